@@ -1,0 +1,306 @@
+"""The errors that the engine raises.
+
+::
+
+    BatchorError
+    ├── InvalidInputError (ValueError)         something the caller gave is wrong
+    │   ├── SourceRowError                     a row of a file: path, line, column
+    │   ├── DuplicateItemError                 item ids repeated within a run
+    │   ├── RunConfigMismatchError             a resumed run was started with another job
+    │   ├── SourceMismatchError                a resumed run was given another source
+    │   ├── StructuredOutputSchemaError        a model whose schema OpenAI would refuse
+    │   └── MissingCredentialsError            no API key where one is needed
+    ├── StructuredOutputError (ValueError)     an answer that is not what the model asked for
+    ├── RunNotFoundError (KeyError)
+    ├── RunNotFinishedError, RunPausedError, RunIngestionSourceRequiredError, QuarantinedBatchError,
+    │   ModelResolutionError, RunStateError (RuntimeError)
+    ├── StorageError (RuntimeError)            the control database or the artifact folder
+    │   ├── DatabaseVersionError               written by a newer version
+    │   └── LeaseLostError                     another driver took the run over
+    └── ProviderError (RuntimeError)           a vendor's error, translated at the provider's edge
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from batchor_core.core.types import JSONValue
+
+
+class BatchorError(Exception):
+    """Root of every error that this package raises on purpose."""
+
+
+class InvalidInputError(BatchorError, ValueError):
+    """Something the caller gave is wrong; the message says what, where and what to do."""
+
+
+class SourceRowError(InvalidInputError):
+    """A row of a source can't be read or turned into an item.
+
+    Attributes:
+        path: The file, or the source's name.
+        line: 1-based line (CSV, JSONL) or row (Parquet), None when it is the file as a whole.
+        column: The column that is wrong, where it is known.
+    """
+
+    def __init__(self, message: str, *, path: str, line: int | None = None, column: str | None = None) -> None:
+        where = path if line is None else f"{path}, line {line}"
+        if column is not None:
+            where += f", column {column!r}"
+        super().__init__(f"{where}: {message}")
+        self.path = path
+        self.line = line
+        self.column = column
+
+
+class DuplicateItemError(InvalidInputError):
+    """Item ids occur more than once within a run.
+
+    Attributes:
+        run_id: The run.
+        item_ids: The repeated ids, at most a handful of them.
+    """
+
+    def __init__(self, run_id: str, item_ids: Sequence[str]) -> None:
+        self.run_id = run_id
+        self.item_ids = list(item_ids)
+        shown = ", ".join(repr(item_id) for item_id in self.item_ids[:5])
+        super().__init__(
+            f"run {run_id!r}: item ids must be unique within a run, and these are repeated: {shown}. "
+            "Derive item_id from something unique in the row, such as its primary key."
+        )
+
+
+class RunConfigMismatchError(InvalidInputError):
+    """A run is resumed with a job that would give other results than the stored one.
+
+    Attributes:
+        run_id: The run.
+        fields: Names of the settings that differ.
+    """
+
+    def __init__(self, run_id: str, fields: Sequence[str]) -> None:
+        self.run_id = run_id
+        self.fields = list(fields)
+        super().__init__(
+            f"run {run_id!r} was started with another {', '.join(self.fields)}. "
+            "Start a new run id for a changed job, or give the job as it was to resume this one."
+        )
+
+
+class SourceMismatchError(InvalidInputError):
+    """A run is resumed with a source that is not the one it was started with.
+
+    Attributes:
+        run_id: The run.
+    """
+
+    def __init__(self, run_id: str, message: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"run {run_id!r}: {message}")
+
+
+class StructuredOutputSchemaError(InvalidInputError):
+    """A Pydantic model whose JSON Schema OpenAI's strict mode would refuse; names the path and the mend."""
+
+
+class MissingCredentialsError(InvalidInputError):
+    """A provider is needed and there is no key for it."""
+
+
+class StructuredOutputError(BatchorError, ValueError):
+    """An answer can't be parsed as the expected model.
+
+    Attributes:
+        error_class: ``invalid_json``, ``structured_output_validation_failed``, ``empty_response_text``,
+            ``refusal``, ``content_filter`` or ``incomplete_response``.
+        message: What is wrong with it.
+        raw_error: The parser's own details, where there are any.
+    """
+
+    def __init__(self, error_class: str, message: str, *, raw_error: JSONValue | None = None) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+        self.message = message
+        self.raw_error = raw_error
+
+
+class RunNotFoundError(BatchorError, KeyError):
+    """There is no run of this id in the store.
+
+    Attributes:
+        run_id: The id that was asked for.
+    """
+
+    def __init__(self, run_id: str, *, where: str = "this store") -> None:
+        self.run_id = run_id
+        self._message = f"no run {run_id!r} in {where}. Check the id and that the runner uses the store it was started in."
+        super().__init__(self._message)
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return self._message
+
+
+class RunNotFinishedError(BatchorError, RuntimeError):
+    """An operation for finished runs was called on a run that still goes on.
+
+    Attributes:
+        run_id: The run.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"run {run_id!r} is not finished; wait for it, or read what is there with read_terminal_results()")
+
+
+class RunPausedError(BatchorError, RuntimeError):
+    """``wait()`` met a paused run.
+
+    Attributes:
+        run_id: The run.
+        reason: Why it is paused, where the engine paused it itself.
+    """
+
+    def __init__(self, run_id: str, reason: str | None = None) -> None:
+        self.run_id = run_id
+        self.reason = reason
+        super().__init__(f"run {run_id!r} is paused{f' ({reason})' if reason else ''}; resume it with resume()")
+
+
+class RunStateError(BatchorError, ValueError, RuntimeError):
+    """An operator's wish does not fit the state of the run, such as pausing a finished one.
+
+    Attributes:
+        run_id: The run.
+    """
+
+    def __init__(self, run_id: str, message: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"run {run_id!r}: {message}")
+
+
+class RunIngestionSourceRequiredError(BatchorError, RuntimeError):
+    """Reading the items was interrupted, and they come from something that can't be resumed.
+
+    Attributes:
+        run_id: The run.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(
+            f"run {run_id!r} stopped before all its items were read, and they came from a plain iterable, which has no "
+            "place to go on from. Use a file source (CSV, JSONL, Parquet) or a CheckpointedItemSource, and a new run id."
+        )
+
+
+class QuarantinedBatchError(BatchorError, RuntimeError):
+    """It can't be found out whether a batch was created, so a person has to decide.
+
+    Attributes:
+        run_id: The run.
+        local_batch_ids: The submissions in question.
+    """
+
+    def __init__(self, run_id: str, local_batch_ids: Sequence[str]) -> None:
+        self.run_id = run_id
+        self.local_batch_ids = list(local_batch_ids)
+        super().__init__(
+            f"run {run_id!r}: the provider could not be asked whether it created {', '.join(self.local_batch_ids)}. "
+            "Look for the batch in the provider's console (metadata batchor_local_batch_id), then call one of "
+            "runner.adopt_batch(run_id, local_batch_id, provider_batch_id), runner.resubmit_batch(run_id, local_batch_id) "
+            "or runner.fail_batch(run_id, local_batch_id)."
+        )
+
+
+class ModelResolutionError(BatchorError, RuntimeError):
+    """The class of a structured output can't be imported again in this process.
+
+    Attributes:
+        module_name: The class's ``__module__``.
+        qualname: The class's ``__qualname__``.
+    """
+
+    def __init__(self, module_name: str, qualname: str) -> None:
+        self.module_name = module_name
+        self.qualname = qualname
+        super().__init__(
+            f"can't import the output model {module_name}.{qualname}. Define it at the top level of a module that this "
+            "process can import, or read the untyped results with export_terminal_results()."
+        )
+
+
+class StorageError(BatchorError, RuntimeError):
+    """The control database or the artifact folder can't be used as it is."""
+
+
+class DatabaseVersionError(StorageError):
+    """The database was written by a newer version of this package.
+
+    Attributes:
+        found: Revision found in the database.
+    """
+
+    def __init__(self, found: str, where: str) -> None:
+        self.found = found
+        super().__init__(f"{where} has schema revision {found!r}, which this version does not know. Upgrade batchor-core.")
+
+
+class LeaseLostError(StorageError):
+    """Another driver took the run over while this one was at work; nothing of this step was written.
+
+    Attributes:
+        run_id: The run.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"run {run_id!r} is driven by another process now")
+
+
+class ProviderErrorKind(StrEnum):
+    """The few kinds of vendor errors that the engine tells apart."""
+
+    RETRY = "retry"
+    """Goes away by itself: rate limits, timeouts, 5xx, broken connections."""
+    CAPACITY = "capacity"
+    """The account's queue is full; goes away when batches end. Never counted as an attempt."""
+    CREDENTIALS = "credentials"
+    """401, 403: a person must act."""
+    QUOTA = "quota"
+    """Out of quota or billing trouble: a person must act."""
+    BAD_REQUEST = "bad_request"
+    """The provider will never accept this."""
+    NOT_FOUND = "not_found"
+    """No such file or batch, perhaps only not yet."""
+
+
+class ProviderError(BatchorError, RuntimeError):
+    """A vendor's error, translated at the provider's edge. Its text never holds a key.
+
+    Attributes:
+        kind: What the engine does about it.
+        error_class: Short name for logs and the backoff record, such as ``rate_limit``.
+        status_code: HTTP status, if there was an answer.
+        retry_after: Seconds that the vendor asked to wait, if it did.
+        not_performed: True when the request certainly had no effect. False means *unknown*.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: ProviderErrorKind = ProviderErrorKind.RETRY,
+        error_class: str = "provider_error",
+        status_code: int | None = None,
+        retry_after: float | None = None,
+        not_performed: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.error_class = error_class
+        self.status_code = status_code
+        self.retry_after = retry_after
+        self.not_performed = not_performed

@@ -1,0 +1,126 @@
+"""The rules of an item's life, and the status of a run that follows from its items.
+
+Every store applies these functions and no rule of its own. ``A -> B`` moves only happen through them::
+
+    PENDING ──claim──> QUEUED_LOCAL ──registered──> SUBMITTED ──answered──> COMPLETED | FAILED_PERMANENT
+       ^                    │                           │
+       ├──released/dropped──┘                           ├──failed, attempts left──> FAILED_RETRYABLE ──claim──> ...
+       └──────────────batch lost, row missing───────────┘
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from batchor_core.core.enums import IntentState, ItemStatus, RunLifecycleStatus
+
+CLAIMABLE = (ItemStatus.PENDING, ItemStatus.FAILED_RETRYABLE)
+TERMINAL = (ItemStatus.COMPLETED, ItemStatus.FAILED_PERMANENT)
+IN_FLIGHT = (ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED)
+
+OPEN_INTENTS = (
+    IntentState.CLAIMED,
+    IntentState.UPLOADED,
+    IntentState.SENDING,
+    IntentState.UNKNOWN,
+    IntentState.QUARANTINED,
+)
+"""Intents that still own QUEUED_LOCAL items."""
+
+MAYBE_SENT = (IntentState.SENDING, IntentState.UNKNOWN, IntentState.QUARANTINED)
+"""Intents whose batch may exist at the provider: their items are never sent again before that is known."""
+
+TERMINAL_BATCH_STATUSES = frozenset({"completed", "failed", "expired", "cancelled"})
+"""Batch statuses after which nothing more happens at the provider; compare lower-cased."""
+
+
+def is_terminal_batch(status: str) -> bool:
+    """Whether a batch status is final. A status nobody has heard of is not."""
+    return status.lower() in TERMINAL_BATCH_STATUSES
+
+
+@dataclass(frozen=True, slots=True)
+class ItemState:
+    """What the rules need to know of an item.
+
+    Attributes:
+        status: Where it stands.
+        attempt_count: Answered attempts.
+        generation: How many times it has been put into a batch and come back; part of its custom_id.
+    """
+
+    status: ItemStatus
+    attempt_count: int
+    generation: int
+
+
+def custom_id_for(run_id: str, item_id: str, item_index: int, generation: int) -> str:
+    """The name of one attempt of one item in a batch file: at most 64 characters of ``[A-Za-z0-9_-]``.
+
+    Deterministic, so that a restored backup recognises batches it has forgotten, and different in each generation, so
+    that a late answer to an earlier attempt is never taken for this one. The digest keeps runs apart.
+    """
+    digest = hashlib.blake2b(f"{run_id}\0{item_id}".encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+    return f"{item_index}-{generation}-{digest}"
+
+
+def can_claim(state: ItemState, *, max_attempts: int) -> bool:
+    """Whether the item may be put into a new batch."""
+    return state.status in CLAIMABLE and state.attempt_count < max_attempts
+
+
+def claimed(state: ItemState) -> ItemState:
+    """The item is taken for a batch that the provider has not confirmed."""
+    return ItemState(ItemStatus.QUEUED_LOCAL, state.attempt_count, state.generation)
+
+
+def submitted(state: ItemState) -> ItemState:
+    """The provider has confirmed the batch."""
+    return ItemState(ItemStatus.SUBMITTED, state.attempt_count, state.generation)
+
+
+def released(state: ItemState, *, used_custom_id: bool) -> ItemState:
+    """The item comes back without an answer: its batch was not created, was lost, or did not contain it.
+
+    No attempt is counted. ``used_custom_id`` says whether a provider may have seen its custom_id.
+    """
+    return ItemState(ItemStatus.PENDING, state.attempt_count, state.generation + used_custom_id)
+
+
+def completed(state: ItemState) -> ItemState:
+    """The item was answered well."""
+    return ItemState(ItemStatus.COMPLETED, state.attempt_count + 1, state.generation)
+
+
+def failed(state: ItemState, *, retryable: bool, count_attempt: bool, max_attempts: int) -> ItemState:
+    """The item was answered, and the answer is no good.
+
+    A failure that can't be helped by another attempt is permanent at once; so is the last attempt.
+    """
+    attempts = state.attempt_count + count_attempt
+    if not retryable or attempts >= max_attempts:
+        return ItemState(ItemStatus.FAILED_PERMANENT, attempts, state.generation)
+    return ItemState(ItemStatus.FAILED_RETRYABLE, attempts, state.generation + 1)
+
+
+def cancelled(state: ItemState) -> ItemState:
+    """The run was cancelled before the item was answered."""
+    return ItemState(ItemStatus.FAILED_PERMANENT, state.attempt_count, state.generation)
+
+
+def reopened(state: ItemState) -> ItemState:
+    """An operator wants a permanently failed item tried afresh."""
+    return ItemState(ItemStatus.PENDING, 0, state.generation + 1)
+
+
+def run_status(counts: Mapping[ItemStatus, int], *, ingestion_complete: bool) -> RunLifecycleStatus:
+    """Derive a run's status. A run whose items are not all read is never finished."""
+    total = sum(counts.values())
+    ended = sum(counts.get(status, 0) for status in TERMINAL)
+    if not ingestion_complete or ended < total:
+        return RunLifecycleStatus.RUNNING
+    if counts.get(ItemStatus.FAILED_PERMANENT, 0):
+        return RunLifecycleStatus.COMPLETED_WITH_FAILURES
+    return RunLifecycleStatus.COMPLETED

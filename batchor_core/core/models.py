@@ -1,0 +1,427 @@
+"""What a user describes a run with, and what they get back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from pydantic import BaseModel
+
+from batchor_core.core.enums import ItemStatus, ProviderKind, RunControlState, RunLifecycleStatus
+from batchor_core.core.structured import model_output_schema
+from batchor_core.core.types import JSONObject, JSONValue
+from batchor_core.core.usage import TokenUsage
+from batchor_core.core.validation import check_batch_metadata
+
+PayloadT = TypeVar("PayloadT")
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem(Generic[PayloadT]):
+    """One row of work.
+
+    Attributes:
+        item_id: Unique within the run; any non-empty string.
+        payload: Handed to ``build_prompt``; must be JSON, since it is kept in the control database.
+        metadata: JSON kept beside the item and returned with its result. ``batchor_lineage`` is written by the
+            file sources: path, row, and where known key and partition.
+    """
+
+    item_id: str
+    payload: PayloadT
+    metadata: JSONObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptParts:
+    """The text sent for one item.
+
+    Attributes:
+        prompt: The user's turn.
+        system_prompt: ``instructions`` of the Responses endpoint, a system message of Chat Completions.
+    """
+
+    prompt: str
+    system_prompt: str | None = None
+
+
+PromptBuilder: TypeAlias = Callable[[BatchItem[Any]], PromptParts | str]
+"""Turns an item into its prompt. Called once per item, while it is ingested."""
+
+BatchItems: TypeAlias = Iterable[BatchItem[Any]]
+"""Items, or an :class:`~batchor_core.ItemSource` that streams them."""
+
+
+class ProviderConfig(ABC):
+    """Settings of one provider.
+
+    Attributes:
+        poll_interval_sec: Seconds that ``Run.wait`` sleeps between two cycles unless told otherwise.
+    """
+
+    poll_interval_sec: float = 1.0
+
+    @property
+    @abstractmethod
+    def provider_kind(self) -> ProviderKind | str:
+        """The name this provider is registered under."""
+
+    @abstractmethod
+    def to_payload(self) -> JSONObject:
+        """All settings as JSON, secrets included."""
+
+    def to_public_payload(self) -> JSONObject:
+        """All settings as JSON without secrets: this is what is stored. Override it where there are secrets."""
+        return self.to_payload()
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPolicy:
+    """Limits of one provider batch; a batch is filled until the first of them is reached.
+
+    Attributes:
+        max_requests: Lines per input file. OpenAI takes 50,000.
+        max_file_bytes: Bytes per input file, 150 MiB by default. OpenAI takes 200 MB.
+        chars_per_token: Divisor for estimating tokens where tiktoken has no encoding at hand.
+    """
+
+    max_requests: int = 50_000
+    max_file_bytes: int = 150 * 1024 * 1024
+    chars_per_token: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("max_requests", "max_file_bytes", "chars_per_token"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"ChunkPolicy.{name} must be at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often an item is tried, and how long to wait after failures of the provider.
+
+    Attributes:
+        max_attempts: Answered attempts per item, the successful one included.
+        base_backoff_sec: First wait; doubles with each failure in a row.
+        max_backoff_sec: The longest wait.
+    """
+
+    max_attempts: int = 3
+    base_backoff_sec: float = 1.0
+    max_backoff_sec: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise ValueError(f"RetryPolicy.max_attempts must be at least 1, not {self.max_attempts}")
+        if self.base_backoff_sec < 0 or self.max_backoff_sec < 0:
+            raise ValueError("RetryPolicy backoff seconds must not be negative")
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactPolicy:
+    """Which of the provider's files are kept.
+
+    Attributes:
+        persist_raw_output_artifacts: Keep output and error files as they came. Without them, each raw response is
+            kept compressed in the control database instead.
+    """
+
+    persist_raw_output_artifacts: bool = True
+
+    def to_payload(self) -> JSONObject:
+        """The policy as JSON."""
+        return {"persist_raw_output_artifacts": self.persist_raw_output_artifacts}
+
+    @classmethod
+    def from_payload(cls, payload: JSONObject) -> ArtifactPolicy:
+        """Read what :meth:`to_payload` wrote.
+
+        Raises:
+            TypeError: If ``persist_raw_output_artifacts`` is not a bool.
+        """
+        value = payload.get("persist_raw_output_artifacts", True)
+        if not isinstance(value, bool):
+            raise TypeError(f"persist_raw_output_artifacts must be a bool, not {type(value).__name__}")
+        return cls(persist_raw_output_artifacts=value)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchJob(Generic[PayloadT, ModelT]):
+    """What to run: the items, how to ask, whom to ask, and what to expect.
+
+    Attributes:
+        items: Items or a source that streams them. Only sources can be resumed in mid-reading.
+        build_prompt: Called once per item; returns a :class:`PromptParts` or a plain string.
+        provider_config: Such as :class:`~batchor_core.OpenAIProviderConfig`.
+        structured_output: Pydantic model that every answer must satisfy; plain text without it.
+        schema_name: Name of the schema at the provider; by default the class name in snake case.
+        chunk_policy: Limits of a provider batch.
+        retry_policy: Attempts and backoff.
+        batch_metadata: Up to 13 string pairs put on every provider batch (OpenAI takes 16; 3 are the engine's).
+        artifact_policy: Which raw files to keep.
+
+    Raises:
+        StructuredOutputSchemaError: The model's schema would be refused by OpenAI.
+        InvalidInputError: ``batch_metadata`` breaks the provider's limits.
+    """
+
+    items: BatchItems
+    build_prompt: PromptBuilder
+    provider_config: ProviderConfig
+    structured_output: type[ModelT] | None = None
+    schema_name: str | None = None
+    chunk_policy: ChunkPolicy = field(default_factory=ChunkPolicy)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
+    batch_metadata: dict[str, str] = field(default_factory=dict)
+    artifact_policy: ArtifactPolicy = field(default_factory=ArtifactPolicy)
+
+    def __post_init__(self) -> None:
+        check_batch_metadata(self.batch_metadata)
+        if self.structured_output is not None:
+            model_output_schema(self.structured_output, schema_name=self.schema_name)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFailure:
+    """Why an item failed.
+
+    Attributes:
+        error_class: Short name to group by, such as ``provider_item_error``.
+        message: For people.
+        retryable: Whether another attempt could have helped.
+        raw_error: The provider's or parser's own details.
+    """
+
+    error_class: str
+    message: str
+    retryable: bool
+    raw_error: JSONValue | None = None
+
+    def to_payload(self) -> JSONObject:
+        """The failure as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_payload(cls, payload: JSONObject) -> ItemFailure:
+        """Read what :meth:`to_payload` wrote."""
+        return cls(
+            error_class=str(payload.get("error_class", "")),
+            message=str(payload.get("message", "")),
+            retryable=bool(payload.get("retryable", False)),
+            raw_error=payload.get("raw_error"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TextItemResult:
+    """The end of one item of a text run.
+
+    Attributes:
+        item_id: The item.
+        status: COMPLETED or FAILED_PERMANENT.
+        attempt_count: Answered attempts.
+        output_text: The answer, or the refusal's text.
+        raw_response: The provider's whole record; None once raw artifacts are pruned.
+        error: Why it failed.
+        metadata: The item's metadata.
+        usage: Tokens of the last answer.
+    """
+
+    item_id: str
+    status: ItemStatus
+    attempt_count: int
+    output_text: str | None = None
+    raw_response: JSONObject | None = None
+    error: ItemFailure | None = None
+    metadata: JSONObject = field(default_factory=dict)
+    usage: TokenUsage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StructuredItemResult(Generic[ModelT]):
+    """The end of one item of a structured run.
+
+    Attributes:
+        item_id: The item.
+        status: COMPLETED or FAILED_PERMANENT.
+        attempt_count: Answered attempts.
+        output: The validated model instance, None on failure.
+        output_text: The answer before parsing.
+        raw_response: The provider's whole record; None once raw artifacts are pruned.
+        error: Why it failed.
+        metadata: The item's metadata.
+        usage: Tokens of the last answer.
+    """
+
+    item_id: str
+    status: ItemStatus
+    attempt_count: int
+    output: ModelT | None = None
+    output_text: str | None = None
+    raw_response: JSONObject | None = None
+    error: ItemFailure | None = None
+    metadata: JSONObject = field(default_factory=dict)
+    usage: TokenUsage | None = None
+
+
+BatchResultItem: TypeAlias = TextItemResult | StructuredItemResult[Any]
+"""A result of either kind of run."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """Where a run stands, in counts.
+
+    Attributes:
+        run_id: The run.
+        status: Running, or how it ended.
+        control_state: What the operator wants.
+        total_items: Items read so far.
+        completed_items: Items in COMPLETED.
+        failed_items: Items in FAILED_PERMANENT.
+        status_counts: Items per status; every status is a key.
+        active_batches: Provider batches in flight.
+        backoff_remaining_sec: Seconds until the next submission may leave; 0 when none is held back.
+        control_reason: Why the run paused itself, if it did.
+        ingestion_complete: Whether all items have been read.
+        usage: Tokens billed so far, every answered attempt included.
+        estimated_tokens: Estimated prompt tokens of the items in flight.
+        unknown_batches: Submissions whose outcome is being looked up.
+        quarantined_batches: Submissions that wait for a person.
+        orphan_batches: Batches found at the provider that this run never registered.
+    """
+
+    run_id: str
+    status: RunLifecycleStatus
+    control_state: RunControlState
+    total_items: int
+    completed_items: int
+    failed_items: int
+    status_counts: dict[ItemStatus, int]
+    active_batches: int
+    backoff_remaining_sec: float
+    control_reason: str | None = None
+    ingestion_complete: bool = True
+    usage: TokenUsage = TokenUsage()
+    estimated_tokens: int = 0
+    unknown_batches: int = 0
+    quarantined_batches: int = 0
+    orphan_batches: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """A :class:`RunSummary` with the terminal results that exist so far.
+
+    Attributes:
+        run_id: The run.
+        status: Running, or how it ended.
+        control_state: What the operator wants.
+        total_items: Items read so far.
+        completed_items: Items in COMPLETED.
+        failed_items: Items in FAILED_PERMANENT.
+        status_counts: Items per status.
+        active_batches: Provider batches in flight.
+        backoff_remaining_sec: Seconds until the next submission may leave.
+        items: Terminal results in the order of the items. Grows with the run; use pages for large ones.
+    """
+
+    run_id: str
+    status: RunLifecycleStatus
+    control_state: RunControlState
+    total_items: int
+    completed_items: int
+    failed_items: int
+    status_counts: dict[ItemStatus, int]
+    active_batches: int
+    backoff_remaining_sec: float
+    items: list[BatchResultItem]
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """Something happened to a run; handed to the runner's observer.
+
+    Attributes:
+        event_type: One of the names listed in docs/reference/events.md.
+        run_id: The run.
+        provider_kind: The provider, where one had a part in it.
+        data: Details, as JSON.
+    """
+
+    event_type: str
+    run_id: str
+    provider_kind: ProviderKind | str | None = None
+    data: JSONObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalResultsPage:
+    """A page of terminal results.
+
+    Attributes:
+        run_id: The run.
+        items: Results in the order in which they became terminal.
+        next_after_sequence: Pass as ``after_sequence`` to read on; unchanged when there was nothing more.
+    """
+
+    run_id: str
+    items: list[BatchResultItem]
+    next_after_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalResultsExportResult:
+    """What one call of ``export_terminal_results`` wrote.
+
+    Attributes:
+        run_id: The run.
+        destination_path: Absolute path of the JSONL file.
+        exported_count: Rows written by this call.
+        next_after_sequence: Cursor for the next call.
+    """
+
+    run_id: str
+    destination_path: str
+    exported_count: int
+    next_after_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactExportResult:
+    """What ``export_artifacts`` wrote.
+
+    Attributes:
+        run_id: The run.
+        destination_dir: Absolute path of ``<destination>/<run_id>/``.
+        manifest_path: Absolute path of its ``manifest.json``.
+        results_path: Absolute path of its ``results.jsonl``.
+        exported_artifact_paths: Keys of the copied artifacts.
+    """
+
+    run_id: str
+    destination_dir: str
+    manifest_path: str
+    results_path: str
+    exported_artifact_paths: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactPruneResult:
+    """What ``prune_artifacts`` removed.
+
+    Attributes:
+        run_id: The run.
+        removed_artifact_paths: Keys of the deleted files.
+        missing_artifact_paths: Keys that the store knew and the disk did not.
+        cleared_item_pointers: Items whose request pointer was cleared.
+        cleared_batch_pointers: Batches whose output or error pointer was cleared.
+    """
+
+    run_id: str
+    removed_artifact_paths: list[str]
+    missing_artifact_paths: list[str]
+    cleared_item_pointers: int
+    cleared_batch_pointers: int = 0

@@ -1,0 +1,19 @@
+"""Backoff arithmetic."""
+
+from __future__ import annotations
+
+UNCOUNTED_FAILURE_CEILING = 10
+"""Failures in a row that cost no attempt (lost batches, missing rows) before the run pauses itself."""
+
+
+def backoff_delay(*, failures: int, base_sec: float, max_sec: float, jitter: float = 0.0) -> float:
+    """Seconds to wait after the n-th failure in a row: ``min(base * 2^(n-1), max)``, spread by ``jitter``.
+
+    ``jitter`` in 0..1 is the caller's random number; the result lies between 75 % and 100 % of the plain delay, so
+    that many runs that failed together don't come back together.
+    """
+    if failures < 1 or base_sec <= 0:
+        return 0.0
+    # the exponent is capped first: 2.0 ** 1100 overflows
+    plain = min(base_sec * 2.0 ** min(failures - 1, 60), max_sec)
+    return plain * (1.0 - 0.25 * min(max(jitter, 0.0), 1.0))

@@ -1,0 +1,1 @@
+"""Where runs live: the state store's interface, its SQL and memory implementations, their registry."""

@@ -1,0 +1,789 @@
+"""The state store: what every backend can do, and the records that go in and out.
+
+There are two surfaces. :class:`StateStore` is the documented one: thirty-six small methods that anybody can implement.
+:class:`DriverSession` is what the engine itself drives a run through: larger steps, each one transaction, each checked
+against the run's lease. The built-in stores implement it natively; for any other store
+:class:`~batchor_core.storage.documented.DocumentedSession` builds it out of the documented methods.
+
+Item indexes are 0-based positions in the source. Times are seconds since the epoch, by the store's clock.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
+from batchor_core.core.models import (
+    ArtifactPolicy,
+    ChunkPolicy,
+    ItemFailure,
+    ProviderConfig,
+    RetryPolicy,
+    RunSummary,
+)
+from batchor_core.core.types import JSONObject, JSONValue
+from batchor_core.core.usage import TokenUsage
+
+# --- records of the documented methods -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PersistedRunConfig:
+    """A job as it is stored: everything but the items, the prompt builder and the secrets."""
+
+    provider_config: ProviderConfig
+    chunk_policy: ChunkPolicy
+    retry_policy: RetryPolicy
+    batch_metadata: dict[str, str] = field(default_factory=dict)
+    artifact_policy: ArtifactPolicy = field(default_factory=ArtifactPolicy)
+    schema_name: str | None = None
+    structured_output_module: str | None = None
+    structured_output_qualname: str | None = None
+    output_schema: JSONObject | None = None
+    """The strict JSON Schema that was sent, so that a changed model is noticed on resume."""
+    budget_key: str | None = None
+    """Runs with the same key share one enqueue budget: provider, account and model."""
+    extras: JSONObject = field(default_factory=dict)
+    """Free for integrations, such as the Dagster asset and partition that the run belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaterializedItem:
+    """An item as it is stored, its prompt rendered."""
+
+    item_id: str
+    item_index: int
+    payload: JSONValue
+    metadata: JSONObject
+    prompt: str
+    system_prompt: str | None = None
+    request_line: bytes | None = None
+    """The finished line for generation 0, without a line end. The engine sets it, and leaves the prompt empty then."""
+    submission_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IngestCheckpoint:
+    """How far the reading of a source has come."""
+
+    source_kind: str
+    source_ref: str
+    source_fingerprint: str
+    next_item_index: int = 0
+    checkpoint_payload: JSONValue | None = None
+    ingestion_complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedItem:
+    """An item taken for submission."""
+
+    item_id: str
+    metadata: JSONObject
+    prompt: str
+    system_prompt: str | None
+    attempt_count: int
+    request_artifact_path: str | None = None
+    request_artifact_line: int | None = None
+    request_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestArtifactPointer:
+    """Where an item's request line lies: artifact key and 1-based line number."""
+
+    item_id: str
+    artifact_path: str
+    line_number: int
+    request_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchArtifactPointer:
+    """Where a batch's raw output and error files lie."""
+
+    provider_batch_id: str
+    output_artifact_path: str | None = None
+    error_artifact_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunArtifactInventory:
+    """Every artifact of a run."""
+
+    request_artifact_paths: list[str]
+    output_artifact_paths: list[str]
+    error_artifact_paths: list[str]
+    exported_at: float | None = None
+    export_root: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSubmission:
+    """One item of a batch that has been created."""
+
+    item_id: str
+    custom_id: str
+    submission_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class RawResponseRef:
+    """Where a raw response lies inside a kept output or error file of its batch."""
+
+    is_error_file: bool
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompletedItemRecord:
+    """A good answer. ``raw`` replaces ``raw_response`` where the provider's file is kept as an artifact."""
+
+    custom_id: str
+    output_text: str | None
+    raw_response: JSONObject | None = None
+    output_json: JSONValue | None = None
+    usage: TokenUsage | None = None
+    raw: RawResponseRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFailureRecord:
+    """A bad answer. ``count_attempt`` False sends the item back without using up an attempt."""
+
+    custom_id: str
+    error: ItemFailure
+    count_attempt: bool = True
+    output_text: str | None = None
+    raw_response: JSONObject | None = None
+    usage: TokenUsage | None = None
+    raw: RawResponseRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedItemFailureRecord:
+    """A failure before submission."""
+
+    item_id: str
+    error: ItemFailure
+    count_attempt: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveBatchRecord:
+    """A batch that is in flight, or that still owns SUBMITTED items."""
+
+    provider_batch_id: str
+    status: str
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    local_batch_id: str = ""
+    input_file_id: str | None = None
+    item_count: int = 0
+    created_at: float = 0.0
+    poll_failures: int = 0
+    """Polls that failed in a row."""
+    next_poll_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PersistedItemRecord:
+    """An item with all that is known of it."""
+
+    item_id: str
+    item_index: int
+    status: ItemStatus
+    attempt_count: int
+    metadata: JSONObject
+    terminal_result_sequence: int | None = None
+    output_text: str | None = None
+    output_json: JSONValue | None = None
+    raw_response: JSONObject | None = None
+    error: ItemFailure | None = None
+    usage: TokenUsage | None = None
+    raw_artifact_path: str | None = None
+    """Artifact that holds the raw response at ``raw``; read it from there when ``raw_response`` is None."""
+    raw: RawResponseRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBackoffState:
+    """Failures of the control plane, and how long to hold back."""
+
+    consecutive_failures: int = 0
+    total_failures: int = 0
+    backoff_sec: float = 0.0
+    next_retry_at: float | None = None
+    last_error_class: str | None = None
+
+
+# --- records of the driver session -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DriverIdentity:
+    """Who drives: enough to tell a live driver from a dead one on the same host."""
+
+    session: str
+    host: str = ""
+    boot_id: str = ""
+    pid: int = 0
+    pid_start: str = ""
+    pid_namespace: str = ""
+
+    def same_machine(self, other: DriverIdentity) -> bool:
+        """Whether both run where each could see the other's process."""
+        mine, theirs = (self.host, self.boot_id, self.pid_namespace), (other.host, other.boot_id, other.pid_namespace)
+        return bool(self.boot_id) and mine == theirs
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """Who holds a run, in which epoch, until when."""
+
+    owner: DriverIdentity
+    epoch: int
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An item that could be submitted, with what planning a batch needs."""
+
+    item_index: int
+    submission_tokens: int
+    request_bytes: int
+    """Length of its line with the line end; 0 where it is not known before the line is built."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDraft:
+    """An item of an open intent, ready to be written as line ``line_number`` (1-based) of its file."""
+
+    item_id: str
+    item_index: int
+    custom_id: str
+    generation: int
+    line_number: int
+    prompt: str
+    system_prompt: str | None
+    request_line: bytes | None
+    """The line as built for generation 0; later generations differ in ``custom_id`` only."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntentRecord:
+    """The submission of one batch: see RELIABILITY in docs/explanation for the protocol."""
+
+    local_batch_id: str
+    state: IntentState
+    epoch: int
+    item_count: int
+    submission_tokens: int
+    created_at: float
+    artifact_key: str | None = None
+    sha256: str | None = None
+    size_bytes: int = 0
+    input_file_id: str | None = None
+    key_fingerprint: str | None = None
+    sending_at: float | None = None
+    fenced_at: float | None = None
+    clean_listings: int = 0
+    next_check_at: float | None = None
+    last_error_class: str | None = None
+    provider_batch_id: str | None = None
+    server_date_skew: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBudget:
+    """The most tokens that all runs with one key may have in flight together."""
+
+    key: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedItem:
+    """An item that a batch owns."""
+
+    item_index: int
+    item_id: str
+    attempt_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEnd:
+    """The final state of a batch, written with the last of its results."""
+
+    status: str
+    usage: TokenUsage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedOutcome:
+    """What a chunk of results changed; replays change nothing."""
+
+    completed: int = 0
+    failed: int = 0
+    retrying: int = 0
+    released: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunListing:
+    """A line of :meth:`StateStore.list_runs`."""
+
+    run_id: str
+    created_at: float
+    summary: RunSummary
+    extras: JSONObject = field(default_factory=dict)
+
+
+OwnerCheck: TypeAlias = Callable[[DriverIdentity], bool]
+"""Says of a lease's holder whether its process is certainly gone."""
+
+IntentDecision: TypeAlias = Literal["adopt", "resubmit", "fail"]
+"""What an operator can decide about a submission of unknown outcome."""
+
+
+class DriverSession(ABC):
+    """One driver's hold on one run: every engine write, each in one transaction under the run's lease.
+
+    Every mutating method raises :class:`~batchor_core.core.exceptions.LeaseLostError`, and writes nothing, if another
+    driver took the run over. Every one may be repeated after a crash without harm.
+    """
+
+    run_id: str
+
+    # lease
+
+    @abstractmethod
+    def renew(self, *, ttl_sec: float) -> None:
+        """Extend the lease. May be called from another thread than the rest."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the lease up. Closing twice, or after it was lost, is fine."""
+
+    # ingestion
+
+    @abstractmethod
+    def append(
+        self,
+        items: Sequence[MaterializedItem],
+        *,
+        next_item_index: int,
+        checkpoint_payload: JSONValue | None,
+        ingestion_complete: bool,
+    ) -> None:
+        """Add a chunk of items and move the checkpoint, in one transaction.
+
+        An index that is there already with the same id is passed over (a replay after a crash).
+
+        Raises:
+            DuplicateItemError: An id occurs under another index, or twice in ``items``; nothing is written.
+        """
+
+    # submission
+
+    @abstractmethod
+    def candidates(self, *, max_attempts: int, limit: int) -> list[Candidate]:
+        """Items that may be claimed, in item order, at most ``limit``."""
+
+    @abstractmethod
+    def claim(
+        self,
+        *,
+        local_batch_id: str,
+        artifact_key: str,
+        item_indexes: Sequence[int],
+        max_attempts: int,
+        budget: TokenBudget | None = None,
+        key_fingerprint: str | None = None,
+    ) -> IntentRecord | None:
+        """Create the intent CLAIMED and move its items to QUEUED_LOCAL. Line numbers follow the item order.
+
+        Returns None, and changes nothing, when the items no longer fit the budget shared with other runs, or when one of
+        them is no longer claimable.
+        """
+
+    @abstractmethod
+    def drafts(self, *, local_batch_id: str) -> Iterator[RequestDraft]:
+        """The items of an open intent in line order, streamed in pages."""
+
+    @abstractmethod
+    def mark_written(self, *, local_batch_id: str, sha256: str, size_bytes: int) -> None:
+        """The request artifact is whole and synced."""
+
+    @abstractmethod
+    def mark_uploaded(self, *, local_batch_id: str, input_file_id: str) -> None:
+        """CLAIMED -> UPLOADED."""
+
+    @abstractmethod
+    def mark_sending(self, *, local_batch_id: str, ttl_sec: float) -> None:
+        """UPLOADED -> SENDING, durable before it returns, with the time; also renews the lease for ``ttl_sec``.
+
+        Raises RunStateError unless the intent is UPLOADED: no intent is ever sent twice.
+        """
+
+    @abstractmethod
+    def register(self, *, local_batch_id: str, provider_batch_id: str, status: str) -> None:
+        """The batch exists: intent REGISTERED, batch recorded, its items SUBMITTED. Repeating it is fine."""
+
+    @abstractmethod
+    def drop(self, *, local_batch_id: str, error_class: str) -> None:
+        """The batch certainly does not exist: intent DROPPED, items PENDING; generation + 1 if it was ever SENDING."""
+
+    @abstractmethod
+    def mark_unknown(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
+        """SENDING -> UNKNOWN (or UNKNOWN stays so): look it up at ``next_check_at``."""
+
+    @abstractmethod
+    def record_look_up(
+        self, *, local_batch_id: str, clean_listings: int, fenced_at: float | None, next_check_at: float
+    ) -> None:
+        """Keep what the look-ups of an UNKNOWN intent have found so far."""
+
+    @abstractmethod
+    def quarantine(self, *, local_batch_id: str, error_class: str) -> None:
+        """A person has to decide: intent QUARANTINED, items stay QUEUED_LOCAL."""
+
+    @abstractmethod
+    def open_intents(self) -> list[IntentRecord]:
+        """Intents that still own QUEUED_LOCAL items, oldest first."""
+
+    @abstractmethod
+    def requeue_local(self) -> int:
+        """Free what a dead driver left behind.
+
+        CLAIMED and UPLOADED intents are dropped, QUEUED_LOCAL items without an intent become PENDING; what may have been
+        sent (SENDING, UNKNOWN, QUARANTINED) is left to the look-up. Returns the number of items freed.
+        """
+
+    @abstractmethod
+    def fail_unsubmitted(self, failures: Sequence[tuple[int, ItemFailure]]) -> AppliedOutcome:
+        """End claimable items, given by index, as FAILED_PERMANENT without an attempt (such as over-long requests)."""
+
+    # consumption
+
+    @abstractmethod
+    def update_batch(
+        self, *, provider_batch_id: str, status: str, output_file_id: str | None, error_file_id: str | None
+    ) -> None:
+        """Keep a polled status and clear the batch's poll failures. A terminal status stays; it is never taken back."""
+
+    @abstractmethod
+    def record_poll_failure(self, *, provider_batch_id: str, next_poll_at: float) -> int:
+        """Count a failed poll; returns how many failed in a row."""
+
+    @abstractmethod
+    def submitted_items(self, *, provider_batch_id: str) -> dict[str, SubmittedItem]:
+        """Items that the batch still owns, by custom_id."""
+
+    @abstractmethod
+    def apply_outcome(
+        self,
+        *,
+        provider_batch_id: str,
+        completions: Sequence[CompletedItemRecord] = (),
+        failures: Sequence[ItemFailureRecord] = (),
+        released_custom_ids: Sequence[str] = (),
+        max_attempts: int,
+        end: BatchEnd | None = None,
+    ) -> AppliedOutcome:
+        """Store a chunk of results, and with ``end`` the batch's final status, in one transaction.
+
+        Only items that are SUBMITTED in this batch move; others are passed over, so that a replay changes nothing and
+        counts no attempt twice. Results get the next terminal sequences in the order given, completions first.
+        """
+
+    # the run as a whole
+
+    @abstractmethod
+    def pause(self, *, reason: str) -> None:
+        """Pause the run by the engine's own decision; an operator's cancel request wins over it."""
+
+    @abstractmethod
+    def cancel_remaining(self, *, error: ItemFailure) -> int:
+        """End every item that is neither terminal nor in a live batch or open intent; returns how many."""
+
+    @abstractmethod
+    def record_failure(self, *, error_class: str, base_delay_sec: float, max_delay_sec: float) -> RetryBackoffState:
+        """Count a failure of the control plane and advance the backoff; delays as in ``core.retry``."""
+
+    @abstractmethod
+    def clear_backoff(self) -> None:
+        """The control plane works again. Writes nothing when there was no backoff."""
+
+    @abstractmethod
+    def count_orphan_batches(self, count: int) -> None:
+        """Batches found at the provider that this run never registered."""
+
+
+class StateStore(ABC):
+    """Where runs are kept.
+
+    Implement the abstract methods to bring a store of your own; each call is one transaction. What follows them has
+    working defaults. Methods that name a run raise :class:`~batchor_core.core.exceptions.RunNotFoundError` if there is
+    none.
+    """
+
+    supports_leases: bool = False
+    """Whether several drivers may share a run. Without it, one process at a time must drive."""
+
+    @abstractmethod
+    def has_run(self, *, run_id: str) -> bool:
+        """Whether the run exists."""
+
+    @abstractmethod
+    def create_run(self, *, run_id: str, config: PersistedRunConfig, items: list[MaterializedItem]) -> None:
+        """Create a run with its first items, wholly or not at all.
+
+        Raises:
+            RunStateError: A run of this id exists.
+            DuplicateItemError: An id occurs twice in ``items``.
+        """
+
+    @abstractmethod
+    def append_items(self, *, run_id: str, items: list[MaterializedItem]) -> None:
+        """Add items. An index that is there already with the same id is passed over.
+
+        Raises:
+            DuplicateItemError: An id is there under another index, or twice in ``items``.
+        """
+
+    @abstractmethod
+    def set_ingest_checkpoint(self, *, run_id: str, checkpoint: IngestCheckpoint) -> None:
+        """Store where reading begins, and what is read."""
+
+    @abstractmethod
+    def get_ingest_checkpoint(self, *, run_id: str) -> IngestCheckpoint | None:
+        """How far reading has come; None when nothing was stored."""
+
+    @abstractmethod
+    def update_ingest_checkpoint(
+        self,
+        *,
+        run_id: str,
+        next_item_index: int,
+        checkpoint_payload: JSONValue | None = None,
+        ingestion_complete: bool,
+    ) -> None:
+        """Move the checkpoint after a chunk of items."""
+
+    @abstractmethod
+    def get_run_config(self, *, run_id: str) -> PersistedRunConfig:
+        """The stored job."""
+
+    @abstractmethod
+    def get_run_control_state(self, *, run_id: str) -> RunControlState:
+        """What the operator wants of the run."""
+
+    @abstractmethod
+    def set_run_control_state(self, *, run_id: str, control_state: RunControlState) -> None:
+        """Store the operator's wish; clears the reason of a self-pause."""
+
+    @abstractmethod
+    def claim_items_for_submission(
+        self, *, run_id: str, max_attempts: int, limit: int | None = None
+    ) -> list[ClaimedItem]:
+        """Move claimable items (PENDING, FAILED_RETRYABLE, attempts left) to QUEUED_LOCAL, in item order.
+
+        Two claimers never get the same item.
+        """
+
+    @abstractmethod
+    def release_items_to_pending(self, *, run_id: str, item_ids: list[str]) -> None:
+        """Give claimed items back; others are left alone."""
+
+    @abstractmethod
+    def requeue_local_items(self, *, run_id: str) -> int:
+        """Give back what a dead driver had claimed; returns how many items.
+
+        Touches nothing that a live driver holds, nothing that may have been sent, and repairs items whose batch is
+        registered.
+        """
+
+    @abstractmethod
+    def record_request_artifacts(self, *, run_id: str, pointers: list[RequestArtifactPointer]) -> None:
+        """Store where the request lines of items lie."""
+
+    @abstractmethod
+    def get_request_artifact_paths(self, *, run_id: str) -> list[str]:
+        """Keys of the request artifacts, each once, sorted."""
+
+    @abstractmethod
+    def clear_request_artifact_pointers(self, *, run_id: str, artifact_paths: list[str]) -> int:
+        """Forget request artifacts; returns the number of items that pointed there."""
+
+    @abstractmethod
+    def record_batch_artifacts(self, *, run_id: str, pointers: list[BatchArtifactPointer]) -> None:
+        """Store where the raw files of batches lie; a None path leaves the stored one."""
+
+    @abstractmethod
+    def get_artifact_inventory(self, *, run_id: str) -> RunArtifactInventory:
+        """Every artifact of the run."""
+
+    @abstractmethod
+    def clear_batch_artifact_pointers(self, *, run_id: str, artifact_paths: list[str]) -> int:
+        """Forget raw files; returns the number of batch rows that pointed there."""
+
+    @abstractmethod
+    def mark_artifacts_exported(self, *, run_id: str, export_root: str) -> None:
+        """Remember that the artifacts were exported, where to and when."""
+
+    @abstractmethod
+    def register_batch(
+        self, *, run_id: str, local_batch_id: str, provider_batch_id: str, status: str, custom_ids: list[str]
+    ) -> None:
+        """Record a created batch and which custom_ids it holds. Repeating it is fine."""
+
+    @abstractmethod
+    def mark_items_submitted(
+        self, *, run_id: str, provider_batch_id: str, submissions: list[PreparedSubmission]
+    ) -> None:
+        """QUEUED_LOCAL -> SUBMITTED in this batch."""
+
+    @abstractmethod
+    def update_batch_status(
+        self,
+        *,
+        run_id: str,
+        provider_batch_id: str,
+        status: str,
+        output_file_id: str | None = None,
+        error_file_id: str | None = None,
+    ) -> None:
+        """Store a polled status; None leaves a stored file id; a terminal status is never taken back."""
+
+    @abstractmethod
+    def get_active_batches(self, *, run_id: str) -> list[ActiveBatchRecord]:
+        """Batches that are not terminal or still own SUBMITTED items, oldest first."""
+
+    @abstractmethod
+    def get_submitted_custom_ids_for_batch(self, *, run_id: str, provider_batch_id: str) -> list[str]:
+        """custom_ids of the items that the batch still owns, in item order."""
+
+    @abstractmethod
+    def mark_items_completed(self, *, run_id: str, completions: list[CompletedItemRecord]) -> None:
+        """SUBMITTED -> COMPLETED with the next terminal sequences. Others are left alone."""
+
+    @abstractmethod
+    def mark_items_failed(self, *, run_id: str, failures: list[ItemFailureRecord], max_attempts: int) -> None:
+        """SUBMITTED -> FAILED_RETRYABLE or FAILED_PERMANENT, by the rules of ``core.lifecycle``.
+
+        A record with ``count_attempt`` False sends its item back without using up an attempt.
+        """
+
+    @abstractmethod
+    def mark_queued_items_failed(
+        self, *, run_id: str, failures: list[QueuedItemFailureRecord], max_attempts: int
+    ) -> None:
+        """The same for QUEUED_LOCAL items, which have no batch."""
+
+    @abstractmethod
+    def reset_batch_items_to_pending(self, *, run_id: str, provider_batch_id: str, error: ItemFailure) -> None:
+        """Send every item that the batch still owns back, no attempt counted; keeps ``error`` as the last one."""
+
+    @abstractmethod
+    def get_active_submitted_token_estimate(self, *, run_id: str) -> int:
+        """Estimated tokens of the SUBMITTED items."""
+
+    @abstractmethod
+    def record_batch_retry_failure(
+        self, *, run_id: str, error_class: str, base_delay_sec: float, max_delay_sec: float
+    ) -> RetryBackoffState:
+        """Count a failure of the control plane and advance the backoff."""
+
+    @abstractmethod
+    def clear_batch_retry_backoff(self, *, run_id: str) -> None:
+        """Reset the consecutive failures and the backoff; the total stays."""
+
+    @abstractmethod
+    def get_batch_retry_backoff_remaining_sec(self, *, run_id: str) -> float:
+        """Seconds until the next submission may leave, 0.0 when none is held back."""
+
+    @abstractmethod
+    def get_run_summary(self, *, run_id: str) -> RunSummary:
+        """Where the run stands. Reads only."""
+
+    @abstractmethod
+    def get_item_records(self, *, run_id: str) -> list[PersistedItemRecord]:
+        """Every item in item order. Grows with the run."""
+
+    @abstractmethod
+    def get_terminal_item_records(
+        self, *, run_id: str, after_sequence: int, limit: int | None = None
+    ) -> list[PersistedItemRecord]:
+        """Terminal items whose sequence is above ``after_sequence``, in sequence order."""
+
+    @abstractmethod
+    def mark_nonterminal_items_cancelled(self, *, run_id: str, error: ItemFailure) -> int:
+        """End every item that is not terminal with ``error``; returns how many."""
+
+    # --- with defaults: implement them for leases, speed, or the extra figures ---------------------------------------
+
+    def now(self) -> float:
+        """The store's clock: seconds since the epoch, the database's where there is one."""
+        return time.time()
+
+    def open_session(
+        self, *, run_id: str, owner: DriverIdentity, ttl_sec: float, owner_is_dead: OwnerCheck | None = None
+    ) -> DriverSession | None:
+        """Take the run's lease and return the session to drive it with; None while another live driver holds it.
+
+        A lease is free when it was given up, has expired by the store's clock, belongs to the same ``owner.session``, or
+        when ``owner_is_dead`` says so of its holder. Taking it over raises the epoch; the holder keeps its own.
+        """
+        from batchor_core.storage.documented import DocumentedSession
+
+        return DocumentedSession(self, run_id)
+
+    def get_lease(self, *, run_id: str) -> LeaseRecord | None:
+        """Who drives the run now, or None."""
+        return None
+
+    def get_control_reason(self, *, run_id: str) -> str | None:
+        """Why the run paused itself, or None."""
+        return None
+
+    def list_runs(self) -> list[RunListing]:
+        """Every run, newest first. Stores without a list of runs raise NotImplementedError."""
+        raise NotImplementedError(f"{type(self).__name__} can't list its runs")
+
+    def list_intents(self, *, run_id: str) -> list[IntentRecord]:
+        """Every submission of a run, oldest first; empty where the store does not keep them."""
+        return []
+
+    def get_batches(self, *, run_id: str) -> list[ActiveBatchRecord]:
+        """Every batch of a run, finished ones included; here only the active ones."""
+        return self.get_active_batches(run_id=run_id)
+
+    def get_retry_backoff(self, *, run_id: str) -> RetryBackoffState:
+        """The control plane's backoff state."""
+        return RetryBackoffState(backoff_sec=self.get_batch_retry_backoff_remaining_sec(run_id=run_id))
+
+    def reopen_failed_items(self, *, run_id: str) -> int:
+        """Make every FAILED_PERMANENT item PENDING again, its attempts forgotten and its result withdrawn.
+
+        For operators who want failed rows tried once more. Returns how many. The run is RUNNING again.
+        """
+        raise NotImplementedError(f"{type(self).__name__} can't reopen items")
+
+    def settle_intent(
+        self, *, run_id: str, local_batch_id: str, decision: IntentDecision, provider_batch_id: str | None = None
+    ) -> None:
+        """An operator's word on a QUARANTINED (or UNKNOWN) intent.
+
+        ``adopt`` registers ``provider_batch_id``, ``resubmit`` frees the items for a new batch, ``fail`` ends them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} keeps no submission intents")
+
+    def close(self) -> None:
+        """Release connections. The store may not be used afterwards."""

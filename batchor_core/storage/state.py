@@ -142,7 +142,11 @@ class RawResponseRef:
 
 @dataclass(frozen=True, slots=True)
 class CompletedItemRecord:
-    """A good answer. ``raw`` replaces ``raw_response`` where the provider's file is kept as an artifact."""
+    """A good answer. ``raw`` replaces ``raw_response`` where the provider's file is kept as an artifact.
+
+    ``text_is_json`` says that ``output_text`` is the JSON of ``output_json``, which is then left None: it is stored once,
+    as the text, and decoded when it is read.
+    """
 
     custom_id: str
     output_text: str | None
@@ -150,6 +154,7 @@ class CompletedItemRecord:
     output_json: JSONValue | None = None
     usage: TokenUsage | None = None
     raw: RawResponseRef | None = None
+    text_is_json: bool = False
 
 
 @dataclass(frozen=True, slots=True)

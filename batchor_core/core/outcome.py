@@ -1,0 +1,361 @@
+"""What one line of a provider's output or error file means for the item that asked.
+
+The line format is that of the OpenAI Batch API. A line with status 200 may still be useless (cut off, refused,
+filtered, empty), an error may come in three shapes, and compatible servers leave out whatever they like. So nothing
+here trusts a type: every line, however broken, becomes an :class:`Answer`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchor_core.core.models import ItemFailure
+from batchor_core.core.types import JSONObject, JSONValue
+from batchor_core.core.usage import TokenUsage, usage_from_body
+
+TERMINAL_ROW_CODES = {
+    "batch_expired": "batch_terminal_expired",
+    "batch_cancelled": "batch_terminal_cancelled",
+}
+"""Codes of rows that were never run because their batch ended first, and the error classes they become."""
+
+RETRYABLE_STATUSES = frozenset({408, 409, 429})
+"""HTTP statuses under 500 that another try may mend."""
+
+PERMANENT_CODES = frozenset(
+    {
+        "bio_policy",
+        "context_length_exceeded",
+        "data_residency_mismatch",
+        "invalid_prompt",
+        "invalid_request",
+        "invalid_request_error",
+        "model_not_found",
+        "unsupported_parameter",
+    }
+)
+"""Codes of errors without an HTTP status that no repetition mends; ``image_*`` and ``invalid_*`` codes are others."""
+
+MESSAGE_LIMIT = 2_000
+RAW_ERROR_DEPTH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a provider said about one row.
+
+    Attributes:
+        custom_id: The row's name; empty if the line has none.
+        text: The answer; with a ``refusal`` failure, the refusal's own words.
+        usage: Billed tokens, also of answers that are no use.
+        failure: Why the answer is no use; None for a good one.
+        count_attempt: Whether the row was really tried. Rows that the provider never ran don't cost an attempt.
+        pause_reason: Why the run should stop and wait for a person; None if it need not.
+    """
+
+    custom_id: str
+    text: str | None = None
+    usage: TokenUsage | None = None
+    failure: ItemFailure | None = None
+    count_attempt: bool = True
+    pause_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """The answers of one batch beside what was submitted in it.
+
+    Attributes:
+        completed: Good answers, one per custom_id.
+        failed: Failures of ids without a good answer, one per custom_id.
+        missing: Submitted ids that no line mentions, in the order they were submitted.
+        unknown: Lines whose id was not submitted in this batch.
+        duplicates: Lines that told of an id again.
+    """
+
+    completed: list[Answer] = field(default_factory=list)
+    failed: list[Answer] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unknown: int = 0
+    duplicates: int = 0
+
+
+def is_better(new: Answer, old: Answer | None) -> bool:
+    """Whether ``new`` takes the place of ``old``: the first good answer wins, and any success beats an error."""
+    return old is None or (old.failure is not None and new.failure is None)
+
+
+def reconcile(answers: Iterable[Answer], submitted: Collection[str]) -> Reconciliation:
+    """Match a batch's answers, from both files and in any order, with the ids that were submitted in it."""
+    wanted = dict.fromkeys(submitted)
+    best: dict[str, Answer] = {}
+    unknown = duplicates = 0
+    for answer in answers:
+        if answer.custom_id not in wanted:
+            unknown += 1
+            continue
+        old = best.get(answer.custom_id)
+        duplicates += old is not None
+        if is_better(answer, old):
+            best[answer.custom_id] = answer
+    return Reconciliation(
+        completed=[answer for answer in best.values() if answer.failure is None],
+        failed=[answer for answer in best.values() if answer.failure is not None],
+        missing=[custom_id for custom_id in wanted if custom_id not in best],
+        unknown=unknown,
+        duplicates=duplicates,
+    )
+
+
+def read_record(record: JSONObject) -> Answer:
+    """Read one line of an output or error file. Never raises, whatever the line holds."""
+    line: Any = record
+    if not isinstance(line, dict):
+        return _not_run("", "the line is not a JSON object")
+    custom_id = line.get("custom_id")
+    if not isinstance(custom_id, str):
+        custom_id = ""
+    response = line.get("response")
+    if isinstance(response, dict):
+        body = response.get("body")
+        if isinstance(body, dict) and response.get("status_code") == 200 and not body.get("error"):
+            return _read_body(custom_id, body)
+        return _read_other(custom_id, line, response)
+    return _read_error(custom_id, _error_object(line.get("error")), status=None)
+
+
+def _read_other(custom_id: str, line: dict[str, Any], response: dict[str, Any]) -> Answer:
+    """Every response that is not plainly a 200 with an object for a body."""
+    body = _decoded(response.get("body"))
+    status = _status(response.get("status_code"))
+    content: dict[str, Any] = body if isinstance(body, dict) else {}
+    answered = "output" in content or "choices" in content
+    if (status is not None and 200 <= status < 300) or (status is None and answered):
+        if content.get("status") == "failed" or not content.get("error"):
+            return _read_body(custom_id, content)
+        # 200 around an error object: the error is the answer
+        return _read_error(
+            custom_id, _error_object(content["error"]), status=None, usage=usage_from_body(content)
+        )
+    error = _error_object(content.get("error")) or _error_object(line.get("error"))
+    if not error and isinstance(body, str) and body.strip():
+        error = {"message": body}
+    return _read_error(custom_id, error, status=status, usage=usage_from_body(content))
+
+
+def _read_body(custom_id: str, body: dict[str, Any]) -> Answer:
+    """A body that came with status 200."""
+    usage = usage_from_body(body)
+    output = body.get("output")
+    if isinstance(output, list):
+        return _read_responses(custom_id, body, output, usage)
+    choices = body.get("choices")
+    if isinstance(choices, list):
+        return _read_chat(custom_id, choices, usage)
+    if body.get("status") == "failed":
+        return _read_error(
+            custom_id, _error_object(body.get("error")), status=None, usage=usage, answered=True
+        )
+    return _unusable(custom_id, "empty_response_text", "the response holds no output", usage)
+
+
+def _read_responses(
+    custom_id: str, body: dict[str, Any], output: list[Any], usage: TokenUsage | None
+) -> Answer:
+    """A body of the Responses endpoint."""
+    status = body.get("status")
+    if status == "failed":
+        return _read_error(
+            custom_id, _error_object(body.get("error")), status=None, usage=usage, answered=True
+        )
+    messages = [item for item in output if isinstance(item, dict) and item.get("type") == "message"]
+    if len(messages) > 1:
+        # a model may think aloud first; its answer is then marked
+        messages = [message for message in messages if message.get("phase") == "final_answer"] or messages
+    text, refusal = "", ""
+    for message in messages:
+        more_text, more_refusal = _read_content(message.get("content"))
+        text += more_text
+        refusal += more_refusal
+    if status == "incomplete":
+        details = body.get("incomplete_details")
+        reason = details.get("reason") if isinstance(details, dict) else None
+        if reason == "content_filter":
+            return _unusable(
+                custom_id, "content_filter", "the content filter stopped the answer", usage, retryable=False
+            )
+        return _unusable(
+            custom_id, "incomplete_response", f"the answer was cut off ({_short(reason)})", usage
+        )
+    if status in ("in_progress", "queued", "cancelled"):
+        return _unusable(custom_id, "incomplete_response", f"the answer has status {status}", usage)
+    return _finished(custom_id, text, refusal, usage)
+
+
+def _read_chat(custom_id: str, choices: list[Any], usage: TokenUsage | None) -> Answer:
+    """A body of the Chat Completions endpoint; only the first choice is an answer."""
+    choice = choices[0] if choices and isinstance(choices[0], dict) else {}
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        message = {}
+    text, refusal = _read_content(message.get("content"))
+    if isinstance(message.get("refusal"), str):
+        refusal = message["refusal"]
+    finish_reason = choice.get("finish_reason")
+    if finish_reason == "content_filter":
+        return _unusable(
+            custom_id, "content_filter", "the content filter stopped the answer", usage, retryable=False
+        )
+    if finish_reason == "length":
+        return _unusable(custom_id, "incomplete_response", "the answer was cut off (length)", usage)
+    return _finished(custom_id, text, refusal, usage)
+
+
+def _read_content(content: Any) -> tuple[str, str]:
+    """Text and refusal of a message, whose content is a string, a list of parts, or null."""
+    if isinstance(content, str):
+        return content, ""
+    text, refusal = "", ""
+    if isinstance(content, list):
+        for part in content:
+            if not isinstance(part, dict):
+                continue
+            if isinstance(part.get("text"), str) and part.get("type") in ("output_text", "text"):
+                text += part["text"]
+            elif isinstance(part.get("refusal"), str):
+                refusal += part["refusal"]
+    return text, refusal
+
+
+def _finished(custom_id: str, text: str, refusal: str, usage: TokenUsage | None) -> Answer:
+    if refusal:
+        failure = ItemFailure(
+            "refusal", "the model refused", retryable=False, raw_error={"refusal": _short(refusal)}
+        )
+        return Answer(custom_id, refusal, usage, failure)
+    if not text or text.isspace():
+        return _unusable(custom_id, "empty_response_text", "the response holds no text", usage)
+    return Answer(custom_id, text, usage)
+
+
+def _unusable(
+    custom_id: str, error_class: str, message: str, usage: TokenUsage | None, *, retryable: bool = True
+) -> Answer:
+    return Answer(custom_id, None, usage, ItemFailure(error_class, message, retryable))
+
+
+def _not_run(custom_id: str, message: str, raw_error: JSONValue = None) -> Answer:
+    failure = ItemFailure("provider_item_error", message, retryable=True, raw_error=raw_error)
+    return Answer(custom_id, failure=failure, count_attempt=False)
+
+
+def _read_error(
+    custom_id: str,
+    error: dict[str, Any],
+    *,
+    status: int | None,
+    usage: TokenUsage | None = None,
+    answered: bool = False,
+) -> Answer:
+    """An error object, with the HTTP status it came under where there was one."""
+    code = _name(error.get("code"))
+    kind = _name(error.get("type"))
+    raw_error: JSONValue = error if error and _is_shallow(error, RAW_ERROR_DEPTH) else None
+    if code in TERMINAL_ROW_CODES:
+        failure = ItemFailure(
+            TERMINAL_ROW_CODES[code], _message(error, code), retryable=True, raw_error=raw_error
+        )
+        return Answer(custom_id, usage=usage, failure=failure, count_attempt=False)
+    if status is None:
+        status = _status(code)  # some servers put the HTTP status there
+    if not status and not error and not answered:
+        return _not_run(custom_id, "the line holds neither a response nor an error")
+    message = _message(error, f"HTTP {status}" if status else code or kind or "unknown error")
+    pause_reason = _pause_reason(status, code, kind)
+    if pause_reason is not None:
+        failure = ItemFailure("provider_item_error", message, retryable=True, raw_error=raw_error)
+        return Answer(custom_id, usage=usage, failure=failure, count_attempt=False, pause_reason=pause_reason)
+    if status == 0:
+        return _not_run(custom_id, message, raw_error)
+    if code == "content_filter":
+        failure = ItemFailure("content_filter", message, retryable=False, raw_error=raw_error)
+    else:
+        failure = ItemFailure("provider_item_error", message, _is_retryable(status, code, kind), raw_error)
+    return Answer(custom_id, usage=usage, failure=failure)
+
+
+def _pause_reason(status: int | None, code: str, kind: str) -> str | None:
+    """Made of names only: a vendor's message about a key may quote it."""
+    for name in (code, kind):
+        if is_quota_code(name):
+            return f"the provider reports {name[:64]}"
+    if status in (401, 403):
+        return f"the provider refuses the credentials (HTTP {status})"
+    return None
+
+
+def is_quota_code(code: str) -> bool:
+    """Whether an error code means that somebody has to pay or raise a limit."""
+    return code == "insufficient_quota" or code.startswith("billing_")
+
+
+def _is_retryable(status: int | None, code: str, kind: str) -> bool:
+    if status:
+        return status in RETRYABLE_STATUSES or not 400 <= status < 500
+    return not any(
+        name in PERMANENT_CODES or name.startswith(("image_", "invalid_")) for name in (code, kind)
+    )
+
+
+def _decoded(body: Any) -> Any:
+    """Some servers send the body as a string of JSON."""
+    if not isinstance(body, str):
+        return body
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+
+
+def _status(value: Any) -> int | None:
+    """An HTTP status from a number or a string of digits; None if it is neither."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdigit():
+        return int(value)
+    if isinstance(value, int | float) and 0 <= value < 600:  # false for NaN
+        return int(value)
+    return None
+
+
+def _error_object(error: Any) -> dict[str, Any]:
+    if isinstance(error, dict):
+        return error
+    return {"message": error} if isinstance(error, str) and error else {}
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1000 else ""
+
+
+def _message(error: dict[str, Any], default: str) -> str:
+    message = error.get("message")
+    return _short(message) if isinstance(message, str) and message else _short(default)
+
+
+def _short(text: Any) -> str:
+    return text[:MESSAGE_LIMIT] if isinstance(text, str) else "no reason given"
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    """Whether a JSON value nests at most ``levels`` deep; deeper ones can't be walked recursively further on."""
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return True
+    return levels > 0 and all(_is_shallow(item, levels - 1) for item in value)

@@ -1,0 +1,54 @@
+# Everything a developer or CI does. All it needs is make, git, Python >= 3.11 and PyPI.
+
+PYTHON  ?= $(shell command -v python3.11 || command -v python3)
+WORKERS ?= auto
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+
+# What ruff looks at; folders that are not there yet are passed over.
+CODE := $(wildcard batchor_core batchor_dagster examples benchmarks tests)
+
+export DAGSTER_DISABLE_TELEMETRY := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo ui test check fmt bench clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+env: $(STAMP)  ## create .venv with everything in it; does nothing when it is up to date
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: env  ## run a whole batch run on your machine: no key, no bill
+	@$(BIN)/python examples/demo.py
+
+ui: env  ## open the Dagster project with a local OpenAI-compatible server behind it
+	@$(BIN)/python examples/ui.py
+
+test: env  ## run every test
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+
+check: env  ## lint, format, types, import rules
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fmt: env  ## format the code and apply the linter's safe fixes
+	@$(BIN)/ruff check --fix $(CODE)
+	@$(BIN)/ruff format $(CODE)
+
+bench: env  ## measure the engine against a hand-written floor
+	@$(BIN)/python -m benchmarks
+
+clean:  ## remove .venv and everything that was generated
+	@rm -rf $(VENV) build dist .demo .ui .benchmarks browser-shots
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

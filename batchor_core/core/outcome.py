@@ -172,14 +172,10 @@ def _read_responses(
             custom_id, _error_object(body.get("error")), status=None, usage=usage, answered=True
         )
     messages = [item for item in output if isinstance(item, dict) and item.get("type") == "message"]
-    if len(messages) > 1:
-        # a model may think aloud first; its answer is then marked
-        messages = [message for message in messages if message.get("phase") == "final_answer"] or messages
-    text, refusal = "", ""
-    for message in messages:
-        more_text, more_refusal = _read_content(message.get("content"))
-        text += more_text
-        refusal += more_refusal
+    if len(messages) == 1:
+        text, refusal = _read_content(messages[0].get("content"))
+    else:
+        text, refusal = _read_messages(messages)
     if status == "incomplete":
         details = body.get("incomplete_details")
         reason = details.get("reason") if isinstance(details, dict) else None
@@ -214,6 +210,13 @@ def _read_chat(custom_id: str, choices: list[Any], usage: TokenUsage | None) -> 
     return _finished(custom_id, text, refusal, usage)
 
 
+def _read_messages(messages: list[dict[str, Any]]) -> tuple[str, str]:
+    """Text and refusal of several messages. A model may think aloud first; its answer is then marked as final."""
+    final = [message for message in messages if message.get("phase") == "final_answer"]
+    contents = [_read_content(message.get("content")) for message in final or messages]
+    return "".join(text for text, _ in contents), "".join(refusal for _, refusal in contents)
+
+
 def _read_content(content: Any) -> tuple[str, str]:
     """Text and refusal of a message, whose content is a string, a list of parts, or null."""
     if isinstance(content, str):
@@ -223,8 +226,9 @@ def _read_content(content: Any) -> tuple[str, str]:
         for part in content:
             if not isinstance(part, dict):
                 continue
-            if isinstance(part.get("text"), str) and part.get("type") in ("output_text", "text"):
-                text += part["text"]
+            said = part.get("text")
+            if isinstance(said, str) and part.get("type") in ("output_text", "text"):
+                text += said
             elif isinstance(part.get("refusal"), str):
                 refusal += part["refusal"]
     return text, refusal

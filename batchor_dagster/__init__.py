@@ -1,0 +1,1 @@
+"""Durable LLM batch runs as Dagster assets."""

@@ -1,0 +1,71 @@
+"""Stable names: an asset and its partition become one run id, and a partition key becomes one path segment.
+
+A readable key is kept as it is. Any other is spelled with safe characters and gets a digest of the original, in a form
+that no readable key has, so two different keys never get one name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+
+MAX_RUN_ID = 63
+MAX_SEGMENT = 120  # leaves room for ".parquet" and a temporary suffix within the usual 255 bytes
+
+_SEPARATOR = "--"
+_DIGEST_CHARACTERS = 16  # 64 bits
+_KEY_PART = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)*")
+_PARTITION = re.compile(r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_]+")
+
+
+def batch_run_id(
+    asset_key: Sequence[str], partition_key: str | None = None, *, version: str | None = None
+) -> str:
+    """The run id of one partition of one asset: at most 63 characters of ``[A-Za-z0-9_.-]``.
+
+    ``("shop", "reviews")`` and ``"2026-01-01"`` give ``shop.reviews--2026-01-01``. The same arguments give the same id
+    for ever, which is what makes a repeated materialization resume its run instead of paying again.
+
+    Args:
+        asset_key: The path of the asset key.
+        partition_key: The partition, None for an unpartitioned asset.
+        version: Changes the id, for a job that was changed on purpose and is to be paid for again.
+    """
+    path = list(asset_key)
+    if not path:
+        raise ValueError("an asset key has at least one part")
+    if version is None and all(_KEY_PART.fullmatch(part) for part in path):
+        if partition_key is None or _PARTITION.fullmatch(partition_key):
+            plain = ".".join(path) + (_SEPARATOR + partition_key if partition_key is not None else "")
+            if len(plain) <= MAX_RUN_ID:
+                return plain
+    readable = [_slug("_".join(path)), _slug(partition_key or "")]
+    return _with_digest(readable, _digest([path, partition_key, version]), limit=MAX_RUN_ID)
+
+
+def safe_path_segment(key: str) -> str:
+    """A partition key as one path segment that every file system and object store takes.
+
+    ``2026-01-01`` stays as it is; ``a/b``, ``..``, an empty or a very long key become a readable name and a digest.
+    """
+    if len(key) <= MAX_SEGMENT and _PARTITION.fullmatch(key):
+        return key
+    return _with_digest([_slug(key)], _digest([key]), limit=MAX_SEGMENT)
+
+
+def _slug(text: str) -> str:
+    return _UNSAFE.sub("_", text).strip("_")
+
+
+def _with_digest(readable: list[str], digest: str, *, limit: int) -> str:
+    """``asset--partition--digest``: readable parts share the room; no readable name holds as many separators."""
+    room = (limit - len(digest)) // len(readable) - len(_SEPARATOR)
+    return _SEPARATOR.join([*(part[:room] or "_" for part in readable), digest])
+
+
+def _digest(value: object) -> str:
+    canonical = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:_DIGEST_CHARACTERS]

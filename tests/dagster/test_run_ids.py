@@ -1,0 +1,113 @@
+"""Names derived from assets and partitions are safe, stable and never shared."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchor_core.core.validation import check_artifact_key, check_run_id
+from batchor_dagster.run_ids import MAX_RUN_ID, MAX_SEGMENT, batch_run_id, safe_path_segment
+
+KEYS = st.lists(st.text(alphabet="aB1_-. /é|", min_size=1, max_size=12), min_size=1, max_size=3)
+PARTITIONS = st.none() | st.text(alphabet="aB1_-.:/|é\n", max_size=40)
+NAMES = st.tuples(KEYS, PARTITIONS, st.none() | st.sampled_from(["1", "2"]))
+
+
+@pytest.mark.parametrize(
+    ("asset_key", "partition", "run_id"),
+    [
+        (["reviews"], None, "reviews"),
+        (["reviews"], "2026-01-01", "reviews--2026-01-01"),
+        (["shop", "reviews"], "en-US", "shop.reviews--en-US"),
+        (["shop", "my-reviews"], "v1.2", "shop.my-reviews--v1.2"),
+    ],
+)
+def test_readable_keys_are_kept(asset_key: list[str], partition: str | None, run_id: str) -> None:
+    assert batch_run_id(asset_key, partition) == run_id
+
+
+@pytest.mark.parametrize(
+    ("asset_key", "partition", "pattern"),
+    [
+        (["reviews"], "2026-01-01-00:00", r"reviews--2026_01_01_00_00--[0-9a-f]{16}"),
+        (["reviews"], "2026-01-01|de", r"reviews--2026_01_01_de--[0-9a-f]{16}"),
+        (["reviews"], "", r"reviews--_--[0-9a-f]{16}"),
+        (["re views"], None, r"re_views--_--[0-9a-f]{16}"),
+        (["a" * 100], "b" * 100, r"a{21}--b{21}--[0-9a-f]{16}"),
+    ],
+)
+def test_other_keys_stay_recognisable_and_get_a_digest(
+    asset_key: list[str], partition: str | None, pattern: str
+) -> None:
+    assert re.fullmatch(pattern, batch_run_id(asset_key, partition))
+
+
+def test_names_do_not_change_from_release_to_release() -> None:
+    assert batch_run_id(["reviews"], "2026-01-01|de") == "reviews--2026_01_01_de--a98ddf76ac323ce1"
+    assert safe_path_segment("a/b") == "a_b--1693b0cfc4dae187"
+
+
+def test_look_alikes_get_different_names() -> None:
+    look_alikes = [
+        (["a", "b"], None),
+        (["a.b"], None),
+        (["a_b"], None),
+        (["a"], "b"),
+        (["a--b"], None),
+        (["a"], None),
+        (["a"], ""),
+        (["a", "b"], "c"),
+        (["a"], "b--c"),
+        (["a--b"], "c"),
+        (["a", "b--c"], None),
+        (["a-"], "b"),
+        (["a"], "-b"),
+    ]
+    assert len({batch_run_id(key, partition) for key, partition in look_alikes}) == len(look_alikes)
+
+
+def test_a_digest_form_given_as_a_key_is_not_taken_for_the_name_it_imitates() -> None:
+    imitated = batch_run_id(["a"], "b c")
+    asset, partition, digest = imitated.split("--")
+    assert batch_run_id([asset], f"{partition}--{digest}") != imitated
+    segment = safe_path_segment("b c")
+    assert safe_path_segment(segment) != segment
+
+
+def test_a_version_gives_a_new_run() -> None:
+    assert len({batch_run_id(["a"], "p", version=version) for version in (None, "1", "2")}) == 3
+
+
+@given(st.lists(NAMES, min_size=2, max_size=2, unique_by=repr))
+def test_different_partitions_never_share_a_run(
+    names: list[tuple[list[str], str | None, str | None]],
+) -> None:
+    first, second = (batch_run_id(key, partition, version=version) for key, partition, version in names)
+    assert first != second
+
+
+@given(NAMES)
+def test_run_ids_are_legal_for_the_engine(name: tuple[list[str], str | None, str | None]) -> None:
+    key, partition, version = name
+    run_id = batch_run_id(key, partition, version=version)
+    assert check_run_id(run_id) == run_id
+    assert len(run_id) <= MAX_RUN_ID
+    assert re.fullmatch(r"[A-Za-z0-9_.-]+", run_id)
+    assert batch_run_id(key, partition, version=version) == run_id
+
+
+@given(st.lists(st.text(max_size=200), min_size=2, max_size=2, unique=True))
+def test_different_partition_keys_never_share_a_path_segment(keys: list[str]) -> None:
+    segments = [safe_path_segment(key) for key in keys]
+    assert segments[0] != segments[1]
+    for segment in segments:
+        assert check_artifact_key(segment) == (segment,)
+        assert len(segment) <= MAX_SEGMENT
+
+
+@pytest.mark.parametrize("key", ["..", ".", "", "a/../b", "C:\\x", "nul\x00", "\ud800"])
+def test_dangerous_partition_keys_become_plain_segments(key: str) -> None:
+    assert re.fullmatch(r"[A-Za-z0-9_]+--[0-9a-f]{16}", safe_path_segment(key))

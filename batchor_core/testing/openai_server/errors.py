@@ -1,0 +1,76 @@
+"""The error answers of the API, in its own shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_KINDS = {401: "authentication_error", 403: "permission_error", 404: "invalid_request_error", 429: "requests"}
+_CODES = {401: "invalid_api_key", 403: "permission_denied", 408: "timeout", 429: "rate_limit_exceeded"}
+_MESSAGES = {
+    401: "Incorrect API key provided.",
+    403: "You do not have access to this resource.",
+    408: "The request took too long.",
+    429: "Rate limit reached. Please slow down.",
+    500: "The server had an error while processing your request. Sorry about that!",
+    502: "Bad gateway.",
+    503: "The engine is currently overloaded, please try again later.",
+}
+
+
+def error_object(
+    status: int, *, code: str | None = None, message: str | None = None, param: str | None = None
+) -> dict[str, Any]:
+    """The ``error`` object that goes with an HTTP status; ``code`` and ``message`` replace the usual ones."""
+    return {
+        "message": message or _MESSAGES.get(status, "The request could not be processed."),
+        "type": _kind(status, code),
+        "param": param,
+        "code": code or _CODES.get(status) or ("server_error" if status >= 500 else None),
+    }
+
+
+def _kind(status: int, code: str | None) -> str:
+    if code == "insufficient_quota":
+        return "insufficient_quota"
+    if status >= 500:
+        return "server_error"
+    return _KINDS.get(status, "invalid_request_error")
+
+
+class ApiError(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str | None = None,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = dict(headers or {})
+        self.body = {"error": error_object(status, code=code, message=message, param=param)}
+
+
+def bad_request(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
+    """A 400."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def no_such_file(file_id: str) -> ApiError:
+    """The 404 of a file."""
+    return ApiError(404, f"No such File object: {file_id}", param="id")
+
+
+def no_such_batch(batch_id: str) -> ApiError:
+    """The 404 of a batch."""
+    return ApiError(404, f"No batch found with id '{batch_id}'.")
+
+
+def cannot_find_file(file_id: str) -> str:
+    """What the live service says when a batch names a file that it does not (yet) see."""
+    return f"Cannot find file {file_id}, or project proj_local does not have access to it."

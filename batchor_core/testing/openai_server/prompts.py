@@ -1,0 +1,59 @@
+"""The words of a request, whichever endpoint it is for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_LOOK_AT = 4_000
+
+
+def prompt_text(body: dict[str, Any]) -> str:
+    """All text that the model would read, joined by newlines."""
+    return "\n".join(text for _, text in _parts(body))
+
+
+def prompt_words(body: dict[str, Any]) -> list[str]:
+    """The words the user wrote last, or else any words of the prompt. At most those of its first 4,000 characters."""
+    parts = list(_parts(body))
+    spoken = [text for role, text in parts if role == "user"]
+    text = spoken[-1] if spoken else "\n".join(text for _, text in parts)
+    return _WORD.findall(text[:_LOOK_AT])
+
+
+def count_tokens(text: str) -> int:
+    """A rough count: four characters a token, as a rule of thumb for English."""
+    return (len(text) + 3) // 4
+
+
+def _parts(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """``(role, text)`` in the order of the prompt."""
+    instructions = body.get("instructions")
+    if isinstance(instructions, str):
+        yield "system", instructions
+    for key in ("input", "messages", "prompt"):
+        value = body.get(key)
+        if isinstance(value, str):
+            yield "user", value
+        elif isinstance(value, list):
+            yield from _items(value)
+
+
+def _items(items: list[Any]) -> Iterator[tuple[str, str]]:
+    for item in items:
+        if isinstance(item, str):
+            yield "user", item
+        elif isinstance(item, dict):
+            role = str(item.get("role", "user"))
+            content = item.get("content")
+            if isinstance(content, str):
+                yield role, content
+            elif isinstance(content, list):
+                yield from ((role, text) for text in map(_text_of, content) if text)
+
+
+def _text_of(part: Any) -> str:
+    text = part.get("text") if isinstance(part, dict) else part
+    return text if isinstance(text, str) else ""

@@ -1,0 +1,267 @@
+"""Every table of the control database, for SQLite and Postgres alike.
+
+What is written often is narrow and what is large is written once: an item's row in ``items`` changes with each step of
+its life, while its texts lie in ``item_contents`` (at ingestion) and ``item_results`` (at its end), which are appended
+to and never changed. A run's counts are kept on its own row, moved by every transaction that moves items, so that a
+summary costs the same for ten items and for ten million.
+
+Times are seconds since the epoch by the database's clock. JSON is kept as text, see ``sql_codec``. There are no foreign
+keys on the item tables: each insert would pay for a check of what the code cannot get wrong.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    literal_column,
+)
+
+from batchor_core.core.enums import ItemStatus
+from batchor_core.core.lifecycle import CLAIMABLE, IN_FLIGHT
+
+metadata = MetaData()
+
+BigKey = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself for INTEGER PRIMARY KEY only
+
+
+def status_literals(statuses: tuple[ItemStatus, ...]) -> list[literal_column[str]]:
+    """Statuses as SQL literals. SQLite uses a partial index only if the query repeats its condition word for word."""
+    return [literal_column(f"'{status.value}'") for status in statuses]
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default="0")
+
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_key", BigKey, primary_key=True, autoincrement=True),
+    Column("run_id", Text, nullable=False, unique=True),
+    Column("created_at", Double, nullable=False),
+    Column("config", Text, nullable=False),  # PersistedRunConfig without its extras, as JSON
+    Column("extras", Text, nullable=False),
+    Column("budget_key", Text),
+    Column("control_state", String(32), nullable=False),
+    Column("control_reason", Text),
+    # how many items stand where; these six and the next two are moved by deltas under the lock of this row
+    *[_count(f"{status.value}_items") for status in ItemStatus],
+    _count("submitted_tokens"),
+    _count("terminal_sequence"),
+    _count("input_tokens"),
+    _count("cached_tokens"),
+    _count("output_tokens"),
+    _count("reasoning_tokens"),
+    _count("orphan_batches"),
+    # how far the reading of the source has come; ingestion_complete is NULL until something was said about it
+    Column("source_kind", Text),
+    Column("source_ref", Text),
+    Column("source_fingerprint", Text),
+    _count("next_item_index"),
+    Column("checkpoint_payload", Text),
+    Column("ingestion_complete", Boolean),
+    # the control plane's backoff
+    _count("consecutive_failures"),
+    _count("total_failures"),
+    Column("backoff_sec", Double, nullable=False, server_default="0"),
+    Column("next_retry_at", Double),
+    Column("last_error_class", Text),
+    Column("exported_at", Double),
+    Column("export_root", Text),
+)
+
+run_leases = Table(
+    "run_leases",
+    metadata,
+    Column("run_key", BigKey, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
+    Column("session", Text),  # NULL: nobody drives the run
+    Column("host", Text),
+    Column("boot_id", Text),
+    Column("pid", BigInteger),
+    Column("pid_start", Text),
+    Column("pid_namespace", Text),
+    Column("expires_at", Double),
+)
+
+items = Table(
+    "items",
+    metadata,
+    Column("run_key", BigKey, primary_key=True, autoincrement=False),
+    Column("item_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("item_id", Text, nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("attempt_count", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+    # NULL: the one that core.lifecycle.custom_id_for derives; else one that a caller of the documented methods chose
+    Column("custom_id", Text),
+    # the submission the item is in, or that brought its terminal answer; NULL while it waits
+    Column("intent_key", BigInteger),
+    Column("submission_tokens", BigInteger, nullable=False),
+    Column("request_bytes", BigInteger, nullable=False),
+    Column("terminal_sequence", BigInteger),
+    Column("last_error", Text),  # of an item that is not terminal; a terminal one has it in item_results
+    UniqueConstraint("run_key", "item_id", name="items_by_id"),
+    sqlite_with_rowid=False,
+)
+
+CLAIMABLE_ITEMS = items.c.status.in_(status_literals(CLAIMABLE))
+IN_FLIGHT_ITEMS = items.c.status.in_(status_literals(IN_FLIGHT))
+
+# the columns after item_index let candidates be read from the index alone
+Index(
+    "items_claimable",
+    items.c.run_key,
+    items.c.item_index,
+    items.c.status,
+    items.c.attempt_count,
+    items.c.submission_tokens,
+    items.c.request_bytes,
+    sqlite_where=CLAIMABLE_ITEMS,
+    postgresql_where=CLAIMABLE_ITEMS,
+)
+Index(
+    "items_in_flight",
+    items.c.run_key,
+    items.c.intent_key,
+    items.c.item_index,
+    sqlite_where=IN_FLIGHT_ITEMS,
+    postgresql_where=IN_FLIGHT_ITEMS,
+)
+Index(
+    "items_by_given_custom_id",
+    items.c.run_key,
+    items.c.custom_id,
+    sqlite_where=items.c.custom_id.is_not(None),
+    postgresql_where=items.c.custom_id.is_not(None),
+)
+
+item_contents = Table(
+    "item_contents",
+    metadata,
+    Column("run_key", BigKey, primary_key=True, autoincrement=False),
+    Column("item_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("payload", Text),  # JSON
+    Column("metadata", Text),  # JSON; NULL is {}
+    Column("prompt", Text, nullable=False),
+    Column("system_prompt", Text),
+    Column("request_line", LargeBinary),  # the line of generation 0; then the prompts are empty
+    sqlite_with_rowid=False,
+)
+
+item_results = Table(
+    "item_results",
+    metadata,
+    Column("run_key", BigKey, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("item_index", BigInteger, nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("attempt_count", Integer, nullable=False),
+    Column("output_text", Text),
+    Column("output_json", Text),  # JSON; NULL where text_is_json
+    Column("text_is_json", Boolean, nullable=False),
+    Column("input_tokens", BigInteger),  # all four NULL: the provider did not say
+    Column("cached_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("reasoning_tokens", BigInteger),
+    Column("error", Text),  # JSON
+    Column("intent_key", BigInteger),
+    # either where the raw response lies in the batch's kept file, or the response itself, zlib-compressed JSON
+    Column("raw_is_error_file", Boolean),
+    Column("raw_offset", BigInteger),
+    Column("raw_length", BigInteger),
+    Column("raw_response", LargeBinary),
+    sqlite_with_rowid=False,
+)
+
+FAILED_RESULTS = item_results.c.status.in_(status_literals((ItemStatus.FAILED_PERMANENT,)))
+
+Index(
+    "item_results_failed",
+    item_results.c.run_key,
+    item_results.c.sequence,
+    sqlite_where=FAILED_RESULTS,
+    postgresql_where=FAILED_RESULTS,
+)
+
+# written through the documented record_request_artifacts only: the engine's own files are named by their intents
+request_pointers = Table(
+    "request_pointers",
+    metadata,
+    Column("run_key", BigKey, primary_key=True, autoincrement=False),
+    Column("item_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("artifact_path", Text, nullable=False),
+    Column("line_number", Integer, nullable=False),
+    Column("request_sha256", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("request_pointers_by_path", request_pointers.c.run_key, request_pointers.c.artifact_path)
+
+submission_intents = Table(
+    "submission_intents",
+    metadata,
+    Column("intent_key", BigKey, primary_key=True, autoincrement=True),
+    Column("run_key", BigInteger, nullable=False),
+    Column("local_batch_id", Text, nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("item_count", BigInteger, nullable=False),
+    Column("submission_tokens", BigInteger, nullable=False),
+    # of the items that are still QUEUED_LOCAL or SUBMITTED in it; moved by deltas like the run's counts
+    Column("open_items", BigInteger, nullable=False),
+    Column("open_tokens", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("artifact_key", Text),
+    Column("sha256", Text),
+    Column("size_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("input_file_id", Text),
+    Column("key_fingerprint", Text),
+    Column("sending_at", Double),
+    Column("fenced_at", Double),
+    Column("clean_listings", Integer, nullable=False, server_default="0"),
+    Column("next_check_at", Double),
+    Column("last_error_class", Text),
+    Column("server_date_skew", Double, nullable=False, server_default="0"),
+    UniqueConstraint("run_key", "local_batch_id", name="submission_intents_by_local_id"),
+)
+# few rows of many: what the shared enqueue budget and the look-ups have to see
+Index(
+    "submission_intents_open",
+    submission_intents.c.run_key,
+    sqlite_where=submission_intents.c.open_items > literal_column("0"),
+    postgresql_where=submission_intents.c.open_items > literal_column("0"),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("intent_key", BigKey, primary_key=True, autoincrement=False),
+    Column("run_key", BigInteger, nullable=False),
+    Column("provider_batch_id", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("is_terminal", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("output_file_id", Text),
+    Column("error_file_id", Text),
+    Column("output_artifact_path", Text),
+    Column("error_artifact_path", Text),
+    Column("poll_failures", Integer, nullable=False, server_default="0"),
+    Column("next_poll_at", Double, nullable=False, server_default="0"),
+    Column("input_tokens", BigInteger),
+    Column("cached_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("reasoning_tokens", BigInteger),
+    UniqueConstraint("run_key", "provider_batch_id", name="batches_by_provider_id"),
+)

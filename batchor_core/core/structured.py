@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeGuard, TypeVar, cast
 from urllib.parse import unquote
 
 from pydantic import BaseModel, ValidationError
@@ -22,7 +22,11 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import from_json
 
-from batchor_core.core.exceptions import ModelResolutionError, StructuredOutputError, StructuredOutputSchemaError
+from batchor_core.core.exceptions import (
+    ModelResolutionError,
+    StructuredOutputError,
+    StructuredOutputSchemaError,
+)
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.validation import check_schema_name
 
@@ -108,7 +112,7 @@ def model_output_schema(model: type[BaseModel], *, schema_name: str | None = Non
         StructuredOutputSchemaError: OpenAI would refuse the schema; names the JSON path, what is wrong and the mend.
         InvalidInputError: ``schema_name`` is not 1 to 64 of ``A-Z a-z 0-9 _ -``.
     """
-    if not isinstance(model, type) or not issubclass(model, BaseModel):
+    if not _is_model(model):
         raise StructuredOutputSchemaError(f"structured output must be a Pydantic model class, not {model!r}")
     name = default_schema_name(model) if schema_name is None else check_schema_name(schema_name)
     try:
@@ -140,7 +144,9 @@ def validate_strict_json_schema(schema: Mapping[str, JSONValue]) -> None:
     try:
         _Check(schema).run()
     except RecursionError:
-        raise _error("$", "is nested too deeply to be read", f"at most {MAX_NESTING} levels are allowed") from None
+        raise _error(
+            "$", "is nested too deeply to be read", f"at most {MAX_NESTING} levels are allowed"
+        ) from None
 
 
 def resolve_model(module_name: str, qualname: str) -> type[BaseModel]:
@@ -153,15 +159,19 @@ def resolve_model(module_name: str, qualname: str) -> type[BaseModel]:
         ModelResolutionError: The name is not one, can't be imported, or is no Pydantic model.
     """
     names = [*module_name.split("."), *qualname.split(".")]
-    if not all(name.isidentifier() for name in names):  # also refuses <locals>, Generic[int] and relative names
+    if not all(
+        name.isidentifier() for name in names
+    ):  # also refuses <locals>, Generic[int] and relative names
         raise ModelResolutionError(module_name, qualname)
     try:
-        found: object = sys.modules[module_name] if module_name in sys.modules else importlib.import_module(module_name)
+        found: object = (
+            sys.modules[module_name] if module_name in sys.modules else importlib.import_module(module_name)
+        )
         for name in qualname.split("."):
             found = getattr(found, name)
     except Exception as error:  # a user's module may raise anything while it is imported
         raise ModelResolutionError(module_name, qualname) from error
-    if not isinstance(found, type) or not issubclass(found, BaseModel):
+    if not _is_model(found):
         raise ModelResolutionError(module_name, qualname)
     return found
 
@@ -178,11 +188,20 @@ def parse_structured_output(text: str, model: type[SchemaModelT]) -> SchemaModel
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] in _NOT_JSON:
-            raise StructuredOutputError("invalid_json", f"the answer is not JSON: {_summary(error)}", raw_error=text) from error
+        if (
+            error.errors(include_url=False, include_context=False, include_input=False)[0]["type"]
+            in _NOT_JSON
+        ):
+            raise StructuredOutputError(
+                "invalid_json", f"the answer is not JSON: {_summary(error)}", raw_error=text
+            ) from error
         raise _mismatch(text, model, _summary(error), errors=_details(error)) from error
     except Exception as error:  # a validator of the user's model may raise anything; it costs this item alone
         raise _mismatch(text, model, f"{type(error).__name__}: {error}", errors=None) from error
+
+
+def _is_model(value: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(value, type) and issubclass(value, BaseModel)
 
 
 _NOT_JSON = {"json_invalid", "string_unicode"}
@@ -203,12 +222,14 @@ def _summary(error: ValidationError) -> str:
 
 
 def _details(error: ValidationError) -> JSONValue:
-    return cast(JSONValue, from_json(error.json(include_url=False, include_context=False, include_input=False)))
+    return cast(
+        JSONValue, from_json(error.json(include_url=False, include_context=False, include_input=False))
+    )
 
 
 class _QuietGenerator(GenerateJsonSchema):
-    # a default that is no JSON is reported by the check, as an error with a path, so no warning is needed
-    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}
+    # a default that is no JSON is an error with a path in the check, so no warning is needed
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - Pydantic's way
 
 
 class _Rewriting:
@@ -216,7 +237,7 @@ class _Rewriting:
 
     def __init__(self, plain: _Node) -> None:
         self._root = plain
-        self._plain: dict[str, _Node] = plain.get("$defs", {})
+        self._plain: dict[str, Any] = plain.get("$defs", {})
         self._done: dict[str, _Node] = {}
         self._open: set[str] = set()
 
@@ -225,11 +246,11 @@ class _Rewriting:
         if "$ref" in root:  # a recursive model refers to itself from the root
             root = dict(self._definition(_definition_name(root["$ref"])) or root)
         definitions = self._reachable(root)
-        return {**root, "$defs": definitions} if definitions else root
+        return cast(JSONObject, {**root, "$defs": definitions} if definitions else root)
 
     def _node(self, node: Any) -> _Node:
         if not isinstance(node, dict):
-            return cast(_Node, node)  # left for the check to refuse
+            return {"type": node}  # such as True, left for the check to refuse
         node = {key: value for key, value in node.items() if key not in _DROPPED}
         if isinstance(node.get("allOf"), list) and len(node["allOf"]) == 1:
             node = {**node.pop("allOf")[0], **node}
@@ -275,7 +296,7 @@ class _Rewriting:
         properties = {name: self._node(value) for name, value in node["properties"].items()}
         required = set(node.get("required", ()))
         for name, value in properties.items():
-            if isinstance(value, dict) and value.get("default", "") is None and _takes_null(value):
+            if value.get("default", "") is None and _takes_null(value):
                 # with every property required, the model says null where it would have left the property out
                 del value["default"]
                 required.add(name)
@@ -301,7 +322,7 @@ class _Rewriting:
 
 def _takes_null(node: _Node) -> bool:
     kinds = node.get("type")
-    if kinds == "null" or isinstance(kinds, list) and "null" in kinds:
+    if kinds == "null" or (isinstance(kinds, list) and "null" in kinds):
         return True
     return any(isinstance(choice, dict) and _takes_null(choice) for choice in node.get("anyOf", ()))
 
@@ -332,7 +353,7 @@ def _definition_name(ref: str) -> str:
 class _Check:
     """One walk over a schema that raises at the first thing that strict mode refuses."""
 
-    def __init__(self, schema: Mapping[str, Any]) -> None:
+    def __init__(self, schema: Any) -> None:
         self._root = schema
         definitions = schema.get("$defs", {}) if isinstance(schema, Mapping) else {}
         self._definitions: Mapping[str, Any] = definitions if isinstance(definitions, Mapping) else {}
@@ -360,13 +381,16 @@ class _Check:
         if "$ref" in root:
             raise _error("$", "is a reference", "put the definition itself at the root")
         if root.get("type") != "object":
-            raise _error("$", f"has type {root.get('type')!r}, not 'object'", "wrap it in a model with one field")
+            raise _error(
+                "$", f"has type {root.get('type')!r}, not 'object'", "wrap it in a model with one field"
+            )
 
     def _walk(self, node: Any, path: str) -> None:
         if not isinstance(node, Mapping):
             raise _error(path, f"is {node!r}, not a schema", "give it a type")
         if "$ref" in node:
-            return self._follow(node, path)
+            self._follow(node, path)
+            return
         for keyword in node:
             if keyword not in _SUPPORTED:
                 raise _error(path, f"has {_shown(node, keyword)}", _MENDS.get(keyword, "remove the keyword"))
@@ -375,7 +399,9 @@ class _Check:
         kinds = self._check_type(node, path)
         self._count_values(node, path)
         if node.get("format", "date") not in _FORMATS:
-            raise _error(path, f"has format {node['format']!r}", f"use one of {', '.join(sorted(_FORMATS))}, or none")
+            raise _error(
+                path, f"has format {node['format']!r}", f"use one of {', '.join(sorted(_FORMATS))}, or none"
+            )
         if "object" in kinds or "properties" in node:
             self._check_object(node, path)
         if "array" in kinds:
@@ -390,8 +416,16 @@ class _Check:
             raise _error(path, f"has {beside} beside $ref", "move it into the definition")
         if ref == "#":
             return
-        if not isinstance(ref, str) or not ref.startswith(_DEFINITION) or _definition_name(ref) not in self._definitions:
-            raise _error(path, f"refers to {ref!r}, which is not there", "refer to '#' or to a name in the root's $defs")
+        if (
+            not isinstance(ref, str)
+            or not ref.startswith(_DEFINITION)
+            or _definition_name(ref) not in self._definitions
+        ):
+            raise _error(
+                path,
+                f"refers to {ref!r}, which is not there",
+                "refer to '#' or to a name in the root's $defs",
+            )
         name = _definition_name(ref)
         if name not in self._seen:
             self._seen.add(name)
@@ -408,7 +442,11 @@ class _Check:
         if declared is None:
             if "anyOf" in node:
                 return set()
-            raise _error(path, "has no type, so that any value fits", "give it a type instead of Any, object or a bare list")
+            raise _error(
+                path,
+                "has no type, so that any value fits",
+                "give it a type instead of Any, object or a bare list",
+            )
         kinds = declared if isinstance(declared, list) else [declared]
         for kind in kinds:
             if kind not in _TYPES:
@@ -429,10 +467,14 @@ class _Check:
             self._chars += len(name)
             self._walk(value, below)
             if name not in required:
-                raise _error(below, "is not required (it has a default or may be left out)", _MENDS["default"])
+                raise _error(
+                    below, "is not required (it has a default or may be left out)", _MENDS["default"]
+                )
         for name in required:
             if name not in properties:
-                raise _error(path, f"requires {name!r}, which is not among its properties", "remove it from required")
+                raise _error(
+                    path, f"requires {name!r}, which is not among its properties", "remove it from required"
+                )
 
     def _count_values(self, node: Mapping[str, Any], path: str) -> None:
         if "const" in node:
@@ -445,7 +487,11 @@ class _Check:
         chars = sum(len(str(value)) for value in values)
         if len(values) > LARGE_ENUM and node.get("type") == "string" and chars > MAX_LARGE_ENUM_CHARS:
             problem = f"is an enum of {len(values):,} strings with {chars:,} characters"
-            raise _error(path, problem, f"beyond {LARGE_ENUM} values at most {MAX_LARGE_ENUM_CHARS:,} characters are allowed")
+            raise _error(
+                path,
+                problem,
+                f"beyond {LARGE_ENUM} values at most {MAX_LARGE_ENUM_CHARS:,} characters are allowed",
+            )
         self._enum_values += len(values)
         self._chars += chars
 

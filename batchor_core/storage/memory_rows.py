@@ -1,0 +1,544 @@
+"""The memory store's rows: plain dicts that stand in for tables, and the moves that keep them consistent.
+
+Everything here is called under the store's lock. A method either raises before it changes anything, or succeeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from batchor_core.core import lifecycle
+from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
+from batchor_core.core.exceptions import DuplicateItemError, RunStateError
+from batchor_core.core.lifecycle import ItemState
+from batchor_core.core.models import ItemFailure, RunSummary
+from batchor_core.core.types import JSONObject, JSONValue
+from batchor_core.core.usage import TokenUsage
+from batchor_core.storage.state import (
+    ActiveBatchRecord,
+    CompletedItemRecord,
+    DriverIdentity,
+    IngestCheckpoint,
+    IntentRecord,
+    ItemFailureRecord,
+    MaterializedItem,
+    PersistedItemRecord,
+    PersistedRunConfig,
+    RawResponseRef,
+    RetryBackoffState,
+)
+
+_NEW = ItemState(ItemStatus.PENDING, attempt_count=0, generation=0)
+
+
+def frozen(value: JSONValue | None) -> str | None:
+    """JSON as text, so that neither side can change what the other holds; refuses what is not JSON."""
+    return None if value is None else json.dumps(value)
+
+
+def thawed(text: str | None) -> JSONValue | None:
+    """The value that :func:`frozen` was given, a fresh copy each time."""
+    return None if text is None else json.loads(text)
+
+
+def _thawed_object(text: str | None) -> JSONObject | None:
+    return None if text is None else dict(json.loads(text))
+
+
+@dataclass(slots=True)
+class Answer:
+    """The last answer to an item, good or bad."""
+
+    output_text: str | None = None
+    output_json: str | None = None
+    text_is_json: bool = False
+    raw_response: str | None = None
+    raw: RawResponseRef | None = None
+    raw_batch_id: str | None = None
+    usage: TokenUsage | None = None
+
+
+@dataclass(slots=True)
+class ItemRow:
+    """One item. ``intent_id`` is set while an intent owns it, ``batch_id`` while a batch does."""
+
+    item_index: int
+    item_id: str
+    payload: str | None
+    metadata: str | None
+    prompt: str
+    system_prompt: str | None
+    request_line: bytes | None
+    submission_tokens: int
+    state: ItemState = _NEW
+    custom_id: str | None = None
+    intent_id: str | None = None
+    batch_id: str | None = None
+    artifact_path: str | None = None
+    artifact_line: int | None = None
+    artifact_sha256: str | None = None
+    sequence: int | None = None
+    error: ItemFailure | None = None
+    answer: Answer = field(default_factory=Answer)
+
+
+@dataclass(slots=True)
+class IntentRow:
+    """A submission, and the items it was made for in line order."""
+
+    record: IntentRecord
+    indexes: tuple[int, ...]
+
+    @property
+    def has_artifact(self) -> bool:
+        """Whether its request file is there to be exported: a dropped submission's file is thrown away."""
+        return bool(self.record.sha256) and self.record.state is not IntentState.DROPPED
+
+
+@dataclass(slots=True)
+class BatchRow:
+    """A registered batch. ``owned`` are the items that are SUBMITTED in it."""
+
+    record: ActiveBatchRecord
+    custom_ids: frozenset[str]
+    owned: set[int] = field(default_factory=set)
+    output_artifact_path: str | None = None
+    error_artifact_path: str | None = None
+    usage: TokenUsage | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether there is still something to poll or to harvest."""
+        return bool(self.owned) or not lifecycle.is_terminal_batch(self.record.status)
+
+
+@dataclass(slots=True)
+class LeaseRow:
+    """A run's lease; the epoch outlives its holders."""
+
+    owner: DriverIdentity | None = None
+    epoch: int = 0
+    expires_at: float = 0.0
+
+    def is_live(self, now: float) -> bool:
+        """Whether somebody holds it, as far as the clock can tell."""
+        return self.owner is not None and now < self.expires_at
+
+
+@dataclass(slots=True)
+class RunRow:
+    """A run with everything that belongs to it."""
+
+    run_id: str
+    config: PersistedRunConfig
+    created_at: float
+    control_state: RunControlState = RunControlState.RUNNING
+    control_reason: str | None = None
+    checkpoint: IngestCheckpoint | None = None
+    lease: LeaseRow = field(default_factory=LeaseRow)
+    backoff: RetryBackoffState = field(default_factory=RetryBackoffState)
+    usage: TokenUsage = field(default_factory=TokenUsage)
+    orphan_batches: int = 0
+    last_sequence: int = 0
+    exported_at: float | None = None
+    export_root: str | None = None
+    items: dict[int, ItemRow] = field(default_factory=dict)
+    index_of: dict[str, int] = field(default_factory=dict)
+    by_custom_id: dict[str, int] = field(default_factory=dict)
+    by_status: dict[ItemStatus, set[int]] = field(
+        default_factory=lambda: {status: set() for status in ItemStatus}
+    )
+    tokens: dict[ItemStatus, int] = field(default_factory=lambda: dict.fromkeys(ItemStatus, 0))
+    ended: dict[int, int] = field(default_factory=dict)
+    intents: dict[str, IntentRow] = field(default_factory=dict)
+    batches: dict[str, BatchRow] = field(default_factory=dict)
+
+    # --- items -------------------------------------------------------------------------------------------------------
+
+    def add(self, items: Sequence[MaterializedItem]) -> None:
+        """Insert new items; a replayed one is passed over, a repeated id refuses the whole chunk."""
+        fresh = self._fresh(items)
+        for item in fresh:
+            row = ItemRow(
+                item_index=item.item_index,
+                item_id=item.item_id,
+                payload=frozen(item.payload),
+                metadata=frozen(item.metadata),
+                prompt=item.prompt,
+                system_prompt=item.system_prompt,
+                request_line=item.request_line,
+                submission_tokens=item.submission_tokens,
+            )
+            self.items[item.item_index] = row
+            self.index_of[item.item_id] = item.item_index
+            self.by_status[ItemStatus.PENDING].add(item.item_index)
+            self.tokens[ItemStatus.PENDING] += item.submission_tokens
+
+    def _fresh(self, items: Sequence[MaterializedItem]) -> list[MaterializedItem]:
+        fresh: list[MaterializedItem] = []
+        seen: dict[str, int] = {}
+        repeated: dict[str, None] = {}
+        for item in items:
+            known = self.index_of.get(item.item_id, seen.get(item.item_id))
+            if item.item_id in seen or (known is not None and known != item.item_index):
+                repeated[item.item_id] = None
+            elif known is None:
+                fresh.append(item)
+            seen[item.item_id] = item.item_index
+        if repeated:
+            raise DuplicateItemError(self.run_id, list(repeated))
+        indexes = [item.item_index for item in fresh]
+        for index in indexes:
+            if index in self.items:
+                there = self.items[index].item_id
+                raise RunStateError(self.run_id, f"item {index} is {there!r} already; the source has changed")
+        if len(set(indexes)) < len(indexes):
+            raise RunStateError(self.run_id, "two items of a chunk have the same index")
+        return fresh
+
+    def move(self, item: ItemRow, state: ItemState) -> None:
+        """Put an item into another state, and keep the counters and memberships right."""
+        before, after = item.state.status, state.status
+        self.by_status[before].discard(item.item_index)
+        self.by_status[after].add(item.item_index)
+        self.tokens[before] -= item.submission_tokens
+        self.tokens[after] += item.submission_tokens
+        if before is ItemStatus.SUBMITTED and after is not ItemStatus.SUBMITTED and item.batch_id is not None:
+            self.batches[item.batch_id].owned.discard(item.item_index)
+        if after not in lifecycle.IN_FLIGHT:
+            self._forget_custom_id(item)
+            item.intent_id = item.batch_id = None
+        item.state = state
+        if after in lifecycle.TERMINAL:
+            self.last_sequence += 1
+            item.sequence = self.last_sequence
+            self.ended[self.last_sequence] = item.item_index
+
+    def name(self, item: ItemRow, custom_id: str) -> None:
+        """Give an item the custom_id of its next attempt."""
+        self._forget_custom_id(item)
+        item.custom_id = custom_id
+        self.by_custom_id[custom_id] = item.item_index
+
+    def estimate(self, item: ItemRow, tokens: int) -> None:
+        """Take over a better estimate of an item's tokens."""
+        self.tokens[item.state.status] += tokens - item.submission_tokens
+        item.submission_tokens = tokens
+
+    def _forget_custom_id(self, item: ItemRow) -> None:
+        if item.custom_id is not None:
+            self.by_custom_id.pop(item.custom_id, None)
+            item.custom_id = None
+
+    def claimable(self, *, max_attempts: int, limit: int | None) -> list[ItemRow]:
+        """Items that may be claimed, in item order."""
+        indexes = sorted(index for status in lifecycle.CLAIMABLE for index in self.by_status[status])
+        found: list[ItemRow] = []
+        for index in indexes:
+            if limit is not None and len(found) >= limit:
+                break
+            if lifecycle.can_claim(self.items[index].state, max_attempts=max_attempts):
+                found.append(self.items[index])
+        return found
+
+    def claim(self, item: ItemRow, *, intent_id: str | None) -> None:
+        """Take an item for a batch, under an intent or, through the documented methods, without one."""
+        self.name(
+            item, lifecycle.custom_id_for(self.run_id, item.item_id, item.item_index, item.state.generation)
+        )
+        item.intent_id = intent_id
+        self.move(item, lifecycle.claimed(item.state))
+
+    def release(self, item: ItemRow, *, used_custom_id: bool) -> None:
+        """Take an item back without an answer."""
+        self.move(item, lifecycle.released(item.state, used_custom_id=used_custom_id))
+
+    def in_status(self, *statuses: ItemStatus) -> list[ItemRow]:
+        """Items in one of these states, in item order."""
+        return [
+            self.items[index]
+            for index in sorted(index for status in statuses for index in self.by_status[status])
+        ]
+
+    def free_queued(self) -> list[ItemRow]:
+        """QUEUED_LOCAL items that no intent owns."""
+        return [item for item in self.in_status(ItemStatus.QUEUED_LOCAL) if item.intent_id is None]
+
+    # --- answers -----------------------------------------------------------------------------------------------------
+
+    def submitted_item(self, custom_id: str, batch_id: str | None) -> ItemRow | None:
+        """The item that a batch (any of them, for None) owns under this custom_id."""
+        index = self.by_custom_id.get(custom_id)
+        item = None if index is None else self.items[index]
+        if item is None or item.state.status is not ItemStatus.SUBMITTED:
+            return None
+        return item if batch_id is None or item.batch_id == batch_id else None
+
+    def complete(self, record: CompletedItemRecord, batch_id: str | None) -> bool:
+        """Store a good answer; says whether it changed anything."""
+        item = self.submitted_item(record.custom_id, batch_id)
+        if item is None:
+            return False
+        item.error = None
+        item.answer = Answer(
+            output_text=record.output_text,
+            output_json=frozen(record.output_json),
+            text_is_json=record.text_is_json,
+            raw_response=frozen(record.raw_response),
+            raw=record.raw,
+            raw_batch_id=item.batch_id,
+            usage=record.usage,
+        )
+        self._bill(record.usage)
+        self.move(item, lifecycle.completed(item.state))
+        return True
+
+    def fail(
+        self, record: ItemFailureRecord, batch_id: str | None, *, max_attempts: int
+    ) -> ItemStatus | None:
+        """Store a bad answer; returns the item's new status, None when nothing changed."""
+        item = self.submitted_item(record.custom_id, batch_id)
+        if item is None:
+            return None
+        item.error = record.error
+        item.answer = Answer(
+            output_text=record.output_text,
+            raw_response=frozen(record.raw_response),
+            raw=record.raw,
+            raw_batch_id=item.batch_id,
+            usage=record.usage,
+        )
+        self._bill(record.usage)
+        self.fail_item(item, record.error, count_attempt=record.count_attempt, max_attempts=max_attempts)
+        return item.state.status
+
+    def fail_item(self, item: ItemRow, error: ItemFailure, *, count_attempt: bool, max_attempts: int) -> None:
+        """Let an item fail by the rules."""
+        item.error = error
+        state = lifecycle.failed(
+            item.state, retryable=error.retryable, count_attempt=count_attempt, max_attempts=max_attempts
+        )
+        self.move(item, state)
+
+    def cancel(self, items: Iterable[ItemRow], error: ItemFailure) -> int:
+        """End items that will not be answered."""
+        count = 0
+        for item in items:
+            item.error = error
+            self.move(item, lifecycle.cancelled(item.state))
+            count += 1
+        return count
+
+    def _bill(self, usage: TokenUsage | None) -> None:
+        if usage is not None:
+            self.usage += usage
+
+    def record(self, item: ItemRow) -> PersistedItemRecord:
+        """All that is known of an item."""
+        answer = item.answer
+        output_json = thawed(answer.output_text if answer.text_is_json else answer.output_json)
+        return PersistedItemRecord(
+            item_id=item.item_id,
+            item_index=item.item_index,
+            status=item.state.status,
+            attempt_count=item.state.attempt_count,
+            metadata=_thawed_object(item.metadata) or {},
+            terminal_result_sequence=item.sequence,
+            output_text=answer.output_text,
+            output_json=output_json,
+            raw_response=_thawed_object(answer.raw_response),
+            error=item.error,
+            usage=answer.usage,
+            raw_artifact_path=self._raw_artifact_path(answer),
+            raw=answer.raw,
+        )
+
+    def _raw_artifact_path(self, answer: Answer) -> str | None:
+        if answer.raw is None or answer.raw_batch_id is None:
+            return None
+        batch = self.batches[answer.raw_batch_id]
+        return batch.error_artifact_path if answer.raw.is_error_file else batch.output_artifact_path
+
+    # --- intents and batches -----------------------------------------------------------------------------------------
+
+    def intent(self, local_batch_id: str) -> IntentRow:
+        """The intent of this id, or RunStateError."""
+        row = self.intents.get(local_batch_id)
+        if row is None:
+            raise RunStateError(self.run_id, f"no submission {local_batch_id!r}")
+        return row
+
+    def intent_in(self, local_batch_id: str, allowed: Sequence[IntentState]) -> IntentRow:
+        """The intent, if it is in one of these states, or RunStateError."""
+        row = self.intent(local_batch_id)
+        if row.record.state not in allowed:
+            raise RunStateError(self.run_id, f"submission {local_batch_id!r} is {row.record.state}")
+        return row
+
+    def owned_by(self, intent: IntentRow) -> list[ItemRow]:
+        """The items that the intent still holds, in line order."""
+        rows = (self.items[index] for index in intent.indexes)
+        return [row for row in rows if self.owns(intent.record.local_batch_id, row)]
+
+    @staticmethod
+    def owns(local_batch_id: str, item: ItemRow) -> bool:
+        """Whether the intent of this id holds the item."""
+        return item.intent_id == local_batch_id and item.state.status is ItemStatus.QUEUED_LOCAL
+
+    def drop(self, intent: IntentRow, error_class: str) -> int:
+        """The intent's batch does not exist: free its items; returns how many."""
+        items = self.owned_by(intent)
+        for item in items:
+            self.release(item, used_custom_id=intent.record.sending_at is not None)
+        intent.record = replace(intent.record, state=IntentState.DROPPED, last_error_class=error_class)
+        return len(items)
+
+    def register(self, intent: IntentRow, *, provider_batch_id: str, status: str, now: float) -> None:
+        """The intent's batch exists: record it and submit its items."""
+        items = self.owned_by(intent)
+        record = intent.record
+        self.add_batch(
+            ActiveBatchRecord(
+                provider_batch_id=provider_batch_id,
+                status=status,
+                local_batch_id=record.local_batch_id,
+                input_file_id=record.input_file_id,
+                item_count=record.item_count,
+                created_at=now,
+            ),
+            [item.custom_id for item in items if item.custom_id is not None],
+        )
+        for item in items:
+            self.submit(item, provider_batch_id)
+        intent.record = replace(record, state=IntentState.REGISTERED, provider_batch_id=provider_batch_id)
+
+    def add_batch(self, record: ActiveBatchRecord, custom_ids: Iterable[str]) -> None:
+        """Record a batch, once."""
+        if record.provider_batch_id not in self.batches:
+            self.batches[record.provider_batch_id] = BatchRow(record, frozenset(custom_ids))
+
+    def submit(self, item: ItemRow, provider_batch_id: str) -> None:
+        """Hand an item over to a registered batch."""
+        item.batch_id = provider_batch_id
+        self.move(item, lifecycle.submitted(item.state))
+        self.batches[provider_batch_id].owned.add(item.item_index)
+
+    def batch(self, provider_batch_id: str) -> BatchRow:
+        """The batch of this id, or RunStateError."""
+        row = self.batches.get(provider_batch_id)
+        if row is None:
+            raise RunStateError(self.run_id, f"no batch {provider_batch_id!r} is registered")
+        return row
+
+    def poll(
+        self, batch: BatchRow, *, status: str, output_file_id: str | None, error_file_id: str | None
+    ) -> None:
+        """Keep what a poll said. A final status stays, and a file id that is missing now does not undo one."""
+        known = batch.record
+        batch.record = replace(
+            known,
+            status=known.status if lifecycle.is_terminal_batch(known.status) else status,
+            output_file_id=output_file_id or known.output_file_id,
+            error_file_id=error_file_id or known.error_file_id,
+            poll_failures=0,
+            next_poll_at=0.0,
+        )
+
+    def requeue_local(self) -> int:
+        """Free what was claimed and certainly not sent; finish the registration of what was sent."""
+        batch_of = {
+            custom_id: batch_id for batch_id, batch in self.batches.items() for custom_id in batch.custom_ids
+        }
+        freed = 0
+        for item in self.free_queued():
+            if item.custom_id in batch_of:
+                self.submit(item, batch_of[item.custom_id])
+            else:
+                self.release(item, used_custom_id=False)
+                freed += 1
+        for intent in self.intents.values():
+            if intent.record.state in (IntentState.CLAIMED, IntentState.UPLOADED):
+                freed += self.drop(intent, "driver_lost")
+        return freed
+
+    # --- the run as a whole ------------------------------------------------------------------------------------------
+
+    @property
+    def tokens_in_flight(self) -> int:
+        """Estimated tokens of the items that are, or are about to be, in a batch."""
+        return sum(self.tokens[status] for status in lifecycle.IN_FLIGHT)
+
+    @property
+    def ingestion_complete(self) -> bool:
+        """A run without a checkpoint got all its items when it was created."""
+        return self.checkpoint is None or self.checkpoint.ingestion_complete
+
+    def move_checkpoint(
+        self, *, next_item_index: int, payload: JSONValue | None, ingestion_complete: bool
+    ) -> None:
+        """Say how far reading has come."""
+        self.checkpoint = replace(
+            self.checkpoint or IngestCheckpoint(source_kind="", source_ref="", source_fingerprint=""),
+            next_item_index=next_item_index,
+            checkpoint_payload=thawed(frozen(payload)),
+            ingestion_complete=ingestion_complete,
+        )
+
+    def backoff_remaining(self, now: float) -> float:
+        """Seconds until the next submission may leave."""
+        return max(0.0, (self.backoff.next_retry_at or 0.0) - now)
+
+    def count_failure(
+        self, *, error_class: str, delay: Callable[[int], float], now: float
+    ) -> RetryBackoffState:
+        """Advance the backoff; ``delay`` gives the seconds for the n-th failure in a row."""
+        consecutive = self.backoff.consecutive_failures + 1
+        backoff_sec = delay(consecutive)
+        self.backoff = RetryBackoffState(
+            consecutive_failures=consecutive,
+            total_failures=self.backoff.total_failures + 1,
+            backoff_sec=backoff_sec,
+            next_retry_at=now + backoff_sec,
+            last_error_class=error_class,
+        )
+        return self.backoff
+
+    def clear_backoff(self) -> None:
+        """The control plane works again."""
+        self.backoff = RetryBackoffState(total_failures=self.backoff.total_failures)
+
+    def summary(self, now: float) -> RunSummary:
+        """Where the run stands."""
+        counts = {status: len(indexes) for status, indexes in self.by_status.items()}
+        states = [intent.record.state for intent in self.intents.values()]
+        return RunSummary(
+            run_id=self.run_id,
+            status=lifecycle.run_status(counts, ingestion_complete=self.ingestion_complete),
+            control_state=self.control_state,
+            total_items=len(self.items),
+            completed_items=counts[ItemStatus.COMPLETED],
+            failed_items=counts[ItemStatus.FAILED_PERMANENT],
+            status_counts=counts,
+            active_batches=sum(batch.active for batch in self.batches.values()),
+            backoff_remaining_sec=self.backoff_remaining(now),
+            control_reason=self.control_reason,
+            ingestion_complete=self.ingestion_complete,
+            usage=self.usage,
+            estimated_tokens=self.tokens_in_flight,
+            unknown_batches=states.count(IntentState.UNKNOWN),
+            quarantined_batches=states.count(IntentState.QUARANTINED),
+            orphan_batches=self.orphan_batches,
+        )
+
+    def reopen_failed(self) -> int:
+        """Make permanently failed items PENDING, their results withdrawn."""
+        items = self.in_status(ItemStatus.FAILED_PERMANENT)
+        for item in items:
+            if item.sequence is not None:
+                del self.ended[item.sequence]
+            item.sequence, item.error, item.answer = None, None, Answer()
+            self.move(item, lifecycle.reopened(item.state))
+        self.control_state, self.control_reason = RunControlState.RUNNING, None
+        return len(items)

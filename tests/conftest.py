@@ -14,6 +14,7 @@ settings.register_profile("batchor", deadline=None, derandomize=True, print_blob
 settings.load_profile("batchor")
 
 _ACCOUNT_VARIABLES = ("OPENAI_", "BATCHOR_", "DAGSTER_HOME")
+_TEST_VARIABLES = ("BATCHOR_TEST_",)
 _HERE = ("localhost", "127.0.0.1", "::1", "", None)
 
 
@@ -21,7 +22,7 @@ _HERE = ("localhost", "127.0.0.1", "::1", "", None)
 def _no_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own keys and stores never reach a test."""
     for name in list(os.environ):
-        if name.startswith(_ACCOUNT_VARIABLES):
+        if name.startswith(_ACCOUNT_VARIABLES) and not name.startswith(_TEST_VARIABLES):
             monkeypatch.delenv(name)
     monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "1")
 

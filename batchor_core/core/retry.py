@@ -5,6 +5,12 @@ from __future__ import annotations
 UNCOUNTED_FAILURE_CEILING = 10
 """Failures in a row that cost no attempt (lost batches, missing rows) before the run pauses itself."""
 
+POLL_FAILURE_CEILING = 30
+"""Answered but useless polls of one batch in a row before the run pauses itself: over an hour at the default backoff."""
+
+LATE_FILE_POLLS = 5
+"""Polls for which a completed batch may still lack its files before its rows count as missing."""
+
 
 def backoff_delay(*, failures: int, base_sec: float, max_sec: float, jitter: float = 0.0) -> float:
     """Seconds to wait after the n-th failure in a row: ``min(base * 2^(n-1), max)``, spread by ``jitter``.

@@ -1,0 +1,75 @@
+"""What a batch that the provider refused as a whole means for its rows and for the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchor_core.core.exceptions import ProviderErrorKind
+
+_QUOTA_CODES = frozenset({"billing_hard_limit_reached", "insufficient_quota", "billing_not_active"})
+_CAPACITY_CODES = frozenset({"token_limit_exceeded", "request_limit_exceeded"})
+
+
+@dataclass(frozen=True, slots=True)
+class BatchVerdict:
+    """Why a batch failed validation.
+
+    Attributes:
+        kind: What the engine does about it.
+        error_class: The provider's first code, or ``batch_terminal_failed``.
+        message: The provider's first message.
+        bad_lines: 1-based lines that can never pass, and why. The other lines of the batch are blameless.
+    """
+
+    kind: ProviderErrorKind
+    error_class: str
+    message: str
+    bad_lines: dict[int, str] = field(default_factory=dict)
+
+
+def judge_failed_batch(errors: Any) -> BatchVerdict:
+    """Read the ``errors`` of a failed batch: ``{"data": [{"code", "line", "message", "param"}]}``, all of it optional.
+
+    One bad line fails the whole batch, and nothing of it is run. Codes nobody has heard of need a person, since sending
+    the same again would fail again.
+    """
+    rows = errors.get("data") if isinstance(errors, dict) else errors
+    entries = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    if not entries:
+        return BatchVerdict(ProviderErrorKind.RETRY, "batch_terminal_failed", "the provider gave no reason")
+    kinds = [_kind(entry) for entry in entries]
+    for decisive in (ProviderErrorKind.QUOTA, ProviderErrorKind.CAPACITY, ProviderErrorKind.BAD_REQUEST):
+        if decisive in kinds:
+            return _verdict(decisive, entries[kinds.index(decisive)])
+    bad_lines = {entry["line"]: _text(entry) for entry in entries if _line(entry) is not None}
+    first = _verdict(ProviderErrorKind.RETRY, entries[0])
+    return BatchVerdict(first.kind, first.error_class, first.message, bad_lines)
+
+
+def _kind(entry: dict[str, Any]) -> ProviderErrorKind:
+    code, message = str(entry.get("code") or ""), str(entry.get("message") or "").lower()
+    if code in _QUOTA_CODES:
+        return ProviderErrorKind.QUOTA
+    if code in _CAPACITY_CODES or ("limit reached" in message and "enqueued" in message):
+        return ProviderErrorKind.CAPACITY
+    # a file that was just uploaded may not be visible yet
+    if entry.get("param") == "file_id" or "cannot find file" in message:
+        return ProviderErrorKind.RETRY
+    # the model is the same in every line, so it is the job that is wrong, not the line
+    if code == "model_not_found" or entry.get("param") == "body.model" or _line(entry) is None:
+        return ProviderErrorKind.BAD_REQUEST
+    return ProviderErrorKind.RETRY
+
+
+def _verdict(kind: ProviderErrorKind, entry: dict[str, Any]) -> BatchVerdict:
+    return BatchVerdict(kind, str(entry.get("code") or "batch_terminal_failed"), _text(entry))
+
+
+def _text(entry: dict[str, Any]) -> str:
+    return str(entry.get("message") or entry.get("code") or "no message")
+
+
+def _line(entry: dict[str, Any]) -> int | None:
+    line = entry.get("line")
+    return line if isinstance(line, int) and not isinstance(line, bool) and line > 0 else None

@@ -1,0 +1,62 @@
+"""Ending a run that the operator has cancelled.
+
+What is paid for is kept: remote batches are asked to stop, and what they still bring is harvested. Items that are not
+in a batch, or may not be, end as ``run_cancelled``; items of a submission of unknown outcome wait until it is settled,
+or a paid batch would be orphaned.
+"""
+
+from __future__ import annotations
+
+from batchor_core.core.lifecycle import is_terminal_batch
+from batchor_core.core.models import ItemFailure
+from batchor_core.runtime.engine import Drive, as_provider_error
+
+CANCELLED = ItemFailure("run_cancelled", "the run was cancelled before this item was answered", retryable=False)
+
+
+def cancel(drive: Drive) -> None:
+    """One step towards the end: stop reading, stop the batches, end the items that nothing holds any more."""
+    _stop_reading(drive)
+    _cancel_batches(drive)
+    ended = drive.session.cancel_remaining(error=CANCELLED)
+    if ended:
+        drive.emit("items_failed", count=ended, error_class=CANCELLED.error_class)
+
+
+def _stop_reading(drive: Drive) -> None:
+    checkpoint = drive.store.get_ingest_checkpoint(run_id=drive.run_id)
+    if checkpoint is not None and not checkpoint.ingestion_complete:
+        drive.session.append(
+            [],
+            next_item_index=checkpoint.next_item_index,
+            checkpoint_payload=checkpoint.checkpoint_payload,
+            ingestion_complete=True,
+        )
+
+
+def _cancel_batches(drive: Drive) -> None:
+    cancel_batch = drive.hooks.cancel_batch
+    if cancel_batch is None:
+        return  # they end by themselves
+    for batch in drive.store.get_active_batches(run_id=drive.run_id):
+        if is_terminal_batch(batch.status) or batch.status == "cancelling":
+            continue
+        try:
+            record = cancel_batch(batch.provider_batch_id)
+        except Exception as raised:  # tried again in the next cycle, until the batch ends one way or another
+            error = as_provider_error(raised)
+            drive.emit(
+                "batch_poll_retry",
+                provider_batch_id=batch.provider_batch_id,
+                error_class=error.error_class,
+                message=str(error),
+            )
+            continue
+        if not is_terminal_batch(record["status"]):
+            # a batch that is over already is left to the next poll, which harvests it
+            drive.session.update_batch(
+                provider_batch_id=batch.provider_batch_id,
+                status=record["status"].lower(),
+                output_file_id=None,
+                error_file_id=None,
+            )

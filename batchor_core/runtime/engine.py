@@ -1,0 +1,294 @@
+"""What the stages of a cycle share: the engine's collaborators, and one driver's hold on one run."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import BaseModel
+
+from batchor_core.artifacts.base import ArtifactStore
+from batchor_core.core.enums import RunControlState
+from batchor_core.core.exceptions import LeaseLostError, ModelResolutionError, ProviderError, ProviderErrorKind
+from batchor_core.core.models import RunEvent
+from batchor_core.core.retry import UNCOUNTED_FAILURE_CEILING, backoff_delay
+from batchor_core.core.structured import StructuredOutputSchema, resolve_model
+from batchor_core.providers.base import BatchProvider, EnqueueBudget, ProviderHooks
+from batchor_core.storage.state import DriverSession, PersistedRunConfig, StateStore
+
+log = logging.getLogger("batchor_core")
+
+CHUNK = 1_000
+"""Rows per transaction; larger ones bought nothing when measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How the engine drives, apart from what a job says.
+
+    Attributes:
+        lease_ttl_sec: Seconds after which a driver that gave no sign of life may be replaced.
+        grace_sec: How long a batch of unknown outcome is looked for before it counts as never created.
+        look_ups: Complete listings without it that are needed in that time.
+        list_page_cap: Pages read in one look-up before it counts as impossible.
+        parallel_transfers: Uploads and downloads at the same time.
+        on_unknown: What to do about a submission of unknown outcome when the provider offers no way to ask:
+            ``resubmit`` it, or ``hold`` it for a person.
+    """
+
+    lease_ttl_sec: float = 120.0
+    grace_sec: float = 120.0
+    look_ups: int = 3
+    list_page_cap: int = 200
+    parallel_transfers: int = 4
+    on_unknown: Literal["resubmit", "hold"] = "resubmit"
+
+    def __post_init__(self) -> None:
+        if self.lease_ttl_sec <= 0 or self.grace_sec < 0 or self.look_ups < 1:
+            raise ValueError("EngineSettings: lease_ttl_sec must be positive, grace_sec not negative, look_ups at least 1")
+        if self.list_page_cap < 1 or self.parallel_transfers < 1:
+            raise ValueError("EngineSettings: list_page_cap and parallel_transfers must be at least 1")
+        if self.on_unknown not in ("resubmit", "hold"):
+            raise ValueError(f"EngineSettings.on_unknown must be 'resubmit' or 'hold', not {self.on_unknown!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The collaborators of every run of a runner."""
+
+    store: StateStore
+    artifacts: ArtifactStore
+    observer: Callable[[RunEvent], None] | None = None
+    settings: EngineSettings = field(default_factory=EngineSettings)
+
+    def emit(self, run_id: str, event_type: str, *, provider_kind: str | None = None, **data: object) -> None:
+        """Tell the observer. What it raises is logged and goes no further: watching a run must not end it."""
+        if self.observer is None:
+            return
+        event = RunEvent(event_type=event_type, run_id=run_id, provider_kind=provider_kind, data=dict(data))  # type: ignore[arg-type]
+        try:
+            self.observer(event)
+        except Exception:
+            log.exception("observer failed on %s of run %s", event_type, run_id)
+
+
+class RunProvider:
+    """A run's provider, built when it is first needed, so that reading a run needs no key."""
+
+    def __init__(self, build: Callable[[], BatchProvider]) -> None:
+        self._build = build
+        self._lock = threading.Lock()
+        self._built: tuple[BatchProvider, ProviderHooks] | None = None
+
+    def get(self) -> tuple[BatchProvider, ProviderHooks]:
+        """The provider, and its optional methods.
+
+        Raises:
+            MissingCredentialsError: There is no key for it.
+        """
+        with self._lock:
+            if self._built is None:
+                provider = self._build()
+                self._built = provider, ProviderHooks.of(provider)
+            return self._built
+
+    def close(self) -> None:
+        """Release its connections, if it was ever built."""
+        with self._lock:
+            built, self._built = self._built, None
+        if built is not None:
+            built[1].close()
+
+
+class Drive:
+    """One driver's hold on one run, for the length of one cycle.
+
+    Attributes:
+        engine: Store, artifacts, observer.
+        run_id: The run.
+        config: The stored job.
+        session: The writes, under the run's lease.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        run_id: str,
+        config: PersistedRunConfig,
+        session: DriverSession,
+        provider: RunProvider,
+        model: type[BaseModel] | None = None,
+        time_limit_sec: float | None = None,
+    ) -> None:
+        self.engine = engine
+        self.run_id = run_id
+        self.config = config
+        self.session = session
+        self._provider = provider
+        self._model = model
+        self._stop_at = None if time_limit_sec is None else time.monotonic() + time_limit_sec
+
+    @property
+    def store(self) -> StateStore:
+        """Where the run is kept."""
+        return self.engine.store
+
+    @property
+    def artifacts(self) -> ArtifactStore:
+        """Where its files are kept."""
+        return self.engine.artifacts
+
+    @property
+    def settings(self) -> EngineSettings:
+        """How to drive."""
+        return self.engine.settings
+
+    @property
+    def provider(self) -> BatchProvider:
+        """Whom to ask."""
+        return self._provider.get()[0]
+
+    @property
+    def hooks(self) -> ProviderHooks:
+        """The provider's optional methods."""
+        return self._provider.get()[1]
+
+    @property
+    def max_attempts(self) -> int:
+        """Answered attempts per item."""
+        return self.config.retry_policy.max_attempts
+
+    @property
+    def is_structured(self) -> bool:
+        """Whether answers are JSON of a model."""
+        return self.config.output_schema is not None or self.config.structured_output_qualname is not None
+
+    @property
+    def schema(self) -> StructuredOutputSchema | None:
+        """The strict schema of every request."""
+        if self.config.output_schema is None:
+            return None
+        return StructuredOutputSchema(name=self.config.schema_name or "output", schema=self.config.output_schema)
+
+    def model(self) -> type[BaseModel] | None:
+        """The class that answers are checked with; None for text, or where it can't be imported in this process."""
+        if self._model is None and self.config.structured_output_module and self.config.structured_output_qualname:
+            try:
+                self._model = resolve_model(
+                    self.config.structured_output_module, self.config.structured_output_qualname
+                )
+            except ModelResolutionError:
+                # the provider enforces the strict schema, so JSON that parses will do until a typed read needs the class
+                return None
+        return self._model
+
+    def budget(self) -> EnqueueBudget | None:
+        """The account's token limits, if any are configured."""
+        return self.hooks.enqueue_budget()
+
+    def emit(self, event_type: str, **data: object) -> None:
+        """Tell the observer."""
+        kind = self.config.provider_config.provider_kind
+        self.engine.emit(self.run_id, event_type, provider_kind=kind, **data)
+
+    def in_time(self) -> bool:
+        """Whether the cycle's time limit leaves room for another step."""
+        return self._stop_at is None or time.monotonic() < self._stop_at
+
+    def is_running(self) -> bool:
+        """Whether the operator wants the run to go on; read anew each time."""
+        return self.store.get_run_control_state(run_id=self.run_id) is RunControlState.RUNNING
+
+    def may_go_on(self) -> bool:
+        """Whether to begin another step: the operator has not paused or cancelled, and there is time."""
+        return self.in_time() and self.is_running()
+
+    # failures of the control plane
+
+    def control_plane_failed(self, error: ProviderError) -> None:
+        """Hold back, or pause where waiting can't help.
+
+        Credentials, quota and requests that will never be accepted need a person. The rest backs off; after a ceiling of
+        failures in a row it needs a person too, unless nothing was answered at all or the account's queue is just full.
+        """
+        match error.kind:
+            case ProviderErrorKind.CREDENTIALS | ProviderErrorKind.QUOTA | ProviderErrorKind.BAD_REQUEST:
+                self.pause(f"{error.error_class}: {error}")
+            case ProviderErrorKind.RETRY | ProviderErrorKind.CAPACITY | ProviderErrorKind.NOT_FOUND:
+                answered = error.status_code is not None and error.kind is not ProviderErrorKind.CAPACITY
+                self.hold_back(error.error_class, str(error), retry_after=error.retry_after, has_ceiling=answered)
+
+    def hold_back(
+        self, error_class: str, message: str, *, retry_after: float | None = None, has_ceiling: bool = True
+    ) -> None:
+        """Count a failure that cost no attempt and advance the run's backoff; pause the run at the ceiling."""
+        policy = self.config.retry_policy
+        base = max(policy.base_backoff_sec, retry_after or 0.0)
+        state = self.session.record_failure(
+            error_class=error_class, base_delay_sec=base, max_delay_sec=max(policy.max_backoff_sec, retry_after or 0.0)
+        )
+        self.emit(
+            "batch_submit_retry",
+            error_class=error_class,
+            message=message,
+            consecutive_failures=state.consecutive_failures,
+            backoff_sec=state.backoff_sec,
+        )
+        if has_ceiling and state.consecutive_failures >= UNCOUNTED_FAILURE_CEILING:
+            self.pause(f"{state.consecutive_failures} failures in a row, the last one {error_class}: {message}")
+
+    def pause(self, reason: str) -> None:
+        """Pause the run by the engine's own decision."""
+        self.session.pause(reason=reason)
+        self.emit("run_paused", reason=reason, by="engine")
+
+    def delay_after(self, failures: int) -> float:
+        """Seconds to wait after the n-th failure in a row of one batch."""
+        policy = self.config.retry_policy
+        return backoff_delay(
+            failures=failures,
+            base_sec=policy.base_backoff_sec,
+            max_sec=policy.max_backoff_sec,
+            jitter=random.random(),  # noqa: S311 - spreads load, guards nothing
+        )
+
+
+class LeaseKeeper:
+    """Renews a lease in the background while HTTP calls and user callbacks take their time."""
+
+    def __init__(self, session: DriverSession, *, ttl_sec: float) -> None:
+        self._session = session
+        self._ttl_sec = ttl_sec
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="batchor-lease", daemon=True)
+
+    def __enter__(self) -> LeaseKeeper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _keep(self) -> None:
+        while not self._stop.wait(self._ttl_sec / 4):
+            try:
+                self._session.renew(ttl_sec=self._ttl_sec)
+            except LeaseLostError:
+                return  # the next write of the driver finds it out by itself
+            except Exception:
+                log.warning("renewing the lease of run %s failed; trying again", self._session.run_id, exc_info=True)
+
+
+def as_provider_error(error: Exception) -> ProviderError:
+    """Any exception of a provider as one of ours; a provider that does not translate is taken for unreliable, not broken."""
+    if isinstance(error, ProviderError):
+        return error
+    return ProviderError(f"{type(error).__name__}: {error}", error_class=type(error).__name__)
+

@@ -1,0 +1,271 @@
+"""Taking in what an ended batch brought: its files, line by line, into results.
+
+A batch's lines are matched by ``custom_id`` with the items that the batch still owns, so that doing it again after a crash
+changes nothing. Results are stored in chunks, and the batch's own end with the last chunk: only then is it over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from batchor_core.core.batch_failure import judge_failed_batch
+from batchor_core.core.exceptions import ProviderError, StructuredOutputError
+from batchor_core.core.models import ItemFailure
+from batchor_core.core.outcome import Answer
+from batchor_core.core.structured import parse_structured_output
+from batchor_core.core.types import BatchRemoteRecord, JSONObject
+from batchor_core.core.usage import usage_from_body
+from batchor_core.runtime.engine import CHUNK, Drive
+from batchor_core.storage.state import (
+    ActiveBatchRecord,
+    AppliedOutcome,
+    BatchArtifactPointer,
+    BatchEnd,
+    CompletedItemRecord,
+    ItemFailureRecord,
+    RawResponseRef,
+    SubmittedItem,
+)
+
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""Longer lines are not decoded; their rows count as missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFile:
+    """One of a batch's two files, here on disk."""
+
+    path: Path
+    is_error_file: bool
+    artifact_key: str | None
+    """Where it is kept; None if the job keeps no raw files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A batch's files, output first."""
+
+    files: list[BatchFile]
+
+
+def download(drive: Drive, batch: ActiveBatchRecord, folder: Path) -> Download:
+    """Fetch the files of an ended batch, whole, and keep them as artifacts. May run in another thread."""
+    wanted = (("output", batch.output_file_id), ("error", batch.error_file_id))
+    keep = drive.config.artifact_policy.persist_raw_output_artifacts
+    files = []
+    for name, file_id in wanted:
+        if not file_id:
+            continue
+        key = f"{drive.run_id}/responses/{batch.local_batch_id or batch.provider_batch_id}.{name}.jsonl"
+        path = folder / f"{batch.provider_batch_id}.{name}.jsonl"
+        # an artifact exists whole or not at all, so one from before a crash is as good as a new download
+        if not (keep and drive.artifacts.exists(key)):
+            _fetch(drive, file_id, path)
+            if keep:
+                drive.artifacts.put_file(key, path)
+        files.append(BatchFile(path, name == "error", key if keep else None))
+    return Download(files)
+
+
+def _fetch(drive: Drive, file_id: str, path: Path) -> None:
+    to_path = drive.hooks.download_to_path
+    if to_path is not None:
+        to_path(file_id, path)
+    else:
+        path.write_bytes(drive.provider.download_file_content(file_id).encode("utf-8", "surrogatepass"))
+
+
+def harvest(drive: Drive, batch: ActiveBatchRecord, record: BatchRemoteRecord, download: Download) -> None:
+    """Store every result of an ended batch, and its end."""
+    _record_artifacts(drive, batch, download)
+    intake = _Intake(drive, batch, drive.session.submitted_items(provider_batch_id=batch.provider_batch_id))
+    for file in download.files:
+        for line, raw in _lines(drive, file):
+            intake.take(line, raw)
+    if batch.status == "failed":
+        _fail_bad_lines(intake, record)
+    intake.finish(BatchEnd(batch.status, usage_from_body(dict(record))))
+    _report(drive, batch, record, intake)
+    if batch.input_file_id:
+        with suppress(Exception):  # tidying up; the file expires by itself
+            drive.provider.delete_input_file(batch.input_file_id)
+
+
+def _record_artifacts(drive: Drive, batch: ActiveBatchRecord, download: Download) -> None:
+    keys = {file.is_error_file: file.artifact_key for file in download.files}
+    if any(keys.values()):
+        pointer = BatchArtifactPointer(batch.provider_batch_id, keys.get(False), keys.get(True))
+        drive.store.record_batch_artifacts(run_id=drive.run_id, pointers=[pointer])
+
+
+def _lines(drive: Drive, file: BatchFile) -> Iterator[tuple[JSONObject, RawResponseRef]]:
+    """The lines that are JSON objects. Rows of others are found missing in the end, and asked again."""
+    with ExitStack() as stack:
+        path = file.path
+        if file.artifact_key is not None:
+            path = stack.enter_context(drive.artifacts.stage_local_copy(file.artifact_key))
+        offset = 0
+        # binary lines end at \n alone; text lines would also end at U+2028 and U+0085, which models write
+        for line in stack.enter_context(path.open("rb")):
+            length = len(line)
+            if length <= MAX_LINE_BYTES:
+                with suppress(ValueError, RecursionError):
+                    decoded = orjson.loads(line)
+                    if isinstance(decoded, dict):
+                        yield decoded, RawResponseRef(file.is_error_file, offset, length)
+            offset += length
+
+
+def _fail_bad_lines(intake: _Intake, record: BatchRemoteRecord) -> None:
+    """Lines that the provider will never accept end here, since they would fail every batch they are in."""
+    bad_lines = judge_failed_batch(record.get("errors")).bad_lines
+    if not bad_lines:
+        return
+    # nothing of a failed batch was run, so its items are all still there, in the order of its lines
+    in_line_order = sorted(intake.open.items(), key=lambda entry: entry[1].item_index)
+    for number, (custom_id, _) in enumerate(in_line_order, 1):
+        if number in bad_lines:
+            failure = ItemFailure("provider_item_error", bad_lines[number], retryable=False)
+            intake.fail(ItemFailureRecord(custom_id, failure))
+
+
+@dataclass(slots=True)
+class _Intake:
+    """Collects answers and stores them in chunks."""
+
+    drive: Drive
+    batch: ActiveBatchRecord
+    open: dict[str, SubmittedItem]
+    """Items that the batch still owns and that have no good answer yet, by custom_id."""
+    total: AppliedOutcome = field(default_factory=AppliedOutcome)
+    pause_reason: str | None = None
+    strangers: int = 0
+    missing: int = 0
+    _good: list[CompletedItemRecord] = field(default_factory=list)
+    _bad: dict[str, ItemFailureRecord] = field(default_factory=dict)
+
+    def take(self, line: JSONObject, raw: RawResponseRef) -> None:
+        """One line of a file. The first good answer of a row wins, and any good answer over a bad one."""
+        answer = self.drive.hooks.read_record(line)
+        if answer.custom_id not in self.open:
+            self.strangers += 1
+            return
+        failure = answer.failure or self._unusable(answer)
+        keep = self.drive.config.artifact_policy.persist_raw_output_artifacts
+        if failure is None:
+            self.open.pop(answer.custom_id)
+            self._bad.pop(answer.custom_id, None)
+            self._good.append(
+                CompletedItemRecord(
+                    answer.custom_id,
+                    answer.text,
+                    raw_response=None if keep else line,
+                    usage=answer.usage,
+                    raw=raw if keep else None,
+                    text_is_json=self.drive.is_structured,
+                )
+            )
+            if len(self._good) >= CHUNK:
+                self._store(completions=self._good)
+                self._good = []
+            return
+        self.pause_reason = self.pause_reason or answer.pause_reason
+        self.fail(
+            ItemFailureRecord(
+                answer.custom_id,
+                failure,
+                count_attempt=answer.count_attempt,
+                output_text=answer.text,
+                raw_response=None if keep else line,
+                usage=answer.usage,
+                raw=raw if keep else None,
+            )
+        )
+
+    def fail(self, record: ItemFailureRecord) -> None:
+        """Keep a bad answer until the files have been read: a good one may follow."""
+        self._bad.setdefault(record.custom_id, record)
+
+    def finish(self, end: BatchEnd) -> None:
+        """Store what is left, give back what no line mentioned, and end the batch."""
+        bad = list(self._bad.values())
+        missing = [custom_id for custom_id in self.open if custom_id not in self._bad]
+        self.missing = len(missing)
+        self._store(completions=self._good)
+        for start in range(0, len(bad), CHUNK):
+            self._store(failures=bad[start : start + CHUNK])
+        for start in range(0, len(missing), CHUNK):
+            self._store(released_custom_ids=missing[start : start + CHUNK])
+        self._store(end=end)
+
+    def _unusable(self, answer: Answer) -> ItemFailure | None:
+        """Why a good answer is not what the job wants, if it is not."""
+        if not self.drive.is_structured:
+            return None
+        text = answer.text or ""
+        try:
+            model = self.drive.model()
+            if model is not None:
+                parse_structured_output(text, model)
+            else:
+                orjson.loads(text)
+        except StructuredOutputError as error:
+            return ItemFailure(error.error_class, error.message, retryable=True, raw_error=error.raw_error)
+        except ValueError as error:
+            return ItemFailure("invalid_json", str(error), retryable=True)
+        return None
+
+    def _store(self, **what: Any) -> None:
+        if not any(what.values()):
+            return
+        done = self.drive.session.apply_outcome(
+            provider_batch_id=self.batch.provider_batch_id, max_attempts=self.drive.max_attempts, **what
+        )
+        self.total = AppliedOutcome(
+            self.total.completed + done.completed,
+            self.total.failed + done.failed,
+            self.total.retrying + done.retrying,
+            self.total.released + done.released,
+        )
+        if done.completed:
+            self.drive.emit("items_completed", provider_batch_id=self.batch.provider_batch_id, count=done.completed)
+        if done.failed:
+            self.drive.emit("items_failed", provider_batch_id=self.batch.provider_batch_id, count=done.failed)
+
+
+def _report(drive: Drive, batch: ActiveBatchRecord, record: BatchRemoteRecord, intake: _Intake) -> None:
+    """Say how the batch ended, and draw the consequences for the run."""
+    total = intake.total
+    event = "batch_completed" if batch.status == "completed" else "batch_terminal_failure"
+    drive.emit(
+        event,
+        provider_batch_id=batch.provider_batch_id,
+        status=batch.status,
+        completed=total.completed,
+        failed=total.failed,
+        retrying=total.retrying,
+        missing=intake.missing,
+        unknown_lines=intake.strangers,
+    )
+    if not drive.is_running():
+        return
+    if intake.pause_reason is not None:
+        drive.pause(intake.pause_reason)
+    elif total.completed:
+        drive.session.clear_backoff()
+    elif batch.status == "failed":
+        verdict = judge_failed_batch(record.get("errors"))
+        # a status code marks it as answered, so that the ceiling applies
+        drive.control_plane_failed(
+            ProviderError(verdict.message, kind=verdict.kind, error_class=verdict.error_class, status_code=400)
+        )
+    elif total.released or total.retrying:
+        error_class = "batch_output_missing_row" if batch.status == "completed" else f"batch_terminal_{batch.status}"
+        drive.hold_back(error_class, f"batch {batch.provider_batch_id} ended as {batch.status} without a good answer")
+

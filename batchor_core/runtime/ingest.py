@@ -1,0 +1,246 @@
+"""Reading a job's items into the store: one transaction per chunk, rows and checkpoint together.
+
+A crash between two chunks loses nothing and reads nothing twice: the checkpoint in the store is where the next reader
+begins. Everything a request needs is decided here, once: the prompt, the finished request line, its size and its tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from batchor_core.core.exceptions import InvalidInputError, RunIngestionSourceRequiredError, SourceMismatchError
+from batchor_core.core.lifecycle import custom_id_for
+from batchor_core.core.models import BatchItem, BatchItems, PromptBuilder, PromptParts
+from batchor_core.core.types import BatchRequestLine, JSONValue
+from batchor_core.runtime.engine import CHUNK, Drive
+from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
+from batchor_core.storage.state import IngestCheckpoint, MaterializedItem
+
+_ITERABLE = SourceIdentity(source_kind="iterable", source_ref="", source_fingerprint="")
+
+
+def first_checkpoint(items: BatchItems) -> IngestCheckpoint:
+    """Where reading ``items`` begins, and what identifies them."""
+    identity, start = _ITERABLE, None
+    if isinstance(items, CheckpointedItemSource):
+        identity, start = items.source_identity(), items.initial_checkpoint()
+    return IngestCheckpoint(
+        source_kind=identity.source_kind,
+        source_ref=identity.source_ref,
+        source_fingerprint=identity.source_fingerprint,
+        checkpoint_payload=start,
+    )
+
+
+def check_same_source(run_id: str, items: BatchItems, stored: IngestCheckpoint) -> None:
+    """Refuse to go on reading from something else.
+
+    The path may differ, since files are moved; kind and content may not.
+
+    Raises:
+        SourceMismatchError: The source's kind or content is not the stored one.
+        RunIngestionSourceRequiredError: The items are, or were, a plain iterable, which has no place to go on from.
+    """
+    if stored.source_kind == _ITERABLE.source_kind or not isinstance(items, CheckpointedItemSource):
+        raise RunIngestionSourceRequiredError(run_id)
+    identity = items.source_identity()
+    if identity.source_kind != stored.source_kind:
+        raise SourceMismatchError(
+            run_id, f"it was started with a {stored.source_kind} source, and this is a {identity.source_kind} source"
+        )
+    if identity.source_fingerprint != stored.source_fingerprint:
+        raise SourceMismatchError(
+            run_id,
+            f"the content of {identity.source_ref} is not what {stored.source_ref} was when the run started. "
+            "Put the original back to resume, or start a new run id for the new content.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChunk:
+    """Items as they were read, and where reading goes on after them."""
+
+    items: list[BatchItem[Any]]
+    next_checkpoint: JSONValue
+    is_last: bool
+
+
+class Reader:
+    """Where this process stands in the items of one job.
+
+    A chunk is handed out again until :meth:`kept` says that it is in the store, so that a failed transaction loses no
+    row of an iterable that can be read once only.
+    """
+
+    def __init__(self, items: BatchItems, build_prompt: PromptBuilder, checkpoint: IngestCheckpoint) -> None:
+        self.build_prompt = build_prompt
+        self.next_item_index = checkpoint.next_item_index
+        self._checkpoint = checkpoint.checkpoint_payload
+        self._rows = _rows(items, checkpoint)
+        self._chunk: SourceChunk | None = None
+
+    def chunk(self) -> SourceChunk:
+        """The next chunk, the same one until it is kept."""
+        if self._chunk is None:
+            read = list(islice(self._rows, CHUNK))
+            is_last = len(read) < CHUNK
+            self._chunk = SourceChunk([item for item, _ in read], read[-1][1] if read else self._checkpoint, is_last)
+        return self._chunk
+
+    def kept(self) -> None:
+        """The chunk is stored; go on."""
+        assert self._chunk is not None
+        self.next_item_index += len(self._chunk.items)
+        self._checkpoint = self._chunk.next_checkpoint
+        self._chunk = None
+
+
+def _rows(items: BatchItems, checkpoint: IngestCheckpoint) -> Iterator[tuple[BatchItem[Any], JSONValue]]:
+    if isinstance(items, CheckpointedItemSource):
+        for row in items.iter_from_checkpoint(checkpoint.checkpoint_payload):
+            yield row.item, row.next_checkpoint
+    else:
+        for item in items:
+            yield item, None
+
+
+@dataclass(slots=True)
+class Intake:
+    """What has been read since the last submission: enough for a batch, or not yet."""
+
+    rows: int = 0
+    size_bytes: int = 0
+    tokens: int = 0
+
+    def add(self, items: Sequence[MaterializedItem]) -> None:
+        """Count a chunk."""
+        self.rows += len(items)
+        self.size_bytes += sum(len(item.request_line or b"") + 1 for item in items)
+        self.tokens += sum(item.submission_tokens for item in items)
+
+    def clear(self) -> None:
+        """A submission has taken what there was."""
+        self.rows = self.size_bytes = self.tokens = 0
+
+
+@dataclass(slots=True)
+class Ingestion:
+    """Reads chunk after chunk of one job into the store."""
+
+    drive: Drive
+    reader: Reader
+    intake: Intake = field(default_factory=Intake)
+
+    def step(self) -> bool:
+        """Store one more chunk; False when that was the last."""
+        chunk = self.reader.chunk()
+        rendered = render(self.drive, chunk.items, self.reader.next_item_index, self.reader.build_prompt)
+        self.drive.session.append(
+            rendered,
+            next_item_index=self.reader.next_item_index + len(rendered),
+            checkpoint_payload=chunk.next_checkpoint,
+            ingestion_complete=chunk.is_last,
+        )
+        self.reader.kept()
+        self.intake.add(rendered)
+        self.drive.emit("items_ingested", count=len(rendered), next_item_index=self.reader.next_item_index)
+        return not chunk.is_last
+
+    def fills_a_batch(self) -> bool:
+        """Whether enough has been read since the last submission to fill a batch to one of its limits."""
+        policy, budget = self.drive.config.chunk_policy, self.drive.budget()
+        return (
+            self.intake.rows >= policy.max_requests
+            or self.intake.size_bytes >= policy.max_file_bytes
+            or bool(budget and 0 < budget.per_batch <= self.intake.tokens)
+        )
+
+
+def render(
+    drive: Drive, items: Iterable[BatchItem[Any]], first_index: int, build_prompt: PromptBuilder
+) -> list[MaterializedItem]:
+    """Turn items into stored rows: prompt, request line and tokens."""
+    schema = drive.schema
+    # a store without sessions of its own may not know of finished lines, so it gets the prompts to build them from
+    keeps_lines = drive.store.supports_leases
+    rendered: list[MaterializedItem] = []
+    lines: list[BatchRequestLine] = []
+    for index, item in enumerate(items, first_index):
+        item_id = _checked_id(item, index)
+        prompt = _prompt(item, build_prompt)
+        line = drive.provider.build_request_line(
+            custom_id=custom_id_for(drive.run_id, item_id, index, 0), prompt_parts=prompt, structured_output=schema
+        )
+        lines.append(line)
+        rendered.append(
+            MaterializedItem(
+                item_id=item_id,
+                item_index=index,
+                payload=_json(item.payload, item, "payload"),
+                metadata=_metadata(item),
+                prompt="" if keeps_lines else prompt.prompt,
+                system_prompt=None if keeps_lines else prompt.system_prompt,
+                request_line=_encode(line, item, "the request"),
+            )
+        )
+    return [
+        replace(item, submission_tokens=count) for item, count in zip(rendered, _tokens(drive, lines, rendered), strict=True)
+    ]
+
+
+def _tokens(drive: Drive, lines: list[BatchRequestLine], rendered: list[MaterializedItem]) -> list[int]:
+    """Token counts: exact where a limit depends on them, by length otherwise, which is some fifty times faster."""
+    chars_per_token = drive.config.chunk_policy.chars_per_token
+    if drive.budget() is None:
+        return [max(1, len(item.request_line or b"") // chars_per_token) for item in rendered]
+    return drive.hooks.estimate_tokens(lines, chars_per_token=chars_per_token)
+
+
+def _checked_id(item: BatchItem[Any], index: int) -> str:
+    if not isinstance(item, BatchItem):
+        raise InvalidInputError(f"item {index} is a {type(item).__name__}; a job's items must be BatchItem objects")
+    if not isinstance(item.item_id, str) or not item.item_id:
+        raise InvalidInputError(f"item {index} has item_id {item.item_id!r}; it must be a non-empty string")
+    return item.item_id
+
+
+def _prompt(item: BatchItem[Any], build_prompt: PromptBuilder) -> PromptParts:
+    prompt = build_prompt(item)
+    if isinstance(prompt, str):
+        return PromptParts(prompt)
+    if not isinstance(prompt, PromptParts):
+        raise InvalidInputError(
+            f"build_prompt returned a {type(prompt).__name__} for item {item.item_id!r}; return a str or PromptParts"
+        )
+    return prompt
+
+
+def _metadata(item: BatchItem[Any]) -> dict[str, JSONValue]:
+    if not isinstance(item.metadata, dict):
+        raise InvalidInputError(f"item {item.item_id!r}: metadata must be a dict, not {type(item.metadata).__name__}")
+    return _json(item.metadata, item, "metadata")  # type: ignore[no-any-return]
+
+
+def _json(value: Any, item: BatchItem[Any], what: str) -> Any:
+    """``value`` if it is JSON as it stands; the store encodes it once more, so plain containers pass untouched."""
+    _encode(value, item, what)
+    return value
+
+
+def _encode(value: Any, item: BatchItem[Any], what: str) -> bytes:
+    try:
+        return orjson.dumps(value, option=_STRICT)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInputError(
+            f"item {item.item_id!r}: {what} can't be stored as JSON ({error}). Convert it to str, int, float, bool, None, "
+            "lists and dicts with string keys, for example with pydantic's model_dump(mode='json')."
+        ) from error
+
+
+# what json.dumps would refuse is refused here too: a dataclass or datetime would come back as something else
+_STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME

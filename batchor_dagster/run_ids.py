@@ -37,11 +37,11 @@ def batch_run_id(
     path = list(asset_key)
     if not path:
         raise ValueError("an asset key has at least one part")
-    if version is None and all(_KEY_PART.fullmatch(part) for part in path):
-        if partition_key is None or _PARTITION.fullmatch(partition_key):
-            plain = ".".join(path) + (_SEPARATOR + partition_key if partition_key is not None else "")
-            if len(plain) <= MAX_RUN_ID:
-                return plain
+    readable_key = all(_KEY_PART.fullmatch(part) for part in path)
+    if version is None and readable_key and (partition_key is None or _PARTITION.fullmatch(partition_key)):
+        plain = ".".join(path) + (_SEPARATOR + partition_key if partition_key is not None else "")
+        if len(plain) <= MAX_RUN_ID:
+            return plain
     readable = [_slug("_".join(path)), _slug(partition_key or "")]
     return _with_digest(readable, _digest([path, partition_key, version]), limit=MAX_RUN_ID)
 

@@ -1,0 +1,261 @@
+"""A run's terminal results as one Parquet file, written page by page.
+
+Failed rows are in the same file, with ``error_class`` and ``error_message`` and without the model's fields. Rows come in
+the order in which they became terminal. The file appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import fsspec
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import BaseModel
+
+from batchor_core.core.enums import ItemStatus
+from batchor_core.core.exceptions import StructuredOutputError
+from batchor_core.core.structured import parse_structured_output
+from batchor_core.core.usage import TokenUsage
+from batchor_core.storage.state import PersistedItemRecord
+from batchor_dagster.columns import Column, model_columns, to_array
+from batchor_dagster.run_ids import safe_path_segment
+
+PAGE_ROWS = 4_096
+ROW_GROUP_ROWS = 65_536
+ROW_GROUP_BYTES = 64 * 1024 * 1024
+PREVIEW_ROWS = 5
+
+_LEADING = {"item_id": pa.string(), "status": pa.string(), "attempt_count": pa.int32()}
+_TRAILING = {
+    "output_text": pa.string(),
+    "error_class": pa.string(),
+    "error_message": pa.string(),
+    "input_tokens": pa.int64(),
+    "cached_tokens": pa.int64(),
+    "output_tokens": pa.int64(),
+    "reasoning_tokens": pa.int64(),
+    "metadata": pa.string(),
+}
+OWN_COLUMNS = (*_LEADING, *_TRAILING)
+"""Columns of every file; a model's field of the same name is prefixed with ``output_``."""
+
+
+class RecordPages(Protocol):
+    """What a run offers for streaming; ``batchor_core.Run`` does."""
+
+    def iter_record_pages(self, *, page_size: int = ...) -> Iterator[list[PersistedItemRecord]]:
+        """Terminal records in the order of their sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetReport:
+    """What was written.
+
+    Attributes:
+        uri: Where the file is: a path, or the URL that was given.
+        row_count: Rows in it.
+        failed_count: Rows without an answer.
+        errors: Failed rows per error class.
+        usage: Tokens of the last answer of every row.
+        schema: The file's Arrow schema; descriptions of a model's fields are in the fields' metadata.
+        preview: The first few rows.
+        last_sequence: The terminal sequence of the last row, 0 when there is none. It grows when rows are tried again.
+    """
+
+    uri: str
+    row_count: int
+    failed_count: int
+    errors: dict[str, int]
+    usage: TokenUsage
+    schema: pa.Schema
+    preview: list[dict[str, Any]] = field(default_factory=list)
+    last_sequence: int = 0
+
+
+def partition_path(base: str, asset_key: Sequence[str], partition_key: str | None = None) -> str:
+    """``<base>/<asset key path>/<partition>.parquet``, or ``<base>/<asset key path>.parquet`` without partitions.
+
+    ``base`` is a folder or any URL that fsspec knows. Key parts that are no plain file names are spelled safely.
+    """
+    segments = [safe_path_segment(part) for part in asset_key]
+    if partition_key is not None:
+        segments.append(safe_path_segment(partition_key))
+    return "/".join([base.rstrip("/") or "/", *segments]) + ".parquet"
+
+
+def write_results_parquet(
+    run: RecordPages, path: str | os.PathLike[str], output: type[BaseModel] | None = None
+) -> ParquetReport:
+    """Write every terminal result of a run to ``path``, a local path or an fsspec URL. Replaces what was there.
+
+    Memory is bounded by the row group: 65,536 rows or 64 MiB.
+
+    Args:
+        run: A ``batchor_core.Run``; it need not be finished.
+        path: The file to write. Folders are created.
+        output: The model of a structured run: each of its fields becomes a typed column. Without it there is
+            ``output_text`` alone.
+
+    Raises:
+        OSError: The file can't be written; what was there before is untouched.
+    """
+    columns = model_columns(output, taken=OWN_COLUMNS) if output is not None else []
+    schema = arrow_schema(columns)
+    tally = _Tally()
+    with _atomic_file(os.fspath(path)) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        group: list[pa.RecordBatch] = []
+        rows = size = 0
+        for page in run.iter_record_pages(page_size=PAGE_ROWS):
+            batch = _record_batch(page, schema, columns, output)
+            tally.add(page, batch)
+            group.append(batch)
+            rows, size = rows + batch.num_rows, size + batch.nbytes
+            if rows >= ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES:
+                writer.write_table(pa.Table.from_batches(group, schema), row_group_size=rows)
+                group, rows, size = [], 0, 0
+        if group:
+            writer.write_table(pa.Table.from_batches(group, schema), row_group_size=rows)
+    return tally.report(os.fspath(path), schema)
+
+
+def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
+    """The schema of a result file: our columns around those of the model."""
+
+    def described(column: Column) -> pa.Field:
+        metadata = {"description": column.description} if column.description else None
+        return pa.field(column.name, column.type, metadata=metadata)
+
+    return pa.schema([*_LEADING.items(), *map(described, columns), *_TRAILING.items()])
+
+
+def _record_batch(
+    page: Sequence[PersistedItemRecord],
+    schema: pa.Schema,
+    columns: Sequence[Column],
+    output: type[BaseModel] | None,
+) -> pa.RecordBatch:
+    arrays = [to_array(values, schema.field(name).type) for name, values in _leading_values(page).items()]
+    if output is not None:
+        answers = [_parse(record, output) for record in page]
+        for column in columns:
+            name = column.attribute
+            arrays.append(
+                column.array([None if answer is None else getattr(answer, name) for answer in answers])
+            )
+    arrays += [to_array(values, schema.field(name).type) for name, values in _trailing_values(page).items()]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _parse(record: PersistedItemRecord, output: type[BaseModel]) -> BaseModel | None:
+    if record.status is not ItemStatus.COMPLETED:
+        return None
+    text = record.output_text
+    if text is None and record.output_json is not None:
+        text = orjson.dumps(record.output_json).decode()
+    try:
+        return parse_structured_output(text or "", output)
+    except StructuredOutputError:
+        return None  # answered under an older form of the model; output_text has it
+
+
+def _leading_values(page: Sequence[PersistedItemRecord]) -> dict[str, list[Any]]:
+    return {
+        "item_id": [record.item_id for record in page],
+        "status": [record.status.value for record in page],
+        "attempt_count": [record.attempt_count for record in page],
+    }
+
+
+def _trailing_values(page: Sequence[PersistedItemRecord]) -> dict[str, list[Any]]:
+    return {
+        "output_text": [record.output_text for record in page],
+        "error_class": [record.error and record.error.error_class for record in page],
+        "error_message": [record.error and record.error.message for record in page],
+        "input_tokens": [record.usage and record.usage.input_tokens for record in page],
+        "cached_tokens": [record.usage and record.usage.cached_tokens for record in page],
+        "output_tokens": [record.usage and record.usage.output_tokens for record in page],
+        "reasoning_tokens": [record.usage and record.usage.reasoning_tokens for record in page],
+        "metadata": [_json_text(record.metadata) for record in page],
+    }
+
+
+def _json_text(value: dict[str, Any]) -> str:
+    return orjson.dumps(value).decode() if value else "{}"
+
+
+class _Tally:
+    """Sums over the pages, so that nothing has to be read twice."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._failed = 0
+        self._last = 0
+        self._errors: Counter[str] = Counter()
+        self._usage = [0, 0, 0, 0]
+        self._preview: list[dict[str, Any]] = []
+
+    def add(self, page: Sequence[PersistedItemRecord], batch: pa.RecordBatch) -> None:
+        self._rows += len(page)
+        for record in page:
+            if record.status is not ItemStatus.COMPLETED:
+                self._failed += 1
+                self._errors[record.error.error_class if record.error else "unknown"] += 1
+        for position, name in enumerate(
+            ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+        ):
+            self._usage[position] += pc.sum(batch.column(name)).as_py() or 0
+        if page:
+            self._last = page[-1].terminal_result_sequence or self._last
+        wanted = PREVIEW_ROWS - len(self._preview)
+        if wanted > 0:
+            self._preview += batch.slice(0, wanted).to_pylist()
+
+    def report(self, uri: str, schema: pa.Schema) -> ParquetReport:
+        return ParquetReport(
+            uri=uri,
+            row_count=self._rows,
+            failed_count=self._failed,
+            errors=dict(self._errors.most_common()),
+            usage=TokenUsage(*self._usage),
+            schema=schema,
+            preview=self._preview,
+            last_sequence=self._last,
+        )
+
+
+@contextlib.contextmanager
+def _atomic_file(path: str) -> Iterator[BinaryIO]:
+    """A file that appears under ``path`` when the block ends well, and not at all when it raises."""
+    filesystem, target = fsspec.core.url_to_fs(path)
+    folder, _, name = target.rpartition("/")
+    # hidden and without the suffix, so that a reader's *.parquet never finds it
+    temporary = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp" if folder else f".{name}.{uuid.uuid4().hex}.tmp"
+    is_local = "file" in (
+        filesystem.protocol if isinstance(filesystem.protocol, tuple) else (filesystem.protocol,)
+    )
+    if folder:
+        filesystem.makedirs(folder, exist_ok=True)
+    try:
+        with filesystem.open(temporary, "wb") as file:
+            yield file
+            if is_local:
+                file.flush()
+                os.fsync(file.fileno())
+        if is_local:
+            Path(temporary).replace(target)
+        else:
+            filesystem.mv(temporary, target)
+    except BaseException:
+        with contextlib.suppress(Exception):  # the first error is the one to hear about
+            filesystem.rm(temporary)
+        raise

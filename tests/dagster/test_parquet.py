@@ -1,0 +1,210 @@
+"""A result file holds every row, typed, and appears only when it is whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import BaseModel, Field
+
+from batchor_core.core.enums import ItemStatus
+from batchor_core.core.models import ItemFailure
+from batchor_core.core.usage import TokenUsage
+from batchor_core.storage.state import PersistedItemRecord
+from batchor_dagster.parquet import OWN_COLUMNS, partition_path, write_results_parquet
+
+
+class Place(BaseModel):
+    city: str
+
+
+class Review(BaseModel):
+    stars: int = Field(description="One to five")
+    status: str
+    place: Place | None = None
+
+
+class Pages:
+    """Record pages from a list, as a run gives them."""
+
+    def __init__(self, records: list[PersistedItemRecord]) -> None:
+        self.records = records
+
+    def iter_record_pages(self, *, page_size: int = 1000) -> Iterator[list[PersistedItemRecord]]:
+        for start in range(0, len(self.records), page_size):
+            yield self.records[start : start + page_size]
+
+
+class BrokenPages(Pages):
+    def iter_record_pages(self, *, page_size: int = 1000) -> Iterator[list[PersistedItemRecord]]:
+        yield from super().iter_record_pages(page_size=page_size)
+        raise ConnectionError("the database went away")
+
+
+def good(
+    index: int, text: str | None = '{"stars":5,"status":"new","place":{"city":"Rome"}}'
+) -> PersistedItemRecord:
+    return PersistedItemRecord(
+        item_id=f"row-{index}",
+        item_index=index,
+        status=ItemStatus.COMPLETED,
+        attempt_count=1,
+        metadata={"line": index},
+        terminal_result_sequence=index + 1,
+        output_text=text,
+        usage=TokenUsage(10, 2, 3, 1),
+    )
+
+
+def bad(index: int, text: str | None = None) -> PersistedItemRecord:
+    return PersistedItemRecord(
+        item_id=f"row-{index}",
+        item_index=index,
+        status=ItemStatus.FAILED_PERMANENT,
+        attempt_count=3,
+        metadata={},
+        terminal_result_sequence=index + 1,
+        output_text=text,
+        error=ItemFailure("refusal", "I can't", False),
+    )
+
+
+def test_answers_are_typed_and_failures_stand_beside_them(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "out.parquet"
+    report = write_results_parquet(Pages([good(0), bad(1, "sorry")]), path, Review)
+    rows = pq.read_table(path).to_pylist()
+    assert rows[0] == {
+        "item_id": "row-0",
+        "status": "completed",
+        "attempt_count": 1,
+        "stars": 5,
+        "output_status": "new",
+        "place": {"city": "Rome"},
+        "output_text": '{"stars":5,"status":"new","place":{"city":"Rome"}}',
+        "error_class": None,
+        "error_message": None,
+        "input_tokens": 10,
+        "cached_tokens": 2,
+        "output_tokens": 3,
+        "reasoning_tokens": 1,
+        "metadata": '{"line":0}',
+    }
+    assert rows[1]["status"] == "failed_permanent"
+    assert (rows[1]["error_class"], rows[1]["error_message"], rows[1]["output_text"]) == (
+        "refusal",
+        "I can't",
+        "sorry",
+    )
+    assert rows[1]["stars"] is rows[1]["place"] is rows[1]["input_tokens"] is None
+    assert (report.row_count, report.failed_count, report.errors) == (2, 1, {"refusal": 1})
+    assert report.usage == TokenUsage(10, 2, 3, 1)
+    assert report.last_sequence == 2
+    assert report.preview[0]["stars"] == 5
+
+
+def test_polars_reads_nested_columns_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "out.parquet"
+    write_results_parquet(Pages([good(0), bad(1)]), path, Review)
+    frame = pl.read_parquet(path)
+    assert frame.select(pl.col("place").struct.field("city")).to_series().to_list() == ["Rome", None]
+
+
+def test_a_text_run_has_our_columns_only(tmp_path: Path) -> None:
+    path = tmp_path / "out.parquet"
+    write_results_parquet(Pages([good(0, "plain words")]), path)
+    table = pq.read_table(path)
+    assert table.column_names == list(OWN_COLUMNS)
+    assert table.column("output_text").to_pylist() == ["plain words"]
+
+
+def test_an_empty_run_gives_a_readable_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.parquet"
+    report = write_results_parquet(Pages([]), path, Review)
+    assert (report.row_count, report.last_sequence, report.preview) == (0, 0, [])
+    assert pl.read_parquet(path).height == 0
+
+
+def test_an_answer_of_an_older_model_keeps_its_text(tmp_path: Path) -> None:
+    path = tmp_path / "out.parquet"
+    write_results_parquet(Pages([good(0, '{"rating": 4}'), good(1)]), path, Review)
+    rows = pq.read_table(path).to_pylist()
+    assert (rows[0]["stars"], rows[0]["output_text"]) == (None, '{"rating": 4}')
+    assert rows[1]["stars"] == 5
+
+
+def test_a_failure_in_the_middle_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "out.parquet"
+    write_results_parquet(Pages([good(0)]), path, Review)
+    with pytest.raises(ConnectionError):
+        write_results_parquet(BrokenPages([good(0), good(1)]), path, Review)
+    assert pq.read_table(path).num_rows == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.parquet"]
+
+
+def test_a_url_is_written_through_fsspec() -> None:
+    url = "memory://results/reviews/a.parquet"
+    write_results_parquet(Pages([good(0)]), url, Review)
+    memory = fsspec.filesystem("memory")
+    assert [Path(name).name for name in memory.ls("/results/reviews", detail=False)] == ["a.parquet"]
+    with fsspec.open(url) as file:
+        assert pq.read_table(file).num_rows == 1
+
+
+def test_row_groups_are_bounded_and_pages_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchor_dagster.parquet.PAGE_ROWS", 10)
+    monkeypatch.setattr("batchor_dagster.parquet.ROW_GROUP_ROWS", 25)
+    path = tmp_path / "out.parquet"
+    write_results_parquet(Pages([good(index) for index in range(64)]), path, Review)
+    meta = pq.ParquetFile(path).metadata
+    assert [meta.row_group(index).num_rows for index in range(meta.num_row_groups)] == [30, 30, 4]
+
+
+def test_wide_rows_close_a_row_group_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchor_dagster.parquet.PAGE_ROWS", 1)
+    monkeypatch.setattr("batchor_dagster.parquet.ROW_GROUP_BYTES", 1500)
+    path = tmp_path / "out.parquet"
+    write_results_parquet(Pages([good(index, "x" * 1000) for index in range(4)]), path)
+    assert pq.ParquetFile(path).metadata.num_row_groups == 2
+
+
+def test_field_descriptions_travel_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.parquet"
+    report = write_results_parquet(Pages([good(0)]), path, Review)
+    assert report.schema.field("stars").metadata == {b"description": b"One to five"}
+    assert pq.read_schema(path).field("stars").metadata[b"description"] == b"One to five"
+
+
+def test_metadata_is_json(tmp_path: Path) -> None:
+    path = tmp_path / "out.parquet"
+    write_results_parquet(Pages([good(7)]), path)
+    assert json.loads(pq.read_table(path).column("metadata")[0].as_py()) == {"line": 7}
+
+
+def test_record_types_are_those_of_the_documented_schema(tmp_path: Path) -> None:
+    report = write_results_parquet(Pages([]), tmp_path / "out.parquet", Review)
+    assert report.schema.field("attempt_count").type == pa.int32()
+    assert report.schema.field("stars").type == pa.int64()
+
+
+@pytest.mark.parametrize(
+    ("base", "key", "partition", "path"),
+    [
+        ("/data", ["reviews"], "2026-01-01", "/data/reviews/2026-01-01.parquet"),
+        ("data/", ["shop", "reviews"], "de", "data/shop/reviews/de.parquet"),
+        ("s3://bucket/base", ["reviews"], None, "s3://bucket/base/reviews.parquet"),
+    ],
+)
+def test_partition_paths_are_readable(base: str, key: list[str], partition: str | None, path: str) -> None:
+    assert partition_path(base, key, partition) == path
+
+
+def test_no_partition_key_leaves_its_folder() -> None:
+    path = partition_path("/data", ["reviews"], "../../etc/passwd")
+    assert path.startswith("/data/reviews/etc_passwd--")
+    assert ".." not in path

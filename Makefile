@@ -23,7 +23,7 @@ env: $(STAMP)  ## create .venv with everything in it; does nothing when it is up
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev]"
 	@touch $@
 
 demo: env  ## run a whole batch run on your machine: no key, no bill

@@ -302,8 +302,7 @@ class RunRow:
         item = self.submitted_item(record.custom_id, batch_id)
         if item is None:
             return None
-        item.error = record.error
-        item.answer = Answer(
+        answer = Answer(
             output_text=record.output_text,
             raw_response=frozen(record.raw_response),
             raw=record.raw,
@@ -312,6 +311,8 @@ class RunRow:
         )
         self._bill(record.usage)
         self.fail_item(item, record.error, count_attempt=record.count_attempt, max_attempts=max_attempts)
+        if item.state.status in lifecycle.TERMINAL:  # an answer that is tried again is no result
+            item.answer = answer
         return item.state.status
 
     def fail_item(self, item: ItemRow, error: ItemFailure, *, count_attempt: bool, max_attempts: int) -> None:

@@ -1,0 +1,264 @@
+"""Response bodies in the full shape of each endpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from batchor_core.testing.openai_server.prompts import count_tokens, prompt_text
+from batchor_core.testing.openai_server.replies import Reply, ReplyKind
+
+_REASONING_TOKENS = 64
+_DIMENSIONS = 8
+
+SUPPORTED_ENDPOINTS = (
+    "/v1/responses",
+    "/v1/chat/completions",
+    "/v1/embeddings",
+    "/v1/completions",
+    "/v1/moderations",
+)
+"""The batch endpoints that the server can answer by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What one row, or a whole batch, used."""
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(
+            self.input + other.input,
+            self.cached + other.cached,
+            self.output + other.output,
+            self.reasoning + other.reasoning,
+        )
+
+    def as_usage(self) -> dict[str, Any]:
+        """The shape that Responses bodies and batches share."""
+        return {
+            "input_tokens": self.input,
+            "input_tokens_details": {"cached_tokens": self.cached},
+            "output_tokens": self.output,
+            "output_tokens_details": {"reasoning_tokens": self.reasoning},
+            "total_tokens": self.input + self.output,
+        }
+
+    def as_chat_usage(self) -> dict[str, Any]:
+        """The shape of Chat Completions bodies."""
+        return {
+            "prompt_tokens": self.input,
+            "completion_tokens": self.output,
+            "total_tokens": self.input + self.output,
+            "prompt_tokens_details": {"cached_tokens": self.cached, "audio_tokens": 0},
+            "completion_tokens_details": {
+                "reasoning_tokens": self.reasoning,
+                "audio_tokens": 0,
+                "accepted_prediction_tokens": 0,
+                "rejected_prediction_tokens": 0,
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A response body and the tokens it cost."""
+
+    body: dict[str, Any]
+    tokens: Tokens
+
+
+def response_body(reply: Reply, request: dict[str, Any], endpoint: str, key: str, now: float) -> Answered:
+    """The body of a row that was answered.
+
+    Args:
+        reply: An answer, a refusal or an incomplete answer.
+        request: The body of the row's request.
+        endpoint: One of :data:`SUPPORTED_ENDPOINTS`; any other gets a body with the text alone.
+        key: Unique hexadecimal text from which ids are made.
+        now: Epoch seconds.
+    """
+    tokens = _tokens(reply, request)
+    match endpoint:
+        case "/v1/responses":
+            body = _responses(reply, request, key, now, tokens)
+        case "/v1/chat/completions":
+            body = _chat(reply, request, key, now, tokens)
+        case "/v1/embeddings":
+            body, tokens = _embeddings(request)
+        case "/v1/completions":
+            body = _completion(reply, request, key, now, tokens)
+        case "/v1/moderations":
+            body, tokens = _moderation(request, key), Tokens()
+        case _:
+            body = {"id": key, "object": "result", "created": int(now), "text": reply.content}
+    return Answered(body, tokens)
+
+
+def tokens_of_body(body: dict[str, Any]) -> Tokens:
+    """The tokens that a ready-made body reports, in either shape."""
+    usage = body.get("usage")
+    if not isinstance(usage, dict):
+        return Tokens()
+    read = usage.get("input_tokens", usage.get("prompt_tokens"))
+    written = usage.get("output_tokens", usage.get("completion_tokens"))
+    return Tokens(input=int(read or 0), output=int(written or 0))
+
+
+def _reasons(request: dict[str, Any]) -> bool:
+    """Whether the model thinks before it answers."""
+    model = str(request.get("model", "")).lower()
+    return "reasoning" in request or "reasoning_effort" in request or model.startswith(("o1", "o3", "o4", "gpt-5"))
+
+
+def _tokens(reply: Reply, request: dict[str, Any]) -> Tokens:
+    reasoning = _REASONING_TOKENS if _reasons(request) else 0
+    return Tokens(
+        input=count_tokens(prompt_text(request)),
+        output=count_tokens(reply.content) + reasoning,
+        reasoning=reasoning,
+    )
+
+
+def _responses(
+    reply: Reply, request: dict[str, Any], key: str, now: float, tokens: Tokens
+) -> dict[str, Any]:
+    incomplete = reply.kind is ReplyKind.INCOMPLETE
+    reasoning = request.get("reasoning") or {}
+    text = request.get("text") or {}
+    return {
+        "id": f"resp_{key}",
+        "object": "response",
+        "created_at": int(now),
+        "status": "incomplete" if incomplete else "completed",
+        "background": False,
+        "completed_at": None if incomplete else int(now),
+        "error": None,
+        "incomplete_details": {"reason": reply.reason} if incomplete else None,
+        "instructions": request.get("instructions"),
+        "max_output_tokens": request.get("max_output_tokens"),
+        "max_tool_calls": None,
+        "model": request.get("model"),
+        "output": _output_items(reply, request, key),
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "prompt_cache_key": None,
+        "reasoning": {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")},
+        "safety_identifier": None,
+        "service_tier": "default",
+        "store": request.get("store", True),
+        "temperature": request.get("temperature", 1.0),
+        "text": {"format": text.get("format", {"type": "text"}), "verbosity": text.get("verbosity", "medium")},
+        "tool_choice": "auto",
+        "tools": [],
+        "top_logprobs": 0,
+        "top_p": request.get("top_p", 1.0),
+        "truncation": "disabled",
+        "usage": tokens.as_usage(),
+        "user": None,
+        "metadata": request.get("metadata") or {},
+    }
+
+
+def _output_items(reply: Reply, request: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = []
+    if _reasons(request):
+        items.append({"id": f"rs_{key}", "type": "reasoning", "summary": []})
+    if reply.kind is ReplyKind.INCOMPLETE and not reply.content:
+        return items
+    items.append(
+        {
+            "id": f"msg_{key}",
+            "type": "message",
+            "status": "incomplete" if reply.kind is ReplyKind.INCOMPLETE else "completed",
+            "content": [_content(reply)],
+            "role": "assistant",
+        }
+    )
+    return items
+
+
+def _content(reply: Reply) -> dict[str, Any]:
+    if reply.kind is ReplyKind.REFUSAL:
+        return {"type": "refusal", "refusal": reply.content}
+    return {"type": "output_text", "annotations": [], "logprobs": [], "text": reply.content}
+
+
+def _chat(reply: Reply, request: dict[str, Any], key: str, now: float, tokens: Tokens) -> dict[str, Any]:
+    refused = reply.kind is ReplyKind.REFUSAL
+    message = {
+        "role": "assistant",
+        "content": None if refused else reply.content,
+        "refusal": reply.content if refused else None,
+        "annotations": [],
+    }
+    return {
+        "id": f"chatcmpl-{key}",
+        "object": "chat.completion",
+        "created": int(now),
+        "model": request.get("model"),
+        "choices": [
+            {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(reply)}
+        ],
+        "usage": tokens.as_chat_usage(),
+        "service_tier": "default",
+        "system_fingerprint": "fp_local",
+    }
+
+
+def _finish_reason(reply: Reply) -> str:
+    if reply.kind is not ReplyKind.INCOMPLETE:
+        return "stop"
+    return "content_filter" if reply.reason == "content_filter" else "length"
+
+
+def _completion(
+    reply: Reply, request: dict[str, Any], key: str, now: float, tokens: Tokens
+) -> dict[str, Any]:
+    return {
+        "id": f"cmpl-{key}",
+        "object": "text_completion",
+        "created": int(now),
+        "model": request.get("model"),
+        "choices": [
+            {"index": 0, "text": reply.content, "logprobs": None, "finish_reason": _finish_reason(reply)}
+        ],
+        "usage": tokens.as_chat_usage(),
+    }
+
+
+def _embeddings(request: dict[str, Any]) -> tuple[dict[str, Any], Tokens]:
+    given = request.get("input", "")
+    inputs = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
+    size = int(request.get("dimensions") or _DIMENSIONS)
+    read = sum(len(text) if isinstance(text, list) else count_tokens(str(text)) for text in inputs)
+    body = {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": _vector(repr(text), size)}
+            for index, text in enumerate(inputs)
+        ],
+        "model": request.get("model"),
+        "usage": {"prompt_tokens": read, "total_tokens": read},
+    }
+    return body, Tokens(input=read)
+
+
+def _vector(text: str, size: int) -> list[float]:
+    """A unit vector that depends on the text alone."""
+    raw = hashlib.shake_128(text.encode()).digest(size)
+    numbers = [(byte - 127.5) / 127.5 for byte in raw]
+    length = sum(number * number for number in numbers) ** 0.5
+    return [number / length for number in numbers]
+
+
+def _moderation(request: dict[str, Any], key: str) -> dict[str, Any]:
+    given = request.get("input", "")
+    inputs = given if isinstance(given, list) else [given]
+    harmless = {"flagged": False, "categories": {}, "category_scores": {}, "category_applied_input_types": {}}
+    return {"id": f"modr-{key}", "model": request.get("model"), "results": [dict(harmless) for _ in inputs]}

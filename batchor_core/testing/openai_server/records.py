@@ -1,0 +1,199 @@
+"""What the server knows of a file and of a batch, and how it says it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from batchor_core.testing.openai_server.bodies import Tokens
+from batchor_core.testing.openai_server.settings import DAY, Timing
+
+FOREVER = 1e15
+"""An instant that never comes, in epoch seconds; JSON knows no infinity."""
+
+
+class BatchStatus(StrEnum):
+    """The statuses of the Batch API."""
+
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+
+OPEN = (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS, BatchStatus.FINALIZING, BatchStatus.CANCELLING)
+"""The statuses from which a batch still moves."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file. Instants are epoch seconds; ``seen_from`` is when requests begin to find it."""
+
+    id: str
+    filename: str
+    purpose: str
+    bytes: int
+    created_at: float
+    expires_at: float | None = None
+    seen_from: float = 0.0
+
+    def exists_at(self, now: float) -> bool:
+        """Whether a request at ``now`` finds the file."""
+        return self.seen_from <= now and (self.expires_at is None or now < self.expires_at)
+
+    def as_json(self, *, omit_nulls: bool) -> dict[str, Any]:
+        """The ``file`` object of the API."""
+        shown = {
+            "object": "file",
+            "id": self.id,
+            "purpose": self.purpose,
+            "filename": self.filename,
+            "bytes": self.bytes,
+            "created_at": int(self.created_at),
+            "expires_at": _whole(self.expires_at),
+            "status": "processed",
+            "status_details": None,
+        }
+        return _without_nulls(shown) if omit_nulls else shown
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What faults decided for a batch when it was created.
+
+    Attributes:
+        rejection: The entry of ``errors.data`` with which validation fails.
+        row_limit: No more rows than this are ever executed.
+        cancelled_by_provider: The provider itself cancels the batch when its rows should have ended.
+        found_from: Until then, retrieving the batch answers 404.
+        found_until: From then on, it answers 404 again.
+        listed_from: Until then, the batch is missing in lists.
+        files_late_by: Seconds after its end during which the batch does not name its files.
+    """
+
+    rejection: dict[str, Any] | None = None
+    row_limit: int | None = None
+    cancelled_by_provider: bool = False
+    found_from: float = 0.0
+    found_until: float = FOREVER
+    listed_from: float = 0.0
+    files_late_by: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the execution of a batch came: rows, the place in its input, bytes written so far."""
+
+    rows: int = 0
+    completed: int = 0
+    failed: int = 0
+    input_offset: int = 0
+    output_bytes: int = 0
+    error_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch. Instants are epoch seconds."""
+
+    id: str
+    endpoint: str
+    input_file_id: str
+    created_at: float
+    expires_at: float
+    completion_window: str = "24h"
+    metadata: dict[str, str] | None = None
+    output_lifetime: float = 30 * DAY
+    timing: Timing = field(default_factory=Timing)
+    fate: Fate = field(default_factory=Fate)
+    status: BatchStatus = BatchStatus.VALIDATING
+    in_progress_at: float | None = None
+    finalizing_at: float | None = None
+    completed_at: float | None = None
+    failed_at: float | None = None
+    expired_at: float | None = None
+    cancelling_at: float | None = None
+    cancelled_at: float | None = None
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    model: str | None = None
+    total: int = 0
+    enqueued_tokens: int = 0
+    progress: Progress = field(default_factory=Progress)
+    tokens: Tokens = field(default_factory=Tokens)
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Batch:
+        """The inverse of :func:`dataclasses.asdict`."""
+        parts = {
+            "timing": Timing(**fields["timing"]),
+            "fate": Fate(**fields["fate"]),
+            "progress": Progress(**fields["progress"]),
+            "tokens": Tokens(**fields["tokens"]),
+            "status": BatchStatus(fields["status"]),
+        }
+        return cls(**{**fields, **parts})
+
+    def fields(self) -> dict[str, Any]:
+        """Plain data that :meth:`from_fields` reads."""
+        return asdict(self)
+
+    def found_at(self, now: float) -> bool:
+        """Whether a request at ``now`` finds the batch by its id."""
+        return self.fate.found_from <= now < self.fate.found_until
+
+    def listed_at(self, now: float) -> bool:
+        """Whether a list made at ``now`` shows the batch."""
+        return self.fate.listed_from <= now < self.fate.found_until
+
+    @property
+    def ended_at(self) -> float | None:
+        """When the batch reached its last status, None while it is open."""
+        return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
+
+    def as_json(self, now: float, *, omit_nulls: bool) -> dict[str, Any]:
+        """The ``batch`` object of the API, as seen at ``now``."""
+        late = self.ended_at is not None and now < self.ended_at + self.fate.files_late_by
+        shown = {
+            "id": self.id,
+            "object": "batch",
+            "endpoint": self.endpoint,
+            "model": self.model,
+            "errors": {"object": "list", "data": self.errors} if self.errors else None,
+            "input_file_id": self.input_file_id,
+            "completion_window": self.completion_window,
+            "status": self.status.value,
+            "output_file_id": None if late else self.output_file_id,
+            "error_file_id": None if late else self.error_file_id,
+            "created_at": int(self.created_at),
+            "in_progress_at": _whole(self.in_progress_at),
+            "expires_at": int(self.expires_at),
+            "finalizing_at": _whole(self.finalizing_at),
+            "completed_at": _whole(self.completed_at),
+            "failed_at": _whole(self.failed_at),
+            "expired_at": _whole(self.expired_at),
+            "cancelling_at": _whole(self.cancelling_at),
+            "cancelled_at": _whole(self.cancelled_at),
+            "request_counts": {
+                "total": self.total,
+                "completed": self.progress.completed,
+                "failed": self.progress.failed,
+            },
+            "usage": self.tokens.as_usage(),
+            "metadata": self.metadata,
+        }
+        return _without_nulls(shown) if omit_nulls else shown
+
+
+def _whole(instant: float | None) -> int | None:
+    return None if instant is None else int(instant)
+
+
+def _without_nulls(shown: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in shown.items() if value is not None}

@@ -1,0 +1,99 @@
+"""The documentation agrees with the code: links lead somewhere, snippets import what exists, tables are complete."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from batchor_core.core import exceptions
+from batchor_core.core.models import ArtifactPolicy, BatchJob, ChunkPolicy, RetryPolicy
+from batchor_core.runtime.engine import EngineSettings
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
+
+
+def _text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def _links(page: Path) -> Iterator[str]:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    yield from re.findall(r"\]\(([^)\s]+)\)", text)
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def _snippets(name: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", _text(name), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_to_a_page_and_a_heading(name: str) -> None:
+    page = ROOT / name
+    broken = []
+    for link in _links(page):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path) if path else page
+        if not target.exists() or (anchor and anchor not in _anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if _snippets(name)])
+def test_snippets_parse_and_import_only_what_exists(name: str) -> None:
+    for snippet in _snippets(name):
+        for node in ast.walk(ast.parse(snippet)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("batchor_"):
+                module = importlib.import_module(node.module or "")
+                missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+                assert not missing, f"{node.module} has no {missing}"
+
+
+def _own_errors() -> list[type[Exception]]:
+    found = [
+        thing
+        for thing in vars(exceptions).values()
+        if isinstance(thing, type) and issubclass(thing, Exception)
+    ]
+    return [error for error in found if error.__module__ == exceptions.__name__]
+
+
+@pytest.mark.parametrize("error", _own_errors(), ids=lambda error: error.__name__)
+def test_every_error_is_in_the_reference(error: type[Exception]) -> None:
+    assert f"── {error.__name__}" in _text("docs/reference/errors.md") or error is exceptions.BatchorError
+
+
+def test_every_event_that_is_emitted_is_in_the_reference() -> None:
+    listed = set(re.findall(r"^\| `(\w+)` \|", _text("docs/reference/events.md"), flags=re.MULTILINE))
+    emitted = set()
+    for source in (ROOT / "batchor_core" / "runtime").glob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "emit"
+            ):
+                emitted |= {
+                    a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)
+                }
+    assert emitted
+    assert emitted == listed
+
+
+@pytest.mark.parametrize("settings", [ArtifactPolicy, BatchJob, ChunkPolicy, EngineSettings, RetryPolicy])
+def test_every_setting_is_documented(settings: type) -> None:
+    documentation = "\n".join(page.read_text(encoding="utf-8") for page in ROOT.glob("docs/**/*.md"))
+    assert all(field.name in documentation for field in fields(settings))

@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage, usage_from_body
@@ -108,6 +110,36 @@ def reconcile(answers: Iterable[Answer], submitted: Collection[str]) -> Reconcil
         unknown=unknown,
         duplicates=duplicates,
     )
+
+
+def parse_line(line: str | bytes) -> JSONObject | None:
+    """Parse one line of a file; None if it holds no JSON object. Never raises.
+
+    What is not quite JSON is taken where it can be: NaN, and halves of surrogate pairs, which become ``?`` since no
+    file or database would take them.
+    """
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        record = _parse_leniently(line)
+    return record if isinstance(record, dict) else None
+
+
+def _parse_leniently(line: str | bytes) -> Any:
+    try:
+        text = line.decode("utf-8-sig", "replace") if isinstance(line, bytes) else line.removeprefix("\ufeff")
+        return json.loads(json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace"))
+    except (ValueError, RecursionError):  # ValueError also for integers of thousands of digits
+        return None
+
+
+def was_answered(record: JSONObject) -> bool:
+    """Whether a line holds an answer with status 200 and no error in it. The answer may still be no use."""
+    response = record.get("response")
+    if not isinstance(response, dict) or _status(response.get("status_code")) != 200:
+        return False
+    body = _decoded(response.get("body"))
+    return isinstance(body, dict) and not body.get("error")
 
 
 def read_record(record: JSONObject) -> Answer:

@@ -1,0 +1,261 @@
+"""Settings of the OpenAI provider."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeAlias, cast
+
+from batchor_core.core.enums import OpenAIEndpoint, OpenAIModel, OpenAIReasoningEffort, ProviderKind
+from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.models import ProviderConfig
+from batchor_core.core.types import JSONObject
+from batchor_core.providers.openai.base_url import check_base_url
+
+OpenAIModelName: TypeAlias = OpenAIModel | str
+"""A known model, or the name of any other."""
+
+OpenAIReasoningLevel: TypeAlias = OpenAIReasoningEffort | str
+"""A known effort, or the name of any other that a model takes."""
+
+BUILT_FIELDS = frozenset({"model", "input", "instructions", "messages", "stream"})
+"""Body fields that the provider fills itself, or that a batch can't have."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIEnqueueLimitConfig:
+    """How many prompt tokens may wait at OpenAI, which limits them per model (see the account's limits page).
+
+    Attributes:
+        enqueued_token_limit: The account's limit for the model; 0 for no budget.
+        target_ratio: Share of the limit to use, above 0 and at most 1.
+        headroom: Tokens to leave free.
+        max_batch_enqueued_tokens: Tokens in one batch at most; 0 for no limit of its own.
+    """
+
+    enqueued_token_limit: int = 0
+    target_ratio: float = 0.7
+    headroom: int = 0
+    max_batch_enqueued_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("enqueued_token_limit", "headroom", "max_batch_enqueued_tokens"):
+            if _integer(name, getattr(self, name)) < 0:
+                raise InvalidInputError(f"{name} must not be negative, and is {getattr(self, name)}")
+        if not 0 < _number("target_ratio", self.target_ratio) <= 1:
+            raise InvalidInputError(f"target_ratio must be above 0 and at most 1, and is {self.target_ratio}")
+        if self.enqueued_token_limit and self.headroom >= self.enqueued_token_limit:
+            raise InvalidInputError(
+                f"headroom ({self.headroom}) must be smaller than enqueued_token_limit ({self.enqueued_token_limit})"
+            )
+
+    @property
+    def inflight_limit(self) -> int:
+        """Tokens that may be in flight: the smaller of the target share and the limit less headroom; 0 for no limit."""
+        if not self.enqueued_token_limit:
+            return 0
+        share = int(self.enqueued_token_limit * self.target_ratio)
+        return max(1, min(share, self.enqueued_token_limit - self.headroom))
+
+    @property
+    def batch_limit(self) -> int:
+        """Tokens that one batch may hold; 0 for no limit."""
+        return min(
+            (limit for limit in (self.inflight_limit, self.max_batch_enqueued_tokens) if limit), default=0
+        )
+
+    def to_payload(self) -> JSONObject:
+        """The limits as JSON."""
+        return {
+            "enqueued_token_limit": self.enqueued_token_limit,
+            "target_ratio": self.target_ratio,
+            "headroom": self.headroom,
+            "max_batch_enqueued_tokens": self.max_batch_enqueued_tokens,
+        }
+
+    @classmethod
+    def from_payload(cls, payload: JSONObject) -> OpenAIEnqueueLimitConfig:
+        """Read what :meth:`to_payload` wrote; missing fields get their defaults.
+
+        Raises:
+            TypeError: A field is of the wrong type.
+        """
+        return cls(**_known_fields(cls, payload))
+
+
+@dataclass(frozen=True)
+class OpenAIProviderConfig(ProviderConfig):
+    """Settings of the OpenAI provider.
+
+    The key stays out of ``repr``, of :meth:`to_public_payload` and of pickles: a config that comes out of another
+    process takes its key from the environment again.
+
+    Attributes:
+        model: Any model name; one batch has one model.
+        api_key: Falls back to ``OPENAI_API_KEY`` when a request is made.
+        endpoint: Where the lines are sent.
+        completion_window: How long OpenAI may take. OpenAI itself only has ``24h``; compatible servers have others.
+        request_timeout_sec: Seconds per API call. Uploads and downloads get at least ten minutes.
+        poll_interval_sec: Seconds between two cycles of ``Run.wait``.
+        reasoning_effort: Left out of the request when None.
+        enqueue_limits: Budget of tokens in flight.
+        base_url: Another server; falls back to ``OPENAI_BASE_URL``, then OpenAI's own. Must be https, or loopback.
+        max_output_tokens: Cap on the tokens of one answer, reasoning included; no cap when None.
+        organization: Falls back to ``OPENAI_ORG_ID``.
+        project: Falls back to ``OPENAI_PROJECT_ID``.
+        request_options: Further fields of each request's body, such as ``{"temperature": 0}``. They are stored with the
+            run, so no secrets here.
+
+    Raises:
+        InvalidInputError: A value can't work.
+        TypeError: A value is of the wrong type.
+    """
+
+    model: OpenAIModelName
+    api_key: str = field(default="", repr=False)
+    endpoint: OpenAIEndpoint = OpenAIEndpoint.RESPONSES
+    completion_window: str = "24h"
+    request_timeout_sec: float = 30
+    poll_interval_sec: float = 1.0
+    reasoning_effort: OpenAIReasoningLevel | None = None
+    enqueue_limits: OpenAIEnqueueLimitConfig = field(default_factory=OpenAIEnqueueLimitConfig)
+    base_url: str | None = None
+    max_output_tokens: int | None = None
+    organization: str | None = None
+    project: str | None = None
+    request_options: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        for name in ("model", "completion_window"):
+            if not _string(name, getattr(self, name)).strip():
+                raise InvalidInputError(f"{name} must not be empty")
+        _string("api_key", self.api_key)
+        for name in ("reasoning_effort", "base_url", "organization", "project"):
+            if getattr(self, name) is not None and not _string(name, getattr(self, name)):
+                raise InvalidInputError(f"{name} must not be empty; leave it out instead")
+        object.__setattr__(self, "endpoint", _endpoint(self.endpoint))
+        if not 0 < _number("request_timeout_sec", self.request_timeout_sec) < math.inf:
+            raise InvalidInputError(f"request_timeout_sec must be above 0, and is {self.request_timeout_sec}")
+        if not 0 <= _number("poll_interval_sec", self.poll_interval_sec) < math.inf:
+            raise InvalidInputError(
+                f"poll_interval_sec must not be negative, and is {self.poll_interval_sec}"
+            )
+        if not isinstance(self.enqueue_limits, OpenAIEnqueueLimitConfig):
+            raise TypeError(
+                f"enqueue_limits must be an OpenAIEnqueueLimitConfig, not {type(self.enqueue_limits).__name__}"
+            )
+        if self.max_output_tokens is not None and _integer("max_output_tokens", self.max_output_tokens) < 1:
+            raise InvalidInputError(f"max_output_tokens must be at least 1, and is {self.max_output_tokens}")
+        if self.base_url is not None:
+            check_base_url(self.base_url)
+        _check_request_options(self.request_options)
+
+    @property
+    def provider_kind(self) -> ProviderKind:
+        """Always ``ProviderKind.OPENAI``."""
+        return ProviderKind.OPENAI
+
+    def to_payload(self) -> JSONObject:
+        """All settings as JSON, the key included."""
+        return {"api_key": self.api_key, **self.to_public_payload()}
+
+    def to_public_payload(self) -> JSONObject:
+        """All settings as JSON without the key; this is what is stored with a run."""
+        return {
+            "model": str(self.model),
+            "endpoint": str(self.endpoint),
+            "completion_window": self.completion_window,
+            "request_timeout_sec": self.request_timeout_sec,
+            "poll_interval_sec": self.poll_interval_sec,
+            "reasoning_effort": None if self.reasoning_effort is None else str(self.reasoning_effort),
+            "enqueue_limits": self.enqueue_limits.to_payload(),
+            "base_url": self.base_url,
+            "max_output_tokens": self.max_output_tokens,
+            "organization": self.organization,
+            "project": self.project,
+            "request_options": copy.deepcopy(self.request_options),
+        }
+
+    @classmethod
+    def from_payload(cls, payload: JSONObject) -> OpenAIProviderConfig:
+        """Read what :meth:`to_payload` or :meth:`to_public_payload` wrote; missing fields get their defaults.
+
+        Raises:
+            TypeError: A field is of the wrong type, or there is no model.
+        """
+        values = _known_fields(cls, payload)
+        _string("model", values.get("model"))
+        limits = values.get("enqueue_limits")
+        if limits is not None:
+            values["enqueue_limits"] = OpenAIEnqueueLimitConfig.from_payload(
+                _object("enqueue_limits", limits)
+            )
+        else:
+            values.pop("enqueue_limits", None)
+        return cls(**values)
+
+    # Pickles end up in logs, queues and caches, so they go without the key. Copies within the process keep it.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "api_key": ""}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def __copy__(self) -> OpenAIProviderConfig:
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OpenAIProviderConfig:
+        return replace(self, request_options=copy.deepcopy(self.request_options, memo))
+
+
+def _known_fields(cls: type, payload: JSONObject) -> dict[str, Any]:
+    """Fields that a newer version may have added are ignored."""
+    names = {f.name for f in fields(cls)}
+    return {name: value for name, value in _object("payload", payload).items() if name in names}
+
+
+def _endpoint(value: Any) -> OpenAIEndpoint:
+    try:
+        return OpenAIEndpoint(_string("endpoint", value))
+    except ValueError:
+        known = ", ".join(repr(str(endpoint)) for endpoint in OpenAIEndpoint)
+        raise InvalidInputError(f"endpoint {value!r} can't be used; known: {known}") from None
+
+
+def _check_request_options(options: Any) -> None:
+    built = BUILT_FIELDS & _object("request_options", options).keys()
+    if built:
+        raise InvalidInputError(
+            f"request_options must not set {', '.join(sorted(built))}: the provider fills these fields"
+        )
+    try:
+        json.dumps(options, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"request_options must be JSON: {error}") from None
+
+
+def _string(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+    return value
+
+
+def _integer(name: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
+    return value
+
+
+def _number(name: str, value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    return value
+
+
+def _object(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} must be an object, not {type(value).__name__}")
+    return cast("dict[str, Any]", value)

@@ -1,0 +1,49 @@
+"""Which key, account and server a config means."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+
+from batchor_core.core.exceptions import MissingCredentialsError
+from batchor_core.providers.openai.base_url import check_base_url
+from batchor_core.providers.openai.config import OpenAIProviderConfig
+
+
+def resolve_openai_api_key(config: OpenAIProviderConfig) -> str:
+    """Return the config's key, else the one in ``OPENAI_API_KEY``, without surrounding white space.
+
+    Raises:
+        MissingCredentialsError: There is neither.
+    """
+    key = config.api_key.strip() or os.environ.get("OPENAI_API_KEY", "").strip()
+    if not key:
+        raise MissingCredentialsError(
+            "no OpenAI API key: set the environment variable OPENAI_API_KEY, or OpenAIProviderConfig(api_key=...)"
+        )
+    return key
+
+
+def resolve_base_url(config: OpenAIProviderConfig) -> str | None:
+    """Return the config's server, else the one in ``OPENAI_BASE_URL``; None means OpenAI's own.
+
+    Raises:
+        InvalidInputError: The key may not be sent there.
+    """
+    url = config.base_url or os.environ.get("OPENAI_BASE_URL", "").strip()
+    return check_base_url(url) if url else None
+
+
+def resolve_account(config: OpenAIProviderConfig) -> tuple[str | None, str | None]:
+    """Return organization and project, from the config or from the variables that the SDK reads."""
+    organization = config.organization or os.environ.get("OPENAI_ORG_ID") or None
+    project = config.project or os.environ.get("OPENAI_PROJECT_ID") or None
+    return organization, project
+
+
+def fingerprint(key: str, config: OpenAIProviderConfig) -> str:
+    """Sixteen hex digits that differ between keys, accounts and servers, and from which no key can be found."""
+    organization, project = resolve_account(config)
+    seen_by = "\0".join([resolve_base_url(config) or "", organization or "", project or ""])
+    return hmac.new(key.encode(), f"batchor\0{seen_by}".encode(), hashlib.sha256).hexdigest()[:16]

@@ -1,0 +1,39 @@
+"""Files from the server to the disk, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from batchor_core.core.exceptions import ProviderError
+
+CHUNK_BYTES = 1 << 20
+EXCESS_BYTES = 64 << 20
+"""How much more than announced is taken before a download is refused: a body can unpack to far more than it weighs."""
+
+
+def download(client: Any, file_id: str, path: Path, *, announced: int | None) -> int:
+    """Stream a file to ``path``, readable by its owner only, and return its size.
+
+    Raises:
+        ProviderError: It is shorter than announced, or far longer. Cut connections raise the transport's own error.
+    """
+    size = 0
+    with (
+        client.files.with_streaming_response.content(file_id) as response,
+        os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file,
+    ):
+        for chunk in response.iter_bytes(CHUNK_BYTES):
+            size += len(chunk)
+            if announced is not None and size > announced + EXCESS_BYTES:
+                raise ProviderError(
+                    f"download of {file_id}: far more than the announced {announced} bytes",
+                    error_class="oversized_download",
+                )
+            file.write(chunk)
+    if announced is not None and size < announced:
+        raise ProviderError(
+            f"download of {file_id}: {size} of {announced} bytes arrived", error_class="truncated_download"
+        )
+    return size

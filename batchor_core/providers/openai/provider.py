@@ -1,0 +1,327 @@
+"""The provider that talks to the OpenAI Batch API."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from batchor_core.core.exceptions import BatchorError, ProviderError, ProviderErrorKind
+from batchor_core.core.models import PromptParts
+from batchor_core.core.outcome import Answer, parse_line, read_record, was_answered
+from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
+from batchor_core.providers.base import BatchProvider, EnqueueBudget
+from batchor_core.providers.openai.client import TRANSFER_TIMEOUT_SEC, make_client, with_timeout
+from batchor_core.providers.openai.config import OpenAIProviderConfig
+from batchor_core.providers.openai.credentials import fingerprint, resolve_openai_api_key
+from batchor_core.providers.openai.download import download
+from batchor_core.providers.openai.errors import translate, unreadable
+from batchor_core.providers.openai.records import batch_record, read
+from batchor_core.providers.openai.requests import RequestLines
+from batchor_core.providers.openai.tokens import TokenCounter
+
+BATCH_PAGE = 100  # the most that GET /batches gives
+FILE_PAGE = 1_000
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+class OpenAIBatchProvider(BatchProvider):
+    """Runs batches at OpenAI, or at a server with the same API.
+
+    Nothing is sent twice: each call makes one request, and what came of it is told by a result or a
+    :class:`~batchor_core.core.exceptions.ProviderError`. The client is made when it is first needed, so that lines can be
+    built and answers read without a key. Methods may be called from several threads.
+
+    Args:
+        config: Model, endpoint, limits, credentials.
+        client: An ``openai.OpenAI`` to use instead of an own one. Its retries are switched off; whether it follows
+            redirects, which would repeat a request, is up to whoever made its HTTP client.
+    """
+
+    def __init__(self, config: OpenAIProviderConfig, client: Any = None) -> None:
+        self._config = config
+        self._given = client
+        self._made: Any = None
+        self._lock = threading.Lock()
+        self._lines = RequestLines(config)
+        self._tokens = TokenCounter(str(config.model))
+
+    # The eight methods.
+
+    def build_request_line(
+        self,
+        *,
+        custom_id: str,
+        prompt_parts: PromptParts,
+        structured_output: StructuredOutputSchema | None = None,
+    ) -> BatchRequestLine:
+        """Build one line for the config's endpoint. Lines share their constant parts: don't change them."""
+        return self._lines.build(custom_id, prompt_parts, structured_output)
+
+    def upload_input_file(self, input_path: str | Path) -> str:
+        """Stream a file to OpenAI under its own name, which must end in ``.jsonl``, and return its id."""
+        path = Path(input_path)
+        client = self._patient_client()
+        with path.open("rb") as file:
+            answer = self._call(
+                f"upload of {path.name}", lambda: client.files.create(file=(path.name, file), purpose="batch")
+            )
+        file_id = read(answer, "id")
+        if not isinstance(file_id, str) or not file_id:
+            raise unreadable(f"upload of {path.name}")
+        return file_id
+
+    def delete_input_file(self, file_id: str) -> None:
+        """Try to delete a file; failure is only logged."""
+        try:
+            self.remove_input_file(file_id)
+        except BatchorError as error:
+            logger.info("input file %s stays until it expires: %s", file_id, error)
+
+    def create_batch(
+        self, *, input_file_id: str, metadata: dict[str, str] | None = None
+    ) -> BatchRemoteRecord:
+        """Create a batch with exactly one POST.
+
+        Raises:
+            ProviderError: With ``not_performed=True`` if certainly no batch exists; otherwise there may be one.
+        """
+        client = self._client()
+        options: dict[str, Any] = {} if metadata is None else {"metadata": metadata}
+        action = f"creation of a batch from {input_file_id}"
+        answer = self._call(
+            action,
+            lambda: client.batches.create(
+                input_file_id=input_file_id,
+                endpoint=str(self._config.endpoint),
+                completion_window=self._config.completion_window,
+                **options,
+            ),
+        )
+        return _record(answer, action)
+
+    def get_batch(self, batch_id: str) -> BatchRemoteRecord:
+        """Fetch the state of a batch."""
+        client = self._client()
+        action = f"look-up of batch {batch_id}"
+        return _record(self._call(action, lambda: client.batches.retrieve(batch_id)), action)
+
+    def download_file_content(self, file_id: str) -> str:
+        """Return a whole file as text; a byte order mark is dropped. Use :meth:`download_to_path` for large ones."""
+        client = self._patient_client()
+        content = self._call(f"download of {file_id}", lambda: client.files.content(file_id))
+        if isinstance(content, str):
+            return content
+        data = content if isinstance(content, bytes) else getattr(content, "content", None)
+        if not isinstance(data, bytes):
+            raise unreadable(f"download of {file_id}")
+        return data.decode("utf-8-sig", errors="replace")
+
+    @staticmethod
+    def parse_jsonl(content: str) -> list[JSONObject]:
+        """Parse JSON lines. Lines that hold no JSON object are left out and counted in the log: their rows count as missing.
+
+        Lines end at ``\\n`` alone, since model output may hold the other line separators of Unicode.
+        """
+        lines = [line for line in content.removeprefix("\ufeff").split("\n") if line.strip()]
+        records = [record for record in map(parse_line, lines) if record is not None]
+        if len(records) < len(lines):
+            logger.warning("%d of %d lines hold no JSON object", len(lines) - len(records), len(lines))
+        return records
+
+    def parse_batch_output(
+        self, *, output_content: str | None, error_content: str | None
+    ) -> tuple[dict[str, JSONObject], dict[str, JSONObject], list[JSONObject]]:
+        """Split the texts of a batch's files into ``(successes, errors, all_records)`` by custom_id.
+
+        A success is an answer with status 200 and no error in it; the first success of an id wins over everything else,
+        and so does its first error over later ones. Either file may hold either kind.
+        """
+        records = [
+            record for text in (output_content, error_content) if text for record in self.parse_jsonl(text)
+        ]
+        successes: dict[str, JSONObject] = {}
+        errors: dict[str, JSONObject] = {}
+        for record in records:
+            custom_id = record.get("custom_id")
+            if isinstance(custom_id, str) and custom_id:
+                (successes if was_answered(record) else errors).setdefault(custom_id, record)
+        return successes, {name: record for name, record in errors.items() if name not in successes}, records
+
+    def estimate_request_tokens(self, request_line: BatchRequestLine, *, chars_per_token: int) -> int:
+        """Estimate a line's prompt tokens, its schema included."""
+        return self._tokens.count([request_line], chars_per_token=chars_per_token)[0]
+
+    # Hooks; see ProviderHooks for what each promises.
+
+    def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
+        """Estimate many lines at once, which tiktoken does on several cores."""
+        return self._tokens.count(lines, chars_per_token=chars_per_token)
+
+    def read_record(self, record: JSONObject) -> Answer:
+        """Read a line of an output or error file."""
+        return read_record(record)
+
+    def download_to_path(self, file_id: str, path: str | Path) -> int:
+        """Stream a file to disk and return its size in bytes.
+
+        Memory stays flat. Nothing is at ``path`` unless the whole file is; a cut one is a ProviderError to retry.
+        """
+        client = self._patient_client()
+        action = f"download of {file_id}"
+        announced = self._announced_size(client, file_id)
+        target = Path(path)
+        partial = target.with_name(target.name + ".part")
+        try:
+            size = self._call(action, lambda: download(client, file_id, partial, announced=announced))
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return size
+
+    def cancel_batch(self, batch_id: str) -> BatchRemoteRecord:
+        """Cancel a batch; one that has ended is looked up instead."""
+        client = self._client()
+        action = f"cancellation of batch {batch_id}"
+        try:
+            answer = self._call(action, lambda: client.batches.cancel(batch_id))
+        except ProviderError as error:
+            if error.status_code != 409:
+                raise
+            return self.get_batch(batch_id)
+        return _record(answer, action)
+
+    def list_batches(self) -> Iterator[list[BatchRemoteRecord]]:
+        """Yield pages of up to 100 batches in the server's order, at OpenAI newest first. Each is fetched when asked for."""
+        client = self._client()
+        fetch = client.batches.list
+        for page in self._pages(
+            "list of batches", lambda **cursor: fetch(limit=BATCH_PAGE, **cursor), BATCH_PAGE
+        ):
+            yield [record for record in map(batch_record, page) if record is not None]
+
+    def remove_input_file(self, file_id: str) -> None:
+        """Delete a file, and return only if it is gone.
+
+        Raises:
+            ProviderError: It is still there, or nobody knows.
+        """
+        client = self._client()
+        action = f"deletion of {file_id}"
+        try:
+            answer = self._call(action, lambda: client.files.delete(file_id))
+        except ProviderError as error:
+            if error.kind is ProviderErrorKind.NOT_FOUND:
+                return
+            raise
+        if read(answer, "deleted") is not True:
+            raise unreadable(action)
+
+    def find_input_files(self, filename: str) -> list[str]:
+        """Return the ids of all uploaded input files of this name, newest first."""
+        client = self._client()
+        fetch = client.files.list
+        pages = self._pages(
+            "list of files", lambda **cursor: fetch(purpose="batch", limit=FILE_PAGE, **cursor), FILE_PAGE
+        )
+        return [read(file, "id") for page in pages for file in page if read(file, "filename") == filename]
+
+    def key_fingerprint(self) -> str | None:
+        """Sixteen hex digits that tell keys, accounts and servers apart; None without a key."""
+        key = self._key()
+        return fingerprint(key, self._config) if key else None
+
+    def enqueue_budget(self) -> EnqueueBudget | None:
+        """The config's limits, shared by all that use this account and model; None if it sets none."""
+        limits = self._config.enqueue_limits
+        if not limits.batch_limit:
+            return None
+        key = f"openai:{self.key_fingerprint() or 'unknown'}:{self._config.model}"
+        return EnqueueBudget(key=key, limit=limits.inflight_limit, per_batch=limits.batch_limit)
+
+    def close(self) -> None:
+        """Close the connections of the provider's own client; the next call opens new ones."""
+        with self._lock:
+            made, self._made = self._made, None
+        if made is not None:
+            made.close()
+
+    def _client(self) -> Any:
+        return with_timeout(self._raw_client(), self._config.request_timeout_sec)
+
+    def _patient_client(self) -> Any:
+        return with_timeout(self._raw_client(), max(self._config.request_timeout_sec, TRANSFER_TIMEOUT_SEC))
+
+    def _raw_client(self) -> Any:
+        if self._given is not None:
+            return self._given
+        with self._lock:
+            if self._made is None:
+                self._made = make_client(self._config)
+            return self._made
+
+    def _key(self) -> str:
+        given = getattr(self._given, "api_key", None)
+        if isinstance(given, str) and given:
+            return given
+        try:
+            return resolve_openai_api_key(self._config)
+        except BatchorError:
+            return ""
+
+    def _call(self, action: str, request: Callable[[], T]) -> T:
+        """Make a request; whatever it raises becomes a ProviderError."""
+        try:
+            return request()
+        except ProviderError:
+            raise
+        except Exception as error:
+            # Broad on purpose: the SDK lets errors of its transport and of JSON through, and an error that is not
+            # recognised must count as "may have happened", never as a crash between a batch and its registration.
+            translated = translate(error, action=action, secrets=[self._key()])
+        raise translated
+
+    def _announced_size(self, client: Any, file_id: str) -> int | None:
+        """The size that the server gives for a file; None where it gives none."""
+        try:
+            answer = self._call(f"look-up of {file_id}", lambda: client.files.retrieve(file_id))
+        except ProviderError as error:
+            if error.kind in (ProviderErrorKind.NOT_FOUND, ProviderErrorKind.BAD_REQUEST):
+                return None  # some servers have content without metadata; the download itself will tell
+            raise
+        size = read(answer, "bytes")
+        return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
+
+    def _pages(self, action: str, fetch: Callable[..., Any], size: int) -> Iterator[list[Any]]:
+        """Yield pages until the last. A server that ignores the cursor is noticed by an id that comes again."""
+        seen: set[str] = set()
+        cursor: dict[str, str] = {}
+        while True:
+            page = self._call(action, lambda: fetch(**cursor))  # noqa: B023  # called at once
+            entries, has_more = read(page, "data"), read(page, "has_more")
+            if not isinstance(entries, list):
+                raise unreadable(action)
+            if entries:
+                yield entries
+            last = read(entries[-1], "id") if entries else None
+            if (
+                not isinstance(last, str)
+                or last in seen
+                or not (len(entries) >= size if has_more is None else has_more)
+            ):
+                return
+            seen.add(last)
+            cursor = {"after": last}
+
+
+def _record(answer: Any, action: str) -> BatchRemoteRecord:
+    record = batch_record(answer)
+    if record is None:
+        raise unreadable(action)
+    return record

@@ -13,6 +13,7 @@ import pytest
 
 from batchor_core.core import exceptions
 from batchor_core.core.models import ArtifactPolicy, BatchJob, ChunkPolicy, RetryPolicy
+from batchor_core.providers.openai.config import OpenAIEnqueueLimitConfig, OpenAIProviderConfig
 from batchor_core.runtime.engine import EngineSettings
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +94,20 @@ def test_every_event_that_is_emitted_is_in_the_reference() -> None:
     assert emitted == listed
 
 
-@pytest.mark.parametrize("settings", [ArtifactPolicy, BatchJob, ChunkPolicy, EngineSettings, RetryPolicy])
+SETTINGS = [
+    ArtifactPolicy,
+    BatchJob,
+    ChunkPolicy,
+    EngineSettings,
+    OpenAIEnqueueLimitConfig,
+    OpenAIProviderConfig,
+    RetryPolicy,
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_every_setting_is_documented(settings: type) -> None:
     documentation = "\n".join(page.read_text(encoding="utf-8") for page in ROOT.glob("docs/**/*.md"))
-    assert all(field.name in documentation for field in fields(settings))
+    assert all(
+        f"`{field.name}`" in documentation or f"{field.name}=" in documentation for field in fields(settings)
+    )

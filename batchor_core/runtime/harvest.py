@@ -197,12 +197,13 @@ class _Intake:
         bad = list(self._bad.values())
         missing = [custom_id for custom_id in self.open if custom_id not in self._bad]
         self.missing = len(missing)
-        self._store(completions=self._good)
-        for start in range(0, len(bad), CHUNK):
-            self._store(failures=bad[start : start + CHUNK])
-        for start in range(0, len(missing), CHUNK):
-            self._store(released_custom_ids=missing[start : start + CHUNK])
-        self._store(end=end)
+        steps: list[dict[str, Any]] = [{"completions": self._good}] if self._good else []
+        steps += [{"failures": bad[start : start + CHUNK]} for start in range(0, len(bad), CHUNK)]
+        steps += [{"released_custom_ids": missing[start : start + CHUNK]} for start in range(0, len(missing), CHUNK)]
+        for step in steps[:-1]:
+            self._store(**step)
+        # the end comes in the same transaction as the last results: a batch is never over before its rows are
+        self._store(**(steps[-1] if steps else {}), end=end)
 
     def _unusable(self, answer: Answer) -> ItemFailure | None:
         """Why a good answer is not what the job wants, if it is not."""
@@ -222,8 +223,6 @@ class _Intake:
         return None
 
     def _store(self, **what: Any) -> None:
-        if not any(what.values()):
-            return
         done = self.drive.session.apply_outcome(
             provider_batch_id=self.batch.provider_batch_id, max_attempts=self.drive.max_attempts, **what
         )

@@ -53,10 +53,12 @@ def _ask(
             _poll_failed(drive, batch, as_provider_error(error))
             continue
         known = _with_record(batch, record, status)
-        if replace(known, poll_failures=0, next_poll_at=0.0) != replace(batch, poll_failures=0, next_poll_at=0.0):
+        # a terminal status is stored with the last of the batch's results, not before
+        shown = batch.status if is_terminal_batch(known.status) else known.status
+        if replace(known, status=shown) != batch or batch.poll_failures:
             drive.session.update_batch(
                 provider_batch_id=batch.provider_batch_id,
-                status=known.status,
+                status=shown,
                 output_file_id=known.output_file_id,
                 error_file_id=known.error_file_id,
             )

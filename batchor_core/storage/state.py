@@ -781,6 +781,13 @@ class StateStore(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} can't reopen items")
 
+    def discard_unsent_run(self, *, run_id: str) -> bool:
+        """Remove a run wholly if nothing of it was ever sent to a provider; says whether it did.
+
+        For runs whose items could not be read. A store that can't tell keeps the run.
+        """
+        return False
+
     def settle_intent(
         self, *, run_id: str, local_batch_id: str, decision: IntentDecision, provider_batch_id: str | None = None
     ) -> None:

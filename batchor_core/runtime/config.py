@@ -1,0 +1,60 @@
+"""A job as it is stored, and the check that a resumed run is still the same job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from batchor_core.core.exceptions import RunConfigMismatchError
+from batchor_core.core.models import BatchJob, ProviderConfig
+from batchor_core.core.structured import model_output_schema
+from batchor_core.core.types import JSONObject
+from batchor_core.storage.state import PersistedRunConfig
+
+_OPERATIONAL = frozenset(
+    {"poll_interval_sec", "request_timeout_sec", "enqueue_limits", "base_url", "completion_window", "api_key"}
+)
+"""Settings that change when and how often is asked, not what."""
+
+
+def persisted_config(
+    job: BatchJob[Any, Any], *, budget_key: str | None = None, extras: JSONObject | None = None
+) -> PersistedRunConfig:
+    """What is stored of a job; raises StructuredOutputSchemaError as building the job does."""
+    model, schema = job.structured_output, None
+    if model is not None:
+        schema = model_output_schema(model, schema_name=job.schema_name)
+    return PersistedRunConfig(
+        provider_config=job.provider_config,
+        chunk_policy=job.chunk_policy,
+        retry_policy=job.retry_policy,
+        batch_metadata=dict(job.batch_metadata),
+        artifact_policy=job.artifact_policy,
+        schema_name=schema.name if schema else None,
+        structured_output_module=model.__module__ if model else None,
+        structured_output_qualname=model.__qualname__ if model else None,
+        output_schema=schema.schema if schema else None,
+        budget_key=budget_key,
+        extras=extras or {},
+    )
+
+
+def check_same_job(run_id: str, stored: PersistedRunConfig, given: PersistedRunConfig) -> None:
+    """Compare what changes results: provider, model, endpoint, request options, schema.
+
+    Raises:
+        RunConfigMismatchError: Names what differs.
+    """
+    differing = []
+    if stored.provider_config.provider_kind != given.provider_config.provider_kind:
+        differing.append("provider")
+    else:
+        before, now = _shaping(stored.provider_config), _shaping(given.provider_config)
+        differing += sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    if stored.output_schema != given.output_schema or stored.schema_name != given.schema_name:
+        differing.append("structured_output")
+    if differing:
+        raise RunConfigMismatchError(run_id, differing)
+
+
+def _shaping(config: ProviderConfig) -> JSONObject:
+    return {name: value for name, value in config.to_public_payload().items() if name not in _OPERATIONAL}

@@ -1,0 +1,201 @@
+"""Bundles of a finished run: its artifacts with a manifest, and the pruning that follows.
+
+A bundle is built beside its destination and renamed into place with the manifest written last, so a folder with a
+manifest is complete. Exporting again gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import orjson
+
+from batchor_core.core.exceptions import RunStateError, StorageError
+from batchor_core.core.models import ArtifactExportResult, ArtifactPruneResult, TerminalResultsExportResult
+from batchor_core.runtime.engine import Engine
+from batchor_core.runtime.results import json_lines, record_pages
+from batchor_core.storage.state import RunArtifactInventory
+
+_MANIFEST = "manifest.json"
+_RESULTS = "results.jsonl"
+_ARTIFACTS = "artifacts"
+
+
+def export_terminal_results(
+    engine: Engine,
+    run_id: str,
+    destination: Path,
+    *,
+    after_sequence: int,
+    append: bool,
+    limit: int | None,
+    structured: bool,
+) -> TerminalResultsExportResult:
+    """Write terminal results as JSON lines. An error leaves the file as it was."""
+    path = destination.expanduser().absolute()
+    count, cursor = 0, after_sequence
+    with _appending(path) if append else _replacing(path) as file:
+        for page in record_pages(engine, run_id, after_sequence=after_sequence, limit=limit):
+            file.write(json_lines(engine, page, structured=structured))
+            count += len(page)
+            cursor = page[-1].terminal_result_sequence or cursor
+    return TerminalResultsExportResult(run_id, str(path), count, cursor)
+
+
+@contextmanager
+def _appending(path: Path) -> Iterator[BinaryIO]:
+    _make_folder(path.parent)
+    with path.open("ab") as file:
+        before = file.tell()
+        try:
+            if before and not _ends_with_newline(path):
+                file.write(b"\n")  # what a killed process left half-written must not swallow the next row
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(before)
+            raise
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    _make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"can't create the folder {folder}: {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+def export_artifacts(engine: Engine, run_id: str, destination: Path, *, structured: bool) -> ArtifactExportResult:
+    """Copy every artifact, write all results, and remember in the store that it was done."""
+    root = destination.expanduser().absolute()
+    _make_folder(root)
+    bundle, building = root / run_id, root / f".tmp-{run_id}-{uuid.uuid4().hex}"
+    keys = _keys(engine.store.get_artifact_inventory(run_id=run_id))
+    try:
+        building.mkdir()
+        for key in keys:
+            engine.artifacts.export_to_directory(key, building / _ARTIFACTS)
+        export_terminal_results(
+            engine, run_id, building / _RESULTS, after_sequence=0, append=False, limit=None, structured=structured
+        )
+        _write_manifest(building, run_id, [f"{_ARTIFACTS}/{key}" for key in keys])
+        _put_in_place(building, bundle)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    engine.store.mark_artifacts_exported(run_id=run_id, export_root=str(bundle))
+    return ArtifactExportResult(run_id, str(bundle), str(bundle / _MANIFEST), str(bundle / _RESULTS), keys)
+
+
+def _write_manifest(bundle: Path, run_id: str, artifacts: list[str]) -> None:
+    entries = [_entry(bundle, name) for name in [_RESULTS, *artifacts]]
+    manifest = {
+        "run_id": run_id,
+        "files": [
+            {"path": entry.path, "size_bytes": entry.size_bytes, "sha256": entry.sha256} for entry in entries
+        ],
+    }
+    with _replacing(bundle / _MANIFEST) as file:
+        file.write(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def _entry(bundle: Path, name: str) -> _Entry:
+    path = bundle / name
+    with path.open("rb") as file:
+        return _Entry(name, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _put_in_place(building: Path, bundle: Path) -> None:
+    old = bundle.with_name(f"{building.name}.old")
+    if bundle.exists():
+        bundle.rename(old)
+    try:
+        building.rename(bundle)
+    except OSError:
+        if old.exists():
+            old.rename(bundle)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def prune_artifacts(engine: Engine, run_id: str, *, include_raw_outputs: bool) -> ArtifactPruneResult:
+    """Delete request files, and raw outputs that lie in an exported bundle. A file first, its pointer second."""
+    inventory = engine.store.get_artifact_inventory(run_id=run_id)
+    raw = sorted({*inventory.output_artifact_paths, *inventory.error_artifact_paths}) if include_raw_outputs else []
+    if raw:
+        _check_exported(run_id, inventory, raw)
+    removed, missing = [], []
+    for key in [*inventory.request_artifact_paths, *raw]:
+        (removed if engine.artifacts.delete(key) else missing).append(key)
+    items = engine.store.clear_request_artifact_pointers(
+        run_id=run_id, artifact_paths=inventory.request_artifact_paths
+    )
+    batches = engine.store.clear_batch_artifact_pointers(run_id=run_id, artifact_paths=raw) if raw else 0
+    return ArtifactPruneResult(run_id, removed, missing, items, batches)
+
+
+def _check_exported(run_id: str, inventory: RunArtifactInventory, keys: list[str]) -> None:
+    """Raw outputs are the only copy of what was paid for, so the bundle is looked at, not just the note of it."""
+    if inventory.export_root is None:
+        raise RunStateError(run_id, "raw outputs are pruned only after export_artifacts(), which has not been called")
+    root = Path(inventory.export_root)
+    try:
+        files = orjson.loads((root / _MANIFEST).read_bytes())["files"]
+        sizes = {entry["path"]: entry["size_bytes"] for entry in files}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunStateError(run_id, f"there is no readable bundle at {root} any more; call export_artifacts() again") from error
+    for key in keys:
+        name = f"{_ARTIFACTS}/{key}"
+        if name not in sizes or not _has_size(root / name, sizes[name]):
+            raise RunStateError(run_id, f"{key} is not in the bundle at {root}; call export_artifacts() again")
+
+
+def _has_size(path: Path, size_bytes: int) -> bool:
+    try:
+        return path.stat().st_size == size_bytes
+    except OSError:
+        return False
+
+
+def _keys(inventory: RunArtifactInventory) -> list[str]:
+    return sorted(
+        {
+            *inventory.request_artifact_paths,
+            *inventory.output_artifact_paths,
+            *inventory.error_artifact_paths,
+        }
+    )

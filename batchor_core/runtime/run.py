@@ -1,0 +1,175 @@
+"""The handle of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from batchor_core.core.enums import RunControlState, RunLifecycleStatus
+from batchor_core.core.models import (
+    ArtifactExportResult,
+    ArtifactPruneResult,
+    BatchResultItem,
+    RunSnapshot,
+    RunSummary,
+    TerminalResultsExportResult,
+    TerminalResultsPage,
+)
+from batchor_core.storage.state import PersistedItemRecord, PersistedRunConfig
+
+if TYPE_CHECKING:  # a handle names its runner and a runner makes handles: the documented signatures of both
+    from batchor_core.runtime.runner import BatchRunner
+
+
+class Run:
+    """A durable run: wait for it, look at it, control it, read it.
+
+    A handle holds nothing but the run's id and the last summary; make as many as you like.
+
+    Args:
+        runner: The runner it belongs to.
+        run_id: The run.
+        summary: What is known of it now.
+    """
+
+    def __init__(self, *, runner: BatchRunner, run_id: str, summary: RunSummary) -> None:
+        self._runner = runner
+        self.run_id = run_id
+        self._summary = summary
+
+    def __repr__(self) -> str:
+        return f"<Run {self.run_id} {self.status.value}: {self._summary.completed_items} of {self._summary.total_items} done>"
+
+    @property
+    def status(self) -> RunLifecycleStatus:
+        """Running, or how it ended, as of the last summary. Asks nobody."""
+        return self._summary.status
+
+    @property
+    def control_state(self) -> RunControlState:
+        """What the operator wants, as of the last summary. Asks nobody."""
+        return self._summary.control_state
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every item had ended, as of the last summary. Asks nobody."""
+        return self.status is not RunLifecycleStatus.RUNNING
+
+    @property
+    def config(self) -> PersistedRunConfig:
+        """The job as it is stored, without secrets."""
+        return self._runner.storage.get_run_config(run_id=self.run_id)
+
+    def refresh(self, *, time_limit_sec: float | None = None) -> RunSummary:
+        """Do one cycle: recover, poll, read on, submit; then return the new summary.
+
+        Returns at once, doing nothing, if the run is finished, paused, or driven by another process.
+
+        Args:
+            time_limit_sec: Begin no further step after so many seconds. Steps that have begun are finished.
+
+        Raises:
+            MissingCredentialsError: The provider is needed, and there is no key.
+        """
+        self._summary = self._runner._refresh(self.run_id, time_limit_sec=time_limit_sec)
+        return self._summary
+
+    def wait(self, *, timeout: float | None = None, poll_interval: float | None = None) -> Run:
+        """Refresh until the run is finished.
+
+        Args:
+            timeout: Seconds; None waits as long as it takes, which may be a day.
+            poll_interval: Seconds between two cycles; by default the provider config's.
+
+        Raises:
+            RunPausedError: The run is paused; its ``reason`` says why if the engine did it.
+            QuarantinedBatchError: All that is left waits for a decision about batches of unknown outcome.
+            RunIngestionSourceRequiredError: All that is left has yet to be read, and this process has no source for it.
+            TimeoutError: The time is up. The run goes on with the next ``wait()`` or ``refresh()``.
+        """
+        self._runner._wait(self, timeout=timeout, poll_interval=poll_interval)
+        return self
+
+    def summary(self) -> RunSummary:
+        """Read the latest counts from the store. Writes nothing and needs no key."""
+        self._summary = self._runner.storage.get_run_summary(run_id=self.run_id)
+        return self._summary
+
+    def snapshot(self) -> RunSnapshot:
+        """The summary with every terminal result so far, in item order. Grows with the run."""
+        return self._runner._snapshot(self)
+
+    def results(self) -> list[BatchResultItem]:
+        """Every result in item order. Grows with the run; ``iter_results()`` does not.
+
+        Raises:
+            RunNotFinishedError: The run still goes on.
+            ModelResolutionError: The output model can't be imported in this process.
+        """
+        return self._runner._results(self)
+
+    def iter_results(self, *, after_sequence: int = 0, page_size: int = 1_000) -> Iterator[BatchResultItem]:
+        """Stream terminal results in the order in which they ended; works while the run goes on.
+
+        Args:
+            after_sequence: Cursor of an earlier reading.
+            page_size: Rows held in memory at a time.
+        """
+        return self._runner._iter_results(self.run_id, after_sequence=after_sequence, page_size=page_size)
+
+    def iter_record_pages(
+        self, *, after_sequence: int = 0, page_size: int = 1_000
+    ) -> Iterator[list[PersistedItemRecord]]:
+        """Stream terminal results as stored: untyped, without raw responses. The fastest way to read a run."""
+        return self._runner._iter_record_pages(self.run_id, after_sequence=after_sequence, page_size=page_size)
+
+    def read_terminal_results(self, *, after_sequence: int = 0, limit: int | None = None) -> TerminalResultsPage:
+        """Read a page of terminal results; see :meth:`BatchRunner.read_terminal_results`."""
+        return self._runner.read_terminal_results(self.run_id, after_sequence=after_sequence, limit=limit)
+
+    def export_terminal_results(
+        self, destination: str | Path, *, after_sequence: int = 0, append: bool = True, limit: int | None = None
+    ) -> TerminalResultsExportResult:
+        """Write terminal results as JSON lines; see :meth:`BatchRunner.export_terminal_results`."""
+        return self._runner.export_terminal_results(
+            self.run_id, destination=destination, after_sequence=after_sequence, append=append, limit=limit
+        )
+
+    def export_artifacts(self, destination_dir: str | Path) -> ArtifactExportResult:
+        """Export a finished run's bundle; see :meth:`BatchRunner.export_artifacts`."""
+        return self._runner.export_artifacts(self.run_id, destination_dir=destination_dir)
+
+    def prune_artifacts(self, *, include_raw_output_artifacts: bool = False) -> ArtifactPruneResult:
+        """Delete a finished run's artifacts; see :meth:`BatchRunner.prune_artifacts`."""
+        return self._runner.prune_artifacts(
+            self.run_id, include_raw_output_artifacts=include_raw_output_artifacts
+        )
+
+    def pause(self) -> RunSummary:
+        """Stop polling, submitting and reading, in whatever process drives the run; batches at the provider go on.
+
+        Raises:
+            RunStateError: The run is finished or being cancelled.
+        """
+        return self._keep(self._runner.pause_run(self.run_id))
+
+    def resume(self) -> RunSummary:
+        """Let a paused run go on.
+
+        Raises:
+            RunStateError: The run is being cancelled; a ValueError.
+        """
+        return self._keep(self._runner.resume_run(self.run_id))
+
+    def cancel(self) -> RunSummary:
+        """Cancel for good: the next cycles cancel the remote batches, keep what they bring and end the rest.
+
+        Raises:
+            RunStateError: The run is finished.
+        """
+        return self._keep(self._runner.cancel_run(self.run_id))
+
+    def _keep(self, run: Run) -> RunSummary:
+        self._summary = run._summary
+        return self._summary

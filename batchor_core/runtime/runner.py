@@ -1,0 +1,566 @@
+"""The front door: start, resume, read and control runs."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pydantic import BaseModel
+
+from batchor_core.artifacts.base import ArtifactStore
+from batchor_core.artifacts.local import LocalArtifactStore
+from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus, StorageKind
+from batchor_core.core.exceptions import (
+    LeaseLostError,
+    QuarantinedBatchError,
+    RunIngestionSourceRequiredError,
+    RunNotFinishedError,
+    RunNotFoundError,
+    RunPausedError,
+    RunStateError,
+)
+from batchor_core.core.models import (
+    ArtifactExportResult,
+    ArtifactPruneResult,
+    BatchJob,
+    BatchResultItem,
+    RunEvent,
+    RunSnapshot,
+    RunSummary,
+    TerminalResultsExportResult,
+    TerminalResultsPage,
+)
+from batchor_core.core.structured import resolve_model
+from batchor_core.core.types import JSONObject
+from batchor_core.core.validation import check_run_id
+from batchor_core.providers.base import BatchProvider
+from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
+from batchor_core.runtime import export
+from batchor_core.runtime.config import check_same_job, persisted_config
+from batchor_core.runtime.cycle import run_cycle
+from batchor_core.runtime.engine import Drive, Engine, EngineSettings, LeaseKeeper, RunProvider
+from batchor_core.runtime.identity import driver_done, is_certainly_gone, new_driver
+from batchor_core.runtime.ingest import Reader, check_same_source, first_checkpoint
+from batchor_core.runtime.results import check_cursor, record_pages, typed, with_raw_responses
+from batchor_core.runtime.run import Run
+from batchor_core.sources.base import CheckpointedItemSource
+from batchor_core.storage.registry import StorageRegistry, build_default_storage_registry
+from batchor_core.storage.state import (
+    IntentDecision,
+    PersistedItemRecord,
+    PersistedRunConfig,
+    RunListing,
+    StateStore,
+)
+
+
+@dataclass(slots=True)
+class _Attached:
+    """What this process knows of a run beyond the store: live objects that a database can't hold."""
+
+    config: PersistedRunConfig
+    provider: RunProvider
+    model: type[BaseModel] | None = None
+    job: BatchJob[Any, Any] | None = None
+    reader: Reader | None = None
+
+
+class BatchRunner:
+    """Starts, resumes, drives and reads runs.
+
+    One runner serves any number of runs and threads. Several processes may use runners on one store: each run is driven
+    by one of them at a time, and the others see where it stands. Use it as a context manager, or call :meth:`close`.
+
+    Args:
+        storage: A state store, or the name of a registered kind; by default SQLite at ``~/.batchor/default.sqlite3``.
+        provider_registry: Where provider kinds are looked up; by default OpenAI alone.
+        storage_registry: Where storage kinds are looked up; by default SQLite, Postgres and memory.
+        provider_factory: Makes every provider, whatever its kind; for tests.
+        observer: Called with each :class:`RunEvent`, from the driving thread. What it raises is logged.
+        sleep: Used by ``wait()`` between cycles instead of ``time.sleep``.
+        artifact_store: Where request and output files are kept. Processes that share a store must share it too.
+        temp_root: Folder of the default local artifact store; by default beside the SQLite file, or
+            ``~/.batchor/artifacts`` for other durable stores, or a temporary folder for the memory store.
+        settings: How the engine drives: leases, look-ups, parallel transfers.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: str | StateStore | None = None,
+        provider_registry: ProviderRegistry | None = None,
+        storage_registry: StorageRegistry | None = None,
+        provider_factory: Callable[[Any], BatchProvider] | None = None,
+        observer: Callable[[RunEvent], None] | None = None,
+        sleep: Callable[[float], None] | None = None,
+        artifact_store: ArtifactStore | None = None,
+        temp_root: str | Path | None = None,
+        settings: EngineSettings | None = None,
+    ) -> None:
+        providers = provider_registry or build_default_provider_registry()
+        self._make_provider = provider_factory or providers.create
+        self._owns_storage = not isinstance(storage, StateStore)
+        if isinstance(storage, StateStore):
+            self.storage = storage
+        else:
+            stores = storage_registry or build_default_storage_registry(provider_registry=providers)
+            self.storage = stores.create(storage or StorageKind.SQLITE)
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._engine = Engine(
+            store=self.storage,
+            artifacts=artifact_store or LocalArtifactStore(self._artifact_root(temp_root)),
+            observer=observer,
+            settings=settings or EngineSettings(),
+        )
+        self._sleep = sleep or time.sleep
+        self._attached: dict[str, _Attached] = {}
+
+    def _artifact_root(self, temp_root: str | Path | None) -> Path:
+        if temp_root is not None:
+            return Path(temp_root)
+        database = getattr(self.storage, "path", None)
+        if database is not None:
+            return Path(database).with_suffix(".artifacts")
+        if self.storage.supports_leases and type(self.storage).__name__ == "MemoryStateStore":
+            self._temporary = tempfile.TemporaryDirectory(prefix="batchor-")
+            return Path(self._temporary.name)
+        return Path.home() / ".batchor" / "artifacts"
+
+    def __enter__(self) -> BatchRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release connections: those of the providers, and of the store if the runner opened it itself."""
+        for attached in self._attached.values():
+            attached.provider.close()
+        self._attached.clear()
+        if self._owns_storage:
+            self.storage.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    # --- starting ----------------------------------------------------------------------------------------------------
+
+    def start(
+        self, job: BatchJob[Any, Any], *, run_id: str | None = None, extras: JSONObject | None = None
+    ) -> Run:
+        """Create a run, or carry on with the one of this id, and do its first cycle.
+
+        Returns when all items are read and everything that may leave now has left; batches leave while the rest is
+        still read. Safe to repeat: a run that exists is resumed where it stopped, a finished or paused one is returned
+        as it is. If reading fails before anything was sent, a run that this call created is withdrawn again.
+
+        Args:
+            job: What to run. On resume it must give the same results as the stored one.
+            run_id: 1 to 200 characters of ``A-Z a-z 0-9 _ . = @ + -``; a new UUID by default.
+            extras: JSON stored with a new run, for integrations.
+
+        Raises:
+            InvalidInputError: A row, an id or the run id is not usable; says which and why.
+            MissingCredentialsError: There is no key for the provider.
+            RunConfigMismatchError: The run was started with another model, endpoint, schema or options.
+            SourceMismatchError: The run was started from another source, or its content has changed.
+            RunIngestionSourceRequiredError: The items were a plain iterable and not all of them had been read.
+        """
+        run_id = check_run_id(uuid.uuid4().hex if run_id is None else run_id)
+        created = not self.storage.has_run(run_id=run_id) and self._create(job, run_id, extras)
+        if not created:
+            self._resume(job, run_id)
+        run = self.get_run(run_id)
+        try:
+            run.refresh()
+        except Exception:
+            if created and self.storage.discard_unsent_run(run_id=run_id):
+                self._attached.pop(run_id).provider.close()
+            raise
+        return run
+
+    def run_and_wait(self, job: BatchJob[Any, Any], *, run_id: str | None = None) -> Run:
+        """:meth:`start` a run and ``wait()`` for its end; raises what they raise."""
+        return self.start(job, run_id=run_id).wait()
+
+    def _create(self, job: BatchJob[Any, Any], run_id: str, extras: JSONObject | None) -> bool:
+        """Store a new run; False if another process was faster. Whatever is wrong with the job shows before."""
+        provider = RunProvider(lambda: self._make_provider(job.provider_config))
+        budget = provider.get()[1].enqueue_budget()
+        config = persisted_config(job, budget_key=budget.key if budget else None, extras=extras)
+        checkpoint = first_checkpoint(job.items)
+        try:
+            self.storage.create_run(run_id=run_id, config=config, items=[])
+        except RunStateError:
+            provider.close()
+            return False
+        self.storage.set_ingest_checkpoint(run_id=run_id, checkpoint=checkpoint)
+        self._attached[run_id] = _Attached(
+            config, provider, job.structured_output, job, Reader(job.items, job.build_prompt, checkpoint)
+        )
+        self._engine.emit(run_id, "run_created", provider_kind=job.provider_config.provider_kind)
+        return True
+
+    def _resume(self, job: BatchJob[Any, Any], run_id: str) -> None:
+        stored = self.storage.get_run_config(run_id=run_id)
+        config = persisted_config(job, budget_key=stored.budget_key, extras=stored.extras)
+        check_same_job(run_id, stored, config)
+        checkpoint = self.storage.get_ingest_checkpoint(run_id=run_id)
+        if checkpoint is None:  # the process died between creating the run and this
+            checkpoint = first_checkpoint(job.items)
+            self.storage.set_ingest_checkpoint(run_id=run_id, checkpoint=checkpoint)
+        here = self._attached.get(run_id)
+        reading_here = here is not None and here.reader is not None
+        if not checkpoint.ingestion_complete and not reading_here:
+            check_same_source(run_id, job.items, checkpoint)
+        elif isinstance(job.items, CheckpointedItemSource) and checkpoint.source_kind != "iterable":
+            check_same_source(run_id, job.items, checkpoint)
+        if here is None or here.job is not job:
+            reader = here.reader if here is not None else None
+            provider = RunProvider(lambda: self._make_provider(job.provider_config))
+            self._attached[run_id] = _Attached(config, provider, job.structured_output, job, reader)
+        self._engine.emit(run_id, "run_resumed", provider_kind=job.provider_config.provider_kind)
+
+    # --- driving -----------------------------------------------------------------------------------------------------
+
+    def _attach(self, run_id: str) -> _Attached:
+        attached = self._attached.get(run_id)
+        if attached is None:
+            config = self.storage.get_run_config(run_id=run_id)
+            attached = _Attached(config, RunProvider(lambda: self._make_provider(config.provider_config)))
+            self._attached[run_id] = attached
+        return attached
+
+    def _refresh(self, run_id: str, *, time_limit_sec: float | None) -> RunSummary:
+        summary = self.storage.get_run_summary(run_id=run_id)
+        if summary.status is not RunLifecycleStatus.RUNNING or summary.control_state is RunControlState.PAUSED:
+            return summary
+        owner, settings = new_driver(), self._engine.settings
+        try:
+            session = self.storage.open_session(
+                run_id=run_id, owner=owner, ttl_sec=settings.lease_ttl_sec, owner_is_dead=is_certainly_gone
+            )
+            if session is None:  # somebody else drives it
+                return summary
+            attached = self._attach(run_id)
+            drive = Drive(
+                self._engine,
+                run_id=run_id,
+                config=attached.config,
+                session=session,
+                provider=attached.provider,
+                model=attached.model,
+                time_limit_sec=time_limit_sec,
+            )
+            try:
+                with LeaseKeeper(session, ttl_sec=settings.lease_ttl_sec):
+                    run_cycle(drive, self._reader(run_id, attached))
+            finally:
+                session.close()
+        except LeaseLostError:
+            pass  # another driver took over, and goes on from what is stored
+        finally:
+            driver_done(owner)
+        return self._after_cycle(run_id)
+
+    def _reader(self, run_id: str, attached: _Attached) -> Reader | None:
+        """The job's reader at the place where the store says that reading goes on; None if there is nothing to read."""
+        checkpoint = self.storage.get_ingest_checkpoint(run_id=run_id)
+        if attached.job is None or checkpoint is None or checkpoint.ingestion_complete:
+            attached.reader = None
+            return None
+        reader, job = attached.reader, attached.job
+        if reader is None or reader.next_item_index != checkpoint.next_item_index:
+            check_same_source(run_id, job.items, checkpoint)
+            reader = attached.reader = Reader(job.items, job.build_prompt, checkpoint)
+        return reader
+
+    def _after_cycle(self, run_id: str) -> RunSummary:
+        summary = self.storage.get_run_summary(run_id=run_id)
+        if summary.status is not RunLifecycleStatus.RUNNING:
+            self._engine.emit(
+                run_id,
+                "run_finished",
+                status=summary.status.value,
+                completed=summary.completed_items,
+                failed=summary.failed_items,
+            )
+            attached = self._attached.get(run_id)
+            if attached is not None:
+                attached.provider.close()
+        return summary
+
+    def _wait(self, run: Run, *, timeout: float | None, poll_interval: float | None) -> None:
+        if poll_interval is None:
+            poll_interval = self._attach(run.run_id).config.provider_config.poll_interval_sec
+        began, slept = time.monotonic(), 0.0
+        while True:
+            summary = run.refresh()
+            if run.is_finished:
+                return
+            self._check_can_go_on(run.run_id, summary)
+            # a sleep that was handed in may take no time at all, and still counts
+            elapsed = max(time.monotonic() - began, slept)
+            if timeout is not None and elapsed >= timeout:
+                raise TimeoutError(
+                    f"run {run.run_id!r} is not finished after {timeout} s; it goes on with the next wait() or refresh()"
+                )
+            pause = poll_interval if timeout is None else min(poll_interval, timeout - elapsed)
+            self._sleep(pause)
+            slept += pause
+
+    def _check_can_go_on(self, run_id: str, summary: RunSummary) -> None:
+        """Waiting must have an end: raise what a person has to do where nothing moves by itself any more."""
+        if summary.control_state is RunControlState.PAUSED:
+            raise RunPausedError(run_id, self.storage.get_control_reason(run_id=run_id))
+        counts = summary.status_counts
+        moving = summary.active_batches + summary.unknown_batches
+        moving += counts[ItemStatus.PENDING] + counts[ItemStatus.FAILED_RETRYABLE] + counts[ItemStatus.SUBMITTED]
+        if moving or self.storage.get_lease(run_id=run_id) is not None:
+            return
+        if summary.quarantined_batches:
+            intents = self.storage.list_intents(run_id=run_id)
+            raise QuarantinedBatchError(
+                run_id, [intent.local_batch_id for intent in intents if intent.state == "quarantined"]
+            )
+        attached = self._attached.get(run_id)
+        if not summary.ingestion_complete and (attached is None or attached.job is None):
+            raise RunIngestionSourceRequiredError(run_id)
+
+    # --- finding and controlling -------------------------------------------------------------------------------------
+
+    def has_run(self, run_id: str) -> bool:
+        """Whether the store has a run of this id."""
+        return self.storage.has_run(run_id=run_id)
+
+    def get_run(self, run_id: str) -> Run:
+        """The handle of a stored run. Reads only, and needs no key.
+
+        Raises:
+            RunNotFoundError: There is none.
+        """
+        return Run(runner=self, run_id=run_id, summary=self.storage.get_run_summary(run_id=run_id))
+
+    def list_runs(self) -> list[RunListing]:
+        """Every run of the store, newest first."""
+        return self.storage.list_runs()
+
+    def pause_run(self, run_id: str) -> Run:
+        """Pause a run; see :meth:`Run.pause`. Pausing a paused one changes nothing."""
+        summary = self.storage.get_run_summary(run_id=run_id)
+        self._check_open(summary, "pause")
+        if summary.control_state is RunControlState.CANCEL_REQUESTED:
+            raise RunStateError(run_id, "can't pause it, it is being cancelled")
+        if summary.control_state is RunControlState.RUNNING:
+            self.storage.set_run_control_state(run_id=run_id, control_state=RunControlState.PAUSED)
+            self._engine.emit(run_id, "run_paused", by="operator")
+        return self.get_run(run_id)
+
+    def resume_run(self, run_id: str) -> Run:
+        """Let a paused run go on; see :meth:`Run.resume`. A running or finished one is returned as it is."""
+        summary = self.storage.get_run_summary(run_id=run_id)
+        if summary.control_state is RunControlState.CANCEL_REQUESTED:
+            raise RunStateError(run_id, "can't resume it, it has been cancelled")
+        if summary.control_state is RunControlState.PAUSED:
+            # whoever resumes has mended what the backoff was about
+            self.storage.clear_batch_retry_backoff(run_id=run_id)
+            self.storage.set_run_control_state(run_id=run_id, control_state=RunControlState.RUNNING)
+            self._engine.emit(run_id, "run_resumed_by_operator")
+        return self.get_run(run_id)
+
+    def cancel_run(self, run_id: str) -> Run:
+        """Cancel a run for good; see :meth:`Run.cancel`. Cancelling twice changes nothing."""
+        summary = self.storage.get_run_summary(run_id=run_id)
+        if summary.control_state is not RunControlState.CANCEL_REQUESTED:
+            self._check_open(summary, "cancel")
+            self.storage.set_run_control_state(run_id=run_id, control_state=RunControlState.CANCEL_REQUESTED)
+            self._engine.emit(run_id, "run_cancel_requested")
+        return self.get_run(run_id)
+
+    def retry_failed(self, run_id: str) -> Run:
+        """Give every permanently failed item a fresh set of attempts; their results are withdrawn until then.
+
+        Raises:
+            RunStateError: The run was cancelled, which is final.
+        """
+        if self.storage.get_run_control_state(run_id=run_id) is RunControlState.CANCEL_REQUESTED:
+            raise RunStateError(run_id, "can't retry its failed items, it has been cancelled")
+        count = self.storage.reopen_failed_items(run_id=run_id)
+        self._engine.emit(run_id, "items_reopened", count=count)
+        return self.get_run(run_id)
+
+    def adopt_batch(self, run_id: str, local_batch_id: str, provider_batch_id: str) -> Run:
+        """Say of a quarantined submission: this is its batch. Its results are then taken in."""
+        return self._settle(run_id, local_batch_id, "adopt", provider_batch_id)
+
+    def resubmit_batch(self, run_id: str, local_batch_id: str) -> Run:
+        """Say of a quarantined submission: it was never created. Its items go into a new batch."""
+        return self._settle(run_id, local_batch_id, "resubmit", None)
+
+    def fail_batch(self, run_id: str, local_batch_id: str) -> Run:
+        """Say of a quarantined submission: leave it. Its items end as failed."""
+        return self._settle(run_id, local_batch_id, "fail", None)
+
+    def _settle(
+        self, run_id: str, local_batch_id: str, decision: IntentDecision, provider_batch_id: str | None
+    ) -> Run:
+        self.storage.settle_intent(
+            run_id=run_id, local_batch_id=local_batch_id, decision=decision, provider_batch_id=provider_batch_id
+        )
+        event = "submission_recovered" if decision == "adopt" else "submission_dropped"
+        self._engine.emit(run_id, event, local_batch_id=local_batch_id, decision=decision, by="operator")
+        return self.get_run(run_id)
+
+    def _check_open(self, summary: RunSummary, verb: str) -> None:
+        if summary.status is not RunLifecycleStatus.RUNNING:
+            raise RunStateError(summary.run_id, f"can't {verb} it, it is finished ({summary.status.value})")
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def read_terminal_results(
+        self, run_id: str, *, after_sequence: int = 0, limit: int | None = None
+    ) -> TerminalResultsPage:
+        """Read a page of results in the order in which they ended, while the run goes on or after.
+
+        Sequences begin at 1 and have no gaps, and a later commit never gets a smaller one: a reader that keeps
+        ``next_after_sequence`` misses nothing.
+
+        Args:
+            run_id: The run.
+            after_sequence: Cursor from the previous page, 0 to begin.
+            limit: Rows at most; None reads all that are there, into memory.
+
+        Raises:
+            ValueError: ``after_sequence`` is negative, or ``limit`` below 1.
+            ModelResolutionError: The output model can't be imported in this process.
+        """
+        check_cursor(after_sequence, limit)
+        items, cursor = [], after_sequence
+        model = self._model(run_id)
+        for page in record_pages(self._engine, run_id, after_sequence=after_sequence, limit=limit):
+            items += [typed(record, model) for record in with_raw_responses(self._engine, page)]
+            cursor = page[-1].terminal_result_sequence or cursor
+        return TerminalResultsPage(run_id, items, cursor)
+
+    def export_terminal_results(
+        self,
+        run_id: str,
+        *,
+        destination: str | Path,
+        after_sequence: int = 0,
+        append: bool = True,
+        limit: int | None = None,
+    ) -> TerminalResultsExportResult:
+        """Write results as JSON lines, streaming; needs neither key nor model.
+
+        A row holds item_id, status, attempt_count, metadata, output_text, output_json (structured runs), raw_response and
+        error. A file that is not appended to is written under a temporary name and renamed.
+
+        Raises:
+            ValueError: ``after_sequence`` is negative, or ``limit`` below 1.
+        """
+        check_cursor(after_sequence, limit)
+        config = self.storage.get_run_config(run_id=run_id)
+        return export.export_terminal_results(
+            self._engine,
+            run_id,
+            Path(destination),
+            after_sequence=after_sequence,
+            append=append,
+            limit=limit,
+            structured=config.output_schema is not None,
+        )
+
+    def export_artifacts(self, run_id: str, *, destination_dir: str | Path) -> ArtifactExportResult:
+        """Copy a finished run's files and results to ``<destination_dir>/<run_id>/``, with a manifest of SHA-256 sums.
+
+        Raises:
+            RunNotFinishedError: The run still goes on.
+        """
+        self._check_finished(run_id)
+        config = self.storage.get_run_config(run_id=run_id)
+        result = export.export_artifacts(
+            self._engine, run_id, Path(destination_dir), structured=config.output_schema is not None
+        )
+        self._engine.emit(
+            run_id, "artifacts_exported", destination=result.destination_dir, count=len(result.exported_artifact_paths)
+        )
+        return result
+
+    def prune_artifacts(self, run_id: str, *, include_raw_output_artifacts: bool = False) -> ArtifactPruneResult:
+        """Delete a finished run's request files, and on wish its raw outputs, which must have been exported.
+
+        Afterwards ``raw_response`` of results is None where the raw outputs are gone.
+
+        Raises:
+            RunNotFinishedError: The run still goes on.
+            RunStateError: Raw outputs are not in an exported bundle; nothing was deleted.
+        """
+        self._check_finished(run_id)
+        result = export.prune_artifacts(self._engine, run_id, include_raw_outputs=include_raw_output_artifacts)
+        self._engine.emit(run_id, "artifacts_pruned", count=len(result.removed_artifact_paths))
+        return result
+
+    def _check_finished(self, run_id: str) -> None:
+        if self.storage.get_run_summary(run_id=run_id).status is RunLifecycleStatus.RUNNING:
+            raise RunNotFinishedError(run_id)
+
+    def _model(self, run_id: str) -> type[BaseModel] | None:
+        """The class of a structured run's results: the job's own, or imported again by name."""
+        attached = self._attached.get(run_id)
+        if attached is not None and attached.model is not None:
+            return attached.model
+        config = self.storage.get_run_config(run_id=run_id)
+        if config.structured_output_module is None or config.structured_output_qualname is None:
+            return None
+        return resolve_model(config.structured_output_module, config.structured_output_qualname)
+
+    def _iter_record_pages(
+        self, run_id: str, *, after_sequence: int, page_size: int
+    ) -> Iterator[list[PersistedItemRecord]]:
+        check_cursor(after_sequence, page_size)
+        if not self.storage.has_run(run_id=run_id):
+            raise RunNotFoundError(run_id)
+        return record_pages(self._engine, run_id, after_sequence=after_sequence, page_size=page_size)
+
+    def _iter_results(self, run_id: str, *, after_sequence: int, page_size: int) -> Iterator[BatchResultItem]:
+        model = self._model(run_id)
+        for page in self._iter_record_pages(run_id, after_sequence=after_sequence, page_size=page_size):
+            for record in with_raw_responses(self._engine, page):
+                yield typed(record, model)
+
+    def _in_item_order(self, run_id: str) -> list[BatchResultItem]:
+        model = self._model(run_id)
+        indexed = [
+            (record.item_index, typed(record, model))
+            for page in self._iter_record_pages(run_id, after_sequence=0, page_size=1_000)
+            for record in with_raw_responses(self._engine, page)
+        ]
+        return [result for _, result in sorted(indexed, key=lambda entry: entry[0])]
+
+    def _results(self, run: Run) -> list[BatchResultItem]:
+        if run.summary().status is RunLifecycleStatus.RUNNING:
+            raise RunNotFinishedError(run.run_id)
+        return self._in_item_order(run.run_id)
+
+    def _snapshot(self, run: Run) -> RunSnapshot:
+        summary = run.summary()
+        return RunSnapshot(
+            run_id=summary.run_id,
+            status=summary.status,
+            control_state=summary.control_state,
+            total_items=summary.total_items,
+            completed_items=summary.completed_items,
+            failed_items=summary.failed_items,
+            status_counts=summary.status_counts,
+            active_batches=summary.active_batches,
+            backoff_remaining_sec=summary.backoff_remaining_sec,
+            items=self._in_item_order(run.run_id),
+        )

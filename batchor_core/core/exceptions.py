@@ -45,7 +45,9 @@ class SourceRowError(InvalidInputError):
         column: The column that is wrong, where it is known.
     """
 
-    def __init__(self, message: str, *, path: str, line: int | None = None, column: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, path: str, line: int | None = None, column: str | None = None
+    ) -> None:
         where = path if line is None else f"{path}, line {line}"
         if column is not None:
             where += f", column {column!r}"
@@ -152,7 +154,9 @@ class RunNotFinishedError(BatchorError, RuntimeError):
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        super().__init__(f"run {run_id!r} is not finished; wait for it, or read what is there with read_terminal_results()")
+        super().__init__(
+            f"run {run_id!r} is not finished; wait for it, or read what is there with read_terminal_results()"
+        )
 
 
 class RunPausedError(BatchorError, RuntimeError):
@@ -166,7 +170,9 @@ class RunPausedError(BatchorError, RuntimeError):
     def __init__(self, run_id: str, reason: str | None = None) -> None:
         self.run_id = run_id
         self.reason = reason
-        super().__init__(f"run {run_id!r} is paused{f' ({reason})' if reason else ''}; resume it with resume()")
+        super().__init__(
+            f"run {run_id!r} is paused{f' ({reason})' if reason else ''}; resume it with resume()"
+        )
 
 
 class RunStateError(BatchorError, ValueError, RuntimeError):
@@ -245,7 +251,9 @@ class DatabaseVersionError(StorageError):
 
     def __init__(self, found: str, where: str) -> None:
         self.found = found
-        super().__init__(f"{where} has schema revision {found!r}, which this version does not know. Upgrade batchor-core.")
+        super().__init__(
+            f"{where} has schema revision {found!r}, which this version does not know. Upgrade batchor-core."
+        )
 
 
 class LeaseLostError(StorageError):

@@ -62,7 +62,9 @@ def custom_id_for(run_id: str, item_id: str, item_index: int, generation: int) -
     Deterministic, so that a restored backup recognises batches it has forgotten, and different in each generation, so
     that a late answer to an earlier attempt is never taken for this one. The digest keeps runs apart.
     """
-    digest = hashlib.blake2b(f"{run_id}\0{item_id}".encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+    digest = hashlib.blake2b(
+        f"{run_id}\0{item_id}".encode("utf-8", "surrogatepass"), digest_size=6
+    ).hexdigest()
     return f"{item_index}-{generation}-{digest}"
 
 

@@ -22,7 +22,12 @@ _SCHEMA_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 def check_run_id(run_id: str) -> str:
     """Return ``run_id`` if it can name a folder on every system; it becomes one in exported bundles."""
-    if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id) or len(run_id) > MAX_RUN_ID or run_id.endswith("."):
+    if (
+        not isinstance(run_id, str)
+        or not _RUN_ID.fullmatch(run_id)
+        or len(run_id) > MAX_RUN_ID
+        or run_id.endswith(".")
+    ):
         raise InvalidInputError(
             f"run id {run_id!r} is not usable: use 1 to {MAX_RUN_ID} characters of A-Z a-z 0-9 _ . = @ + -, "
             "beginning with a letter, digit or underscore and not ending with a dot"
@@ -55,11 +60,17 @@ def check_batch_metadata(metadata: Mapping[str, str]) -> None:
         if not isinstance(key, str) or not isinstance(value, str):
             raise InvalidInputError(f"batch_metadata[{key!r}]: keys and values must be strings")
         if not key or len(key) > MAX_METADATA_KEY:
-            raise InvalidInputError(f"batch_metadata key {key!r} must have 1 to {MAX_METADATA_KEY} characters")
+            raise InvalidInputError(
+                f"batch_metadata key {key!r} must have 1 to {MAX_METADATA_KEY} characters"
+            )
         if len(value) > MAX_METADATA_VALUE:
-            raise InvalidInputError(f"batch_metadata[{key!r}] has {len(value)} characters; at most {MAX_METADATA_VALUE}")
+            raise InvalidInputError(
+                f"batch_metadata[{key!r}] has {len(value)} characters; at most {MAX_METADATA_VALUE}"
+            )
         if key.startswith("batchor_"):
-            raise InvalidInputError(f"batch_metadata key {key!r}: names beginning with batchor_ are the engine's")
+            raise InvalidInputError(
+                f"batch_metadata key {key!r}: names beginning with batchor_ are the engine's"
+            )
 
 
 def check_artifact_key(key: str) -> tuple[str, ...]:
@@ -73,9 +84,17 @@ def check_artifact_key(key: str) -> tuple[str, ...]:
     parts = tuple(key.split("/"))
     for part in parts:
         if part in ("", ".", ".."):
-            raise InvalidInputError(f"artifact key {key!r} must be relative, without empty, '.' or '..' parts")
+            raise InvalidInputError(
+                f"artifact key {key!r} must be relative, without empty, '.' or '..' parts"
+            )
         if len(part.encode("utf-8", "surrogatepass")) > MAX_PATH_PART:
             raise InvalidInputError(f"artifact key {key[:80]!r}... has a part of over {MAX_PATH_PART} bytes")
-    if "\\" in key or ":" in parts[0] or any(ord(c) < 0x20 or ord(c) == 0x7F or 0xD800 <= ord(c) <= 0xDFFF for c in key):
-        raise InvalidInputError(f"artifact key {key!r} holds a backslash, a drive letter or a control character")
+    if (
+        "\\" in key
+        or ":" in parts[0]
+        or any(ord(c) < 0x20 or ord(c) == 0x7F or 0xD800 <= ord(c) <= 0xDFFF for c in key)
+    ):
+        raise InvalidInputError(
+            f"artifact key {key!r} holds a backslash, a drive letter or a control character"
+        )
     return parts

@@ -11,7 +11,9 @@ from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.models import ItemFailure
 from batchor_core.runtime.engine import Drive, as_provider_error
 
-CANCELLED = ItemFailure("run_cancelled", "the run was cancelled before this item was answered", retryable=False)
+CANCELLED = ItemFailure(
+    "run_cancelled", "the run was cancelled before this item was answered", retryable=False
+)
 
 
 def cancel(drive: Drive) -> None:

@@ -14,7 +14,12 @@ from pydantic import BaseModel
 
 from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.core.enums import RunControlState
-from batchor_core.core.exceptions import LeaseLostError, ModelResolutionError, ProviderError, ProviderErrorKind
+from batchor_core.core.exceptions import (
+    LeaseLostError,
+    ModelResolutionError,
+    ProviderError,
+    ProviderErrorKind,
+)
 from batchor_core.core.models import RunEvent
 from batchor_core.core.retry import UNCOUNTED_FAILURE_CEILING, backoff_delay
 from batchor_core.core.structured import StructuredOutputSchema, resolve_model
@@ -50,11 +55,15 @@ class EngineSettings:
 
     def __post_init__(self) -> None:
         if self.lease_ttl_sec <= 0 or self.grace_sec < 0 or self.look_ups < 1:
-            raise ValueError("EngineSettings: lease_ttl_sec must be positive, grace_sec not negative, look_ups at least 1")
+            raise ValueError(
+                "EngineSettings: lease_ttl_sec must be positive, grace_sec not negative, look_ups at least 1"
+            )
         if self.list_page_cap < 1 or self.parallel_transfers < 1:
             raise ValueError("EngineSettings: list_page_cap and parallel_transfers must be at least 1")
         if self.on_unknown not in ("resubmit", "hold"):
-            raise ValueError(f"EngineSettings.on_unknown must be 'resubmit' or 'hold', not {self.on_unknown!r}")
+            raise ValueError(
+                f"EngineSettings.on_unknown must be 'resubmit' or 'hold', not {self.on_unknown!r}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +183,17 @@ class Drive:
         """The strict schema of every request."""
         if self.config.output_schema is None:
             return None
-        return StructuredOutputSchema(name=self.config.schema_name or "output", schema=self.config.output_schema)
+        return StructuredOutputSchema(
+            name=self.config.schema_name or "output", schema=self.config.output_schema
+        )
 
     def model(self) -> type[BaseModel] | None:
         """The class that answers are checked with; None for text, or where it can't be imported in this process."""
-        if self._model is None and self.config.structured_output_module and self.config.structured_output_qualname:
+        if (
+            self._model is None
+            and self.config.structured_output_module
+            and self.config.structured_output_qualname
+        ):
             try:
                 self._model = resolve_model(
                     self.config.structured_output_module, self.config.structured_output_qualname
@@ -222,7 +237,9 @@ class Drive:
                 self.pause(f"{error.error_class}: {error}")
             case ProviderErrorKind.RETRY | ProviderErrorKind.CAPACITY | ProviderErrorKind.NOT_FOUND:
                 answered = error.status_code is not None and error.kind is not ProviderErrorKind.CAPACITY
-                self.hold_back(error.error_class, str(error), retry_after=error.retry_after, has_ceiling=answered)
+                self.hold_back(
+                    error.error_class, str(error), retry_after=error.retry_after, has_ceiling=answered
+                )
 
     def hold_back(
         self, error_class: str, message: str, *, retry_after: float | None = None, has_ceiling: bool = True
@@ -231,7 +248,9 @@ class Drive:
         policy = self.config.retry_policy
         base = max(policy.base_backoff_sec, retry_after or 0.0)
         state = self.session.record_failure(
-            error_class=error_class, base_delay_sec=base, max_delay_sec=max(policy.max_backoff_sec, retry_after or 0.0)
+            error_class=error_class,
+            base_delay_sec=base,
+            max_delay_sec=max(policy.max_backoff_sec, retry_after or 0.0),
         )
         self.emit(
             "batch_submit_retry",
@@ -241,7 +260,9 @@ class Drive:
             backoff_sec=state.backoff_sec,
         )
         if has_ceiling and state.consecutive_failures >= UNCOUNTED_FAILURE_CEILING:
-            self.pause(f"{state.consecutive_failures} failures in a row, the last one {error_class}: {message}")
+            self.pause(
+                f"{state.consecutive_failures} failures in a row, the last one {error_class}: {message}"
+            )
 
     def pause(self, reason: str) -> None:
         """Pause the run by the engine's own decision."""
@@ -283,7 +304,9 @@ class LeaseKeeper:
             except LeaseLostError:
                 return  # the next write of the driver finds it out by itself
             except Exception:
-                log.warning("renewing the lease of run %s failed; trying again", self._session.run_id, exc_info=True)
+                log.warning(
+                    "renewing the lease of run %s failed; trying again", self._session.run_id, exc_info=True
+                )
 
 
 def as_provider_error(error: Exception) -> ProviderError:
@@ -291,4 +314,3 @@ def as_provider_error(error: Exception) -> ProviderError:
     if isinstance(error, ProviderError):
         return error
     return ProviderError(f"{type(error).__name__}: {error}", error_class=type(error).__name__)
-

@@ -100,7 +100,9 @@ class _Entry:
     sha256: str
 
 
-def export_artifacts(engine: Engine, run_id: str, destination: Path, *, structured: bool) -> ArtifactExportResult:
+def export_artifacts(
+    engine: Engine, run_id: str, destination: Path, *, structured: bool
+) -> ArtifactExportResult:
     """Copy every artifact, write all results, and remember in the store that it was done."""
     root = destination.expanduser().absolute()
     _make_folder(root)
@@ -111,7 +113,13 @@ def export_artifacts(engine: Engine, run_id: str, destination: Path, *, structur
         for key in keys:
             engine.artifacts.export_to_directory(key, building / _ARTIFACTS)
         export_terminal_results(
-            engine, run_id, building / _RESULTS, after_sequence=0, append=False, limit=None, structured=structured
+            engine,
+            run_id,
+            building / _RESULTS,
+            after_sequence=0,
+            append=False,
+            limit=None,
+            structured=structured,
         )
         _write_manifest(building, run_id, [f"{_ARTIFACTS}/{key}" for key in keys])
         _put_in_place(building, bundle)
@@ -155,10 +163,15 @@ def _put_in_place(building: Path, bundle: Path) -> None:
 def prune_artifacts(engine: Engine, run_id: str, *, include_raw_outputs: bool) -> ArtifactPruneResult:
     """Delete request files, and raw outputs that lie in an exported bundle. A file first, its pointer second."""
     inventory = engine.store.get_artifact_inventory(run_id=run_id)
-    raw = sorted({*inventory.output_artifact_paths, *inventory.error_artifact_paths}) if include_raw_outputs else []
+    raw = (
+        sorted({*inventory.output_artifact_paths, *inventory.error_artifact_paths})
+        if include_raw_outputs
+        else []
+    )
     if raw:
         _check_exported(run_id, inventory, raw)
-    removed, missing = [], []
+    removed: list[str] = []
+    missing: list[str] = []
     for key in [*inventory.request_artifact_paths, *raw]:
         (removed if engine.artifacts.delete(key) else missing).append(key)
     items = engine.store.clear_request_artifact_pointers(
@@ -171,17 +184,23 @@ def prune_artifacts(engine: Engine, run_id: str, *, include_raw_outputs: bool) -
 def _check_exported(run_id: str, inventory: RunArtifactInventory, keys: list[str]) -> None:
     """Raw outputs are the only copy of what was paid for, so the bundle is looked at, not just the note of it."""
     if inventory.export_root is None:
-        raise RunStateError(run_id, "raw outputs are pruned only after export_artifacts(), which has not been called")
+        raise RunStateError(
+            run_id, "raw outputs are pruned only after export_artifacts(), which has not been called"
+        )
     root = Path(inventory.export_root)
     try:
         files = orjson.loads((root / _MANIFEST).read_bytes())["files"]
         sizes = {entry["path"]: entry["size_bytes"] for entry in files}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunStateError(run_id, f"there is no readable bundle at {root} any more; call export_artifacts() again") from error
+        raise RunStateError(
+            run_id, f"there is no readable bundle at {root} any more; call export_artifacts() again"
+        ) from error
     for key in keys:
         name = f"{_ARTIFACTS}/{key}"
         if name not in sizes or not _has_size(root / name, sizes[name]):
-            raise RunStateError(run_id, f"{key} is not in the bundle at {root}; call export_artifacts() again")
+            raise RunStateError(
+                run_id, f"{key} is not in the bundle at {root}; call export_artifacts() again"
+            )
 
 
 def _has_size(path: Path, size_bytes: int) -> bool:

@@ -199,7 +199,9 @@ class _Intake:
         self.missing = len(missing)
         steps: list[dict[str, Any]] = [{"completions": self._good}] if self._good else []
         steps += [{"failures": bad[start : start + CHUNK]} for start in range(0, len(bad), CHUNK)]
-        steps += [{"released_custom_ids": missing[start : start + CHUNK]} for start in range(0, len(missing), CHUNK)]
+        steps += [
+            {"released_custom_ids": missing[start : start + CHUNK]} for start in range(0, len(missing), CHUNK)
+        ]
         for step in steps[:-1]:
             self._store(**step)
         # the end comes in the same transaction as the last results: a batch is never over before its rows are
@@ -233,7 +235,9 @@ class _Intake:
             self.total.released + done.released,
         )
         if done.completed:
-            self.drive.emit("items_completed", provider_batch_id=self.batch.provider_batch_id, count=done.completed)
+            self.drive.emit(
+                "items_completed", provider_batch_id=self.batch.provider_batch_id, count=done.completed
+            )
         if done.failed:
             self.drive.emit("items_failed", provider_batch_id=self.batch.provider_batch_id, count=done.failed)
 
@@ -262,9 +266,14 @@ def _report(drive: Drive, batch: ActiveBatchRecord, record: BatchRemoteRecord, i
         verdict = judge_failed_batch(record.get("errors"))
         # a status code marks it as answered, so that the ceiling applies
         drive.control_plane_failed(
-            ProviderError(verdict.message, kind=verdict.kind, error_class=verdict.error_class, status_code=400)
+            ProviderError(
+                verdict.message, kind=verdict.kind, error_class=verdict.error_class, status_code=400
+            )
         )
     elif total.released or total.retrying:
-        error_class = "batch_output_missing_row" if batch.status == "completed" else f"batch_terminal_{batch.status}"
-        drive.hold_back(error_class, f"batch {batch.provider_batch_id} ended as {batch.status} without a good answer")
-
+        error_class = (
+            "batch_output_missing_row" if batch.status == "completed" else f"batch_terminal_{batch.status}"
+        )
+        drive.hold_back(
+            error_class, f"batch {batch.provider_batch_id} ended as {batch.status} without a good answer"
+        )

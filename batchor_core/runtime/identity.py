@@ -45,7 +45,11 @@ def driver_done(identity: DriverIdentity) -> None:
 def is_certainly_gone(owner: DriverIdentity) -> bool:
     """Whether the owner of a lease can't come back; False whenever that can't be seen from here."""
     here = DriverIdentity(
-        session="", host=socket.gethostname(), boot_id=_boot_id(), pid=os.getpid(), pid_namespace=_pid_namespace()
+        session="",
+        host=socket.gethostname(),
+        boot_id=_boot_id(),
+        pid=os.getpid(),
+        pid_namespace=_pid_namespace(),
     )
     if not owner.pid or not owner.pid_start or not here.same_machine(owner):
         return False

@@ -13,7 +13,11 @@ from typing import Any
 
 import orjson
 
-from batchor_core.core.exceptions import InvalidInputError, RunIngestionSourceRequiredError, SourceMismatchError
+from batchor_core.core.exceptions import (
+    InvalidInputError,
+    RunIngestionSourceRequiredError,
+    SourceMismatchError,
+)
 from batchor_core.core.lifecycle import custom_id_for
 from batchor_core.core.models import BatchItem, BatchItems, PromptBuilder, PromptParts
 from batchor_core.core.types import BatchRequestLine, JSONValue
@@ -51,7 +55,8 @@ def check_same_source(run_id: str, items: BatchItems, stored: IngestCheckpoint) 
     identity = items.source_identity()
     if identity.source_kind != stored.source_kind:
         raise SourceMismatchError(
-            run_id, f"it was started with a {stored.source_kind} source, and this is a {identity.source_kind} source"
+            run_id,
+            f"it was started with a {stored.source_kind} source, and this is a {identity.source_kind} source",
         )
     if identity.source_fingerprint != stored.source_fingerprint:
         raise SourceMismatchError(
@@ -89,7 +94,9 @@ class Reader:
         if self._chunk is None:
             read = list(islice(self._rows, CHUNK))
             is_last = len(read) < CHUNK
-            self._chunk = SourceChunk([item for item, _ in read], read[-1][1] if read else self._checkpoint, is_last)
+            self._chunk = SourceChunk(
+                [item for item, _ in read], read[-1][1] if read else self._checkpoint, is_last
+            )
         return self._chunk
 
     def kept(self) -> None:
@@ -174,7 +181,9 @@ def render(
         item_id = _checked_id(item, index)
         prompt = _prompt(item, build_prompt)
         line = drive.provider.build_request_line(
-            custom_id=custom_id_for(drive.run_id, item_id, index, 0), prompt_parts=prompt, structured_output=schema
+            custom_id=custom_id_for(drive.run_id, item_id, index, 0),
+            prompt_parts=prompt,
+            structured_output=schema,
         )
         lines.append(line)
         rendered.append(
@@ -189,7 +198,8 @@ def render(
             )
         )
     return [
-        replace(item, submission_tokens=count) for item, count in zip(rendered, _tokens(drive, lines, rendered), strict=True)
+        replace(item, submission_tokens=count)
+        for item, count in zip(rendered, _tokens(drive, lines, rendered), strict=True)
     ]
 
 
@@ -203,7 +213,9 @@ def _tokens(drive: Drive, lines: list[BatchRequestLine], rendered: list[Material
 
 def _checked_id(item: BatchItem[Any], index: int) -> str:
     if not isinstance(item, BatchItem):
-        raise InvalidInputError(f"item {index} is a {type(item).__name__}; a job's items must be BatchItem objects")
+        raise InvalidInputError(
+            f"item {index} is a {type(item).__name__}; a job's items must be BatchItem objects"
+        )
     if not isinstance(item.item_id, str) or not item.item_id:
         raise InvalidInputError(f"item {index} has item_id {item.item_id!r}; it must be a non-empty string")
     return item.item_id
@@ -222,7 +234,9 @@ def _prompt(item: BatchItem[Any], build_prompt: PromptBuilder) -> PromptParts:
 
 def _metadata(item: BatchItem[Any]) -> dict[str, JSONValue]:
     if not isinstance(item.metadata, dict):
-        raise InvalidInputError(f"item {item.item_id!r}: metadata must be a dict, not {type(item.metadata).__name__}")
+        raise InvalidInputError(
+            f"item {item.item_id!r}: metadata must be a dict, not {type(item.metadata).__name__}"
+        )
     return _json(item.metadata, item, "metadata")  # type: ignore[no-any-return]
 
 

@@ -98,7 +98,11 @@ def _take_in(
             _poll_failed(drive, batch, as_provider_error(error))
             continue
         if batch.status == "completed" and not files.files and batch.poll_failures < LATE_FILE_POLLS:
-            _poll_failed(drive, batch, ProviderError("completed, but its files are not there yet", error_class="late_files"))
+            _poll_failed(
+                drive,
+                batch,
+                ProviderError("completed, but its files are not there yet", error_class="late_files"),
+            )
             continue
         harvest(drive, batch, record, files)
         if not drive.in_time():

@@ -34,7 +34,9 @@ def recover(drive: Drive) -> None:
     freed = drive.session.requeue_local()
     for intent in unsent:
         discard_files(drive, intent, intent.input_file_id)
-        drive.emit("submission_dropped", local_batch_id=intent.local_batch_id, reason="never sent", count=freed)
+        drive.emit(
+            "submission_dropped", local_batch_id=intent.local_batch_id, reason="never sent", count=freed
+        )
     for intent in intents:
         if intent.state is IntentState.SENDING:
             _mark_unknown(drive, intent)
@@ -114,12 +116,16 @@ def _adopt(drive: Drive, intent: IntentRecord, found: list[BatchRemoteRecord]) -
     )
     cancel = drive.hooks.cancel_batch
     for other in others:
-        drive.emit("duplicate_provider_batch", local_batch_id=intent.local_batch_id, provider_batch_id=other["id"])
+        drive.emit(
+            "duplicate_provider_batch", local_batch_id=intent.local_batch_id, provider_batch_id=other["id"]
+        )
         if cancel is not None:
             try:
                 cancel(other["id"])
             except Exception as raised:
-                drive.emit("batch_poll_retry", provider_batch_id=other["id"], message=str(as_provider_error(raised)))
+                drive.emit(
+                    "batch_poll_retry", provider_batch_id=other["id"], message=str(as_provider_error(raised))
+                )
     if others:
         drive.session.count_orphan_batches(len(others))
 
@@ -159,9 +165,13 @@ def _check_again(drive: Drive, intent: IntentRecord, clean_listings: int, fenced
 
 
 def _drop(drive: Drive, intent: IntentRecord, *, reason: str) -> None:
-    drive.session.drop(local_batch_id=intent.local_batch_id, error_class=intent.last_error_class or "unknown_outcome")
+    drive.session.drop(
+        local_batch_id=intent.local_batch_id, error_class=intent.last_error_class or "unknown_outcome"
+    )
     discard_files(drive, intent, intent.input_file_id)
-    drive.emit("submission_dropped", local_batch_id=intent.local_batch_id, reason=reason, count=intent.item_count)
+    drive.emit(
+        "submission_dropped", local_batch_id=intent.local_batch_id, reason=reason, count=intent.item_count
+    )
 
 
 def _quarantine(drive: Drive, intent: IntentRecord, error_class: str) -> None:

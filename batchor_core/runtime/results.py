@@ -37,7 +37,9 @@ def record_pages(
     left = limit
     while left is None or left > 0:
         size = page_size if left is None else min(page_size, left)
-        page = engine.store.get_terminal_item_records(run_id=run_id, after_sequence=after_sequence, limit=size)
+        page = engine.store.get_terminal_item_records(
+            run_id=run_id, after_sequence=after_sequence, limit=size
+        )
         if page:
             yield page
         if len(page) < size:
@@ -67,7 +69,9 @@ def raw_responses(engine: Engine, records: Sequence[PersistedItemRecord]) -> lis
 def with_raw_responses(engine: Engine, records: Sequence[PersistedItemRecord]) -> list[PersistedItemRecord]:
     """The records with their raw responses read back and decoded."""
     return [
-        record if record.raw_response is not None or line is None else replace(record, raw_response=orjson.loads(line))
+        record
+        if record.raw_response is not None or line is None
+        else replace(record, raw_response=orjson.loads(line))
         for record, line in zip(records, raw_responses(engine, records), strict=True)
     ]
 

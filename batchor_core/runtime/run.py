@@ -122,14 +122,23 @@ class Run:
         self, *, after_sequence: int = 0, page_size: int = 1_000
     ) -> Iterator[list[PersistedItemRecord]]:
         """Stream terminal results as stored: untyped, without raw responses. The fastest way to read a run."""
-        return self._runner._iter_record_pages(self.run_id, after_sequence=after_sequence, page_size=page_size)
+        return self._runner._iter_record_pages(
+            self.run_id, after_sequence=after_sequence, page_size=page_size
+        )
 
-    def read_terminal_results(self, *, after_sequence: int = 0, limit: int | None = None) -> TerminalResultsPage:
+    def read_terminal_results(
+        self, *, after_sequence: int = 0, limit: int | None = None
+    ) -> TerminalResultsPage:
         """Read a page of terminal results; see :meth:`BatchRunner.read_terminal_results`."""
         return self._runner.read_terminal_results(self.run_id, after_sequence=after_sequence, limit=limit)
 
     def export_terminal_results(
-        self, destination: str | Path, *, after_sequence: int = 0, append: bool = True, limit: int | None = None
+        self,
+        destination: str | Path,
+        *,
+        after_sequence: int = 0,
+        append: bool = True,
+        limit: int | None = None,
     ) -> TerminalResultsExportResult:
         """Write terminal results as JSON lines; see :meth:`BatchRunner.export_terminal_results`."""
         return self._runner.export_terminal_results(

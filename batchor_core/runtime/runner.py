@@ -217,10 +217,10 @@ class BatchRunner:
             checkpoint = first_checkpoint(job.items)
             self.storage.set_ingest_checkpoint(run_id=run_id, checkpoint=checkpoint)
         here = self._attached.get(run_id)
-        reading_here = here is not None and here.reader is not None
-        if not checkpoint.ingestion_complete and not reading_here:
-            check_same_source(run_id, job.items, checkpoint)
-        elif isinstance(job.items, CheckpointedItemSource) and checkpoint.source_kind != "iterable":
+        # an iterable that this process is reading can go on; any other that was interrupted can't
+        interrupted = not checkpoint.ingestion_complete and (here is None or here.reader is None)
+        comparable = isinstance(job.items, CheckpointedItemSource) and checkpoint.source_kind != "iterable"
+        if interrupted or comparable:
             check_same_source(run_id, job.items, checkpoint)
         if here is None or here.job is not job:
             reader = here.reader if here is not None else None
@@ -240,7 +240,10 @@ class BatchRunner:
 
     def _refresh(self, run_id: str, *, time_limit_sec: float | None) -> RunSummary:
         summary = self.storage.get_run_summary(run_id=run_id)
-        if summary.status is not RunLifecycleStatus.RUNNING or summary.control_state is RunControlState.PAUSED:
+        if (
+            summary.status is not RunLifecycleStatus.RUNNING
+            or summary.control_state is RunControlState.PAUSED
+        ):
             return summary
         owner, settings = new_driver(), self._engine.settings
         try:
@@ -322,7 +325,9 @@ class BatchRunner:
             raise RunPausedError(run_id, self.storage.get_control_reason(run_id=run_id))
         counts = summary.status_counts
         moving = summary.active_batches + summary.unknown_batches
-        moving += counts[ItemStatus.PENDING] + counts[ItemStatus.FAILED_RETRYABLE] + counts[ItemStatus.SUBMITTED]
+        moving += (
+            counts[ItemStatus.PENDING] + counts[ItemStatus.FAILED_RETRYABLE] + counts[ItemStatus.SUBMITTED]
+        )
         if moving or self.storage.get_lease(run_id=run_id) is not None:
             return
         if summary.quarantined_batches:
@@ -412,7 +417,10 @@ class BatchRunner:
         self, run_id: str, local_batch_id: str, decision: IntentDecision, provider_batch_id: str | None
     ) -> Run:
         self.storage.settle_intent(
-            run_id=run_id, local_batch_id=local_batch_id, decision=decision, provider_batch_id=provider_batch_id
+            run_id=run_id,
+            local_batch_id=local_batch_id,
+            decision=decision,
+            provider_batch_id=provider_batch_id,
         )
         event = "submission_recovered" if decision == "adopt" else "submission_dropped"
         self._engine.emit(run_id, event, local_batch_id=local_batch_id, decision=decision, by="operator")
@@ -490,11 +498,16 @@ class BatchRunner:
             self._engine, run_id, Path(destination_dir), structured=config.output_schema is not None
         )
         self._engine.emit(
-            run_id, "artifacts_exported", destination=result.destination_dir, count=len(result.exported_artifact_paths)
+            run_id,
+            "artifacts_exported",
+            destination=result.destination_dir,
+            count=len(result.exported_artifact_paths),
         )
         return result
 
-    def prune_artifacts(self, run_id: str, *, include_raw_output_artifacts: bool = False) -> ArtifactPruneResult:
+    def prune_artifacts(
+        self, run_id: str, *, include_raw_output_artifacts: bool = False
+    ) -> ArtifactPruneResult:
         """Delete a finished run's request files, and on wish its raw outputs, which must have been exported.
 
         Afterwards ``raw_response`` of results is None where the raw outputs are gone.
@@ -504,7 +517,9 @@ class BatchRunner:
             RunStateError: Raw outputs are not in an exported bundle; nothing was deleted.
         """
         self._check_finished(run_id)
-        result = export.prune_artifacts(self._engine, run_id, include_raw_outputs=include_raw_output_artifacts)
+        result = export.prune_artifacts(
+            self._engine, run_id, include_raw_outputs=include_raw_output_artifacts
+        )
         self._engine.emit(run_id, "artifacts_pruned", count=len(result.removed_artifact_paths))
         return result
 

@@ -36,7 +36,9 @@ def submit(drive: Drive, *, more_to_come: bool) -> None:
     """Send what can be sent now. With ``more_to_come``, a batch that is not full yet waits for more rows."""
     window = 2 * drive.config.chunk_policy.max_requests
     with ThreadPoolExecutor(drive.settings.parallel_transfers, thread_name_prefix="batchor-upload") as pool:
-        while drive.may_go_on() and drive.store.get_batch_retry_backoff_remaining_sec(run_id=drive.run_id) <= 0:
+        while (
+            drive.may_go_on() and drive.store.get_batch_retry_backoff_remaining_sec(run_id=drive.run_id) <= 0
+        ):
             candidates = drive.session.candidates(max_attempts=drive.max_attempts, limit=window)
             if not candidates:
                 return
@@ -127,7 +129,9 @@ def _write(drive: Drive, intent: IntentRecord) -> str:
             digest.update(block)
             size += len(block)
             file.write(block)
-    drive.session.mark_written(local_batch_id=intent.local_batch_id, sha256=digest.hexdigest(), size_bytes=size)
+    drive.session.mark_written(
+        local_batch_id=intent.local_batch_id, sha256=digest.hexdigest(), size_bytes=size
+    )
     return intent.artifact_key
 
 
@@ -167,8 +171,8 @@ def _create(drive: Drive, upload: _Uploading) -> bool:
     intent = upload.intent
     try:
         file_id = upload.file_id.result()
-    except Exception as error:  # whatever it is, an upload costs nothing
-        return _not_created(drive, intent, None, as_provider_error(error))
+    except Exception as raised:  # whatever it is, an upload costs nothing
+        return _not_created(drive, intent, None, as_provider_error(raised))
     drive.session.mark_uploaded(local_batch_id=intent.local_batch_id, input_file_id=file_id)
     drive.session.mark_sending(local_batch_id=intent.local_batch_id, ttl_sec=drive.settings.lease_ttl_sec)
     try:
@@ -209,7 +213,9 @@ def _not_created(drive: Drive, intent: IntentRecord, file_id: str | None, error:
 
 def _unknown(drive: Drive, intent: IntentRecord, error: ProviderError) -> bool:
     now = drive.store.now()
-    drive.session.mark_unknown(local_batch_id=intent.local_batch_id, error_class=error.error_class, next_check_at=now)
+    drive.session.mark_unknown(
+        local_batch_id=intent.local_batch_id, error_class=error.error_class, next_check_at=now
+    )
     drive.emit(
         "submission_unknown",
         local_batch_id=intent.local_batch_id,

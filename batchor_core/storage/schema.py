@@ -20,7 +20,6 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    SmallInteger,
     String,
     Table,
     Text,
@@ -28,7 +27,9 @@ from sqlalchemy import (
     literal_column,
 )
 
-from batchor_core.core.enums import ItemStatus
+from sqlalchemy.sql.elements import ColumnElement
+
+from batchor_core.core.enums import IntentState, ItemStatus
 from batchor_core.core.lifecycle import CLAIMABLE, IN_FLIGHT
 
 metadata = MetaData()
@@ -36,9 +37,9 @@ metadata = MetaData()
 BigKey = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself for INTEGER PRIMARY KEY only
 
 
-def status_literals(statuses: tuple[ItemStatus, ...]) -> list[literal_column[str]]:
-    """Statuses as SQL literals. SQLite uses a partial index only if the query repeats its condition word for word."""
-    return [literal_column(f"'{status.value}'") for status in statuses]
+def literals(names: tuple[ItemStatus, ...] | tuple[IntentState, ...]) -> list[ColumnElement[str]]:
+    """Names as SQL literals. SQLite uses a partial index only if the query repeats its condition word for word."""
+    return [literal_column(f"'{name.value}'") for name in names]
 
 
 def _count(name: str) -> Column[int]:
@@ -56,8 +57,9 @@ runs = Table(
     Column("budget_key", Text),
     Column("control_state", String(32), nullable=False),
     Column("control_reason", Text),
-    # how many items stand where; these six and the next two are moved by deltas under the lock of this row
+    # how many items stand where, and their estimated tokens; moved by deltas under the lock of this row
     *[_count(f"{status.value}_items") for status in ItemStatus],
+    _count("queued_local_tokens"),
     _count("submitted_tokens"),
     _count("terminal_sequence"),
     _count("input_tokens"),
@@ -80,6 +82,15 @@ runs = Table(
     Column("last_error_class", Text),
     Column("exported_at", Double),
     Column("export_root", Text),
+)
+
+# what the shared enqueue budget sums up: the runs of one key that have something in flight
+IN_FLIGHT_RUNS = runs.c.queued_local_tokens + runs.c.submitted_tokens > literal_column("0")
+Index(
+    "runs_in_flight",
+    runs.c.budget_key,
+    sqlite_where=IN_FLIGHT_RUNS,
+    postgresql_where=IN_FLIGHT_RUNS,
 )
 
 run_leases = Table(
@@ -117,8 +128,8 @@ items = Table(
     sqlite_with_rowid=False,
 )
 
-CLAIMABLE_ITEMS = items.c.status.in_(status_literals(CLAIMABLE))
-IN_FLIGHT_ITEMS = items.c.status.in_(status_literals(IN_FLIGHT))
+CLAIMABLE_ITEMS = items.c.status.in_(literals(CLAIMABLE))
+IN_FLIGHT_ITEMS = items.c.status.in_(literals(IN_FLIGHT))
 
 # the columns after item_index let candidates be read from the index alone
 Index(
@@ -186,7 +197,7 @@ item_results = Table(
     sqlite_with_rowid=False,
 )
 
-FAILED_RESULTS = item_results.c.status.in_(status_literals((ItemStatus.FAILED_PERMANENT,)))
+FAILED_RESULTS = item_results.c.status.in_(literals((ItemStatus.FAILED_PERMANENT,)))
 
 Index(
     "item_results_failed",
@@ -219,9 +230,6 @@ submission_intents = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("item_count", BigInteger, nullable=False),
     Column("submission_tokens", BigInteger, nullable=False),
-    # of the items that are still QUEUED_LOCAL or SUBMITTED in it; moved by deltas like the run's counts
-    Column("open_items", BigInteger, nullable=False),
-    Column("open_tokens", BigInteger, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("artifact_key", Text),
     Column("sha256", Text),
@@ -236,12 +244,14 @@ submission_intents = Table(
     Column("server_date_skew", Double, nullable=False, server_default="0"),
     UniqueConstraint("run_key", "local_batch_id", name="submission_intents_by_local_id"),
 )
-# few rows of many: what the shared enqueue budget and the look-ups have to see
+IN_DOUBT = submission_intents.c.state.in_(literals((IntentState.UNKNOWN, IntentState.QUARANTINED)))
+
 Index(
-    "submission_intents_open",
+    "submission_intents_in_doubt",
     submission_intents.c.run_key,
-    sqlite_where=submission_intents.c.open_items > literal_column("0"),
-    postgresql_where=submission_intents.c.open_items > literal_column("0"),
+    submission_intents.c.state,
+    sqlite_where=IN_DOUBT,
+    postgresql_where=IN_DOUBT,
 )
 
 batches = Table(
@@ -252,6 +262,8 @@ batches = Table(
     Column("provider_batch_id", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("is_terminal", Boolean, nullable=False),
+    Column("item_count", BigInteger, nullable=False),
+    Column("submitted_items", BigInteger, nullable=False),  # that it still owns; moved by deltas
     Column("created_at", Double, nullable=False),
     Column("output_file_id", Text),
     Column("error_file_id", Text),

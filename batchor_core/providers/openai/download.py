@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def download(client: Any, file_id: str, path: Path, *, announced: int | None) ->
     """
     size = 0
     with (
-        client.files.with_streaming_response.content(file_id) as response,
+        _streamed(client, file_id) as response,
         os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file,
     ):
         for chunk in response.iter_bytes(CHUNK_BYTES):
@@ -37,3 +38,11 @@ def download(client: Any, file_id: str, path: Path, *, announced: int | None) ->
             f"download of {file_id}: {size} of {announced} bytes arrived", error_class="truncated_download"
         )
     return size
+
+
+def _streamed(client: Any, file_id: str) -> AbstractContextManager[Any]:
+    streaming = getattr(client.files, "with_streaming_response", None)
+    if streaming is None:  # a stand-in with the plain methods only
+        return nullcontext(client.files.content(file_id))
+    response: AbstractContextManager[Any] = streaming.content(file_id)
+    return response

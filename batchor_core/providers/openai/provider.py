@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -177,12 +178,12 @@ class OpenAIBatchProvider(BatchProvider):
         action = f"download of {file_id}"
         announced = self._announced_size(client, file_id)
         target = Path(path)
-        partial = target.with_name(target.name + ".part")
+        unfinished = target.with_name(target.name + ".part")
         try:
-            size = self._call(action, lambda: download(client, file_id, partial, announced=announced))
-            partial.replace(target)
+            size = self._call(action, lambda: download(client, file_id, unfinished, announced=announced))
+            unfinished.replace(target)
         finally:
-            partial.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
         return size
 
     def cancel_batch(self, batch_id: str) -> BatchRemoteRecord:
@@ -289,6 +290,8 @@ class OpenAIBatchProvider(BatchProvider):
 
     def _announced_size(self, client: Any, file_id: str) -> int | None:
         """The size that the server gives for a file; None where it gives none."""
+        if not hasattr(client.files, "retrieve"):
+            return None
         try:
             answer = self._call(f"look-up of {file_id}", lambda: client.files.retrieve(file_id))
         except ProviderError as error:
@@ -299,23 +302,21 @@ class OpenAIBatchProvider(BatchProvider):
         return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
 
     def _pages(self, action: str, fetch: Callable[..., Any], size: int) -> Iterator[list[Any]]:
-        """Yield pages until the last. A server that ignores the cursor is noticed by an id that comes again."""
+        """Yield pages until the last. A list that can't be read to its end is an error: it proves nothing absent."""
         seen: set[str] = set()
         cursor: dict[str, str] = {}
         while True:
-            page = self._call(action, lambda: fetch(**cursor))  # noqa: B023  # called at once
+            page = self._call(action, partial(fetch, **cursor))
             entries, has_more = read(page, "data"), read(page, "has_more")
             if not isinstance(entries, list):
                 raise unreadable(action)
             if entries:
                 yield entries
-            last = read(entries[-1], "id") if entries else None
-            if (
-                not isinstance(last, str)
-                or last in seen
-                or not (len(entries) >= size if has_more is None else has_more)
-            ):
+            if not entries or not (len(entries) >= size if has_more is None else has_more):
                 return
+            last = read(entries[-1], "id")
+            if not isinstance(last, str) or last in seen:  # the server ignores the cursor
+                raise unreadable(action)
             seen.add(last)
             cursor = {"after": last}
 

@@ -113,7 +113,11 @@ def tokens_of_body(body: dict[str, Any]) -> Tokens:
 def _reasons(request: dict[str, Any]) -> bool:
     """Whether the model thinks before it answers."""
     model = str(request.get("model", "")).lower()
-    return "reasoning" in request or "reasoning_effort" in request or model.startswith(("o1", "o3", "o4", "gpt-5"))
+    return (
+        "reasoning" in request
+        or "reasoning_effort" in request
+        or model.startswith(("o1", "o3", "o4", "gpt-5"))
+    )
 
 
 def _tokens(reply: Reply, request: dict[str, Any]) -> Tokens:
@@ -125,9 +129,7 @@ def _tokens(reply: Reply, request: dict[str, Any]) -> Tokens:
     )
 
 
-def _responses(
-    reply: Reply, request: dict[str, Any], key: str, now: float, tokens: Tokens
-) -> dict[str, Any]:
+def _responses(reply: Reply, request: dict[str, Any], key: str, now: float, tokens: Tokens) -> dict[str, Any]:
     incomplete = reply.kind is ReplyKind.INCOMPLETE
     reasoning = request.get("reasoning") or {}
     text = request.get("text") or {}
@@ -153,7 +155,10 @@ def _responses(
         "service_tier": "default",
         "store": request.get("store", True),
         "temperature": request.get("temperature", 1.0),
-        "text": {"format": text.get("format", {"type": "text"}), "verbosity": text.get("verbosity", "medium")},
+        "text": {
+            "format": text.get("format", {"type": "text"}),
+            "verbosity": text.get("verbosity", "medium"),
+        },
         "tool_choice": "auto",
         "tools": [],
         "top_logprobs": 0,

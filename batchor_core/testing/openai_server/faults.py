@@ -175,7 +175,9 @@ class RowFault:
             case "schema_mismatch":
                 return Reply.answer('{"something_else":true}')
             case "not_run":
-                return Reply.not_run(self.code or "server_error", self.message or "The request was not executed.")
+                return Reply.not_run(
+                    self.code or "server_error", self.message or "The request was not executed."
+                )
             case "duplicate":
                 return replace(reply, copies=2)
             case "unparseable":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -55,7 +56,12 @@ class Files:
         self._faults = faults
 
     def upload(
-        self, content: BinaryIO, *, filename: str, purpose: str | None, expires_after: Mapping[str, Any] | None
+        self,
+        content: BinaryIO,
+        *,
+        filename: str,
+        purpose: str | None,
+        expires_after: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
         """Take a file. Reads ``content`` from its beginning and leaves it open.
 
@@ -79,14 +85,18 @@ class Files:
         )
         return self._shown(file)
 
-    def adopt(self, path: Path, *, filename: str, lifetime: float) -> str:
-        """Make a file of a batch's output out of ``path``, which is moved; return its id."""
-        file_id = f"file-{uuid.uuid4().hex}"
+    def adopt(self, path: Path, *, key: str, filename: str, lifetime: float) -> str:
+        """Make a file of a batch's output out of ``path``, which is moved; return its id, which ``key`` decides.
+
+        Safe to repeat after a crash: the second time finds the file moved already.
+        """
+        file_id = f"file-{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}"
         content = self._store.content_path(file_id)
-        path.replace(content)
+        if path.exists():
+            path.replace(content)
         return self._keep(content, file_id, filename, "batch_output", lifetime).id
 
-    def list(self, query: Mapping[str, str]) -> dict[str, Any]:
+    def page(self, query: Mapping[str, str]) -> dict[str, Any]:
         """A page of files: ``after``, ``limit``, ``order`` and ``purpose`` as the API takes them."""
         limit = read_limit(query, default=_MAX_PAGE, most=_MAX_PAGE)
         order = query.get("order", "desc")

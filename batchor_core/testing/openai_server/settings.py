@@ -26,7 +26,10 @@ class Timing:
     def of_batch_seconds(cls, seconds: float) -> Timing:
         """Share ``seconds``, from creation to completion, among the phases as the live service roughly does."""
         return cls(
-            validating=seconds * 0.1, running=seconds * 0.8, finalizing=seconds * 0.1, cancelling=seconds * 0.1
+            validating=seconds * 0.1,
+            running=seconds * 0.8,
+            finalizing=seconds * 0.1,
+            cancelling=seconds * 0.1,
         )
 
 

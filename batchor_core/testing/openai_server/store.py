@@ -114,10 +114,10 @@ class Store:
         return self._work / f"{batch_id}.{name}"
 
     def add_file(self, file: StoredFile) -> None:
-        """Register a file whose content is in place."""
+        """Register a file whose content is in place. Doing it again changes nothing."""
         with self.lock:
             self._db.execute(
-                "INSERT INTO files (id, purpose, fields) VALUES (?, ?, ?)",
+                "INSERT OR IGNORE INTO files (id, purpose, fields) VALUES (?, ?, ?)",
                 (file.id, file.purpose, orjson.dumps(file)),
             )
 
@@ -165,9 +165,10 @@ class Store:
         rows = self._rows("SELECT fields FROM batches WHERE id = ?", batch_id)
         return Batch.from_fields(orjson.loads(rows[0][0])) if rows else None
 
-    def batches(self, *, only_open: bool = False) -> Iterator[Batch]:
-        """Batches, newest first, read one by one."""
-        ids = self._rows("SELECT id FROM batches WHERE open OR NOT ? ORDER BY seq DESC", only_open)
+    def batches(self, *, only_open: bool = False, oldest_first: bool = False) -> Iterator[Batch]:
+        """Batches, newest first unless told otherwise, read one by one."""
+        direction = "ASC" if oldest_first else "DESC"
+        ids = self._rows(f"SELECT id FROM batches WHERE open OR NOT ? ORDER BY seq {direction}", only_open)
         for (batch_id,) in ids:
             batch = self.batch(batch_id)
             if batch is not None:
@@ -183,7 +184,8 @@ class Store:
         """Write down rows that were executed."""
         with self.lock:
             self._db.executemany(
-                "INSERT INTO executions (batch_id, custom_id, body_sha256, outcome) VALUES (?, ?, ?, ?)", executions
+                "INSERT INTO executions (batch_id, custom_id, body_sha256, outcome) VALUES (?, ?, ?, ?)",
+                executions,
             )
 
     def times_executed(self, custom_ids: Sequence[str]) -> Counter[str]:

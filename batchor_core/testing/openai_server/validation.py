@@ -17,7 +17,11 @@ from batchor_core.testing.openai_server.prompts import count_tokens, prompt_text
 from batchor_core.testing.openai_server.settings import Limits
 
 _REQUIRED = ("custom_id", "method", "url", "body")
-_NAMES = {"/v1/chat/completions": "Chat Completions", "/v1/responses": "Responses", "/v1/completions": "Completions"}
+_NAMES = {
+    "/v1/chat/completions": "Chat Completions",
+    "/v1/responses": "Responses",
+    "/v1/completions": "Completions",
+}
 _NEEDED_INPUT = {
     "/v1/chat/completions": "messages",
     "/v1/responses": "input",

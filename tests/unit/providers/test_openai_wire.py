@@ -1,0 +1,532 @@
+"""The OpenAI provider over a real socket: what is sent, how often, and what each answer becomes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import pickle
+import socket
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchor_core.core.exceptions import (
+    InvalidInputError,
+    MissingCredentialsError,
+    ProviderError,
+    ProviderErrorKind,
+)
+from batchor_core.providers.openai import OpenAIBatchProvider, OpenAIProviderConfig
+
+RETRY, CAPACITY, CREDENTIALS = (
+    ProviderErrorKind.RETRY,
+    ProviderErrorKind.CAPACITY,
+    ProviderErrorKind.CREDENTIALS,
+)
+QUOTA, BAD_REQUEST, NOT_FOUND = (
+    ProviderErrorKind.QUOTA,
+    ProviderErrorKind.BAD_REQUEST,
+    ProviderErrorKind.NOT_FOUND,
+)
+
+BATCH = {
+    "id": "batch_1",
+    "object": "batch",
+    "endpoint": "/v1/responses",
+    "input_file_id": "file-1",
+    "completion_window": "24h",
+    "status": "validating",
+    "created_at": 1_700_000_000,
+}
+
+
+def error_body(message: str = "no", code: Any = None, kind: str = "some_error") -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+# status, body, kind, error class, certainly no effect
+ANSWERS: list[tuple[int, Any, ProviderErrorKind, str, bool]] = [
+    (400, error_body(code="invalid_value"), BAD_REQUEST, "invalid_value", True),
+    (
+        400,
+        error_body("Cannot find file file-1, or project proj_1 does not have access"),
+        RETRY,
+        "file_not_found",
+        True,
+    ),
+    (400, error_body(code="billing_hard_limit_reached"), QUOTA, "billing_hard_limit_reached", True),
+    (400, error_body(code="token_limit_exceeded"), CAPACITY, "enqueue_token_limit", True),
+    (401, error_body(code="invalid_api_key"), CREDENTIALS, "credentials", True),
+    (403, error_body(), CREDENTIALS, "credentials", True),
+    (404, error_body(), NOT_FOUND, "not_found", True),
+    (408, error_body(), RETRY, "timeout", False),
+    (409, error_body(), RETRY, "conflict", False),
+    (413, b"<html>too large</html>", BAD_REQUEST, "bad_request", True),
+    (422, error_body(), BAD_REQUEST, "bad_request", True),
+    (429, error_body(code="rate_limit_exceeded"), RETRY, "rate_limit", True),
+    (429, error_body(kind="insufficient_quota"), QUOTA, "insufficient_quota", True),
+    (
+        429,
+        error_body("Enqueued token limit reached for gpt-4.1 in organization org-1."),
+        CAPACITY,
+        "enqueue_token_limit",
+        True,
+    ),
+    (429, error_body("Enqueued request limit reached for gpt-4.1."), CAPACITY, "enqueue_token_limit", True),
+    (500, error_body(), RETRY, "server_error", False),
+    (502, b"bad gateway", RETRY, "server_error", False),
+    (503, b"", RETRY, "server_error", False),
+    (418, error_body(), BAD_REQUEST, "bad_request", False),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "kind", "error_class", "not_performed"), ANSWERS)
+def test_an_error_answer_is_translated_after_exactly_one_post(
+    server, provider, reply, status, body, kind, error_class, not_performed
+) -> None:
+    server.always(reply(status, body))
+    with pytest.raises(ProviderError) as caught:
+        provider.create_batch(input_file_id="file-1")
+    error = caught.value
+    assert (error.kind, error.error_class, error.not_performed) == (kind, error_class, not_performed)
+    assert error.status_code == status
+    assert server.posts() == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"garbage",
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"id": null}',
+        b'{"job": {"id": "x"}}',
+        b'{"id": ""}',
+        b'{"error": {}}',
+    ],
+)
+@pytest.mark.parametrize("content_type", ["application/json", "text/html"])
+def test_a_success_without_a_batch_id_leaves_the_outcome_unknown(
+    server, provider, reply, body, content_type
+) -> None:
+    server.always(reply(200, body, {"content-type": content_type}))
+    with pytest.raises(ProviderError) as caught:
+        provider.create_batch(input_file_id="file-1")
+    assert (caught.value.kind, caught.value.not_performed) == (RETRY, False)
+    assert caught.value.error_class == "unreadable_answer"
+    assert server.posts() == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed(server, provider, reply, status) -> None:
+    server.always(reply(status, b"", {"location": server.url + "/elsewhere"}))
+    with pytest.raises(ProviderError) as caught:
+        provider.create_batch(input_file_id="file-1")
+    assert (caught.value.error_class, caught.value.not_performed) == ("redirect", False)
+    assert len(server.requests) == 1
+
+
+def test_a_cut_answer_leaves_the_outcome_unknown(server, provider, reply) -> None:
+    server.always(reply(200, BATCH, cut=10))
+    with pytest.raises(ProviderError) as caught:
+        provider.create_batch(input_file_id="file-1")
+    assert (caught.value.kind, caught.value.error_class, caught.value.not_performed) == (
+        RETRY,
+        "connection",
+        False,
+    )
+    assert server.posts() == 1
+
+
+def test_a_read_timeout_leaves_the_outcome_unknown(server, make_provider, reply) -> None:
+    server.always(reply(hang=True))
+    with pytest.raises(ProviderError) as caught:
+        make_provider(server.url, request_timeout_sec=0.2).create_batch(input_file_id="file-1")
+    assert (caught.value.kind, caught.value.error_class, caught.value.not_performed) == (
+        RETRY,
+        "timeout",
+        False,
+    )
+    assert server.posts() == 1
+
+
+def test_a_refused_connection_certainly_did_nothing(make_provider) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(ProviderError) as caught:
+        make_provider(f"http://127.0.0.1:{port}/v1").create_batch(input_file_id="file-1")
+    assert (caught.value.kind, caught.value.error_class, caught.value.not_performed) == (
+        RETRY,
+        "connection",
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 30.0),
+        ({"retry-after": "999999999"}, 86_400.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after": "nan"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_is_read_in_all_its_forms(server, provider, reply, headers, seconds) -> None:
+    server.always(reply(429, error_body(), headers))
+    with pytest.raises(ProviderError) as caught:
+        provider.get_batch("batch_1")
+    assert caught.value.retry_after == seconds
+
+
+def test_create_sends_what_the_api_asks_for(server, provider, reply, canary) -> None:
+    server.always(reply(200, BATCH))
+    record = provider.create_batch(input_file_id="file-1", metadata={"batchor_run_id": "r"})
+    assert (record["id"], record["status"], record["input_file_id"]) == ("batch_1", "validating", "file-1")
+    (request,) = server.requests
+    assert (request.method, request.path) == ("POST", "/v1/batches")
+    assert json.loads(request.body) == {
+        "input_file_id": "file-1",
+        "endpoint": "/v1/responses",
+        "completion_window": "24h",
+        "metadata": {"batchor_run_id": "r"},
+    }
+    assert request.headers["authorization"] == f"Bearer {canary}"
+
+
+def test_without_metadata_none_is_sent(server, provider, reply) -> None:
+    server.always(reply(200, BATCH))
+    provider.create_batch(input_file_id="file-1")
+    assert "metadata" not in json.loads(server.requests[0].body)
+
+
+def test_organization_and_project_are_sent(server, make_provider, reply) -> None:
+    server.always(reply(200, BATCH))
+    make_provider(server.url, organization="org-1", project="proj_1").get_batch("batch_1")
+    headers = server.requests[0].headers
+    assert (headers["openai-organization"], headers["openai-project"]) == ("org-1", "proj_1")
+
+
+def test_records_are_normalised(server, provider, reply) -> None:
+    server.always(
+        reply(
+            200,
+            BATCH
+            | {
+                "status": "COMPLETED",
+                "output_file_id": "file-out",
+                "error_file_id": "",
+                "created_at": "1700000000",
+                "request_counts": {"total": 2, "completed": None, "failed": 0},
+                "errors": {
+                    "object": "list",
+                    "data": [{"code": "x", "line": 1, "message": "m", "param": None}],
+                },
+                "metadata": {"a": "b"},
+                "usage": {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3},
+            },
+        )
+    )
+    record = provider.get_batch("batch_1")
+    assert record["status"] == "completed"
+    assert (record["output_file_id"], record["error_file_id"]) == ("file-out", None)
+    assert record["created_at"] == 1_700_000_000.0
+    assert record["metadata"] == {"a": "b"}
+    assert record["errors"]["data"][0]["code"] == "x"
+    assert record["usage"]["total_tokens"] == 3
+
+
+def test_a_bare_record_is_enough(server, provider, reply) -> None:
+    server.always(reply(200, {"id": "batch_1"}))
+    record = provider.get_batch("batch_1")
+    assert record["status"] == "unknown"
+    assert record["output_file_id"] is record["created_at"] is record["metadata"] is None
+
+
+def test_an_upload_is_streamed_under_the_files_name(server, provider, reply, tmp_path: Path) -> None:
+    path = tmp_path / "run-1-batch-1.jsonl"
+    path.write_bytes(b'{"custom_id":"a"}\n' * 1_000)
+    server.always(reply(200, {"id": "file-1", "object": "file"}))
+    assert provider.upload_input_file(str(path)) == "file-1"
+    (request,) = server.requests
+    assert (request.method, request.path) == ("POST", "/v1/files")
+    assert b'filename="run-1-batch-1.jsonl"' in request.body
+    assert b'name="purpose"\r\n\r\nbatch' in request.body
+    assert path.read_bytes() in request.body
+
+
+def test_a_failed_upload_is_not_repeated(server, provider, reply, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"{}\n")
+    server.always(reply(500, error_body()))
+    with pytest.raises(ProviderError):
+        provider.upload_input_file(path)
+    assert server.posts() == 1
+
+
+def test_uploading_a_missing_file_is_the_callers_error(provider, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        provider.upload_input_file(tmp_path / "none.jsonl")
+
+
+CONTENT = b'{"custom_id":"a"}\n' * 5_000
+SIZE = len(CONTENT)
+
+
+def file_server(reply: Any, content: bytes = CONTENT, *, announced: Any = SIZE, **served: Any) -> Any:
+    def respond(request: Any) -> Any:
+        if request.path.endswith("/content"):
+            headers = {"content-type": "application/octet-stream"} | served.pop("headers", {})
+            return reply(200, content, headers, **served)
+        return reply(200, {"id": "file-1", "object": "file", "bytes": announced, "filename": "out.jsonl"})
+
+    return respond
+
+
+@pytest.mark.parametrize("announced", [SIZE, None, 0, "many"])
+def test_a_download_arrives_whole(server, provider, reply, tmp_path: Path, announced: Any) -> None:
+    server.respond = file_server(reply, announced=announced)
+    assert provider.download_to_path("file-1", tmp_path / "out.jsonl") == SIZE
+    assert (tmp_path / "out.jsonl").read_bytes() == CONTENT
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_a_compressed_download_is_unpacked(server, provider, reply, tmp_path: Path) -> None:
+    server.respond = file_server(reply, gzip.compress(CONTENT), headers={"content-encoding": "gzip"})
+    assert provider.download_to_path("file-1", tmp_path / "out.jsonl") == SIZE
+
+
+@pytest.mark.parametrize(
+    "served",
+    [
+        {"content": CONTENT, "cut": 40_000},
+        {"content": CONTENT[:40_000]},
+        {"content": gzip.compress(CONTENT), "headers": {"content-encoding": "gzip"}, "cut": 50},
+        {"content": b"not gzip at all", "headers": {"content-encoding": "gzip"}},
+    ],
+    ids=["connection cut", "shorter than announced", "gzip cut", "gzip garbled"],
+)
+def test_a_download_that_is_not_whole_leaves_nothing(
+    server, provider, reply, tmp_path: Path, served: Any
+) -> None:
+    server.respond = file_server(reply, **served)
+    with pytest.raises(ProviderError) as caught:
+        provider.download_to_path("file-1", tmp_path / "out.jsonl")
+    assert caught.value.kind is RETRY
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_body_that_unpacks_to_far_more_than_announced_is_refused(
+    server, provider, reply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchor_core.providers.openai.download.EXCESS_BYTES", 1_000)
+    bomb = gzip.compress(b"\0" * 20_000_000)
+    server.respond = file_server(reply, bomb, announced=10, headers={"content-encoding": "gzip"})
+    with pytest.raises(ProviderError, match="far more"):
+        provider.download_to_path("file-1", tmp_path / "out.jsonl")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_content_without_metadata_is_still_downloaded(server, provider, reply, tmp_path: Path) -> None:
+    def respond(request: Any) -> Any:
+        return reply(200, CONTENT) if request.path.endswith("/content") else reply(404, error_body())
+
+    server.respond = respond
+    assert provider.download_to_path("file-1", tmp_path / "out.jsonl") == SIZE
+
+
+def test_a_downloaded_file_is_private(server, provider, reply, tmp_path: Path) -> None:
+    server.respond = file_server(reply)
+    provider.download_to_path("file-1", tmp_path / "out.jsonl")
+    assert (tmp_path / "out.jsonl").stat().st_mode & 0o077 == 0
+
+
+def test_a_download_that_does_not_exist_is_not_found(server, provider, reply, tmp_path: Path) -> None:
+    server.always(reply(404, error_body()))
+    with pytest.raises(ProviderError) as caught:
+        provider.download_to_path("file-1", tmp_path / "out.jsonl")
+    assert caught.value.kind is NOT_FOUND
+
+
+def test_a_small_file_is_read_as_text(server, provider, reply) -> None:
+    text = "a\u2028b\u0085c\n"
+    server.always(reply(200, b"\xef\xbb\xbf" + text.encode(), {"content-type": "application/octet-stream"}))
+    assert provider.download_file_content("file-1") == text
+
+
+def test_cancelling_a_batch_that_has_ended_returns_its_state(server, provider, reply) -> None:
+    def respond(request: Any) -> Any:
+        if request.path.endswith("/cancel"):
+            return reply(409, error_body("Cannot cancel a batch with status 'completed'."))
+        return reply(200, BATCH | {"status": "completed"})
+
+    server.respond = respond
+    assert provider.cancel_batch("batch_1")["status"] == "completed"
+
+
+def test_cancelling_a_running_batch_returns_its_state(server, provider, reply) -> None:
+    server.always(reply(200, BATCH | {"status": "cancelling"}))
+    assert provider.cancel_batch("batch_1")["status"] == "cancelling"
+    assert [request.path for request in server.requests] == ["/v1/batches/batch_1/cancel"]
+
+
+def test_batches_are_listed_page_by_page_as_they_are_asked_for(server, provider, reply) -> None:
+    def respond(request: Any) -> Any:
+        first = "after=batch_b" not in request.path
+        ids = ["batch_a", "batch_b"] if first else ["batch_c"]
+        return reply(200, {"object": "list", "data": [BATCH | {"id": i} for i in ids], "has_more": first})
+
+    server.respond = respond
+    pages = provider.list_batches()
+    assert server.requests == []
+    assert [record["id"] for record in next(pages)] == ["batch_a", "batch_b"]
+    assert len(server.requests) == 1
+    assert [record["id"] for page in pages for record in page] == ["batch_c"]
+    assert "limit=100" in server.requests[0].path
+    assert len(server.requests) == 2
+
+
+def test_an_empty_list_has_no_pages(server, provider, reply) -> None:
+    server.always(reply(200, {"object": "list", "data": [], "has_more": False}))
+    assert list(provider.list_batches()) == []
+
+
+@pytest.mark.parametrize(
+    "body", [{"data": [BATCH], "has_more": True}, {"error": "no"}, {"data": [{}], "has_more": True}]
+)
+def test_a_list_that_does_not_come_to_its_end_is_an_error(server, provider, reply, body) -> None:
+    server.always(reply(200, body))
+    with pytest.raises(ProviderError):
+        list(provider.list_batches())
+    assert len(server.requests) <= 2
+
+
+def test_input_files_are_found_by_name(server, provider, reply) -> None:
+    files = [{"id": "file-1", "filename": "a.jsonl"}, {"id": "file-2", "filename": "b.jsonl"}]
+    server.always(reply(200, {"object": "list", "data": files, "has_more": False}))
+    assert provider.find_input_files("b.jsonl") == ["file-2"]
+    assert "purpose=batch" in server.requests[0].path
+
+
+def test_removing_a_file_that_is_gone_is_fine(server, provider, reply) -> None:
+    server.always(reply(404, error_body()))
+    provider.remove_input_file("file-1")
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(500, error_body()), (200, {"id": "file-1", "deleted": False}), (200, b"x")]
+)
+def test_removing_a_file_without_proof_is_an_error_and_deleting_it_is_not(
+    server, provider, reply, status, body
+) -> None:
+    server.always(reply(status, body))
+    with pytest.raises(ProviderError):
+        provider.remove_input_file("file-1")
+    provider.delete_input_file("file-1")
+
+
+def test_a_file_is_removed(server, provider, reply) -> None:
+    server.always(reply(200, {"id": "file-1", "object": "file", "deleted": True}))
+    provider.remove_input_file("file-1")
+    assert (server.requests[0].method, server.requests[0].path) == ("DELETE", "/v1/files/file-1")
+
+
+def test_the_environment_names_the_server_and_the_key(
+    server, reply, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_API_KEY", " from-env\n")
+    server.always(reply(200, BATCH))
+    provider = OpenAIBatchProvider(OpenAIProviderConfig(model="gpt-4.1"))
+    provider.get_batch("batch_1")
+    provider.close()
+    assert server.requests[0].headers["authorization"] == "Bearer from-env"
+    assert "OPENAI_BASE_URL" in caplog.text
+
+
+def test_an_unsafe_server_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://example.com/v1")
+    with pytest.raises(InvalidInputError, match="unencrypted"):
+        OpenAIBatchProvider(OpenAIProviderConfig(model="gpt-4.1", api_key="k")).get_batch("batch_1")
+
+
+def test_a_key_is_asked_for_when_it_is_needed_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    provider = OpenAIBatchProvider(OpenAIProviderConfig(model="gpt-4.1"))
+    assert provider.key_fingerprint() is None
+    with pytest.raises(MissingCredentialsError, match="OPENAI_API_KEY"):
+        provider.get_batch("batch_1")
+
+
+def test_a_given_client_is_used_without_its_retries(server, reply) -> None:
+    import openai
+
+    server.always(reply(500, error_body()))
+    with openai.OpenAI(api_key="k", base_url=server.url) as client:
+        provider = OpenAIBatchProvider(OpenAIProviderConfig(model="gpt-4.1"), client)
+        with pytest.raises(ProviderError):
+            provider.create_batch(input_file_id="file-1")
+    assert server.posts() == 1
+
+
+def test_a_stand_in_client_with_plain_methods_is_enough(tmp_path: Path) -> None:
+    class Files:
+        def content(self, file_id: str) -> Any:
+            class Content:
+                content = CONTENT
+
+                def iter_bytes(self, size: int) -> Any:
+                    return iter([CONTENT])
+
+            return Content()
+
+    class Batches:
+        def retrieve(self, batch_id: str) -> Any:
+            return {"id": batch_id, "status": "completed"}
+
+    class Client:
+        files = Files()
+        batches = Batches()
+
+    provider = OpenAIBatchProvider(OpenAIProviderConfig(model="gpt-4.1"), Client())
+    assert provider.get_batch("batch_1")["status"] == "completed"
+    assert provider.download_to_path("file-1", tmp_path / "out.jsonl") == SIZE
+    assert provider.download_file_content("file-1") == CONTENT.decode()
+
+
+def test_the_key_is_in_no_error_repr_payload_or_pickle(server, provider, reply, canary) -> None:
+    quoted = f"Incorrect API key provided: {canary[:8]}********{canary[-4:]}. Whole: {canary}"
+    texts = []
+    for status in (400, 401, 403, 404, 429, 500):
+        server.always(reply(status, error_body(quoted, code="invalid_api_key" if status == 401 else None)))
+        with pytest.raises(ProviderError) as caught:
+            provider.create_batch(input_file_id="file-1")
+        error = caught.value
+        assert error.__cause__ is None
+        assert error.__context__ is None
+        # the first frame is this test's own, which knows the key
+        captured = traceback.TracebackException(
+            type(error), error, error.__traceback__.tb_next, capture_locals=True
+        )
+        texts += [str(error), repr(error), "".join(captured.format()), repr(pickle.dumps(str(error)))]
+    config = provider._config
+    texts += [
+        repr(config),
+        json.dumps(config.to_public_payload()),
+        repr(pickle.dumps(config)),
+        repr(vars(provider)),
+    ]
+    texts += [str(provider.key_fingerprint())]
+    assert len(texts) > 24
+    for text in texts:
+        assert canary[:12] not in text
+        assert canary[-4:] not in text

@@ -1,0 +1,194 @@
+"""Between the socket and the routes: keys, headers, the request log, and answers that go wrong on the way.
+
+A fault can close the connection, which ASGI has no word for. :class:`CuttableConnection` therefore hands its
+transport down in the request's ``state``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from email.utils import formatdate
+from typing import Any
+
+import orjson
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from batchor_core.testing.openai_server.engine import Engine
+from batchor_core.testing.openai_server.errors import ApiError
+from batchor_core.testing.openai_server.faults import HttpFault
+from batchor_core.testing.openai_server.store import LoggedRequest
+
+_GARBAGE = b"<html><body>upstream hiccup</body></html>"
+_CONTROL = "/_control/"
+
+
+class CuttableConnection(H11Protocol):
+    """A connection whose transport the application can see, as ``scope["state"]["transport"]``."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "transport": transport}
+
+
+class Wire:
+    """ASGI middleware around the routes of an engine."""
+
+    def __init__(self, app: ASGIApp, engine: Engine) -> None:
+        self._app = app
+        self._engine = engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(_CONTROL):
+            await self._app(scope, receive, send)
+            return
+        answer = _Answer(send, self._engine.clock)
+        fault = self._engine.faults.for_request(scope["method"], scope["path"])
+        if self._engine.settings.latency:
+            await asyncio.sleep(self._engine.settings.latency)
+        try:
+            await self._respond(fault, scope, receive, answer)
+        finally:
+            self._log(scope, answer, fault)
+
+    async def _respond(
+        self, fault: HttpFault | None, scope: Scope, receive: Receive, answer: _Answer
+    ) -> None:
+        if fault is None:
+            await self._work(scope, receive, answer.pass_on)
+        elif fault.kind == "truncate":
+            await self._truncate(fault, scope, receive, answer)
+        elif fault.kind == "delay" and not fault.after_work:
+            await asyncio.sleep(fault.seconds)
+            await self._work(scope, receive, answer.pass_on)
+        elif fault.kind == "delay":
+            held: list[Message] = []
+            await self._work(scope, receive, _collector(held))
+            await asyncio.sleep(fault.seconds)
+            for message in held:
+                await answer.pass_on(message)
+        else:
+            if fault.after_work:
+                await self._work(scope, receive, _collector([]))
+            await self._spoil(fault, scope, receive, answer)
+
+    async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope)
+        if refusal is None:
+            await self._app(scope, receive, send)
+        else:
+            await _send_json(send, refusal.status, refusal.body)
+
+    async def _spoil(self, fault: HttpFault, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        """Answer in the fault's own way instead of the server's."""
+        if fault.kind == "cut":
+            await _cut(scope, receive)
+        elif fault.kind == "garbage":
+            await _send(answer.pass_on, 200, _GARBAGE, {"content-type": "application/json"})
+        elif fault.kind == "redirect":
+            await _send(answer.pass_on, 307, b"", {"location": fault.location or scope["path"]})
+        else:
+            error = ApiError(fault.status, fault.message, code=fault.code)
+            pause = {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
+            await _send_json(answer.pass_on, fault.status, error.body, pause)
+
+    async def _truncate(self, fault: HttpFault, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        """Announce the whole body, send the first part of it, hang up."""
+        budget = 0
+
+        async def shorten(message: Message) -> None:
+            nonlocal budget
+            if message["type"] == "http.response.start":
+                budget = int(int(_header(message, b"content-length") or 0) * fault.keep)
+            else:
+                part = message.get("body", b"")[:budget]
+                budget -= len(part)
+                message = {"type": "http.response.body", "body": part, "more_body": True}
+            await answer.pass_on(message)
+
+        await self._work(scope, receive, shorten)
+        scope["state"]["transport"].close()  # sends what is buffered first
+        await _gone(receive)
+
+    def _refusal(self, scope: Scope) -> ApiError | None:
+        """The 401 of a request without a good key."""
+        headers = dict(scope["headers"])
+        scheme, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            return ApiError(
+                401,
+                "You didn't provide an API key. You need to provide your API key in an Authorization header using"
+                " Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
+                code="missing_api_key",
+            )
+        accepted = self._engine.settings.api_keys
+        if accepted is not None and key.strip() not in accepted:
+            return ApiError(
+                401, f"Incorrect API key provided: {key.strip()[:4]}****.", code="invalid_api_key"
+            )
+        return None
+
+    def _log(self, scope: Scope, answer: _Answer, fault: HttpFault | None) -> None:
+        query = scope["query_string"].decode("latin-1")
+        path = f"{scope['path']}?{query}" if query else scope["path"]
+        kind = None if fault is None else fault.kind
+        request = LoggedRequest(self._engine.clock(), scope["method"], path, answer.status, kind)
+        self._engine.store.log_request(request)
+
+
+class _Answer:
+    """Passes an answer on with the headers that every answer bears, and remembers its status."""
+
+    def __init__(self, send: Send, clock: Any) -> None:
+        self._send = send
+        self._clock = clock
+        self.status: int | None = None
+
+    async def pass_on(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            own = {
+                "date": formatdate(self._clock(), usegmt=True),
+                "x-request-id": f"req_{uuid.uuid4().hex}",
+                "openai-organization": "org-local",
+                "openai-version": "2020-10-01",
+            }
+            message = {**message, "headers": [*message.get("headers", []), *_encoded(own)]}
+        await self._send(message)
+
+
+def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+def _header(message: Message, name: bytes) -> bytes | None:
+    return next((value for key, value in message["headers"] if key.lower() == name), None)
+
+
+def _collector(messages: list[Message]) -> Send:
+    async def collect(message: Message) -> None:
+        messages.append(message)
+
+    return collect
+
+
+async def _send(send: Send, status: int, body: bytes, headers: dict[str, str]) -> None:
+    sized = _encoded({**headers, "content-length": str(len(body))})
+    await send({"type": "http.response.start", "status": status, "headers": sized})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _send_json(send: Send, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
+    await _send(send, status, orjson.dumps(body), {"content-type": "application/json", **(headers or {})})
+
+
+async def _cut(scope: Scope, receive: Receive) -> None:
+    scope["state"]["transport"].abort()
+    await _gone(receive)
+
+
+async def _gone(receive: Receive) -> None:
+    """Wait until the connection is known to be closed, lest it be answered after all."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

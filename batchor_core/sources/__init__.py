@@ -1,0 +1,1 @@
+"""Where items come from: interfaces, file sources, and several sources as one."""

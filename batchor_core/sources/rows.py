@@ -1,0 +1,152 @@
+"""Turning a file's rows into items with the user's callbacks."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path, PurePath
+from typing import Any, Generic, TypeAlias
+from uuid import UUID
+
+from batchor_core.core.exceptions import SourceRowError
+from batchor_core.core.models import BatchItem, PayloadT
+from batchor_core.core.types import JSONObject, JSONValue
+
+LINEAGE_KEY = "batchor_lineage"
+
+Row: TypeAlias = dict[str, Any]
+ItemIdFromRow: TypeAlias = Callable[[Row], str]
+MetadataFromRow: TypeAlias = Callable[[Row], JSONObject]
+
+_HIVE_FOLDER = re.compile(r"[^=]+=.+")
+
+
+class RowMapping(Generic[PayloadT]):
+    """The user's callbacks, and the lineage that every item of one file carries.
+
+    ``metadata["batchor_lineage"]`` holds ``source_path``, ``row_index`` (0-based), whatever the format adds,
+    ``primary_key`` where a column is named for it, and ``partition_id`` where one is given or the path has Hive folders
+    (``.../country=de/day=2026-01-01/part.parquet``).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        item_id_from_row: ItemIdFromRow,
+        payload_from_row: Callable[[Row], PayloadT],
+        metadata_from_row: MetadataFromRow | None,
+        primary_key: str | None,
+        partition_id: str | None,
+    ) -> None:
+        self._path = str(path)
+        self._item_id_from_row = item_id_from_row
+        self._payload_from_row = payload_from_row
+        self._metadata_from_row = metadata_from_row
+        self._primary_key = primary_key
+        self._lineage: JSONObject = {"source_path": self._path}
+        partition = partition_id if partition_id is not None else hive_partition(path)
+        if partition is not None:
+            self._lineage["partition_id"] = partition
+
+    def item(self, row: Row, *, row_index: int, line: int, **lineage: JSONValue) -> BatchItem[PayloadT]:
+        """The item of one row.
+
+        Args:
+            row: Column names to values.
+            row_index: 0-based index in the file.
+            line: 1-based line or row, for error messages.
+            lineage: What the format knows besides.
+
+        Raises:
+            SourceRowError: A callback failed, or what it returned is no id or no metadata.
+        """
+        step = "item_id_from_row"
+        try:
+            item_id = self._item_id_from_row(row)
+            step = "payload_from_row"
+            payload = self._payload_from_row(row)
+            step = "metadata_from_row"
+            metadata = {} if self._metadata_from_row is None else json_safe(self._metadata_from_row(row))
+            step = "primary_key"
+            key = {} if self._primary_key is None else {"primary_key": json_safe(row[self._primary_key])}
+        except (
+            Exception
+        ) as error:  # the callbacks are the user's; what they raise gets the place where it happened
+            raise self._callback_error(step, error, row, line) from error
+        if not isinstance(item_id, str) or not item_id:
+            mend = "return str(...) of it" if item_id not in (None, "") else "every row needs an id"
+            raise self.error(f"item_id_from_row returned {item_id!r}, not a non-empty string; {mend}", line)
+        if not isinstance(metadata, dict) or LINEAGE_KEY in metadata:
+            problem = (
+                f"uses the reserved key {LINEAGE_KEY!r}"
+                if isinstance(metadata, dict)
+                else f"is {metadata!r}, no dict"
+            )
+            raise self.error(f"the result of metadata_from_row {problem}", line)
+        metadata[LINEAGE_KEY] = {**self._lineage, "row_index": row_index, **lineage, **key}
+        return BatchItem(item_id=item_id, payload=payload, metadata=metadata)
+
+    def error(self, message: str, line: int | None = None, *, column: str | None = None) -> SourceRowError:
+        """An error at a place of this file."""
+        return SourceRowError(message, path=self._path, line=line, column=column)
+
+    def _callback_error(self, step: str, error: Exception, row: Row, line: int) -> SourceRowError:
+        if (
+            isinstance(error, KeyError)
+            and error.args
+            and isinstance(error.args[0], str)
+            and error.args[0] not in row
+        ):
+            there = ", ".join(repr(name) for name in list(row)[:20])
+            return self.error(
+                f"{step} wants a column that is not there; there are {there}", line, column=error.args[0]
+            )
+        return self.error(f"{step} failed with {type(error).__name__}: {error}", line)
+
+
+def hive_partition(path: Path) -> str | None:
+    """The ``key=value`` folders of a path, joined with slashes; None without any."""
+    folders = [part for part in path.parts[:-1] if _HIVE_FOLDER.fullmatch(part)]
+    return "/".join(folders) or None
+
+
+def json_safe(value: Any) -> JSONValue:
+    """A Python value as JSON.
+
+    Dates and times become ISO 8601, timedeltas seconds, decimals and UUIDs strings, bytes base64, NaN and infinities
+    null, enums their values, tuples and sets lists.
+
+    Raises:
+        TypeError: The value has no JSON form.
+    """
+    match value:
+        case None | bool() | str():
+            return value
+        case Enum():
+            return json_safe(value.value)
+        case int():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(key): json_safe(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [json_safe(inner) for inner in value]
+        case set() | frozenset():
+            return [json_safe(inner) for inner in sorted(value, key=str)]
+        case datetime() | date() | time():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case Decimal() | UUID() | PurePath():
+            return str(value)
+        case bytes() | bytearray() | memoryview():
+            return base64.b64encode(value).decode("ascii")
+        case _:
+            raise TypeError(f"a {type(value).__name__} has no JSON form; convert it in the callback")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def openai_server_options() -> dict[str, Any]:
-    """Arguments for the server of :func:`openai_server`; override it to change them, say to ``{"manual": True}``."""
+    """Arguments for the server of :func:`openai_server`; override them, say with ``{"manual": True}``."""
     return {"batch_seconds": 0.0}
 
 

@@ -1,7 +1,7 @@
 """A local server that speaks OpenAI's Files and Batches API, for trying things out and for tests.
 
-``python -m batchor_core.testing.openai_server`` runs it; :class:`OpenAIServer` runs it inside a test. Needs the
-``emulator`` extra: ``pip install 'batchor-core[emulator]'``.
+``python -m batchor_core.testing.openai_server`` runs it; :class:`OpenAIServer` runs it inside a test. Needs
+the ``emulator`` extra: ``pip install 'batchor-core[emulator]'``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 """The server on the command line."""
+# ruff: noqa: T201 - printing is what a command does
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ import sys
 import threading
 from collections.abc import Sequence
 
-_DESCRIPTION = "A local OpenAI-compatible server for Files and Batches. Answers are made up; no key is checked, nothing is billed."
+_DESCRIPTION = (
+    "A local OpenAI-compatible server for Files and Batches. Its answers are made up, nothing is billed."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """The Batches half of the API.
 
-Nothing happens in the background: whoever asks for a batch first moves it to the present, step by step, and each step
-bears the instant at which it was due. So the server's state depends on its clock alone.
+Nothing happens in the background: whoever asks for a batch first moves it to the present, step by step, and
+each step bears the instant at which it was due. So the server's state depends on its clock alone.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Batches:
         self._files = files
         self._runner = runner
 
-    # -- the four requests -------------------------------------------------------------------------------------
+    # -- the four requests -------------------------------------------------------------------------
 
     def create(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Create a batch.
@@ -118,7 +118,7 @@ class Batches:
         for batch in self._store.batches(only_open=True):
             self._settled(batch)
 
-    # -- moving to the present ---------------------------------------------------------------------------------
+    # -- moving to the present ---------------------------------------------------------------------
 
     def _settled(self, batch: Batch, now: float | None = None) -> Batch:
         """The batch with every step taken that was due by ``now``, the present by default."""
@@ -183,13 +183,13 @@ class Batches:
         if limit is None or self._waiting_tokens(batch, report.model, at) + report.tokens <= limit:
             return []
         message = (
-            f"Enqueued token limit reached for {report.model} in organization org-local. Limit: {limit:,} enqueued"
-            " tokens. Please try again once some in_progress batches have been completed."
+            f"Enqueued token limit reached for {report.model} in organization org-local. Limit: {limit:,}"
+            " enqueued tokens. Please try again once some in_progress batches have been completed."
         )
         return [batch_error("token_limit_exceeded", message)]
 
     def _waiting_tokens(self, batch: Batch, model: str | None, at: float) -> int:
-        """Tokens of the open batches that came before ``batch``, once each stands where it stood at ``at``."""
+        """Tokens of the open batches before ``batch``, once each stands where it stood at ``at``."""
         waiting = 0
         earlier = takewhile(lambda other: other.id != batch.id, self._store.batches(oldest_first=True))
         for other in earlier:  # oldest first, so that none has to settle those before it again
@@ -198,7 +198,7 @@ class Batches:
                 waiting += other.enqueued_tokens if other.ended_at is None and other.model == model else 0
         return waiting
 
-    # -- ending ------------------------------------------------------------------------------------------------
+    # -- ending ------------------------------------------------------------------------------------
 
     def _abandon(self, batch: Batch, reply: Reply, at: float) -> Batch:
         if batch.in_progress_at is None:  # its input was never read
@@ -221,7 +221,7 @@ class Batches:
         key = f"{batch.id}_{name}"
         return self._files.adopt(path, key=key, filename=f"{key}.jsonl", lifetime=batch.output_lifetime)
 
-    # -- small things ------------------------------------------------------------------------------------------
+    # -- small things ------------------------------------------------------------------------------
 
     def _check_rate(self, now: float) -> None:
         allowed = self._settings.limits.creates_per_hour

@@ -196,7 +196,7 @@ def _content(reply: Reply) -> dict[str, Any]:
 
 def _chat(reply: Reply, request: dict[str, Any], key: str, now: float, tokens: Tokens) -> dict[str, Any]:
     refused = reply.kind is ReplyKind.REFUSAL
-    message = {
+    message: dict[str, Any] = {
         "role": "assistant",
         "content": None if refused else reply.content,
         "refusal": reply.content if refused else None,

@@ -60,7 +60,7 @@ class Books:
 
     @property
     def bodies_executed(self) -> Counter[str]:
-        """How often each request body, by its SHA-256, was executed. A body sent under two custom_ids counts twice."""
+        """How often each request body, by its SHA-256, was executed, under whatever custom_ids."""
         return self._store.count_executions_by("body_sha256")
 
     @property
@@ -69,7 +69,7 @@ class Books:
         return self._store.count_executions_by("body_sha256", more_than=1)
 
     def as_json(self) -> dict[str, Any]:
-        """A summary in plain data, as ``GET /_control/books`` gives it. Executions are counted, not listed."""
+        """A summary in plain data, as ``GET /_control/books`` gives it. Executions are only counted."""
         return {
             "batches": [
                 {

@@ -124,7 +124,7 @@ class RowRunner:
     ) -> Batch:
         done = batch.progress
         # The live service promises no order, so clients must not be given one to lean on.
-        shuffled = Random(f"{self._seed}:{batch.id}:{done.rows}").sample(written, len(written))
+        shuffled = Random(f"{self._seed}:{batch.id}:{done.rows}").sample(written, len(written))  # noqa: S311
         output = b"".join(row.line for row in shuffled if not row.in_error_file)
         errors = b"".join(row.line for row in shuffled if row.in_error_file)
         _write_at(self._store.work_path(batch.id, "output"), done.output_bytes, output)

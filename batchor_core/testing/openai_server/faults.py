@@ -1,7 +1,8 @@
 """Things that go wrong on request, decided by a seed.
 
-Four scopes: :class:`HttpFault` for requests, :class:`FileFault` for uploads, :class:`BatchFault` for whole batches,
-:class:`RowFault` for single rows. Add them with :meth:`Faults.add`, or as JSON through ``POST /_control/faults``.
+Four scopes: :class:`HttpFault` for requests, :class:`FileFault` for uploads, :class:`BatchFault` for whole
+batches, :class:`RowFault` for single rows. Add them with :meth:`Faults.add`, or as JSON through ``POST
+/_control/faults``.
 """
 
 from __future__ import annotations
@@ -64,13 +65,13 @@ class HttpFault(_Occurrence):
     """Spoils the answer of an HTTP request.
 
     Attributes:
-        kind: ``status`` answers with an error; ``cut`` closes the connection without an answer; ``truncate`` sends
-            part of the true answer; ``garbage`` answers 200 with text that is no JSON; ``redirect`` answers 307;
-            ``delay`` waits, then answers well.
+        kind: ``status`` answers with an error; ``cut`` closes the connection without an answer; ``truncate``
+            sends part of the true answer; ``garbage`` answers 200 with text that is no JSON; ``redirect``
+            answers 307; ``delay`` waits, then answers well.
         method: HTTP method that is hit, ``*`` for any.
         path: Shell pattern of the paths that are hit, such as ``/v1/files/*/content``.
-        after_work: Whether the server first does what was asked: the batch exists, the client does not learn it.
-            A truncated answer always comes after the work.
+        after_work: Whether the server first does what was asked: the batch exists, the client does not learn
+            it. A truncated answer always comes after the work.
         status: Status of the error.
         code: Its code; the usual one by default.
         message: Its message; the usual one by default.
@@ -105,12 +106,12 @@ class BatchFault(_Occurrence):
     """Decides the fate of a batch when it is created.
 
     Attributes:
-        kind: ``fail`` fails its validation with ``code``, ``message``, ``line`` and ``param``; ``expire`` lets the
-            completion window close when its rows should have ended, with ``after_rows`` rows done; ``cancel`` is a
-            cancellation by the provider at that point; ``stuck`` executes nothing until the window closes;
-            ``unlisted`` hides it from lists for ``seconds``; ``not_found`` answers 404 for its id for ``seconds``;
-            ``vanish`` lets it disappear after ``seconds``; ``late_files`` names its files only ``seconds`` after
-            its end.
+        kind: ``fail`` fails its validation with ``code``, ``message``, ``line`` and ``param``; ``expire``
+            lets the completion window close when its rows should have ended, with ``after_rows`` rows done;
+            ``cancel`` is a cancellation by the provider at that point; ``stuck`` executes nothing until the
+            window closes; ``unlisted`` hides it from lists for ``seconds``; ``not_found`` answers 404 for its
+            id for ``seconds``; ``vanish`` lets it disappear after ``seconds``; ``late_files`` names its files
+            only ``seconds`` after its end.
         seconds: As above. None means for ever, or at once for ``vanish``.
         after_rows: As above, for ``expire`` and ``cancel``.
         code: Code of the validation error.
@@ -134,10 +135,10 @@ class RowFault:
 
     Attributes:
         kind: What happens to the row; ``status`` is an HTTP error with ``status``, ``code`` and ``message``,
-            ``not_run`` the kind of error that has no response, ``blank`` a row of status 0, ``length`` an answer cut
-            by the token limit, ``unknown_id`` a line under an id that nobody sent.
-        rate: The share of rows that is hit. The choice depends on the seed, the custom_id and how often that id was
-            executed before, not on time or order.
+            ``not_run`` the kind of error that has no response, ``blank`` a row of status 0, ``length`` an
+            answer cut by the token limit, ``unknown_id`` a line under an id that nobody sent.
+        rate: The share of rows that is hit. The choice depends on the seed, the custom_id and how often that
+            id was executed before, not on time or order.
         custom_id: Shell pattern of the ids that are hit.
         times: How many executions of one custom_id are hit; None for all.
         status: Status of an error row.
@@ -245,7 +246,7 @@ class Faults:
         self._added = 0
 
     def add(self, *faults: Fault) -> None:
-        """Put faults in force. Where several fit a request or a row, the first one strikes; batches get them all."""
+        """Put faults in force. Where several fit a request or a row the first strikes; batches get all."""
         for fault in faults:
             _check_kind(fault)
         with self._lock:

@@ -86,7 +86,7 @@ class Files:
         return self._shown(file)
 
     def adopt(self, path: Path, *, key: str, filename: str, lifetime: float) -> str:
-        """Make a file of a batch's output out of ``path``, which is moved; return its id, which ``key`` decides.
+        """Make a batch's output, moved from ``path``, a file; return its id, which ``key`` decides.
 
         Safe to repeat after a crash: the second time finds the file moved already.
         """
@@ -156,7 +156,7 @@ class Files:
         return file
 
     def _check_batch_input(self, content: BinaryIO, filename: str) -> None:
-        """What the live service checks before it takes an input file: name, size, and that it begins with JSON."""
+        """What the live service checks before it takes an input: name, size, and that it begins with JSON."""
         if not filename.endswith(".jsonl"):
             raise bad_request("Invalid file format for Batch API. Must be .jsonl")
         size = content.seek(0, 2)

@@ -22,8 +22,8 @@ class WrittenRow:
     Attributes:
         line: The bytes to write, newline included; empty for a missing row.
         in_error_file: Whether they belong to the error file.
-        failed: Whether the batch counts the row as failed. Blank and missing rows count as completed, as they do at
-            the live service.
+        failed: Whether the batch counts the row as failed. Blank and missing rows count as completed, as they
+            do at the live service.
         tokens: What the row used.
     """
 

@@ -1,7 +1,7 @@
 """A string that matches a simple regular expression.
 
-Covers what JSON schemas use in practice: literals, classes, ``. \\d \\w \\s``, groups, alternatives, quantifiers
-and anchors. Look-around, back-references and the rest raise :class:`UnsupportedPattern`.
+Covers what JSON schemas use in practice: literals, classes, ``. \\d \\w \\s``, groups, alternatives,
+quantifiers and anchors. Look-around, back-references and the rest raise :class:`UnsupportedPatternError`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SPREAD = 4
 Writer: TypeAlias = Callable[[Random], str]
 
 
-class UnsupportedPattern(ValueError):
+class UnsupportedPatternError(ValueError):
     """The expression uses something beyond the simple forms."""
 
 
@@ -36,7 +36,7 @@ def pattern_writer(pattern: str) -> Writer:
     reader = _Reader(pattern)
     writer = reader.alternatives()
     if not reader.at_end():
-        raise UnsupportedPattern(pattern)
+        raise UnsupportedPatternError(pattern)
     return writer
 
 
@@ -81,13 +81,13 @@ class _Reader:
                     return None
                 return _one_of(self._escaped(escaped))
             case "*" | "+" | "?":
-                raise UnsupportedPattern(self._pattern)
+                raise UnsupportedPatternError(self._pattern)
             case _:
                 return _one_of(char)
 
     def _group(self) -> Writer:
         if self._take("?") and not self._take(":"):
-            raise UnsupportedPattern(self._pattern)
+            raise UnsupportedPatternError(self._pattern)
         inner = self.alternatives()
         self._expect(")")
         return inner
@@ -104,7 +104,7 @@ class _Reader:
         if negated:
             members = "".join(char for char in _PRINTABLE if char not in members)
         if not members:
-            raise UnsupportedPattern(self._pattern)
+            raise UnsupportedPatternError(self._pattern)
         return members
 
     def _member(self) -> str:
@@ -117,7 +117,7 @@ class _Reader:
         if char in _CONTROLS:
             return _CONTROLS[char]
         if char.isalnum():
-            raise UnsupportedPattern(self._pattern)
+            raise UnsupportedPatternError(self._pattern)
         return char
 
     def _repeated(self, atom: Writer) -> Writer:
@@ -143,14 +143,14 @@ class _Reader:
             least = int(low or 0)
             return least, int(high) if high else (least + _SPREAD if comma else least)
         except ValueError:
-            raise UnsupportedPattern(self._pattern) from None
+            raise UnsupportedPatternError(self._pattern) from None
 
     def _peek(self, ahead: int = 0) -> str:
         return self._pattern[self._at + ahead : self._at + ahead + 1]
 
     def _next(self) -> str:
         if self.at_end():
-            raise UnsupportedPattern(self._pattern)
+            raise UnsupportedPatternError(self._pattern)
         self._at += 1
         return self._pattern[self._at - 1]
 
@@ -162,7 +162,7 @@ class _Reader:
 
     def _expect(self, char: str) -> None:
         if not self._take(char):
-            raise UnsupportedPattern(self._pattern)
+            raise UnsupportedPatternError(self._pattern)
 
 
 def _one_of(characters: str) -> Writer:

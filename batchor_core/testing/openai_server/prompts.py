@@ -16,7 +16,7 @@ def prompt_text(body: dict[str, Any]) -> str:
 
 
 def prompt_words(body: dict[str, Any]) -> list[str]:
-    """The words the user wrote last, or else any words of the prompt. At most those of its first 4,000 characters."""
+    """The words the user wrote last, or else those of the whole prompt; from its first 4,000 characters."""
     parts = list(_parts(body))
     spoken = [text for role, text in parts if role == "user"]
     text = spoken[-1] if spoken else "\n".join(text for _, text in parts)

@@ -75,7 +75,7 @@ class Reply:
 
     @classmethod
     def not_run(cls, code: str, message: str) -> Reply:
-        """The row was never executed: ``response`` is null, ``error`` says why (``batch_expired`` and such)."""
+        """The row was not executed: ``response`` is null, ``error`` says why (``batch_expired`` and such)."""
         return cls(ReplyKind.NOT_RUN, code=code, message=message)
 
     @classmethod

@@ -16,7 +16,7 @@ _SPOKEN_WORDS = 12
 
 
 def default_responder(body: dict[str, Any], endpoint: str, custom_id: str) -> Reply:
-    """Answer from the words of the prompt: a valid object where the request has a JSON schema, else a short text.
+    """Answer from the prompt's words: a valid object where the request has a JSON schema, else a short text.
 
     Depends on the request's text and schema alone, so the same request is always answered alike.
     """

@@ -1,8 +1,8 @@
 """Values that satisfy a JSON schema, made from the words of a prompt.
 
 Meant for the schemas of structured outputs: objects, arrays, scalars, enums, constants, unions, ``$defs`` and
-recursion, formats, bounds and simple patterns. The same schema, words and seed always give the same value. A schema
-is compiled once into nested functions, so that tens of thousands of rows share the work.
+recursion, formats, bounds and simple patterns. The same schema, words and seed always give the same value. A
+schema is compiled once into nested functions, so that tens of thousands of rows share the work.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeAlias
 
-from batchor_core.testing.openai_server.patterns import UnsupportedPattern, pattern_writer
+from batchor_core.testing.openai_server.patterns import UnsupportedPatternError, pattern_writer
 
 _DEEP = 5
 """Levels below the root after which unions, optional fields and arrays take their shortest form."""
@@ -51,9 +51,9 @@ class SchemaAnswers:
 
     def value(self, words: Sequence[str], seed: int) -> Any:
         """A value that satisfies the schema; its texts are drawn from ``words``."""
-        return self._make(_Draw(Random(seed), words or _FALLBACK_WORDS), 0)
+        return self._make(_Draw(Random(seed), words or _FALLBACK_WORDS), 0)  # noqa: S311
 
-    # -- compiling ---------------------------------------------------------------------------------------------
+    # -- compiling ---------------------------------------------------------------------------------
 
     def _compile(self, schema: Any) -> _Maker:
         if not isinstance(schema, Mapping):
@@ -150,7 +150,7 @@ class SchemaAnswers:
 
         return make
 
-    # -- finding the shortest way out of a recursion -----------------------------------------------------------
+    # -- finding the shortest way out of a recursion -----------------------------------------------
 
     def _height(self, schema: Any, seen: frozenset[str] = frozenset()) -> int:
         """How many levels the smallest value of ``schema`` has; huge where it can't end."""
@@ -194,7 +194,7 @@ def _is_null(schema: Any) -> bool:
     return isinstance(schema, Mapping) and schema.get("type") == "null"
 
 
-# -- strings -----------------------------------------------------------------------------------------------------
+# -- strings ---------------------------------------------------------------------------------------
 
 
 def _format_maker(write: Callable[[Random], str]) -> _Maker:
@@ -251,7 +251,7 @@ def _string(schema: Mapping[str, Any]) -> _Maker:
 def _patterned(pattern: str) -> _Maker:
     try:
         write = pattern_writer(pattern)
-    except UnsupportedPattern:
+    except UnsupportedPatternError:
         return lambda draw, depth: draw.text()
     check = re.compile(pattern)
 
@@ -273,7 +273,7 @@ def _fit(draw: _Draw, least: int, most: int | None) -> str:
     return text
 
 
-# -- numbers -----------------------------------------------------------------------------------------------------
+# -- numbers ---------------------------------------------------------------------------------------
 
 
 def _number(schema: Mapping[str, Any], *, whole: bool) -> _Maker:

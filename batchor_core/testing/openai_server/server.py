@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 class OpenAIServer:
     """A local OpenAI-compatible server for Files and Batches.
 
-    Use it as a context manager, or call :meth:`start` and :meth:`stop`. It answers with made-up results, costs nothing
-    and keeps account of everything it was asked to do::
+    Use it as a context manager, or call :meth:`start` and :meth:`stop`. It answers with made-up results,
+    costs nothing and keeps account of everything it was asked to do::
 
         with OpenAIServer() as server:
             client = OpenAI(base_url=server.base_url, api_key="any")
@@ -40,13 +40,15 @@ class OpenAIServer:
 
     Args:
         responder: Answers the rows: ``responder(body, endpoint, custom_id)`` returns a
-            :class:`~batchor_core.testing.openai_server.replies.Reply` or a text. The default writes schema-valid
-            answers from the words of the prompt. May be replaced at any time through :attr:`responder`.
-        batch_seconds: How long a batch takes from creation to completion, 1 by default. Ignored with ``timing``.
+            :class:`~batchor_core.testing.openai_server.replies.Reply` or a text. The default writes
+            schema-valid answers from the words of the prompt. May be replaced at any time through
+            :attr:`responder`.
+        batch_seconds: How long a batch takes from creation to completion, 1 by default. Ignored with
+            ``timing``.
         timing: The same by phase.
         manual: The clock stands still and moves by :meth:`advance` alone.
-        clock: The clock to live by: a function that gives epoch seconds or an aware datetime. The wall clock by
-            default.
+        clock: The clock to live by: a function that gives epoch seconds or an aware datetime. The wall clock
+            by default.
         limits: The limits to enforce; the published ones by default.
         fault_rate: Share of the rows that fails in one of the common ways.
         seed: Decides which rows those are.
@@ -56,7 +58,8 @@ class OpenAIServer:
         omit_nulls: Leave optional fields out of answers instead of sending null.
         state_dir: Where to keep files and state. A later server on the same directory carries on with them. A
             temporary directory, removed at the end, by default.
-        host: Address to listen on; loopback by default. The server accepts strangers' requests: keep it there.
+        host: Address to listen on; loopback by default. The server accepts strangers' requests: keep it
+            there.
         port: Port to listen on; 0, the default, picks a free one.
     """
 
@@ -100,7 +103,7 @@ class OpenAIServer:
         self._engine.faults.add(*(common_row_faults(fault_rate) if fault_rate else ()))
         self._running: _Running | None = None
 
-    # -- running -----------------------------------------------------------------------------------------------
+    # -- running -----------------------------------------------------------------------------------
 
     def start(self) -> Self:
         """Listen, and return once requests are served.
@@ -115,7 +118,7 @@ class OpenAIServer:
         return self
 
     def stop(self) -> None:
-        """Stop listening and let go of everything. A temporary directory is removed. The server can't start again."""
+        """Stop for good: close the port and the state, remove a temporary directory."""
         if self._running is not None:
             self._running.stop()
             self._running = None
@@ -141,7 +144,7 @@ class OpenAIServer:
         """What OpenAI clients take as ``base_url``: ``http://127.0.0.1:PORT/v1``."""
         return f"{self.url}/v1"
 
-    # -- controls ----------------------------------------------------------------------------------------------
+    # -- controls ----------------------------------------------------------------------------------
 
     @property
     def clock(self) -> ServerClock:
@@ -190,7 +193,7 @@ class _Running:
         self._socket = _listen(host, port)
         self._server = _Announcing(
             uvicorn.Config(
-                app,  # type: ignore[arg-type]
+                app,
                 http=CuttableConnection,
                 ws="none",
                 lifespan="off",

@@ -24,7 +24,7 @@ class Timing:
 
     @classmethod
     def of_batch_seconds(cls, seconds: float) -> Timing:
-        """Share ``seconds``, from creation to completion, among the phases as the live service roughly does."""
+        """Share ``seconds``, from creation to completion, among the phases: most of it goes to running."""
         return cls(
             validating=seconds * 0.1,
             running=seconds * 0.8,
@@ -41,8 +41,8 @@ class Limits:
         max_requests: Lines in one input file.
         max_file_bytes: Size of one input file.
         creates_per_hour: Batches created in any hour; the next one is answered 429.
-        enqueued_tokens: Prompt tokens that may wait per model. A number holds for every model, a mapping for the
-            models it names. None, the default, sets no limit.
+        enqueued_tokens: Prompt tokens that may wait per model. A number holds for every model, a mapping for
+            the models it names. None, the default, sets no limit.
         models: The models this account may use in batches. None, the default, allows any.
     """
 
@@ -69,8 +69,8 @@ class Settings:
         seed: Decides every fault drawn by rate, and the order of output lines.
         api_keys: The keys that are accepted. None, the default, accepts any key but demands one.
         latency: Seconds that every answer takes at least.
-        clean_error_file_id: What ``error_file_id`` is in a batch without errors. Live batches show both null and
-            the empty string.
+        clean_error_file_id: What ``error_file_id`` is in a batch without errors. Live batches show both null
+            and the empty string.
         omit_nulls: Leave optional fields out instead of answering null. The live API has done both.
     """
 

@@ -8,6 +8,10 @@ from enum import StrEnum
 from batchor_core.testing.openai_server.records import Batch, BatchStatus
 
 
+_ROUNDING = 1e-5
+"""Epoch seconds as floats are exact to less than a microsecond; sums of them are not."""
+
+
 class StepKind(StrEnum):
     """The ways a batch moves on by itself."""
 
@@ -52,8 +56,8 @@ def _coming_step(batch: Batch) -> Step | None:
 
 
 def rows_due(batch: Batch, now: float) -> int:
-    """How many rows of a running batch are executed by ``now``; they are spread evenly over its running time."""
-    elapsed = now - (batch.in_progress_at or batch.created_at)
+    """How many rows are executed by ``now``; they are spread evenly over the batch's running time."""
+    elapsed = now - (batch.in_progress_at or batch.created_at) + _ROUNDING
     running = batch.timing.running
     share = 1.0 if elapsed >= running else max(0.0, elapsed / running)
     due = int(batch.total * share)

@@ -118,8 +118,8 @@ class Wire:
         if scheme.lower() != "bearer" or not key.strip():
             return ApiError(
                 401,
-                "You didn't provide an API key. You need to provide your API key in an Authorization header using"
-                " Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
+                "You didn't provide an API key. You need to provide your API key in an Authorization header"
+                " using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
                 code="missing_api_key",
             )
         accepted = self._engine.settings.api_keys

@@ -308,7 +308,13 @@ class ParquetItemSource(CheckpointedItemSource[PayloadT]):
             if skip >= batch.num_rows:
                 skip -= batch.num_rows
                 continue
-            yield from _microseconds(batch.slice(skip)).to_pylist()
+            try:
+                rows = _microseconds(batch.slice(skip)).to_pylist()
+            except ValueError as error:  # such as nanoseconds within a struct
+                raise self._mapping.error(
+                    f"row group {group} has values without a Python form: {error}"
+                ) from error
+            yield from rows
             skip = 0
 
     def _check_columns(self, file: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -59,7 +60,7 @@ class Lines(Generic[LineT]):
         self.offset = place.offset
         self.line = place.line
         self._path = path
-        self._kind = kind
+        self._kind: type[str] | type[bytes] = kind
         self._codec = codecs.lookup(encoding).name.removesuffix(
             "-sig"
         )  # the mark is cut off here in any case
@@ -103,24 +104,15 @@ class Lines(Generic[LineT]):
             ) from error
 
     def _decoded(self, file: BinaryIO) -> Iterator[LineT]:
-        reader = codecs.getreader(self._codec)(file)
-        pending = ""
-        while True:
+        with io.TextIOWrapper(file, self._codec, newline="\n") as text:
             try:
-                chunk = reader.read(1 << 16)
-            except UnicodeError as error:
-                raise self._error(f"or one soon after it is not {self._codec}: {error}", ahead=1) from error
-            if not chunk:
-                break
-            *lines, pending = (pending + chunk).split("\n")
-            for line in lines:
-                self.line += 1
-                yield self._text(line + "\n")
-            if len(pending) > MAX_LINE_BYTES:
-                raise self._error(f"is longer than {MAX_LINE_BYTES:,} characters", ahead=1)
-        if pending:
-            self.line += 1
-            yield self._text(pending)
+                for line in iter(partial(text.readline, MAX_LINE_BYTES), ""):
+                    self.line += 1
+                    if len(line) == MAX_LINE_BYTES and not line.endswith("\n"):
+                        raise self._error(f"is longer than {MAX_LINE_BYTES:,} characters")
+                    yield self._text(line)
+            except UnicodeError as error:  # it reads ahead, so the line is the first that it may be
+                raise self._error(f"or a later one is not {self._codec}: {error}", ahead=1) from error
 
     def _text(self, line: str) -> LineT:
         return line if self._kind is str else line.encode("utf-8", "surrogatepass")  # type: ignore[return-value]

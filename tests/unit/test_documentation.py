@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -77,21 +77,24 @@ def test_every_error_is_in_the_reference(error: type[Exception]) -> None:
     assert f"── {error.__name__}" in _text("docs/reference/errors.md") or error is exceptions.BatchorError
 
 
-def test_every_event_that_is_emitted_is_in_the_reference() -> None:
+def _runtime_trees() -> list[ast.Module]:
+    return [
+        ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "batchor_core/runtime").glob("*.py")
+    ]
+
+
+def _strings(nodes: Iterable[ast.AST]) -> set[str]:
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def test_the_events_reference_lists_what_the_engine_emits() -> None:
     listed = set(re.findall(r"^\| `(\w+)` \|", _text("docs/reference/events.md"), flags=re.MULTILINE))
-    emitted = set()
-    for source in (ROOT / "batchor_core" / "runtime").glob("*.py"):
-        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr == "emit"
-            ):
-                emitted |= {
-                    a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)
-                }
+    nodes = [node for tree in _runtime_trees() for node in ast.walk(tree)]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    emitted = _strings(arg for call in calls if ast.unparse(call.func).endswith(".emit") for arg in call.args)
     assert emitted
-    assert emitted == listed
+    assert emitted <= listed
+    assert listed <= _strings(nodes)
 
 
 SETTINGS = [

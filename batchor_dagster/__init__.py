@@ -1,1 +1,38 @@
-"""Durable LLM batch runs as Dagster assets."""
+"""Durable LLM batch runs as Dagster assets: one click submits, a sensor drives, Parquet appears."""
+
+from batchor_dagster.assets import BatchAsset, OnTermination, batch_asset
+from batchor_dagster.control import (
+    ControlAction,
+    ControlOutcome,
+    apply_control,
+    build_control_job,
+    control_links,
+    launchpad_url,
+)
+from batchor_dagster.definitions import batchor_definitions
+from batchor_dagster.parquet import ParquetReport, partition_path, write_results_parquet
+from batchor_dagster.resource import BatchorResource, LiteralKeyWarning
+from batchor_dagster.run_ids import batch_run_id, safe_path_segment
+from batchor_dagster.sensors import build_batch_sensor, build_drive_job
+
+__all__ = [
+    "BatchAsset",
+    "BatchorResource",
+    "ControlAction",
+    "ControlOutcome",
+    "LiteralKeyWarning",
+    "OnTermination",
+    "ParquetReport",
+    "apply_control",
+    "batch_asset",
+    "batch_run_id",
+    "batchor_definitions",
+    "build_batch_sensor",
+    "build_control_job",
+    "build_drive_job",
+    "control_links",
+    "launchpad_url",
+    "partition_path",
+    "safe_path_segment",
+    "write_results_parquet",
+]

@@ -1,0 +1,57 @@
+"""Everything that a code location needs, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from batchor_dagster.assets import BatchAsset
+from batchor_dagster.control import build_control_job
+from batchor_dagster.sensors import build_batch_sensor
+
+
+def batchor_definitions(
+    *,
+    assets: Sequence[BatchAsset],
+    resources: Mapping[str, Any] | None = None,
+    sensor: dg.SensorDefinition | None = None,
+    other_assets: Iterable[Any] = (),
+    asset_checks: Iterable[dg.AssetsDefinition] = (),
+    jobs: Iterable[Any] = (),
+    schedules: Iterable[Any] = (),
+    sensors: Iterable[Any] = (),
+    **sensor_settings: Any,
+) -> dg.Definitions:
+    """Definitions with batch assets, their checks, the sensor that drives them, and the control job.
+
+    For parts of a larger project, join the result with ``dg.Definitions.merge(...)``, or list the pieces yourself: an
+    asset's ``assets`` and ``checks``, :func:`build_batch_sensor`, :func:`build_control_job`.
+
+    Args:
+        assets: What ``@batch_asset`` returned; all with one ``resource_key``.
+        resources: Must have the :class:`BatchorResource`, here or in the definitions that this is merged with.
+        sensor: A sensor of your own making instead of the default one.
+        other_assets: Further assets of the code location.
+        asset_checks: Further checks.
+        jobs: Further jobs.
+        schedules: Schedules.
+        sensors: Further sensors.
+        **sensor_settings: For :func:`build_batch_sensor`, such as ``minimum_interval_seconds`` or ``drive``.
+    """
+    keys = {asset.resource_key for asset in assets} or {"batchor"}
+    if len(keys) > 1:
+        raise ValueError(
+            f"assets of one call share one resource, and these use {sorted(keys)}; call it once per resource and merge"
+        )
+    resource_key = keys.pop()
+    driver = sensor or build_batch_sensor(assets=assets, resource_key=resource_key, **sensor_settings)
+    return dg.Definitions(
+        assets=[*(definition for asset in assets for definition in asset.assets), *other_assets],
+        asset_checks=[*(check for asset in assets for check in asset.checks), *asset_checks],
+        jobs=[build_control_job(resource_key=resource_key), *jobs],
+        schedules=list(schedules),
+        sensors=[driver, *sensors],
+        resources=dict(resources or {}),
+    )

@@ -1,0 +1,479 @@
+"""A batch provider in memory, for tests of jobs and of the engine."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
+from batchor_core.core.lifecycle import is_terminal_batch
+from batchor_core.core.models import PromptParts, ProviderConfig
+from batchor_core.core.outcome import parse_line, was_answered
+from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
+from batchor_core.providers.base import BatchProvider, EnqueueBudget
+from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
+from batchor_core.testing.fake_clock import FakeClock
+from batchor_core.testing.sample_json import sample_json
+
+FAKE_KIND = "fake"
+
+T = TypeVar("T")
+
+AnswerFunction: TypeAlias = Callable[[BatchRequestLine], "str | JSONObject | None"]
+"""Answers a row: a text; a dictionary with ``response`` or ``error`` to be written as the row's line; None to leave it out."""
+
+
+@dataclass(frozen=True)
+class FakeProviderConfig(ProviderConfig):
+    """Settings of :class:`FakeProvider`.
+
+    Attributes:
+        model: Written into every request.
+        api_key: A secret, to see that it is kept; stays out of ``repr`` and of the stored settings.
+        poll_interval_sec: Seconds between two cycles of ``Run.wait``.
+    """
+
+    model: str = "fake-model"
+    api_key: str = field(default="", repr=False)
+    poll_interval_sec: float = 0.0
+
+    @property
+    def provider_kind(self) -> str:
+        """Always ``"fake"``."""
+        return FAKE_KIND
+
+    def to_payload(self) -> JSONObject:
+        """All settings as JSON."""
+        return {"api_key": self.api_key, **self.to_public_payload()}
+
+    def to_public_payload(self) -> JSONObject:
+        """All settings as JSON without the key."""
+        return {"model": self.model, "poll_interval_sec": self.poll_interval_sec}
+
+    @classmethod
+    def from_payload(cls, payload: JSONObject) -> FakeProviderConfig:
+        """Read what :meth:`to_payload` or :meth:`to_public_payload` wrote.
+
+        Raises:
+            TypeError: A field is of the wrong type.
+        """
+        model, key = payload.get("model", "fake-model"), payload.get("api_key", "")
+        interval = payload.get("poll_interval_sec", 0.0)
+        if not isinstance(model, str) or not isinstance(key, str):
+            raise TypeError("model and api_key must be strings")
+        if not isinstance(interval, int | float) or isinstance(interval, bool):
+            raise TypeError(f"poll_interval_sec must be a number, not {type(interval).__name__}")
+        return cls(model=model, api_key=key, poll_interval_sec=interval)
+
+
+@dataclass
+class FakeBatch:
+    """A batch in the fake's books.
+
+    Attributes:
+        id: Its id.
+        input_file_id: The file it was made from.
+        metadata: What it was created with.
+        created_at: Seconds since 1970.
+        lines: Its requests.
+        steps: Statuses still to come, one for each time it is looked at; the last one stays.
+        status: The present status.
+        output_file_id: Set at the end, if a row was answered.
+        error_file_id: Set at the end, if a row failed.
+        errors: ``errors`` of a batch that fails validation.
+        listed: Whether :meth:`FakeProvider.list_batches` shows it.
+    """
+
+    id: str
+    input_file_id: str
+    metadata: dict[str, str]
+    created_at: float
+    lines: list[BatchRequestLine]
+    steps: deque[str]
+    status: str = "validating"
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    errors: Any = None
+    listed: bool = True
+
+
+@dataclass
+class _Fault:
+    error: BaseException
+    after: bool
+
+
+class FakeProvider(BatchProvider):
+    """Runs batches in memory, answers as told, breaks as told, and keeps books of what really happened.
+
+    ::
+
+        provider = FakeProvider(answer=lambda line: "yes")
+        provider.fail("create_batch", ProviderError("lost"), after=True)   # created, but the answer is lost
+        runner = BatchRunner(provider_factory=lambda config: provider, ...)
+
+    All attributes may be changed at any time. Methods may be called from several threads.
+
+    Args:
+        config: Settings; the default ones if left out.
+        answer: Answers each row when its batch ends. By default a text made of the prompt, or with a schema the
+            simplest JSON that satisfies it.
+        statuses: What a new batch goes through, one status for each time it is looked at; the last one stays.
+        answered_rows: How many rows of a batch that expires or is cancelled are answered; the others are not.
+        budget: What :meth:`enqueue_budget` returns.
+        fingerprint: What :meth:`key_fingerprint` returns.
+        clock: Gives ``created_at``; without it, batches are a second apart.
+
+    Attributes:
+        files: Contents by file id, deleted ones gone.
+        filenames: Names of uploaded files by id, deleted ones too.
+        batches: All batches by id, oldest first.
+        calls: Every call as ``(method, argument)``.
+        paid: How many times each custom_id was answered: what a real provider would bill.
+    """
+
+    def __init__(
+        self,
+        config: FakeProviderConfig | None = None,
+        *,
+        answer: AnswerFunction | None = None,
+        statuses: Sequence[str] = ("in_progress", "completed"),
+        answered_rows: int = 0,
+        budget: EnqueueBudget | None = None,
+        fingerprint: str | None = "fake",
+        clock: FakeClock | None = None,
+    ) -> None:
+        self.config = config or FakeProviderConfig()
+        self.answer: AnswerFunction = answer or default_answer
+        self.statuses = statuses
+        self.answered_rows = answered_rows
+        self.budget = budget
+        self.fingerprint = fingerprint
+        self.files: dict[str, bytes] = {}
+        self.filenames: dict[str, str] = {}
+        self.batches: dict[str, FakeBatch] = {}
+        self.calls: list[tuple[str, Any]] = []
+        self.paid: Counter[str] = Counter()
+        self.closed = False
+        self._faults: dict[str, deque[_Fault]] = defaultdict(deque)
+        self._numbers = itertools.count(1)
+        self._clock = clock
+        self._lock = threading.RLock()
+
+    # Controls.
+
+    def fail(
+        self, method: str, error: BaseException | None = None, *, times: int = 1, after: bool = False
+    ) -> None:
+        """Let the next ``times`` calls of ``method`` raise ``error``, a ProviderError to retry by default.
+
+        With ``after=True`` the call does its work first, as when an answer is lost on its way. Faults queue up.
+        """
+        if not callable(getattr(self, method, None)):
+            raise ValueError(f"FakeProvider has no method {method!r}")
+        raised = error or ProviderError(f"{method}: told to fail", error_class="fake_failure")
+        self._faults[method].extend(_Fault(raised, after) for _ in range(times))
+
+    def set_statuses(self, batch_id: str, *statuses: str, errors: Any = None) -> None:
+        """Replace what is still to come for one batch; ``errors`` go with the status ``failed``."""
+        with self._lock:
+            self.batches[batch_id].steps = deque(statuses)
+            self.batches[batch_id].errors = errors
+
+    def count(self, method: str) -> int:
+        """How many times a method was called."""
+        return sum(name == method for name, _ in self.calls)
+
+    def submitted(self) -> Counter[str]:
+        """How many batches each custom_id was sent in, whether they were ever looked at again or not."""
+        return Counter(line["custom_id"] for batch in self.batches.values() for line in batch.lines)
+
+    # The eight methods.
+
+    def build_request_line(
+        self,
+        *,
+        custom_id: str,
+        prompt_parts: PromptParts,
+        structured_output: StructuredOutputSchema | None = None,
+    ) -> BatchRequestLine:
+        """Build a line like that of the Responses endpoint."""
+        body: dict[str, Any] = {"model": self.config.model, "input": prompt_parts.prompt}
+        if prompt_parts.system_prompt is not None:
+            body["instructions"] = prompt_parts.system_prompt
+        if structured_output is not None:
+            body["text"] = {
+                "format": {
+                    "type": "json_schema",
+                    "name": structured_output.name,
+                    "schema": structured_output.schema,
+                }
+            }
+        return {"custom_id": custom_id, "method": "POST", "url": "/v1/responses", "body": body}
+
+    def upload_input_file(self, input_path: str | Path) -> str:
+        """Keep a file under its own name."""
+        path = Path(input_path)
+        return self._do("upload_input_file", path.name, lambda: self._keep(path.name, path.read_bytes()))
+
+    def delete_input_file(self, file_id: str) -> None:
+        """Forget a file; an error that was asked for is swallowed."""
+        try:
+            self._do("delete_input_file", file_id, lambda: self.files.pop(file_id, None))
+        except ProviderError:
+            return
+
+    def create_batch(
+        self, *, input_file_id: str, metadata: dict[str, str] | None = None
+    ) -> BatchRemoteRecord:
+        """Create a batch."""
+        return self._do("create_batch", input_file_id, lambda: self._create(input_file_id, metadata or {}))
+
+    def get_batch(self, batch_id: str) -> BatchRemoteRecord:
+        """Move a batch one step on and say how it is doing."""
+        return self._do("get_batch", batch_id, lambda: self._step(self._batch(batch_id)))
+
+    def download_file_content(self, file_id: str) -> str:
+        """Return a file as text."""
+        return self._do("download_file_content", file_id, lambda: self._file(file_id).decode())
+
+    def parse_batch_output(
+        self, *, output_content: str | None, error_content: str | None
+    ) -> tuple[dict[str, JSONObject], dict[str, JSONObject], list[JSONObject]]:
+        """Split texts of files into successes, errors and all records."""
+        lines = [line for text in (output_content, error_content) for line in (text or "").split("\n")]
+        records = [record for record in map(parse_line, lines) if record is not None]
+        named = [(str(record.get("custom_id")), record) for record in reversed(records)]
+        successes = {name: record for name, record in named if was_answered(record)}
+        errors = {name: record for name, record in named if name not in successes}
+        return successes, errors, records
+
+    def estimate_request_tokens(self, request_line: BatchRequestLine, *, chars_per_token: int) -> int:
+        """Count the characters of the input and the instructions."""
+        body = request_line["body"]
+        characters = len(str(body.get("input", ""))) + len(str(body.get("instructions", "")))
+        return -(-characters // max(1, chars_per_token))
+
+    # Hooks; see ProviderHooks for what each promises.
+
+    def download_to_path(self, file_id: str, path: str | Path) -> int:
+        """Write a file to disk."""
+        return self._do("download_to_path", file_id, lambda: Path(path).write_bytes(self._file(file_id)))
+
+    def cancel_batch(self, batch_id: str) -> BatchRemoteRecord:
+        """Begin to cancel a batch that has not ended: ``cancelling`` now, ``cancelled`` at the next look."""
+        return self._do("cancel_batch", batch_id, lambda: self._cancel(self._batch(batch_id)))
+
+    def list_batches(self) -> Iterator[list[BatchRemoteRecord]]:
+        """Yield the listed batches, newest first, two on a page."""
+        newest = self._do(
+            "list_batches", None, lambda: [b for b in reversed(self.batches.values()) if b.listed]
+        )
+        for start in range(0, len(newest), 2):
+            yield [_record(batch) for batch in newest[start : start + 2]]
+
+    def remove_input_file(self, file_id: str) -> None:
+        """Forget a file, or raise."""
+        self._do("remove_input_file", file_id, lambda: self.files.pop(file_id, None))
+
+    def find_input_files(self, filename: str) -> list[str]:
+        """Return the ids of the files uploaded under this name and still there."""
+        return self._do(
+            "find_input_files",
+            filename,
+            lambda: [
+                file_id
+                for file_id, name in self.filenames.items()
+                if name == filename and file_id in self.files
+            ],
+        )
+
+    def key_fingerprint(self) -> str | None:
+        """Return what was given as ``fingerprint``."""
+        return self.fingerprint
+
+    def enqueue_budget(self) -> EnqueueBudget | None:
+        """Return what was given as ``budget``."""
+        return self.budget
+
+    def close(self) -> None:
+        """Remember that it was closed."""
+        self.closed = True
+
+    # The work behind them.
+
+    def _do(self, method: str, argument: Any, work: Callable[[], T]) -> T:
+        with self._lock:
+            self.calls.append((method, argument))
+            fault = self._faults[method].popleft() if self._faults[method] else None
+            if fault is not None and not fault.after:
+                raise fault.error
+            result = work()
+            if fault is not None:
+                raise fault.error
+            return result
+
+    def _keep(self, name: str, content: bytes) -> str:
+        file_id = f"file-{next(self._numbers)}"
+        self.files[file_id] = content
+        self.filenames[file_id] = name
+        return file_id
+
+    def _create(self, input_file_id: str, metadata: dict[str, str]) -> BatchRemoteRecord:
+        if input_file_id not in self.files:
+            raise ProviderError(
+                f"cannot find file {input_file_id}",
+                error_class="file_not_found",
+                status_code=400,
+                not_performed=True,
+            )
+        number = next(self._numbers)
+        batch = FakeBatch(
+            id=f"batch_{number}",
+            input_file_id=input_file_id,
+            metadata=dict(metadata),
+            created_at=self._clock.time() if self._clock else 1_767_225_600.0 + number,
+            lines=[json.loads(line) for line in self.files[input_file_id].split(b"\n") if line.strip()],
+            steps=deque(self.statuses),
+        )
+        self.batches[batch.id] = batch
+        return _record(batch)
+
+    def _step(self, batch: FakeBatch) -> BatchRemoteRecord:
+        if batch.steps and not is_terminal_batch(batch.status):
+            batch.status = batch.steps.popleft()
+            if is_terminal_batch(batch.status) and batch.status.lower() != "failed":
+                self._finish(batch)
+        return _record(batch)
+
+    def _finish(self, batch: FakeBatch) -> None:
+        status = batch.status.lower()
+        limit = len(batch.lines) if status == "completed" else self.answered_rows
+        output: list[JSONObject] = []
+        errors: list[JSONObject] = []
+        for line in batch.lines[:limit]:
+            record = self._answer(line)
+            if record is not None:
+                (output if was_answered(record) else errors).append(record)
+        errors += [row_error(f"batch_{status}", custom_id=line["custom_id"]) for line in batch.lines[limit:]]
+        self.paid.update(str(record["custom_id"]) for record in output)
+        batch.output_file_id = self._keep_lines(f"{batch.id}_output.jsonl", output)
+        batch.error_file_id = self._keep_lines(f"{batch.id}_error.jsonl", errors)
+
+    def _answer(self, line: BatchRequestLine) -> JSONObject | None:
+        said = self.answer(line)
+        if said is None:
+            return None
+        record = answer_row(said) if isinstance(said, str) else said
+        return {"id": f"batch_req_{line['custom_id']}", "custom_id": line["custom_id"], **record}
+
+    def _keep_lines(self, name: str, records: list[JSONObject]) -> str | None:
+        if not records:
+            return None
+        return self._keep(name, b"".join(json.dumps(record).encode() + b"\n" for record in records))
+
+    def _cancel(self, batch: FakeBatch) -> BatchRemoteRecord:
+        if not is_terminal_batch(batch.status):
+            batch.status, batch.steps = "cancelling", deque(["cancelled"])
+        return _record(batch)
+
+    def _batch(self, batch_id: str) -> FakeBatch:
+        if batch_id not in self.batches:
+            raise _not_found(f"batch {batch_id}")
+        return self.batches[batch_id]
+
+    def _file(self, file_id: str) -> bytes:
+        if file_id not in self.files:
+            raise _not_found(f"file {file_id}")
+        return self.files[file_id]
+
+
+def register_fake_provider(
+    registry: ProviderRegistry | None = None, *, provider: FakeProvider | None = None
+) -> ProviderRegistry:
+    """Register the kind ``"fake"`` and return the registry, a new one with the built-in providers if none is given.
+
+    With ``provider``, every run uses that one, so that a test can look into its books.
+    """
+    registry = registry or build_default_provider_registry()
+    registry.register(
+        kind=FAKE_KIND,
+        factory=(lambda config: provider) if provider is not None else FakeProvider,
+        loader=FakeProviderConfig.from_payload,
+    )
+    return registry
+
+
+def default_answer(line: BatchRequestLine) -> str:
+    """Repeat the prompt, or give the simplest JSON for the schema."""
+    body = line["body"]
+    schema = ((body.get("text") or {}).get("format") or {}).get("schema")
+    return f"answer to {body.get('input', '')}" if schema is None else json.dumps(sample_json(schema))
+
+
+def answer_row(text: str, *, input_tokens: int = 10, output_tokens: int = 5) -> JSONObject:
+    """The line of a row that was answered, without its name."""
+    body: JSONObject = {
+        "object": "response",
+        "status": "completed",
+        "error": None,
+        "output": [
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+        ],
+        "usage": {
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
+            "total_tokens": input_tokens + output_tokens,
+        },
+    }
+    return {"response": {"status_code": 200, "request_id": "req_fake", "body": body}, "error": None}
+
+
+def http_error_row(status: int, code: str | None = None, message: str = "told to fail") -> JSONObject:
+    """The line of a row that ended in an HTTP error, without its name."""
+    error: JSONObject = {"message": message, "type": "fake_error", "param": None, "code": code}
+    return {
+        "response": {"status_code": status, "request_id": "req_fake", "body": {"error": error}},
+        "error": None,
+    }
+
+
+def row_error(code: str, message: str = "told to fail", *, custom_id: str | None = None) -> JSONObject:
+    """The line of a row that was never run, such as ``batch_expired``; without its name unless that is given."""
+    name: JSONObject = {} if custom_id is None else {"custom_id": custom_id}
+    return {**name, "response": None, "error": {"code": code, "message": message}}
+
+
+def blank_row() -> JSONObject:
+    """The line of a row that the provider lost: status 0 and nothing else. Its name is left out."""
+    return {"response": {"status_code": 0, "request_id": "", "body": {}}, "error": None}
+
+
+def _record(batch: FakeBatch) -> BatchRemoteRecord:
+    return {
+        "id": batch.id,
+        "status": batch.status,
+        "input_file_id": batch.input_file_id,
+        "output_file_id": batch.output_file_id,
+        "error_file_id": batch.error_file_id,
+        "created_at": batch.created_at,
+        "metadata": dict(batch.metadata),
+        "errors": batch.errors,
+    }
+
+
+def _not_found(what: str) -> ProviderError:
+    return ProviderError(
+        f"no {what}",
+        kind=ProviderErrorKind.NOT_FOUND,
+        error_class="not_found",
+        status_code=404,
+        not_performed=True,
+    )

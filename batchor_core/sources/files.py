@@ -128,7 +128,7 @@ class JsonlItemSource(_TextFileSource[PayloadT]):
     def _rows_of(self, lines: Lines[bytes], first: int) -> Iterator[tuple[int, int, Row]]:
         row_index = lines.place.row
         for line in lines:
-            if line.isspace():
+            if not line or line.isspace():  # empty: a byte order mark alone
                 continue
             if row_index >= first:
                 yield row_index, lines.line, self._parsed(line, lines.line)

@@ -140,10 +140,13 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         match self.storage:
             case "sqlite":
                 return SQLiteStorage(path=self.sqlite_path or root / "batchor.sqlite3")
-            case "postgres" if self.postgres_dsn:
-                return PostgresStorage(dsn=self.postgres_dsn, schema=self.postgres_schema)
             case "postgres":
-                return PostgresStorage.from_env()
+                dsn = _resolved(self.postgres_dsn)
+                return (
+                    PostgresStorage(dsn=dsn, schema=self.postgres_schema)
+                    if dsn
+                    else PostgresStorage.from_env()
+                )
             case "memory":
                 return _MEMORY_STORES.setdefault(str(root), MemoryStateStore())
             case other:
@@ -164,7 +167,12 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if isinstance(config, OpenAIProviderConfig):
             config = dataclasses.replace(
                 config,
-                api_key=config.api_key or self.api_key or "",
-                base_url=config.base_url or self.base_url,
+                api_key=config.api_key or _resolved(self.api_key) or "",
+                base_url=config.base_url or _resolved(self.base_url),
             )
         return build_default_provider_registry().create(config)
+
+
+def _resolved(setting: str | None) -> str | None:
+    """A setting's value where the resource is used outside Dagster, which would have resolved an EnvVar itself."""
+    return setting.get_value() if isinstance(setting, dg.EnvVar) else setting

@@ -7,8 +7,8 @@ changes nothing. Results are stored in chunks, and the batch's own end with the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import orjson
 from batchor_core.core.batch_failure import judge_failed_batch
 from batchor_core.core.exceptions import ProviderError, StructuredOutputError
 from batchor_core.core.models import ItemFailure
-from batchor_core.core.outcome import Answer
+from batchor_core.core.outcome import Answer, parse_line
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.types import BatchRemoteRecord, JSONObject
 from batchor_core.core.usage import usage_from_body
@@ -85,9 +85,8 @@ def harvest(drive: Drive, batch: ActiveBatchRecord, record: BatchRemoteRecord, d
     """Store every result of an ended batch, and its end."""
     _record_artifacts(drive, batch, download)
     intake = _Intake(drive, batch, drive.session.submitted_items(provider_batch_id=batch.provider_batch_id))
-    for file in download.files:
-        for line, raw in _lines(drive, file):
-            intake.take(line, raw)
+    for line in _streamed(drive, download) if drive.hooks.download_to_path else _parsed(drive, download):
+        intake.take(line)
     if batch.status == "failed":
         _fail_bad_lines(intake, record)
     intake.finish(BatchEnd(batch.status, usage_from_body(dict(record))))
@@ -104,22 +103,74 @@ def _record_artifacts(drive: Drive, batch: ActiveBatchRecord, download: Download
         drive.store.record_batch_artifacts(run_id=drive.run_id, pointers=[pointer])
 
 
-def _lines(drive: Drive, file: BatchFile) -> Iterator[tuple[JSONObject, RawResponseRef]]:
-    """The lines that are JSON objects. Rows of others are found missing in the end, and asked again."""
-    with ExitStack() as stack:
-        path = file.path
-        if file.artifact_key is not None:
-            path = stack.enter_context(drive.artifacts.stage_local_copy(file.artifact_key))
-        offset = 0
-        # binary lines end at \n alone; text lines would also end at U+2028 and U+0085, which models write
-        for line in stack.enter_context(path.open("rb")):
-            length = len(line)
-            if length <= MAX_LINE_BYTES:
-                with suppress(ValueError, RecursionError):
-                    decoded = orjson.loads(line)
-                    if isinstance(decoded, dict):
-                        yield decoded, RawResponseRef(file.is_error_file, offset, length)
-            offset += length
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One line of a batch's files.
+
+    ``raw`` says where it lies in the kept file; None if there is no such file, or if the line is not strict JSON and has
+    to be kept as it was understood.
+    """
+
+    answer: Answer
+    record: JSONObject
+    raw: RawResponseRef | None
+
+
+def _streamed(drive: Drive, download: Download) -> Iterator[_Line]:
+    """Line by line, whatever the size of the files. Rows of lines that can't be read are found missing in the end."""
+    read_record = drive.hooks.read_record
+    for file in download.files:
+        with _local_path(drive, file) as path, path.open("rb") as lines:
+            offset = 0
+            # binary lines end at \n alone; text lines would also end at U+2028 and U+0085, which models write
+            for line in lines:
+                length = len(line)
+                record, is_strict = _decoded(line)
+                if record is not None:
+                    keep = file.artifact_key is not None and is_strict
+                    raw = RawResponseRef(file.is_error_file, offset, length) if keep else None
+                    yield _Line(read_record(record), record, raw)
+                offset += length
+
+
+def _decoded(line: bytes) -> tuple[JSONObject | None, bool]:
+    if len(line) > MAX_LINE_BYTES:
+        return None, False
+    try:
+        record = orjson.loads(line)
+    except ValueError:
+        return parse_line(line), False
+    return (record if isinstance(record, dict) else None), True
+
+
+def _parsed(drive: Drive, download: Download) -> Iterator[_Line]:
+    """Both files at once, by the provider's own method: for providers that have the documented methods alone."""
+    texts: dict[bool, str] = {}
+    for file in download.files:
+        with _local_path(drive, file) as path:
+            texts[file.is_error_file] = path.read_bytes().decode("utf-8", "surrogatepass")
+    successes, errors, _ = drive.provider.parse_batch_output(
+        output_content=texts.get(False), error_content=texts.get(True)
+    )
+    for custom_id, record in successes.items():
+        yield _Line(replace(drive.hooks.read_record(record), custom_id=custom_id), record, None)
+    for custom_id, record in errors.items():
+        answer = replace(drive.hooks.read_record(record), custom_id=custom_id)
+        if answer.failure is None:  # the provider knows better
+            failure = ItemFailure(
+                "provider_item_error", "the provider reports an error", True, raw_error=record
+            )
+            answer = replace(answer, failure=failure)
+        yield _Line(answer, record, None)
+
+
+@contextmanager
+def _local_path(drive: Drive, file: BatchFile) -> Iterator[Path]:
+    if file.artifact_key is None:
+        yield file.path
+    else:
+        with drive.artifacts.stage_local_copy(file.artifact_key) as path:
+            yield path
 
 
 def _fail_bad_lines(intake: _Intake, record: BatchRemoteRecord) -> None:
@@ -150,14 +201,14 @@ class _Intake:
     _good: list[CompletedItemRecord] = field(default_factory=list)
     _bad: dict[str, ItemFailureRecord] = field(default_factory=dict)
 
-    def take(self, line: JSONObject, raw: RawResponseRef) -> None:
+    def take(self, line: _Line) -> None:
         """One line of a file. The first good answer of a row wins, and any good answer over a bad one."""
-        answer = self.drive.hooks.read_record(line)
+        answer = line.answer
         if answer.custom_id not in self.open:
             self.strangers += 1
             return
         failure = answer.failure or self._unusable(answer)
-        keep = self.drive.config.artifact_policy.persist_raw_output_artifacts
+        raw_response = line.record if line.raw is None else None
         if failure is None:
             self.open.pop(answer.custom_id)
             self._bad.pop(answer.custom_id, None)
@@ -165,9 +216,9 @@ class _Intake:
                 CompletedItemRecord(
                     answer.custom_id,
                     answer.text,
-                    raw_response=None if keep else line,
+                    raw_response=raw_response,
                     usage=answer.usage,
-                    raw=raw if keep else None,
+                    raw=line.raw,
                     text_is_json=self.drive.is_structured,
                 )
             )
@@ -182,9 +233,9 @@ class _Intake:
                 failure,
                 count_attempt=answer.count_attempt,
                 output_text=answer.text,
-                raw_response=None if keep else line,
+                raw_response=raw_response,
                 usage=answer.usage,
-                raw=raw if keep else None,
+                raw=line.raw,
             )
         )
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.models import BatchResultItem, StructuredItemResult, TextItemResult
+from batchor_core.core.outcome import parse_line
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.runtime.engine import CHUNK, Engine
 from batchor_core.storage.state import PersistedItemRecord
@@ -71,7 +72,7 @@ def with_raw_responses(engine: Engine, records: Sequence[PersistedItemRecord]) -
     return [
         record
         if record.raw_response is not None or line is None
-        else replace(record, raw_response=orjson.loads(line))
+        else replace(record, raw_response=parse_line(line))
         for record, line in zip(records, raw_responses(engine, records), strict=True)
     ]
 

@@ -16,6 +16,8 @@ from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.storage.memory import MemoryStateStore
+from batchor_core.storage.postgres import PostgresStorage
+from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.storage.state import (
     BatchArtifactPointer,
     CompletedItemRecord,
@@ -101,8 +103,6 @@ class SQLiteBackend:
     persistent: bool = True
 
     def open(self, clock: Clock) -> StateStore:
-        from batchor_core.storage.sqlite import SQLiteStorage
-
         store = SQLiteStorage(path=self.path, now=clock, provider_registry=registry())
         self.stack.callback(store.close)
         return store
@@ -120,8 +120,6 @@ class PostgresBackend:
         self.schema = self.stack.enter_context(postgres_schema())
 
     def open(self, clock: Clock) -> StateStore:
-        from batchor_core.storage.postgres import PostgresStorage
-
         store = PostgresStorage(
             dsn=postgres_dsn(), schema=self.schema, now=clock, provider_registry=registry()
         )

@@ -1,0 +1,136 @@
+"""What a person decides: settling a submission of unknown outcome, and trying failed items once more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from batchor_core.core.enums import IntentState, ItemStatus, RunControlState, RunLifecycleStatus
+from batchor_core.core.exceptions import InvalidInputError, RunStateError
+from batchor_core.core.lifecycle import custom_id_for
+from batchor_core.storage.state import DriverSession, StateStore
+from tests.contract.stores import kit
+from tests.contract.stores.kit import MAX, RUN, bad, create, drive, good, statuses, submit, terminal
+
+PENDING, QUEUED, SUBMITTED = ItemStatus.PENDING, ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED
+COMPLETED, PERMANENT = ItemStatus.COMPLETED, ItemStatus.FAILED_PERMANENT
+
+
+@pytest.fixture(params=["unknown", "quarantined"])
+def stuck(request: pytest.FixtureRequest, store: StateStore) -> StateStore:
+    """A run of three items, two of them in a submission that nobody knows the outcome of."""
+    create(store, 3)
+    session = drive(store)
+    kit.send(session, 0, 1)
+    session.mark_unknown(local_batch_id="b1", error_class="timeout", next_check_at=0.0)
+    if request.param == "quarantined":
+        session.quarantine(local_batch_id="b1", error_class="can't look")
+    return store
+
+
+def test_adopting_a_batch_registers_it(stuck: StateStore) -> None:
+    stuck.settle_intent(run_id=RUN, local_batch_id="b1", decision="adopt", provider_batch_id="p1")
+    assert statuses(stuck) == [SUBMITTED, SUBMITTED, PENDING]
+    (batch,) = stuck.get_active_batches(run_id=RUN)
+    assert (batch.provider_batch_id, batch.local_batch_id, batch.item_count) == ("p1", "b1", 2)
+    (intent,) = stuck.list_intents(run_id=RUN)
+    assert (intent.state, intent.provider_batch_id) == (IntentState.REGISTERED, "p1")
+    kit.complete(stuck, kit.engine_ids(["item-0", "item-1"]))
+    assert statuses(stuck) == [COMPLETED, COMPLETED, PENDING]
+
+
+def test_adopting_needs_the_batch(stuck: StateStore) -> None:
+    with pytest.raises(InvalidInputError):
+        stuck.settle_intent(run_id=RUN, local_batch_id="b1", decision="adopt")
+    assert statuses(stuck) == [QUEUED, QUEUED, PENDING]
+
+
+def test_resubmitting_frees_the_items_under_new_custom_ids(stuck: StateStore) -> None:
+    stuck.settle_intent(run_id=RUN, local_batch_id="b1", decision="resubmit")
+    assert statuses(stuck) == [PENDING] * 3
+    assert kit.intent_states(stuck) == {"b1": "dropped"}
+    custom_ids = kit.take(drive(stuck), 0, 1, local="b2")
+    assert custom_ids == [custom_id_for(RUN, f"item-{index}", index, 1) for index in (0, 1)]
+
+
+def test_failing_ends_the_items(stuck: StateStore) -> None:
+    stuck.settle_intent(run_id=RUN, local_batch_id="b1", decision="fail")
+    assert statuses(stuck) == [PERMANENT, PERMANENT, PENDING]
+    assert [record.terminal_result_sequence for record in terminal(stuck)] == [1, 2]
+    assert all(record.error is not None and record.attempt_count == 0 for record in terminal(stuck))
+    assert kit.intent_states(stuck) == {"b1": "dropped"}
+
+
+def test_a_settled_submission_leaves_the_summary(stuck: StateStore) -> None:
+    stuck.settle_intent(run_id=RUN, local_batch_id="b1", decision="resubmit")
+    summary = stuck.get_run_summary(run_id=RUN)
+    assert (summary.unknown_batches, summary.quarantined_batches) == (0, 0)
+
+
+_STEPS: dict[str, Callable[[DriverSession], object]] = {
+    "claimed": lambda s: kit.take(s, 0),
+    "uploaded": lambda s: (kit.take(s, 0), kit.upload(s)),
+    "registered": lambda s: submit(s, 0),
+    "dropped": lambda s: (kit.take(s, 0), s.drop(local_batch_id="b1", error_class="e")),
+}
+
+
+@pytest.mark.parametrize("state", [*_STEPS, "no such submission"])
+def test_only_unknown_outcomes_are_settled(store: StateStore, state: str) -> None:
+    create(store, 2)
+    session = drive(store)
+    if state in _STEPS:
+        _STEPS[state](session)
+    before = statuses(store), store.list_intents(run_id=RUN)
+    with pytest.raises(RunStateError):
+        store.settle_intent(run_id=RUN, local_batch_id="b1", decision="fail")
+    assert (statuses(store), store.list_intents(run_id=RUN)) == before
+
+
+def test_failed_items_are_tried_once_more(store: StateStore) -> None:
+    create(store, 4)
+    session = drive(store)
+    ids = submit(session, 0, 1, 2)
+    session.apply_outcome(
+        provider_batch_id="p1",
+        completions=[good(ids[1])],
+        failures=[bad(ids[0], retryable=False), bad(ids[2], retryable=False)],
+        max_attempts=MAX,
+    )
+    store.set_run_control_state(run_id=RUN, control_state=RunControlState.PAUSED)
+    assert store.reopen_failed_items(run_id=RUN) == 2
+    assert store.reopen_failed_items(run_id=RUN) == 0
+    assert statuses(store) == [PENDING, COMPLETED, PENDING, PENDING]
+    first = store.get_item_records(run_id=RUN)[0]
+    assert (first.attempt_count, first.terminal_result_sequence, first.output_text) == (0, None, None)
+    assert [record.item_id for record in terminal(store)] == ["item-1"]
+    assert store.get_run_control_state(run_id=RUN) is RunControlState.RUNNING
+
+
+def test_a_reopened_item_gets_a_later_sequence_and_a_new_custom_id(store: StateStore) -> None:
+    create(store, 2)
+    session = drive(store)
+    ids = submit(session, 0, 1)
+    session.apply_outcome(
+        provider_batch_id="p1",
+        completions=[good(ids[1])],
+        failures=[bad(ids[0], retryable=False)],
+        max_attempts=MAX,
+    )
+    assert store.get_run_summary(run_id=RUN).status is RunLifecycleStatus.COMPLETED_WITH_FAILURES
+    store.reopen_failed_items(run_id=RUN)
+    assert store.get_run_summary(run_id=RUN).status is RunLifecycleStatus.RUNNING
+    session = drive(store)
+    again = submit(session, 0, local="b2", batch="p2")
+    assert again == [custom_id_for(RUN, "item-0", 0, 1)]
+    session.apply_outcome(provider_batch_id="p2", completions=[good(again[0])], max_attempts=MAX)
+    # a reader whose cursor is past the withdrawn result sees the new one
+    assert [(r.item_id, r.terminal_result_sequence) for r in terminal(store, after=2)] == [("item-0", 3)]
+    assert store.get_run_summary(run_id=RUN).status is RunLifecycleStatus.COMPLETED
+
+
+def test_nothing_is_reopened_in_a_run_without_failures(store: StateStore) -> None:
+    kit.complete(store, kit.submitted_run(store, 1))
+    assert store.reopen_failed_items(run_id=RUN) == 0
+    assert statuses(store) == [COMPLETED]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from openai import OpenAI
+
     from batchor_core.testing.openai_server import OpenAIServer
 
 
@@ -27,3 +29,12 @@ def openai_server(openai_server_options: dict[str, Any]) -> Iterator[OpenAIServe
 
     with OpenAIServer(**openai_server_options) as server:
         yield server
+
+
+@pytest.fixture
+def openai_client(openai_server: OpenAIServer) -> Iterator[OpenAI]:
+    """The official client, pointed at :func:`openai_server`; it tries every request once."""
+    from openai import OpenAI
+
+    with OpenAI(base_url=openai_server.base_url, api_key="local", max_retries=0, timeout=20) as client:
+        yield client

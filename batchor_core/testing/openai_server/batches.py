@@ -6,6 +6,7 @@ each step bears the instant at which it was due. So the server's state depends o
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -50,6 +51,7 @@ class Batches:
         self._faults = faults
         self._files = files
         self._runner = runner
+        self._locks: dict[str, threading.RLock] = {}
 
     # -- the four requests -------------------------------------------------------------------------
 
@@ -91,8 +93,7 @@ class Batches:
 
     def retrieve(self, batch_id: str) -> dict[str, Any]:
         """The batch as it is at present."""
-        with self._store.lock:
-            return self._shown(self._settled(self._existing(batch_id)))
+        return self._shown(self._settled(self._existing(batch_id)))
 
     def cancel(self, batch_id: str) -> dict[str, Any]:
         """Begin to cancel. A batch that is cancelling or cancelled already stays as it is.
@@ -100,7 +101,7 @@ class Batches:
         Raises:
             ApiError: The batch ended otherwise.
         """
-        with self._store.lock:
+        with self._lock(batch_id):
             batch = self._settled(self._existing(batch_id))
             match batch.status:
                 case BatchStatus.VALIDATING | BatchStatus.IN_PROGRESS | BatchStatus.FINALIZING:
@@ -122,7 +123,7 @@ class Batches:
 
     def _settled(self, batch: Batch, now: float | None = None) -> Batch:
         """The batch with every step taken that was due by ``now``, the present by default."""
-        with self._store.lock:
+        with self._lock(batch.id):
             now = self._clock() if now is None else now
             batch = self._store.batch(batch.id) or batch
             while step := next_step(batch, now):
@@ -238,6 +239,10 @@ class Batches:
     def _listed(self) -> Iterator[Batch]:
         now = self._clock()
         return (batch for batch in self._store.batches() if batch.listed_at(now))
+
+    def _lock(self, batch_id: str) -> threading.RLock:
+        """Held while a batch moves. Whoever holds one only ever waits for those of older batches."""
+        return self._locks.setdefault(batch_id, threading.RLock())
 
     def _saved(self, batch: Batch) -> Batch:
         self._store.save_batch(batch)

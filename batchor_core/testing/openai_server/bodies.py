@@ -40,7 +40,7 @@ class Tokens:
         )
 
     def as_usage(self) -> dict[str, Any]:
-        """The shape that Responses bodies and batches share."""
+        """The shape of batches."""
         return {
             "input_tokens": self.input,
             "input_tokens_details": {"cached_tokens": self.cached},
@@ -48,6 +48,11 @@ class Tokens:
             "output_tokens_details": {"reasoning_tokens": self.reasoning},
             "total_tokens": self.input + self.output,
         }
+
+    def as_responses_usage(self) -> dict[str, Any]:
+        """The shape of Responses bodies, which since 2026 tells writes to the cache as well."""
+        details = {"cached_tokens": self.cached, "cache_write_tokens": 0}
+        return {**self.as_usage(), "input_tokens_details": details}
 
     def as_chat_usage(self) -> dict[str, Any]:
         """The shape of Chat Completions bodies."""
@@ -164,7 +169,7 @@ def _responses(reply: Reply, request: dict[str, Any], key: str, now: float, toke
         "top_logprobs": 0,
         "top_p": request.get("top_p", 1.0),
         "truncation": "disabled",
-        "usage": tokens.as_usage(),
+        "usage": tokens.as_responses_usage(),
         "user": None,
         "metadata": request.get("metadata") or {},
     }

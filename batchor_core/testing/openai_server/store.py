@@ -202,8 +202,8 @@ class Store:
         """How many executions there were for each value of ``column``, where that exceeds ``more_than``."""
         if column not in Execution._fields:
             raise ValueError(f"executions have no {column!r}")
-        statement = f"SELECT {column}, count(*) FROM executions GROUP BY {column} HAVING count(*) > ?"  # noqa: S608
-        return Counter(dict(self._rows(statement, more_than)))
+        counts = f"SELECT {column}, count(*) FROM executions GROUP BY {column}"  # noqa: S608
+        return Counter(dict(self._rows(f"{counts} HAVING count(*) > ?", more_than)))
 
     def executions(self) -> Iterator[Execution]:
         """Every execution, in order, read by pages."""

@@ -7,7 +7,6 @@ from enum import StrEnum
 
 from batchor_core.testing.openai_server.records import Batch, BatchStatus
 
-
 _ROUNDING = 1e-5
 """Epoch seconds as floats are exact to less than a microsecond; sums of them are not."""
 

@@ -26,7 +26,6 @@ from sqlalchemy import (
     UniqueConstraint,
     literal_column,
 )
-
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core.enums import IntentState, ItemStatus
@@ -34,7 +33,9 @@ from batchor_core.core.lifecycle import CLAIMABLE, IN_FLIGHT
 
 metadata = MetaData()
 
-BigKey = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself for INTEGER PRIMARY KEY only
+BigKey = BigInteger().with_variant(
+    Integer, "sqlite"
+)  # SQLite numbers rows by itself for INTEGER PRIMARY KEY only
 
 
 def literals(names: tuple[ItemStatus, ...] | tuple[IntentState, ...]) -> list[ColumnElement[str]]:

@@ -1,0 +1,228 @@
+"""The Postgres store: for drivers on several machines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    URL,
+    BigInteger,
+    Boolean,
+    Connection,
+    Double,
+    Engine,
+    Integer,
+    LargeBinary,
+    Table,
+    any_,
+    bindparam,
+    create_engine,
+    func,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.exc import ArgumentError, IntegrityError
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.types import TypeEngine
+
+from batchor_core.core.exceptions import InvalidInputError, StorageError
+from batchor_core.core.validation import check_schema_identifier
+from batchor_core.providers.registry import ProviderRegistry
+from batchor_core.storage import schema as tables
+from batchor_core.storage.sql import SQLStore
+from batchor_core.storage.sql_engine import ITEM_CHANGE, Database
+
+DSN_VARIABLE = "BATCHOR_POSTGRES_DSN"
+SCHEMA_VARIABLE = "BATCHOR_POSTGRES_SCHEMA"
+
+LOCK_TIMEOUT = "60s"
+IDLE_TIMEOUT = "120s"
+"""A transaction that sits idle for longer has lost its process, and its locks are in everybody's way."""
+
+
+class PostgresStorage(SQLStore):
+    """A state store in a Postgres database, shared by any number of machines. Needs the ``postgres`` extra.
+
+    Args:
+        dsn: Such as ``postgresql://user:password@host/database``; psycopg 3 is the driver.
+        schema: The database schema that holds the tables; it is created where there is none.
+        now: Clock for tests; by default the database's.
+        engine: An engine of your own instead of one made from ``dsn``.
+        provider_registry: Reads stored provider configs; by default the built-in one.
+
+    Attributes:
+        engine: The SQLAlchemy engine.
+        schema: The schema's name.
+        provider_registry: Reads stored provider configs.
+
+    Raises:
+        InvalidInputError: The DSN or the schema's name is not usable.
+        StorageError: The database can't be reached.
+        DatabaseVersionError: A newer version of this package wrote it.
+    """
+
+    def __init__(
+        self,
+        *,
+        dsn: str,
+        schema: str = "batchor",
+        now: Callable[[], datetime] | None = None,
+        engine: Engine | None = None,
+        provider_registry: ProviderRegistry | None = None,
+    ) -> None:
+        self.schema = check_schema_identifier(schema)
+        database = PostgresDatabase(engine or _engine_for(dsn), schema=schema, now=now)
+        super().__init__(database, provider_registry=provider_registry)
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        env: Mapping[str, str] | None = None,
+        now: Callable[[], datetime] | None = None,
+        provider_registry: ProviderRegistry | None = None,
+    ) -> PostgresStorage:
+        """Open the store that ``BATCHOR_POSTGRES_DSN`` and ``BATCHOR_POSTGRES_SCHEMA`` (by default ``batchor``) name.
+
+        Raises:
+            InvalidInputError: ``BATCHOR_POSTGRES_DSN`` is not set.
+        """
+        values = os.environ if env is None else env
+        dsn = values.get(DSN_VARIABLE)
+        if not dsn:
+            raise InvalidInputError(
+                f"{DSN_VARIABLE} is not set. Set it to a DSN such as postgresql://user:password@host/database, "
+                "or pass PostgresStorage(dsn=...) to the runner."
+            )
+        schema = values.get(SCHEMA_VARIABLE) or "batchor"
+        return cls(dsn=dsn, schema=schema, now=now, provider_registry=provider_registry)
+
+    def __repr__(self) -> str:
+        return f"PostgresStorage({self.database.where})"
+
+
+class PostgresDatabase(Database):
+    """Postgres' side of the SQL store."""
+
+    def __init__(self, engine: Engine, *, schema: str, now: Callable[[], datetime] | None = None) -> None:
+        super().__init__(engine.execution_options(schema_translate_map={None: schema}), now=now)
+        self._schema = schema
+        self.where = f"{engine.url.render_as_string(hide_password=True)}, schema {schema}"
+
+    @property
+    def schema(self) -> str | None:
+        return self._schema
+
+    def _begin_write(self, connection: Connection) -> None:
+        # for this transaction only: a pooler hands the connection to others afterwards. Durable commits are what keeps
+        # a batch from being paid twice, so they are not left to the server's default.
+        connection.execute(_SETTINGS)
+
+    def _database_time(self, connection: Connection) -> float:
+        # not now(), which stands still within a transaction
+        return float(connection.execute(_CLOCK).scalar_one())
+
+    def insert_many(
+        self, connection: Connection, table: Table, columns: Sequence[str], rows: list[Any]
+    ) -> None:
+        if not rows:
+            return
+        import psycopg
+
+        names = ", ".join(columns)
+        types = [_copy_type(table.c[name].type) for name in columns]
+        raw: Any = connection.connection.driver_connection  # within SQLAlchemy's transaction
+        copy_in = f"COPY {self.name_of(table)} ({names}) FROM STDIN (FORMAT BINARY)"
+        try:
+            with raw.cursor() as cursor, cursor.copy(copy_in) as copy:
+                copy.set_types(types)
+                for row in rows:
+                    copy.write_row(row)
+        except psycopg.IntegrityError as error:
+            raise IntegrityError(f"COPY {table.name}", None, error) from error
+        except psycopg.Error as error:
+            raise StorageError(f"{self.where}: {error}") from error
+
+    def change_items(self, connection: Connection, run_key: int, rows: list[Any]) -> None:
+        if not rows:
+            return
+        # one statement with a list per column; row by row would be a round trip of parsing each
+        columns = [*ITEM_CHANGE, ("item_index", "bigint")]
+        changed = ", ".join(f"{name} = change.{name}" for name, _ in ITEM_CHANGE)
+        lists = ", ".join(f"%s::{kind}[]" for _, kind in columns)
+        names = ", ".join(name for name, _ in columns)
+        sql = (  # our own names, the schema's checked and quoted
+            f"UPDATE {self.name_of(tables.items)} AS item SET {changed} FROM UNNEST({lists}) AS change ({names}) "  # noqa: S608
+            "WHERE item.run_key = %s AND item.item_index = change.item_index"
+        )
+        connection.exec_driver_sql(sql, (*map(list, zip(*rows, strict=True)), run_key))
+
+    def among(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:
+        return column == any_(bindparam(None, list(values), type_=ARRAY(column.type)))
+
+    def lock_for_migration(self, connection: Connection) -> None:
+        self._lock(connection, f"batchor migration of {self._schema}")
+
+    def lock_budget(self, connection: Connection, key: str) -> None:
+        self._lock(connection, f"batchor budget of {self._schema}: {key}")
+
+    def _lock(self, connection: Connection, name: str) -> None:
+        # of the transaction, not of the connection: those don't survive a pooler
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+
+    def create_namespace(self, connection: Connection) -> None:
+        # IF NOT EXISTS asks for the right to create one even where it exists
+        exists = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+        if connection.execute(exists, {"name": self._schema}).first() is None:
+            name = self.engine.dialect.identifier_preparer.quote(self._schema)
+            connection.exec_driver_sql(f"CREATE SCHEMA {name}")
+
+
+_CLOCK = text("SELECT extract(epoch FROM clock_timestamp())::float8")
+_SETTINGS = text(
+    f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT}', true), "
+    f"set_config('idle_in_transaction_session_timeout', '{IDLE_TIMEOUT}', true), "
+    "set_config('synchronous_commit', CASE current_setting('synchronous_commit') "
+    "WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)"
+)
+
+
+def _copy_type(column_type: TypeEngine[Any]) -> str:
+    """Binary COPY converts nothing, so that each value has to come in its column's own type."""
+    match column_type:
+        case BigInteger():
+            return "int8"
+        case Integer():
+            return "int4"
+        case Boolean():
+            return "bool"
+        case Double():
+            return "float8"
+        case LargeBinary():
+            return "bytea"
+        case _:
+            return "text"
+
+
+def _engine_for(dsn: str) -> Engine:
+    return create_engine(_url(dsn), pool_pre_ping=True, hide_parameters=True)
+
+
+def _url(dsn: str) -> URL:
+    try:
+        url = make_url(dsn)
+    except ArgumentError:
+        # the DSN itself is left out: it may hold a password
+        raise InvalidInputError(
+            "the Postgres DSN is not a URL such as postgresql://user:password@host/database"
+        ) from None
+    if url.drivername in ("postgres", "postgresql"):
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() != "postgresql":
+        raise InvalidInputError(f"a Postgres DSN begins with postgresql://, not {url.drivername}://")
+    return url

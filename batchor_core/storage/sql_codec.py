@@ -1,0 +1,144 @@
+"""How values become columns, and columns values again.
+
+JSON is kept as text, encoded once. Databases refuse some strings that models do produce: Postgres takes no NUL, neither
+takes a lone surrogate. Such a text is stored as ``\\x1a`` and its JSON form, in which both are escapes, and comes back as
+it was. JSON that the fast encoder can't write or would not read back exactly (integers beyond 64 bits, lone surrogates,
+keys that are not strings) is written by the standard one and marked by a leading space, which JSON permits.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from typing import Any, Final
+
+import orjson
+
+from batchor_core.core.enums import ItemStatus
+from batchor_core.core.models import ItemFailure
+from batchor_core.core.types import JSONObject, JSONValue
+from batchor_core.core.usage import TokenUsage
+
+STATUS: Final = {status.value: status for status in ItemStatus}
+"""Statuses by their stored names; quicker than calling the enum."""
+
+_ESCAPED = "\x1a"
+_MARK = " "
+_LONG_NUMBER = re.compile(r"\d{19}")  # from here on orjson reads a float
+_OPTIONS = (
+    orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+)
+
+
+def encode_text(text: str) -> str:
+    """A text that both databases take, and that :func:`decode_text` turns back."""
+    if "\0" in text or text[:1] == _ESCAPED or not _is_unicode(text):
+        return _ESCAPED + json.dumps(text)
+    return text
+
+
+def decode_text(stored: str) -> str:
+    """The text that :func:`encode_text` was given."""
+    if stored[:1] == _ESCAPED:
+        return str(json.loads(stored[1:]))
+    return stored
+
+
+def encode_optional_text(text: str | None) -> str | None:
+    """The same, None staying None."""
+    return None if text is None else encode_text(text)
+
+
+def decode_optional_text(stored: str | None) -> str | None:
+    """The same, None staying None."""
+    return None if stored is None else decode_text(stored)
+
+
+def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def encode_json(value: JSONValue) -> str:
+    """JSON text; raises TypeError for what is not JSON."""
+    try:
+        return orjson.dumps(value, option=_OPTIONS).decode()
+    except TypeError:
+        return _MARK + json.dumps(value)
+
+
+def decode_json(stored: str) -> Any:
+    """The value that :func:`encode_json` was given."""
+    return json.loads(stored) if stored[:1] == _MARK else orjson.loads(stored)
+
+
+def encode_optional_json(value: JSONValue | None) -> str | None:
+    """The same, None staying None (SQL NULL, not JSON null)."""
+    return None if value is None else encode_json(value)
+
+
+def decode_optional_json(stored: str | None) -> Any:
+    """The same, None staying None."""
+    return None if stored is None else decode_json(stored)
+
+
+def decode_answer(text: str) -> Any:
+    """A model's JSON answer as a value. The text is the model's own, so that it may hold anything that JSON may."""
+    if _LONG_NUMBER.search(text):
+        return json.loads(text)
+    try:
+        return orjson.loads(text)
+    except ValueError:  # lone surrogates, NaN
+        return json.loads(text)
+
+
+def encode_failure(failure: ItemFailure) -> str:
+    """A failure as JSON; ``raw_error`` that is not JSON is kept as its repr rather than losing the failure."""
+    payload: JSONObject = {
+        "error_class": failure.error_class,
+        "message": failure.message,
+        "retryable": failure.retryable,
+        "raw_error": failure.raw_error,
+    }
+    try:
+        return encode_json(payload)
+    except (TypeError, ValueError):
+        return encode_json({**payload, "raw_error": repr(failure.raw_error)})
+
+
+def decode_failure(stored: str | None) -> ItemFailure | None:
+    """The failure that :func:`encode_failure` was given."""
+    return None if stored is None else ItemFailure.from_payload(decode_json(stored))
+
+
+def pack_response(response: JSONObject | None) -> bytes | None:
+    """A raw response, compressed."""
+    # level 1: three times as fast as the default on such records, for a tenth more bytes
+    return None if response is None else zlib.compress(encode_json(response).encode(), 1)
+
+
+def unpack_response(packed: bytes | None) -> JSONObject | None:
+    """The response that :func:`pack_response` was given."""
+    return None if packed is None else decode_json(zlib.decompress(packed).decode())
+
+
+def usage_columns(usage: TokenUsage | None) -> tuple[int | None, int | None, int | None, int | None]:
+    """Input, cached, output and reasoning tokens; all None when nobody said."""
+    if usage is None:
+        return None, None, None, None
+    return usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.reasoning_tokens
+
+
+def usage_from_columns(
+    input_tokens: int | None, cached: int | None, output: int | None, reasoning: int | None
+) -> TokenUsage | None:
+    """The usage that :func:`usage_columns` was given."""
+    if input_tokens is None:
+        return None
+    return TokenUsage(input_tokens, cached or 0, output or 0, reasoning or 0)

@@ -1,0 +1,122 @@
+"""A database as the SQL store sees it: transactions, a clock, and the few statements in which the dialects differ."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection, Engine, Row, Table
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.sql.elements import ColumnElement
+
+from batchor_core.core.exceptions import StorageError
+
+AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
+"""A row of whatever columns."""
+
+ITEM_CHANGE = (
+    ("status", "text"),
+    ("attempt_count", "integer"),
+    ("generation", "integer"),
+    ("custom_id", "text"),
+    ("intent_key", "bigint"),
+    ("terminal_sequence", "bigint"),
+    ("last_error", "text"),
+)
+"""Columns of ``items`` that change with its state, in the order in which :meth:`Database.change_items` takes them."""
+
+
+class Database(ABC):
+    """An engine, and what SQLite and Postgres do differently.
+
+    Attributes:
+        engine: The SQLAlchemy engine.
+        where: Name of the database for messages, without a password.
+    """
+
+    where: str
+
+    def __init__(self, engine: Engine, *, now: Callable[[], datetime] | None) -> None:
+        self.engine = engine
+        self._writer = engine.execution_options(batchor_write=True)
+        self._now = now
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads, and blocks nobody."""
+        with self._translated(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes. It is committed, durably, when the block ends, and rolled back when it raises."""
+        with self._translated(), self._writer.begin() as connection:
+            self._begin_write(connection)
+            yield connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except IntegrityError:
+            raise  # the statement's author knows what it means
+        except DBAPIError as error:
+            raise StorageError(f"{self.where}: {error.orig}") from error
+
+    def now(self, connection: Connection) -> float:
+        """Seconds since the epoch, by the clock that was given or else the database's."""
+        if self._now is None:
+            return self._database_time(connection)
+        moment = self._now()
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+    def name_of(self, table: Table) -> str:
+        """The table's quoted name with its schema, for statements that go straight to the driver."""
+        preparer = self.engine.dialect.identifier_preparer
+        schema = self.schema
+        name = preparer.quote(table.name)
+        return f"{preparer.quote(schema)}.{name}" if schema else name
+
+    @property
+    def schema(self) -> str | None:
+        """The schema that holds the tables, where there are schemas."""
+        return None
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def _begin_write(self, connection: Connection) -> None:
+        """Settings of a write transaction."""
+
+    @abstractmethod
+    def _database_time(self, connection: Connection) -> float: ...
+
+    @abstractmethod
+    def insert_many(
+        self, connection: Connection, table: Table, columns: Sequence[str], rows: list[Any]
+    ) -> None:
+        """Insert tuples; IntegrityError when one is there already."""
+
+    @abstractmethod
+    def change_items(self, connection: Connection, run_key: int, rows: list[Any]) -> None:
+        """Write ``ITEM_CHANGE`` of items; each row ends with its item_index."""
+
+    @abstractmethod
+    def among(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:
+        """Whether the column is one of any number of values, as one bound parameter."""
+
+    @abstractmethod
+    def lock_for_migration(self, connection: Connection) -> None:
+        """Let one process at a time create or migrate the tables, until the transaction ends."""
+
+    @abstractmethod
+    def lock_budget(self, connection: Connection, key: str) -> None:
+        """Let one transaction at a time decide about a shared budget, until it ends."""
+
+    @abstractmethod
+    def create_namespace(self, connection: Connection) -> None:
+        """Create what has to be there before the tables."""

@@ -1,0 +1,312 @@
+"""The rows of submissions and of their batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, or_, select
+from sqlalchemy.exc import IntegrityError
+
+from batchor_core.core import lifecycle
+from batchor_core.core.enums import IntentState, ItemStatus
+from batchor_core.core.exceptions import RunStateError
+from batchor_core.core.lifecycle import OPEN_INTENTS, is_terminal_batch
+from batchor_core.storage import sql_items
+from batchor_core.storage.schema import batches, items, submission_intents
+from batchor_core.storage.sql_codec import (
+    decode_optional_text,
+    decode_text,
+    encode_optional_text,
+    encode_text,
+    usage_columns,
+)
+from batchor_core.storage.sql_engine import AnyRow
+from batchor_core.storage.sql_items import SUBMITTED, is_status, move_all, release_all
+from batchor_core.storage.sql_runs import ACTIVE_BATCH, LockedRun
+from batchor_core.storage.state import ActiveBatchRecord, BatchEnd, IntentRecord
+
+_intents = submission_intents.c
+
+_INTENT = select(submission_intents, batches.c.provider_batch_id).outerjoin(
+    batches, batches.c.intent_key == _intents.intent_key
+)
+_BATCH = select(batches, _intents.local_batch_id, _intents.input_file_id).join(
+    submission_intents, _intents.intent_key == batches.c.intent_key
+)
+
+
+def intent_record(row: AnyRow) -> IntentRecord:
+    """A row of an intent as the engine sees it."""
+    return IntentRecord(
+        local_batch_id=decode_text(row.local_batch_id),
+        state=IntentState(row.state),
+        epoch=row.epoch,
+        item_count=row.item_count,
+        submission_tokens=row.submission_tokens,
+        created_at=row.created_at,
+        artifact_key=decode_optional_text(row.artifact_key),
+        sha256=row.sha256,
+        size_bytes=row.size_bytes,
+        input_file_id=decode_optional_text(row.input_file_id),
+        key_fingerprint=row.key_fingerprint,
+        sending_at=row.sending_at,
+        fenced_at=row.fenced_at,
+        clean_listings=row.clean_listings,
+        next_check_at=row.next_check_at,
+        last_error_class=decode_optional_text(row.last_error_class),
+        provider_batch_id=decode_optional_text(row.provider_batch_id),
+        server_date_skew=row.server_date_skew,
+    )
+
+
+def intents(connection: Connection, run_key: int, states: Sequence[IntentState] = ()) -> list[IntentRecord]:
+    """A run's intents, oldest first; only those in ``states``, if any are given."""
+    wanted = _INTENT.where(_intents.run_key == run_key).order_by(_intents.intent_key)
+    if states:
+        wanted = wanted.where(_intents.state.in_([state.value for state in states]))
+    return [intent_record(row) for row in connection.execute(wanted)]
+
+
+def find_intent(connection: Connection, run_key: int, local_batch_id: str) -> AnyRow | None:
+    """The row of an intent, or None."""
+    wanted = _INTENT.where(
+        _intents.run_key == run_key, _intents.local_batch_id == encode_text(local_batch_id)
+    )
+    return connection.execute(wanted).first()
+
+
+def intent_in(
+    connection: Connection, run_key: int, local_batch_id: str, allowed: Sequence[IntentState], *, run_id: str
+) -> AnyRow:
+    """The row of an intent in one of these states, or RunStateError."""
+    row = find_intent(connection, run_key, local_batch_id)
+    if row is None:
+        raise RunStateError(run_id, f"no submission {local_batch_id!r}")
+    if row.state not in allowed:
+        raise RunStateError(run_id, f"submission {local_batch_id!r} is {row.state}")
+    return row
+
+
+def change_intent(connection: Connection, intent_key: int, **values: object) -> None:
+    """Set columns of an intent."""
+    connection.execute(submission_intents.update().where(_intents.intent_key == intent_key).values(values))
+
+
+def create_intent(
+    run: LockedRun,
+    *,
+    local_batch_id: str,
+    state: IntentState,
+    epoch: int = 0,
+    item_count: int,
+    submission_tokens: int = 0,
+    artifact_key: str | None = None,
+    key_fingerprint: str | None = None,
+) -> int:
+    """Insert an intent; returns its key."""
+    inserted = run.connection.execute(
+        submission_intents.insert().values(
+            run_key=run.run_key,
+            local_batch_id=encode_text(local_batch_id),
+            state=state.value,
+            epoch=epoch,
+            item_count=item_count,
+            submission_tokens=submission_tokens,
+            created_at=run.now(),
+            artifact_key=encode_optional_text(artifact_key),
+            key_fingerprint=key_fingerprint,
+        )
+    )
+    key = inserted.inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def register(run: LockedRun, intent: AnyRow, *, provider_batch_id: str, status: str) -> None:
+    """The intent's batch exists: ``lifecycle.submitted`` for its items. Repeating it is fine."""
+    if intent.provider_batch_id == encode_text(provider_batch_id):
+        return
+    if intent.state not in OPEN_INTENTS:
+        raise RunStateError(
+            run.run_id, f"submission {decode_text(intent.local_batch_id)!r} is {intent.state}"
+        )
+    insert_batch(run, intent.intent_key, provider_batch_id, status, item_count=intent.item_count)
+    submit_queued(run, intent.intent_key)
+    change_intent(run.connection, intent.intent_key, state=IntentState.REGISTERED.value)
+
+
+def insert_batch(
+    run: LockedRun, intent_key: int, provider_batch_id: str, status: str, *, item_count: int
+) -> None:
+    """Record a batch that owns nothing yet."""
+    values = {
+        "intent_key": intent_key,
+        "run_key": run.run_key,
+        "provider_batch_id": encode_text(provider_batch_id),
+        "status": encode_text(status),
+        "is_terminal": is_terminal_batch(status),
+        "created_at": run.now(),
+        "item_count": item_count,
+        "submitted_items": 0,
+    }
+    try:
+        run.connection.execute(batches.insert().values(values))
+    except IntegrityError as error:
+        raise RunStateError(
+            run.run_id, f"batch {provider_batch_id!r} belongs to another submission"
+        ) from error
+
+
+def submit_queued(run: LockedRun, intent_key: int) -> int:
+    """Hand the QUEUED_LOCAL items of a submission over to its batch; returns how many."""
+    count = move_all(run, items.c.intent_key == intent_key, before=ItemStatus.QUEUED_LOCAL, after=SUBMITTED)
+    own(run, intent_key, count)
+    return count
+
+
+def own(run: LockedRun, intent_key: int, count: int) -> None:
+    """The batch owns so many more (or fewer) SUBMITTED items."""
+    changed = batches.update().where(batches.c.intent_key == intent_key)
+    run.connection.execute(changed.values(submitted_items=batches.c.submitted_items + count))
+
+
+def drop(run: LockedRun, intent: AnyRow, *, error_class: str) -> int:
+    """The intent's batch does not exist: free its items; returns how many."""
+    freed = release_all(
+        run,
+        items.c.intent_key == intent.intent_key,
+        before=ItemStatus.QUEUED_LOCAL,
+        used_custom_id=intent.sending_at is not None,
+    )
+    change_intent(
+        run.connection,
+        intent.intent_key,
+        state=IntentState.DROPPED.value,
+        last_error_class=encode_text(error_class),
+    )
+    return freed
+
+
+def was_sent(connection: Connection, run_key: int) -> bool:
+    """Whether any batch of the run exists, or may have been asked for."""
+    sent = or_(_intents.sending_at.is_not(None), _intents.state.in_(_MAYBE_SENT))
+    wanted = select(_intents.intent_key).where(_intents.run_key == run_key, sent).limit(1)
+    return connection.execute(wanted).first() is not None
+
+
+def requeue_local(run: LockedRun) -> int:
+    """Free what was claimed and certainly not sent, and finish registrations; returns the number of items freed."""
+    registered_only = (
+        select(items.c.intent_key)
+        .distinct()
+        .join(submission_intents, _intents.intent_key == items.c.intent_key)
+        .where(
+            items.c.run_key == run.run_key, is_status(ItemStatus.QUEUED_LOCAL), _intents.state == _REGISTERED
+        )
+    )
+    for intent_key in run.connection.execute(registered_only).scalars().all():
+        submit_queued(run, intent_key)
+    unsent = _INTENT.where(_intents.run_key == run.run_key, _intents.state.in_(_UNSENT))
+    freed = sum(
+        drop(run, intent, error_class="driver_lost") for intent in run.connection.execute(unsent).all()
+    )
+    unowned = items.c.intent_key.is_(None)
+    return freed + release_all(run, unowned, before=ItemStatus.QUEUED_LOCAL, used_custom_id=False)
+
+
+_MAYBE_SENT = [state.value for state in (*lifecycle.MAYBE_SENT, IntentState.REGISTERED)]
+_REGISTERED = IntentState.REGISTERED.value
+_UNSENT = (IntentState.CLAIMED.value, IntentState.UPLOADED.value)
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+def batch_record(row: AnyRow) -> ActiveBatchRecord:
+    """A row of a batch as the engine sees it."""
+    return ActiveBatchRecord(
+        provider_batch_id=decode_text(row.provider_batch_id),
+        status=decode_text(row.status),
+        output_file_id=decode_optional_text(row.output_file_id),
+        error_file_id=decode_optional_text(row.error_file_id),
+        local_batch_id=decode_text(row.local_batch_id),
+        input_file_id=decode_optional_text(row.input_file_id),
+        item_count=row.item_count,
+        created_at=row.created_at,
+        poll_failures=row.poll_failures,
+        next_poll_at=row.next_poll_at,
+    )
+
+
+def batch_records(connection: Connection, run_key: int, *, active: bool) -> list[ActiveBatchRecord]:
+    """A run's batches, or only its active ones, oldest first."""
+    wanted = _BATCH.where(batches.c.run_key == run_key).order_by(batches.c.intent_key)
+    if active:
+        wanted = wanted.where(ACTIVE_BATCH)
+    return [batch_record(row) for row in connection.execute(wanted)]
+
+
+def find_batch(connection: Connection, run_key: int, provider_batch_id: str) -> AnyRow | None:
+    """The row of a batch, or None."""
+    named = batches.c.provider_batch_id == encode_text(provider_batch_id)
+    return connection.execute(select(batches).where(batches.c.run_key == run_key, named)).first()
+
+
+def batch_row(connection: Connection, run_key: int, provider_batch_id: str, *, run_id: str) -> AnyRow:
+    """The row of a batch, or RunStateError."""
+    row = find_batch(connection, run_key, provider_batch_id)
+    if row is None:
+        raise RunStateError(run_id, f"no batch {provider_batch_id!r} is registered")
+    return row
+
+
+def change_batch(connection: Connection, intent_key: int, **values: object) -> None:
+    """Set columns of a batch."""
+    connection.execute(batches.update().where(batches.c.intent_key == intent_key).values(values))
+
+
+def keep_poll(
+    connection: Connection,
+    batch: AnyRow,
+    *,
+    status: str,
+    output_file_id: str | None,
+    error_file_id: str | None,
+) -> None:
+    """Keep what a poll said. A final status stays, and a file id that is missing now does not undo one."""
+    values: dict[str, object] = {"poll_failures": 0, "next_poll_at": 0.0}
+    if not batch.is_terminal:
+        values |= {"status": encode_text(status), "is_terminal": is_terminal_batch(status)}
+    if output_file_id:
+        values["output_file_id"] = encode_text(output_file_id)
+    if error_file_id:
+        values["error_file_id"] = encode_text(error_file_id)
+    change_batch(connection, batch.intent_key, **values)
+
+
+def keep_end(connection: Connection, batch: AnyRow, end: BatchEnd) -> None:
+    """Keep a batch's final state."""
+    keep_poll(connection, batch, status=end.status, output_file_id=None, error_file_id=None)
+    names = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+    change_batch(connection, batch.intent_key, **dict(zip(names, usage_columns(end.usage), strict=True)))
+
+
+def release_submitted(run: LockedRun, batch: AnyRow, **how: Any) -> int:
+    """``lifecycle.released`` for all items that the batch still owns; returns how many."""
+    count = release_all(
+        run, items.c.intent_key == batch.intent_key, before=SUBMITTED, used_custom_id=True, **how
+    )
+    own(run, batch.intent_key, -count)
+    return count
+
+
+def submitted_of(connection: Connection, run_key: int, intent_key: int) -> list[sql_items.ItemRow]:
+    """The items that a batch still owns, in item order."""
+    return sql_items.item_rows(connection, run_key, (items.c.intent_key == intent_key) & is_status(SUBMITTED))
+
+
+def count_items_of(connection: Connection, run_key: int, intent_keys: Sequence[int]) -> int:
+    """Items whose last submission was one of these."""
+    wanted = select(func.count()).where(items.c.run_key == run_key, items.c.intent_key.in_(intent_keys))
+    return int(connection.execute(wanted).scalar_one())

@@ -1,0 +1,418 @@
+"""The rows of items: adding them, taking them, and moving them by the rules of ``core.lifecycle``.
+
+Items that are answered one by one go through :class:`ItemChanges`, which asks the rule for each. Where one rule sends a
+whole set the same way (claimed, submitted, released, reopened), a single UPDATE is that rule's plain image.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, and_, func, select
+from sqlalchemy.sql.elements import ColumnElement
+
+from batchor_core.core import lifecycle
+from batchor_core.core.enums import ItemStatus
+from batchor_core.core.exceptions import DuplicateItemError, RunStateError
+from batchor_core.core.lifecycle import ItemState
+from batchor_core.core.models import ItemFailure
+from batchor_core.storage.schema import (
+    CLAIMABLE_ITEMS,
+    FAILED_RESULTS,
+    batches,
+    item_contents,
+    item_results,
+    items,
+    literals,
+)
+from batchor_core.storage.sql_codec import (
+    STATUS,
+    decode_optional_text,
+    decode_text,
+    encode_failure,
+    encode_json,
+    encode_optional_json,
+    encode_optional_text,
+    encode_text,
+    pack_response,
+    usage_columns,
+)
+from batchor_core.storage.sql_engine import Database
+from batchor_core.storage.sql_runs import LockedRun
+from batchor_core.storage.state import (
+    Candidate,
+    CompletedItemRecord,
+    ItemFailureRecord,
+    MaterializedItem,
+)
+
+_KEEPS_INTENT = (ItemStatus.SUBMITTED, *lifecycle.TERMINAL)
+PENDING, QUEUED_LOCAL, SUBMITTED = ItemStatus.PENDING, ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED
+
+_ITEM_COLUMNS = tuple(column.name for column in items.columns)
+_CONTENT_COLUMNS = tuple(column.name for column in item_contents.columns)
+_RESULT_COLUMNS = tuple(column.name for column in item_results.columns)
+
+
+def is_status(*statuses: ItemStatus) -> ColumnElement[bool]:
+    """Items in one of these statuses, worded so that partial indexes apply."""
+    return items.c.status.in_(literals(statuses))
+
+
+# --- adding ----------------------------------------------------------------------------------------------------------
+
+
+def append(run: LockedRun, chunk: Sequence[MaterializedItem]) -> None:
+    """Add a chunk, passing over what is there already.
+
+    Raises:
+        DuplicateItemError: An id occurs twice in the chunk.
+        RunStateError: An index is there with another id, or twice in the chunk.
+        IntegrityError: An id is there under another index; :func:`repeated_ids` says which.
+    """
+    fresh = _fresh(run, chunk)
+    key = run.run_key
+    rows = [
+        # status, attempt_count, generation, custom_id, intent_key; ..., terminal_sequence, last_error
+        (key, item.item_index, encode_text(item.item_id), PENDING.value, 0, 0, None, None,
+         item.submission_tokens, _line_length(item), None, None)
+        for item in fresh
+    ]  # fmt: skip
+    contents = [
+        (key, item.item_index, encode_optional_json(item.payload),
+         encode_json(item.metadata) if item.metadata else None,
+         encode_text(item.prompt), encode_optional_text(item.system_prompt), item.request_line)
+        for item in fresh
+    ]  # fmt: skip
+    run.database.insert_many(run.connection, items, _ITEM_COLUMNS, rows)
+    run.database.insert_many(run.connection, item_contents, _CONTENT_COLUMNS, contents)
+    run.add(PENDING, count=len(fresh), tokens=sum(item.submission_tokens for item in fresh))
+
+
+def _line_length(item: MaterializedItem) -> int:
+    return 0 if item.request_line is None else len(item.request_line) + 1
+
+
+def _fresh(run: LockedRun, chunk: Sequence[MaterializedItem]) -> Sequence[MaterializedItem]:
+    if not chunk:
+        return chunk
+    by_id = {item.item_id: item for item in chunk}
+    if len(by_id) < len(chunk):
+        raise DuplicateItemError(run.run_id, _occurring_twice(item.item_id for item in chunk))
+    indexes = {item.item_index for item in chunk}
+    if len(indexes) < len(chunk):
+        raise RunStateError(run.run_id, "two items of a chunk have the same index")
+    wanted = select(items.c.item_index, items.c.item_id).where(
+        items.c.run_key == run.run_key, items.c.item_index.between(min(indexes), max(indexes))
+    )
+    there = {index: decode_text(item_id) for index, item_id in run.connection.execute(wanted)}
+    if not there:
+        return chunk
+    for item in chunk:
+        known = there.get(item.item_index)
+        if known is not None and known != item.item_id:
+            if repeated := repeated_ids(run.database, run.connection, run.run_key, chunk):
+                raise DuplicateItemError(run.run_id, repeated)
+            raise RunStateError(
+                run.run_id, f"item {item.item_index} is {known!r} already; the source has changed"
+            )
+    return [item for item in chunk if item.item_index not in there]
+
+
+def _occurring_twice(item_ids: Iterable[str]) -> list[str]:
+    counts: defaultdict[str, int] = defaultdict(int)
+    for item_id in item_ids:
+        counts[item_id] += 1
+    return [item_id for item_id, count in counts.items() if count > 1]
+
+
+def repeated_ids(
+    database: Database, connection: Connection, run_key: int, chunk: Sequence[MaterializedItem]
+) -> list[str]:
+    """Ids of the chunk that are stored under another index."""
+    index_of = {item.item_id: item.item_index for item in chunk}
+    stored = [encode_text(item_id) for item_id in index_of]
+    wanted = select(items.c.item_id, items.c.item_index).where(
+        items.c.run_key == run_key, database.among(items.c.item_id, stored)
+    )
+    there = {decode_text(item_id): index for item_id, index in connection.execute(wanted)}
+    return [item_id for item_id, index in index_of.items() if there.get(item_id, index) != index]
+
+
+# --- taking ----------------------------------------------------------------------------------------------------------
+
+
+def claimable(run_key: int, max_attempts: int) -> ColumnElement[bool]:
+    """The image of ``lifecycle.can_claim``."""
+    return and_(items.c.run_key == run_key, CLAIMABLE_ITEMS, items.c.attempt_count < max_attempts)
+
+
+def candidates(connection: Connection, run_key: int, *, max_attempts: int, limit: int) -> list[Candidate]:
+    """Claimable items in order, read from one index alone."""
+    wanted = (
+        select(items.c.item_index, items.c.submission_tokens, items.c.request_bytes)
+        .where(claimable(run_key, max_attempts))
+        .order_by(items.c.item_index)
+        .limit(limit)
+    )
+    return [Candidate(*row) for row in connection.execute(wanted)]
+
+
+def indexes_are(database: Database, indexes: Sequence[int]) -> ColumnElement[bool]:
+    """Items at these distinct, sorted indexes; a gapless range is named by its ends."""
+    if indexes and indexes[-1] - indexes[0] + 1 == len(indexes):
+        return items.c.item_index.between(indexes[0], indexes[-1])
+    return database.among(items.c.item_index, indexes)
+
+
+def queue(run: LockedRun, chosen: ColumnElement[bool], *, intent_key: int | None) -> None:
+    """``lifecycle.claimed`` for claimable items, which then belong to the intent."""
+    for before in lifecycle.CLAIMABLE:
+        move_all(run, chosen, before=before, after=QUEUED_LOCAL, intent_key=intent_key)
+
+
+def move_all(
+    run: LockedRun, chosen: ColumnElement[bool], *, before: ItemStatus, after: ItemStatus, **changes: object
+) -> int:
+    """Send every chosen item that is in ``before`` to ``after``; returns how many."""
+    where = and_(items.c.run_key == run.run_key, is_status(before), chosen)
+    counted = select(func.count(), func.coalesce(func.sum(items.c.submission_tokens), 0)).where(where)
+    count, tokens = run.connection.execute(counted).one()
+    if count:
+        run.connection.execute(items.update().where(where).values(status=after.value, **changes))
+        run.move(before, after, count=count, tokens=int(tokens))
+    return int(count)
+
+
+def release_all(
+    run: LockedRun,
+    chosen: ColumnElement[bool],
+    *,
+    before: ItemStatus,
+    used_custom_id: bool,
+    error: ItemFailure | None = None,
+) -> int:
+    """``lifecycle.released`` for every chosen item in ``before``; keeps ``error`` as the last one."""
+    changes: dict[str, Any] = {"intent_key": None}
+    if used_custom_id:
+        changes |= {"generation": items.c.generation + 1, "custom_id": None}
+    if error is not None:
+        changes["last_error"] = encode_failure(error)
+    return move_all(run, chosen, before=before, after=PENDING, **changes)
+
+
+def reopen_failed(run: LockedRun) -> int:
+    """``lifecycle.reopened`` for every FAILED_PERMANENT item, its result withdrawn."""
+    withdrawn = and_(item_results.c.run_key == run.run_key, FAILED_RESULTS)
+    count = move_all(
+        run,
+        items.c.item_index.in_(select(item_results.c.item_index).where(withdrawn)),
+        before=ItemStatus.FAILED_PERMANENT,
+        after=PENDING,
+        attempt_count=0,
+        generation=items.c.generation + 1,
+        custom_id=None,
+        intent_key=None,
+        terminal_sequence=None,
+        last_error=None,
+    )
+    run.connection.execute(item_results.delete().where(withdrawn))
+    return count
+
+
+# --- finding ---------------------------------------------------------------------------------------------------------
+
+
+class ItemRow(NamedTuple):
+    """What the rules, and the counts, need to know of an item."""
+
+    item_index: int
+    item_id: str
+    status: ItemStatus
+    attempt_count: int
+    generation: int
+    given_custom_id: str | None
+    intent_key: int | None
+    submission_tokens: int
+
+    @property
+    def state(self) -> ItemState:
+        """What ``core.lifecycle`` takes."""
+        return ItemState(self.status, self.attempt_count, self.generation)
+
+    def custom_id(self, run_id: str) -> str:
+        """The name of its present attempt."""
+        if self.given_custom_id is not None:
+            return self.given_custom_id
+        return lifecycle.custom_id_for(run_id, self.item_id, self.item_index, self.generation)
+
+
+_ROW = select(
+    items.c.item_index,
+    items.c.item_id,
+    items.c.status,
+    items.c.attempt_count,
+    items.c.generation,
+    items.c.custom_id,
+    items.c.intent_key,
+    items.c.submission_tokens,
+)
+
+
+def item_rows(
+    connection: Connection, run_key: int, chosen: ColumnElement[bool], *, limit: int | None = None
+) -> list[ItemRow]:
+    """The chosen items in order."""
+    wanted = _ROW.where(items.c.run_key == run_key, chosen).order_by(items.c.item_index).limit(limit)
+    return [
+        ItemRow(
+            index,
+            decode_text(item_id),
+            STATUS[status],
+            attempts,
+            generation,
+            decode_optional_text(given),
+            intent,
+            n,
+        )
+        for index, item_id, status, attempts, generation, given, intent, n in connection.execute(wanted)
+    ]
+
+
+def items_by_custom_id(
+    run: LockedRun, custom_ids: Sequence[str], chosen: ColumnElement[bool]
+) -> dict[str, ItemRow]:
+    """The chosen items that are known by these names.
+
+    The names that the engine gives begin with the item's index, so that they are found by the primary key; what a caller
+    of the documented methods made up is in an index of its own.
+    """
+    guesses = [int(head) for name in custom_ids if _is_index(head := name.partition("-")[0])]
+    rows = item_rows(
+        run.connection, run.run_key, and_(run.database.among(items.c.item_index, guesses), chosen)
+    )
+    found = {row.custom_id(run.run_id): row for row in rows}
+    strangers = [encode_text(name) for name in custom_ids if name not in found]
+    if strangers:
+        given = and_(items.c.custom_id.is_not(None), run.database.among(items.c.custom_id, strangers), chosen)
+        found |= {row.custom_id(run.run_id): row for row in item_rows(run.connection, run.run_key, given)}
+    return found
+
+
+def _is_index(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
+
+
+# --- ending ----------------------------------------------------------------------------------------------------------
+
+
+class ItemChanges:
+    """What a transaction does to items one by one, collected and then written in bulk."""
+
+    def __init__(self, run: LockedRun) -> None:
+        self._run = run
+        self._changes: list[tuple[object, ...]] = []
+        self._results: list[tuple[object, ...]] = []
+        self._moves: defaultdict[tuple[ItemStatus, ItemStatus], list[int]] = defaultdict(lambda: [0, 0])
+        self._owned: defaultdict[int | None, int] = defaultdict(int)
+
+    def complete(self, item: ItemRow, record: CompletedItemRecord) -> None:
+        """A good answer."""
+        output_json = None if record.text_is_json else encode_optional_json(record.output_json)
+        self._answer(item, lifecycle.completed(item.state), record, None, output_json, record.text_is_json)
+
+    def fail(self, item: ItemRow, record: ItemFailureRecord, *, max_attempts: int) -> ItemStatus:
+        """A bad answer; returns where the item goes."""
+        state = lifecycle.failed(
+            item.state,
+            retryable=record.error.retryable,
+            count_attempt=record.count_attempt,
+            max_attempts=max_attempts,
+        )
+        self._answer(item, state, record, encode_failure(record.error), None, False)
+        return state.status
+
+    def release(self, item: ItemRow, *, used_custom_id: bool) -> None:
+        """No answer."""
+        self._move(item, lifecycle.released(item.state, used_custom_id=used_custom_id))
+
+    def submit(self, item: ItemRow, custom_id: str, intent_key: int) -> None:
+        """The item is in a batch that was created outside of a driver session."""
+        derived = lifecycle.custom_id_for(self._run.run_id, item.item_id, item.item_index, item.generation)
+        given = None if custom_id == derived else custom_id
+        owned = item._replace(given_custom_id=given, intent_key=intent_key)
+        self._move(owned, lifecycle.submitted(item.state))
+
+    def end(self, item: ItemRow, state: ItemState, error: ItemFailure) -> None:
+        """A failure without an answer: before submission, or by the run's cancellation."""
+        stored = encode_failure(error)
+        if state.status in lifecycle.TERMINAL:
+            blank = CompletedItemRecord(custom_id="", output_text=None)
+            self._terminal(item, state, blank, stored, None, False)
+        else:
+            self._move(item, state, last_error=stored)
+
+    def write(self) -> None:
+        """Write everything that was collected."""
+        run = self._run
+        run.database.insert_many(run.connection, item_results, _RESULT_COLUMNS, self._results)
+        run.database.change_items(run.connection, run.run_key, self._changes)
+        for (before, after), (count, tokens) in self._moves.items():
+            run.move(before, after, count=count, tokens=tokens)
+        for intent_key, count in self._owned.items():
+            owner = batches.update().where(batches.c.intent_key == intent_key)
+            run.connection.execute(owner.values(submitted_items=batches.c.submitted_items + count))
+
+    def _answer(
+        self,
+        item: ItemRow,
+        state: ItemState,
+        record: CompletedItemRecord | ItemFailureRecord,
+        error: str | None,
+        output_json: str | None,
+        text_is_json: bool,
+    ) -> None:
+        self._run.bill(record.usage)
+        if state.status in lifecycle.TERMINAL:
+            self._terminal(item, state, record, error, output_json, text_is_json)
+        else:
+            self._move(item, state, last_error=error)
+
+    def _terminal(
+        self,
+        item: ItemRow,
+        state: ItemState,
+        record: CompletedItemRecord | ItemFailureRecord,
+        error: str | None,
+        output_json: str | None,
+        text_is_json: bool,
+    ) -> None:
+        sequence = self._run.next_sequence()
+        raw = record.raw
+        where = (None, None, None) if raw is None else (raw.is_error_file, raw.offset, raw.length)
+        self._results.append(
+            (self._run.run_key, sequence, item.item_index, state.status.value, state.attempt_count,
+             encode_optional_text(record.output_text), output_json, text_is_json, *usage_columns(record.usage), error,
+             item.intent_key, *where, pack_response(record.raw_response))
+        )  # fmt: skip
+        self._move(item, state, sequence=sequence)
+
+    def _move(
+        self, item: ItemRow, state: ItemState, *, last_error: str | None = None, sequence: int | None = None
+    ) -> None:
+        moved = self._moves[item.status, state.status]
+        moved[0] += 1
+        moved[1] += item.submission_tokens
+        if item.status is SUBMITTED:
+            self._owned[item.intent_key] -= 1
+        if state.status is SUBMITTED:
+            self._owned[item.intent_key] += 1
+        renamed = state.generation != item.generation
+        custom_id = None if renamed else encode_optional_text(item.given_custom_id)
+        intent_key = item.intent_key if state.status in _KEEPS_INTENT else None
+        self._changes.append(
+            (state.status.value, state.attempt_count, state.generation, custom_id, intent_key, sequence, last_error,
+             item.item_index)
+        )  # fmt: skip

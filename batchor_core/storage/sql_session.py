@@ -1,0 +1,411 @@
+"""The driver session of the SQL stores: each step one transaction that holds the run's lease while it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, and_, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.elements import ColumnElement
+
+from batchor_core.core import lifecycle
+from batchor_core.core.enums import IntentState, RunControlState
+from batchor_core.core.exceptions import DuplicateItemError, RunStateError, StorageError
+from batchor_core.core.models import ItemFailure
+from batchor_core.core.types import JSONValue
+from batchor_core.storage import sql_intents, sql_items, sql_records, sql_runs
+from batchor_core.storage.schema import items, runs
+from batchor_core.storage.sql_codec import encode_text
+from batchor_core.storage.sql_engine import Database
+from batchor_core.storage.sql_items import SUBMITTED, ItemChanges, is_status
+from batchor_core.storage.sql_runs import LockedRun, locked_run
+from batchor_core.storage.state import (
+    AppliedOutcome,
+    BatchEnd,
+    Candidate,
+    CompletedItemRecord,
+    DriverSession,
+    IntentRecord,
+    ItemFailureRecord,
+    MaterializedItem,
+    RequestDraft,
+    RetryBackoffState,
+    SubmittedItem,
+    TokenBudget,
+)
+
+CANCEL_CHUNK = 5_000
+"""Items ended per transaction when a run is cancelled: more would keep other writers waiting."""
+
+_LOOKED_UP = (IntentState.SENDING, IntentState.UNKNOWN)
+
+
+class SQLSession(DriverSession):
+    """One driver's hold on one run of a SQL store, in one epoch of the run's lease."""
+
+    def __init__(self, database: Database, *, run_id: str, run_key: int, session: str, epoch: int) -> None:
+        self.run_id = run_id
+        self._database = database
+        self._run_key = run_key
+        self._session = session
+        self._epoch = epoch
+
+    @contextmanager
+    def _write(self, *, exclusive: bool = False) -> Iterator[Connection]:
+        with self._database.write() as connection:
+            sql_runs.check_lease(
+                connection,
+                self._run_key,
+                run_id=self.run_id,
+                session=self._session,
+                epoch=self._epoch,
+                exclusive=exclusive,
+            )
+            yield connection
+
+    @contextmanager
+    def _run(self) -> Iterator[LockedRun]:
+        with self._write() as connection, locked_run(self._database, connection, self.run_id) as run:
+            yield run
+
+    # --- lease -------------------------------------------------------------------------------------------------------
+
+    def renew(self, *, ttl_sec: float) -> None:
+        with self._write(exclusive=True) as connection:
+            sql_runs.extend_lease(self._database, connection, self._run_key, ttl_sec=ttl_sec)
+
+    def close(self) -> None:
+        with self._database.write() as connection:
+            sql_runs.give_up_lease(connection, self._run_key, session=self._session, epoch=self._epoch)
+
+    # --- ingestion ---------------------------------------------------------------------------------------------------
+
+    def append(
+        self,
+        items: Sequence[MaterializedItem],
+        *,
+        next_item_index: int,
+        checkpoint_payload: JSONValue | None,
+        ingestion_complete: bool,
+    ) -> None:
+        progress = sql_runs.progress_columns(next_item_index, checkpoint_payload, ingestion_complete)
+        with naming_repeated_ids(self._database, self.run_id, items), self._run() as run:
+            sql_items.append(run, items)
+            run.change(**progress)
+
+    # --- submission --------------------------------------------------------------------------------------------------
+
+    def candidates(self, *, max_attempts: int, limit: int) -> list[Candidate]:
+        with self._database.read() as connection:
+            return sql_items.candidates(connection, self._run_key, max_attempts=max_attempts, limit=limit)
+
+    def claim(
+        self,
+        *,
+        local_batch_id: str,
+        artifact_key: str,
+        item_indexes: Sequence[int],
+        max_attempts: int,
+        budget: TokenBudget | None = None,
+        key_fingerprint: str | None = None,
+    ) -> IntentRecord | None:
+        indexes = sorted(set(item_indexes))
+        with self._run() as run:
+            if sql_intents.find_intent(run.connection, self._run_key, local_batch_id) is not None:
+                raise RunStateError(self.run_id, f"submission {local_batch_id!r} exists")
+            chosen = sql_items.indexes_are(self._database, indexes)
+            counted = select(func.count(), func.coalesce(func.sum(items.c.submission_tokens), 0))
+            wanted = counted.where(sql_items.claimable(self._run_key, max_attempts), chosen)
+            count, tokens = run.connection.execute(wanted).one()
+            if count < len(indexes) or not self._fits(run, int(tokens), budget):
+                return None
+            intent_key = sql_intents.create_intent(
+                run,
+                local_batch_id=local_batch_id,
+                state=IntentState.CLAIMED,
+                epoch=self._epoch,
+                item_count=count,
+                submission_tokens=int(tokens),
+                artifact_key=artifact_key,
+                key_fingerprint=key_fingerprint,
+            )
+            sql_items.queue(run, chosen, intent_key=intent_key)
+            row = sql_intents.find_intent(run.connection, self._run_key, local_batch_id)
+            assert row is not None
+            return sql_intents.intent_record(row)
+
+    def _fits(self, run: LockedRun, tokens: int, budget: TokenBudget | None) -> bool:
+        if budget is None:
+            return True
+        self._database.lock_budget(
+            run.connection, budget.key
+        )  # the last lock of a transaction: see LockedRun
+        held = sql_runs.tokens_in_flight(run.connection, budget_key=budget.key, run_key=self._run_key)
+        return held + tokens <= budget.limit
+
+    def drafts(self, *, local_batch_id: str) -> Iterator[RequestDraft]:
+        with self._database.read() as connection:
+            intent = sql_intents.find_intent(connection, self._run_key, local_batch_id)
+        if intent is None:
+            raise RunStateError(self.run_id, f"no submission {local_batch_id!r}")
+        return sql_records.drafts(
+            self._database, run_key=self._run_key, run_id=self.run_id, intent_key=intent.intent_key
+        )
+
+    def mark_written(self, *, local_batch_id: str, sha256: str, size_bytes: int) -> None:
+        self._change_intent(local_batch_id, (IntentState.CLAIMED,), sha256=sha256, size_bytes=size_bytes)
+
+    def mark_uploaded(self, *, local_batch_id: str, input_file_id: str) -> None:
+        self._change_intent(
+            local_batch_id,
+            (IntentState.CLAIMED, IntentState.UPLOADED),
+            state=IntentState.UPLOADED.value,
+            input_file_id=encode_text(input_file_id),
+        )
+
+    def mark_sending(self, *, local_batch_id: str, ttl_sec: float) -> None:
+        with self._write(exclusive=True) as connection:
+            intent = sql_intents.intent_in(
+                connection, self._run_key, local_batch_id, (IntentState.UPLOADED,), run_id=self.run_id
+            )
+            sql_intents.change_intent(
+                connection,
+                intent.intent_key,
+                state=IntentState.SENDING.value,
+                sending_at=self._database.now(connection),
+            )
+            sql_runs.extend_lease(self._database, connection, self._run_key, ttl_sec=ttl_sec)
+
+    def register(self, *, local_batch_id: str, provider_batch_id: str, status: str) -> None:
+        anything = tuple(IntentState)
+        with self._run() as run:
+            intent = sql_intents.intent_in(
+                run.connection, self._run_key, local_batch_id, anything, run_id=self.run_id
+            )
+            sql_intents.register(run, intent, provider_batch_id=provider_batch_id, status=status)
+
+    def drop(self, *, local_batch_id: str, error_class: str) -> None:
+        allowed = (*lifecycle.OPEN_INTENTS, IntentState.DROPPED)
+        with self._run() as run:
+            intent = sql_intents.intent_in(
+                run.connection, self._run_key, local_batch_id, allowed, run_id=self.run_id
+            )
+            if intent.state != IntentState.DROPPED:
+                sql_intents.drop(run, intent, error_class=error_class)
+
+    def mark_unknown(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
+        self._change_intent(
+            local_batch_id,
+            _LOOKED_UP,
+            state=IntentState.UNKNOWN.value,
+            last_error_class=encode_text(error_class),
+            next_check_at=next_check_at,
+        )
+
+    def record_look_up(
+        self, *, local_batch_id: str, clean_listings: int, fenced_at: float | None, next_check_at: float
+    ) -> None:
+        self._change_intent(
+            local_batch_id,
+            (IntentState.UNKNOWN,),
+            clean_listings=clean_listings,
+            fenced_at=fenced_at,
+            next_check_at=next_check_at,
+        )
+
+    def quarantine(self, *, local_batch_id: str, error_class: str) -> None:
+        self._change_intent(
+            local_batch_id,
+            lifecycle.OPEN_INTENTS,
+            state=IntentState.QUARANTINED.value,
+            last_error_class=encode_text(error_class),
+        )
+
+    def _change_intent(self, local_batch_id: str, allowed: Sequence[IntentState], **values: object) -> None:
+        with self._write() as connection:
+            intent = sql_intents.intent_in(
+                connection, self._run_key, local_batch_id, allowed, run_id=self.run_id
+            )
+            sql_intents.change_intent(connection, intent.intent_key, **values)
+
+    def open_intents(self) -> list[IntentRecord]:
+        with self._database.read() as connection:
+            return sql_intents.intents(connection, self._run_key, lifecycle.OPEN_INTENTS)
+
+    def requeue_local(self) -> int:
+        with self._run() as run:
+            return sql_intents.requeue_local(run)
+
+    def fail_unsubmitted(self, failures: Sequence[tuple[int, ItemFailure]]) -> AppliedOutcome:
+        errors = dict(failures)
+        with self._run() as run:
+            chosen = and_(
+                self._database.among(items.c.item_index, list(errors)), is_status(*lifecycle.CLAIMABLE)
+            )
+            changes = ItemChanges(run)
+            rows = sql_items.item_rows(run.connection, self._run_key, chosen)
+            for row in rows:
+                changes.end(row, lifecycle.cancelled(row.state), errors[row.item_index])
+            changes.write()
+            return AppliedOutcome(failed=len(rows))
+
+    # --- consumption -------------------------------------------------------------------------------------------------
+
+    def update_batch(
+        self, *, provider_batch_id: str, status: str, output_file_id: str | None, error_file_id: str | None
+    ) -> None:
+        with self._write() as connection:
+            batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
+            sql_intents.keep_poll(
+                connection, batch, status=status, output_file_id=output_file_id, error_file_id=error_file_id
+            )
+
+    def record_poll_failure(self, *, provider_batch_id: str, next_poll_at: float) -> int:
+        with self._write() as connection:
+            batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
+            failures: int = batch.poll_failures + 1
+            sql_intents.change_batch(
+                connection, batch.intent_key, poll_failures=failures, next_poll_at=next_poll_at
+            )
+            return failures
+
+    def submitted_items(self, *, provider_batch_id: str) -> dict[str, SubmittedItem]:
+        with self._database.read() as connection:
+            batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
+            rows = sql_intents.submitted_of(connection, self._run_key, batch.intent_key)
+        return {
+            row.custom_id(self.run_id): SubmittedItem(row.item_index, row.item_id, row.attempt_count)
+            for row in rows
+        }
+
+    def apply_outcome(
+        self,
+        *,
+        provider_batch_id: str,
+        completions: Sequence[CompletedItemRecord] = (),
+        failures: Sequence[ItemFailureRecord] = (),
+        released_custom_ids: Sequence[str] = (),
+        max_attempts: int,
+        end: BatchEnd | None = None,
+    ) -> AppliedOutcome:
+        with self._run() as run:
+            batch = sql_intents.batch_row(
+                run.connection, self._run_key, provider_batch_id, run_id=self.run_id
+            )
+            owned = and_(items.c.intent_key == batch.intent_key, is_status(SUBMITTED))
+            outcome = apply_answers(
+                run, owned, completions, failures, released_custom_ids, max_attempts=max_attempts
+            )
+            if end is not None:
+                sql_intents.keep_end(run.connection, batch, end)
+            return outcome
+
+    # --- the run as a whole ------------------------------------------------------------------------------------------
+
+    def pause(self, *, reason: str) -> None:
+        with self._write() as connection:
+            pausable = and_(
+                runs.c.run_key == self._run_key,
+                runs.c.control_state != RunControlState.CANCEL_REQUESTED.value,
+            )
+            paused = {"control_state": RunControlState.PAUSED.value, "control_reason": encode_text(reason)}
+            connection.execute(runs.update().where(pausable).values(paused))
+
+    def cancel_remaining(self, *, error: ItemFailure) -> int:
+        """As documented; in transactions of ``CANCEL_CHUNK`` items, of which a repetition ends the rest."""
+        unowned = and_(is_status(sql_items.QUEUED_LOCAL), items.c.intent_key.is_(None))
+        count = 0
+        for chosen in (is_status(*lifecycle.CLAIMABLE), unowned):
+            while True:
+                with self._run() as run:
+                    ended = cancel_items(run, chosen, error, limit=CANCEL_CHUNK)
+                count += ended
+                if ended < CANCEL_CHUNK:
+                    break
+        return count
+
+    def record_failure(
+        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float
+    ) -> RetryBackoffState:
+        with self._run() as run:
+            return sql_runs.count_failure(
+                run, error_class=error_class, base_delay_sec=base_delay_sec, max_delay_sec=max_delay_sec
+            )
+
+    def clear_backoff(self) -> None:
+        with self._database.read() as connection:
+            state = sql_runs.backoff_from(sql_runs.run_row(self._database, connection, self.run_id))
+        if state.consecutive_failures:
+            with self._write() as connection:
+                sql_runs.clear_backoff(connection, self._run_key)
+
+    def count_orphan_batches(self, count: int) -> None:
+        with self._run() as run:
+            run.change(orphan_batches=count)
+
+
+# --- steps that the documented methods share -------------------------------------------------------------------------
+
+
+def apply_answers(
+    run: LockedRun,
+    owned: ColumnElement[bool],
+    completions: Sequence[CompletedItemRecord] = (),
+    failures: Sequence[ItemFailureRecord] = (),
+    released_custom_ids: Sequence[str] = (),
+    *,
+    max_attempts: int = 0,
+) -> AppliedOutcome:
+    """Answers to ``owned`` items, each item's first; everything else was answered before and is passed over."""
+    names = [good.custom_id for good in completions] + [bad.custom_id for bad in failures]
+    names.extend(released_custom_ids)
+    if not names:
+        return AppliedOutcome()
+    waiting = sql_items.items_by_custom_id(run, names, owned)
+    changes = ItemChanges(run)
+    completed = failed = retrying = released = 0
+    for good in completions:
+        if (item := waiting.pop(good.custom_id, None)) is not None:
+            changes.complete(item, good)
+            completed += 1
+    for bad in failures:
+        if (item := waiting.pop(bad.custom_id, None)) is not None:
+            ended = changes.fail(item, bad, max_attempts=max_attempts) in lifecycle.TERMINAL
+            failed += ended
+            retrying += not ended
+    for custom_id in released_custom_ids:
+        if (item := waiting.pop(custom_id, None)) is not None:
+            changes.release(item, used_custom_id=True)
+            released += 1
+    changes.write()
+    return AppliedOutcome(completed, failed, retrying, released)
+
+
+def cancel_items(
+    run: LockedRun, chosen: ColumnElement[bool], error: ItemFailure, *, limit: int | None = None
+) -> int:
+    """End the first ``limit`` chosen items by ``lifecycle.cancelled``; returns how many."""
+    rows = sql_items.item_rows(run.connection, run.run_key, chosen, limit=limit)
+    changes = ItemChanges(run)
+    for row in rows:
+        changes.end(row, lifecycle.cancelled(row.state), error)
+    changes.write()
+    return len(rows)
+
+
+@contextmanager
+def naming_repeated_ids(database: Database, run_id: str, chunk: Sequence[MaterializedItem]) -> Iterator[None]:
+    """Turn the database's refusal of a repeated id into an error that names it.
+
+    Asking beforehand would look up every id of every chunk for what hardly ever happens.
+    """
+    try:
+        yield
+    except IntegrityError as error:
+        with database.read() as connection:
+            run_key = sql_runs.run_key_of(database, connection, run_id)
+            repeated = sql_items.repeated_ids(database, connection, run_key, chunk)
+        if not repeated:
+            raise StorageError(f"{database.where}: {error.orig}") from error
+        raise DuplicateItemError(run_id, repeated) from error

@@ -1,0 +1,256 @@
+"""The SQLite store: one file, in WAL mode, for all processes of one machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, func, select, type_coerce
+from sqlalchemy.sql.elements import ColumnElement
+
+from batchor_core.core.exceptions import InvalidInputError, StorageError
+from batchor_core.providers.registry import ProviderRegistry
+from batchor_core.storage.sql import SQLStore
+from batchor_core.storage.sql_engine import ITEM_CHANGE, Database
+
+BUSY_TIMEOUT_SEC = 60
+"""How long a transaction waits for another writer's."""
+
+NETWORK_FILESYSTEMS = frozenset(
+    {
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "fuse.glusterfs",
+        "fuse.sshfs",
+        "glusterfs",
+        "gpfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "smb3",
+        "smbfs",
+    }
+)
+"""File systems on which WAL, which shares memory between processes, fails or corrupts."""
+
+OVERRIDE = "BATCHOR_ALLOW_NETWORK_SQLITE"
+
+_CHANGED = ", ".join(f"{name}=?" for name, _ in ITEM_CHANGE)
+
+
+class SQLiteStorage(SQLStore):
+    """A state store in one SQLite file. All processes that use it must run on one machine.
+
+    Args:
+        name: The file is ``~/.batchor/<name>.sqlite3`` unless ``path`` is given.
+        path: The file; ``~`` is expanded. It is created, readable by its owner only, where there is none.
+        now: Clock for tests; by default the system's, which is also SQLite's.
+        engine: An engine of your own instead. Its pragmas are left as they are: WAL and a busy timeout are yours to set.
+        provider_registry: Reads stored provider configs; by default the built-in one.
+
+    Attributes:
+        path: Absolute path of the file; of a given engine what its URL says.
+        engine: The SQLAlchemy engine.
+        provider_registry: Reads stored provider configs.
+
+    Raises:
+        StorageError: The file can't be created or opened, or lies on a network file system.
+        DatabaseVersionError: A newer version of this package wrote it.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str = "default",
+        path: str | Path | None = None,
+        now: Callable[[], datetime] | None = None,
+        engine: Engine | None = None,
+        provider_registry: ProviderRegistry | None = None,
+    ) -> None:
+        if engine is None:
+            self.path = Path(path).expanduser().absolute() if path is not None else self.default_path(name)
+            engine = _engine_for(self.path)
+        else:
+            self.path = Path(engine.url.database or ":memory:")
+        super().__init__(
+            SQLiteDatabase(engine, where=str(self.path), now=now), provider_registry=provider_registry
+        )
+
+    def __repr__(self) -> str:
+        return f"SQLiteStorage(path={str(self.path)!r})"
+
+    @staticmethod
+    def default_path(name: str) -> Path:
+        """``~/.batchor/<name>.sqlite3``; a blank name is ``default``."""
+        plain = name.strip() or "default"
+        if plain in (".", "..") or any(c in plain for c in "/\\\0"):
+            raise InvalidInputError(
+                f"store name {name!r} must be a plain file name; use path= for another place"
+            )
+        return Path.home() / ".batchor" / f"{plain}.sqlite3"
+
+
+class SQLiteDatabase(Database):
+    """SQLite's side of the SQL store."""
+
+    def __init__(self, engine: Engine, *, where: str, now: Callable[[], datetime] | None = None) -> None:
+        # on a branch of the engine, so that a given engine behaves as ever for its owner
+        branch = engine.execution_options(batchor=True)
+        event.listen(branch, "begin", _begin)
+        event.listen(branch, "commit", _end)
+        event.listen(branch, "rollback", _end)
+        super().__init__(branch, now=now)
+        self.where = where
+
+    def _database_time(self, connection: Connection) -> float:
+        return time.time()  # SQLite runs in this process: its clock is this one
+
+    def insert_many(
+        self, connection: Connection, table: Table, columns: Sequence[str], rows: list[Any]
+    ) -> None:
+        if rows:
+            marks = ", ".join("?" * len(columns))
+            names = ", ".join(columns)
+            sql = f"INSERT INTO {self.name_of(table)} ({names}) VALUES ({marks})"  # noqa: S608 - names from schema.py
+            connection.exec_driver_sql(sql, rows)
+
+    def change_items(self, connection: Connection, run_key: int, rows: list[Any]) -> None:
+        if rows:
+            sql = f"UPDATE items SET {_CHANGED} WHERE run_key={int(run_key)} AND item_index=?"  # noqa: S608 - a number
+            connection.exec_driver_sql(sql, rows)
+
+    def among(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:
+        # one JSON parameter: SQLite limits how many parameters a statement may have
+        listed = func.json_each(orjson.dumps(list(values)).decode()).table_valued("value")
+        return column.in_(select(type_coerce(listed.c.value, column.type)))
+
+    def lock_for_migration(self, connection: Connection) -> None:
+        """BEGIN IMMEDIATE has locked everybody else out already."""
+
+    def lock_budget(self, connection: Connection, key: str) -> None:
+        """BEGIN IMMEDIATE has locked everybody else out already."""
+
+    def create_namespace(self, connection: Connection) -> None:
+        """A file has no schemas."""
+
+
+def _begin(connection: Connection) -> None:
+    """Begin the transaction ourselves.
+
+    The driver would begin before the first write only, so that what was read before it could change meanwhile; and a
+    transaction that begins as a reader can't always become a writer (SQLITE_BUSY_SNAPSHOT, at once, whatever the timeout).
+    """
+    raw: Any = connection.connection.driver_connection
+    if raw.isolation_level is not None:
+        connection.info["batchor_isolation_level"] = raw.isolation_level
+        raw.isolation_level = None
+    writes = connection.get_execution_options().get("batchor_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _end(connection: Connection) -> None:
+    """Give a connection of somebody else's engine back as it was."""
+    if "batchor_isolation_level" in connection.info:
+        raw: Any = connection.connection.driver_connection
+        raw.isolation_level = connection.info.pop("batchor_isolation_level")
+
+
+def _engine_for(path: Path) -> Engine:
+    _check_filesystem(path)
+    _create_file(path)
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        connect_args={"timeout": BUSY_TIMEOUT_SEC},
+        hide_parameters=True,  # they hold prompts and answers, which don't belong into error messages
+    )
+    event.listen(engine, "connect", _configure)
+    _survive_fork(engine)
+    return engine
+
+
+def _configure(raw: Any, _record: object) -> None:
+    raw.isolation_level = None
+    cursor = raw.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # in WAL mode NORMAL may forget the last commits when the power fails: a forgotten intent is a batch paid twice
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA cache_size = -16384")
+    cursor.execute("PRAGMA temp_store = MEMORY")
+    if sys.platform == "darwin":
+        cursor.execute("PRAGMA fullfsync = 1")
+    cursor.close()
+
+
+def _survive_fork(engine: Engine) -> None:
+    """A child process must not use, or close, its parent's connections: their locks are the parent's."""
+    if not hasattr(os, "register_at_fork"):
+        return
+    reference = weakref.ref(engine)
+
+    def forget() -> None:
+        inherited = reference()
+        if inherited is not None:
+            inherited.dispose(close=False)
+
+    os.register_at_fork(after_in_child=forget)
+
+
+def _create_file(path: Path) -> None:
+    """Create an empty file with mode 0600, which SQLite's ``-wal`` and ``-shm`` files inherit."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.is_dir():
+            raise StorageError(f"{path} is a folder; the SQLite store needs the path of a file in it")
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    except FileExistsError as error:
+        if not path.exists():  # mkdir met a file
+            raise StorageError(f"can't create {path}: {error.filename} is not a folder") from error
+        return  # never open an existing one: closing it would drop the locks that this process holds on it
+    except OSError as error:
+        raise StorageError(
+            f"can't create {path}: {error.strerror}. Give SQLiteStorage(path=...) a place that this process may write to."
+        ) from error
+    os.fchmod(descriptor, 0o600)  # whatever the umask
+    os.close(descriptor)
+
+
+def _check_filesystem(path: Path) -> None:
+    if os.environ.get(OVERRIDE):
+        return
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text()
+    except OSError:
+        return  # not Linux: nothing to look it up in
+    kind = filesystem_of(path, mounts)
+    if kind in NETWORK_FILESYSTEMS:
+        raise StorageError(
+            f"{path} lies on a network file system ({kind}), where SQLite can corrupt its file. "
+            f"Use a local disk or PostgresStorage; {OVERRIDE}=1 insists on it."
+        )
+
+
+def filesystem_of(path: Path, mountinfo: str) -> str | None:
+    """Type of the file system that holds ``path``, by the text of ``/proc/self/mountinfo``."""
+    target = os.path.realpath(path)
+    longest, kind = -1, None
+    for line in mountinfo.splitlines():
+        mounted, _, device = line.partition(" - ")
+        fields = mounted.split(" ")
+        if len(fields) < 5 or not device:
+            continue
+        point = fields[4].encode().decode("unicode_escape")  # blanks are written as \040
+        inside = target == point or target.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= longest:  # of two mounts on one point the later one is seen
+            longest, kind = len(point), device.split(" ")[0]
+    return kind

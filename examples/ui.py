@@ -7,14 +7,13 @@ Everything lives in ``.ui`` at the root of the repository, so that it goes on wh
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def main() -> int:
     port = int(os.environ.get("PORT", "0")) or _free_port(3000)
     with _provider() as environment, _dagster(port, environment) as process:
         url = f"http://127.0.0.1:{port}"
-        if not _wait_for(url, process):
+        if not _wait_for(port, process):
             print("error: dagster dev ended before its UI was there", file=sys.stderr)
             return 1
         print(f"\nDagster UI at {url}\n  assets   {url}/asset-groups\n  sensor   {url}/automation")
@@ -91,11 +90,12 @@ def _dagster(port: int, environment: dict[str, str]) -> Iterator[subprocess.Pope
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes]) -> bool:
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> bool:
     while process.poll() is None:
-        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-            urllib.request.urlopen(f"{url}/server_info", timeout=2).close()
-            return True
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+            connection.request("GET", "/server_info")
+            return connection.getresponse().status == http.HTTPStatus.OK
         time.sleep(0.3)
     return False
 

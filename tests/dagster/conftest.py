@@ -1,0 +1,73 @@
+"""A real Dagster instance, a real store in a folder, and the local server as the provider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import dagster as dg
+import pytest
+from pydantic import BaseModel
+
+from batchor_core import BatchItem, BatchJob, OpenAIProviderConfig
+from batchor_core.testing.fixtures import openai_server as openai_server
+from batchor_core.testing.fixtures import openai_server_options as openai_server_options
+from batchor_core.testing.openai_server import OpenAIServer
+from batchor_dagster import BatchAsset, BatchorResource, batch_asset
+
+SECRET = "sk-test-5ecret-1234567890"
+TOPICS = dg.StaticPartitionsDefinition(["birds", "fish"])
+
+
+class Fact(BaseModel):
+    """What the jobs of these tests ask for."""
+
+    statement: str
+    kind: Literal["true", "false"]
+    sources: list[str]
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+@pytest.fixture
+def resource(tmp_path: Path, openai_server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> BatchorResource:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    return BatchorResource(
+        root=str(tmp_path / "batchor"),
+        api_key=dg.EnvVar("OPENAI_API_KEY"),
+        base_url=openai_server.base_url,
+        poll_interval_sec=0.01,
+    )
+
+
+def job_of(topic: str | None, *, rows: int = 3, model: str = "gpt-4.1-mini") -> BatchJob[Any, Any]:
+    return BatchJob(
+        items=[
+            BatchItem(f"{topic or 'all'}-{index}", f"fact {index} about {topic}") for index in range(rows)
+        ],
+        build_prompt=lambda item: str(item.payload),
+        provider_config=OpenAIProviderConfig(model=model),
+    )
+
+
+@pytest.fixture
+def make_asset() -> Callable[..., BatchAsset]:
+    """Makes a batch asset named facts; ``rows`` and ``model`` shape its job, the rest goes to the decorator."""
+
+    def make(*, rows: int = 3, model: str = "gpt-4.1-mini", **settings: Any) -> BatchAsset:
+        settings = {"name": "facts", "partitions_def": TOPICS, "output": Fact, **settings}
+
+        @batch_asset(**settings)
+        def facts(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
+            """Facts about a topic."""
+            topic = context.partition_key if context.has_partition_key else None
+            return job_of(topic, rows=rows, model=model)
+
+        return facts
+
+    return make

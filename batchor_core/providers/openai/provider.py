@@ -162,7 +162,7 @@ class OpenAIBatchProvider(BatchProvider):
     # Hooks; see ProviderHooks for what each promises.
 
     def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
-        """Estimate many lines at once, which tiktoken does on several cores."""
+        """Estimate many lines, in their order."""
         return self._tokens.count(lines, chars_per_token=chars_per_token)
 
     def read_record(self, record: JSONObject) -> Answer:

@@ -73,6 +73,26 @@ def test_the_schema_is_counted(loads: list[str], endpoint: str) -> None:
     assert with_schema - plain >= len(json.dumps(SCHEMA.schema)) - 1
 
 
+def test_what_lines_share_is_counted_once(loads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[str] = []
+    encode = tiktoken.Encoding.encode_ordinary
+
+    def encode_ordinary(self: tiktoken.Encoding, text: str) -> list[int]:
+        counted.append(text)
+        return encode(self, text)
+
+    monkeypatch.setattr(tiktoken.Encoding, "encode_ordinary", encode_ordinary)
+    made = provider()
+    prompts = [PromptParts("a", "one"), PromptParts("b", "one"), PromptParts("c", "two")]
+    lines = [
+        made.build_request_line(custom_id="a", prompt_parts=p, structured_output=SCHEMA) for p in prompts
+    ]
+    sizes = made.estimate_tokens(lines, chars_per_token=4)
+    assert sizes[0] == sizes[1] == sizes[2]
+    assert [text for text in counted if "{" not in text] == ["one", "a", "b", "two", "c"]
+    assert len(counted) == 6
+
+
 def test_a_long_text_is_counted_in_slices(loads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "SLICE_CHARS", 3)
     assert estimate(provider(), PromptParts("ab" * 3)) == [4 + ONE_MESSAGE]  # ab a | b ab

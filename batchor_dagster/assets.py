@@ -4,8 +4,6 @@
 the two a sensor drives the run. With ``wait=True`` there is ``<name>`` alone, which does all of it in one step.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import typing
@@ -19,6 +17,7 @@ import dagster as dg
 from pydantic import BaseModel
 
 from batchor_core import BatchJob, BatchRunner, Run
+from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.exceptions import (
     BatchorError,
     InvalidInputError,
@@ -28,6 +27,7 @@ from batchor_core.core.exceptions import (
 )
 from batchor_core.core.structured import resolve_model
 from batchor_core.core.types import JSONObject
+from batchor_core.storage.state import RunListing
 from batchor_dagster.checks import CHECK_NAME, check_result
 from batchor_dagster.control import (
     ACTION_TAG,
@@ -46,6 +46,7 @@ JobFunction: TypeAlias = Callable[..., BatchJob[Any, Any]]
 
 ASSET_EXTRA = "dagster_asset_key"
 PARTITION_EXTRA = "dagster_partition_key"
+PARTITION_TAG = "dagster/partition"
 KINDS = {"openai", "parquet"}
 
 _PROGRESS_EVERY_SEC = 60.0
@@ -381,17 +382,32 @@ def _check(asset: BatchAsset, *, threshold: float, blocking: bool) -> dg.AssetCh
         name=CHECK_NAME,
         description=f"Every row was answered; a warning up to {threshold:.2%} failed rows.",
         blocking=blocking,
-        partitions_def=asset.partitions_def,
         required_resource_keys={asset.resource_key},
     )
     def all_items_completed(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         resource: BatchorResource = getattr(context.resources, asset.resource_key)
-        run_id = asset.run_id(context.partition_key if asset.partitions_def is not None else None)
+        # partitioned checks are a preview in Dagster 1.13: the partition is that of the Dagster run
+        partition_key = context.run.tags.get(PARTITION_TAG) if asset.partitions_def is not None else None
         with resource.runner() as runner, _clear_failures():
-            summary = runner.get_run(run_id).summary()
-        return check_result(total=summary.total_items, failed=summary.failed_items, threshold=threshold)
+            if asset.partitions_def is not None and partition_key is None:
+                total, failed = _finished_rows(asset, runner)
+            else:
+                summary = runner.get_run(asset.run_id(partition_key)).summary()
+                total, failed = summary.total_items, summary.failed_items
+        return check_result(total=total, failed=failed, threshold=threshold)
 
     return all_items_completed
+
+
+def _finished_rows(asset: BatchAsset, runner: BatchRunner) -> tuple[int, int]:
+    """Rows and failed rows of all finished partitions: for a check that is executed by itself, without a partition."""
+    summaries = [
+        listing.summary
+        for listing in runner.list_runs()
+        if partition_of(asset, listing) is not None
+        and listing.summary.status is not RunLifecycleStatus.RUNNING
+    ]
+    return sum(s.total_items for s in summaries), sum(s.failed_items for s in summaries)
 
 
 # --- translation -----------------------------------------------------------------------------------------------------
@@ -448,6 +464,15 @@ def _checked_job(asset: BatchAsset, job: object) -> BatchJob[Any, Any]:
 def _extras(asset: BatchAsset, partition_key: str | None) -> JSONObject:
     """What lets the sensor find the partition of a run that it meets in the store."""
     return {ASSET_EXTRA: list(asset.key.path), PARTITION_EXTRA: partition_key}
+
+
+def partition_of(asset: BatchAsset, listing: RunListing) -> tuple[str | None] | None:
+    """The partition key of a stored run, in a tuple; None if it is no run of the asset as it is now."""
+    if listing.extras.get(ASSET_EXTRA) != list(asset.key.path):
+        return None
+    stored = listing.extras.get(PARTITION_EXTRA)
+    partition_key = None if stored is None else str(stored)
+    return (partition_key,) if asset.run_id(partition_key) == listing.run_id else None
 
 
 def _partition_key(asset: BatchAsset, context: dg.AssetExecutionContext) -> str | None:

@@ -6,12 +6,10 @@ run config or by the tags ``batchor/run_id`` and ``batchor/action``), links that
 finds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
+from typing import Self, assert_never
 from urllib.parse import quote, urlencode
 
 import dagster as dg
@@ -47,7 +45,7 @@ class ControlAction(StrEnum):
     retry_failed = "retry_failed"
 
     @classmethod
-    def parse(cls, text: str) -> ControlAction:
+    def parse(cls, text: str) -> Self:
         """Read a tag.
 
         Raises:
@@ -180,7 +178,6 @@ def build_control_job(*, resource_key: str = "batchor", name: str = CONTROL_JOB)
         name=_CONTROL_OP,
         required_resource_keys={resource_key},
         description="Pause, resume, cancel or retry batch runs.",
-        out={},
     )
     def control(context: dg.OpExecutionContext, config: ControlConfig) -> None:
         action = config.action or context.run.tags.get(ACTION_TAG)

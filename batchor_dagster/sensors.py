@@ -5,14 +5,12 @@ finished runs into run requests. What goes wrong with one run is reported and st
 a lost one costs nothing but the order.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import dagster as dg
 
@@ -20,7 +18,7 @@ from batchor_core import BatchRunner, Run, RunSummary
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import BatchorError
 from batchor_core.storage.state import RunListing
-from batchor_dagster.assets import ASSET_EXTRA, PARTITION_EXTRA, BatchAsset
+from batchor_dagster.assets import BatchAsset, partition_of
 from batchor_dagster.control import (
     ACTION_TAG,
     CONTROL_JOB,
@@ -74,7 +72,7 @@ class Cursor:
     rerun: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, text: str | None) -> Cursor:
+    def parse(cls, text: str | None) -> Self:
         """Read a cursor; one that can't be read is an empty one."""
         try:
             stored = json.loads(text or "{}")
@@ -93,7 +91,7 @@ class _Tick:
 
     context: dg.SensorEvaluationContext
     runner: BatchRunner
-    assets: dict[tuple[str, ...], BatchAsset]
+    assets: Sequence[BatchAsset]
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -136,7 +134,6 @@ def build_batch_sensor(
         raise ValueError(
             f"time_budget_seconds must be above 0 and at most {MAX_TIME_BUDGET_SEC}: Dagster cuts a tick at 60 s"
         )
-    by_key = {tuple(asset.key.path): asset for asset in assets}
     results_job = dg.define_asset_job(
         RESULTS_JOB if name == "batchor_sensor" else f"{name}_results",
         selection=dg.AssetSelection.assets(*(asset.key for asset in assets)),
@@ -159,7 +156,7 @@ def build_batch_sensor(
         resource: BatchorResource = getattr(context.resources, resource_key)
         cursor = Cursor.parse(context.cursor)
         with resource.runner() as runner:
-            tick = _Tick(context, runner, by_key)
+            tick = _Tick(context, runner, assets)
             _reconcile_tags(tick)
             active = in_turn(_active(runner), after=cursor.after)
             requests: list[dg.RunRequest] = []
@@ -335,7 +332,7 @@ class DriveConfig(dg.Config):
 def build_drive_job(*, resource_key: str = "batchor", name: str = DRIVE_JOB) -> dg.JobDefinition:
     """A job that drives one batch run for a while, on whatever the run launcher gives it."""
 
-    @dg.op(name=_DRIVE_OP, required_resource_keys={resource_key}, out={})
+    @dg.op(name=_DRIVE_OP, required_resource_keys={resource_key})
     def drive(context: dg.OpExecutionContext, config: DriveConfig) -> None:
         resource: BatchorResource = getattr(context.resources, resource_key)
         stop_at = time.monotonic() + config.seconds
@@ -368,10 +365,10 @@ def _result_requests(
     """Run requests for finished runs without results; notes in ``rerun`` which active runs will replace results."""
     materialized = _Materialized(tick.context.instance)
     for listing in tick.runner.list_runs():
-        asset = _asset_of(tick, listing)
-        if asset is None:
+        found = _asset_of(tick, listing)
+        if found is None:
             continue
-        partition_key = _partition_of(listing)
+        asset, partition_key = found
         finished = listing.summary.status is not RunLifecycleStatus.RUNNING
         has_results = materialized(asset, partition_key)
         if listing.summary.control_reason and not finished:
@@ -405,18 +402,13 @@ def _result_request(
     )
 
 
-def _asset_of(tick: _Tick, listing: RunListing) -> BatchAsset | None:
-    """The asset that a stored run belongs to now: one of another ``version`` belongs to none."""
-    path = listing.extras.get(ASSET_EXTRA)
-    asset = tick.assets.get(tuple(map(str, path))) if isinstance(path, list) else None
-    if asset is None or asset.run_id(_partition_of(listing)) != listing.run_id:
-        return None
-    return asset
-
-
-def _partition_of(listing: RunListing) -> str | None:
-    partition_key = listing.extras.get(PARTITION_EXTRA)
-    return None if partition_key is None else str(partition_key)
+def _asset_of(tick: _Tick, listing: RunListing) -> tuple[BatchAsset, str | None] | None:
+    """The asset and partition that a stored run belongs to now: one of another ``version`` belongs to none."""
+    for asset in tick.assets:
+        partition = partition_of(asset, listing)
+        if partition is not None:
+            return asset, partition[0]
+    return None
 
 
 def _is_waited_for(tick: _Tick, run_id: str) -> bool:

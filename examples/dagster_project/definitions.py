@@ -3,8 +3,6 @@
 It reads ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL`` from the environment; ``make ui`` sets both for the local server.
 """
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A real Dagster instance, a real store in a folder, and the local server as the provider."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal

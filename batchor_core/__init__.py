@@ -1,1 +1,189 @@
-"""Durable runs of the OpenAI Batch API with typed Pydantic results."""
+"""Durable runs of the OpenAI Batch API with typed Pydantic results.
+
+::
+
+    import batchor_core as batchor
+
+    job = batchor.BatchJob(
+        items=[batchor.BatchItem(item_id="1", payload="hello")],
+        build_prompt=lambda item: f"Translate into French: {item.payload}",
+        provider_config=batchor.OpenAIProviderConfig(model="gpt-5-mini"),
+    )
+    with batchor.BatchRunner() as runner:
+        for result in runner.run_and_wait(job, run_id="hello").iter_results():
+            print(result.item_id, result.output_text)
+
+Everything below is the public interface; what is not listed here or in the reference may change.
+"""
+
+from batchor_core.artifacts.base import ArtifactStore
+from batchor_core.artifacts.local import LocalArtifactStore
+from batchor_core.core.enums import (
+    ItemStatus,
+    OpenAIEndpoint,
+    OpenAIModel,
+    OpenAIReasoningEffort,
+    ProviderKind,
+    RunControlState,
+    RunLifecycleStatus,
+    StorageKind,
+)
+from batchor_core.core.exceptions import (
+    BatchorError,
+    DatabaseVersionError,
+    DuplicateItemError,
+    InvalidInputError,
+    LeaseLostError,
+    MissingCredentialsError,
+    ModelResolutionError,
+    ProviderError,
+    ProviderErrorKind,
+    QuarantinedBatchError,
+    RunConfigMismatchError,
+    RunIngestionSourceRequiredError,
+    RunNotFinishedError,
+    RunNotFoundError,
+    RunPausedError,
+    RunStateError,
+    SourceMismatchError,
+    SourceRowError,
+    StorageError,
+    StructuredOutputError,
+    StructuredOutputSchemaError,
+)
+from batchor_core.core.models import (
+    ArtifactExportResult,
+    ArtifactPolicy,
+    ArtifactPruneResult,
+    BatchItem,
+    BatchJob,
+    BatchResultItem,
+    ChunkPolicy,
+    ItemFailure,
+    PromptParts,
+    ProviderConfig,
+    RetryPolicy,
+    RunEvent,
+    RunSnapshot,
+    RunSummary,
+    StructuredItemResult,
+    TerminalResultsExportResult,
+    TerminalResultsPage,
+    TextItemResult,
+)
+from batchor_core.core.structured import StructuredOutputSchema, default_schema_name, model_output_schema
+from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject, JSONValue
+from batchor_core.core.usage import TokenUsage
+from batchor_core.providers.base import BatchProvider
+from batchor_core.providers.openai import (
+    OpenAIBatchProvider,
+    OpenAIEnqueueLimitConfig,
+    OpenAIProviderConfig,
+    resolve_openai_api_key,
+)
+from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
+from batchor_core.runtime.engine import EngineSettings
+from batchor_core.runtime.run import Run
+from batchor_core.runtime.runner import BatchRunner
+from batchor_core.sources.base import (
+    CheckpointedBatchItem,
+    CheckpointedItemSource,
+    IndexedBatchItem,
+    ItemSource,
+    ResumableItemSource,
+    SourceIdentity,
+)
+from batchor_core.sources.composite import CompositeItemSource
+from batchor_core.sources.files import CsvItemSource, JsonlItemSource, ParquetItemSource
+from batchor_core.storage.memory import MemoryStateStore
+from batchor_core.storage.postgres import PostgresStorage
+from batchor_core.storage.registry import StorageRegistry, build_default_storage_registry
+from batchor_core.storage.sqlite import SQLiteStorage
+from batchor_core.storage.state import RunListing, StateStore
+
+__all__ = [
+    "ArtifactExportResult",
+    "ArtifactPolicy",
+    "ArtifactPruneResult",
+    "ArtifactStore",
+    "BatchItem",
+    "BatchJob",
+    "BatchProvider",
+    "BatchRemoteRecord",
+    "BatchRequestLine",
+    "BatchResultItem",
+    "BatchRunner",
+    "BatchorError",
+    "CheckpointedBatchItem",
+    "CheckpointedItemSource",
+    "ChunkPolicy",
+    "CompositeItemSource",
+    "CsvItemSource",
+    "DatabaseVersionError",
+    "DuplicateItemError",
+    "EngineSettings",
+    "IndexedBatchItem",
+    "InvalidInputError",
+    "ItemFailure",
+    "ItemSource",
+    "ItemStatus",
+    "JSONObject",
+    "JSONValue",
+    "JsonlItemSource",
+    "LeaseLostError",
+    "LocalArtifactStore",
+    "MemoryStateStore",
+    "MissingCredentialsError",
+    "ModelResolutionError",
+    "OpenAIBatchProvider",
+    "OpenAIEndpoint",
+    "OpenAIEnqueueLimitConfig",
+    "OpenAIModel",
+    "OpenAIProviderConfig",
+    "OpenAIReasoningEffort",
+    "ParquetItemSource",
+    "PostgresStorage",
+    "PromptParts",
+    "ProviderConfig",
+    "ProviderError",
+    "ProviderErrorKind",
+    "ProviderKind",
+    "ProviderRegistry",
+    "QuarantinedBatchError",
+    "ResumableItemSource",
+    "RetryPolicy",
+    "Run",
+    "RunConfigMismatchError",
+    "RunControlState",
+    "RunEvent",
+    "RunIngestionSourceRequiredError",
+    "RunLifecycleStatus",
+    "RunListing",
+    "RunNotFinishedError",
+    "RunNotFoundError",
+    "RunPausedError",
+    "RunSnapshot",
+    "RunStateError",
+    "RunSummary",
+    "SQLiteStorage",
+    "SourceIdentity",
+    "SourceMismatchError",
+    "SourceRowError",
+    "StateStore",
+    "StorageError",
+    "StorageKind",
+    "StorageRegistry",
+    "StructuredItemResult",
+    "StructuredOutputError",
+    "StructuredOutputSchema",
+    "StructuredOutputSchemaError",
+    "TerminalResultsExportResult",
+    "TerminalResultsPage",
+    "TextItemResult",
+    "TokenUsage",
+    "build_default_provider_registry",
+    "build_default_storage_registry",
+    "default_schema_name",
+    "model_output_schema",
+    "resolve_openai_api_key",
+]

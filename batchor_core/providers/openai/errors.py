@@ -134,7 +134,9 @@ def _describe(action: str, status: int, name: str, message: str, secrets: Sequen
 
 
 def _short(text: str) -> str:
-    return " ".join(text[: 4 * MAX_MESSAGE].split())[:MAX_MESSAGE]
+    """One line without control characters, since it goes to logs and terminals."""
+    line = " ".join(text[: 4 * MAX_MESSAGE].split())
+    return "".join(character for character in line if character.isprintable())[:MAX_MESSAGE]
 
 
 def redact(text: str, secrets: Sequence[str] = ()) -> str:

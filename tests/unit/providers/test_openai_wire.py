@@ -7,6 +7,8 @@ import json
 import pickle
 import socket
 import traceback
+import tracemalloc
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +266,23 @@ def test_an_upload_is_streamed_under_the_files_name(server, provider, reply, tmp
     assert path.read_bytes() in request.body
 
 
+def test_an_upload_is_handed_over_as_an_open_file(tmp_path: Path) -> None:
+    handed: list[Any] = []
+
+    class Files:
+        def create(self, *, file: Any, purpose: str) -> Any:
+            handed.append((file[0], isinstance(file[1], BufferedReader), file[1].closed))
+            return {"id": "file-1"}
+
+    class Client:
+        files = Files()
+
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"{}\n")
+    OpenAIBatchProvider(OpenAIProviderConfig(model="gpt-4.1"), Client()).upload_input_file(path)
+    assert handed == [("a.jsonl", True, False)]
+
+
 def test_a_failed_upload_is_not_repeated(server, provider, reply, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"{}\n")
@@ -342,6 +361,19 @@ def test_content_without_metadata_is_still_downloaded(server, provider, reply, t
 
     server.respond = respond
     assert provider.download_to_path("file-1", tmp_path / "out.jsonl") == SIZE
+
+
+def test_a_large_download_takes_little_memory(server, provider, reply, tmp_path: Path) -> None:
+    content = b"x" * 40_000_000
+    server.respond = file_server(reply, content, announced=len(content))
+    provider.get_batch("warm-up")  # the SDK itself is large
+    tracemalloc.start()
+    try:
+        provider.download_to_path("file-1", tmp_path / "out.jsonl")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 def test_a_downloaded_file_is_private(server, provider, reply, tmp_path: Path) -> None:

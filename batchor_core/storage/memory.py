@@ -152,21 +152,21 @@ class MemoryStateStore(StateStore):
         self, *, run_id: str, local_batch_id: str, provider_batch_id: str, status: str, custom_ids: list[str]
     ) -> None:
         with self._run(run_id) as run:
-            record = ActiveBatchRecord(
+            run.register_by_hand(
+                local_batch_id=local_batch_id,
                 provider_batch_id=provider_batch_id,
                 status=status,
-                local_batch_id=local_batch_id,
-                item_count=len(custom_ids),
-                created_at=self.now(),
+                custom_ids=custom_ids,
+                now=self.now(),
             )
-            run.add_batch(record, custom_ids)
 
     def mark_items_submitted(
         self, *, run_id: str, provider_batch_id: str, submissions: list[PreparedSubmission]
     ) -> None:
         with self._run(run_id) as run:
-            run.batch(provider_batch_id)
-            claimed = _claimed_by_hand(run, [submission.item_id for submission in submissions])
+            batch = run.batch(provider_batch_id)
+            item_ids = [submission.item_id for submission in submissions]
+            claimed = _claimed_by_hand(run, item_ids, also_of=batch.record.local_batch_id)
             for submission in submissions:
                 item = claimed.pop(submission.item_id, None)
                 if item is not None:
@@ -384,7 +384,7 @@ class MemoryStateStore(StateStore):
                 return None
             lease.epoch += not mine
             lease.owner, lease.expires_at = owner, self.now() + ttl_sec
-            return MemorySession(self._runs, run_id, lock=self._lock, now=self.now)
+            return MemorySession(self._runs, run, lock=self._lock, now=self.now)
 
     def get_lease(self, *, run_id: str) -> LeaseRecord | None:
         with self._run(run_id) as run:
@@ -396,6 +396,13 @@ class MemoryStateStore(StateStore):
     def reopen_failed_items(self, *, run_id: str) -> int:
         with self._run(run_id) as run:
             return run.reopen_failed()
+
+    def discard_unsent_run(self, *, run_id: str) -> bool:
+        with self._run(run_id) as run:
+            if run.was_sent:
+                return False
+            del self._runs[run_id]
+            return True
 
     def settle_intent(
         self,
@@ -430,14 +437,10 @@ def _fail_by_operator(run: RunRow, intent: IntentRow) -> None:
     run.drop(intent, "operator_fail")
 
 
-def _claimed_by_hand(run: RunRow, item_ids: list[str]) -> dict[str, ItemRow]:
-    """QUEUED_LOCAL items of these ids that no driver's intent owns, each once."""
+def _claimed_by_hand(run: RunRow, item_ids: list[str], *, also_of: str | None = None) -> dict[str, ItemRow]:
+    """QUEUED_LOCAL items of these ids that no driver's intent owns; ``also_of`` is register_batch's own."""
     rows = (run.items[run.index_of[item_id]] for item_id in item_ids if item_id in run.index_of)
-    return {
-        row.item_id: row
-        for row in rows
-        if row.state.status is ItemStatus.QUEUED_LOCAL and row.intent_id is None
-    }
+    return {row.item_id: row for row in rows if run.owns(None, row) or run.owns(also_of, row)}
 
 
 def _claimed_item(run: RunRow, item: ItemRow) -> ClaimedItem:

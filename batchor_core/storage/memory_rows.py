@@ -102,7 +102,6 @@ class BatchRow:
     """A registered batch. ``owned`` are the items that are SUBMITTED in it."""
 
     record: ActiveBatchRecord
-    custom_ids: frozenset[str]
     owned: set[int] = field(default_factory=set)
     output_artifact_path: str | None = None
     error_artifact_path: str | None = None
@@ -264,7 +263,7 @@ class RunRow:
 
     def free_queued(self) -> list[ItemRow]:
         """QUEUED_LOCAL items that no intent owns."""
-        return [item for item in self.in_status(ItemStatus.QUEUED_LOCAL) if item.intent_id is None]
+        return [item for item in self.in_status(ItemStatus.QUEUED_LOCAL) if self.owns(None, item)]
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
@@ -384,8 +383,8 @@ class RunRow:
         return [row for row in rows if self.owns(intent.record.local_batch_id, row)]
 
     @staticmethod
-    def owns(local_batch_id: str, item: ItemRow) -> bool:
-        """Whether the intent of this id holds the item."""
+    def owns(local_batch_id: str | None, item: ItemRow) -> bool:
+        """Whether the intent of this id holds the item; None for a claim without one."""
         return item.intent_id == local_batch_id and item.state.status is ItemStatus.QUEUED_LOCAL
 
     def drop(self, intent: IntentRow, error_class: str) -> int:
@@ -398,27 +397,55 @@ class RunRow:
 
     def register(self, intent: IntentRow, *, provider_batch_id: str, status: str, now: float) -> None:
         """The intent's batch exists: record it and submit its items."""
-        items = self.owned_by(intent)
-        record = intent.record
-        self.add_batch(
+        if provider_batch_id in self.batches:
+            raise RunStateError(self.run_id, f"batch {provider_batch_id!r} belongs to another submission")
+        self.batches[provider_batch_id] = BatchRow(
             ActiveBatchRecord(
                 provider_batch_id=provider_batch_id,
                 status=status,
-                local_batch_id=record.local_batch_id,
-                input_file_id=record.input_file_id,
-                item_count=record.item_count,
+                local_batch_id=intent.record.local_batch_id,
+                input_file_id=intent.record.input_file_id,
+                item_count=intent.record.item_count,
                 created_at=now,
-            ),
-            [item.custom_id for item in items if item.custom_id is not None],
+            )
         )
-        for item in items:
+        for item in self.owned_by(intent):
             self.submit(item, provider_batch_id)
-        intent.record = replace(record, state=IntentState.REGISTERED, provider_batch_id=provider_batch_id)
+        intent.record = replace(
+            intent.record, state=IntentState.REGISTERED, provider_batch_id=provider_batch_id
+        )
 
-    def add_batch(self, record: ActiveBatchRecord, custom_ids: Iterable[str]) -> None:
-        """Record a batch, once."""
-        if record.provider_batch_id not in self.batches:
-            self.batches[record.provider_batch_id] = BatchRow(record, frozenset(custom_ids))
+    def register_by_hand(
+        self,
+        *,
+        local_batch_id: str,
+        provider_batch_id: str,
+        status: str,
+        custom_ids: Sequence[str],
+        now: float,
+    ) -> None:
+        """Record a batch that was created outside of a driver session, and give it the items it names.
+
+        They stay QUEUED_LOCAL until they are marked submitted; after a crash, requeueing does that.
+        """
+        if provider_batch_id in self.batches:
+            return
+        if local_batch_id in self.intents:
+            raise RunStateError(self.run_id, f"submission {local_batch_id!r} exists")
+        record = IntentRecord(
+            local_batch_id=local_batch_id,
+            state=IntentState.REGISTERED,
+            epoch=0,
+            item_count=len(custom_ids),
+            submission_tokens=0,
+            created_at=now,
+        )
+        intent = self.intents[local_batch_id] = IntentRow(record, indexes=())
+        self.register(intent, provider_batch_id=provider_batch_id, status=status, now=now)
+        named = [self.by_custom_id[name] for name in custom_ids if name in self.by_custom_id]
+        intent.indexes = tuple(index for index in named if self.owns(None, self.items[index]))
+        for index in intent.indexes:
+            self.items[index].intent_id = local_batch_id
 
     def submit(self, item: ItemRow, provider_batch_id: str) -> None:
         """Hand an item over to a registered batch."""
@@ -449,19 +476,16 @@ class RunRow:
 
     def requeue_local(self) -> int:
         """Free what was claimed and certainly not sent; finish the registration of what was sent."""
-        batch_of = {
-            custom_id: batch_id for batch_id, batch in self.batches.items() for custom_id in batch.custom_ids
-        }
         freed = 0
-        for item in self.free_queued():
-            if item.custom_id in batch_of:
-                self.submit(item, batch_of[item.custom_id])
-            else:
-                self.release(item, used_custom_id=False)
-                freed += 1
         for intent in self.intents.values():
             if intent.record.state in (IntentState.CLAIMED, IntentState.UPLOADED):
                 freed += self.drop(intent, "driver_lost")
+            elif intent.record.state is IntentState.REGISTERED:
+                for item in self.owned_by(intent):
+                    self.submit(item, intent.record.provider_batch_id or "")
+        for item in self.free_queued():
+            self.release(item, used_custom_id=False)
+            freed += 1
         return freed
 
     # --- the run as a whole ------------------------------------------------------------------------------------------
@@ -473,8 +497,12 @@ class RunRow:
 
     @property
     def ingestion_complete(self) -> bool:
-        """A run without a checkpoint got all its items when it was created."""
-        return self.checkpoint is None or self.checkpoint.ingestion_complete
+        """Whether all items are read.
+
+        A run without a checkpoint got all its items when it was created; one without items either was interrupted before
+        its checkpoint was written, and is not to be taken for a finished one.
+        """
+        return bool(self.items) if self.checkpoint is None else self.checkpoint.ingestion_complete
 
     def move_checkpoint(
         self, *, next_item_index: int, payload: JSONValue | None, ingestion_complete: bool
@@ -532,6 +560,12 @@ class RunRow:
             quarantined_batches=states.count(IntentState.QUARANTINED),
             orphan_batches=self.orphan_batches,
         )
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether any batch of the run exists, or may have been asked for."""
+        records = [intent.record for intent in self.intents.values()]
+        return bool(self.batches) or any(record.sending_at is not None for record in records)
 
     def reopen_failed(self) -> int:
         """Make permanently failed items PENDING, their results withdrawn."""

@@ -38,23 +38,25 @@ class MemorySession(DriverSession):
     """One driver's hold on one run of a memory store, in one epoch of the run's lease."""
 
     def __init__(
-        self, runs: dict[str, RunRow], run_id: str, *, lock: RLock, now: Callable[[], float]
+        self, runs: dict[str, RunRow], run: RunRow, *, lock: RLock, now: Callable[[], float]
     ) -> None:
-        self.run_id = run_id
+        self.run_id = run.run_id
         self._runs = runs
+        self._run = run
         self._lock = lock
         self._now = now
-        self._epoch = runs[run_id].lease.epoch
+        self._epoch = run.lease.epoch
 
     @contextmanager
     def _read(self) -> Iterator[RunRow]:
         with self._lock:
-            yield self._runs[self.run_id]
+            yield self._run
 
     @contextmanager
     def _write(self) -> Iterator[RunRow]:
         with self._read() as run:
-            if run.lease.owner is None or run.lease.epoch != self._epoch:
+            is_mine = run.lease.owner is not None and run.lease.epoch == self._epoch
+            if not is_mine or self._runs.get(self.run_id) is not run:  # the run may have been discarded
                 raise LeaseLostError(self.run_id)
             yield run
 
@@ -306,7 +308,7 @@ class MemorySession(DriverSession):
 
     def cancel_remaining(self, *, error: ItemFailure) -> int:
         with self._write() as run:
-            return run.cancel([*run.free_queued(), *run.in_status(*lifecycle.CLAIMABLE)], error)
+            return run.cancel([*run.in_status(*lifecycle.CLAIMABLE), *run.free_queued()], error)
 
     def record_failure(
         self, *, error_class: str, base_delay_sec: float, max_delay_sec: float

@@ -8,7 +8,7 @@ from threading import Barrier
 import pytest
 
 from batchor_core.core.enums import ItemStatus
-from batchor_core.storage.state import QueuedItemFailureRecord, StateStore
+from batchor_core.storage.state import PreparedSubmission, QueuedItemFailureRecord, StateStore
 from tests.contract.stores import kit
 from tests.contract.stores.kit import (
     ALICE,
@@ -212,6 +212,19 @@ def test_a_registered_batch_is_repaired_not_requeued(store: StateStore) -> None:
     assert store.get_submitted_custom_ids_for_batch(run_id=RUN, provider_batch_id="p1") == custom_ids
     kit.complete(store, custom_ids)
     assert statuses(store) == [ItemStatus.COMPLETED, ItemStatus.COMPLETED, PENDING]
+
+
+def test_items_of_a_registered_batch_are_not_given_back_by_hand(store: StateStore) -> None:
+    create(store, 1)
+    custom_ids = kit.engine_ids(claim(store))
+    store.register_batch(
+        run_id=RUN, local_batch_id="l1", provider_batch_id="p1", status="validating", custom_ids=custom_ids
+    )
+    store.release_items_to_pending(run_id=RUN, item_ids=["item-0"])
+    assert statuses(store) == [QUEUED]
+    submissions = [PreparedSubmission("item-0", custom_ids[0], 5)]
+    store.mark_items_submitted(run_id=RUN, provider_batch_id="p1", submissions=submissions)
+    assert statuses(store) == [SUBMITTED]
 
 
 def test_documented_methods_leave_items_of_a_driver_alone(store: StateStore) -> None:

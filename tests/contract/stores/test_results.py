@@ -244,12 +244,6 @@ def test_a_runs_status_follows_from_its_items(
     assert any_store.get_run_summary(run_id=RUN).status is status
 
 
-def test_an_empty_run_is_complete(any_store: StateStore) -> None:
-    create(any_store)
-    summary = any_store.get_run_summary(run_id=RUN)
-    assert (summary.status, summary.total_items) == (RunLifecycleStatus.COMPLETED, 0)
-
-
 def test_usage_adds_up_over_every_answered_attempt(any_store: StateStore) -> None:
     custom_ids = kit.submitted_run(any_store, 3)
     kit.fail(any_store, custom_ids[:1], usage=kit.usage(100))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus
-from batchor_core.core.exceptions import DuplicateItemError, RunNotFoundError, RunStateError
+from batchor_core.core.exceptions import DuplicateItemError, LeaseLostError, RunNotFoundError, RunStateError
 from batchor_core.core.models import ArtifactPolicy, ChunkPolicy, RetryPolicy
 from batchor_core.storage.state import IngestCheckpoint, StateStore
 from tests.contract.stores import kit
@@ -152,6 +152,13 @@ def test_a_run_without_a_checkpoint_has_all_its_items(any_store: StateStore) -> 
     assert any_store.get_run_summary(run_id=RUN).ingestion_complete
 
 
+def test_a_run_that_nobody_has_begun_to_read_is_not_finished(any_store: StateStore) -> None:
+    """A crash between creating the run and setting its checkpoint must not look like an empty, finished run."""
+    create(any_store)
+    summary = any_store.get_run_summary(run_id=RUN)
+    assert (summary.status, summary.ingestion_complete) == (RunLifecycleStatus.RUNNING, False)
+
+
 @pytest.mark.parametrize("state", list(RunControlState))
 def test_the_operators_wish_is_kept(any_store: StateStore, state: RunControlState) -> None:
     create(any_store)
@@ -250,6 +257,7 @@ _UNKNOWN_RUN_EXTRAS: dict[str, Callable[[StateStore], object]] = {
     "get_batches": lambda s: s.get_batches(run_id="no"),
     "get_retry_backoff": lambda s: s.get_retry_backoff(run_id="no"),
     "reopen_failed_items": lambda s: s.reopen_failed_items(run_id="no"),
+    "discard_unsent_run": lambda s: s.discard_unsent_run(run_id="no"),
     "settle_intent": lambda s: s.settle_intent(run_id="no", local_batch_id="l", decision="fail"),
 }
 
@@ -284,3 +292,46 @@ def test_runs_are_listed_newest_first(store: StateStore, clock: Clock) -> None:
     assert [run.extras for run in listed] == [{"partition": "c"}, {"partition": "b"}, {"partition": "a"}]
     assert [run.created_at for run in listed] == [clock.seconds - 1, clock.seconds - 2, clock.seconds - 3]
     assert [run.summary for run in listed] == [store.get_run_summary(run_id=run.run_id) for run in listed]
+
+
+def test_a_run_of_which_nothing_was_sent_is_discarded_wholly(store: StateStore) -> None:
+    create(store, 3)
+    create(store, 1, run_id="run-2")
+    session = kit.drive(store)
+    kit.take(session, 0)
+    kit.upload(session)
+    assert store.discard_unsent_run(run_id=RUN)
+    assert not store.has_run(run_id=RUN)
+    assert [run.run_id for run in store.list_runs()] == ["run-2"]
+    with pytest.raises(LeaseLostError):
+        session.mark_sending(local_batch_id="b1", ttl_sec=60)
+    session.close()
+    create(store, 2)
+    assert (len(records(store)), store.list_intents(run_id=RUN), kit.active(store)) == (2, [], [])
+    assert len(records(store, run_id="run-2")) == 1
+
+
+def test_a_session_of_a_discarded_run_can_not_write_to_its_successor(store: StateStore) -> None:
+    create(store, 1)
+    old = kit.drive(store)
+    store.discard_unsent_run(run_id=RUN)
+    create(store, 1)
+    kit.drive(store, owner=kit.BOB)
+    with pytest.raises(LeaseLostError):
+        old.claim(local_batch_id="b1", artifact_key="k", item_indexes=[0], max_attempts=1)
+
+
+@pytest.mark.parametrize("after", ["sending", "dropped", "registered", "by hand"])
+def test_a_run_of_which_something_may_have_been_sent_is_kept(store: StateStore, after: str) -> None:
+    create(store, 2)
+    if after == "by hand":
+        kit.hand_over(store, kit.claim(store, 1))
+    else:
+        session = kit.drive(store)
+        kit.send(session, 0)
+        if after == "dropped":
+            session.drop(local_batch_id="b1", error_class="rejected")
+        elif after == "registered":
+            session.register(local_batch_id="b1", provider_batch_id="p1", status="validating")
+    assert not store.discard_unsent_run(run_id=RUN)
+    assert len(records(store)) == 2

@@ -122,10 +122,9 @@ class TestHttp:
         arrived = 0
         with openai_client.files.with_streaming_response.content(file_id) as response:
             assert response.headers["content-length"] == str(size)
-            chunks = response.iter_bytes()
             with pytest.raises(httpx2.RemoteProtocolError):
-                while True:
-                    arrived += len(next(chunks))
+                for chunk in response.iter_bytes():
+                    arrived += len(chunk)
         assert arrived == size // 4
         assert len(openai_client.files.content(file_id).content) == size
 
@@ -178,6 +177,14 @@ class TestHttp:
         with pytest.raises(openai.PermissionDeniedError):
             openai_client.files.delete(file_id)
         assert openai_client.files.retrieve(file_id).id == file_id
+
+    def test_a_large_upload_is_refused_in_good_order(
+        self, openai_server: OpenAIServer, openai_client: OpenAI
+    ) -> None:
+        openai_server.faults.add(HttpFault("status", status=429))
+        with pytest.raises(openai.RateLimitError):
+            upload(openai_client, b'{"custom_id": 1}\n' * 500_000)
+        assert openai_server.books.all_files == []
 
 
 class TestBatch:
@@ -433,8 +440,8 @@ class TestControl:
         ]
         assert (books["rows_executed"], books["outcomes"]) == (3, {"answer": 3})
         assert books["bodies_executed_twice"] == {}
-        listed = openai_client.with_raw_response.get(f"{openai_server.url}/_control/executions", cast_to=str)
-        lines = [json.loads(line) for line in listed.text().splitlines()]
+        listed = httpx2.get(f"{openai_server.url}/_control/executions").content
+        lines = [json.loads(line) for line in listed.splitlines()]
         assert {line["custom_id"] for line in lines} == {"row-0", "row-1", "row-2"}
 
     def test_a_reset_forgets_everything(self, openai_server: OpenAIServer, openai_client: OpenAI) -> None:

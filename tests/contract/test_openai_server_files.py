@@ -80,7 +80,10 @@ class TestUpload:
 
     def test_an_unknown_purpose_is_refused(self, openai_client: OpenAI) -> None:
         with pytest.raises(openai.BadRequestError) as refused:
-            openai_client.files.create(file=("a.jsonl", b"{}"), purpose="decoration")  # type: ignore[arg-type]
+            openai_client.files.create(
+                file=("a.jsonl", b"{}"),
+                purpose="decoration",  # type: ignore[arg-type]
+            )
         assert refused.value.param == "purpose"
 
     def test_a_request_without_a_file_is_refused(self, openai_client: OpenAI) -> None:
@@ -159,7 +162,7 @@ class TestKeys:
         ):
             client.files.list(extra_headers={"Authorization": ""})
         assert "You didn't provide an API key" in refused.value.message
-        assert set(refused.value.body) == {"message", "type", "param", "code"}  # type: ignore[call-overload]
+        assert (refused.value.type, refused.value.code) == ("invalid_request_error", None)
 
     def test_only_configured_keys_are_accepted(self) -> None:
         with OpenAIServer(api_keys=["right"]) as server:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_KINDS = {401: "authentication_error", 403: "permission_error", 404: "invalid_request_error", 429: "requests"}
+_KINDS = {403: "permission_error", 429: "requests"}
 _CODES = {401: "invalid_api_key", 403: "permission_denied", 408: "timeout", 429: "rate_limit_exceeded"}
 _MESSAGES = {
     401: "Incorrect API key provided.",
@@ -21,13 +21,18 @@ _MESSAGES = {
 def error_object(
     status: int, *, code: str | None = None, message: str | None = None, param: str | None = None
 ) -> dict[str, Any]:
-    """The ``error`` object that goes with an HTTP status; ``code`` and ``message`` replace the usual ones."""
+    """The ``error`` object that goes with an HTTP status; the message is the usual one by default."""
     return {
         "message": message or _MESSAGES.get(status, "The request could not be processed."),
         "type": _kind(status, code),
         "param": param,
-        "code": code or _CODES.get(status) or ("server_error" if status >= 500 else None),
+        "code": code,
     }
+
+
+def usual_code(status: int) -> str | None:
+    """The code that errors of an HTTP status mostly bear."""
+    return _CODES.get(status) or ("server_error" if status >= 500 else None)
 
 
 def _kind(status: int, code: str | None) -> str:

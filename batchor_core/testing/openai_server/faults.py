@@ -46,7 +46,7 @@ COMMON_ROW_FAULTS: tuple[RowFaultKind, ...] = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Occurrence:
+class Occurrence:
     """Which of the fitting cases a fault strikes.
 
     Attributes:
@@ -61,8 +61,8 @@ class _Occurrence:
 
 
 @dataclass(frozen=True, slots=True)
-class HttpFault(_Occurrence):
-    """Spoils the answer of an HTTP request.
+class HttpFault(Occurrence):
+    """Spoils the answer of an HTTP request. Which of the requests that fit is said as in :class:`Occurrence`.
 
     Attributes:
         kind: ``status`` answers with an error; ``cut`` closes the connection without an answer; ``truncate``
@@ -95,15 +95,15 @@ class HttpFault(_Occurrence):
 
 
 @dataclass(frozen=True, slots=True)
-class FileFault(_Occurrence):
+class FileFault(Occurrence):
     """An uploaded file that can't be found, not even by a new batch, for the first ``seconds``."""
 
     seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class BatchFault(_Occurrence):
-    """Decides the fate of a batch when it is created.
+class BatchFault(Occurrence):
+    """Decides the fate of a batch when it is created. Which batch is said as in :class:`Occurrence`.
 
     Attributes:
         kind: ``fail`` fails its validation with ``code``, ``message``, ``line`` and ``param``; ``expire``

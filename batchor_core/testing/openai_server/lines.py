@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from batchor_core.testing.openai_server.bodies import Tokens, response_body, tokens_of_body
-from batchor_core.testing.openai_server.errors import error_object
+from batchor_core.testing.openai_server.errors import error_object, usual_code
 from batchor_core.testing.openai_server.replies import Reply, ReplyKind
 
 _ERROR_FILE = {ReplyKind.HTTP_ERROR, ReplyKind.NOT_RUN, ReplyKind.BLANK}
@@ -74,7 +74,8 @@ def _parts(
         case ReplyKind.BLANK:
             return {"status_code": 0, "request_id": "", "body": {}}, None, Tokens()
         case ReplyKind.HTTP_ERROR:
-            error = error_object(reply.status, code=reply.code, message=reply.message)
+            code = reply.code or usual_code(reply.status)
+            error = error_object(reply.status, code=code, message=reply.message)
             return _response(reply, key, {"error": error}), None, Tokens()
         case ReplyKind.BODY:
             body = reply.body or {}

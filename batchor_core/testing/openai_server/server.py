@@ -195,6 +195,7 @@ class _Running:
             uvicorn.Config(
                 app,
                 http=CuttableConnection,
+                loop="asyncio",
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from batchor_core.testing.openai_server.engine import Engine
-from batchor_core.testing.openai_server.errors import ApiError
+from batchor_core.testing.openai_server.errors import ApiError, usual_code
 from batchor_core.testing.openai_server.faults import HttpFault
 from batchor_core.testing.openai_server.store import LoggedRequest
 
@@ -71,6 +71,8 @@ class Wire:
         else:
             if fault.after_work:
                 await self._work(scope, receive, _collector([]))
+            elif fault.kind != "cut":
+                await _read_all(receive)
             await self._spoil(fault, scope, receive, answer)
 
     async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,6 +80,7 @@ class Wire:
         if refusal is None:
             await self._app(scope, receive, send)
         else:
+            await _read_all(receive)
             await _send_json(send, refusal.status, refusal.body)
 
     async def _spoil(self, fault: HttpFault, scope: Scope, receive: Receive, answer: _Answer) -> None:
@@ -89,7 +92,7 @@ class Wire:
         elif fault.kind == "redirect":
             await _send(answer.pass_on, 307, b"", {"location": fault.location or scope["path"]})
         else:
-            error = ApiError(fault.status, fault.message, code=fault.code)
+            error = ApiError(fault.status, fault.message, code=fault.code or usual_code(fault.status))
             pause = {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
             await _send_json(answer.pass_on, fault.status, error.body, pause)
 
@@ -120,7 +123,6 @@ class Wire:
                 401,
                 "You didn't provide an API key. You need to provide your API key in an Authorization header"
                 " using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
-                code="missing_api_key",
             )
         accepted = self._engine.settings.api_keys
         if accepted is not None and key.strip() not in accepted:
@@ -186,6 +188,12 @@ async def _send_json(send: Send, status: int, body: Any, headers: dict[str, str]
 async def _cut(scope: Scope, receive: Receive) -> None:
     scope["state"]["transport"].abort()
     await _gone(receive)
+
+
+async def _read_all(receive: Receive) -> None:
+    """Let the client finish speaking: an answer in the midst of an upload would reach it as a broken pipe."""
+    while (await receive()).get("more_body"):
+        pass
 
 
 async def _gone(receive: Receive) -> None:

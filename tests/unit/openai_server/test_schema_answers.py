@@ -119,7 +119,7 @@ def test_answers_satisfy_random_strict_schemas(schema: dict[str, Any], seed: int
     valid(schema, seed, words)
 
 
-# -- what pydantic makes -----------------------------------------------------------------------------------------
+# -- what pydantic makes ------------------------------------------------------------
 
 
 class Mood(Enum):

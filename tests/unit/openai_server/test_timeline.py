@@ -63,8 +63,11 @@ def test_the_next_step_is_due_when_its_phase_ends(batch: Batch, now: float, step
         (1_060, None, 5),
         (1_110, None, 10),
         (9_999, None, 10),
-    ]
-    + [(1_020, 3, 1), (1_110, 3, 3), (1_110, 0, 0), (1_110, 99, 10)],
+        (1_020, 3, 1),
+        (1_110, 3, 3),
+        (1_110, 0, 0),
+        (1_110, 99, 10),
+    ],
 )
 def test_rows_are_spread_evenly_up_to_their_limit(now: float, limit: int | None, rows: int) -> None:
     assert rows_due(replace(RUNNING, fate=Fate(row_limit=limit)), now) == rows

@@ -17,6 +17,9 @@ from batchor_core.core.validation import check_artifact_key
 TEMPORARY_PREFIX = ".batchor-tmp-"
 """File names that begin like this are unfinished, and no artifact's."""
 
+_MAX_GAP = 16 * 1024  # bytes that are cheaper to read than to jump over
+_MAX_RUN = 1024 * 1024
+
 
 class ArtifactStore(ABC):
     """Files under relative keys, such as ``<run id>/requests/<batch>.jsonl``.
@@ -132,16 +135,33 @@ def check_key(key: str) -> tuple[str, ...]:
 
 
 def file_ranges(file: BinaryIO, key: str, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
-    """The bytes of each ``(offset, length)`` of an open file; StorageError where it is too short."""
+    """The bytes of each ``(offset, length)`` of an open file; StorageError where it is too short.
+
+    Ranges that follow each other closely, as the lines of a page mostly do, are read at once.
+    """
+    for run in _runs(ranges):
+        start = run[0][0]
+        file.seek(start)
+        data = file.read(sum(run[-1]) - start)
+        for offset, length in run:
+            found = data[offset - start : offset - start + length]
+            if len(found) != length:
+                raise StorageError(
+                    f"artifact {key} ends before byte {offset + length:,}: it is not the file that was recorded. "
+                    "Restore it from a backup, or read the results without their raw responses."
+                )
+            yield found
+
+
+def _runs(ranges: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    run: list[tuple[int, int]] = []
     for offset, length in ranges:
-        file.seek(offset)
-        found = file.read(length)
-        if len(found) != length:
-            raise StorageError(
-                f"artifact {key} ends before byte {offset + length:,}: it is not the file that was recorded. "
-                "Restore it from a backup, or read the results without their raw responses."
-            )
-        yield found
+        if run and not (0 <= offset - sum(run[-1]) <= _MAX_GAP and offset + length - run[0][0] <= _MAX_RUN):
+            yield run
+            run = []
+        run.append((offset, length))
+    if run:
+        yield run
 
 
 def copy_stream(source: BinaryIO, target: BinaryIO) -> None:

@@ -8,10 +8,13 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from batchor_core.artifacts.base import TEMPORARY_PREFIX, ArtifactStore, check_key
 from batchor_core.artifacts.local import LocalArtifactStore
@@ -199,6 +202,30 @@ class TestEveryStore:
             b"",
             b"0123456789",
         ]
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+    @given(
+        ranges=st.lists(st.tuples(st.integers(0, 60_000), st.integers(0, 20_000)), max_size=6),
+        neighbours=st.lists(st.integers(0, 300), max_size=50),
+    )
+    def test_any_ranges_are_slices(
+        self, store: ArtifactStore, ranges: list[tuple[int, int]], neighbours: list[int]
+    ) -> None:
+        content = bytes(number % 251 for number in range(80_000))
+        with store.open_writer("a") as file:
+            file.write(content)
+        ends = list(accumulate(neighbours))
+        ranges += [(end - length, length) for end, length in zip(ends, neighbours, strict=True)]
+        assert list(store.read_ranges("a", ranges)) == [
+            content[offset : offset + length] for offset, length in ranges
+        ]
+
+    def test_ranges_before_one_beyond_the_end_are_given_out(self, store: ArtifactStore) -> None:
+        store.write_text("a", "0123456789")
+        found = store.read_ranges("a", [(0, 3), (3, 3), (6, 5)])
+        assert [next(found), next(found)] == [b"012", b"345"]
+        with pytest.raises(StorageError):
+            next(found)
 
     def test_a_range_beyond_the_end_is_an_error(self, store: ArtifactStore) -> None:
         store.write_text("a", "0123456789")

@@ -23,6 +23,28 @@ class _Entry(NamedTuple):
     loader: ProviderConfigLoader
 
 
+@dataclass(frozen=True, slots=True)
+class UnregisteredProviderConfig(ProviderConfig):
+    """The stored settings of a provider that this process does not know.
+
+    Attributes:
+        kind: The name it was registered under elsewhere.
+        payload: Its settings, without secrets.
+    """
+
+    kind: str
+    payload: JSONObject
+
+    @property
+    def provider_kind(self) -> str:
+        """The name it was registered under elsewhere."""
+        return self.kind
+
+    def to_payload(self) -> JSONObject:
+        """The settings as they were stored."""
+        return dict(self.payload)
+
+
 class ProviderRegistry:
     """Finds the factory and the config loader of a provider by its kind. Starts empty."""
 
@@ -63,6 +85,16 @@ class ProviderRegistry:
         if not isinstance(config, dict):
             raise TypeError(f"config must be an object, not {type(config).__name__}")
         return self._entry(kind).loader(config)
+
+    def load_stored_config(self, payload: JSONObject) -> ProviderConfig:
+        """Like :meth:`load_config`, but a kind that nothing is registered under is kept as it is.
+
+        So a stored run can be read where its provider is unknown; only driving it needs the provider.
+        """
+        kind, config = payload.get("provider_kind"), payload.get("config")
+        if isinstance(kind, str) and kind not in self._entries and isinstance(config, dict):
+            return UnregisteredProviderConfig(kind, config)
+        return self.load_config(payload)
 
     def _entry(self, kind: ProviderKind | str) -> _Entry:
         try:

@@ -24,6 +24,8 @@ NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 
 MAX_RETRY_AFTER_SEC = 86_400.0
 MAX_MESSAGE = 500
+READ_CHARS = 10_000
+"""How much of a message is looked at: some gateways answer with whole pages."""
 
 _QUEUE_FULL = re.compile(r"enqueued (token|request)s? limit", re.IGNORECASE)
 _QUEUE_FULL_CODES = frozenset({"token_limit_exceeded", "request_limit_exceeded"})
@@ -31,7 +33,7 @@ _NO_SUCH_FILE = re.compile(r"cannot find file", re.IGNORECASE)
 _SECRETS = re.compile(
     r"\bsk-[\w*.-]{4,}"  # OpenAI's keys, whole or masked
     r"|\b(?:bearer|basic)\s+[\w.~+/=-]{8,}"
-    r"|\S*\*{3,}\S*",  # any other key that a server masked before it quoted it
+    r"|(?<!\S)\S*?\*{3,}\S*",  # any other key that a server masked before it quoted it
     re.IGNORECASE,
 )
 
@@ -84,7 +86,7 @@ def _transport_error(error: BaseException, action: str, secrets: Sequence[str]) 
     else:
         error_class = "unreadable_answer"
     return ProviderError(
-        f"{action}: {_short(redact(f'{names[-1]}: {error}', secrets))}",
+        f"{action}: {_short(redact(_text(f'{names[-1]}: {error}'), secrets))}",
         error_class=error_class,
         not_performed=never_sent,
     )
@@ -92,7 +94,7 @@ def _transport_error(error: BaseException, action: str, secrets: Sequence[str]) 
 
 def _verdict(status: int, code: str, kind: str, message: str) -> _Verdict:
     if is_quota_code(code) or is_quota_code(kind):
-        return _Verdict(ProviderErrorKind.QUOTA, code if is_quota_code(code) else kind)
+        return _Verdict(ProviderErrorKind.QUOTA, _class_name(code if is_quota_code(code) else kind, "quota"))
     if code in _QUEUE_FULL_CODES or _QUEUE_FULL.search(message):
         return _Verdict(ProviderErrorKind.CAPACITY, "enqueue_token_limit")
     if status in (401, 403):
@@ -107,9 +109,14 @@ def _verdict(status: int, code: str, kind: str, message: str) -> _Verdict:
     if status in (408, 409):
         return _Verdict(ProviderErrorKind.RETRY, "timeout" if status == 408 else "conflict")
     if 400 <= status < 500:
-        return _Verdict(ProviderErrorKind.BAD_REQUEST, code or "bad_request")
+        return _Verdict(ProviderErrorKind.BAD_REQUEST, _class_name(code, "bad_request"))
     # redirects are not followed, and may be a proxy's doing that ends
     return _Verdict(ProviderErrorKind.RETRY, "server_error" if status >= 500 else "redirect")
+
+
+def _class_name(code: str, default: str) -> str:
+    """A vendor's code where it can serve as a name; it ends up in logs, tables and events."""
+    return code if code.isidentifier() and len(code) <= 64 else default
 
 
 def _error_fields(error: BaseException) -> tuple[str, str, str]:
@@ -119,11 +126,11 @@ def _error_fields(error: BaseException) -> tuple[str, str, str]:
         body = body["error"]
     if isinstance(body, dict):
         return _text(body.get("code")), _text(body.get("type")), _text(body.get("message"))
-    return "", "", body if isinstance(body, str) else ""
+    return "", "", _text(body)
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    return value[:READ_CHARS] if isinstance(value, str) else ""
 
 
 def _describe(action: str, status: int, name: str, message: str, secrets: Sequence[str]) -> str:
@@ -135,12 +142,12 @@ def _describe(action: str, status: int, name: str, message: str, secrets: Sequen
 
 def _short(text: str) -> str:
     """One line without control characters, since it goes to logs and terminals."""
-    line = " ".join(text[: 4 * MAX_MESSAGE].split())
+    line = " ".join(text.split())
     return "".join(character for character in line if character.isprintable())[:MAX_MESSAGE]
 
 
 def redact(text: str, secrets: Sequence[str] = ()) -> str:
-    """Remove the given secrets, and whatever looks like a key or a masked piece of one."""
+    """Remove the given secrets, and whatever looks like a key or a masked piece of one. Linear in the text's length."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "[redacted]")

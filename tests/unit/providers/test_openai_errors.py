@@ -74,12 +74,22 @@ def test_other_text_stays() -> None:
 def test_messages_are_one_short_line() -> None:
     class RefusedError(Exception):
         status_code = 400
-        body = {"message": "line one\nline \x1btwo " + "x" * 10_000}  # noqa: RUF012
+        body = {"message": "line one\nline \x1btwo " + "x" * 1_000_000}  # noqa: RUF012
 
     said = str(translate(RefusedError(), action="creation"))
     assert said.startswith("creation: HTTP 400: line one line two ")
     assert said.isprintable()
     assert len(said) <= 500
+
+
+@pytest.mark.parametrize(
+    ("code", "error_class"),
+    [("model_not_found", "model_not_found"), ("a b\n", "bad_request"), (7, "bad_request")],
+)
+def test_a_code_is_a_class_only_if_it_is_a_name(code: Any, error_class: str) -> None:
+    error = RuntimeError("no")
+    error.status_code, error.body = 400, {"code": code}  # type: ignore[attr-defined]
+    assert translate(error, action="creation").error_class == error_class
 
 
 BODIES = st.recursive(

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import orjson
 
@@ -53,7 +53,8 @@ def export_terminal_results(
 @contextmanager
 def _appending(path: Path) -> Iterator[BinaryIO]:
     _make_folder(path.parent)
-    with path.open("ab") as file:
+    is_new = not path.exists()
+    with _opened(path, "ab") as file:
         before = file.tell()
         try:
             if before and not _ends_with_newline(path):
@@ -63,6 +64,8 @@ def _appending(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         except BaseException:
             file.truncate(before)
+            if is_new:
+                path.unlink(missing_ok=True)
             raise
 
 
@@ -71,13 +74,23 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     _make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with _opened(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            temporary.replace(path)
+        except OSError as error:
+            raise StorageError(f"can't write {path}: {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _opened(path: Path, mode: Literal["ab", "wb"]) -> BinaryIO:
+    try:
+        return path.open(mode)
+    except OSError as error:
+        raise StorageError(f"can't write {path}: {error.strerror}") from error
 
 
 def _ends_with_newline(path: Path) -> bool:
@@ -108,6 +121,7 @@ def export_artifacts(
     _make_folder(root)
     bundle, building = root / run_id, root / f".tmp-{run_id}-{uuid.uuid4().hex}"
     keys = _keys(engine.store.get_artifact_inventory(run_id=run_id))
+    _check_replaceable(run_id, bundle, keys)
     try:
         building.mkdir()
         for key in keys:
@@ -127,6 +141,20 @@ def export_artifacts(
         shutil.rmtree(building, ignore_errors=True)
     engine.store.mark_artifacts_exported(run_id=run_id, export_root=str(bundle))
     return ArtifactExportResult(run_id, str(bundle), str(bundle / _MANIFEST), str(bundle / _RESULTS), keys)
+
+
+def _check_replaceable(run_id: str, bundle: Path, keys: list[str]) -> None:
+    """A bundle may hold the only copy of what has been pruned since; a poorer one never takes its place."""
+    try:
+        listed = {entry["path"] for entry in orjson.loads((bundle / _MANIFEST).read_bytes())["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # no bundle yet, or not a whole one
+    if listed - {_RESULTS, *(f"{_ARTIFACTS}/{key}" for key in keys)}:
+        raise RunStateError(
+            run_id,
+            f"the bundle at {bundle} holds files that have been pruned since, so it is kept as it is; "
+            "export to another folder",
+        )
 
 
 def _write_manifest(bundle: Path, run_id: str, artifacts: list[str]) -> None:

@@ -284,16 +284,16 @@ def _submit_wait_write(step: _Step, on_termination: OnTermination) -> dg.Materia
 
 def _start(step: _Step, runner: BatchRunner) -> Run:
     # named before the start, so that an operator finds the run while its items are still being read
-    add_run_id_tag(step.context.instance, step.context.run_id, step.run_id)
+    add_run_id_tag(step.context.instance, step.context.run.run_id, step.run_id)
     run = runner.start(step.build_job(), run_id=step.run_id, extras=_extras(step.asset, step.partition_key))
     step.context.log.info(f"batch run {step.run_id}: {describe(run.summary())}")
     return run
 
 
 def _obey(step: _Step, runner: BatchRunner, action: str) -> None:
-    add_run_id_tag(step.context.instance, step.context.run_id, step.run_id)
+    add_run_id_tag(step.context.instance, step.context.run.run_id, step.run_id)
     apply_all(step.context, runner, [step.run_id], action)
-    mark_applied(step.context.instance, step.context.run_id, action)
+    mark_applied(step.context.instance, step.context.run.run_id, action)
 
 
 def _submission_metadata(step: _Step, run: Run) -> dict[str, Any]:
@@ -317,7 +317,7 @@ def _termination(step: _Step, run: Run, policy: OnTermination) -> Iterator[None]
     try:
         yield
     except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
-        record = step.context.instance.get_run_by_id(step.context.run_id)
+        record = step.context.instance.get_run_by_id(step.context.run.run_id)
         asked = record is not None and record.status is dg.DagsterRunStatus.CANCELING
         if asked and policy is OnTermination.pause:
             run.pause()
@@ -346,7 +346,7 @@ def _result_step(asset: BatchAsset) -> Callable[..., dg.MaterializeResult[Any]]:
                     metadata=dict(progress_metadata(run.summary())),
                     allow_retries=False,
                 )
-            add_run_id_tag(context.instance, context.run_id, run_id)
+            add_run_id_tag(context.instance, context.run.run_id, run_id)
             return _write(asset, context, resource, run)
 
     return write_results

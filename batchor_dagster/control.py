@@ -191,9 +191,9 @@ def build_control_job(*, resource_key: str = "batchor", name: str = CONTROL_JOB)
         with resource.runner() as runner:
             outcomes = apply_all(context, runner, run_ids, action)
         context.instance.add_run_tags(
-            context.run_id, {RUN_ID_TAG: ",".join(run_ids), ACTION_TAG: str(outcomes[0].action)}
+            context.run.run_id, {RUN_ID_TAG: ",".join(run_ids), ACTION_TAG: str(outcomes[0].action)}
         )
-        mark_applied(context.instance, context.run_id, str(outcomes[0].action))
+        mark_applied(context.instance, context.run.run_id, str(outcomes[0].action))
 
     @dg.job(name=name, description="Pause, resume, cancel or retry a batch run.")
     def control_job() -> None:

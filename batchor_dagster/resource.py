@@ -14,6 +14,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from batchor_core import (
+    ArtifactStore,
     BatchRunner,
     LocalArtifactStore,
     MemoryStateStore,
@@ -154,13 +155,13 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                     f"BatchorResource.storage must be sqlite, postgres or memory, not {other!r}"
                 )
 
-    def _open_artifacts(self) -> Any:
+    def _open_artifacts(self) -> ArtifactStore:
         where = self.artifacts or str(Path(self.root).expanduser().absolute() / "artifacts")
         if "://" not in where:
             return LocalArtifactStore(where)
-        from batchor_core.artifacts.object_store import ObjectArtifactStore
+        from batchor_core.artifacts.object_store import ObjectStoreArtifactStore
 
-        return ObjectArtifactStore(where)
+        return ObjectStoreArtifactStore(where)
 
     def _make_provider(self, config: ProviderConfig) -> BatchProvider:
         """The provider of a job, with this resource's key and server where the job names none of its own."""

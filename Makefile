@@ -39,7 +39,7 @@ check: env  ## lint, format, types, import rules
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 fmt: env  ## format the code and apply the linter's safe fixes
 	@$(BIN)/ruff check --fix $(CODE)

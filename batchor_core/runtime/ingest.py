@@ -7,7 +7,7 @@ begins. Everything a request needs is decided here, once: the prompt, the finish
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -173,41 +173,43 @@ def render(
 ) -> list[MaterializedItem]:
     """Turn items into stored rows: prompt, request line and tokens."""
     schema = drive.schema
-    # a store without sessions of its own may not know of finished lines, so it gets the prompts to build them from
-    keeps_lines = drive.store.supports_leases
-    rendered: list[MaterializedItem] = []
     lines: list[BatchRequestLine] = []
-    for index, item in enumerate(items, first_index):
-        item_id = _checked_id(item, index)
+    encoded: list[bytes] = []
+    prompts: list[PromptParts] = []
+    kept = list(items)
+    for index, item in enumerate(kept, first_index):
+        custom_id = custom_id_for(drive.run_id, _checked_id(item, index), index, 0)
         prompt = _prompt(item, build_prompt)
         line = drive.provider.build_request_line(
-            custom_id=custom_id_for(drive.run_id, item_id, index, 0),
-            prompt_parts=prompt,
-            structured_output=schema,
+            custom_id=custom_id, prompt_parts=prompt, structured_output=schema
         )
         lines.append(line)
-        rendered.append(
-            MaterializedItem(
-                item_id=item_id,
-                item_index=index,
-                payload=_json(item.payload, item, "payload"),
-                metadata=_metadata(item),
-                prompt="" if keeps_lines else prompt.prompt,
-                system_prompt=None if keeps_lines else prompt.system_prompt,
-                request_line=_encode(line, item, "the request"),
-            )
-        )
+        encoded.append(_encode(line, item, "the request"))
+        prompts.append(prompt)
+    # a store without sessions of its own may not know of finished lines, so it gets the prompts to build them from
+    keeps_lines = drive.store.supports_leases
     return [
-        replace(item, submission_tokens=count)
-        for item, count in zip(rendered, _tokens(drive, lines, rendered), strict=True)
+        MaterializedItem(
+            item_id=item.item_id,
+            item_index=index,
+            payload=_json(item.payload, item, "payload"),
+            metadata=_metadata(item),
+            prompt="" if keeps_lines else prompt.prompt,
+            system_prompt=None if keeps_lines else prompt.system_prompt,
+            request_line=request_line,
+            submission_tokens=tokens,
+        )
+        for index, (item, prompt, request_line, tokens) in enumerate(
+            zip(kept, prompts, encoded, _tokens(drive, lines, encoded), strict=True), first_index
+        )
     ]
 
 
-def _tokens(drive: Drive, lines: list[BatchRequestLine], rendered: list[MaterializedItem]) -> list[int]:
+def _tokens(drive: Drive, lines: list[BatchRequestLine], encoded: list[bytes]) -> list[int]:
     """Token counts: exact where a limit depends on them, by length otherwise, which is some fifty times faster."""
     chars_per_token = drive.config.chunk_policy.chars_per_token
     if drive.budget() is None:
-        return [max(1, len(item.request_line or b"") // chars_per_token) for item in rendered]
+        return [max(1, len(line) // chars_per_token) for line in encoded]
     return drive.hooks.estimate_tokens(lines, chars_per_token=chars_per_token)
 
 

@@ -35,7 +35,7 @@ from batchor_core.core.validation import check_schema_identifier
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.storage import schema as tables
 from batchor_core.storage.sql import SQLStore
-from batchor_core.storage.sql_engine import ITEM_CHANGE, Database
+from batchor_core.storage.sql_engine import Database
 
 DSN_VARIABLE = "BATCHOR_POSTGRES_DSN"
 SCHEMA_VARIABLE = "BATCHOR_POSTGRES_SCHEMA"
@@ -135,7 +135,7 @@ class PostgresDatabase(Database):
         import psycopg
 
         names = ", ".join(columns)
-        types = [_copy_type(table.c[name].type) for name in columns]
+        types = [_driver_type(table.c[name].type) for name in columns]
         raw: Any = connection.connection.driver_connection  # within SQLAlchemy's transaction
         copy_in = f"COPY {self.name_of(table)} ({names}) FROM STDIN (FORMAT BINARY)"
         try:
@@ -148,16 +148,16 @@ class PostgresDatabase(Database):
         except psycopg.Error as error:
             raise StorageError(f"{self.where}: {error}") from error
 
-    def change_items(self, connection: Connection, run_key: int, rows: list[Any]) -> None:
+    def change_items(self, connection: Connection, run_key: int, columns: Sequence[str], rows: list[Any]) -> None:
         if not rows:
             return
         # one statement with a list per column; row by row would be a round trip of parsing each
-        columns = [*ITEM_CHANGE, ("item_index", "bigint")]
-        changed = ", ".join(f"{name} = change.{name}" for name, _ in ITEM_CHANGE)
-        lists = ", ".join(f"%s::{kind}[]" for _, kind in columns)
-        names = ", ".join(name for name, _ in columns)
-        sql = (  # our own names, the schema's checked and quoted
-            f"UPDATE {self.name_of(tables.items)} AS item SET {changed} FROM UNNEST({lists}) AS change ({names}) "  # noqa: S608
+        names = [*columns, "item_index"]
+        changed = ", ".join(f"{name} = change.{name}" for name in columns)
+        lists = ", ".join(f"%s::{_driver_type(tables.items.c[name].type)}[]" for name in names)
+        sql = (  # our own names, and a schema that is checked and quoted
+            f"UPDATE {self.name_of(tables.items)} AS item SET {changed} "  # noqa: S608
+            f"FROM UNNEST({lists}) AS change ({', '.join(names)}) "
             "WHERE item.run_key = %s AND item.item_index = change.item_index"
         )
         connection.exec_driver_sql(sql, (*map(list, zip(*rows, strict=True)), run_key))
@@ -192,8 +192,8 @@ _SETTINGS = text(
 )
 
 
-def _copy_type(column_type: TypeEngine[Any]) -> str:
-    """Binary COPY converts nothing, so that each value has to come in its column's own type."""
+def _driver_type(column_type: TypeEngine[Any]) -> str:
+    """Postgres' name of a type. Binary COPY converts nothing: each value has to come in its column's own type."""
     match column_type:
         case BigInteger():
             return "int8"

@@ -164,7 +164,7 @@ class SQLStore(StateStore):
                     summary=sql_runs.summary_from(row, now=now, active=active, doubtful=doubtful),
                     extras=decode_json(row.extras),
                 )
-                for row in connection.execute(newest_first)
+                for row in connection.execute(newest_first).all()
             ]
 
     # --- ingestion ---------------------------------------------------------------------------------------------------

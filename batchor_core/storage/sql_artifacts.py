@@ -26,7 +26,7 @@ def record_requests(run: LockedRun, pointers: Sequence[RequestArtifactPointer]) 
     known = select(items.c.item_id, items.c.item_index).where(
         items.c.run_key == run.run_key, run.database.among(items.c.item_id, list(given))
     )
-    index_of = {item_id: index for item_id, index in run.connection.execute(known)}  # noqa: C416 - rows are no pairs to mypy
+    index_of = {item_id: index for item_id, index in run.connection.execute(known).all()}  # noqa: C416 - rows are no pairs to mypy
     replaced = run.database.among(_pointers.item_index, list(index_of.values()))
     run.connection.execute(request_pointers.delete().where(_pointers.run_key == run.run_key, replaced))
     rows = [

@@ -17,17 +17,6 @@ from batchor_core.core.exceptions import StorageError
 AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
 """A row of whatever columns."""
 
-ITEM_CHANGE = (
-    ("status", "text"),
-    ("attempt_count", "integer"),
-    ("generation", "integer"),
-    ("custom_id", "text"),
-    ("intent_key", "bigint"),
-    ("terminal_sequence", "bigint"),
-    ("last_error", "text"),
-)
-"""Columns of ``items`` that change with its state, in the order in which :meth:`Database.change_items` takes them."""
-
 
 class Database(ABC):
     """An engine, and what SQLite and Postgres do differently.
@@ -102,8 +91,8 @@ class Database(ABC):
         """Insert tuples; IntegrityError when one is there already."""
 
     @abstractmethod
-    def change_items(self, connection: Connection, run_key: int, rows: list[Any]) -> None:
-        """Write ``ITEM_CHANGE`` of items; each row ends with its item_index."""
+    def change_items(self, connection: Connection, run_key: int, columns: Sequence[str], rows: list[Any]) -> None:
+        """Set columns of items, each row to values of its own; a row ends with its item_index."""
 
     @abstractmethod
     def among(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:

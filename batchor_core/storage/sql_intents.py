@@ -65,7 +65,7 @@ def intents(connection: Connection, run_key: int, states: Sequence[IntentState] 
     wanted = _INTENT.where(_intents.run_key == run_key).order_by(_intents.intent_key)
     if states:
         wanted = wanted.where(_intents.state.in_([state.value for state in states]))
-    return [intent_record(row) for row in connection.execute(wanted)]
+    return [intent_record(row) for row in connection.execute(wanted).all()]
 
 
 def find_intent(connection: Connection, run_key: int, local_batch_id: str) -> AnyRow | None:
@@ -244,7 +244,7 @@ def batch_records(connection: Connection, run_key: int, *, active: bool) -> list
     wanted = _BATCH.where(batches.c.run_key == run_key).order_by(batches.c.intent_key)
     if active:
         wanted = wanted.where(ACTIVE_BATCH)
-    return [batch_record(row) for row in connection.execute(wanted)]
+    return [batch_record(row) for row in connection.execute(wanted).all()]
 
 
 def find_batch(connection: Connection, run_key: int, provider_batch_id: str) -> AnyRow | None:

@@ -29,7 +29,6 @@ from batchor_core.storage.schema import (
 )
 from batchor_core.storage.sql_codec import (
     STATUS,
-    decode_optional_text,
     decode_text,
     encode_failure,
     encode_json,
@@ -48,11 +47,13 @@ from batchor_core.storage.state import (
     MaterializedItem,
 )
 
-_KEEPS_INTENT = (ItemStatus.SUBMITTED, *lifecycle.TERMINAL)
 PENDING, QUEUED_LOCAL, SUBMITTED = ItemStatus.PENDING, ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED
 
 _ITEM_COLUMNS = tuple(column.name for column in items.columns)
 _CONTENT_COLUMNS = tuple(column.name for column in item_contents.columns)
+# what changes with the state; a terminal item keeps its last name and submission, which saves touching their indexes
+_CHANGE_COLUMNS = ("status", "attempt_count", "generation", "custom_id", "intent_key", "last_error")
+_END_COLUMNS = ("status", "attempt_count", "terminal_sequence", "last_error")
 _RESULT_COLUMNS = tuple(column.name for column in item_results.columns)
 
 
@@ -137,7 +138,7 @@ def repeated_ids(
     wanted = select(items.c.item_id, items.c.item_index).where(
         items.c.run_key == run_key, database.among(items.c.item_id, stored)
     )
-    there = {decode_text(item_id): index for item_id, index in connection.execute(wanted)}
+    there = {decode_text(item_id): index for item_id, index in connection.execute(wanted).all()}
     return [item_id for item_id, index in index_of.items() if there.get(item_id, index) != index]
 
 
@@ -157,7 +158,7 @@ def candidates(connection: Connection, run_key: int, *, max_attempts: int, limit
         .order_by(items.c.item_index)
         .limit(limit)
     )
-    return [Candidate(*row) for row in connection.execute(wanted)]
+    return [Candidate(*row) for row in connection.execute(wanted).all()]
 
 
 def indexes_are(database: Database, indexes: Sequence[int]) -> ColumnElement[bool]:
@@ -230,23 +231,16 @@ class ItemRow(NamedTuple):
 
     item_index: int
     item_id: str
-    status: ItemStatus
-    attempt_count: int
-    generation: int
+    state: ItemState
     given_custom_id: str | None
     intent_key: int | None
     submission_tokens: int
-
-    @property
-    def state(self) -> ItemState:
-        """What ``core.lifecycle`` takes."""
-        return ItemState(self.status, self.attempt_count, self.generation)
 
     def custom_id(self, run_id: str) -> str:
         """The name of its present attempt."""
         if self.given_custom_id is not None:
             return self.given_custom_id
-        return lifecycle.custom_id_for(run_id, self.item_id, self.item_index, self.generation)
+        return lifecycle.custom_id_for(run_id, self.item_id, self.item_index, self.state.generation)
 
 
 _ROW = select(
@@ -270,14 +264,12 @@ def item_rows(
         ItemRow(
             index,
             decode_text(item_id),
-            STATUS[status],
-            attempts,
-            generation,
-            decode_optional_text(given),
-            intent,
-            n,
+            ItemState(STATUS[status], attempts, generation),
+            given and decode_text(given),
+            intent_key,
+            tokens,
         )
-        for index, item_id, status, attempts, generation, given, intent, n in connection.execute(wanted)
+        for index, item_id, status, attempts, generation, given, intent_key, tokens in connection.execute(wanted).all()
     ]
 
 
@@ -314,6 +306,7 @@ class ItemChanges:
     def __init__(self, run: LockedRun) -> None:
         self._run = run
         self._changes: list[tuple[object, ...]] = []
+        self._ends: list[tuple[object, ...]] = []
         self._results: list[tuple[object, ...]] = []
         self._moves: defaultdict[tuple[ItemStatus, ItemStatus], list[int]] = defaultdict(lambda: [0, 0])
         self._owned: defaultdict[int | None, int] = defaultdict(int)
@@ -340,7 +333,7 @@ class ItemChanges:
 
     def submit(self, item: ItemRow, custom_id: str, intent_key: int) -> None:
         """The item is in a batch that was created outside of a driver session."""
-        derived = lifecycle.custom_id_for(self._run.run_id, item.item_id, item.item_index, item.generation)
+        derived = lifecycle.custom_id_for(self._run.run_id, item.item_id, item.item_index, item.state.generation)
         given = None if custom_id == derived else custom_id
         owned = item._replace(given_custom_id=given, intent_key=intent_key)
         self._move(owned, lifecycle.submitted(item.state))
@@ -358,7 +351,8 @@ class ItemChanges:
         """Write everything that was collected."""
         run = self._run
         run.database.insert_many(run.connection, item_results, _RESULT_COLUMNS, self._results)
-        run.database.change_items(run.connection, run.run_key, self._changes)
+        run.database.change_items(run.connection, run.run_key, _END_COLUMNS, self._ends)
+        run.database.change_items(run.connection, run.run_key, _CHANGE_COLUMNS, self._changes)
         for (before, after), (count, tokens) in self._moves.items():
             run.move(before, after, count=count, tokens=tokens)
         for intent_key, count in self._owned.items():
@@ -397,22 +391,24 @@ class ItemChanges:
              encode_optional_text(record.output_text), output_json, text_is_json, *usage_columns(record.usage), error,
              item.intent_key, *where, pack_response(record.raw_response))
         )  # fmt: skip
-        self._move(item, state, sequence=sequence)
+        self._ends.append((state.status.value, state.attempt_count, sequence, None, item.item_index))
+        self._count(item, state.status)
 
-    def _move(
-        self, item: ItemRow, state: ItemState, *, last_error: str | None = None, sequence: int | None = None
-    ) -> None:
-        moved = self._moves[item.status, state.status]
+    def _move(self, item: ItemRow, state: ItemState, *, last_error: str | None = None) -> None:
+        self._count(item, state.status)
+        renamed = state.generation != item.state.generation
+        custom_id = None if renamed else encode_optional_text(item.given_custom_id)
+        intent_key = item.intent_key if state.status is SUBMITTED else None
+        self._changes.append(
+            (state.status.value, state.attempt_count, state.generation, custom_id, intent_key, last_error, item.item_index)
+        )  # fmt: skip
+
+    def _count(self, item: ItemRow, after: ItemStatus) -> None:
+        before = item.state.status
+        moved = self._moves[before, after]
         moved[0] += 1
         moved[1] += item.submission_tokens
-        if item.status is SUBMITTED:
+        if before is SUBMITTED:
             self._owned[item.intent_key] -= 1
-        if state.status is SUBMITTED:
+        if after is SUBMITTED:
             self._owned[item.intent_key] += 1
-        renamed = state.generation != item.generation
-        custom_id = None if renamed else encode_optional_text(item.given_custom_id)
-        intent_key = item.intent_key if state.status in _KEEPS_INTENT else None
-        self._changes.append(
-            (state.status.value, state.attempt_count, state.generation, custom_id, intent_key, sequence, last_error,
-             item.item_index)
-        )  # fmt: skip

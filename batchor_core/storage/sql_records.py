@@ -90,7 +90,7 @@ def claimed_items(connection: Connection, run_key: int, chosen: ColumnElement[bo
             request_artifact_line=row.line_number,
             request_sha256=row.request_sha256,
         )
-        for row in connection.execute(wanted)
+        for row in connection.execute(wanted).all()
     ]
 
 
@@ -154,7 +154,7 @@ def terminal_records(
         .order_by(_results.sequence)
         .limit(limit)
     )
-    return [_record(row) for row in connection.execute(wanted)]
+    return [_record(row) for row in connection.execute(wanted).all()]
 
 
 def item_records(connection: Connection, run_key: int) -> list[PersistedItemRecord]:
@@ -167,7 +167,7 @@ def item_records(connection: Connection, run_key: int) -> list[PersistedItemReco
         .where(items.c.run_key == run_key)
         .order_by(items.c.item_index)
     )
-    return [_record(row) for row in connection.execute(wanted)]
+    return [_record(row) for row in connection.execute(wanted).all()]
 
 
 def _record(row: AnyRow) -> PersistedItemRecord:

@@ -69,8 +69,9 @@ class LockedRun:
         self.connection = connection
         self.run_key: int = row.run_key
         self.run_id: str = row.run_id
-        self._sequence: int = row.terminal_sequence
+        self._sequence = self._first_sequence = int(row.terminal_sequence)
         self._deltas: Counter[str] = Counter()
+        self._usage = TokenUsage()
 
     def now(self) -> float:
         """The store's clock."""
@@ -90,12 +91,10 @@ class LockedRun:
     def bill(self, usage: TokenUsage | None) -> None:
         """An answer was paid for."""
         if usage is not None:
-            for name, value in asdict(usage).items():
-                self._deltas[name] += value
+            self._usage += usage
 
     def next_sequence(self) -> int:
         """The next terminal sequence."""
-        self._deltas["terminal_sequence"] += 1
         self._sequence += 1
         return self._sequence
 
@@ -105,6 +104,8 @@ class LockedRun:
 
     def flush(self) -> None:
         """Write the counts."""
+        self._deltas["terminal_sequence"] = self._sequence - self._first_sequence
+        self._deltas.update(asdict(self._usage))
         deltas = {name: runs.c[name] + delta for name, delta in self._deltas.items() if delta}
         if deltas:
             self.connection.execute(runs.update().where(runs.c.run_key == self.run_key).values(deltas))
@@ -165,7 +166,7 @@ def config_from(row: AnyRow, registry: ProviderRegistry) -> PersistedRunConfig:
     """The job that :func:`config_columns` was given, but for the secrets."""
     stored = decode_json(row.config)
     return PersistedRunConfig(
-        provider_config=registry.load_config(stored["provider"]),
+        provider_config=registry.load_stored_config(stored["provider"]),
         chunk_policy=ChunkPolicy(**stored["chunk_policy"]),
         retry_policy=RetryPolicy(**stored["retry_policy"]),
         batch_metadata=stored["batch_metadata"],
@@ -227,7 +228,7 @@ def active_batch_counts(connection: Connection, run_key: int | None = None) -> d
     wanted = select(batches.c.run_key, func.count()).where(ACTIVE_BATCH).group_by(batches.c.run_key)
     if run_key is not None:
         wanted = wanted.where(batches.c.run_key == run_key)
-    return {key: count for key, count in connection.execute(wanted)}  # noqa: C416 - rows are no pairs to mypy
+    return {key: count for key, count in connection.execute(wanted).all()}  # noqa: C416 - rows are no pairs to mypy
 
 
 def doubtful_counts(connection: Connection, run_key: int | None = None) -> dict[tuple[int, str], int]:
@@ -240,7 +241,7 @@ def doubtful_counts(connection: Connection, run_key: int | None = None) -> dict[
     )
     if run_key is not None:
         wanted = wanted.where(intents.run_key == run_key)
-    return {(key, state): count for key, state, count in connection.execute(wanted)}
+    return {(key, state): count for key, state, count in connection.execute(wanted).all()}
 
 
 def summary_from(
@@ -249,8 +250,9 @@ def summary_from(
     """A run's summary, from its row and what was counted beside it."""
     counts = {status: getattr(row, f"{status.value}_items") for status in ItemStatus}
     total = sum(counts.values())
-    # a run without a checkpoint got all its items when it was created
-    complete = row.ingestion_complete is None or bool(row.ingestion_complete)
+    # a run without a checkpoint got all its items when it was created; one without items either was interrupted
+    # before its checkpoint was written, and must not look finished
+    complete = total > 0 if row.ingestion_complete is None else bool(row.ingestion_complete)
     return RunSummary(
         run_id=row.run_id,
         status=run_status(counts, ingestion_complete=complete),

@@ -275,7 +275,7 @@ class SQLSession(DriverSession):
             batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
             rows = sql_intents.submitted_of(connection, self._run_key, batch.intent_key)
         return {
-            row.custom_id(self.run_id): SubmittedItem(row.item_index, row.item_id, row.attempt_count)
+            row.custom_id(self.run_id): SubmittedItem(row.item_index, row.item_id, row.state.attempt_count)
             for row in rows
         }
 

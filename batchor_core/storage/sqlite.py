@@ -18,7 +18,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from batchor_core.core.exceptions import InvalidInputError, StorageError
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.storage.sql import SQLStore
-from batchor_core.storage.sql_engine import ITEM_CHANGE, Database
+from batchor_core.storage.sql_engine import Database
 
 BUSY_TIMEOUT_SEC = 60
 """How long a transaction waits for another writer's."""
@@ -45,8 +45,6 @@ NETWORK_FILESYSTEMS = frozenset(
 """File systems on which WAL, which shares memory between processes, fails or corrupts."""
 
 OVERRIDE = "BATCHOR_ALLOW_NETWORK_SQLITE"
-
-_CHANGED = ", ".join(f"{name}=?" for name, _ in ITEM_CHANGE)
 
 
 class SQLiteStorage(SQLStore):
@@ -125,9 +123,10 @@ class SQLiteDatabase(Database):
             sql = f"INSERT INTO {self.name_of(table)} ({names}) VALUES ({marks})"  # noqa: S608 - names from schema.py
             connection.exec_driver_sql(sql, rows)
 
-    def change_items(self, connection: Connection, run_key: int, rows: list[Any]) -> None:
+    def change_items(self, connection: Connection, run_key: int, columns: Sequence[str], rows: list[Any]) -> None:
         if rows:
-            sql = f"UPDATE items SET {_CHANGED} WHERE run_key={int(run_key)} AND item_index=?"  # noqa: S608 - a number
+            changed = ", ".join(f"{name}=?" for name in columns)
+            sql = f"UPDATE items SET {changed} WHERE run_key={int(run_key)} AND item_index=?"  # noqa: S608 - our own names
             connection.exec_driver_sql(sql, rows)
 
     def among(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:

@@ -29,6 +29,7 @@ from batchor_core.sources.lines import MAX_LINE_BYTES, Lines, Place, has_safe_of
 from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row, RowMapping
 
 PARQUET_BATCH_ROWS = 1_000
+PARQUET_BUFFER = 1024 * 1024
 
 
 class _TextFileSource(ResumableItemSource[PayloadT]):
@@ -277,21 +278,14 @@ class ParquetItemSource(CheckpointedItemSource[PayloadT]):
 
         first_group, first_row = self._parse(checkpoint)
         try:
-            with pq.ParquetFile(self.path) as file:
+            # measured on a row group of 240 MB: streamed like this it takes 5 MB, and with the defaults all of it
+            with pq.ParquetFile(self.path, buffer_size=PARQUET_BUFFER, pre_buffer=False) as file:
                 self._check_columns(file)
-                rows_before = sum(
-                    file.metadata.row_group(group).num_rows
-                    for group in range(min(first_group, _groups(file)))
-                )
-                for group in range(first_group, _groups(file)):
-                    skip = first_row if group == first_group else 0
-                    for row, values in enumerate(self._group(file, group, skip), skip):
-                        index = rows_before + row
-                        item = self._mapping.item(
-                            values, row_index=index, line=index + 1, row_group=group, row_in_group=row
-                        )
-                        yield CheckpointedBatchItem([group, row + 1], item)
-                    rows_before += file.metadata.row_group(group).num_rows
+                for index, group, row, values in self._rows_from(file, first_group, first_row):
+                    item = self._mapping.item(
+                        values, row_index=index, line=index + 1, row_group=group, row_in_group=row
+                    )
+                    yield CheckpointedBatchItem([group, row + 1], item)
         except (pa.ArrowException, OSError) as error:
             raise self._mapping.error(f"can't be read as Parquet: {error}") from error
 
@@ -301,6 +295,15 @@ class ParquetItemSource(CheckpointedItemSource[PayloadT]):
                 f"{checkpoint!r} is no checkpoint of a ParquetItemSource: [row group, row] is expected"
             )
         return checkpoint_index(checkpoint[0]), checkpoint_index(checkpoint[1])
+
+    def _rows_from(self, file: Any, first_group: int, first_row: int) -> Iterator[tuple[int, int, int, Row]]:
+        rows_before = 0
+        for group in range(file.metadata.num_row_groups):
+            if group >= first_group:
+                skip = first_row if group == first_group else 0
+                for row, values in enumerate(self._group(file, group, skip), skip):
+                    yield rows_before + row, group, row, values
+            rows_before += file.metadata.row_group(group).num_rows
 
     def _group(self, file: Any, group: int, skip: int) -> Iterator[Row]:
         for batch in file.iter_batches(
@@ -329,10 +332,6 @@ class ParquetItemSource(CheckpointedItemSource[PayloadT]):
                 raise self._mapping.error(
                     f"there is no such column to read; there are {there}", column=column
                 )
-
-
-def _groups(file: Any) -> int:
-    return int(file.metadata.num_row_groups)
 
 
 def _microseconds(batch: Any) -> Any:

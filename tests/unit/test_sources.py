@@ -470,3 +470,17 @@ class TestComposite:
             identity.source_fingerprint
             != CompositeItemSource([two, one]).source_identity().source_fingerprint
         )
+
+
+def test_a_large_row_group_is_streamed(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    texts = [os.urandom(1_000).hex() for _ in range(20_000)]
+    table = pa.table({"id": [str(n) for n in range(20_000)], "text": texts})
+    pq.write_table(table, path, row_group_size=20_000, compression="none", use_dictionary=False)
+    del table, texts
+    before = pa.total_allocated_bytes()
+    source = ParquetItemSource(
+        path, item_id_from_row=lambda row: row["id"], payload_from_row=lambda row: None
+    )
+    most = max(pa.total_allocated_bytes() - before for _ in source)
+    assert most < path.stat().st_size / 3

@@ -61,3 +61,15 @@ def test_an_envelope_of_wrong_types_is_a_type_error(payload: dict[str, Any]) -> 
 def test_a_kind_is_a_name(kind: Any) -> None:
     with pytest.raises(TypeError):
         ProviderRegistry().register(kind=kind, factory=FakeProvider, loader=FakeProviderConfig.from_payload)
+
+
+def test_stored_settings_of_an_unknown_provider_are_kept_as_they_are() -> None:
+    stored = register_fake_provider().dump_config(FakeProviderConfig(model="m"), include_secrets=False)
+    registry = build_default_provider_registry()
+    loaded = registry.load_stored_config(stored)
+    assert registry.dump_config(loaded) == stored
+    with pytest.raises(InvalidInputError):
+        registry.create(loaded)
+    assert register_fake_provider().load_stored_config(stored) == FakeProviderConfig(model="m")
+    with pytest.raises(TypeError):
+        registry.load_stored_config({"provider_kind": "fake"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 
@@ -15,6 +16,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from batchor_core.testing.openai_server.clock import ServerClock
 from batchor_core.testing.openai_server.engine import Engine
 from batchor_core.testing.openai_server.errors import ApiError, usual_code
 from batchor_core.testing.openai_server.faults import HttpFault
@@ -43,14 +45,11 @@ class Wire:
         if scope["type"] != "http" or scope["path"].startswith(_CONTROL):
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send, self._engine.clock)
         fault = self._engine.faults.for_request(scope["method"], scope["path"])
+        answer = _Answer(send, self._engine.clock, lambda status: self._log(scope, status, fault))
         if self._engine.settings.latency:
             await asyncio.sleep(self._engine.settings.latency)
-        try:
-            await self._respond(fault, scope, receive, answer)
-        finally:
-            self._log(scope, answer, fault)
+        await self._respond(fault, scope, receive, answer)
 
     async def _respond(
         self, fault: HttpFault | None, scope: Scope, receive: Receive, answer: _Answer
@@ -86,7 +85,9 @@ class Wire:
     async def _spoil(self, fault: HttpFault, scope: Scope, receive: Receive, answer: _Answer) -> None:
         """Answer in the fault's own way instead of the server's."""
         if fault.kind == "cut":
-            await _cut(scope, receive)
+            answer.log(None)
+            scope["state"]["transport"].abort()
+            await _gone(receive)
         elif fault.kind == "garbage":
             await _send(answer.pass_on, 200, _GARBAGE, {"content-type": "application/json"})
         elif fault.kind == "redirect":
@@ -131,25 +132,28 @@ class Wire:
             )
         return None
 
-    def _log(self, scope: Scope, answer: _Answer, fault: HttpFault | None) -> None:
+    def _log(self, scope: Scope, status: int | None, fault: HttpFault | None) -> None:
         query = scope["query_string"].decode("latin-1")
         path = f"{scope['path']}?{query}" if query else scope["path"]
         kind = None if fault is None else fault.kind
-        request = LoggedRequest(self._engine.clock(), scope["method"], path, answer.status, kind)
+        request = LoggedRequest(self._engine.clock(), scope["method"], path, status, kind)
         self._engine.store.log_request(request)
 
 
 class _Answer:
-    """Passes an answer on with the headers that every answer bears, and remembers its status."""
+    """Passes an answer on with the headers that every answer bears.
 
-    def __init__(self, send: Send, clock: Any) -> None:
+    ``log`` is told the status before the client can see it, so that a client finds its own requests in the books.
+    """
+
+    def __init__(self, send: Send, clock: ServerClock, log: Callable[[int | None], None]) -> None:
         self._send = send
         self._clock = clock
-        self.status: int | None = None
+        self.log = log
 
     async def pass_on(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.log(message["status"])
             own = {
                 "date": formatdate(self._clock(), usegmt=True),
                 "x-request-id": f"req_{uuid.uuid4().hex}",
@@ -183,11 +187,6 @@ async def _send(send: Send, status: int, body: bytes, headers: dict[str, str]) -
 
 async def _send_json(send: Send, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
     await _send(send, status, orjson.dumps(body), {"content-type": "application/json", **(headers or {})})
-
-
-async def _cut(scope: Scope, receive: Receive) -> None:
-    scope["state"]["transport"].abort()
-    await _gone(receive)
 
 
 async def _read_all(receive: Receive) -> None:

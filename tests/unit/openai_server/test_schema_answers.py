@@ -36,7 +36,7 @@ def valid(schema: dict[str, Any], seed: int, words: list[str] | None = None) -> 
     return value
 
 
-# -- random schemas of the kind that structured outputs take -----------------------------------------------------
+# -- random schemas of the kind that structured outputs take -----------------------------
 
 
 def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def test_answers_satisfy_random_strict_schemas(schema: dict[str, Any], seed: int
     valid(schema, seed, words)
 
 
-# -- what pydantic makes ------------------------------------------------------------
+# -- what pydantic makes -----------------------------
 
 
 class Mood(Enum):

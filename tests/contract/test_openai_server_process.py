@@ -108,11 +108,14 @@ class TestCommand:
     def test_a_missing_library_names_the_extra(self, missing: str) -> None:
         code = (
             f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = ['--port', '0']\n"
-            f"import runpy; runpy.run_module({MODULE!r}, run_name='__main__')"
+            f"import runpy; runpy.run_module({MODULE!r}, run_name='__main__', alter_sys=True)"
         )
         finished = python(code)
-        assert finished.returncode != 0
-        assert "pip install 'batchor-core[emulator]'" in finished.stderr
+        assert finished.returncode == 2
+        assert (
+            finished.stderr
+            == f"error: the local server needs {missing}: pip install 'batchor-core[emulator]'\n"
+        )
 
     def test_the_other_fakes_cost_no_import_of_the_server(self) -> None:
         code = (

@@ -6,23 +6,18 @@ the ``emulator`` extra: ``pip install 'batchor-core[emulator]'``.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from batchor_core.testing.openai_server.books import Books
 from batchor_core.testing.openai_server.errors import ApiError
 from batchor_core.testing.openai_server.faults import BatchFault, Faults, FileFault, HttpFault, RowFault
 from batchor_core.testing.openai_server.replies import Reply, ReplyKind, Responder
 from batchor_core.testing.openai_server.responder import default_responder
 from batchor_core.testing.openai_server.settings import Limits, Timing
 
-try:
-    import python_multipart as _python_multipart  # noqa: F401  starlette needs it for uploads
-
-    from batchor_core.testing.openai_server.books import Books
-    from batchor_core.testing.openai_server.server import OpenAIServer
-except ModuleNotFoundError as missing:
-    if (missing.name or "").partition(".")[0] not in {"starlette", "uvicorn", "python_multipart"}:
-        raise
-    raise ModuleNotFoundError(
-        f"the local server needs {missing.name}: pip install 'batchor-core[emulator]'", name=missing.name
-    ) from missing
+if TYPE_CHECKING:
+    from batchor_core.testing.openai_server.server import OpenAIServer as OpenAIServer
 
 __all__ = [
     "ApiError",
@@ -40,3 +35,20 @@ __all__ = [
     "Timing",
     "default_responder",
 ]
+
+_EXTRA = {"starlette", "uvicorn", "python_multipart"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the server when it is first used, so that everything else here works without its libraries."""
+    if name != "OpenAIServer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        import_module("python_multipart")  # starlette reads uploads with it, and would miss it only then
+        return import_module(f"{__name__}.server").OpenAIServer
+    except ModuleNotFoundError as missing:
+        library = (missing.name or "").partition(".")[0]
+        if library not in _EXTRA:
+            raise
+        message = f"the local server needs {library}: pip install 'batchor-core[emulator]'"
+        raise ModuleNotFoundError(message, name=missing.name) from missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -11,37 +12,53 @@ import orjson
 from batchor_core.testing.openai_server.prompts import prompt_words
 from batchor_core.testing.openai_server.replies import Reply
 from batchor_core.testing.openai_server.schema_answers import SchemaAnswers
+from batchor_core.testing.openai_server.strict_schema import strict_problem
 
 _SPOKEN_WORDS = 12
+_ANY_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
 
 
 def default_responder(body: dict[str, Any], endpoint: str, custom_id: str) -> Reply:
     """Answer from the prompt's words: a valid object where the request has a JSON schema, else a short text.
 
-    Depends on the request's text and schema alone, so the same request is always answered alike.
+    Depends on the request's text and schema alone, so the same request is always answered alike. A schema
+    that the live service would refuse, or that this one can't follow, is answered with its error 400.
     """
     words = prompt_words(body)
-    schema = answer_schema(body)
-    if schema is None:
+    wanted = answer_format(body)
+    if wanted is None:
         spoken = " ".join(words[:_SPOKEN_WORDS]) or "nothing in particular"
         return Reply.answer(f"You asked about: {spoken}.")
     try:
-        answers = _compiled(orjson.dumps(schema))
-    except (KeyError, TypeError, ValueError) as unusable:
-        return Reply.http_error(400, "invalid_json_schema", f"Invalid schema for response_format: {unusable}")
+        answers = _compiled(orjson.dumps(wanted.schema), wanted.strict)
+    except (KeyError, TypeError, ValueError) as refused:
+        message = f"Invalid schema for response_format '{wanted.name}': {refused}"
+        return Reply.http_error(400, "invalid_json_schema", message)
     return Reply.answer(orjson.dumps(answers.value(words, _seed(words))).decode())
 
 
-def answer_schema(body: dict[str, Any]) -> dict[str, Any] | None:
-    """The JSON schema that the request wants its answer to follow; an open object for plain JSON mode."""
-    responses_format = _member(_member(body, "text"), "format")
+@dataclass(frozen=True, slots=True)
+class AnswerFormat:
+    """The JSON that a request wants for an answer."""
+
+    name: str
+    schema: dict[str, Any]
+    strict: bool
+
+
+def answer_format(body: dict[str, Any]) -> AnswerFormat | None:
+    """What shape of JSON the request wants, in either endpoint's way of saying so; None if it wants none."""
     chat_format = _member(body, "response_format")
-    for wanted in (responses_format, _member(chat_format, "json_schema"), chat_format):
+    for wanted in (
+        _member(_member(body, "text"), "format"),
+        _member(chat_format, "json_schema"),
+        chat_format,
+    ):
         schema = wanted.get("schema")
         if isinstance(schema, dict):
-            return schema
+            return AnswerFormat(str(wanted.get("name", "")), schema, wanted.get("strict") is True)
         if wanted.get("type") == "json_object":
-            return {"type": "object", "properties": {"answer": {"type": "string"}}}
+            return AnswerFormat("", _ANY_OBJECT, strict=False)
     return None
 
 
@@ -55,5 +72,9 @@ def _seed(words: list[str]) -> int:
 
 
 @lru_cache(maxsize=64)
-def _compiled(schema: bytes) -> SchemaAnswers:
-    return SchemaAnswers(orjson.loads(schema))
+def _compiled(schema: bytes, strict: bool) -> SchemaAnswers:
+    parsed = orjson.loads(schema)
+    problem = strict_problem(parsed) if strict else None
+    if problem is not None:
+        raise ValueError(problem)
+    return SchemaAnswers(parsed)

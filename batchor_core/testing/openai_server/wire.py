@@ -143,7 +143,8 @@ class Wire:
 class _Answer:
     """Passes an answer on with the headers that every answer bears.
 
-    ``log`` is told the status before the client can see it, so that a client finds its own requests in the books.
+    ``log`` is told the status before the client can see it, so that a client finds its own requests in the
+    books.
     """
 
     def __init__(self, send: Send, clock: ServerClock, log: Callable[[int | None], None]) -> None:

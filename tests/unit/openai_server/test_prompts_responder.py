@@ -9,7 +9,8 @@ import pytest
 
 from batchor_core.testing.openai_server import ReplyKind, default_responder
 from batchor_core.testing.openai_server.prompts import count_tokens, prompt_text, prompt_words
-from batchor_core.testing.openai_server.responder import answer_schema
+from batchor_core.testing.openai_server.responder import AnswerFormat, answer_format
+from batchor_core.testing.openai_server.strict_schema import strict_problem
 
 SCHEMA = {
     "type": "object",
@@ -55,17 +56,24 @@ def test_four_characters_are_a_token(text: str, tokens: int) -> None:
     assert count_tokens(text) == tokens
 
 
+NAMED = {"type": "json_schema", "name": "tea", "strict": True, "schema": SCHEMA}
+
+
 @pytest.mark.parametrize(
-    ("body", "schema"),
+    ("body", "wanted"),
     [
         ({}, None),
         ({"text": {"format": {"type": "text"}}}, None),
-        ({"text": {"format": {"type": "json_schema", "schema": SCHEMA}}}, SCHEMA),
-        ({"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}}, SCHEMA),
+        ({"text": {"format": NAMED}}, AnswerFormat("tea", SCHEMA, strict=True)),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": NAMED}},
+            AnswerFormat("tea", SCHEMA, strict=True),
+        ),
+        ({"text": {"format": {"schema": SCHEMA}}}, AnswerFormat("", SCHEMA, strict=False)),
     ],
 )
-def test_the_schema_is_found_in_either_endpoints_place(body: dict[str, Any], schema: Any) -> None:
-    assert answer_schema(body) == schema
+def test_the_wanted_format_is_found_in_either_endpoints_place(body: dict[str, Any], wanted: Any) -> None:
+    assert answer_format(body) == wanted
 
 
 def test_a_plain_request_is_answered_with_a_sentence() -> None:
@@ -89,3 +97,56 @@ def test_an_unusable_schema_fails_the_row() -> None:
     body = {"input": "Hi", "text": {"format": {"type": "json_schema", "schema": {"$ref": "#/$defs/nowhere"}}}}
     reply = default_responder(body, "/v1/responses", "a")
     assert (reply.kind, reply.status, reply.code) == (ReplyKind.HTTP_ERROR, 400, "invalid_json_schema")
+
+
+def test_a_schema_that_strict_mode_refuses_fails_the_row() -> None:
+    wanted = {"name": "tea", "schema": {**SCHEMA, "additionalProperties": True}}
+    strict = default_responder(
+        {"input": "Hi", "text": {"format": {**wanted, "strict": True}}}, "/v1/responses", "a"
+    )
+    assert (strict.status, strict.code) == (400, "invalid_json_schema")
+    assert "'tea': In context=(), 'additionalProperties'" in str(strict.message)
+    loose = default_responder({"input": "Hi", "text": {"format": wanted}}, "/v1/responses", "a")
+    assert loose.kind is ReplyKind.ANSWER
+
+
+def _object(**changes: Any) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "string"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    return {**schema, **changes}
+
+
+@pytest.mark.parametrize(
+    ("schema", "problem"),
+    [
+        (_object(), None),
+        (_object(properties={}, required=[]), None),
+        (_object(properties={"a": {"anyOf": [{"type": "null"}, _object()]}}), None),
+        (_object(**{"$defs": {"x": _object(properties={"a": {"$ref": "#/$defs/x"}})}}), None),
+        ({"type": "array", "items": {"type": "string"}}, "the root must be an object"),
+        ({"anyOf": [_object()]}, "the root must be an object"),
+        (_object(additionalProperties=True), "'additionalProperties' is required"),
+        (_object(required=[]), "Missing: a"),
+        (_object(properties={"a": _object(required=[])}), "('properties', 'a'), 'required'"),
+        (_object(properties={"a": {"type": "array", "items": _object(required=[])}}), "'items'), 'required'"),
+        (_object(properties={"a": {"anyOf": [_object(required=[])]}}), "'anyOf', '0'), 'required'"),
+        (_object(**{"$defs": {"x": _object(required=[])}}), "('$defs', 'x'), 'required'"),
+        (_object(properties={"a": {"type": "string", "default": "x"}}), "'default' is not permitted"),
+        (_object(properties={"a": {"oneOf": []}}), "'oneOf' is not permitted"),
+        (_object(properties={"a": {"enum": list(range(1_001))}}), "1,001 enum values"),
+        (
+            _object(
+                properties={str(n): {"type": "null"} for n in range(5_001)},
+                required=[str(n) for n in range(5_001)],
+            ),
+            "5,001 properties",
+        ),
+    ],
+)
+def test_strict_mode_takes_closed_objects_alone(schema: dict[str, Any], problem: str | None) -> None:
+    found = strict_problem(schema)
+    assert (found is None) if problem is None else (found is not None and problem in found)

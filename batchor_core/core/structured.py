@@ -251,7 +251,7 @@ class _Rewriting:
     def _node(self, node: Any) -> _Node:
         if not isinstance(node, dict):
             return {"type": node}  # such as True, left for the check to refuse
-        node = {key: value for key, value in node.items() if key not in _DROPPED}
+        node = {key: value for key, value in node.items() if key not in _DROPPED and not key.startswith("x-")}
         if isinstance(node.get("allOf"), list) and len(node["allOf"]) == 1:
             node = {**node.pop("allOf")[0], **node}
         if "$ref" in node and len(node) > 1:

@@ -6,6 +6,8 @@ Each item carries ``batchor_lineage`` in its metadata: see :class:`batchor_core.
 from __future__ import annotations
 
 import csv
+import json
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +29,8 @@ from batchor_core.sources.base import (
 from batchor_core.sources.fingerprint import content_fingerprint
 from batchor_core.sources.lines import MAX_LINE_BYTES, Lines, Place, has_safe_offsets
 from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row, RowMapping
+
+_LONG_NUMBER = re.compile(rb"[0-9]{20}")
 
 PARQUET_BATCH_ROWS = 1_000
 PARQUET_BUFFER = 1024 * 1024
@@ -362,6 +366,14 @@ def _identity(kind: str, path: Path) -> SourceIdentity:
         )
     except OSError as error:
         raise SourceRowError(f"can't be read: {error.strerror or error}", path=str(path)) from error
+
+
+def _json_problem(line: bytes, error: orjson.JSONDecodeError) -> str:
+    try:
+        line.decode()
+    except UnicodeDecodeError as undecodable:
+        return f"is not utf-8: byte 0x{line[undecodable.start]:02x} at position {undecodable.start + 1}"
+    return f"is not JSON: {error.msg} at position {error.colno}"
 
 
 def _json_kind(value: object) -> str:

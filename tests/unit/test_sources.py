@@ -49,7 +49,7 @@ class TestJsonl:
             (b"3", 1, "holds a JSON number"),
             (b"null", 1, "holds a JSON null"),
             (b"true", 1, "holds a JSON boolean"),
-            (b'{"id": "1"}\n{"id": "\xff"}\n', 2, "is not JSON"),
+            (b'{"id": "1"}\n{"id": "\xff"}\n', 2, "is not utf-8: byte 0xff at position 9"),
             (b'{"id": "1"} {"id": "2"}\n', 1, "is not JSON"),
             (b'{"id": NaN}\n', 1, "is not JSON"),
             (
@@ -85,6 +85,15 @@ class TestJsonl:
         first = next(source.iter_from_checkpoint(0)).next_checkpoint
         with pytest.raises(SourceRowError, match="line 4"):
             list(source.iter_from_checkpoint(first))
+
+    def test_integers_beyond_64_bits_keep_their_digits(self, tmp_path: Path) -> None:
+        path = written(tmp_path, "rows.jsonl", b'{"id": 123456789012345678901234567890}\n')
+        items = read(
+            JsonlItemSource(
+                path, item_id_from_row=lambda row: str(row["id"]), payload_from_row=lambda row: None
+            )
+        )
+        assert items[0].item_id == "123456789012345678901234567890"
 
     def test_blank_lines_and_windows_line_ends_are_fine(self, tmp_path: Path) -> None:
         path = written(tmp_path, "rows.jsonl", b'\xef\xbb\xbf{"id": "1"}\r\n\r\n  \n{"id": "2"}')

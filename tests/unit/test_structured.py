@@ -155,6 +155,18 @@ class TestSchema:
         assert schema["properties"]["plain"] == {"type": "string", "pattern": "^a+$", "minLength": 1}
         assert schema["properties"]["mixed"]["type"] == ["integer", "string", "null"]
 
+    def test_a_root_model_of_an_object_is_that_object(self) -> None:
+        schema: Any = model_output_schema(RootModel[Address]).schema
+        assert schema["required"] == ["street", "zip"]
+        assert "$defs" not in schema
+        assert parse_structured_output('{"street": "x", "zip": null}', RootModel[Address]).root.street == "x"
+
+    def test_extension_keywords_are_dropped(self) -> None:
+        class Extended(BaseModel):
+            a: int = Field(json_schema_extra={"x-unit": "metres"})
+
+        assert model_output_schema(Extended).schema["properties"] == {"a": {"type": "integer"}}
+
     def test_the_key_order_is_that_of_the_fields(self) -> None:
         assert list(model_output_schema(Person).schema["properties"]) == [
             "name",

@@ -31,11 +31,14 @@ def download(client: Any, file_id: str, path: Path, *, announced: int | None) ->
                 raise ProviderError(
                     f"download of {file_id}: far more than the announced {announced} bytes",
                     error_class="oversized_download",
+                    status_code=200,
                 )
             file.write(chunk)
     if announced is not None and size < announced:
         raise ProviderError(
-            f"download of {file_id}: {size} of {announced} bytes arrived", error_class="truncated_download"
+            f"download of {file_id}: {size} of {announced} bytes arrived",
+            error_class="truncated_download",
+            status_code=200,
         )
     return size
 

@@ -141,9 +141,9 @@ class JsonlItemSource(_TextFileSource[PayloadT]):
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            raise self._mapping.error(
-                f"is not JSON: {error.msg} at position {error.colno}", number
-            ) from error
+            raise self._mapping.error(_json_problem(line, error), number) from error
+        if _LONG_NUMBER.search(line):
+            row = json.loads(line)  # orjson rounds integers beyond 64 bits, which would change ids unnoticed
         if not isinstance(row, dict):
             raise self._mapping.error(f"holds a JSON {_json_kind(row)}, and must hold an object", number)
         return row

@@ -22,6 +22,7 @@ from batchor_core.core.exceptions import (
     BatchorError,
     InvalidInputError,
     ModelResolutionError,
+    RunConfigMismatchError,
     RunNotFoundError,
     RunPausedError,
 )
@@ -427,21 +428,21 @@ def _job_step(
         resource = given[asset.resource_key] if wants_resource else given.pop(asset.resource_key)
         return act(_Step(asset, context, resource, lambda: _checked_job(asset, function(context, **given))))
 
-    kind = inspect.Parameter.KEYWORD_ONLY
-    rest = [parameter.replace(kind=kind) for parameter in parameters[1:]]
+    kind = (
+        inspect.Parameter.POSITIONAL_OR_KEYWORD
+    )  # Dagster finds no upstream assets in keyword-only parameters
+    hints["context"] = dg.AssetExecutionContext
     if not wants_resource:
-        rest.append(inspect.Parameter(asset.resource_key, kind, annotation=BatchorResource))
         hints[asset.resource_key] = BatchorResource
-    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    step.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [context.replace(annotation=dg.AssetExecutionContext)]
-        + [
-            parameter.replace(annotation=hints.get(parameter.name, parameter.annotation))
-            for parameter in rest
-        ]
-    )
-    hints.pop(parameters[0].name, None)
-    step.__annotations__ = {**hints, "context": dg.AssetExecutionContext, "return": dg.MaterializeResult}
+    added = [] if wants_resource else [inspect.Parameter(asset.resource_key, kind)]
+    step_parameters = [
+        parameter.replace(kind=kind, annotation=hints.get(parameter.name, inspect.Parameter.empty))
+        for parameter in [inspect.Parameter("context", kind), *added, *parameters[1:]]
+    ]
+    step.__signature__ = inspect.Signature(step_parameters)  # type: ignore[attr-defined]
+    names = [parameter.name for parameter in step_parameters]
+    step.__annotations__ = {name: hints[name] for name in names if name in hints}
+    step.__annotations__["return"] = dg.MaterializeResult
     step.__name__ = function.__name__
     return step
 
@@ -497,6 +498,10 @@ def _clear_failures() -> Iterator[None]:
         yield
     except RunPausedError as error:
         raise dg.Failure(f"{error}, or with {ACTION_TAG}=resume", allow_retries=False) from error
+    except RunConfigMismatchError as error:
+        raise dg.Failure(
+            f"{error} For that, give @batch_asset another version.", allow_retries=False
+        ) from error
     except (InvalidInputError, RunNotFoundError) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     except BatchorError as error:

@@ -141,6 +141,7 @@ class Drive:
         self.session = session
         self._provider = provider
         self._model = model
+        self._model_is_missing = False
         self._stop_at = None if time_limit_sec is None else time.monotonic() + time_limit_sec
 
     @property
@@ -191,6 +192,7 @@ class Drive:
         """The class that answers are checked with; None for text, or where it can't be imported in this process."""
         if (
             self._model is None
+            and not self._model_is_missing
             and self.config.structured_output_module
             and self.config.structured_output_qualname
         ):
@@ -200,7 +202,7 @@ class Drive:
                 )
             except ModelResolutionError:
                 # the provider enforces the strict schema, so JSON that parses will do until a typed read needs the class
-                return None
+                self._model_is_missing = True
         return self._model
 
     def budget(self) -> EnqueueBudget | None:

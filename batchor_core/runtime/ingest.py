@@ -44,13 +44,21 @@ def first_checkpoint(items: BatchItems) -> IngestCheckpoint:
 def check_same_source(run_id: str, items: BatchItems, stored: IngestCheckpoint) -> None:
     """Refuse to go on reading from something else.
 
-    The path may differ, since files are moved; kind and content may not.
+    The path may differ, since files are moved; kind and content may not. Of an iterable that can be read again, nothing
+    is lost as long as nothing of it is stored.
 
     Raises:
         SourceMismatchError: The source's kind or content is not the stored one.
         RunIngestionSourceRequiredError: The items are, or were, a plain iterable, which has no place to go on from.
     """
-    if stored.source_kind == _ITERABLE.source_kind or not isinstance(items, CheckpointedItemSource):
+    was_iterable = stored.source_kind == _ITERABLE.source_kind
+    if (
+        was_iterable
+        and stored.next_item_index == 0
+        and not isinstance(items, CheckpointedItemSource | Iterator)
+    ):
+        return
+    if was_iterable or not isinstance(items, CheckpointedItemSource):
         raise RunIngestionSourceRequiredError(run_id)
     identity = items.source_identity()
     if identity.source_kind != stored.source_kind:
@@ -80,11 +88,17 @@ class Reader:
 
     A chunk is handed out again until :meth:`kept` says that it is in the store, so that a failed transaction loses no
     row of an iterable that can be read once only.
+
+    Attributes:
+        build_prompt: Renders each item.
+        next_item_index: The index of the next chunk's first item.
+        is_broken: Reading raised. An iterator that has raised is at its end, which must not be taken for the items' end.
     """
 
     def __init__(self, items: BatchItems, build_prompt: PromptBuilder, checkpoint: IngestCheckpoint) -> None:
         self.build_prompt = build_prompt
         self.next_item_index = checkpoint.next_item_index
+        self.is_broken = False
         self._checkpoint = checkpoint.checkpoint_payload
         self._rows = _rows(items, checkpoint)
         self._chunk: SourceChunk | None = None
@@ -92,7 +106,9 @@ class Reader:
     def chunk(self) -> SourceChunk:
         """The next chunk, the same one until it is kept."""
         if self._chunk is None:
+            self.is_broken = True
             read = list(islice(self._rows, CHUNK))
+            self.is_broken = False
             is_last = len(read) < CHUNK
             self._chunk = SourceChunk(
                 [item for item, _ in read], read[-1][1] if read else self._checkpoint, is_last

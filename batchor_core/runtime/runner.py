@@ -218,12 +218,16 @@ class BatchRunner:
             self.storage.set_ingest_checkpoint(run_id=run_id, checkpoint=checkpoint)
         here = self._attached.get(run_id)
         # an iterable that this process is reading can go on; any other that was interrupted can't
-        interrupted = not checkpoint.ingestion_complete and (here is None or here.reader is None)
+        reader = None if here is None else here.reader
+        interrupted = not checkpoint.ingestion_complete and (reader is None or reader.is_broken)
         comparable = isinstance(job.items, CheckpointedItemSource) and checkpoint.source_kind != "iterable"
         if interrupted or comparable:
             check_same_source(run_id, job.items, checkpoint)
         if here is None or here.job is not job:
-            reader = here.reader if here is not None else None
+            if reader is not None:
+                reader.build_prompt = job.build_prompt
+            if comparable:  # the source that was handed in is read on from the checkpoint
+                reader = None
             provider = RunProvider(lambda: self._make_provider(job.provider_config))
             self._attached[run_id] = _Attached(config, provider, job.structured_output, job, reader)
         self._engine.emit(run_id, "run_resumed", provider_kind=job.provider_config.provider_kind)
@@ -280,7 +284,7 @@ class BatchRunner:
             attached.reader = None
             return None
         reader, job = attached.reader, attached.job
-        if reader is None or reader.next_item_index != checkpoint.next_item_index:
+        if reader is None or reader.is_broken or reader.next_item_index != checkpoint.next_item_index:
             check_same_source(run_id, job.items, checkpoint)
             reader = attached.reader = Reader(job.items, job.build_prompt, checkpoint)
         return reader

@@ -144,7 +144,7 @@ def text_job(
 
 
 def structured_job(given: int | Iterable[BatchItem[Any]] = 3, **changes: Any) -> BatchJob[Any, Any]:
-    return text_job(given, structured_output=Verdict, **changes)
+    return text_job(given, **({"structured_output": Verdict} | changes))
 
 
 def index_of(line: BatchRequestLine) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
@@ -97,6 +98,18 @@ class TestLife:
         assert file.filename == f"{batch.id}_output.jsonl"
         assert file.expires_at == file.created_at + 3_600
         assert file.bytes == len(openai_client.files.content(file.id).content)
+
+    def test_many_who_ask_at_once_execute_each_row_once(
+        self, openai_server: OpenAIServer, openai_client: OpenAI
+    ) -> None:
+        batches = [submit(openai_client, rows(700)) for _ in range(3)]
+        openai_server.advance(120)
+        with ThreadPoolExecutor(8) as pool:
+            asked = [batch.id for batch in batches] * 8
+            statuses = {batch.status for batch in pool.map(openai_client.batches.retrieve, asked)}
+        assert statuses == {"completed"}
+        assert set(openai_server.books.times_executed.values()) == {3}
+        assert openai_server.books.rows_executed == 3 * 700
 
     def test_usage_adds_up_over_the_rows(self, openai_server: OpenAIServer, openai_client: OpenAI) -> None:
         batch = submit(openai_client, rows(3))

@@ -90,8 +90,8 @@ class Books:
             "files": [file.as_json(omit_nulls=False) for file in self.files],
             "rows_executed": self.rows_executed,
             "outcomes": dict(self.outcomes),
-            "custom_ids_executed": len(self.times_executed),
-            "bodies_executed": len(self.bodies_executed),
+            "custom_ids_executed": self._store.count_distinct("custom_id"),
+            "bodies_executed": self._store.count_distinct("body_sha256"),
             "bodies_executed_twice": dict(self.bodies_executed_twice),
             "requests": [request._asdict() for request in self.requests],
         }

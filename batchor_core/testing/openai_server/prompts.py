@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-_LOOK_AT = 4_000
+_BEGINNING = 400
 
 
 def prompt_text(body: dict[str, Any]) -> str:
@@ -15,12 +15,16 @@ def prompt_text(body: dict[str, Any]) -> str:
     return "\n".join(text for _, text in _parts(body))
 
 
-def prompt_words(body: dict[str, Any]) -> list[str]:
-    """The words the user wrote last, or else those of the whole prompt; from its first 4,000 characters."""
+def spoken_text(body: dict[str, Any]) -> str:
+    """What the user said last, or else the whole prompt."""
     parts = list(_parts(body))
     spoken = [text for role, text in parts if role == "user"]
-    text = spoken[-1] if spoken else "\n".join(text for _, text in parts)
-    return _WORD.findall(text[:_LOOK_AT])
+    return spoken[-1] if spoken else "\n".join(text for _, text in parts)
+
+
+def words_of(text: str) -> list[str]:
+    """The words at the beginning of a text: enough to make an answer of, whatever its length."""
+    return _WORD.findall(text[:_BEGINNING])
 
 
 def count_tokens(text: str) -> int:

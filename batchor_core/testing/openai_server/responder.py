@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from batchor_core.testing.openai_server.prompts import prompt_words
+from batchor_core.testing.openai_server.prompts import spoken_text, words_of
 from batchor_core.testing.openai_server.replies import Reply
 from batchor_core.testing.openai_server.schema_answers import SchemaAnswers
 from batchor_core.testing.openai_server.strict_schema import strict_problem
@@ -24,7 +24,8 @@ def default_responder(body: dict[str, Any], endpoint: str, custom_id: str) -> Re
     Depends on the request's text and schema alone, so the same request is always answered alike. A schema
     that the live service would refuse, or that this one can't follow, is answered with its error 400.
     """
-    words = prompt_words(body)
+    text = spoken_text(body)
+    words = words_of(text)
     wanted = answer_format(body)
     if wanted is None:
         spoken = " ".join(words[:_SPOKEN_WORDS]) or "nothing in particular"
@@ -34,7 +35,7 @@ def default_responder(body: dict[str, Any], endpoint: str, custom_id: str) -> Re
     except (KeyError, TypeError, ValueError) as refused:
         message = f"Invalid schema for response_format '{wanted.name}': {refused}"
         return Reply.http_error(400, "invalid_json_schema", message)
-    return Reply.answer(orjson.dumps(answers.value(words, _seed(words))).decode())
+    return Reply.answer(orjson.dumps(answers.value(words, _seed(text))).decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,8 @@ def _member(holder: dict[str, Any], key: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _seed(words: list[str]) -> int:
-    return int.from_bytes(hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest())
+def _seed(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest())
 
 
 @lru_cache(maxsize=64)

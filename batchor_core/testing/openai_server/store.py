@@ -200,10 +200,14 @@ class Store:
 
     def count_executions_by(self, column: str, *, more_than: int = 0) -> Counter[str]:
         """How many executions there were for each value of ``column``, where that exceeds ``more_than``."""
-        if column not in Execution._fields:
-            raise ValueError(f"executions have no {column!r}")
+        _check_column(column)
         counts = f"SELECT {column}, count(*) FROM executions GROUP BY {column}"  # noqa: S608
         return Counter(dict(self._rows(f"{counts} HAVING count(*) > ?", more_than)))
+
+    def count_distinct(self, column: str) -> int:
+        """How many different values of ``column`` the executions have."""
+        _check_column(column)
+        return int(self._rows(f"SELECT count(DISTINCT {column}) FROM executions")[0][0])  # noqa: S608
 
     def executions(self) -> Iterator[Execution]:
         """Every execution, in order, read by pages."""
@@ -231,3 +235,9 @@ class Store:
         while rows := self._rows(f"{statement} WHERE seq > ? ORDER BY seq LIMIT {_PAGE}", last):
             last = rows[-1][0]
             yield from (row[1:] for row in rows)
+
+
+def _check_column(column: str) -> None:
+    """Names of columns become part of a statement, so only known ones may."""
+    if column not in Execution._fields:
+        raise ValueError(f"executions have no {column!r}")

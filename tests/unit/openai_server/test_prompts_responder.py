@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from batchor_core.testing.openai_server import ReplyKind, default_responder
-from batchor_core.testing.openai_server.prompts import count_tokens, prompt_text, prompt_words
+from batchor_core.testing.openai_server.prompts import count_tokens, prompt_text, spoken_text, words_of
 from batchor_core.testing.openai_server.responder import AnswerFormat, answer_format
 from batchor_core.testing.openai_server.strict_schema import strict_problem
 
@@ -48,7 +48,7 @@ SCHEMA = {
 )
 def test_the_words_are_those_of_the_user(body: dict[str, Any], text: str | None, words: list[str]) -> None:
     assert text is None or prompt_text(body) == text
-    assert prompt_words(body) == words
+    assert words_of(spoken_text(body)) == words
 
 
 @pytest.mark.parametrize(("text", "tokens"), [("", 0), ("abcd", 1), ("abcde", 2)])
@@ -79,6 +79,20 @@ def test_the_wanted_format_is_found_in_either_endpoints_place(body: dict[str, An
 def test_a_plain_request_is_answered_with_a_sentence() -> None:
     reply = default_responder({"input": "Which tea?"}, "/v1/responses", "a")
     assert reply.content == "You asked about: Which tea."
+
+
+def test_texts_that_differ_late_are_answered_differently() -> None:
+    wanted = {
+        "format": {
+            "type": "json_schema",
+            "schema": {"type": "object", "properties": {"n": {"type": "number"}}},
+        }
+    }
+    answers = {
+        default_responder({"input": "word " * 500 + end, "text": wanted}, "/v1/responses", "a").content
+        for end in ("one", "two", "three")
+    }
+    assert len(answers) == 3
 
 
 def test_the_custom_id_changes_nothing() -> None:

@@ -291,6 +291,7 @@ class RunSummary:
         unknown_batches: Submissions whose outcome is being looked up.
         quarantined_batches: Submissions that wait for a person.
         orphan_batches: Batches found at the provider that this run never registered.
+        created_at: When the run was created, seconds since 1970 by the store's clock; 0 where it is not kept.
     """
 
     run_id: str
@@ -309,6 +310,7 @@ class RunSummary:
     unknown_batches: int = 0
     quarantined_batches: int = 0
     orphan_batches: int = 0
+    created_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

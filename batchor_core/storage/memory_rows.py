@@ -559,6 +559,7 @@ class RunRow:
             unknown_batches=states.count(IntentState.UNKNOWN),
             quarantined_batches=states.count(IntentState.QUARANTINED),
             orphan_batches=self.orphan_batches,
+            created_at=self.created_at,
         )
 
     @property

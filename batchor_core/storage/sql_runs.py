@@ -270,6 +270,7 @@ def summary_from(
         unknown_batches=doubtful.get((row.run_key, IntentState.UNKNOWN.value), 0),
         quarantined_batches=doubtful.get((row.run_key, IntentState.QUARANTINED.value), 0),
         orphan_batches=row.orphan_batches,
+        created_at=row.created_at,
     )
 
 

@@ -21,6 +21,7 @@ from batchor_core.core.models import ItemFailure
 from batchor_core.storage.schema import (
     CLAIMABLE_ITEMS,
     FAILED_RESULTS,
+    IN_FLIGHT_ITEMS,
     batches,
     item_contents,
     item_results,
@@ -47,6 +48,7 @@ from batchor_core.storage.state import (
     MaterializedItem,
 )
 
+_INDEXED = ((lifecycle.CLAIMABLE, CLAIMABLE_ITEMS), (lifecycle.IN_FLIGHT, IN_FLIGHT_ITEMS))
 PENDING, QUEUED_LOCAL, SUBMITTED = ItemStatus.PENDING, ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED
 
 _ITEM_COLUMNS = tuple(column.name for column in items.columns)
@@ -58,8 +60,15 @@ _RESULT_COLUMNS = tuple(column.name for column in item_results.columns)
 
 
 def is_status(*statuses: ItemStatus) -> ColumnElement[bool]:
-    """Items in one of these statuses, worded so that partial indexes apply."""
-    return items.c.status.in_(literals(statuses))
+    """Items in one of these statuses, worded so that partial indexes apply.
+
+    SQLite takes a partial index only for a query that repeats its condition: a narrower one does not do.
+    """
+    named = items.c.status.in_(literals(statuses))
+    for group, condition in _INDEXED:
+        if set(statuses) <= set(group):
+            return condition if set(statuses) == set(group) else and_(condition, named)
+    return named
 
 
 # --- adding ----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ a lost one costs nothing but the order.
 """
 
 import datetime as dt
+import inspect
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +35,7 @@ from batchor_dagster.resource import BatchorResource
 
 Drive: TypeAlias = Literal["tick", "job"]
 
-RESULTS_JOB = "batchor_results"
+RESULTS_JOB_PREFIX = "batchor_results__"
 DRIVE_JOB = "batchor_drive"
 DRIVEN_TAG = "batchor/drives"
 
@@ -134,26 +135,12 @@ def build_batch_sensor(
         raise ValueError(
             f"time_budget_seconds must be above 0 and at most {MAX_TIME_BUDGET_SEC}: Dagster cuts a tick at 60 s"
         )
-    results_job = dg.define_asset_job(
-        RESULTS_JOB if name == "batchor_sensor" else f"{name}_results",
-        selection=dg.AssetSelection.assets(*(asset.key for asset in assets)),
-        description="Writes the results of finished batch runs; the sensor launches it.",
-    )
-    jobs: list[Any] = [results_job]
+    jobs: list[Any] = [_results_job(asset) for asset in assets]
     if drive == "job":
         jobs.append(build_drive_job(resource_key=resource_key, name=_drive_job_name(name)))
 
-    @dg.sensor(
-        name=name,
-        jobs=jobs,
-        minimum_interval_seconds=minimum_interval_seconds,
-        default_status=default_status,
-        required_resource_keys={resource_key},
-        description=description
-        or "Drives all active batch runs, and materializes the results of finished ones.",
-    )
-    def batch_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        resource: BatchorResource = getattr(context.resources, resource_key)
+    def batch_sensor(context: dg.SensorEvaluationContext, **resources: BatchorResource) -> dg.SensorResult:
+        resource = resources[resource_key]
         cursor = Cursor.parse(context.cursor)
         with resource.runner() as runner:
             tick = _Tick(context, runner, assets)
@@ -166,14 +153,32 @@ def build_batch_sensor(
                 last = ""
                 requests += _drive_requests(tick, active, job_name=_drive_job_name(name))
             rerun: list[str] = []
-            requests += _result_requests(tick, cursor, rerun, job_name=results_job.name)
+            requests += _result_requests(tick, cursor, rerun)
         return dg.SensorResult(
             run_requests=requests,
             cursor=Cursor(after=last or cursor.after, rerun=tuple(rerun)).dump(),
             skip_reason=None if requests else _skip_reason(tick),
         )
 
-    return batch_sensor
+    # a parameter for the resource, whatever its name: only so can a test call the sensor with its context alone
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    annotations = {"context": dg.SensorEvaluationContext, resource_key: BatchorResource}
+    batch_sensor.__annotations__ = annotations
+    batch_sensor.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(parameter, kind, annotation=annotation)
+            for parameter, annotation in annotations.items()
+        ]
+    )
+    return dg.SensorDefinition(
+        name=name,
+        evaluation_fn=batch_sensor,
+        jobs=jobs,
+        minimum_interval_seconds=minimum_interval_seconds,
+        default_status=default_status,
+        description=description
+        or "Drives all active batch runs, and materializes the results of finished ones.",
+    )
 
 
 def in_turn(run_ids: Sequence[str], *, after: str) -> list[str]:
@@ -359,9 +364,7 @@ def _drive_job_name(sensor_name: str) -> str:
 # --- results ---------------------------------------------------------------------------------------------------------
 
 
-def _result_requests(
-    tick: _Tick, cursor: Cursor, rerun: list[str], *, job_name: str
-) -> Iterator[dg.RunRequest]:
+def _result_requests(tick: _Tick, cursor: Cursor, rerun: list[str]) -> Iterator[dg.RunRequest]:
     """Run requests for finished runs without results; notes in ``rerun`` which active runs will replace results."""
     materialized = _Materialized(tick.context.instance)
     for listing in tick.runner.list_runs():
@@ -378,11 +381,11 @@ def _result_requests(
         if finished and (not has_results or listing.run_id in cursor.rerun):
             if asset.submission_key is None and _is_waited_for(tick, listing.run_id):
                 continue  # its own Dagster run is about to write them
-            yield _result_request(tick, asset, listing, partition_key, job_name=job_name)
+            yield _result_request(tick, asset, listing, partition_key)
 
 
 def _result_request(
-    tick: _Tick, asset: BatchAsset, listing: RunListing, partition_key: str | None, *, job_name: str
+    tick: _Tick, asset: BatchAsset, listing: RunListing, partition_key: str | None
 ) -> dg.RunRequest:
     def exists_after(sequence: int) -> bool:
         return bool(
@@ -395,7 +398,7 @@ def _result_request(
     revision = largest_sequence(exists_after, at_least=done)
     return dg.RunRequest(
         run_key=f"{listing.run_id}:{revision}",
-        job_name=job_name,
+        job_name=_results_job_name(asset),
         partition_key=partition_key,
         asset_selection=[asset.key],
         tags={RUN_ID_TAG: listing.run_id},
@@ -414,6 +417,19 @@ def _asset_of(tick: _Tick, listing: RunListing) -> tuple[BatchAsset, str | None]
 def _is_waited_for(tick: _Tick, run_id: str) -> bool:
     filters = dg.RunsFilter(tags={RUN_ID_TAG: run_id}, statuses=_UNFINISHED)
     return bool(tick.context.instance.get_run_records(filters, limit=1))
+
+
+def _results_job(asset: BatchAsset) -> Any:
+    """The job that writes an asset's results: one each, since a job's assets must share their partitions."""
+    return dg.define_asset_job(
+        _results_job_name(asset),
+        selection=dg.AssetSelection.assets(asset.key),
+        description=f"Writes the results of finished batch runs of {asset.key.to_user_string()}; the sensor launches it.",
+    )
+
+
+def _results_job_name(asset: BatchAsset) -> str:
+    return RESULTS_JOB_PREFIX + asset.key.to_python_identifier()
 
 
 class _Materialized:

@@ -10,6 +10,7 @@ and may take hours; interrupt it whenever you like, and run it again to go on wh
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import sys
@@ -34,6 +35,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 def main() -> int:
     """Run the demo; the exit status is 0 only if every partition was written."""
     began = time.monotonic()
+    logging.disable(logging.WARNING)  # what matters is printed here; errors still show
     with _provider():
         os.environ["DAGSTER_HOME"] = str(_dagster_home())
         os.environ["BATCHOR_ROOT"] = str(HOME / "batchor")
@@ -77,7 +79,9 @@ def _drive(dg: Any, defs: Any, topics: list[str], instance: Any) -> dict[str, An
     while len(written) < len(topics):
         if time.monotonic() > stop_at:
             raise SystemExit(f"error: no end after {GIVE_UP_AFTER:.0f} s; last heard:\n{said}")
-        with dg.build_sensor_context(instance=instance, cursor=cursor, definitions=defs) as context:
+        with dg.build_sensor_context(
+            instance=instance, cursor=cursor, resources=dict(defs.resources)
+        ) as context:
             tick = sensor(context)
         cursor = tick.cursor
         if tick.skip_reason is not None and tick.skip_reason.skip_message != said:
@@ -107,6 +111,7 @@ def _materialize(defs: Any, request: Any, instance: Any) -> Any:
 
 
 def _show(materializations: list[Any]) -> None:
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     print("\nresults")
@@ -122,15 +127,10 @@ def _show(materializations: list[Any]) -> None:
         print(f"  {path.relative_to(PROJECT)}: {rows} rows, {failed} failed{price}")
     print("\na few rows, typed")
     columns = ["item_id", "definition", "level", "concrete", "related_words", "example"]
-    for row in table.filter(pq_filter(table)).select(columns).slice(0, 3).to_pylist():
+    for row in (
+        table.filter(pc.equal(table.column("status"), "completed")).select(columns).slice(0, 3).to_pylist()
+    ):
         print("  " + ", ".join(f"{name}={value!r:.60}" for name, value in row.items()))
-
-
-def pq_filter(table: Any) -> Any:
-    """Rows that were answered."""
-    import pyarrow.compute as pc
-
-    return pc.equal(table.column("status"), "completed")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,423 @@
+"""The sensor drives every run in turn, reports what is wrong with one without stopping others, and asks for results once."""
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchor_core import BatchItem, BatchJob, BatchRunner, RunControlState, SQLiteStorage
+from batchor_core.testing import FakeProvider
+from batchor_core.testing.fake_provider import FakeProviderConfig
+from batchor_core.testing.openai_server import OpenAIServer
+from batchor_core.testing.openai_server.replies import Reply
+from batchor_dagster import BatchAsset, BatchorResource, batchor_definitions, build_batch_sensor
+from batchor_dagster.control import ACTION_TAG, RUN_ID_TAG
+from batchor_dagster.sensors import Cursor, in_turn, largest_sequence
+
+MakeAsset = Callable[..., BatchAsset]
+
+
+class Deployment:
+    """Definitions on an instance, ticked as Dagster's daemon would."""
+
+    def __init__(
+        self, assets: list[BatchAsset], resource: BatchorResource, instance: dg.DagsterInstance, **sensor: Any
+    ):
+        self.assets = assets
+        self.resource = resource
+        self.instance = instance
+        self.defs = batchor_definitions(assets=assets, resources={"batchor": resource}, **sensor)
+        self.cursor: str | None = None
+
+    def submit(self, partition: str | None = "birds", asset: BatchAsset | None = None, **tags: str) -> str:
+        asset = asset or self.assets[0]
+        result = dg.materialize(
+            [asset.assets[0]],
+            partition_key=partition,
+            instance=self.instance,
+            resources={"batchor": self.resource},
+            tags=tags,
+        )
+        return result.run_id
+
+    def tick(self) -> dg.SensorResult:
+        sensor = self.defs.resolve_sensor_def("batchor_sensor")
+        with dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursor,
+            repository_def=self.defs.get_repository_def(),
+            resources={"batchor": self.resource},
+        ) as context:
+            result = sensor(context)
+        assert isinstance(result, dg.SensorResult)
+        self.cursor = result.cursor
+        return result
+
+    def tick_until_requests(self, ticks: int = 50) -> list[dg.RunRequest]:
+        for _ in range(ticks):
+            requests = self.tick().run_requests
+            if requests:
+                return list(requests)
+        raise AssertionError(f"nothing requested in {ticks} ticks")
+
+    def launch(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
+        assert request.job_name is not None
+        return self.defs.resolve_job_def(request.job_name).execute_in_process(
+            instance=self.instance,
+            partition_key=request.partition_key,
+            asset_selection=list(request.asset_selection) if request.asset_selection else None,
+            run_config=request.run_config,
+            tags=request.tags,
+        )
+
+    def runner(self) -> Any:
+        return self.resource.runner()
+
+    def state(self, run_id: str) -> RunControlState:
+        with self.runner() as runner:
+            return runner.get_run(run_id).control_state
+
+
+def said(result: dg.SensorResult) -> str:
+    return result.skip_reason.skip_message if result.skip_reason and result.skip_reason.skip_message else ""
+
+
+@pytest.fixture
+def deploy(
+    make_asset: MakeAsset, resource: BatchorResource, instance: dg.DagsterInstance
+) -> Callable[..., Deployment]:
+    def make(assets: list[BatchAsset] | None = None, **sensor: Any) -> Deployment:
+        return Deployment(assets or [make_asset()], resource, instance, **sensor)
+
+    return make
+
+
+Deploy = Callable[..., Deployment]
+
+
+def test_a_tick_without_runs_says_so(deploy: Deploy) -> None:
+    assert said(deploy().tick()) == "no active batch runs"
+
+
+def test_a_finished_run_becomes_a_request_for_its_partition(deploy: Deploy) -> None:
+    deployment = deploy()
+    deployment.submit("fish")
+    [request] = deployment.tick_until_requests()
+    assert request.run_key == "facts--fish:3"
+    assert request.partition_key == "fish"
+    assert request.asset_selection == [dg.AssetKey("facts")]
+    assert request.tags[RUN_ID_TAG] == "facts--fish"
+
+
+def test_a_request_that_was_not_fulfilled_is_repeated_under_the_same_key(deploy: Deploy) -> None:
+    deployment = deploy()
+    deployment.submit()
+    [first] = deployment.tick_until_requests()
+    [second] = deployment.tick().run_requests
+    assert first.run_key == second.run_key  # Dagster launches a key once
+
+
+def test_launching_the_request_materializes_checks_and_settles_it(deploy: Deploy) -> None:
+    deployment = deploy()
+    deployment.submit()
+    [request] = deployment.tick_until_requests()
+    result = deployment.launch(request)
+    assert result.success
+    assert [event.asset_key for event in result.get_asset_materialization_events()] == [dg.AssetKey("facts")]
+    assert [check.passed for check in result.get_asset_check_evaluations()] == [True]
+    assert said(deployment.tick()) == "no active batch runs"
+
+
+def test_assets_with_different_partitions_share_a_sensor(deploy: Deploy, make_asset: MakeAsset) -> None:
+    days = make_asset(name="daily", partitions_def=dg.DailyPartitionsDefinition("2026-01-01"))
+    plain = make_asset(name="plain", partitions_def=None)
+    deployment = deploy([make_asset(), days, plain])
+    for asset, partition in zip(deployment.assets, ["birds", "2026-01-02", None], strict=True):
+        deployment.submit(partition, asset)
+    requests: dict[str, dg.RunRequest] = {}
+    for _ in range(20):
+        requests |= {str(request.run_key): request for request in deployment.tick().run_requests}
+        if len(requests) == 3:
+            break
+    assert {
+        (r.asset_selection[0].to_user_string(), r.partition_key)
+        for r in requests.values()
+        if r.asset_selection
+    } == {
+        ("facts", "birds"),
+        ("daily", "2026-01-02"),
+        ("plain", None),
+    }
+    for request in requests.values():
+        assert deployment.launch(request).success
+
+
+def test_runs_that_dagster_did_not_start_are_driven_and_not_requested(
+    deploy: Deploy, make_asset: MakeAsset, openai_server: OpenAIServer
+) -> None:
+    deployment = deploy()
+    job = BatchJob(
+        items=[BatchItem("a", "b")],
+        build_prompt=lambda item: str(item.payload),
+        provider_config=_openai_config(),
+    )
+    with deployment.runner() as runner:
+        runner.start(job, run_id="from-a-script")
+    for _ in range(20):
+        assert deployment.tick().run_requests == []
+        with deployment.runner() as runner:
+            if runner.get_run("from-a-script").is_finished:
+                return
+    raise AssertionError("the sensor did not drive the run")
+
+
+def _openai_config() -> Any:
+    from batchor_core import OpenAIProviderConfig
+
+    return OpenAIProviderConfig(model="gpt-4.1-mini")
+
+
+def test_an_older_version_of_an_asset_is_not_materialized(deploy: Deploy, make_asset: MakeAsset) -> None:
+    deploy().submit()
+    renewed = deploy([make_asset(version="2")])
+    for _ in range(5):
+        assert renewed.tick().run_requests == []
+
+
+class TestRetries:
+    def test_failed_items_that_were_retried_are_requested_again(
+        self, deploy: Deploy, openai_server: OpenAIServer
+    ) -> None:
+        answer = openai_server.responder
+        openai_server.responder = lambda body, endpoint, custom_id: (
+            Reply.refusal() if custom_id.startswith("0-") else answer(body, endpoint, custom_id)
+        )
+        deployment = deploy()
+        deployment.submit()
+        [first] = deployment.tick_until_requests()
+        assert (
+            deployment.launch(first)
+            .get_asset_materialization_events()[0]
+            .materialization.metadata["batchor/failed"]
+            .value
+            == 1
+        )
+
+        openai_server.responder = answer
+        deployment.submit(**{ACTION_TAG: "retry_failed"})
+        [second] = deployment.tick_until_requests()
+        assert (first.run_key, second.run_key) == ("facts--birds:3", "facts--birds:4")
+        metadata = deployment.launch(second).get_asset_materialization_events()[0].materialization.metadata
+        assert metadata["batchor/failed"].value == 0
+        assert said(deployment.tick()) == "no active batch runs"
+
+
+class TestTrouble:
+    @pytest.fixture
+    def openai_server_options(self) -> dict[str, Any]:
+        return {"manual": True}
+
+    def test_progress_is_shown_while_nothing_is_finished(self, deploy: Deploy) -> None:
+        deployment = deploy()
+        deployment.submit()
+        assert said(deployment.tick()) == "facts--birds: running: 0 of 3 items done, 1 batch at the provider"
+
+    def test_a_server_that_is_down_is_reported_and_fails_no_tick(
+        self, deploy: Deploy, openai_server: OpenAIServer
+    ) -> None:
+        deployment = deploy()
+        deployment.submit()
+        openai_server.stop()
+        result = deployment.tick()
+        assert result.run_requests == []
+        assert "facts--birds: running" in said(result)
+        assert "the provider can't be asked (1 polls failed in a row), trying again" in said(result)
+
+    def test_one_broken_run_stops_no_other(self, deploy: Deploy, resource: BatchorResource) -> None:
+        deployment = deploy()
+        with contextlib.closing(SQLiteStorage(path=f"{resource.root}/batchor.sqlite3")) as store:
+            _start_with_another_provider(store, "a-broken-run")
+        deployment.submit()
+        lines = said(deployment.tick()).splitlines()
+        assert lines[0].startswith("a-broken-run: InvalidInputError: no provider is registered as 'fake'")
+        assert lines[1] == "facts--birds: running: 0 of 3 items done, 1 batch at the provider"
+
+    def test_a_run_that_paused_itself_is_reported_with_its_reason(
+        self, deploy: Deploy, openai_server: OpenAIServer, resource: BatchorResource
+    ) -> None:
+        deployment = deploy()
+        deployment.submit()
+        with deployment.runner() as runner:
+            session = runner.storage.open_session(run_id="facts--birds", owner=_owner(), ttl_sec=60)
+            session.pause(reason="insufficient_quota: pay your bill")
+            session.close()
+        assert said(deployment.tick()) == "facts--birds is paused: insufficient_quota: pay your bill"
+
+    def test_a_submission_that_died_while_reading_is_pointed_out(
+        self, deploy: Deploy, resource: BatchorResource
+    ) -> None:
+        deployment = deploy()
+
+        def broken() -> Iterator[BatchItem[str]]:
+            for index in range(3_000):
+                yield BatchItem(str(index), "x")
+            raise OSError("the disk went away")
+
+        job = BatchJob(
+            items=broken(), build_prompt=lambda item: item.payload, provider_config=_openai_config()
+        )
+        job = _small_batches(job)
+        with deployment.runner() as runner, pytest.raises(OSError, match="the disk went away"):
+            runner.start(job, run_id="half-read")
+        assert "half-read: running" in said(deployment.tick())
+        assert "its items are not all read: materialize the submission again" in said(deployment.tick())
+
+    def test_time_that_is_up_leaves_the_rest_to_the_next_tick(
+        self, deploy: Deploy, make_asset: MakeAsset
+    ) -> None:
+        deployment = deploy(time_budget_seconds=1e-9)
+        for topic in ("birds", "fish"):
+            deployment.submit(topic)
+        assert said(deployment.tick()) == "2 of 2 active runs wait for the next tick"
+
+
+def _small_batches(job: BatchJob[Any, Any]) -> BatchJob[Any, Any]:
+    import dataclasses
+
+    from batchor_core import ChunkPolicy
+
+    return dataclasses.replace(job, chunk_policy=ChunkPolicy(max_requests=1_000))
+
+
+def _owner() -> Any:
+    from batchor_core.storage.state import DriverIdentity
+
+    return DriverIdentity(session="a test", host=socket.gethostname())
+
+
+def _start_with_another_provider(store: Any, run_id: str) -> None:
+    provider = FakeProvider()
+    with BatchRunner(storage=store, provider_factory=lambda config: provider) as runner:
+        job = BatchJob(
+            items=[BatchItem("a", "b")],
+            build_prompt=lambda item: str(item.payload),
+            provider_config=FakeProviderConfig(),
+        )
+        runner.start(job, run_id=run_id)
+
+
+class TestTags:
+    @pytest.fixture
+    def openai_server_options(self) -> dict[str, Any]:
+        return {"manual": True}
+
+    def test_an_action_added_to_a_finished_dagster_run_is_applied_once(self, deploy: Deploy) -> None:
+        deployment = deploy()
+        dagster_run = deployment.submit()
+        deployment.instance.add_run_tags(dagster_run, {ACTION_TAG: "pause"})
+        assert "pause asked for by a tag" in said(deployment.tick())
+        assert deployment.state("facts--birds") is RunControlState.PAUSED
+        with deployment.runner() as runner:
+            runner.resume_run("facts--birds")
+        deployment.tick()
+        assert deployment.state("facts--birds") is RunControlState.RUNNING
+
+    def test_another_action_on_the_same_run_is_applied_too(self, deploy: Deploy) -> None:
+        deployment = deploy()
+        dagster_run = deployment.submit()
+        for action, state in [
+            ("pause", RunControlState.PAUSED),
+            ("resume", RunControlState.RUNNING),
+            ("cancel", RunControlState.CANCEL_REQUESTED),
+        ]:
+            deployment.instance.add_run_tags(dagster_run, {ACTION_TAG: action})
+            deployment.tick()
+            assert deployment.state("facts--birds") is state
+
+    def test_an_action_that_was_obeyed_by_the_submission_is_not_repeated(self, deploy: Deploy) -> None:
+        deployment = deploy()
+        deployment.submit()
+        deployment.submit(**{ACTION_TAG: "pause"})
+        with deployment.runner() as runner:
+            runner.resume_run("facts--birds")
+        deployment.tick()
+        assert deployment.state("facts--birds") is RunControlState.RUNNING
+
+    def test_an_action_that_does_not_fit_is_reported_once(self, deploy: Deploy) -> None:
+        deployment = deploy()
+        dagster_run = deployment.submit()
+        with deployment.runner() as runner:
+            runner.cancel_run("facts--birds")
+        deployment.instance.add_run_tags(dagster_run, {ACTION_TAG: "resume"})
+        assert "resume asked for by a tag" in said(deployment.tick())
+        assert "resume asked for by a tag" not in said(deployment.tick())
+
+
+# Dagster 1.13 warns about itself when it binds resources to the job of a sensor
+@pytest.mark.filterwarnings("ignore:Parameter `owners` of initializer `SensorDefinition")
+class TestDriveJob:
+    def test_each_active_run_gets_a_dagster_run_that_drives_it(self, deploy: Deploy) -> None:
+        deployment = deploy(drive="job")
+        deployment.submit()
+        [request] = deployment.tick().run_requests
+        assert request.job_name == "batchor_drive"
+        assert request.tags[RUN_ID_TAG] == "facts--birds"
+        assert deployment.launch(request).success
+        [result] = deployment.tick().run_requests
+        assert (result.job_name, result.run_key) == ("batchor_results__facts", "facts--birds:3")
+        assert deployment.launch(result).success
+
+    def test_a_run_is_driven_by_one_dagster_run_at_a_time(self, deploy: Deploy) -> None:
+        deployment = deploy(drive="job")
+        deployment.submit()
+        [request] = deployment.tick().run_requests
+        job = deployment.defs.resolve_job_def("batchor_drive")
+        deployment.instance.create_run_for_job(job, run_config=request.run_config, tags=request.tags)
+        result = deployment.tick()
+        assert result.run_requests == []
+        assert said(result) == "facts--birds: driven by a Dagster run"
+
+
+class TestTurns:
+    @pytest.mark.parametrize(
+        ("run_ids", "after", "turns"),
+        [
+            ([], "", []),
+            (["c", "a", "b"], "", ["a", "b", "c"]),
+            (["a", "b", "c"], "a", ["b", "c", "a"]),
+            (["a", "b", "c"], "c", ["a", "b", "c"]),
+            (["a", "c"], "b", ["c", "a"]),
+        ],
+    )
+    def test_whoever_waited_longest_is_first(self, run_ids: list[str], after: str, turns: list[str]) -> None:
+        assert in_turn(run_ids, after=after) == turns
+
+    @pytest.mark.parametrize("text", [None, "", "garbage", "[]", "null", "1", '{"rerun": 5}', '{"after": 3}'])
+    def test_any_cursor_can_be_read(self, text: str | None) -> None:
+        assert Cursor.parse(text).rerun == ()
+
+    def test_a_cursor_comes_back_as_it_was(self) -> None:
+        cursor = Cursor(after="a", rerun=("b", "c"))
+        assert Cursor.parse(cursor.dump()) == cursor
+
+    @pytest.mark.parametrize("budget", [0, -1, 51, 60])
+    def test_a_tick_must_end_before_dagster_cuts_it(self, make_asset: MakeAsset, budget: float) -> None:
+        with pytest.raises(ValueError, match="at most 50"):
+            build_batch_sensor(assets=[make_asset()], time_budget_seconds=budget)
+
+
+@given(st.sets(st.integers(1, 400), min_size=0, max_size=80))
+def test_the_largest_sequence_is_found_with_few_questions(sequences: set[int]) -> None:
+    asked = []
+
+    def exists_after(sequence: int) -> bool:
+        asked.append(sequence)
+        return any(known > sequence for known in sequences)
+
+    assert largest_sequence(exists_after, at_least=len(sequences)) == max(sequences, default=0)
+    assert len(asked) <= 22

@@ -185,8 +185,9 @@ def _make_folder(parent: int, name: str) -> int:
 def _open_folder(path: str | Path, parent: int | None) -> int:
     try:
         return os.open(path, _FOLDER, dir_fd=parent)
-    except NotADirectoryError:
-        _mode(parent, path)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):  # of a link; which one, systems differ
+            _mode(parent, path)
         raise
 
 

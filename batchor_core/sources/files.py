@@ -140,10 +140,12 @@ class JsonlItemSource(_TextFileSource[PayloadT]):
     def _parsed(self, line: bytes, number: int) -> Row:
         try:
             row = orjson.loads(line)
+            if _LONG_NUMBER.search(line):
+                row = json.loads(
+                    line
+                )  # orjson rounds integers beyond 64 bits, which would change ids unnoticed
         except orjson.JSONDecodeError as error:
             raise self._mapping.error(_json_problem(line, error), number) from error
-        if _LONG_NUMBER.search(line):
-            row = json.loads(line)  # orjson rounds integers beyond 64 bits, which would change ids unnoticed
         if not isinstance(row, dict):
             raise self._mapping.error(f"holds a JSON {_json_kind(row)}, and must hold an object", number)
         return row

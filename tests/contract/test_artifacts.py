@@ -635,7 +635,7 @@ class TestLocal:
         for _ in range(5):
             use()
         after = len(os.listdir("/proc/self/fd")) if before else 0  # noqa: PTH208
-        assert after == before
+        assert after <= before
 
 
 class TestObjectStore:

@@ -52,6 +52,7 @@ class TestJsonl:
             (b'{"id": "1"}\n{"id": "\xff"}\n', 2, "is not utf-8: byte 0xff at position 9"),
             (b'{"id": "1"} {"id": "2"}\n', 1, "is not JSON"),
             (b'{"id": NaN}\n', 1, "is not JSON"),
+            (b'{"id": "a", "n": ' + b"1" * 5_000 + b"}", 1, "is not JSON: number is infinity"),
             (
                 b'{"id": ""}\n',
                 1,

@@ -125,12 +125,13 @@ items = Table(
     Column("request_bytes", BigInteger, nullable=False),
     Column("terminal_sequence", BigInteger),
     Column("last_error", Text),  # of an item that is not terminal; a terminal one has it in item_results
-    UniqueConstraint("run_key", "item_id", name="items_by_id"),
     sqlite_with_rowid=False,
 )
 
 CLAIMABLE_ITEMS = items.c.status.in_(literals(CLAIMABLE))
 IN_FLIGHT_ITEMS = items.c.status.in_(literals(IN_FLIGHT))
+
+Index("items_by_id", items.c.run_key, items.c.item_id, unique=True)
 
 # the columns after item_index let candidates be read from the index alone
 Index(

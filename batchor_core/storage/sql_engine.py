@@ -109,3 +109,6 @@ class Database(ABC):
     @abstractmethod
     def create_namespace(self, connection: Connection) -> None:
         """Create what has to be there before the tables."""
+
+    def describe_tables(self, connection: Connection) -> None:
+        """Tell the planner what the tables will hold, where it does not find out by itself."""

@@ -45,6 +45,7 @@ def bring_up_to_date(database: Database) -> None:
             connection.execute(_version.insert().values(version_num=HEAD))
         elif found != HEAD:
             upgrade(database, connection)
+        database.describe_tables(connection)
 
 
 def upgrade(database: Database, connection: Connection) -> None:

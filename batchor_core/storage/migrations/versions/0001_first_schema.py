@@ -97,7 +97,6 @@ def upgrade() -> None:
         sa.Column("terminal_sequence", sa.BigInteger(), nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("run_key", "item_index"),
-        sa.UniqueConstraint("run_key", "item_id", name="items_by_id"),
         sqlite_with_rowid=False,
     )
     op.create_index(
@@ -108,6 +107,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("custom_id IS NOT NULL"),
         postgresql_where=sa.text("custom_id IS NOT NULL"),
     )
+    op.create_index("items_by_id", "items", ["run_key", "item_id"], unique=True)
     op.create_index(
         "items_claimable",
         "items",

@@ -1,0 +1,140 @@
+"""No statement reads through the items of a database: each finds its rows by an index that was made for it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from batchor_core.core.models import ItemFailure
+from batchor_core.storage.sqlite import SQLiteStorage
+from batchor_core.storage.state import (
+    BatchEnd,
+    CompletedItemRecord,
+    ItemFailureRecord,
+    MaterializedItem,
+    PreparedSubmission,
+    QueuedItemFailureRecord,
+    RequestArtifactPointer,
+    TokenBudget,
+)
+from tests.contract.stores.kit import MAX, RUN, config, drive, registry, send, take, upload
+
+COUNT = 40
+LARGE = ("items", "item_contents", "item_results", "request_pointers")
+ERROR = ItemFailure("provider_item_error", "no", True)
+
+
+def _items(*indexes: int) -> list[MaterializedItem]:
+    return [MaterializedItem(f"item-{i}", i, {}, {}, "", None, b"{}", 10) for i in indexes]
+
+
+def _drive_everything(store: SQLiteStorage) -> None:
+    """One run through every session method, and the documented ones beside it."""
+    store.create_run(run_id=RUN, config=config(budget_key="k"), items=_items(0))
+    session = drive(store)
+    arguments: dict[str, Any] = {"checkpoint_payload": None, "ingestion_complete": True}
+    session.append(_items(*range(1, COUNT)), next_item_index=COUNT, **arguments)
+    session.append(_items(*range(1, COUNT)), next_item_index=COUNT, **arguments)
+    custom_ids = take(session, *range(10), budget=TokenBudget("k", 1_000))
+    upload(session)
+    session.mark_sending(local_batch_id="b1", ttl_sec=60)
+    session.register(local_batch_id="b1", provider_batch_id="p1", status="validating")
+    session.submitted_items(provider_batch_id="p1")
+    session.apply_outcome(
+        provider_batch_id="p1",
+        completions=[CompletedItemRecord(custom_id, "{}", text_is_json=True) for custom_id in custom_ids[:5]],
+        failures=[ItemFailureRecord(custom_id, ERROR) for custom_id in custom_ids[5:8]],
+        released_custom_ids=[*custom_ids[8:], "nobody"],
+        max_attempts=1,
+        end=BatchEnd("completed"),
+    )
+    take(session, 11, 13, 17, local="b2")
+    session.drop(local_batch_id="b2", error_class="x")
+    send(session, 20, 22, local="b3")
+    session.mark_unknown(local_batch_id="b3", error_class="x", next_check_at=0)
+    session.open_intents()
+    session.requeue_local()
+    session.drop(local_batch_id="b3", error_class="x")
+    session.fail_unsubmitted([(30, ERROR), (31, ERROR)])
+    session.close()
+    store.claim_items_for_submission(run_id=RUN, max_attempts=MAX, limit=4)
+    names = [PreparedSubmission("item-8", "mine-8", 5), PreparedSubmission("item-9", "mine-9", 6)]
+    store.register_batch(
+        run_id=RUN, local_batch_id="h", provider_batch_id="p2", status="validating", custom_ids=["mine-8"]
+    )
+    store.mark_items_submitted(run_id=RUN, provider_batch_id="p2", submissions=names)
+    store.mark_items_completed(run_id=RUN, completions=[CompletedItemRecord("mine-8", "x")])
+    store.reset_batch_items_to_pending(run_id=RUN, provider_batch_id="p2", error=ERROR)
+    store.mark_queued_items_failed(
+        run_id=RUN, failures=[QueuedItemFailureRecord("item-10", ERROR)], max_attempts=MAX
+    )
+    store.release_items_to_pending(run_id=RUN, item_ids=["item-11"])
+    store.record_request_artifacts(
+        run_id=RUN, pointers=[RequestArtifactPointer("item-1", "a.jsonl", 1, "0")]
+    )
+    store.get_artifact_inventory(run_id=RUN)
+    store.clear_request_artifact_pointers(run_id=RUN, artifact_paths=["a.jsonl"])
+    store.get_run_summary(run_id=RUN)
+    store.list_runs()
+    store.get_item_records(run_id=RUN)
+    store.get_terminal_item_records(run_id=RUN, after_sequence=2, limit=3)
+    store.reopen_failed_items(run_id=RUN)
+    store.requeue_local_items(run_id=RUN)
+    drive(store).cancel_remaining(error=ERROR)
+    store.mark_nonterminal_items_cancelled(run_id=RUN, error=ERROR)
+
+
+@pytest.fixture
+def plans(tmp_path: Path) -> list[tuple[str, str]]:
+    """Each statement of the run above with SQLite's plan for it."""
+    store = SQLiteStorage(path=tmp_path / "store.sqlite3", provider_registry=registry())
+    seen: dict[str, Any] = {}
+
+    def record(_connection: Any, _cursor: Any, sql: str, parameters: Any, _context: Any, many: bool) -> None:
+        if re.match("SELECT|UPDATE|DELETE", sql):
+            seen.setdefault(sql, parameters[0] if many else parameters)
+
+    event.listen(store.engine, "before_cursor_execute", record)
+    _drive_everything(store)
+    event.remove(store.engine, "before_cursor_execute", record)
+    explained = []
+    with store.database.read() as connection:
+        for sql, parameters in seen.items():
+            steps = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters).all()
+            explained.append((sql, "\n".join(step[3] for step in steps)))
+    store.close()
+    return explained
+
+
+def test_no_statement_scans_a_large_table(plans: list[tuple[str, str]]) -> None:
+    assert len(plans) > 40
+    scan = re.compile(rf"SCAN ({'|'.join(LARGE)})\b")
+    assert [(sql, plan) for sql, plan in plans if scan.search(plan)] == []
+
+
+def test_no_update_of_items_searches_a_whole_run(plans: list[tuple[str, str]]) -> None:
+    """Finding items by their run alone is a scan with another name."""
+    whole_run = re.compile(r"SEARCH items USING \S+(?: \S+)*? \(run_key=\?\)")
+    updates = [(sql, plan) for sql, plan in plans if sql.startswith("UPDATE items")]
+    assert updates
+    for sql, plan in updates:
+        assert not whole_run.search(plan), f"{sql}\n{plan}"
+
+
+def test_candidates_come_from_the_index_alone(plans: list[tuple[str, str]]) -> None:
+    wanted = [
+        plan for sql, plan in plans if "request_bytes" in sql.partition("FROM")[0] and sql.startswith("SELECT")
+    ]
+    assert wanted == ["SEARCH items USING COVERING INDEX items_claimable (run_key=?)"]
+
+
+def test_pages_of_results_follow_the_primary_key(plans: list[tuple[str, str]]) -> None:
+    pages = [plan for sql, plan in plans if "item_results.sequence > ?" in sql]
+    assert pages
+    for plan in pages:
+        assert "SEARCH item_results USING PRIMARY KEY (run_key=? AND sequence>?)" in plan
+        assert "TEMP B-TREE" not in plan

@@ -11,6 +11,9 @@ POLL_FAILURE_CEILING = 30
 LATE_FILE_POLLS = 5
 """Polls for which a completed batch may still lack its files before its rows count as missing."""
 
+LEAST_OF_DELAY = 0.75
+"""The share of a delay that jitter leaves at least."""
+
 
 def backoff_delay(*, failures: int, base_sec: float, max_sec: float, jitter: float = 0.0) -> float:
     """Seconds to wait after the n-th failure in a row: ``min(base * 2^(n-1), max)``, spread by ``jitter``.
@@ -22,4 +25,4 @@ def backoff_delay(*, failures: int, base_sec: float, max_sec: float, jitter: flo
         return 0.0
     # the exponent is capped first: 2.0 ** 1100 overflows
     plain = min(base_sec * 2.0 ** min(failures - 1, 60), max_sec)
-    return plain * (1.0 - 0.25 * min(max(jitter, 0.0), 1.0))
+    return plain * (1.0 - (1.0 - LEAST_OF_DELAY) * min(max(jitter, 0.0), 1.0))

@@ -21,7 +21,7 @@ from batchor_core.core.exceptions import (
     ProviderErrorKind,
 )
 from batchor_core.core.models import RunEvent
-from batchor_core.core.retry import UNCOUNTED_FAILURE_CEILING, backoff_delay
+from batchor_core.core.retry import LEAST_OF_DELAY, UNCOUNTED_FAILURE_CEILING, backoff_delay
 from batchor_core.core.structured import StructuredOutputSchema, resolve_model
 from batchor_core.providers.base import BatchProvider, EnqueueBudget, ProviderHooks
 from batchor_core.storage.state import DriverSession, PersistedRunConfig, StateStore
@@ -222,6 +222,10 @@ class Drive:
         """Whether the operator wants the run to go on; read anew each time."""
         return self.store.get_run_control_state(run_id=self.run_id) is RunControlState.RUNNING
 
+    def is_cancelling(self) -> bool:
+        """Whether the operator has cancelled the run; read anew each time."""
+        return self.store.get_run_control_state(run_id=self.run_id) is RunControlState.CANCEL_REQUESTED
+
     def may_go_on(self) -> bool:
         """Whether to begin another step: the operator has not paused or cancelled, and there is time."""
         return self.in_time() and self.is_running()
@@ -248,11 +252,11 @@ class Drive:
     ) -> None:
         """Count a failure that cost no attempt and advance the run's backoff; pause the run at the ceiling."""
         policy = self.config.retry_policy
-        base = max(policy.base_backoff_sec, retry_after or 0.0)
+        asked = (retry_after or 0.0) / LEAST_OF_DELAY
         state = self.session.record_failure(
             error_class=error_class,
-            base_delay_sec=base,
-            max_delay_sec=max(policy.max_backoff_sec, retry_after or 0.0),
+            base_delay_sec=max(policy.base_backoff_sec, asked),
+            max_delay_sec=max(policy.max_backoff_sec, asked),
         )
         self.emit(
             "batch_submit_retry",

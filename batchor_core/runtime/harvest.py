@@ -21,7 +21,7 @@ from batchor_core.core.outcome import Answer, parse_line
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.types import BatchRemoteRecord, JSONObject
 from batchor_core.core.usage import usage_from_body
-from batchor_core.runtime.engine import CHUNK, Drive
+from batchor_core.runtime.engine import CHUNK, Drive, as_provider_error
 from batchor_core.storage.state import (
     ActiveBatchRecord,
     AppliedOutcome,
@@ -126,10 +126,14 @@ def _streamed(drive: Drive, download: Download) -> Iterator[_Line]:
             for line in lines:
                 length = len(line)
                 record, is_strict = _decoded(line)
+                answer = None
                 if record is not None:
+                    with suppress(Exception):  # one line that a provider's reader stumbles over is not the batch
+                        answer = read_record(record)
+                if record is not None and answer is not None:
                     keep = file.artifact_key is not None and is_strict
                     raw = RawResponseRef(file.is_error_file, offset, length) if keep else None
-                    yield _Line(read_record(record), record, raw)
+                    yield _Line(answer, record, raw)
                 offset += length
 
 
@@ -149,9 +153,12 @@ def _parsed(drive: Drive, download: Download) -> Iterator[_Line]:
     for file in download.files:
         with _local_path(drive, file) as path:
             texts[file.is_error_file] = path.read_bytes().decode("utf-8", "surrogatepass")
-    successes, errors, _ = drive.provider.parse_batch_output(
-        output_content=texts.get(False), error_content=texts.get(True)
-    )
+    try:
+        successes, errors, _ = drive.provider.parse_batch_output(
+            output_content=texts.get(False), error_content=texts.get(True)
+        )
+    except Exception as raised:
+        raise as_provider_error(raised) from raised
     for custom_id, record in successes.items():
         yield _Line(replace(drive.hooks.read_record(record), custom_id=custom_id), record, None)
     for custom_id, record in errors.items():
@@ -176,9 +183,10 @@ def _local_path(drive: Drive, file: BatchFile) -> Iterator[Path]:
 def _fail_bad_lines(intake: _Intake, record: BatchRemoteRecord) -> None:
     """Lines that the provider will never accept end here, since they would fail every batch they are in."""
     bad_lines = judge_failed_batch(record.get("errors")).bad_lines
-    if not bad_lines:
+    # nothing of a failed batch was run, so its items are all still there, in the order of its lines; if some are gone,
+    # a crash came between, their lines are dealt with, and the numbers fit the rest no more
+    if not bad_lines or intake.batch.item_count not in (0, len(intake.open)):
         return
-    # nothing of a failed batch was run, so its items are all still there, in the order of its lines
     in_line_order = sorted(intake.open.items(), key=lambda entry: entry[1].item_index)
     for number, (custom_id, _) in enumerate(in_line_order, 1):
         if number in bad_lines:

@@ -53,18 +53,17 @@ def _ask(
             _poll_failed(drive, batch, as_provider_error(error))
             continue
         known = _with_record(batch, record, status)
-        # a terminal status is stored with the last of the batch's results, not before
-        shown = batch.status if is_terminal_batch(known.status) else known.status
-        if replace(known, status=shown) != batch or batch.poll_failures:
+        drive.emit("batch_polled", provider_batch_id=batch.provider_batch_id, status=known.status)
+        if is_terminal_batch(known.status):
+            # stored with the last of the batch's results, not before; until then its failures go on counting
+            ended.append((known, record))
+        elif known != batch or batch.poll_failures:
             drive.session.update_batch(
                 provider_batch_id=batch.provider_batch_id,
-                status=shown,
+                status=known.status,
                 output_file_id=known.output_file_id,
                 error_file_id=known.error_file_id,
             )
-        drive.emit("batch_polled", provider_batch_id=batch.provider_batch_id, status=known.status)
-        if is_terminal_batch(known.status):
-            ended.append((known, record))
     return ended
 
 
@@ -104,7 +103,10 @@ def _take_in(
                 ProviderError("completed, but its files are not there yet", error_class="late_files"),
             )
             continue
-        harvest(drive, batch, record, files)
+        try:
+            harvest(drive, batch, record, files)
+        except ProviderError as error:
+            _poll_failed(drive, batch, error)
         if not drive.in_time():
             queue.clear()
 
@@ -125,5 +127,10 @@ def _poll_failed(drive: Drive, batch: ActiveBatchRecord, error: ProviderError) -
     needs_a_person = error.kind in (ProviderErrorKind.CREDENTIALS, ProviderErrorKind.QUOTA)
     # a network that is down says nothing about the batch, however long it takes; answers do
     hopeless = error.status_code is not None and failures >= POLL_FAILURE_CEILING
-    if (needs_a_person or hopeless) and drive.is_running():
-        drive.pause(f"batch {batch.provider_batch_id} can't be polled: {error.error_class}: {error}")
+    if drive.is_running():
+        if needs_a_person or hopeless:
+            drive.pause(f"batch {batch.provider_batch_id} can't be polled: {error.error_class}: {error}")
+    elif hopeless and drive.is_cancelling():
+        # there is nobody to wait for: what it might have brought is given up
+        given_up: BatchRemoteRecord = {"id": batch.provider_batch_id, "status": "cancelled"}
+        harvest(drive, replace(batch, status="cancelled"), given_up, Download([]))

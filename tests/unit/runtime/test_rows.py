@@ -126,7 +126,7 @@ def test_the_words_of_a_refusal_are_kept(any_world: World) -> None:
 )
 def test_a_row_without_an_answer_is_sent_again_at_no_cost(any_world: World, said: Any) -> None:
     any_world.provider.answer = by_item({1: [said, said, "at last"]})
-    run = any_world.start(text_job(3, retry=RetryPolicy(max_attempts=1))).wait()
+    run = any_world.start(text_job(3, retry=RetryPolicy(max_attempts=1))).wait(poll_interval=60)
     assert texts(run)["item-1"] == "at last"
     assert attempts(run) == {"item-0": 1, "item-1": 1, "item-2": 1}
 
@@ -136,7 +136,7 @@ def test_a_row_that_is_never_answered_pauses_the_run_in_the_end(any_world: World
     any_world.provider.answer = by_item({1: said})
     run = any_world.start(text_job(2))
     with pytest.raises(RunPausedError) as raised:
-        run.wait()
+        run.wait(poll_interval=300)
     assert raised.value.reason is not None
     assert "batch_output_missing_row" in raised.value.reason or "without a good answer" in raised.value.reason
     assert len(any_world.provider.batches) <= 12

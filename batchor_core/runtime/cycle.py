@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from batchor_core.core.enums import RunControlState
+from batchor_core.core.lifecycle import CLAIMABLE
 from batchor_core.runtime.cancel import cancel
 from batchor_core.runtime.engine import Drive
 from batchor_core.runtime.ingest import Ingestion, Reader
 from batchor_core.runtime.poll import poll
 from batchor_core.runtime.recover import recover
 from batchor_core.runtime.submit import submit
+from batchor_core.runtime.sweep import sweep
 
 
 def run_cycle(drive: Drive, reader: Reader | None) -> None:
@@ -27,10 +29,19 @@ def run_cycle(drive: Drive, reader: Reader | None) -> None:
         case RunControlState.RUNNING:
             recover(drive)
             poll(drive)
+            if not _swept(drive, reader):
+                return
             if reader is not None and not _ingest(drive, reader):
                 return
             if drive.may_go_on():
                 submit(drive, more_to_come=False)
+
+
+def _swept(drive: Drive, reader: Reader | None) -> bool:
+    """Whether what the provider has of this run is known well enough to submit more of it."""
+    counts = drive.store.get_run_summary(run_id=drive.run_id).status_counts
+    to_submit = reader is not None or any(counts[status] for status in CLAIMABLE)
+    return not drive.sweeping.is_due(to_submit=to_submit) or sweep(drive)
 
 
 def _ingest(drive: Drive, reader: Reader) -> bool:

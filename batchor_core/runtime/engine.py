@@ -16,6 +16,7 @@ from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import (
     LeaseLostError,
+    MissingCredentialsError,
     ModelResolutionError,
     ProviderError,
     ProviderErrorKind,
@@ -30,6 +31,11 @@ log = logging.getLogger("batchor_core")
 
 CHUNK = 1_000
 """Rows per transaction; larger ones bought nothing when measured."""
+
+LIST_MARGIN_SEC = 600.0
+"""How much older than expected a listed batch may seem: clocks differ, and listings carry no order by contract."""
+
+SWEEP_INTERVAL_SEC = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,29 @@ class RunProvider:
             built[1].close()
 
 
+@dataclass(slots=True)
+class Sweeping:
+    """When this process last looked for batches of a run that its store does not know, and which it has reported.
+
+    Attributes:
+        done_at: By the monotonic clock; None if this process never did.
+        orphans: Provider ids of the batches that were reported.
+    """
+
+    done_at: float | None = None
+    orphans: set[str] = field(default_factory=set)
+
+    def is_due(self, *, to_submit: bool) -> bool:
+        """Before the first submission of a process that found the run there, and hourly in one that lives long."""
+        if self.done_at is None:
+            return to_submit
+        return time.monotonic() - self.done_at >= SWEEP_INTERVAL_SEC
+
+    def done(self) -> None:
+        """The list has been read, or can't be."""
+        self.done_at = time.monotonic()
+
+
 class Drive:
     """One driver's hold on one run, for the length of one cycle.
 
@@ -122,6 +151,7 @@ class Drive:
         run_id: The run.
         config: The stored job.
         session: The writes, under the run's lease.
+        sweeping: What this process knows of batches that the store does not.
     """
 
     def __init__(
@@ -132,6 +162,7 @@ class Drive:
         config: PersistedRunConfig,
         session: DriverSession,
         provider: RunProvider,
+        sweeping: Sweeping,
         model: type[BaseModel] | None = None,
         time_limit_sec: float | None = None,
     ) -> None:
@@ -139,6 +170,7 @@ class Drive:
         self.run_id = run_id
         self.config = config
         self.session = session
+        self.sweeping = sweeping
         self._provider = provider
         self._model = model
         self._model_is_missing = False
@@ -316,7 +348,14 @@ class LeaseKeeper:
 
 
 def as_provider_error(error: Exception) -> ProviderError:
-    """Any exception of a provider as one of ours; a provider that does not translate is taken for unreliable, not broken."""
+    """Any exception of a provider as one of ours; a provider that does not translate is taken for unreliable, not broken.
+
+    Raises:
+        MissingCredentialsError: Nobody has been asked for want of a key, so there is nothing to try again: the caller of
+            the engine has to hear of it.
+    """
+    if isinstance(error, MissingCredentialsError):
+        raise error
     if isinstance(error, ProviderError):
         return error
     return ProviderError(f"{type(error).__name__}: {error}", error_class=type(error).__name__)

@@ -128,7 +128,9 @@ def _streamed(drive: Drive, download: Download) -> Iterator[_Line]:
                 record, is_strict = _decoded(line)
                 answer = None
                 if record is not None:
-                    with suppress(Exception):  # one line that a provider's reader stumbles over is not the batch
+                    with suppress(
+                        Exception
+                    ):  # one line that a provider's reader stumbles over is not the batch
                         answer = read_record(record)
                 if record is not None and answer is not None:
                     keep = file.artifact_key is not None and is_strict

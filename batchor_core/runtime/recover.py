@@ -18,12 +18,9 @@ from collections.abc import Callable, Iterator
 from batchor_core.core.enums import IntentState
 from batchor_core.core.exceptions import ProviderErrorKind
 from batchor_core.core.types import BatchRemoteRecord
-from batchor_core.runtime.engine import Drive, as_provider_error
+from batchor_core.runtime.engine import LIST_MARGIN_SEC, Drive, as_provider_error
 from batchor_core.runtime.submit import discard_files
 from batchor_core.storage.state import IntentRecord
-
-_LIST_MARGIN_SEC = 600.0
-"""How much older than the POST a batch may seem: clocks differ, and listings carry no order by contract."""
 
 
 def recover(drive: Drive) -> None:
@@ -85,7 +82,7 @@ def _matching(
     drive: Drive, intent: IntentRecord, list_batches: Callable[[], Iterator[list[BatchRemoteRecord]]]
 ) -> list[BatchRemoteRecord] | None:
     """Batches made from the intent's file or named after it, oldest first; None if the list never came to its end."""
-    oldest = (intent.sending_at or intent.created_at) - _LIST_MARGIN_SEC
+    oldest = (intent.sending_at or intent.created_at) - LIST_MARGIN_SEC
     found: list[BatchRemoteRecord] = []
     for number, page in enumerate(list_batches(), 1):
         found += [batch for batch in page if _is_of(batch, intent)]

@@ -6,7 +6,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -44,7 +44,7 @@ from batchor_core.providers.registry import ProviderRegistry, build_default_prov
 from batchor_core.runtime import export
 from batchor_core.runtime.config import check_same_job, persisted_config
 from batchor_core.runtime.cycle import run_cycle
-from batchor_core.runtime.engine import Drive, Engine, EngineSettings, LeaseKeeper, RunProvider
+from batchor_core.runtime.engine import Drive, Engine, EngineSettings, LeaseKeeper, RunProvider, Sweeping
 from batchor_core.runtime.identity import driver_done, is_certainly_gone, new_driver
 from batchor_core.runtime.ingest import Reader, check_same_source, first_checkpoint
 from batchor_core.runtime.results import check_cursor, record_pages, typed, with_raw_responses
@@ -69,6 +69,7 @@ class _Attached:
     model: type[BaseModel] | None = None
     job: BatchJob[Any, Any] | None = None
     reader: Reader | None = None
+    sweeping: Sweeping = field(default_factory=Sweeping)
 
 
 class BatchRunner:
@@ -202,9 +203,10 @@ class BatchRunner:
             provider.close()
             return False
         self.storage.set_ingest_checkpoint(run_id=run_id, checkpoint=checkpoint)
-        self._attached[run_id] = _Attached(
-            config, provider, job.structured_output, job, Reader(job.items, job.build_prompt, checkpoint)
-        )
+        reader = Reader(job.items, job.build_prompt, checkpoint)
+        attached = _Attached(config, provider, job.structured_output, job, reader)
+        attached.sweeping.done()  # a run that has just been created has no batches
+        self._attached[run_id] = attached
         self._engine.emit(run_id, "run_created", provider_kind=job.provider_config.provider_kind)
         return True
 
@@ -263,6 +265,7 @@ class BatchRunner:
                 config=attached.config,
                 session=session,
                 provider=attached.provider,
+                sweeping=attached.sweeping,
                 model=attached.model,
                 time_limit_sec=time_limit_sec,
             )

@@ -88,7 +88,7 @@ def _send(drive: Drive, batches: list[PlannedBatch], pool: ThreadPoolExecutor) -
         if intent is None:
             break
         claimed += 1
-        uploading.append(_Uploading(intent, pool.submit(_upload, drive, _write(drive, intent))))
+        uploading.append(_Uploading(intent, pool.submit(_upload, drive, write_requests(drive, intent))))
     for upload in uploading:
         going = going and drive.is_running()
         if going:
@@ -99,8 +99,15 @@ def _send(drive: Drive, batches: list[PlannedBatch], pool: ThreadPoolExecutor) -
     return going and 0 < claimed == len(batches)
 
 
+def local_batch_prefix(run_id: str, created_at: float) -> str:
+    """How the names of a run's submissions begin: alike after a restored backup, different in another store."""
+    mark = hashlib.blake2b(f"{run_id}\0{created_at!r}".encode(), digest_size=4).hexdigest()
+    return f"batch-{mark}-"
+
+
 def _claim(drive: Drive, batch: PlannedBatch) -> IntentRecord | None:
-    local_batch_id = f"batch-{uuid.uuid4().hex}"
+    created_at = drive.store.get_run_summary(run_id=drive.run_id).created_at
+    local_batch_id = local_batch_prefix(drive.run_id, created_at) + uuid.uuid4().hex
     budget = drive.budget()
     intent = drive.session.claim(
         local_batch_id=local_batch_id,
@@ -120,7 +127,7 @@ def _claim(drive: Drive, batch: PlannedBatch) -> IntentRecord | None:
     return intent
 
 
-def _write(drive: Drive, intent: IntentRecord) -> str:
+def write_requests(drive: Drive, intent: IntentRecord) -> str:
     """Write the request file, whole and synced or not at all."""
     assert intent.artifact_key is not None
     digest, size = hashlib.sha256(), 0

@@ -319,6 +319,9 @@ class MemorySession(DriverSession):
             )
 
     def clear_backoff(self) -> None:
+        with self._read() as run:
+            if not run.backoff.consecutive_failures:
+                return
         with self._write() as run:
             run.clear_backoff()
 

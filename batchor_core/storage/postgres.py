@@ -118,6 +118,9 @@ class PostgresDatabase(Database):
     def schema(self) -> str | None:
         return self._schema
 
+    def _begin_read(self, connection: Connection) -> None:
+        connection.execute(_PLANNER)
+
     def _begin_write(self, connection: Connection) -> None:
         # for this transaction only: a pooler hands the connection to others afterwards. Durable commits are what keeps
         # a batch from being paid twice, so they are not left to the server's default.
@@ -148,7 +151,9 @@ class PostgresDatabase(Database):
         except psycopg.Error as error:
             raise StorageError(f"{self.where}: {error}") from error
 
-    def change_items(self, connection: Connection, run_key: int, columns: Sequence[str], rows: list[Any]) -> None:
+    def change_items(
+        self, connection: Connection, run_key: int, columns: Sequence[str], rows: list[Any]
+    ) -> None:
         if not rows:
             return
         # one statement with a list per column; row by row would be a round trip of parsing each
@@ -184,8 +189,15 @@ class PostgresDatabase(Database):
 
 
 _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())::float8")
+# Each of our statements follows an index and stops early. Until the statistics have caught up with a table that has just
+# been filled, the planner thinks it small, and would rather collect all rows of a run and sort them, for every page anew.
+_FOLLOW_INDEXES = ", ".join(
+    f"set_config('enable_{method}', 'off', true)"
+    for method in ("bitmapscan", "hashjoin", "mergejoin", "seqscan", "sort")
+)
+_PLANNER = text(f"SELECT {_FOLLOW_INDEXES}")
 _SETTINGS = text(
-    f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT}', true), "
+    f"SELECT {_FOLLOW_INDEXES}, set_config('lock_timeout', '{LOCK_TIMEOUT}', true), "
     f"set_config('idle_in_transaction_session_timeout', '{IDLE_TIMEOUT}', true), "
     "set_config('synchronous_commit', CASE current_setting('synchronous_commit') "
     "WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)"

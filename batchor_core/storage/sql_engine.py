@@ -37,6 +37,7 @@ class Database(ABC):
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads, and blocks nobody."""
         with self._translated(), self.engine.begin() as connection:
+            self._begin_read(connection)
             yield connection
 
     @contextmanager
@@ -78,6 +79,9 @@ class Database(ABC):
         """Close all connections."""
         self.engine.dispose()
 
+    def _begin_read(self, connection: Connection) -> None:
+        """Settings of a reading transaction."""
+
     def _begin_write(self, connection: Connection) -> None:
         """Settings of a write transaction."""
 
@@ -91,7 +95,9 @@ class Database(ABC):
         """Insert tuples; IntegrityError when one is there already."""
 
     @abstractmethod
-    def change_items(self, connection: Connection, run_key: int, columns: Sequence[str], rows: list[Any]) -> None:
+    def change_items(
+        self, connection: Connection, run_key: int, columns: Sequence[str], rows: list[Any]
+    ) -> None:
         """Set columns of items, each row to values of its own; a row ends with its item_index."""
 
     @abstractmethod

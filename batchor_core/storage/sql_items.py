@@ -278,7 +278,9 @@ def item_rows(
             intent_key,
             tokens,
         )
-        for index, item_id, status, attempts, generation, given, intent_key, tokens in connection.execute(wanted).all()
+        for index, item_id, status, attempts, generation, given, intent_key, tokens in connection.execute(
+            wanted
+        ).all()
     ]
 
 
@@ -342,7 +344,9 @@ class ItemChanges:
 
     def submit(self, item: ItemRow, custom_id: str, intent_key: int) -> None:
         """The item is in a batch that was created outside of a driver session."""
-        derived = lifecycle.custom_id_for(self._run.run_id, item.item_id, item.item_index, item.state.generation)
+        derived = lifecycle.custom_id_for(
+            self._run.run_id, item.item_id, item.item_index, item.state.generation
+        )
         given = None if custom_id == derived else custom_id
         owned = item._replace(given_custom_id=given, intent_key=intent_key)
         self._move(owned, lifecycle.submitted(item.state))

@@ -137,7 +137,9 @@ class SQLiteDatabase(Database):
             sql = f"INSERT INTO {self.name_of(table)} ({names}) VALUES ({marks})"  # noqa: S608 - names from schema.py
             connection.exec_driver_sql(sql, rows)
 
-    def change_items(self, connection: Connection, run_key: int, columns: Sequence[str], rows: list[Any]) -> None:
+    def change_items(
+        self, connection: Connection, run_key: int, columns: Sequence[str], rows: list[Any]
+    ) -> None:
         if rows:
             changed = ", ".join(f"{name}=?" for name in columns)
             sql = f"UPDATE items SET {changed} WHERE run_key={int(run_key)} AND item_index=?"  # noqa: S608 - our own names
@@ -161,7 +163,9 @@ class SQLiteDatabase(Database):
         # SQLite has no figures until somebody runs ANALYZE, guesses that ten rows share a run, and then reads a whole
         # run where an index would find a batch. These are the proportions of a real one.
         connection.exec_driver_sql("ANALYZE items")  # creates the table of figures
-        connection.exec_driver_sql("DELETE FROM sqlite_stat1 WHERE tbl = ? AND idx = ?", [row[:2] for row in FIGURES])
+        connection.exec_driver_sql(
+            "DELETE FROM sqlite_stat1 WHERE tbl = ? AND idx = ?", [row[:2] for row in FIGURES]
+        )
         connection.exec_driver_sql("INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES (?, ?, ?)", FIGURES)
         connection.exec_driver_sql("ANALYZE sqlite_schema")  # makes this connection read them
 

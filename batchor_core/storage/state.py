@@ -243,7 +243,10 @@ class DriverIdentity:
 
     def same_machine(self, other: DriverIdentity) -> bool:
         """Whether both run where each could see the other's process."""
-        mine, theirs = (self.host, self.boot_id, self.pid_namespace), (other.host, other.boot_id, other.pid_namespace)
+        mine, theirs = (
+            (self.host, self.boot_id, self.pid_namespace),
+            (other.host, other.boot_id, other.pid_namespace),
+        )
         return bool(self.boot_id) and mine == theirs
 
 
@@ -519,7 +522,9 @@ class DriverSession(ABC):
         """End every item that is neither terminal nor in a live batch or open intent; returns how many."""
 
     @abstractmethod
-    def record_failure(self, *, error_class: str, base_delay_sec: float, max_delay_sec: float) -> RetryBackoffState:
+    def record_failure(
+        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float
+    ) -> RetryBackoffState:
         """Count a failure of the control plane and advance the backoff; delays as in ``core.retry``."""
 
     @abstractmethod
@@ -693,7 +698,9 @@ class StateStore(ABC):
         """The same for QUEUED_LOCAL items, which have no batch."""
 
     @abstractmethod
-    def reset_batch_items_to_pending(self, *, run_id: str, provider_batch_id: str, error: ItemFailure) -> None:
+    def reset_batch_items_to_pending(
+        self, *, run_id: str, provider_batch_id: str, error: ItemFailure
+    ) -> None:
         """Send every item that the batch still owns back, no attempt counted; keeps ``error`` as the last one."""
 
     @abstractmethod
@@ -789,7 +796,12 @@ class StateStore(ABC):
         return False
 
     def settle_intent(
-        self, *, run_id: str, local_batch_id: str, decision: IntentDecision, provider_batch_id: str | None = None
+        self,
+        *,
+        run_id: str,
+        local_batch_id: str,
+        decision: IntentDecision,
+        provider_batch_id: str | None = None,
     ) -> None:
         """An operator's word on a QUARANTINED (or UNKNOWN) intent.
 

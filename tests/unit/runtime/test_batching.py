@@ -46,7 +46,8 @@ def test_batches_are_filled_to_the_bytes_of_a_file(any_world: World) -> None:
     job = text_job(30, build_prompt=lambda item: "x" * 1_000, chunk_policy=ChunkPolicy(max_file_bytes=8_000))
     any_world.start(job)
     sizes = [
-        sum(len(orjson.dumps(row)) + 1 for row in batch.lines) for batch in any_world.provider.batches.values()
+        sum(len(orjson.dumps(row)) + 1 for row in batch.lines)
+        for batch in any_world.provider.batches.values()
     ]
     assert max(sizes) <= 8_000
     assert set(any_world.lines()[:-1]) == {8_000 // (max(sizes) // any_world.lines()[0])}
@@ -61,7 +62,9 @@ def test_batches_are_filled_to_the_tokens_of_a_batch(any_world: World) -> None:
 
 
 def test_every_line_has_a_name_that_the_provider_takes(any_world: World) -> None:
-    odd = [BatchItem(item_id, {"text": "hi"}) for item_id in ("a/b c", "ü\u2028", "x" * 500, "🙂", "\x00", " ")]
+    odd = [
+        BatchItem(item_id, {"text": "hi"}) for item_id in ("a/b c", "ü\u2028", "x" * 500, "🙂", "\x00", " ")
+    ]
     run = any_world.start(text_job(odd)).wait()
     names = list(any_world.provider.submitted())
     assert len(set(names)) == 6
@@ -99,7 +102,9 @@ def test_a_pause_stops_the_reading(any_world: World) -> None:
     assert len(run.results()) == 100
 
 
-def test_a_time_limit_ends_a_cycle_between_two_steps(any_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_limit_ends_a_cycle_between_two_steps(
+    any_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runner = any_world.runner()
     run = runner.start(text_job(0), run_id="other")
     source = text_job(100, per_batch=10)
@@ -156,7 +161,9 @@ def test_rows_that_are_all_too_large_end_the_run(any_world: World) -> None:
 
 
 def test_two_runs_of_a_store_share_the_budget(any_world: World) -> None:
-    any_world.provider.budget = EnqueueBudget("account", limit=30, per_batch=15)  # 5 rows a batch, 10 in flight
+    any_world.provider.budget = EnqueueBudget(
+        "account", limit=30, per_batch=15
+    )  # 5 rows a batch, 10 in flight
     runner = any_world.runner()
     one = runner.start(text_job(20), run_id="one")
     two = runner.start(text_job(20), run_id="two")

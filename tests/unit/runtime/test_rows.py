@@ -36,7 +36,9 @@ def body(**changes: Any) -> JSONObject:
     return row
 
 
-REFUSAL = body(output=[{"type": "message", "content": [{"type": "refusal", "refusal": "I would rather not"}]}])
+REFUSAL = body(
+    output=[{"type": "message", "content": [{"type": "refusal", "refusal": "I would rather not"}]}]
+)
 FILTERED = body(status="incomplete", incomplete_details={"reason": "content_filter"})
 CUT_OFF = body(status="incomplete", incomplete_details={"reason": "max_output_tokens"})
 
@@ -203,9 +205,13 @@ def _first_id(content: bytes) -> str:
     ],
     ids=["garbled", "cut", "binary", "deep", "text", "blank"],
 )
-def test_a_line_that_can_not_be_read_costs_its_row_another_round(any_world: World, change: Any, keep: bool) -> None:
+def test_a_line_that_can_not_be_read_costs_its_row_another_round(
+    any_world: World, change: Any, keep: bool
+) -> None:
     spoil(any_world, change)
-    run = any_world.start(text_job(3, artifact_policy=ArtifactPolicy(persist_raw_output_artifacts=keep))).wait()
+    run = any_world.start(
+        text_job(3, artifact_policy=ArtifactPolicy(persist_raw_output_artifacts=keep))
+    ).wait()
     assert attempts(run) == {"item-0": 1, "item-1": 1, "item-2": 1}
     assert run.status is RunLifecycleStatus.COMPLETED
     sent = [index_of(line) for batch in any_world.provider.batches.values() for line in batch.lines]
@@ -260,7 +266,9 @@ def test_a_good_answer_wins_over_an_error_wherever_they_are(any_world: World) ->
 @pytest.mark.parametrize("keep", [True, False])
 def test_any_text_comes_back_as_it_was(any_world: World, text: str, keep: bool) -> None:
     any_world.provider.answer = by_item({0: text})
-    run = any_world.start(text_job(2, artifact_policy=ArtifactPolicy(persist_raw_output_artifacts=keep))).wait()
+    run = any_world.start(
+        text_job(2, artifact_policy=ArtifactPolicy(persist_raw_output_artifacts=keep))
+    ).wait()
     result = run.results()[0]
     assert result.output_text == text
     content = result.raw_response["response"]["body"]["output"][0]["content"]  # type: ignore[index,call-overload]

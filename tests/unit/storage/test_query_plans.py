@@ -73,9 +73,7 @@ def _drive_everything(store: SQLiteStorage) -> None:
         run_id=RUN, failures=[QueuedItemFailureRecord("item-10", ERROR)], max_attempts=MAX
     )
     store.release_items_to_pending(run_id=RUN, item_ids=["item-11"])
-    store.record_request_artifacts(
-        run_id=RUN, pointers=[RequestArtifactPointer("item-1", "a.jsonl", 1, "0")]
-    )
+    store.record_request_artifacts(run_id=RUN, pointers=[RequestArtifactPointer("item-1", "a.jsonl", 1, "0")])
     store.get_artifact_inventory(run_id=RUN)
     store.clear_request_artifact_pointers(run_id=RUN, artifact_paths=["a.jsonl"])
     store.get_run_summary(run_id=RUN)
@@ -127,7 +125,9 @@ def test_no_update_of_items_searches_a_whole_run(plans: list[tuple[str, str]]) -
 
 def test_candidates_come_from_the_index_alone(plans: list[tuple[str, str]]) -> None:
     wanted = [
-        plan for sql, plan in plans if "request_bytes" in sql.partition("FROM")[0] and sql.startswith("SELECT")
+        plan
+        for sql, plan in plans
+        if "request_bytes" in sql.partition("FROM")[0] and sql.startswith("SELECT")
     ]
     assert wanted == ["SEARCH items USING COVERING INDEX items_claimable (run_key=?)"]
 

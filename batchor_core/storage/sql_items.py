@@ -54,7 +54,8 @@ PENDING, QUEUED_LOCAL, SUBMITTED = ItemStatus.PENDING, ItemStatus.QUEUED_LOCAL, 
 _ITEM_COLUMNS = tuple(column.name for column in items.columns)
 _CONTENT_COLUMNS = tuple(column.name for column in item_contents.columns)
 # what changes with the state; a terminal item keeps its last name and submission, which saves touching their indexes
-_CHANGE_COLUMNS = ("status", "attempt_count", "generation", "custom_id", "intent_key", "last_error")
+_CHANGE_COLUMNS = ("status", "attempt_count", "generation", "custom_id", "intent_key")
+_ERROR_COLUMNS = ("last_error",)  # apart, since what goes on without an error keeps the one before
 _END_COLUMNS = ("status", "attempt_count", "terminal_sequence", "last_error")
 _RESULT_COLUMNS = tuple(column.name for column in item_results.columns)
 
@@ -317,6 +318,7 @@ class ItemChanges:
     def __init__(self, run: LockedRun) -> None:
         self._run = run
         self._changes: list[tuple[object, ...]] = []
+        self._errors: list[tuple[object, ...]] = []
         self._ends: list[tuple[object, ...]] = []
         self._results: list[tuple[object, ...]] = []
         self._moves: defaultdict[tuple[ItemStatus, ItemStatus], list[int]] = defaultdict(lambda: [0, 0])
@@ -366,6 +368,7 @@ class ItemChanges:
         run.database.insert_many(run.connection, item_results, _RESULT_COLUMNS, self._results)
         run.database.change_items(run.connection, run.run_key, _END_COLUMNS, self._ends)
         run.database.change_items(run.connection, run.run_key, _CHANGE_COLUMNS, self._changes)
+        run.database.change_items(run.connection, run.run_key, _ERROR_COLUMNS, self._errors)
         for (before, after), (count, tokens) in self._moves.items():
             run.move(before, after, count=count, tokens=tokens)
         for intent_key, count in self._owned.items():
@@ -413,8 +416,17 @@ class ItemChanges:
         custom_id = None if renamed else encode_optional_text(item.given_custom_id)
         intent_key = item.intent_key if state.status is SUBMITTED else None
         self._changes.append(
-            (state.status.value, state.attempt_count, state.generation, custom_id, intent_key, last_error, item.item_index)
-        )  # fmt: skip
+            (
+                state.status.value,
+                state.attempt_count,
+                state.generation,
+                custom_id,
+                intent_key,
+                item.item_index,
+            )
+        )
+        if last_error is not None:
+            self._errors.append((last_error, item.item_index))
 
     def _count(self, item: ItemRow, after: ItemStatus) -> None:
         before = item.state.status

@@ -9,7 +9,7 @@ from batchor_dagster.control import (
     control_links,
     launchpad_url,
 )
-from batchor_dagster.definitions import batchor_definitions
+from batchor_dagster.definitions import build_batch_definitions
 from batchor_dagster.parquet import ParquetReport, partition_path, write_results_parquet
 from batchor_dagster.resource import BatchorResource, LiteralKeyWarning
 from batchor_dagster.run_ids import batch_run_id, safe_path_segment
@@ -26,7 +26,7 @@ __all__ = [
     "apply_control",
     "batch_asset",
     "batch_run_id",
-    "batchor_definitions",
+    "build_batch_definitions",
     "build_batch_sensor",
     "build_control_job",
     "build_drive_job",

@@ -137,7 +137,7 @@ def batch_asset(
         def reviews(context: dg.AssetExecutionContext) -> BatchJob:
             return BatchJob(items=CsvItemSource(...), build_prompt=..., provider_config=...)
 
-        defs = batchor_definitions(assets=[reviews], resources={"batchor": BatchorResource(...)})
+        defs = build_batch_definitions(assets=[reviews], resources={"batchor": BatchorResource(...)})
 
     Each partition is one durable run whose id follows from asset and partition. Materializing the submission again
     resumes that run, or finds it finished, and never pays twice; a *changed* job is refused until ``version`` changes.

@@ -12,7 +12,7 @@ from batchor_dagster.control import build_control_job
 from batchor_dagster.sensors import build_batch_sensor
 
 
-def batchor_definitions(
+def build_batch_definitions(
     *,
     assets: Sequence[BatchAsset],
     resources: Mapping[str, Any] | None = None,

@@ -13,7 +13,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 
 from batchor_core import BatchItem, BatchJob, CsvItemSource, OpenAIProviderConfig, PromptParts
-from batchor_dagster import BatchorResource, batch_asset, batchor_definitions
+from batchor_dagster import BatchorResource, batch_asset, build_batch_definitions
 from examples.dagster_project.models import Card
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -75,7 +75,7 @@ def nightly(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
         yield dg.RunRequest(run_key=f"{topic}:{day}", partition_key=topic)
 
 
-defs = batchor_definitions(
+defs = build_batch_definitions(
     assets=[cards],
     other_assets=[card_levels],
     schedules=[nightly],

@@ -14,7 +14,7 @@ from batchor_core import BatchItem, BatchJob, OpenAIProviderConfig
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_core.testing.openai_server.replies import Reply
-from batchor_dagster import BatchAsset, BatchorResource, batch_asset, batchor_definitions
+from batchor_dagster import BatchAsset, BatchorResource, batch_asset, build_batch_definitions
 from batchor_dagster.control import ACTION_TAG, APPLIED_TAG, RUN_ID_TAG
 
 MakeAsset = Callable[..., BatchAsset]
@@ -415,7 +415,7 @@ class TestCheck:
         for partition in ("birds", "fish"):
             submit(asset, resource, instance, partition=partition)
             finish(asset, resource, partition)
-        defs = batchor_definitions(assets=[asset], resources={"batchor": resource})
+        defs = build_batch_definitions(assets=[asset], resources={"batchor": resource})
         job = dg.define_asset_job(
             "check", selection=dg.AssetSelection.checks(*(key for key in asset.checks[0].check_keys))
         )
@@ -480,7 +480,7 @@ class TestSecrets:
         home = tmp_path / "dagster"
         home.mkdir()
         with dg.instance_for_test(temp_dir=str(home)) as instance:
-            defs = batchor_definitions(assets=[asset], resources={"batchor": resource})
+            defs = build_batch_definitions(assets=[asset], resources={"batchor": resource})
             job = defs.resolve_implicit_global_asset_job_def()
             selection = [asset.submission_key or asset.key]
             assert job.execute_in_process(

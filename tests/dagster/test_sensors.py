@@ -15,7 +15,7 @@ from batchor_core.testing import FakeProvider
 from batchor_core.testing.fake_provider import FakeProviderConfig
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_core.testing.openai_server.replies import Reply
-from batchor_dagster import BatchAsset, BatchorResource, batchor_definitions, build_batch_sensor
+from batchor_dagster import BatchAsset, BatchorResource, build_batch_definitions, build_batch_sensor
 from batchor_dagster.control import ACTION_TAG, RUN_ID_TAG
 from batchor_dagster.sensors import Cursor, in_turn, largest_sequence
 
@@ -31,7 +31,7 @@ class Deployment:
         self.assets = assets
         self.resource = resource
         self.instance = instance
-        self.defs = batchor_definitions(assets=assets, resources={"batchor": resource}, **sensor)
+        self.defs = build_batch_definitions(assets=assets, resources={"batchor": resource}, **sensor)
         self.cursor: str | None = None
 
     def submit(self, partition: str | None = "birds", asset: BatchAsset | None = None, **tags: str) -> str:

@@ -240,7 +240,11 @@ def _checked_id(item: BatchItem[Any], index: int) -> str:
 
 
 def _prompt(item: BatchItem[Any], build_prompt: PromptBuilder) -> PromptParts:
-    prompt = build_prompt(item)
+    try:
+        prompt = build_prompt(item)
+    except Exception as error:
+        error.add_note(f"build_prompt raised this for item {item.item_id!r}; nothing of its chunk was stored")
+        raise
     if isinstance(prompt, str):
         return PromptParts(prompt)
     if not isinstance(prompt, PromptParts):

@@ -206,8 +206,9 @@ def test_a_prompt_that_fails_can_be_mended_in_the_same_process(any_world: World)
 
     runner = any_world.runner()
     source = _csv(any_world.folder / "rows")
-    with pytest.raises(ValueError, match="a bug in the prompt"):
+    with pytest.raises(ValueError, match="a bug in the prompt") as raised:
         runner.start(text_job(source, build_prompt=fails, per_batch=50), run_id=RUN)
+    assert "item-120" in raised.value.__notes__[0]
     assert any_world.lines() == [50, 50]
     run = runner.start(text_job(source, per_batch=50), run_id=RUN).wait()
     assert len(run.results()) == COUNT

@@ -125,13 +125,11 @@ class BatchRunner:
     def _artifact_root(self, temp_root: str | Path | None) -> Path:
         if temp_root is not None:
             return Path(temp_root)
-        database = getattr(self.storage, "path", None)
-        if database is not None:
-            return Path(database).with_suffix(".artifacts")
-        if self.storage.supports_leases and type(self.storage).__name__ == "MemoryStateStore":
+        root = self.storage.artifact_root()
+        if root is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="batchor-")
-            return Path(self._temporary.name)
-        return Path.home() / ".batchor" / "artifacts"
+            root = Path(self._temporary.name)
+        return root
 
     def __enter__(self) -> BatchRunner:
         return self

@@ -59,6 +59,7 @@ FIGURES = [
 """Table, index, rows in it and rows that share its first 1, 2, ... columns; as in SQLite's ``sqlite_stat1``."""
 
 OVERRIDE = "BATCHOR_ALLOW_NETWORK_SQLITE"
+_IN_MEMORY = ":memory:"
 
 
 class SQLiteStorage(SQLStore):
@@ -94,13 +95,17 @@ class SQLiteStorage(SQLStore):
             self.path = Path(path).expanduser().absolute() if path is not None else self.default_path(name)
             engine = _engine_for(self.path)
         else:
-            self.path = Path(engine.url.database or ":memory:")
+            self.path = Path(engine.url.database or _IN_MEMORY)
         super().__init__(
             SQLiteDatabase(engine, where=str(self.path), now=now), provider_registry=provider_registry
         )
 
     def __repr__(self) -> str:
         return f"SQLiteStorage(path={str(self.path)!r})"
+
+    def artifact_root(self) -> Path | None:
+        """Beside the file; none for a database in memory."""
+        return None if str(self.path) == _IN_MEMORY else self.path.with_suffix(".artifacts")
 
     @staticmethod
     def default_path(name: str) -> Path:

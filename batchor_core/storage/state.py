@@ -14,6 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
@@ -808,6 +809,10 @@ class StateStore(ABC):
         ``adopt`` registers ``provider_batch_id``, ``resubmit`` frees the items for a new batch, ``fail`` ends them.
         """
         raise NotImplementedError(f"{type(self).__name__} keeps no submission intents")
+
+    def artifact_root(self) -> Path | None:
+        """Where the files of its runs lie unless the runner is told otherwise; None if they may go with the process."""
+        return Path.home() / ".batchor" / "artifacts"
 
     def close(self) -> None:
         """Release connections. The store may not be used afterwards."""

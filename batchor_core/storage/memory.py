@@ -65,7 +65,7 @@ class MemoryStateStore(StateStore):
 
     def artifact_root(self) -> None:
         """Runs that end with the process need no files after it."""
-        return None
+        return
 
     @contextmanager
     def _run(self, run_id: str) -> Iterator[RunRow]:

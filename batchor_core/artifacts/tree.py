@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from batchor_core.artifacts.base import TEMPORARY_PREFIX, copy_stream, synced
+from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.exceptions import InvalidInputError, StorageError
 
 FOLDER_MODE = 0o700
@@ -77,7 +78,8 @@ class Tree:
                 os.fchmod(descriptor, FILE_MODE)
                 yield file
                 synced(file)
-            os.rename(temporary, parts[-1], src_dir_fd=folder, dst_dir_fd=folder)
+            with at(Boundary.RENAME_FILE):
+                os.rename(temporary, parts[-1], src_dir_fd=folder, dst_dir_fd=folder)
             os.fsync(folder)
         except BaseException:
             with suppress(FileNotFoundError):
@@ -130,7 +132,8 @@ class Tree:
         os.fsync(descriptor)
 
         def rename(folder: int) -> None:
-            os.rename(path, parts[-1], dst_dir_fd=folder)
+            with at(Boundary.RENAME_FILE):
+                os.rename(path, parts[-1], dst_dir_fd=folder)
             os.fsync(folder)
 
         try:

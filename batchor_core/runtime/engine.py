@@ -24,6 +24,7 @@ from batchor_core.core.exceptions import (
 from batchor_core.core.models import RunEvent
 from batchor_core.core.retry import LEAST_OF_DELAY, UNCOUNTED_FAILURE_CEILING, backoff_delay
 from batchor_core.core.structured import StructuredOutputSchema, resolve_model
+from batchor_core.providers.at_boundaries import ProviderAtBoundaries, hooks_at_boundaries
 from batchor_core.providers.base import BatchProvider, EnqueueBudget, ProviderHooks
 from batchor_core.storage.state import DriverSession, PersistedRunConfig, StateStore
 
@@ -109,7 +110,8 @@ class RunProvider:
         with self._lock:
             if self._built is None:
                 provider = self._build()
-                self._built = provider, ProviderHooks.of(provider)
+                hooks = hooks_at_boundaries(ProviderHooks.of(provider))
+                self._built = ProviderAtBoundaries(provider), hooks
             return self._built
 
     def close(self) -> None:

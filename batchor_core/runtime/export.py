@@ -18,6 +18,7 @@ from typing import BinaryIO, Literal
 
 import orjson
 
+from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.exceptions import RunStateError, StorageError
 from batchor_core.core.models import ArtifactExportResult, ArtifactPruneResult, TerminalResultsExportResult
 from batchor_core.runtime.engine import Engine
@@ -126,16 +127,18 @@ def export_artifacts(
         building.mkdir()
         for key in keys:
             engine.artifacts.export_to_directory(key, building / _ARTIFACTS)
-        export_terminal_results(
-            engine,
-            run_id,
-            building / _RESULTS,
-            after_sequence=0,
-            append=False,
-            limit=None,
-            structured=structured,
-        )
-        _write_manifest(building, run_id, [f"{_ARTIFACTS}/{key}" for key in keys])
+        with at(Boundary.WRITE_RESULTS):
+            export_terminal_results(
+                engine,
+                run_id,
+                building / _RESULTS,
+                after_sequence=0,
+                append=False,
+                limit=None,
+                structured=structured,
+            )
+        with at(Boundary.WRITE_MANIFEST):
+            _write_manifest(building, run_id, [f"{_ARTIFACTS}/{key}" for key in keys])
         _put_in_place(building, bundle)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -178,12 +181,15 @@ def _entry(bundle: Path, name: str) -> _Entry:
 def _put_in_place(building: Path, bundle: Path) -> None:
     old = bundle.with_name(f"{building.name}.old")
     if bundle.exists():
-        bundle.rename(old)
+        with at(Boundary.SET_BUNDLE_ASIDE):
+            bundle.rename(old)
     try:
-        building.rename(bundle)
+        with at(Boundary.PLACE_BUNDLE):
+            building.rename(bundle)
     except OSError:
         if old.exists():
-            old.rename(bundle)
+            with at(Boundary.PLACE_BUNDLE):
+                old.rename(bundle)
         raise
     shutil.rmtree(old, ignore_errors=True)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from batchor_core.artifacts.at_boundaries import ArtifactsAtBoundaries
 from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus, StorageKind
@@ -115,7 +116,9 @@ class BatchRunner:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._engine = Engine(
             store=self.storage,
-            artifacts=artifact_store or LocalArtifactStore(self._artifact_root(temp_root)),
+            artifacts=ArtifactsAtBoundaries(
+                artifact_store or LocalArtifactStore(self._artifact_root(temp_root))
+            ),
             observer=observer,
             settings=settings or EngineSettings(),
         )

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, and_, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from batchor_core.core import lifecycle
+from batchor_core.core.boundaries import Boundary
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import InvalidInputError, RunStateError
 from batchor_core.core.models import ItemFailure, RunSummary
@@ -93,8 +94,8 @@ class SQLStore(StateStore):
         self.database.close()
 
     @contextmanager
-    def _locked(self, run_id: str) -> Iterator[LockedRun]:
-        with self.database.write() as connection, locked_run(self.database, connection, run_id) as run:
+    def _locked(self, name: Boundary, run_id: str) -> Iterator[LockedRun]:
+        with self.database.write(name) as connection, locked_run(self.database, connection, run_id) as run:
             yield run
 
     def _row(self, run_id: str) -> AnyRow:
@@ -115,7 +116,7 @@ class SQLStore(StateStore):
             "run_id": run_id,
             "control_state": RunControlState.RUNNING.value,
         }
-        with self.database.write() as connection:
+        with self.database.write(Boundary.CREATE_RUN) as connection:
             try:
                 inserted = connection.execute(
                     runs.insert().values(**values, created_at=self.database.now(connection))
@@ -138,7 +139,7 @@ class SQLStore(StateStore):
         return decode_optional_text(self._row(run_id).control_reason)
 
     def set_run_control_state(self, *, run_id: str, control_state: RunControlState) -> None:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.SET_CONTROL_STATE, run_id) as run:
             run.change(control_state=RunControlState(control_state).value, control_reason=None)
 
     def get_run_summary(self, *, run_id: str) -> RunSummary:
@@ -170,11 +171,14 @@ class SQLStore(StateStore):
     # --- ingestion ---------------------------------------------------------------------------------------------------
 
     def append_items(self, *, run_id: str, items: list[MaterializedItem]) -> None:
-        with naming_repeated_ids(self.database, run_id, items), self._locked(run_id) as run:
+        with (
+            naming_repeated_ids(self.database, run_id, items),
+            self._locked(Boundary.APPEND_ITEMS, run_id) as run,
+        ):
             sql_items.append(run, items)
 
     def set_ingest_checkpoint(self, *, run_id: str, checkpoint: IngestCheckpoint) -> None:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.SET_CHECKPOINT, run_id) as run:
             run.change(**sql_runs.checkpoint_columns(checkpoint))
 
     def get_ingest_checkpoint(self, *, run_id: str) -> IngestCheckpoint | None:
@@ -188,7 +192,7 @@ class SQLStore(StateStore):
         checkpoint_payload: JSONValue | None = None,
         ingestion_complete: bool,
     ) -> None:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.UPDATE_CHECKPOINT, run_id) as run:
             run.change(**sql_runs.progress_columns(next_item_index, checkpoint_payload, ingestion_complete))
 
     # --- submission --------------------------------------------------------------------------------------------------
@@ -197,7 +201,7 @@ class SQLStore(StateStore):
         self, *, run_id: str, max_attempts: int, limit: int | None = None
     ) -> list[ClaimedItem]:
         # no SKIP LOCKED: the lock on the run's row is taken before any item's, so that claimers take turns
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.CLAIM, run_id) as run:
             free = sql_items.claimable(run.run_key, max_attempts)
             indexes = select(items.c.item_index).where(free).order_by(items.c.item_index).limit(limit)
             found = list(run.connection.execute(indexes).scalars())
@@ -211,12 +215,12 @@ class SQLStore(StateStore):
             return claimed
 
     def release_items_to_pending(self, *, run_id: str, item_ids: list[str]) -> None:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.RELEASE_ITEMS, run_id) as run:
             chosen = and_(self._named(item_ids), items.c.intent_key.is_(None))
             sql_items.release_all(run, chosen, before=QUEUED_LOCAL, used_custom_id=False)
 
     def requeue_local_items(self, *, run_id: str) -> int:
-        with self.database.write() as connection:
+        with self.database.write(Boundary.REQUEUE_LOCAL) as connection:
             run_key = sql_runs.run_key_of(self.database, connection, run_id)
             if not sql_runs.fence_off(self.database, connection, run_key):
                 return 0
@@ -226,7 +230,7 @@ class SQLStore(StateStore):
     def register_batch(
         self, *, run_id: str, local_batch_id: str, provider_batch_id: str, status: str, custom_ids: list[str]
     ) -> None:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.REGISTER, run_id) as run:
             if sql_intents.find_batch(run.connection, run.run_key, provider_batch_id) is not None:
                 return
             if sql_intents.find_intent(run.connection, run.run_key, local_batch_id) is not None:
@@ -246,7 +250,7 @@ class SQLStore(StateStore):
     def mark_items_submitted(
         self, *, run_id: str, provider_batch_id: str, submissions: list[PreparedSubmission]
     ) -> None:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.MARK_SUBMITTED, run_id) as run:
             batch = sql_intents.batch_row(run.connection, run.run_key, provider_batch_id, run_id=run_id)
             rows = self._claimed_by_hand(run, [entry.item_id for entry in submissions], batch.intent_key)
             changes = ItemChanges(run)
@@ -275,7 +279,7 @@ class SQLStore(StateStore):
     def mark_queued_items_failed(
         self, *, run_id: str, failures: list[QueuedItemFailureRecord], max_attempts: int
     ) -> None:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.FAIL_UNSUBMITTED, run_id) as run:
             rows = self._claimed_by_hand(run, [failure.item_id for failure in failures])
             changes = ItemChanges(run)
             for failure in failures:
@@ -311,7 +315,7 @@ class SQLStore(StateStore):
         output_file_id: str | None = None,
         error_file_id: str | None = None,
     ) -> None:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.UPDATE_BATCH, run_id) as run:
             batch = sql_intents.batch_row(run.connection, run.run_key, provider_batch_id, run_id=run_id)
             sql_intents.keep_poll(
                 run.connection,
@@ -340,17 +344,17 @@ class SQLStore(StateStore):
         return [row.custom_id(run_id) for row in rows]
 
     def mark_items_completed(self, *, run_id: str, completions: list[CompletedItemRecord]) -> None:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.APPLY_OUTCOME, run_id) as run:
             apply_answers(run, is_status(SUBMITTED), completions=completions)
 
     def mark_items_failed(self, *, run_id: str, failures: list[ItemFailureRecord], max_attempts: int) -> None:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.APPLY_OUTCOME, run_id) as run:
             apply_answers(run, is_status(SUBMITTED), failures=failures, max_attempts=max_attempts)
 
     def reset_batch_items_to_pending(
         self, *, run_id: str, provider_batch_id: str, error: ItemFailure
     ) -> None:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.RESET_BATCH, run_id) as run:
             batch = sql_intents.find_batch(run.connection, run.run_key, provider_batch_id)
             if batch is not None:
                 sql_intents.release_submitted(run, batch, error=error)
@@ -360,13 +364,13 @@ class SQLStore(StateStore):
 
     def mark_nonterminal_items_cancelled(self, *, run_id: str, error: ItemFailure) -> int:
         ends = is_status(*(status for status in ItemStatus if status not in lifecycle.TERMINAL))
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.CANCEL_REMAINING, run_id) as run:
             return cancel_items(run, ends, error)
 
     # --- artifacts ---------------------------------------------------------------------------------------------------
 
     def record_request_artifacts(self, *, run_id: str, pointers: list[RequestArtifactPointer]) -> None:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.RECORD_REQUEST_FILES, run_id) as run:
             sql_artifacts.record_requests(run, pointers)
 
     def get_request_artifact_paths(self, *, run_id: str) -> list[str]:
@@ -375,11 +379,11 @@ class SQLStore(StateStore):
             return sql_artifacts.request_paths(connection, run_key)
 
     def clear_request_artifact_pointers(self, *, run_id: str, artifact_paths: list[str]) -> int:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.CLEAR_REQUEST_FILES, run_id) as run:
             return sql_artifacts.clear_requests(run, artifact_paths)
 
     def record_batch_artifacts(self, *, run_id: str, pointers: list[BatchArtifactPointer]) -> None:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.RECORD_BATCH_FILES, run_id) as run:
             for pointer in pointers:
                 paths = {
                     "output_artifact_path": encode_optional_text(pointer.output_artifact_path),
@@ -403,11 +407,11 @@ class SQLStore(StateStore):
             )
 
     def clear_batch_artifact_pointers(self, *, run_id: str, artifact_paths: list[str]) -> int:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.CLEAR_BATCH_FILES, run_id) as run:
             return sql_artifacts.clear_batches(run, artifact_paths)
 
     def mark_artifacts_exported(self, *, run_id: str, export_root: str) -> None:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.MARK_EXPORTED, run_id) as run:
             run.change(exported_at=run.now(), export_root=encode_text(export_root))
 
     # --- backoff -----------------------------------------------------------------------------------------------------
@@ -415,14 +419,14 @@ class SQLStore(StateStore):
     def record_batch_retry_failure(
         self, *, run_id: str, error_class: str, base_delay_sec: float, max_delay_sec: float
     ) -> RetryBackoffState:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.RECORD_FAILURE, run_id) as run:
             return sql_runs.count_failure(
                 run, error_class=error_class, base_delay_sec=base_delay_sec, max_delay_sec=max_delay_sec
             )
 
     def clear_batch_retry_backoff(self, *, run_id: str) -> None:
         if self.get_retry_backoff(run_id=run_id).consecutive_failures:
-            with self._locked(run_id) as run:
+            with self._locked(Boundary.CLEAR_BACKOFF, run_id) as run:
                 sql_runs.clear_backoff(run.connection, run.run_key)
 
     def get_batch_retry_backoff_remaining_sec(self, *, run_id: str) -> float:
@@ -450,12 +454,12 @@ class SQLStore(StateStore):
             )
 
     def reopen_failed_items(self, *, run_id: str) -> int:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.REOPEN_FAILED, run_id) as run:
             run.change(control_state=RunControlState.RUNNING.value, control_reason=None)
             return sql_items.reopen_failed(run)
 
     def discard_unsent_run(self, *, run_id: str) -> bool:
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.DISCARD_RUN, run_id) as run:
             if sql_intents.was_sent(run.connection, run.run_key):
                 return False
             for table in reversed(metadata.sorted_tables):
@@ -467,7 +471,7 @@ class SQLStore(StateStore):
     def open_session(
         self, *, run_id: str, owner: DriverIdentity, ttl_sec: float, owner_is_dead: OwnerCheck | None = None
     ) -> DriverSession | None:
-        with self.database.write() as connection:
+        with self.database.write(Boundary.OPEN_SESSION) as connection:
             run_key = sql_runs.run_key_of(self.database, connection, run_id)
             epoch = sql_runs.take_lease(
                 self.database, connection, run_key, owner=owner, ttl_sec=ttl_sec, owner_is_dead=owner_is_dead
@@ -495,7 +499,7 @@ class SQLStore(StateStore):
         provider_batch_id: str | None = None,
     ) -> None:
         in_doubt = (IntentState.QUARANTINED, IntentState.UNKNOWN)
-        with self._locked(run_id) as run:
+        with self._locked(Boundary.SETTLE_INTENT, run_id) as run:
             intent = sql_intents.intent_in(
                 run.connection, run.run_key, local_batch_id, in_doubt, run_id=run_id
             )

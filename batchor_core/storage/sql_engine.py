@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Row, Table
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
+from batchor_core.core.boundaries import Boundary, boundary
 from batchor_core.core.exceptions import StorageError
 
 AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
@@ -41,11 +42,13 @@ class Database(ABC):
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, name: Boundary) -> Iterator[Connection]:
         """A transaction that writes. It is committed, durably, when the block ends, and rolled back when it raises."""
         with self._translated(), self._writer.begin() as connection:
             self._begin_write(connection)
             yield connection
+            boundary(name, "before")
+        boundary(name, "after")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core import lifecycle
+from batchor_core.core.boundaries import Boundary
 from batchor_core.core.enums import IntentState, RunControlState
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError, StorageError
 from batchor_core.core.models import ItemFailure
@@ -52,8 +53,8 @@ class SQLSession(DriverSession):
         self._epoch = epoch
 
     @contextmanager
-    def _write(self, *, exclusive: bool = False) -> Iterator[Connection]:
-        with self._database.write() as connection:
+    def _write(self, name: Boundary, *, exclusive: bool = False) -> Iterator[Connection]:
+        with self._database.write(name) as connection:
             sql_runs.check_lease(
                 connection,
                 self._run_key,
@@ -65,18 +66,18 @@ class SQLSession(DriverSession):
             yield connection
 
     @contextmanager
-    def _run(self) -> Iterator[LockedRun]:
-        with self._write() as connection, locked_run(self._database, connection, self.run_id) as run:
+    def _run(self, name: Boundary) -> Iterator[LockedRun]:
+        with self._write(name) as connection, locked_run(self._database, connection, self.run_id) as run:
             yield run
 
     # --- lease -------------------------------------------------------------------------------------------------------
 
     def renew(self, *, ttl_sec: float) -> None:
-        with self._write(exclusive=True) as connection:
+        with self._write(Boundary.RENEW_LEASE, exclusive=True) as connection:
             sql_runs.extend_lease(self._database, connection, self._run_key, ttl_sec=ttl_sec)
 
     def close(self) -> None:
-        with self._database.write() as connection:
+        with self._database.write(Boundary.CLOSE_SESSION) as connection:
             sql_runs.give_up_lease(connection, self._run_key, session=self._session, epoch=self._epoch)
 
     # --- ingestion ---------------------------------------------------------------------------------------------------
@@ -90,7 +91,7 @@ class SQLSession(DriverSession):
         ingestion_complete: bool,
     ) -> None:
         progress = sql_runs.progress_columns(next_item_index, checkpoint_payload, ingestion_complete)
-        with naming_repeated_ids(self._database, self.run_id, items), self._run() as run:
+        with naming_repeated_ids(self._database, self.run_id, items), self._run(Boundary.APPEND_ITEMS) as run:
             sql_items.append(run, items)
             run.change(**progress)
 
@@ -111,7 +112,7 @@ class SQLSession(DriverSession):
         key_fingerprint: str | None = None,
     ) -> IntentRecord | None:
         indexes = sorted(set(item_indexes))
-        with self._run() as run:
+        with self._run(Boundary.CLAIM) as run:
             if sql_intents.find_intent(run.connection, self._run_key, local_batch_id) is not None:
                 raise RunStateError(self.run_id, f"submission {local_batch_id!r} exists")
             chosen = sql_items.indexes_are(self._database, indexes)
@@ -154,10 +155,17 @@ class SQLSession(DriverSession):
         )
 
     def mark_written(self, *, local_batch_id: str, sha256: str, size_bytes: int) -> None:
-        self._change_intent(local_batch_id, (IntentState.CLAIMED,), sha256=sha256, size_bytes=size_bytes)
+        self._change_intent(
+            Boundary.MARK_WRITTEN,
+            local_batch_id,
+            (IntentState.CLAIMED,),
+            sha256=sha256,
+            size_bytes=size_bytes,
+        )
 
     def mark_uploaded(self, *, local_batch_id: str, input_file_id: str) -> None:
         self._change_intent(
+            Boundary.MARK_UPLOADED,
             local_batch_id,
             (IntentState.CLAIMED, IntentState.UPLOADED),
             state=IntentState.UPLOADED.value,
@@ -165,7 +173,7 @@ class SQLSession(DriverSession):
         )
 
     def mark_sending(self, *, local_batch_id: str, ttl_sec: float) -> None:
-        with self._write(exclusive=True) as connection:
+        with self._write(Boundary.MARK_SENDING, exclusive=True) as connection:
             intent = sql_intents.intent_in(
                 connection, self._run_key, local_batch_id, (IntentState.UPLOADED,), run_id=self.run_id
             )
@@ -179,7 +187,7 @@ class SQLSession(DriverSession):
 
     def register(self, *, local_batch_id: str, provider_batch_id: str, status: str) -> None:
         anything = tuple(IntentState)
-        with self._run() as run:
+        with self._run(Boundary.REGISTER) as run:
             intent = sql_intents.intent_in(
                 run.connection, self._run_key, local_batch_id, anything, run_id=self.run_id
             )
@@ -187,7 +195,7 @@ class SQLSession(DriverSession):
 
     def drop(self, *, local_batch_id: str, error_class: str) -> None:
         allowed = (*lifecycle.OPEN_INTENTS, IntentState.DROPPED)
-        with self._run() as run:
+        with self._run(Boundary.DROP) as run:
             intent = sql_intents.intent_in(
                 run.connection, self._run_key, local_batch_id, allowed, run_id=self.run_id
             )
@@ -196,6 +204,7 @@ class SQLSession(DriverSession):
 
     def mark_unknown(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
         self._change_intent(
+            Boundary.MARK_UNKNOWN,
             local_batch_id,
             _LOOKED_UP,
             state=IntentState.UNKNOWN.value,
@@ -207,6 +216,7 @@ class SQLSession(DriverSession):
         self, *, local_batch_id: str, clean_listings: int, fenced_at: float | None, next_check_at: float
     ) -> None:
         self._change_intent(
+            Boundary.RECORD_LOOK_UP,
             local_batch_id,
             (IntentState.UNKNOWN,),
             clean_listings=clean_listings,
@@ -216,14 +226,17 @@ class SQLSession(DriverSession):
 
     def quarantine(self, *, local_batch_id: str, error_class: str) -> None:
         self._change_intent(
+            Boundary.QUARANTINE,
             local_batch_id,
             lifecycle.OPEN_INTENTS,
             state=IntentState.QUARANTINED.value,
             last_error_class=encode_text(error_class),
         )
 
-    def _change_intent(self, local_batch_id: str, allowed: Sequence[IntentState], **values: object) -> None:
-        with self._write() as connection:
+    def _change_intent(
+        self, name: Boundary, local_batch_id: str, allowed: Sequence[IntentState], **values: object
+    ) -> None:
+        with self._write(name) as connection:
             intent = sql_intents.intent_in(
                 connection, self._run_key, local_batch_id, allowed, run_id=self.run_id
             )
@@ -234,12 +247,12 @@ class SQLSession(DriverSession):
             return sql_intents.intents(connection, self._run_key, lifecycle.OPEN_INTENTS)
 
     def requeue_local(self) -> int:
-        with self._run() as run:
+        with self._run(Boundary.REQUEUE_LOCAL) as run:
             return sql_intents.requeue_local(run)
 
     def fail_unsubmitted(self, failures: Sequence[tuple[int, ItemFailure]]) -> AppliedOutcome:
         errors = dict(failures)
-        with self._run() as run:
+        with self._run(Boundary.FAIL_UNSUBMITTED) as run:
             chosen = and_(
                 self._database.among(items.c.item_index, list(errors)), is_status(*lifecycle.CLAIMABLE)
             )
@@ -255,14 +268,14 @@ class SQLSession(DriverSession):
     def update_batch(
         self, *, provider_batch_id: str, status: str, output_file_id: str | None, error_file_id: str | None
     ) -> None:
-        with self._write() as connection:
+        with self._write(Boundary.UPDATE_BATCH) as connection:
             batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
             sql_intents.keep_poll(
                 connection, batch, status=status, output_file_id=output_file_id, error_file_id=error_file_id
             )
 
     def record_poll_failure(self, *, provider_batch_id: str, next_poll_at: float) -> int:
-        with self._write() as connection:
+        with self._write(Boundary.RECORD_POLL_FAILURE) as connection:
             batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
             failures: int = batch.poll_failures + 1
             sql_intents.change_batch(
@@ -289,7 +302,7 @@ class SQLSession(DriverSession):
         max_attempts: int,
         end: BatchEnd | None = None,
     ) -> AppliedOutcome:
-        with self._run() as run:
+        with self._run(Boundary.APPLY_OUTCOME) as run:
             batch = sql_intents.batch_row(
                 run.connection, self._run_key, provider_batch_id, run_id=self.run_id
             )
@@ -304,7 +317,7 @@ class SQLSession(DriverSession):
     # --- the run as a whole ------------------------------------------------------------------------------------------
 
     def pause(self, *, reason: str) -> None:
-        with self._write() as connection:
+        with self._write(Boundary.PAUSE) as connection:
             pausable = and_(
                 runs.c.run_key == self._run_key,
                 runs.c.control_state != RunControlState.CANCEL_REQUESTED.value,
@@ -318,7 +331,7 @@ class SQLSession(DriverSession):
         count = 0
         for chosen in (is_status(*lifecycle.CLAIMABLE), unowned):
             while True:
-                with self._run() as run:
+                with self._run(Boundary.CANCEL_REMAINING) as run:
                     ended = cancel_items(run, chosen, error, limit=CANCEL_CHUNK)
                 count += ended
                 if ended < CANCEL_CHUNK:
@@ -328,7 +341,7 @@ class SQLSession(DriverSession):
     def record_failure(
         self, *, error_class: str, base_delay_sec: float, max_delay_sec: float
     ) -> RetryBackoffState:
-        with self._run() as run:
+        with self._run(Boundary.RECORD_FAILURE) as run:
             return sql_runs.count_failure(
                 run, error_class=error_class, base_delay_sec=base_delay_sec, max_delay_sec=max_delay_sec
             )
@@ -337,11 +350,11 @@ class SQLSession(DriverSession):
         with self._database.read() as connection:
             state = sql_runs.backoff_from(sql_runs.run_row(self._database, connection, self.run_id))
         if state.consecutive_failures:
-            with self._write() as connection:
+            with self._write(Boundary.CLEAR_BACKOFF) as connection:
                 sql_runs.clear_backoff(connection, self._run_key)
 
     def count_orphan_batches(self, count: int) -> None:
-        with self._run() as run:
+        with self._run(Boundary.COUNT_ORPHANS) as run:
             run.change(orphan_batches=count)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select
 
+from batchor_core.core.boundaries import Boundary
 from batchor_core.core.exceptions import DatabaseVersionError
 from batchor_core.storage.schema import metadata
 from batchor_core.storage.sql_engine import Database
@@ -35,7 +36,7 @@ def bring_up_to_date(database: Database) -> None:
     with database.read() as connection:
         if _revision(database, connection) == HEAD:
             return
-    with database.write() as connection:
+    with database.write(Boundary.MIGRATE) as connection:
         database.lock_for_migration(connection)
         found = _revision(database, connection)
         if found is None:

@@ -1,0 +1,150 @@
+"""The places at which a crash is a different crash: every transaction, artifact operation and call of a provider, by name.
+
+Each is passed twice: *before*, when all is prepared and nothing has happened yet, and *after*, when it has. In production
+passing one is a look at a global that is None. The crash tests put a function there, or set ``BATCHOR_FAULTS`` for a process
+of their own, and kill it at each of these places in turn.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Literal, TypeAlias
+
+VARIABLE = "BATCHOR_FAULTS"
+
+When = Literal["before", "after"]
+
+
+class Boundary(StrEnum):
+    """Every boundary. Transactions come first, then files, then calls."""
+
+    # transactions: the run
+    MIGRATE = "migrate"
+    CREATE_RUN = "create_run"
+    SET_CHECKPOINT = "set_checkpoint"
+    APPEND_ITEMS = "append_items"
+    UPDATE_CHECKPOINT = "update_checkpoint"
+    SET_CONTROL_STATE = "set_control_state"
+    PAUSE = "pause"
+    CANCEL_REMAINING = "cancel_remaining"
+    REOPEN_FAILED = "reopen_failed"
+    DISCARD_RUN = "discard_run"
+    # transactions: the lease
+    OPEN_SESSION = "open_session"
+    RENEW_LEASE = "renew_lease"
+    CLOSE_SESSION = "close_session"
+    # transactions: submission
+    CLAIM = "claim"
+    MARK_WRITTEN = "mark_written"
+    MARK_UPLOADED = "mark_uploaded"
+    MARK_SENDING = "mark_sending"
+    REGISTER = "register"
+    MARK_SUBMITTED = "mark_submitted"
+    DROP = "drop"
+    MARK_UNKNOWN = "mark_unknown"
+    RECORD_LOOK_UP = "record_look_up"
+    QUARANTINE = "quarantine"
+    SETTLE_INTENT = "settle_intent"
+    REQUEUE_LOCAL = "requeue_local"
+    RELEASE_ITEMS = "release_items"
+    FAIL_UNSUBMITTED = "fail_unsubmitted"
+    RECORD_FAILURE = "record_failure"
+    CLEAR_BACKOFF = "clear_backoff"
+    COUNT_ORPHANS = "count_orphans"
+    # transactions: consumption
+    UPDATE_BATCH = "update_batch"
+    RECORD_POLL_FAILURE = "record_poll_failure"
+    RECORD_BATCH_FILES = "record_batch_files"
+    APPLY_OUTCOME = "apply_outcome"
+    RESET_BATCH = "reset_batch"
+    # transactions: artifacts
+    RECORD_REQUEST_FILES = "record_request_files"
+    CLEAR_REQUEST_FILES = "clear_request_files"
+    CLEAR_BATCH_FILES = "clear_batch_files"
+    MARK_EXPORTED = "mark_exported"
+    # files
+    WRITE_ARTIFACT = "write_artifact"
+    TAKE_ARTIFACT = "take_artifact"
+    DELETE_ARTIFACT = "delete_artifact"
+    EXPORT_ARTIFACT = "export_artifact"
+    RENAME_FILE = "rename_file"
+    WRITE_RESULTS = "write_results"
+    WRITE_MANIFEST = "write_manifest"
+    SET_BUNDLE_ASIDE = "set_bundle_aside"
+    PLACE_BUNDLE = "place_bundle"
+    # calls of the provider
+    UPLOAD_FILE = "upload_file"
+    DELETE_FILE = "delete_file"
+    REMOVE_FILE = "remove_file"
+    FIND_FILES = "find_files"
+    CREATE_BATCH = "create_batch"
+    GET_BATCH = "get_batch"
+    CANCEL_BATCH = "cancel_batch"
+    LIST_BATCHES = "list_batches"
+    DOWNLOAD_FILE = "download_file"
+
+
+Faults: TypeAlias = Callable[[Boundary, When], None]
+
+_faults: Faults | None = None
+
+
+def boundary(name: Boundary, when: When) -> None:
+    """Pass one side of a boundary."""
+    if _faults is not None:
+        _faults(name, when)
+
+
+@contextmanager
+def at(name: Boundary) -> Iterator[None]:
+    """Pass both sides of a boundary around a block: also when it raises, since it may have done its work all the same."""
+    boundary(name, "before")
+    try:
+        yield
+    finally:
+        boundary(name, "after")
+
+
+def install(faults: Faults | None) -> None:
+    """Have a function called at each boundary from here on, or none any more. For tests."""
+    global _faults
+    _faults = faults
+
+
+class Kill:
+    """Ends this process like a power cut when a boundary is passed for the n-th time.
+
+    Args:
+        spec: ``<name>:<before or after>[:<n>]``; several are separated by commas.
+
+    Raises:
+        ValueError: A name or a side is unknown.
+    """
+
+    def __init__(self, spec: str) -> None:
+        self._places = set(map(_place, spec.split(",")))
+        self._passed: Counter[tuple[Boundary, When]] = Counter()
+        self._lock = threading.Lock()
+
+    def __call__(self, name: Boundary, when: When) -> None:
+        with self._lock:
+            self._passed[name, when] += 1
+            if (name, when, self._passed[name, when]) in self._places:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _place(spec: str) -> tuple[Boundary, When, int]:
+    name, side, *rest = spec.split(":")
+    if side not in ("before", "after") or len(rest) > 1:
+        raise ValueError(f"{VARIABLE}: {spec!r} is not <name>:<before or after>[:<n>]")
+    return Boundary(name), "before" if side == "before" else "after", int(rest[0]) if rest else 1
+
+
+if _spec := os.environ.get(VARIABLE):
+    install(Kill(_spec))

@@ -1,0 +1,250 @@
+"""Every transaction, artifact operation and call of a provider has a name at which the crash tests can kill."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batchor_core.artifacts.at_boundaries import ArtifactsAtBoundaries
+from batchor_core.artifacts.base import ArtifactStore
+from batchor_core.core import boundaries
+from batchor_core.core.boundaries import Boundary, Kill, When
+from batchor_core.providers.at_boundaries import ProviderAtBoundaries, hooks_at_boundaries
+from batchor_core.providers.base import BatchProvider, ProviderHooks
+from batchor_core.runtime.engine import RunProvider
+from batchor_core.testing.fake_provider import FakeProvider
+from tests.support.world import World, text_job
+
+PACKAGE = Path(boundaries.__file__).parents[1]
+
+# the wrappers of transactions, which take the boundary's name first; nothing else may begin one
+TRANSACTIONS = ("write", "_write", "_run", "_locked", "_change_intent")
+BEGINNERS = {"begin", "begin_nested", "connect", "raw_connection", "begin_twophase"}
+HOME_OF_BEGIN = "storage/sql_engine.py"
+
+READING_ARTIFACTS = {"read_text", "stage_local_copy", "exists", "read_ranges"}
+PURE_PROVIDER = {"build_request_line", "parse_batch_output", "estimate_request_tokens"}
+PURE_HOOKS = {"estimate_tokens", "read_record", "key_fingerprint", "enqueue_budget", "close"}
+
+
+def complaints(source: str, name: str) -> list[str]:
+    """What passes no named boundary in a module of ``storage`` or ``runtime``."""
+    found = []
+    tree = ast.parse(source)
+    inside = {id(node) for block in _named_blocks(tree) for node in ast.walk(block)}
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        if not isinstance(call.func, ast.Attribute):
+            continue
+        method, where = call.func.attr, f"{name}:{call.lineno}"
+        if method in BEGINNERS and name != HOME_OF_BEGIN:
+            found.append(f"{where} begins a transaction by itself")
+        if (
+            method in TRANSACTIONS
+            and _is_store(call.func.value)
+            and not (call.args and _is_name(call.args[0]))
+        ):
+            found.append(f"{where} has a transaction without a name")
+        if method == "rename" and name.startswith("runtime/") and id(call) not in inside:
+            found.append(f"{where} renames a file outside of a boundary")
+    return found
+
+
+def _named_blocks(tree: ast.AST) -> Iterator[ast.With]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.With):
+            calls = [item.context_expr for item in node.items if isinstance(item.context_expr, ast.Call)]
+            if any(isinstance(call.func, ast.Name) and call.func.id == "at" for call in calls):
+                yield node
+
+
+def _is_store(value: ast.expr) -> bool:
+    """``self`` or a database: files have a ``write`` as well."""
+    if isinstance(value, ast.Name):
+        return value.id in ("self", "database")
+    return isinstance(value, ast.Attribute) and value.attr in ("database", "_database")
+
+
+def _is_name(argument: ast.expr) -> bool:
+    is_member = (
+        isinstance(argument, ast.Attribute)
+        and isinstance(argument.value, ast.Name)
+        and argument.value.id == "Boundary"
+    )
+    return is_member or (isinstance(argument, ast.Name) and argument.id == "name")
+
+
+def modules() -> list[Path]:
+    # a store in memory dies with its process: it has no crash to survive
+    return [
+        path
+        for folder in ("storage", "runtime", "artifacts", "providers")
+        for path in sorted((PACKAGE / folder).rglob("*.py"))
+        if not path.name.startswith("memory") and "versions" not in path.parts
+    ]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_passes_unnamed(path: Path) -> None:
+    assert complaints(path.read_text(), str(path.relative_to(PACKAGE))) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("with self._run() as run: pass", "transaction without a name"),
+        ("with self._locked(run_id) as run: pass", "transaction without a name"),
+        ("with self.database.write() as connection: pass", "transaction without a name"),
+        ("with self._database.write('claim') as connection: pass", "transaction without a name"),
+        ("with self.engine.begin() as connection: pass", "begins a transaction by itself"),
+        ("connection = self.engine.connect()", "begins a transaction by itself"),
+        ("bundle.rename(old)", "renames a file outside"),
+    ],
+)
+def test_the_check_sees_what_is_unnamed(source: str, complaint: str) -> None:
+    (found,) = complaints(source, "runtime/new.py")
+    assert complaint in found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "with self._run(Boundary.CLAIM) as run: pass",
+        "with self._database.write(name) as connection: pass",
+        "with at(Boundary.PLACE_BUNDLE):\n    building.rename(bundle)",
+        "file.write(block)",
+    ],
+)
+def test_the_check_lets_named_things_pass(source: str) -> None:
+    assert complaints(source, "runtime/new.py") == []
+
+
+def test_every_name_is_passed_somewhere() -> None:
+    used = "\n".join(path.read_text() for path in modules())
+    assert [name for name in Boundary if f"Boundary.{name.name}" not in used] == []
+
+
+def _public(kind: type) -> set[str]:
+    return {name for name, member in vars(kind).items() if inspect.isfunction(member) and name[0] != "_"}
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "wrapped", "harmless"),
+    [
+        (ArtifactsAtBoundaries, ArtifactStore, READING_ARTIFACTS),
+        (ProviderAtBoundaries, BatchProvider, PURE_PROVIDER),
+    ],
+)
+def test_wrappers_name_every_operation_that_has_an_effect(
+    wrapper: type, wrapped: type, harmless: set[str]
+) -> None:
+    assert _public(wrapper) == _public(wrapped)
+    named = {name for name in _public(wrapper) if "Boundary." in inspect.getsource(getattr(wrapper, name))}
+    assert named == _public(wrapped) - harmless
+
+
+def test_every_hook_that_asks_the_provider_is_named() -> None:
+    given = ProviderHooks.of(FakeProvider())
+    named = hooks_at_boundaries(given)
+    unchanged = {
+        field.name
+        for field in dataclasses.fields(ProviderHooks)
+        if getattr(given, field.name) == getattr(named, field.name)
+    }
+    assert unchanged == PURE_HOOKS
+
+
+def test_hooks_that_a_provider_lacks_stay_absent() -> None:
+    given = dataclasses.replace(
+        ProviderHooks.of(FakeProvider()), list_batches=None, cancel_batch=None, remove_input_file=None
+    )
+    named = hooks_at_boundaries(given)
+    assert named.list_batches is named.cancel_batch is named.remove_input_file is None
+
+
+def test_a_run_has_its_provider_at_boundaries() -> None:
+    provider, _ = RunProvider(FakeProvider).get()
+    assert isinstance(provider, ProviderAtBoundaries)
+
+
+@pytest.fixture
+def passed() -> Iterator[list[tuple[Boundary, When]]]:
+    """Every boundary that is passed, in order."""
+    seen: list[tuple[Boundary, When]] = []
+    boundaries.install(lambda name, when: seen.append((name, when)))
+    yield seen
+    boundaries.install(None)
+
+
+def test_a_batch_is_created_between_its_sending_row_and_its_registration(
+    tmp_path: Path, passed: list[tuple[Boundary, When]]
+) -> None:
+    world = World(tmp_path, kind="sqlite")
+    world.start(text_job(3)).wait()
+    world.close()
+    order = [
+        (Boundary.CLAIM, "before"),
+        (Boundary.CLAIM, "after"),
+        (Boundary.WRITE_ARTIFACT, "before"),
+        (Boundary.RENAME_FILE, "before"),
+        (Boundary.RENAME_FILE, "after"),
+        (Boundary.WRITE_ARTIFACT, "after"),
+        (Boundary.UPLOAD_FILE, "before"),
+        (Boundary.UPLOAD_FILE, "after"),
+        (Boundary.MARK_UPLOADED, "after"),
+        (Boundary.MARK_SENDING, "before"),
+        (Boundary.MARK_SENDING, "after"),
+        (Boundary.CREATE_BATCH, "before"),
+        (Boundary.CREATE_BATCH, "after"),
+        (Boundary.REGISTER, "before"),
+        (Boundary.REGISTER, "after"),
+        (Boundary.APPLY_OUTCOME, "before"),
+        (Boundary.APPLY_OUTCOME, "after"),
+    ]
+    wanted = iter(passed)
+    assert [step for step in order if step in wanted] == order
+    assert passed.count((Boundary.CREATE_BATCH, "before")) == 1
+
+
+def test_a_transaction_that_fails_never_gets_behind_its_boundary(
+    tmp_path: Path, passed: list[tuple[Boundary, When]]
+) -> None:
+    world = World(tmp_path, kind="sqlite")
+    passed.clear()
+    with pytest.raises(Exception, match="no-such-run"):
+        world.store.clear_request_artifact_pointers(run_id="no-such-run", artifact_paths=[])
+    assert passed == []
+    world.close()
+
+
+@pytest.mark.parametrize(
+    "spec", ["claim", "nowhere:before", "claim:during", "claim:before:1:2", "claim:after:x"]
+)
+def test_a_place_that_does_not_exist_is_refused(spec: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        Kill(spec)
+
+
+def test_the_environment_names_the_place_to_die_at() -> None:
+    script = (
+        "from batchor_core.core.boundaries import Boundary, boundary\n"
+        "boundary(Boundary.CLAIM, 'before'); boundary(Boundary.CLAIM, 'after')\n"
+        "boundary(Boundary.CLAIM, 'before'); print('reached', flush=True)\n"
+        "boundary(Boundary.CLAIM, 'after'); print('survived', flush=True)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {boundaries.VARIABLE: "drop:before,claim:after:2"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, "reached\n")

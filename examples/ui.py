@@ -23,6 +23,8 @@ sys.path.insert(0, str(PROJECT))
 from examples._local_server import local_server  # noqa: E402
 
 HOME = PROJECT / ".ui"
+# `dagster dev` recommends `dg dev` at every start, which would want a project layout of its own
+NO_ADVERTISEMENT = "ignore:Function `dev_command` is superseded"
 LIVE = os.environ.get("LIVE", "") not in ("", "0")
 BATCH_SECONDS = 20.0
 FAULT_RATE = 0.01
@@ -74,7 +76,13 @@ def _dagster(port: int, environment: dict[str, str]) -> Iterator[subprocess.Pope
     process = subprocess.Popen(
         command,
         cwd=PROJECT,
-        env={**os.environ, **environment, "DAGSTER_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "1"},
+        env={
+            **os.environ,
+            **environment,
+            "DAGSTER_HOME": str(home),
+            "DAGSTER_DISABLE_TELEMETRY": "1",
+            "PYTHONWARNINGS": NO_ADVERTISEMENT,
+        },
         start_new_session=True,  # Ctrl-C reaches this process alone, which then stops things in order
     )
     try:

@@ -25,8 +25,8 @@ sys.path.insert(0, str(PROJECT))
 from examples._local_server import local_server  # noqa: E402
 
 LIVE = os.environ.get("LIVE", "") not in ("", "0")
-HOME = PROJECT / ".demo" / ("live" if LIVE else "local")
-BATCH_SECONDS = 4.0
+HOME = Path(os.environ.get("DEMO_HOME", PROJECT / ".demo")) / ("live" if LIVE else "local")
+BATCH_SECONDS = float(os.environ.get("DEMO_BATCH_SECONDS", "4"))
 FAULT_RATE = 0.01
 GIVE_UP_AFTER = 24 * 3600 * 1.5 if LIVE else 180.0
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
@@ -124,7 +124,7 @@ def _show(materializations: list[Any]) -> None:
             raise SystemExit(f"error: {path} has {table.num_rows} rows, and {rows} were announced")
         cost = metadata.get("batchor/cost_usd")
         price = f", about ${cost.value:.4f} at OpenAI's batch price" if cost is not None else ""
-        print(f"  {path.relative_to(PROJECT)}: {rows} rows, {failed} failed{price}")
+        print(f"  {os.path.relpath(path)}: {rows} rows, {failed} failed{price}")
     print("\na few rows, typed")
     columns = ["item_id", "definition", "level", "concrete", "related_words", "example"]
     for row in (

@@ -212,6 +212,10 @@ def _engine_for(path: Path) -> Engine:
 def _configure(raw: Any, _record: object) -> None:
     raw.isolation_level = None
     cursor = raw.cursor()
+    # Of a new file; an older one keeps its own. A row of item_contents is one or two kilobytes, and what is longer than
+    # a quarter of a page goes to pages of its own: with the default of 4096, files were twice as large and filled at
+    # half the speed.
+    cursor.execute("PRAGMA page_size = 16384")
     cursor.execute("PRAGMA journal_mode = WAL")
     # in WAL mode NORMAL may forget the last commits when the power fails: a forgotten intent is a batch paid twice
     cursor.execute("PRAGMA synchronous = FULL")

@@ -10,10 +10,11 @@ from batchor_dagster.control import (
     launchpad_url,
 )
 from batchor_dagster.definitions import build_batch_definitions
+from batchor_dagster.driving import build_drive_job
 from batchor_dagster.parquet import ParquetReport, partition_path, write_results_parquet
 from batchor_dagster.resource import BatchorResource, LiteralKeyWarning
 from batchor_dagster.run_ids import batch_run_id, safe_path_segment
-from batchor_dagster.sensors import build_batch_sensor, build_drive_job
+from batchor_dagster.sensors import build_batch_sensor
 
 __all__ = [
     "BatchAsset",

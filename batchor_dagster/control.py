@@ -26,11 +26,14 @@ RUN_ID_TAG = "batchor/run_id"
 ACTION_TAG = "batchor/action"
 """What the operator wants done with it."""
 
-APPLIED_TAG = "batchor/action_applied"
-"""``<action>@<dagster run id>``, written when the action of that very Dagster run has been applied.
+APPLIED_TAG = "batchor/applied"
+"""``<action>@<start of the dagster run id>``, written when the action of that very Dagster run has been applied.
 
 The run id is in it because executing a run again copies its tags.
 """
+
+STATE_TAG = "batchor/state"
+"""Where the batch run stands that a Dagster run submitted, as the sensor last saw it: ``paused``, ``completed`` ..."""
 
 CONTROL_JOB = "batchor_control"
 _CONTROL_OP = "apply_batchor_control"
@@ -56,6 +59,14 @@ class ControlAction(StrEnum):
         except ValueError:
             known = ", ".join(cls)
             raise InvalidInputError(f"{ACTION_TAG}={text!r} is not an action; use one of {known}") from None
+
+
+EFFECTS = {
+    ControlAction.pause: "– nothing is sent or fetched; batches at the provider go on there",
+    ControlAction.resume: "– goes on, and fetches what has arrived meanwhile",
+    ControlAction.cancel: "– for good: batches are cancelled, results that still arrive are kept",
+    ControlAction.retry_failed: "– failed rows get a fresh set of attempts, which cost money",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +147,32 @@ def tagged_run_ids(tags: Mapping[str, str]) -> list[str]:
     return [run_id for part in tags.get(RUN_ID_TAG, "").split(",") if (run_id := part.strip())]
 
 
+def contradicting(tags: Mapping[str, str], run_ids: Iterable[str], action: ControlAction | str) -> str | None:
+    """What is wrong where a Dagster run's tags say one thing and its config, or its partition, another."""
+    named, asked = tagged_run_ids(tags), tags.get(ACTION_TAG)
+    others = [run_id for run_id in run_ids if named and run_id not in named]
+    if others:
+        return (
+            f"This is about batch run {', '.join(others)}, and the tag {RUN_ID_TAG} names {', '.join(named)}. "
+            "Nothing was done: leave the tag out, or make both the same."
+        )
+    if asked is not None and asked.strip().lower() != str(action).strip().lower():
+        return (
+            f"The run config says {action}, and the tag {ACTION_TAG} says {asked}. "
+            "Nothing was done: leave one of them out."
+        )
+    return None
+
+
 def add_run_id_tag(instance: dg.DagsterInstance, dagster_run_id: str, run_id: str) -> None:
     """Name a batch run on a Dagster run, beside those that are named there already."""
     record = instance.get_run_by_id(dagster_run_id)
     known = tagged_run_ids(record.tags) if record is not None else []
-    if run_id not in known:
-        instance.add_run_tags(dagster_run_id, {RUN_ID_TAG: ",".join([*known, run_id])})
+    added = {} if run_id in known else {RUN_ID_TAG: ",".join([*known, run_id])}
+    if record is not None and STATE_TAG in record.tags:
+        added[STATE_TAG] = "submitted"  # copied from the run that is executed again
+    if added:
+        instance.add_run_tags(dagster_run_id, added)
 
 
 def is_applied(tags: Mapping[str, str], dagster_run_id: str) -> bool:
@@ -155,7 +186,7 @@ def mark_applied(instance: dg.DagsterInstance, dagster_run_id: str, action: str)
 
 
 def _applied_value(action: str, dagster_run_id: str) -> str:
-    return f"{action}@{dagster_run_id}"
+    return f"{action}@{dagster_run_id[:8]}"
 
 
 # --- the job ---------------------------------------------------------------------------------------------------------
@@ -189,13 +220,15 @@ def build_control_job(*, resource_key: str = "batchor", name: str = CONTROL_JOB)
             )
         resource: BatchorResource = getattr(context.resources, resource_key)
         with resource.runner() as runner:
-            outcomes = apply_all(context, runner, run_ids, action)
-        context.instance.add_run_tags(
-            context.run.run_id, {RUN_ID_TAG: ",".join(run_ids), ACTION_TAG: str(outcomes[0].action)}
-        )
-        mark_applied(context.instance, context.run.run_id, str(outcomes[0].action))
+            apply_all(context, runner, run_ids, action)
+        context.instance.add_run_tags(context.run.run_id, {RUN_ID_TAG: ",".join(run_ids)})
+        mark_applied(context.instance, context.run.run_id, str(action))
 
-    @dg.job(name=name, description="Pause, resume, cancel or retry a batch run.")
+    @dg.job(
+        name=name,
+        description="Pause, resume, cancel or retry a batch run.",
+        executor_def=dg.in_process_executor,  # a moment's work: no further process, or pod, for its only step
+    )
     def control_job() -> None:
         control()
 
@@ -208,7 +241,14 @@ def apply_all(
     run_ids: Iterable[str],
     action: ControlAction | str,
 ) -> list[ControlOutcome]:
-    """Apply an action to several runs, say in the log what came of it, and fail the step if it fits one of them not."""
+    """Apply an action to several runs, say in the log what came of it, and fail the step if it fits one of them not.
+
+    Nothing is applied where the Dagster run's tags name another run or action than is asked for.
+    """
+    run_ids = list(run_ids)
+    contradiction = contradicting(context.run.tags, run_ids, action)
+    if contradiction:
+        raise dg.Failure(contradiction, allow_retries=False)
     outcomes, refused = [], []
     for run_id in run_ids:
         try:
@@ -261,8 +301,9 @@ def launchpad_url(
 
 
 def control_links(run_id: str, *, location: str | None = None, webserver_url: str = "") -> str:
-    """Markdown with one launchpad link per action."""
-    return " · ".join(
-        f"[{action.replace('_', ' ')}]({launchpad_url(run_id, action, location=location, webserver_url=webserver_url)})"
+    """Markdown with one launchpad link per action, and what it does."""
+    return "\n".join(
+        f"- [{action.replace('_', ' ')}]({launchpad_url(run_id, action, location=location, webserver_url=webserver_url)})"
+        f" {EFFECTS[action]}"
         for action in ControlAction
     )

@@ -75,6 +75,16 @@ class Run:
         self._summary = self._runner._refresh(self.run_id, time_limit_sec=time_limit_sec)
         return self._summary
 
+    def has_work(self) -> bool:
+        """Whether a cycle would find something to do now, or only wait. Writes nothing.
+
+        Asks the provider after the batches in flight. For schedulers that give out work, and want no worker to sit and wait.
+
+        Raises:
+            MissingCredentialsError: The provider is needed, and there is no key.
+        """
+        return self._runner._has_work(self.run_id)
+
     def wait(self, *, timeout: float | None = None, poll_interval: float | None = None) -> Run:
         """Refresh until the run is finished.
 

@@ -48,6 +48,7 @@ from batchor_core.runtime.cycle import run_cycle
 from batchor_core.runtime.engine import Drive, Engine, EngineSettings, LeaseKeeper, RunProvider, Sweeping
 from batchor_core.runtime.identity import driver_done, is_certainly_gone, new_driver
 from batchor_core.runtime.ingest import Reader, check_same_source, first_checkpoint
+from batchor_core.runtime.peek import has_work
 from batchor_core.runtime.results import check_cursor, record_pages, typed, with_raw_responses
 from batchor_core.runtime.run import Run
 from batchor_core.sources.base import CheckpointedItemSource
@@ -280,6 +281,9 @@ class BatchRunner:
         finally:
             driver_done(owner)
         return self._after_cycle(run_id)
+
+    def _has_work(self, run_id: str) -> bool:
+        return has_work(self.storage, run_id, lambda: self._attach(run_id).provider.get()[0])
 
     def _reader(self, run_id: str, attached: _Attached) -> Reader | None:
         """The job's reader at the place where the store says that reading goes on; None if there is nothing to read."""

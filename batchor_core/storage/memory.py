@@ -363,7 +363,13 @@ class MemoryStateStore(StateStore):
             runs = list(self._runs.values())[::-1]
             runs.sort(key=lambda run: run.created_at, reverse=True)
             return [
-                RunListing(run.run_id, run.created_at, run.summary(self.now()), _copied(run.config).extras)
+                RunListing(
+                    run.run_id,
+                    run.created_at,
+                    run.summary(self.now()),
+                    _copied(run.config).extras,
+                    run.last_sequence,
+                )
                 for run in runs
             ]
 

@@ -164,6 +164,7 @@ class SQLStore(StateStore):
                     created_at=row.created_at,
                     summary=sql_runs.summary_from(row, now=now, active=active, doubtful=doubtful),
                     extras=decode_json(row.extras),
+                    last_sequence=int(row.terminal_sequence),
                 )
                 for row in connection.execute(newest_first).all()
             ]

@@ -346,12 +346,22 @@ class AppliedOutcome:
 
 @dataclass(frozen=True, slots=True)
 class RunListing:
-    """A line of :meth:`StateStore.list_runs`."""
+    """A line of :meth:`StateStore.list_runs`.
+
+    Attributes:
+        run_id: The run.
+        created_at: Seconds since 1970 by the store's clock.
+        summary: Where it stands.
+        extras: What its starter kept with it.
+        last_sequence: The newest terminal sequence. Larger than the number of results where some were withdrawn to be
+            tried again.
+    """
 
     run_id: str
     created_at: float
     summary: RunSummary
     extras: JSONObject = field(default_factory=dict)
+    last_sequence: int = 0
 
 
 OwnerCheck: TypeAlias = Callable[[DriverIdentity], bool]

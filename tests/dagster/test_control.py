@@ -13,6 +13,7 @@ import yaml
 from batchor_core import ItemStatus, RunControlState, RunLifecycleStatus, RunSummary
 from batchor_core.core.exceptions import InvalidInputError, RunNotFoundError, RunStateError
 from batchor_core.testing.openai_server import OpenAIServer
+from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import (
     BatchAsset,
     BatchorResource,
@@ -25,6 +26,7 @@ from batchor_dagster.control import (
     ACTION_TAG,
     APPLIED_TAG,
     RUN_ID_TAG,
+    STATE_TAG,
     add_run_id_tag,
     already_so,
     control_links,
@@ -165,8 +167,7 @@ class TestControlJob:
         assert _state(resource) is RunControlState.PAUSED
         run = instance.get_run_by_id(result.run_id)
         assert run is not None
-        assert (run.tags[RUN_ID_TAG], run.tags[ACTION_TAG]) == (RUN, "pause")
-        assert is_applied(run.tags, run.run_id)
+        assert (run.tags[RUN_ID_TAG], run.tags[APPLIED_TAG]) == (RUN, f"pause@{run.run_id[:8]}")
 
     def test_it_takes_tags(self, resource: BatchorResource, instance: dg.DagsterInstance) -> None:
         assert _control(resource, instance, tags={RUN_ID_TAG: RUN, ACTION_TAG: "cancel"}).success
@@ -177,6 +178,42 @@ class TestControlJob:
         self, resource: BatchorResource, instance: dg.DagsterInstance, tags: dict[str, str]
     ) -> None:
         assert "Say which run and what to do" in _failure(_control(resource, instance, tags=tags))
+
+    @pytest.mark.parametrize(
+        ("tags", "told"),
+        [
+            ({ACTION_TAG: "cancel"}, "The run config says pause, and the tag batchor/action says cancel."),
+            (
+                {RUN_ID_TAG: "facts--fish"},
+                f"This is about batch run {RUN}, and the tag batchor/run_id names facts--fish.",
+            ),
+        ],
+    )
+    def test_tags_that_contradict_the_config_stop_it(
+        self, resource: BatchorResource, instance: dg.DagsterInstance, tags: dict[str, str], told: str
+    ) -> None:
+        result = _control(resource, instance, run_config=_config(RUN, "pause"), tags=tags)
+        assert told in _failure(result)
+        assert _state(resource) is RunControlState.RUNNING
+
+    def test_tags_that_say_the_same_are_fine(
+        self, resource: BatchorResource, instance: dg.DagsterInstance
+    ) -> None:
+        tags = {RUN_ID_TAG: f"other, {RUN}", ACTION_TAG: "Pause"}
+        assert _control(resource, instance, run_config=_config(RUN, "pause"), tags=tags).success
+
+    def test_failed_rows_are_tried_again(
+        self, resource: BatchorResource, instance: dg.DagsterInstance, openai_server: OpenAIServer
+    ) -> None:
+        openai_server.responder = lambda body, endpoint, custom_id: Reply.refusal()
+        openai_server.advance(3600)
+        with resource.runner() as runner:
+            runner.get_run(RUN).wait(poll_interval=0.01, timeout=20)
+        for _ in range(2):  # asking twice pays once
+            assert _control(resource, instance, tags={RUN_ID_TAG: RUN, ACTION_TAG: "retry_failed"}).success
+        with resource.runner() as runner:
+            run = runner.get_run(RUN)
+            assert (run.status, run.summary().failed_items) == (RunLifecycleStatus.RUNNING, 0)
 
     def test_a_run_that_is_not_there_fails_it_with_its_name(
         self, resource: BatchorResource, instance: dg.DagsterInstance
@@ -216,6 +253,13 @@ class TestTagOnTheSubmission:
         assert run is not None
         assert is_applied(run.tags, run.run_id)
 
+    def test_a_tag_that_names_another_run_stops_the_step(
+        self, submitted: BatchAsset, resource: BatchorResource, instance: dg.DagsterInstance
+    ) -> None:
+        result = _submit(submitted, resource, instance, **{ACTION_TAG: "cancel", RUN_ID_TAG: "facts--fish"})
+        assert f"This is about batch run {RUN}" in _failure(result)
+        assert _state(resource) is RunControlState.RUNNING
+
     def test_an_unknown_action_fails_the_step(
         self, submitted: BatchAsset, resource: BatchorResource, instance: dg.DagsterInstance
     ) -> None:
@@ -240,6 +284,19 @@ def test_run_ids_are_added_to_those_that_a_dagster_run_has(instance: dg.DagsterI
     run = instance.get_run_by_id(run_id)
     assert run is not None
     assert run.tags[RUN_ID_TAG] == "a,b"
+
+
+def test_a_state_that_was_copied_from_an_earlier_run_is_not_left_standing(
+    instance: dg.DagsterInstance,
+) -> None:
+    @dg.job
+    def nothing() -> None: ...
+
+    run_id = nothing.execute_in_process(instance=instance, tags={STATE_TAG: "paused"}).run_id
+    add_run_id_tag(instance, run_id, "a")
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    assert run.tags[STATE_TAG] == "submitted"
 
 
 def test_a_copied_mark_is_no_mark(instance: dg.DagsterInstance) -> None:
@@ -277,10 +334,10 @@ class TestLinks:
 
     def test_there_is_one_for_every_action(self) -> None:
         links = control_links("r")
-        assert [link.split("]")[0] for link in links.split(" · ")] == [
-            "[pause",
-            "[resume",
-            "[cancel",
-            "[retry failed",
+        assert [line.split("]")[0] for line in links.splitlines()] == [
+            "- [pause",
+            "- [resume",
+            "- [cancel",
+            "- [retry failed",
         ]
         assert " " not in links.split("](")[1].split(")")[0]

@@ -7,19 +7,30 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from batchor_core import BatchItem, BatchJob, BatchRunner, RunControlState, SQLiteStorage
+from batchor_core import (
+    BatchItem,
+    BatchJob,
+    BatchRunner,
+    ItemStatus,
+    RunControlState,
+    RunLifecycleStatus,
+    RunSummary,
+    SQLiteStorage,
+)
 from batchor_core.testing import FakeProvider
 from batchor_core.testing.fake_provider import FakeProviderConfig
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import BatchAsset, BatchorResource, build_batch_definitions, build_batch_sensor
-from batchor_dagster.control import ACTION_TAG, RUN_ID_TAG
-from batchor_dagster.sensors import Cursor, in_turn, largest_sequence
+from batchor_dagster.control import ACTION_TAG, RUN_ID_TAG, STATE_TAG
+from batchor_dagster.driving import is_worth_a_worker, turn
+from batchor_dagster.ticks import Cursor, headline, in_turn, standing, state_of
 
 MakeAsset = Callable[..., BatchAsset]
+
+
+IDLE = "no active batch runs, next look in 30 s"
 
 
 class Deployment:
@@ -78,6 +89,10 @@ class Deployment:
     def runner(self) -> Any:
         return self.resource.runner()
 
+    def tag(self, dagster_run_id: str) -> str | None:
+        run = self.instance.get_run_by_id(dagster_run_id)
+        return run.tags.get(STATE_TAG) if run is not None else None
+
     def state(self, run_id: str) -> RunControlState:
         with self.runner() as runner:
             return runner.get_run(run_id).control_state
@@ -101,7 +116,7 @@ Deploy = Callable[..., Deployment]
 
 
 def test_a_tick_without_runs_says_so(deploy: Deploy) -> None:
-    assert said(deploy().tick()) == "no active batch runs"
+    assert said(deploy().tick()) == IDLE
 
 
 def test_a_finished_run_becomes_a_request_for_its_partition(deploy: Deploy) -> None:
@@ -122,6 +137,74 @@ def test_a_request_that_was_not_fulfilled_is_repeated_under_the_same_key(deploy:
     assert first.run_key == second.run_key  # Dagster launches a key once
 
 
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (dg.DagsterRunStatus.STARTED, "its results are being written by Dagster run"),
+        (dg.DagsterRunStatus.FAILURE, "ended as FAILURE; mend what its log tells, and re-execute it"),
+    ],
+)
+def test_a_request_that_was_launched_is_told_and_not_repeated(
+    deploy: Deploy, status: dg.DagsterRunStatus, told: str
+) -> None:
+    deployment = deploy()
+    deployment.submit()
+    [request] = deployment.tick_until_requests()
+    job = deployment.defs.resolve_job_def(str(request.job_name))
+    tags = {**request.tags, "dagster/run_key": str(request.run_key)}
+    deployment.instance.create_run_for_job(job, tags=tags, status=status)
+    result = deployment.tick()
+    assert result.run_requests == []
+    assert told in said(result)
+
+
+def test_run_requests_are_capped_and_the_rest_follows(deploy: Deploy, make_asset: MakeAsset) -> None:
+    partitions = dg.StaticPartitionsDefinition([f"p{number}" for number in range(5)])
+    deployment = deploy([make_asset(partitions_def=partitions, rows=1)], max_run_requests=2)
+    for key in partitions.get_partition_keys():
+        deployment.submit(key)
+    landed: list[str | None] = []
+    while len(landed) < 5:
+        requests = deployment.tick().run_requests
+        assert 1 <= len(requests) <= 2
+        for request in requests:
+            deployment.launch(request)
+            landed.append(request.partition_key)
+    assert sorted(map(str, landed)) == partitions.get_partition_keys()
+
+
+def test_a_dynamic_partition_that_was_deleted_is_reported_and_stops_no_other(
+    deploy: Deploy, make_asset: MakeAsset
+) -> None:
+    asset = make_asset(partitions_def=dg.DynamicPartitionsDefinition(name="topics"), rows=1)
+    deployment = deploy([asset])
+    deployment.instance.add_dynamic_partitions("topics", ["bees", "cats"])
+    for key in ("bees", "cats"):
+        deployment.submit(key)
+    deployment.instance.delete_dynamic_partition("topics", "bees")
+    [request] = deployment.tick_until_requests()
+    assert request.partition_key == "cats"
+    assert deployment.launch(request).success
+    assert "facts has no partition 'bees' any more" in said(deployment.tick())
+
+
+def test_rows_that_were_tried_again_while_no_tick_looked_land_all_the_same(
+    deploy: Deploy, openai_server: OpenAIServer
+) -> None:
+    answer = openai_server.responder
+    openai_server.responder = lambda body, endpoint, custom_id: Reply.refusal()
+    deployment = deploy()
+    deployment.submit()
+    deployment.launch(deployment.tick_until_requests()[0])
+    openai_server.responder = answer
+    with deployment.runner() as runner:
+        runner.retry_failed("facts--birds").wait(poll_interval=0.01, timeout=20)
+    [request] = deployment.tick().run_requests
+    assert request.run_key == "facts--birds:6"
+    assert deployment.launch(request).success
+    assert said(deployment.tick()) == IDLE
+
+
 def test_launching_the_request_materializes_checks_and_settles_it(deploy: Deploy) -> None:
     deployment = deploy()
     deployment.submit()
@@ -130,7 +213,7 @@ def test_launching_the_request_materializes_checks_and_settles_it(deploy: Deploy
     assert result.success
     assert [event.asset_key for event in result.get_asset_materialization_events()] == [dg.AssetKey("facts")]
     assert [check.passed for check in result.get_asset_check_evaluations()] == [True]
-    assert said(deployment.tick()) == "no active batch runs"
+    assert said(deployment.tick()) == IDLE
 
 
 def test_assets_with_different_partitions_share_a_sensor(deploy: Deploy, make_asset: MakeAsset) -> None:
@@ -214,7 +297,7 @@ class TestRetries:
         assert (first.run_key, second.run_key) == ("facts--birds:3", "facts--birds:4")
         metadata = deployment.launch(second).get_asset_materialization_events()[0].materialization.metadata
         assert metadata["batchor/failed"].value == 0
-        assert said(deployment.tick()) == "no active batch runs"
+        assert said(deployment.tick()) == IDLE
 
 
 class TestTrouble:
@@ -225,7 +308,10 @@ class TestTrouble:
     def test_progress_is_shown_while_nothing_is_finished(self, deploy: Deploy) -> None:
         deployment = deploy()
         deployment.submit()
-        assert said(deployment.tick()) == "facts--birds: running: 0 of 3 items done, 1 batch at the provider"
+        assert said(deployment.tick()).splitlines() == [
+            "1 run active, 0 of 3 rows done, next look in 30 s",
+            "facts--birds: running: 0 of 3 items done, 1 batch at the provider",
+        ]
 
     def test_a_server_that_is_down_is_reported_and_fails_no_tick(
         self, deploy: Deploy, openai_server: OpenAIServer
@@ -244,8 +330,8 @@ class TestTrouble:
             _start_with_another_provider(store, "a-broken-run")
         deployment.submit()
         lines = said(deployment.tick()).splitlines()
-        assert lines[0].startswith("a-broken-run: InvalidInputError: no provider is registered as 'fake'")
-        assert lines[1] == "facts--birds: running: 0 of 3 items done, 1 batch at the provider"
+        assert lines[1].startswith("a-broken-run: InvalidInputError: no provider is registered as 'fake'")
+        assert lines[2] == "facts--birds: running: 0 of 3 items done, 1 batch at the provider"
 
     def test_a_run_that_paused_itself_is_reported_with_its_reason(
         self, deploy: Deploy, openai_server: OpenAIServer, resource: BatchorResource
@@ -256,7 +342,10 @@ class TestTrouble:
             session = runner.storage.open_session(run_id="facts--birds", owner=_owner(), ttl_sec=60)
             session.pause(reason="insufficient_quota: pay your bill")
             session.close()
-        assert said(deployment.tick()) == "facts--birds is paused: insufficient_quota: pay your bill"
+        assert said(deployment.tick()).splitlines() == [
+            "no active batch runs, 1 paused, next look in 30 s",
+            "facts--birds is paused: insufficient_quota: pay your bill",
+        ]
 
     def test_a_submission_that_died_while_reading_is_pointed_out(
         self, deploy: Deploy, resource: BatchorResource
@@ -283,7 +372,7 @@ class TestTrouble:
         deployment = deploy(time_budget_seconds=1e-9)
         for topic in ("birds", "fish"):
             deployment.submit(topic)
-        assert said(deployment.tick()) == "2 of 2 active runs wait for the next tick"
+        assert "2 of 2 active runs wait for the next tick" in said(deployment.tick())
 
 
 def _small_batches(job: BatchJob[Any, Any]) -> BatchJob[Any, Any]:
@@ -357,6 +446,70 @@ class TestTags:
         assert "resume asked for by a tag" in said(deployment.tick())
         assert "resume asked for by a tag" not in said(deployment.tick())
 
+    def test_an_unknown_action_is_reported_once_with_the_known_ones(self, deploy: Deploy) -> None:
+        deployment = deploy()
+        dagster_run = deployment.submit()
+        deployment.instance.add_run_tags(dagster_run, {ACTION_TAG: "explode"})
+        assert "'explode' is not an action; use one of pause, resume, cancel, retry_failed" in said(
+            deployment.tick()
+        )
+        assert "explode" not in said(deployment.tick())
+
+    def test_a_tag_is_found_though_many_ticks_have_passed(self, deploy: Deploy) -> None:
+        deployment = deploy()
+        dagster_run = deployment.submit()
+        for _ in range(3):
+            deployment.tick()
+        deployment.instance.add_run_tags(dagster_run, {ACTION_TAG: "pause"})
+        deployment.tick()
+        assert deployment.state("facts--birds") is RunControlState.PAUSED
+
+
+class TestShowing:
+    @pytest.fixture
+    def openai_server_options(self) -> dict[str, Any]:
+        return {"manual": True}
+
+    def test_a_paused_run_says_so_in_an_observation_and_in_the_tags_of_its_dagster_run(
+        self, deploy: Deploy
+    ) -> None:
+        deployment = deploy()
+        dagster_run = deployment.submit()
+        assert deployment.tick().asset_events == []
+        with deployment.runner() as runner:
+            runner.pause_run("facts--birds")  # by whatever way
+        paused = deployment.tick()
+        [observation] = paused.asset_events
+        assert (observation.asset_key, observation.partition) == (dg.AssetKey("facts_submission"), "birds")
+        assert str(observation.metadata["batchor/status"].value).startswith("paused: 0 of 3 items done")
+        assert deployment.tag(dagster_run) == "paused"
+        assert "facts--birds is paused: an operator asked for it" in said(paused)
+        assert deployment.tick().asset_events == []
+        with deployment.runner() as runner:
+            runner.resume_run("facts--birds")
+        assert len(deployment.tick().asset_events) == 1
+        assert deployment.tag(dagster_run) == "running"
+
+    def test_a_cancelled_run_says_so_until_its_end(self, deploy: Deploy, openai_server: OpenAIServer) -> None:
+        deployment = deploy()
+        dagster_run = deployment.submit()
+        with deployment.runner() as runner:
+            runner.cancel_run("facts--birds")
+        deployment.tick()
+        assert deployment.tag(dagster_run) == "cancelling"
+        openai_server.advance(3600)
+        [request] = deployment.tick_until_requests()
+        assert deployment.tag(dagster_run) == "cancelled"
+        assert deployment.launch(request).success
+
+    def test_a_run_that_ends_says_so_in_the_tags(self, deploy: Deploy, openai_server: OpenAIServer) -> None:
+        deployment = deploy()
+        dagster_run = deployment.submit()
+        deployment.tick()
+        openai_server.advance(3600)
+        deployment.tick_until_requests()
+        assert deployment.tag(dagster_run) == "completed"
+
 
 # Dagster 1.13 warns about itself when it binds resources to the job of a sensor
 @pytest.mark.filterwarnings("ignore:Parameter `owners` of initializer `SensorDefinition")
@@ -380,7 +533,34 @@ class TestDriveJob:
         deployment.instance.create_run_for_job(job, run_config=request.run_config, tags=request.tags)
         result = deployment.tick()
         assert result.run_requests == []
-        assert said(result) == "facts--birds: driven by a Dagster run"
+        assert "facts--birds: driven by Dagster run" in said(result)
+
+
+@pytest.mark.filterwarnings("ignore:Parameter `owners` of initializer `SensorDefinition")
+class TestDriveJobOfWaitingRuns:
+    @pytest.fixture
+    def openai_server_options(self) -> dict[str, Any]:
+        return {"manual": True}
+
+    def test_a_run_that_waits_at_the_provider_gets_no_worker(
+        self, deploy: Deploy, openai_server: OpenAIServer
+    ) -> None:
+        deployment = deploy(drive="job")
+        deployment.submit()
+        waiting = deployment.tick()
+        assert waiting.run_requests == []
+        assert "running: 0 of 3 items done, 1 batch at the provider" in said(waiting)
+        openai_server.advance(3600)
+        [request] = deployment.tick().run_requests
+        assert request.job_name == "batchor_drive"
+
+    def test_workers_are_capped_and_come_in_turn(self, deploy: Deploy, openai_server: OpenAIServer) -> None:
+        deployment = deploy(drive="job", max_run_requests=1)
+        for topic in ("birds", "fish"):
+            deployment.submit(topic)
+        openai_server.advance(3600)
+        first, second = deployment.tick().run_requests, deployment.tick().run_requests
+        assert [request.tags[RUN_ID_TAG] for request in [*first, *second]] == ["facts--birds", "facts--fish"]
 
 
 class TestTurns:
@@ -397,27 +577,106 @@ class TestTurns:
     def test_whoever_waited_longest_is_first(self, run_ids: list[str], after: str, turns: list[str]) -> None:
         assert in_turn(run_ids, after=after) == turns
 
-    @pytest.mark.parametrize("text", [None, "", "garbage", "[]", "null", "1", '{"rerun": 5}', '{"after": 3}'])
+    @pytest.mark.parametrize(
+        "text", [None, "", "garbage", "[]", "null", "1", '{"shown": 5}', '{"driven": {"a": 1}}']
+    )
     def test_any_cursor_can_be_read(self, text: str | None) -> None:
-        assert Cursor.parse(text).rerun == ()
+        assert Cursor.parse(text) == Cursor()
 
     def test_a_cursor_comes_back_as_it_was(self) -> None:
-        cursor = Cursor(after="a", rerun=("b", "c"))
+        cursor = Cursor(
+            after="a", tags_read_until=12.5, shown={"b": "paused:1:0"}, driven={"c": ("running:0:0", 3.0)}
+        )
         assert Cursor.parse(cursor.dump()) == cursor
+
+    @pytest.mark.parametrize(
+        ("left", "runs", "seconds"), [(30, 1, 30), (30, 3, 10), (30, 100, 5), (2, 100, 2), (30, 6, 5)]
+    )
+    def test_a_turn_is_a_share_of_the_time_but_not_a_crumb(
+        self, left: float, runs: int, seconds: float
+    ) -> None:
+        assert turn(left, runs=runs) == seconds
+
+    @pytest.mark.parametrize(
+        ("last", "worth"),
+        [
+            (None, True),
+            (("running:0:0", 1_000.0), False),
+            (("running:0:0", 700.0), True),  # some time has passed
+            (("running:4:0", 1_000.0), True),  # it has moved
+        ],
+    )
+    def test_a_run_that_has_not_moved_gets_no_other_worker_at_once(
+        self, last: tuple[str, float] | None, worth: bool
+    ) -> None:
+        assert is_worth_a_worker("running:0:0", last, now=1_000.0) is worth
 
     @pytest.mark.parametrize("budget", [0, -1, 51, 60])
     def test_a_tick_must_end_before_dagster_cuts_it(self, make_asset: MakeAsset, budget: float) -> None:
         with pytest.raises(ValueError, match="at most 50"):
             build_batch_sensor(assets=[make_asset()], time_budget_seconds=budget)
 
+    def test_a_tick_may_launch_something(self, make_asset: MakeAsset) -> None:
+        with pytest.raises(ValueError, match="at least 1"):
+            build_batch_sensor(assets=[make_asset()], max_run_requests=0)
 
-@given(st.sets(st.integers(1, 400), min_size=0, max_size=80))
-def test_the_largest_sequence_is_found_with_few_questions(sequences: set[int]) -> None:
-    asked = []
 
-    def exists_after(sequence: int) -> bool:
-        asked.append(sequence)
-        return any(known > sequence for known in sequences)
+def summary(
+    status: str = "running",
+    control: str = "running",
+    *,
+    total: int = 0,
+    done: int = 0,
+    failed: int = 0,
+    read: bool = True,
+) -> RunSummary:
+    return RunSummary(
+        run_id="r",
+        status=RunLifecycleStatus(status),
+        control_state=RunControlState(control),
+        total_items=total,
+        completed_items=done,
+        failed_items=failed,
+        status_counts=dict.fromkeys(ItemStatus, 0),
+        active_batches=0,
+        backoff_remaining_sec=0.0,
+        ingestion_complete=read,
+    )
 
-    assert largest_sequence(exists_after, at_least=len(sequences)) == max(sequences, default=0)
-    assert len(asked) <= 22
+
+@pytest.mark.parametrize(
+    ("summaries", "told"),
+    [
+        ([], "no active batch runs"),
+        ([summary("completed", total=9, done=9)], "no active batch runs"),
+        ([summary(control="paused", total=9)], "no active batch runs, 1 paused"),
+        ([summary(total=10, done=4)], "1 run active, 4 of 10 rows done"),
+        ([summary(total=10, read=False)], "1 run active, 0 of 10 rows so far done"),
+        (
+            [summary(total=20_000, done=20_000)] + [summary(total=20_000, done=10_000, failed=600)] * 2,
+            "3 runs active, 41,200 of 60,000 rows done, 1,200 failed",
+        ),
+        (
+            [summary(total=5), summary(control="paused", total=7), summary("completed", total=9)],
+            "1 run active, 1 paused, 0 of 5 rows done",
+        ),
+    ],
+)
+def test_the_headline_tells_where_all_runs_stand(summaries: list[RunSummary], told: str) -> None:
+    assert headline(summaries, next_look_sec=60) == f"{told}, next look in 60 s"
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [
+        (summary(), "running"),
+        (summary(control="paused"), "paused"),
+        (summary(control="cancel_requested"), "cancelling"),
+        (summary("completed_with_failures", control="cancel_requested"), "cancelled"),
+        (summary("completed"), "completed"),
+        (summary("completed_with_failures"), "completed_with_failures"),
+    ],
+)
+def test_the_state_of_a_run_is_one_word(state: RunSummary, word: str) -> None:
+    assert state_of(state) == word
+    assert standing(state) == f"{word}:0:0"

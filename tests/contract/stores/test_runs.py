@@ -291,6 +291,7 @@ def test_runs_are_listed_newest_first(store: StateStore, clock: Clock) -> None:
     assert [run.run_id for run in listed] == ["c", "b", "a"]
     assert [run.extras for run in listed] == [{"partition": "c"}, {"partition": "b"}, {"partition": "a"}]
     assert [run.created_at for run in listed] == [clock.seconds - 1, clock.seconds - 2, clock.seconds - 3]
+    assert [run.last_sequence for run in listed] == [0, 0, 0]
     assert [run.summary for run in listed] == [store.get_run_summary(run_id=run.run_id) for run in listed]
 
 

@@ -1,0 +1,59 @@
+"""Whether a run has anything to do but wait: a look that writes nothing and takes no lease."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from batchor_core.core.enums import IntentState, RunControlState, RunLifecycleStatus
+from batchor_core.core.lifecycle import CLAIMABLE, is_terminal_batch
+from batchor_core.core.models import RunSummary
+from batchor_core.providers.base import BatchProvider
+from batchor_core.storage.state import ActiveBatchRecord, IntentRecord, StateStore
+
+
+def has_work(store: StateStore, run_id: str, provider: Callable[[], BatchProvider]) -> bool:
+    """Whether a cycle would find something to do. Items that wait for the token budget count: only a driver can tell.
+
+    The provider is made, and asked, only if the store alone can't answer.
+    """
+    summary = store.get_run_summary(run_id=run_id)
+    if summary.status is not RunLifecycleStatus.RUNNING or store.get_lease(run_id=run_id) is not None:
+        return False
+    if summary.control_state is RunControlState.PAUSED:
+        return False
+    batches, now = store.get_active_batches(run_id=run_id), store.now()
+    if has_local_work(summary, batches, store.list_intents(run_id=run_id), now):
+        return True
+    due = [batch for batch in batches if batch.next_poll_at <= now]
+    return any(_has_ended(provider(), batch) for batch in due)
+
+
+def has_local_work(
+    summary: RunSummary, batches: list[ActiveBatchRecord], intents: list[IntentRecord], now: float
+) -> bool:
+    """What the store alone can tell: a submission to settle, items to send, a cancellation to pass on."""
+    for intent in intents:
+        if intent.state in (IntentState.CLAIMED, IntentState.UPLOADED, IntentState.SENDING):
+            return True  # left by a driver that is gone: nobody holds the lease
+        if intent.state is IntentState.UNKNOWN and (intent.next_check_at or 0.0) <= now:
+            return True
+    claimable = any(summary.status_counts[status] for status in CLAIMABLE)
+    if summary.control_state is RunControlState.CANCEL_REQUESTED:
+        in_flight = [batch for batch in batches if not is_terminal_batch(batch.status)]
+        return (
+            claimable
+            or not summary.ingestion_complete
+            or not batches
+            or any(batch.status != "cancelling" for batch in in_flight)
+        )
+    return claimable and summary.backoff_remaining_sec <= 0
+
+
+def _has_ended(provider: BatchProvider, batch: ActiveBatchRecord) -> bool:
+    """Whether there is something to take in. A failing poll is work too: a cycle puts it on record, with its backoff."""
+    if is_terminal_batch(batch.status):
+        return True
+    try:
+        return is_terminal_batch(str(provider.get_batch(batch.provider_batch_id)["status"]).lower())
+    except Exception:  # whatever it is, the cycle meets it again, and knows what to do about it
+        return True

@@ -1,0 +1,154 @@
+"""From finished runs to their results: which partitions lack theirs, and the run requests that bring them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+
+from batchor_core.storage.state import RunListing
+from batchor_dagster.assets import BatchAsset
+from batchor_dagster.control import RUN_ID_TAG, tagged_run_ids
+from batchor_dagster.ticks import Found, Tick, all_records, is_finished
+
+RESULTS_JOB_PREFIX = "batchor_results__"
+RUN_KEY_TAG = "dagster/run_key"
+
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def results_job(asset: BatchAsset) -> Any:
+    """The job that writes an asset's results: one each, since a job's assets must share their partitions."""
+    return dg.define_asset_job(
+        results_job_name(asset),
+        selection=dg.AssetSelection.assets(asset.key),
+        description=f"Writes the results of finished batch runs of {asset.key.to_user_string()}; the sensor launches it.",
+    )
+
+
+def results_job_name(asset: BatchAsset) -> str:
+    """Its name."""
+    return RESULTS_JOB_PREFIX + asset.key.to_python_identifier()
+
+
+def result_requests(tick: Tick, listings: Iterable[RunListing], *, limit: int) -> list[dg.RunRequest]:
+    """Run requests for finished runs whose results are not materialized; at most ``limit``, the rest with later ticks."""
+    instance = tick.context.instance
+    lacking = list(_lacking(tick, listings))
+    launched = _launched(instance, [run_key(found.listing) for found in lacking])
+    waiting = _waiting_run_ids(instance) if any(f.asset.submission_key is None for f in lacking) else set()
+    requests: list[dg.RunRequest] = []
+    left = 0
+    for found in lacking:
+        run_id, key = found.listing.run_id, run_key(found.listing)
+        if key in launched:
+            _note_launched(tick, run_id, launched[key])
+        elif found.asset.submission_key is None and run_id in waiting:
+            continue  # its own Dagster run is about to write them
+        elif not _has_partition(found, instance):
+            tick.problem(
+                f"{run_id}: {found.asset.key.to_user_string()} has no partition {found.partition_key!r} any more; "
+                "its results stay in the store"
+            )
+        elif len(requests) < limit:
+            requests.append(_request(found))
+        else:
+            left += 1
+    if left:
+        tick.note(f"the results of {left} more finished runs are asked for in the next ticks")
+    return requests
+
+
+def run_key(listing: RunListing) -> str:
+    """Names a run and the revision of its results: a run whose failed rows were tried again has a new one."""
+    return f"{listing.run_id}:{listing.last_sequence}"
+
+
+def _lacking(tick: Tick, listings: Iterable[RunListing]) -> Iterator[Found]:
+    materialized = _Materialized(tick.context.instance)
+    for found in tick.found(listings):
+        if is_finished(found.listing.summary) and not materialized(found):
+            yield found
+
+
+class _Materialized:
+    """Whether the results of a finished run are the partition's latest materialization; asked once per asset and tick."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
+        self._partitions: dict[dg.AssetKey, set[str]] = {}
+
+    def __call__(self, found: Found) -> bool:
+        key, summary = found.asset.key, found.listing.summary
+        if found.partition_key is not None:
+            if key not in self._partitions:
+                self._partitions[key] = self._instance.get_materialized_partitions(key)
+            if found.partition_key not in self._partitions[key]:
+                return False
+        # a run whose rows all ended once has given out as many sequences as it has rows: it has had one revision only
+        written_once = found.listing.last_sequence == summary.completed_items + summary.failed_items
+        if found.partition_key is not None and written_once:
+            return True
+        return self._latest(key, found.partition_key) == (found.listing.run_id, found.listing.last_sequence)
+
+    def _latest(self, key: dg.AssetKey, partition_key: str | None) -> tuple[object, object] | None:
+        wanted = dg.AssetRecordsFilter(
+            asset_key=key, asset_partitions=None if partition_key is None else [partition_key]
+        )
+        records = self._instance.fetch_materializations(wanted, limit=1).records
+        materialization = records[0].asset_materialization if records else None
+        if materialization is None:
+            return None
+        metadata = materialization.metadata
+        run_id, revision = metadata.get("batchor/run_id"), metadata.get("batchor/revision")
+        return (run_id.value if run_id else None, revision.value if revision else None)
+
+
+def _launched(instance: dg.DagsterInstance, keys: Sequence[str]) -> dict[str, dg.DagsterRun]:
+    """The Dagster runs that were launched for these run keys already; a failed one is not launched again by itself."""
+    if not keys:
+        return {}
+    records = all_records(instance, dg.RunsFilter(tags={RUN_KEY_TAG: list(keys)}))
+    return {record.dagster_run.tags[RUN_KEY_TAG]: record.dagster_run for record in records}
+
+
+def _note_launched(tick: Tick, run_id: str, run: dg.DagsterRun) -> None:
+    if run.status in UNFINISHED:
+        tick.note(f"{run_id}: its results are being written by Dagster run {run.run_id[:8]}")
+    elif (
+        run.status is not dg.DagsterRunStatus.SUCCESS
+    ):  # after a success, somebody has wiped the partition since
+        tick.problem(
+            f"{run_id}: Dagster run {run.run_id[:8]} should have written its results, and ended as "
+            f"{run.status.value}; mend what its log tells, and re-execute it"
+        )
+
+
+def _waiting_run_ids(instance: dg.DagsterInstance) -> set[str]:
+    """Batch runs that are named by Dagster runs which have not ended."""
+    records = all_records(instance, dg.RunsFilter(statuses=UNFINISHED))
+    return {run_id for record in records for run_id in tagged_run_ids(record.dagster_run.tags)}
+
+
+def _has_partition(found: Found, instance: dg.DagsterInstance) -> bool:
+    """Whether the partition is still there: dynamic ones can be deleted, and definitions change."""
+    partitions = found.asset.partitions_def
+    if partitions is None or found.partition_key is None:
+        return partitions is None and found.partition_key is None
+    with dg.partition_loading_context(dynamic_partitions_store=instance):
+        return partitions.has_partition_key(found.partition_key)
+
+
+def _request(found: Found) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=run_key(found.listing),
+        job_name=results_job_name(found.asset),
+        partition_key=found.partition_key,
+        asset_selection=[found.asset.key],
+        tags={RUN_ID_TAG: found.listing.run_id},
+    )

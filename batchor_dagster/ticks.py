@@ -1,0 +1,181 @@
+"""What a tick of the sensor knows: its cursor, the runs it found, and what it has to tell an operator."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import dagster as dg
+
+from batchor_core import BatchRunner, RunSummary
+from batchor_core.core.enums import RunControlState, RunLifecycleStatus
+from batchor_core.storage.state import RunListing
+from batchor_dagster.assets import BatchAsset, partition_of
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """What one tick tells the next. Only a hint: a lost one costs the order, and a few repeated observations.
+
+    Attributes:
+        after: The run that had the last turn.
+        tags_read_until: Dagster runs that were updated before have been searched for operators' tags; seconds since 1970.
+        shown: What was last shown of each run that is not finished.
+        driven: How each run stood when a worker was last asked for, and when that was.
+    """
+
+    after: str = ""
+    tags_read_until: float = 0.0
+    shown: Mapping[str, str] = field(default_factory=dict)
+    driven: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str | None) -> Self:
+        """Read a cursor; one that can't be read is an empty one."""
+        try:
+            stored = json.loads(text or "{}")
+            return cls(
+                after=str(stored.get("after", "")),
+                tags_read_until=float(stored.get("tags_read_until", 0.0)),
+                shown={str(run_id): str(what) for run_id, what in stored.get("shown", {}).items()},
+                driven={
+                    str(run_id): (str(state), float(at))
+                    for run_id, (state, at) in stored.get("driven", {}).items()
+                },
+            )
+        except (ValueError, AttributeError, TypeError):
+            return cls()
+
+    def dump(self) -> str:
+        """The cursor as Dagster keeps it."""
+        return json.dumps(
+            {
+                "after": self.after,
+                "tags_read_until": self.tags_read_until,
+                "shown": dict(self.shown),
+                "driven": {run_id: list(last) for run_id, last in self.driven.items()},
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """A stored run that belongs to an asset of this sensor."""
+
+    listing: RunListing
+    asset: BatchAsset
+    partition_key: str | None
+
+
+@dataclass
+class Tick:
+    """What a tick gathers on its way.
+
+    Attributes:
+        context: Dagster's.
+        runner: On the store.
+        assets: Whose results are materialized.
+        notes: What went well, a line each.
+        problems: What did not.
+    """
+
+    context: dg.SensorEvaluationContext
+    runner: BatchRunner
+    assets: Sequence[BatchAsset]
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Keep a line for the operator, in the tick's log too."""
+        self.notes.append(text)
+        self.context.log.info(text)
+
+    def problem(self, text: str) -> None:
+        """Keep a line about trouble."""
+        self.problems.append(text)
+        self.context.log.warning(text)
+
+    def found(self, listings: Iterable[RunListing]) -> list[Found]:
+        """Those of the runs that belong to an asset as it is now."""
+        return [
+            Found(listing, asset, partition[0])
+            for listing in listings
+            for asset in self.assets
+            if (partition := partition_of(asset, listing)) is not None
+        ]
+
+    def report(self, listings: Iterable[RunListing], *, next_look_sec: int) -> str:
+        """All of it for the tick's page: where the runs stand, then problems, then the rest."""
+        lines = self.problems + self.notes
+        shown = lines[:_SHOWN]
+        if len(lines) > _SHOWN:
+            shown.append(f"and {len(lines) - _SHOWN} more; the tick's log has them all")
+        told = headline([listing.summary for listing in listings], next_look_sec=next_look_sec)
+        return "\n".join([told, *shown])
+
+
+def is_finished(summary: RunSummary) -> bool:
+    """Whether every item has ended."""
+    return summary.status is not RunLifecycleStatus.RUNNING
+
+
+def is_active(summary: RunSummary) -> bool:
+    """Whether the sensor has to do with a run: it is neither finished nor paused."""
+    return not is_finished(summary) and summary.control_state is not RunControlState.PAUSED
+
+
+def state_of(summary: RunSummary) -> str:
+    """One word for tags: running, paused, cancelling, cancelled, completed, completed_with_failures."""
+    cancelled = summary.control_state is RunControlState.CANCEL_REQUESTED
+    if is_finished(summary):
+        return "cancelled" if cancelled else summary.status.value
+    return "cancelling" if cancelled else summary.control_state.value
+
+
+def standing(summary: RunSummary) -> str:
+    """A run's state and progress in a few characters: while it is the same, there is nothing new to show."""
+    return f"{state_of(summary)}:{summary.completed_items}:{summary.failed_items}"
+
+
+def headline(summaries: Sequence[RunSummary], *, next_look_sec: int) -> str:
+    """``3 runs active, 41,200 of 60,000 rows done, next look in 60 s``."""
+    active = [summary for summary in summaries if is_active(summary)]
+    paused = sum(not is_active(summary) and not is_finished(summary) for summary in summaries)
+    parts = [f"{_runs(len(active))} active" if active else "no active batch runs"]
+    if paused:
+        parts.append(f"{paused} paused")
+    if active:
+        done = sum(summary.completed_items + summary.failed_items for summary in active)
+        failed = sum(summary.failed_items for summary in active)
+        total = sum(summary.total_items for summary in active)
+        so_far = "" if all(summary.ingestion_complete for summary in active) else " so far"
+        parts.append(f"{done:,} of {total:,} rows{so_far} done")
+        if failed:
+            parts.append(f"{failed:,} failed")
+    return ", ".join([*parts, f"next look in {next_look_sec} s"])
+
+
+def in_turn(run_ids: Sequence[str], *, after: str) -> list[str]:
+    """Run ids in the order of their turns: sorted, beginning behind the one that had the last turn."""
+    ordered = sorted(run_ids)
+    return [run_id for run_id in ordered if run_id > after] + [
+        run_id for run_id in ordered if run_id <= after
+    ]
+
+
+def all_records(instance: dg.DagsterInstance, filters: dg.RunsFilter, *, page: int = 100) -> list[Any]:
+    """Every run record that fits, newest first."""
+    records: list[Any] = []
+    cursor: str | None = None
+    while True:
+        found = instance.get_run_records(filters, limit=page, cursor=cursor)
+        records += found
+        if len(found) < page:
+            return records
+        cursor = found[-1].dagster_run.run_id
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count:,} runs"

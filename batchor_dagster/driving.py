@@ -45,6 +45,14 @@ class Driven:
 # --- in the tick -----------------------------------------------------------------------------------------------------
 
 
+def look_after_ended(tick: Tick) -> None:
+    """Tell of batches that turn up after their run has ended; asks the provider only where one may, and hourly."""
+    try:
+        tick.runner.sweep_ended_runs()
+    except Exception as error:  # whatever it is, it must not cost the tick its results
+        tick.problem(f"looking for late batches: {type(error).__name__}: {error}")
+
+
 def drive_in_turn(tick: Tick, cursor: Cursor, listings: Sequence[RunListing], *, budget_sec: float) -> Driven:
     """Give each active run a cycle until the time is up."""
     run_ids = _turns(cursor, listings)

@@ -13,7 +13,14 @@ from typing import Any, Literal, TypeAlias
 import dagster as dg
 
 from batchor_dagster.assets import BatchAsset
-from batchor_dagster.driving import DRIVE_JOB, Driven, build_drive_job, drive_in_turn, request_drivers
+from batchor_dagster.driving import (
+    DRIVE_JOB,
+    Driven,
+    build_drive_job,
+    drive_in_turn,
+    look_after_ended,
+    request_drivers,
+)
 from batchor_dagster.landing import result_requests, results_job
 from batchor_dagster.operators import reconcile_tags, show
 from batchor_dagster.resource import BatchorResource
@@ -89,6 +96,7 @@ def build_batch_sensor(
                     budget_sec=time_budget_seconds,
                     now=began,
                 )
+            look_after_ended(tick)
             observations, shown = show(tick, cursor, listings)
             report = tick.report(listings, next_look_sec=minimum_interval_seconds)
         context.log.info(report.splitlines()[0])

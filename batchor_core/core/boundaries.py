@@ -57,6 +57,7 @@ class Boundary(StrEnum):
     RECORD_FAILURE = "record_failure"
     CLEAR_BACKOFF = "clear_backoff"
     COUNT_ORPHANS = "count_orphans"
+    RECORD_SWEEP = "record_sweep"
     # transactions: consumption
     UPDATE_BATCH = "update_batch"
     RECORD_POLL_FAILURE = "record_poll_failure"

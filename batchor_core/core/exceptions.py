@@ -214,10 +214,10 @@ class QuarantinedBatchError(BatchorError, RuntimeError):
         self.run_id = run_id
         self.local_batch_ids = list(local_batch_ids)
         super().__init__(
-            f"run {run_id!r}: the provider could not be asked whether it created {', '.join(self.local_batch_ids)}. "
+            f"run {run_id!r}: it can't be found out what became of {', '.join(self.local_batch_ids)}. "
             "Look for the batch in the provider's console (metadata batchor_local_batch_id), then call one of "
             "runner.adopt_batch(run_id, local_batch_id, provider_batch_id), runner.resubmit_batch(run_id, local_batch_id) "
-            "or runner.fail_batch(run_id, local_batch_id)."
+            "or runner.fail_batch(run_id, local_batch_id), or use `batchor doctor`."
         )
 
 

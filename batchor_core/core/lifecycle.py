@@ -27,18 +27,32 @@ OPEN_INTENTS = (
     IntentState.UNKNOWN,
     IntentState.QUARANTINED,
 )
-"""Intents that still own QUEUED_LOCAL items."""
+"""Intents that still own QUEUED_LOCAL items, or whose batch is lost."""
+
+UNSENT = (IntentState.CLAIMED, IntentState.UPLOADED)
+"""Intents of which nothing was asked of the provider, unless the database was restored from a backup."""
+
+CAN_BE_QUARANTINED = (*OPEN_INTENTS, IntentState.REGISTERED)
+"""A registered batch too, if the provider has lost it."""
 
 MAYBE_SENT = (IntentState.SENDING, IntentState.UNKNOWN, IntentState.QUARANTINED)
 """Intents whose batch may exist at the provider: their items are never sent again before that is known."""
 
-TERMINAL_BATCH_STATUSES = frozenset({"completed", "failed", "expired", "cancelled"})
+LOST_BATCH = "lost"
+"""Status of a batch that the provider does not know any more, once an operator has given it up. Ours alone."""
+
+TERMINAL_BATCH_STATUSES = frozenset({"completed", "failed", "expired", "cancelled", LOST_BATCH})
 """Batch statuses after which nothing more happens at the provider; compare lower-cased."""
 
 
 def is_terminal_batch(status: str) -> bool:
     """Whether a batch status is final. A status nobody has heard of is not."""
     return status.lower() in TERMINAL_BATCH_STATUSES
+
+
+def status_to_register(status: str) -> str:
+    """The status under which a batch is first recorded: its end is stored with its results, not before."""
+    return "in_progress" if is_terminal_batch(status) else status.lower()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,12 @@ POLL_FAILURE_CEILING = 30
 LATE_FILE_POLLS = 5
 """Polls for which a completed batch may still lack its files before its rows count as missing."""
 
+LONGEST_POLL_WAIT_SEC = 3_600.0
+"""The longest wait before a batch is asked for again, whatever a provider wishes."""
+
+LONGEST_LEASE_SEC = 3_600.0
+"""The longest time for which a lease may be taken without being renewed."""
+
 LEAST_OF_DELAY = 0.75
 """The share of a delay that jitter leaves at least."""
 
@@ -26,3 +32,12 @@ def backoff_delay(*, failures: int, base_sec: float, max_sec: float, jitter: flo
     # the exponent is capped first: 2.0 ** 1100 overflows
     plain = min(base_sec * 2.0 ** min(failures - 1, 60), max_sec)
     return plain * (1.0 - (1.0 - LEAST_OF_DELAY) * min(max(jitter, 0.0), 1.0))
+
+
+def is_due(at: float, now: float, *, longest: float) -> bool:
+    """Whether a stored moment has come.
+
+    One that lies further off than any wait could have put it was stored before the clock was set back: waiting for the
+    clock to catch up could take a day.
+    """
+    return at <= now or at - now > longest

@@ -109,6 +109,7 @@ class ProviderHooks:
         find_input_files: ``(filename) -> ids`` of uploaded input files of that name.
         key_fingerprint: Tells accounts apart without revealing the key; None if unknown.
         enqueue_budget: Limit of tokens in flight; None for none.
+        clock_offset: Seconds by which the provider's clock is ahead of this process's, by its last answer; None if unknown.
         close: Releases connections.
     """
 
@@ -121,6 +122,7 @@ class ProviderHooks:
     find_input_files: Callable[[str], list[str]] | None
     key_fingerprint: Callable[[], str | None]
     enqueue_budget: Callable[[], EnqueueBudget | None]
+    clock_offset: Callable[[], float | None]
     close: Callable[[], None]
 
     @classmethod
@@ -144,6 +146,7 @@ class ProviderHooks:
             find_input_files=hook("find_input_files"),
             key_fingerprint=hook("key_fingerprint", _nothing),
             enqueue_budget=hook("enqueue_budget", _nothing),
+            clock_offset=hook("clock_offset", _nothing),
             close=hook("close", _nothing),
         )
 

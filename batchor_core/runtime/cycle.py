@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from batchor_core.core.enums import RunControlState
+from batchor_core.core.enums import ItemStatus, RunControlState
 from batchor_core.core.lifecycle import CLAIMABLE
 from batchor_core.runtime.cancel import cancel
 from batchor_core.runtime.engine import Drive
 from batchor_core.runtime.ingest import Ingestion, Reader
 from batchor_core.runtime.poll import poll
-from batchor_core.runtime.recover import recover
+from batchor_core.runtime.recover import give_back_unsent, recover
 from batchor_core.runtime.submit import submit
-from batchor_core.runtime.sweep import sweep
+from batchor_core.runtime.sweep import Swept, sweep, sweep_is_due
 
 
 def run_cycle(drive: Drive, reader: Reader | None) -> None:
@@ -23,34 +23,66 @@ def run_cycle(drive: Drive, reader: Reader | None) -> None:
         case RunControlState.PAUSED:
             return
         case RunControlState.CANCEL_REQUESTED:
-            recover(drive)
+            due = _sweep_is_due(drive, reader)
+            recover(drive, keep_unsent=due)
             poll(drive)
+            if due:
+                sweep(
+                    drive
+                )  # a forgotten batch has to be cancelled too; a list that can't be read holds up nothing here
+                give_back_unsent(drive)
             cancel(drive)
         case RunControlState.RUNNING:
-            recover(drive)
+            due = _sweep_is_due(drive, reader)
+            recover(drive, keep_unsent=due)
             poll(drive)
-            if not _swept(drive, reader):
-                return
-            if reader is not None and not _ingest(drive, reader):
+            if due:
+                if not _swept(drive, reader):
+                    return
+                give_back_unsent(drive)
+            if reader is not None and not _is_read(drive) and not _ingest(drive, reader):
                 return
             if drive.may_go_on():
                 submit(drive, more_to_come=False)
 
 
-def _swept(drive: Drive, reader: Reader | None) -> bool:
-    """Whether what the provider has of this run is known well enough to submit more of it."""
+def _sweep_is_due(drive: Drive, reader: Reader | None) -> bool:
+    """Whether what the provider has of this run must be looked through before more of it is sent."""
     counts = drive.store.get_run_summary(run_id=drive.run_id).status_counts
-    to_submit = reader is not None or any(counts[status] for status in CLAIMABLE)
-    return not drive.sweeping.is_due(to_submit=to_submit) or sweep(drive)
+    unsent = (*CLAIMABLE, ItemStatus.QUEUED_LOCAL)
+    to_submit = reader is not None or any(counts[status] for status in unsent)
+    if not drive.store.supports_leases:
+        return False  # it keeps no submissions either: to it, each of its own batches would be a stranger
+    if drive.sweeping.is_due(to_submit=to_submit):
+        return True
+    return sweep_is_due(drive.store.list_intents(run_id=drive.run_id), now=drive.store.now())
 
 
-def _ingest(drive: Drive, reader: Reader) -> bool:
+def _swept(drive: Drive, reader: Reader | None) -> bool:
+    """Whether every batch of the run is accounted for, so that more of it may be sent."""
+    found = sweep(drive)
+    if found is Swept.ROWS_FIRST:
+        if reader is None:
+            drive.pause(
+                "the provider has batches of rows that this store has yet to read: call start() with the run's source"
+            )
+        elif _ingest(drive, reader, send=False):
+            found = sweep(drive)
+    return found is Swept.CLEAN
+
+
+def _is_read(drive: Drive) -> bool:
+    checkpoint = drive.store.get_ingest_checkpoint(run_id=drive.run_id)
+    return checkpoint is not None and checkpoint.ingestion_complete
+
+
+def _ingest(drive: Drive, reader: Reader, *, send: bool = True) -> bool:
     """Read on, submitting whenever a batch is full; True once everything has been read."""
     ingestion = Ingestion(drive, reader)
     more = True
     while more and drive.may_go_on():
         more = ingestion.step()
-        if more and ingestion.fills_a_batch():
+        if send and more and ingestion.fills_a_batch():
             submit(drive, more_to_come=True)
             ingestion.intake.clear()
     return not more

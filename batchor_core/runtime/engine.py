@@ -15,14 +15,18 @@ from pydantic import BaseModel
 from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import (
-    LeaseLostError,
     MissingCredentialsError,
     ModelResolutionError,
     ProviderError,
     ProviderErrorKind,
 )
 from batchor_core.core.models import RunEvent
-from batchor_core.core.retry import LEAST_OF_DELAY, UNCOUNTED_FAILURE_CEILING, backoff_delay
+from batchor_core.core.retry import (
+    LEAST_OF_DELAY,
+    LONGEST_LEASE_SEC,
+    UNCOUNTED_FAILURE_CEILING,
+    backoff_delay,
+)
 from batchor_core.core.structured import StructuredOutputSchema, resolve_model
 from batchor_core.providers.at_boundaries import ProviderAtBoundaries, hooks_at_boundaries
 from batchor_core.providers.base import BatchProvider, EnqueueBudget, ProviderHooks
@@ -33,9 +37,6 @@ log = logging.getLogger("batchor_core")
 CHUNK = 1_000
 """Rows per transaction; larger ones bought nothing when measured."""
 
-LIST_MARGIN_SEC = 600.0
-"""How much older than expected a listed batch may seem: clocks differ, and listings carry no order by contract."""
-
 SWEEP_INTERVAL_SEC = 3_600.0
 
 
@@ -44,7 +45,8 @@ class EngineSettings:
     """How the engine drives, apart from what a job says.
 
     Attributes:
-        lease_ttl_sec: Seconds after which a driver that gave no sign of life may be replaced.
+        lease_ttl_sec: Seconds after which a driver that gave no sign of life may be replaced; at most an hour. It has to
+            outlast one API call of the provider by a tenth.
         grace_sec: How long a batch of unknown outcome is looked for before it counts as never created.
         look_ups: Complete listings without it that are needed in that time.
         list_page_cap: Pages read in one look-up before it counts as impossible.
@@ -61,9 +63,10 @@ class EngineSettings:
     on_unknown: Literal["resubmit", "hold"] = "resubmit"
 
     def __post_init__(self) -> None:
-        if self.lease_ttl_sec <= 0 or self.grace_sec < 0 or self.look_ups < 1:
+        if not 0 < self.lease_ttl_sec <= LONGEST_LEASE_SEC or self.grace_sec < 0 or self.look_ups < 1:
             raise ValueError(
-                "EngineSettings: lease_ttl_sec must be positive, grace_sec not negative, look_ups at least 1"
+                f"EngineSettings: lease_ttl_sec must lie between 0 and {LONGEST_LEASE_SEC:.0f}, grace_sec must not be "
+                "negative, look_ups must be at least 1"
             )
         if self.list_page_cap < 1 or self.parallel_transfers < 1:
             raise ValueError("EngineSettings: list_page_cap and parallel_transfers must be at least 1")
@@ -127,18 +130,23 @@ class Sweeping:
     """When this process last looked for batches of a run that its store does not know, and which it has reported.
 
     Attributes:
-        done_at: By the monotonic clock; None if this process never did.
+        began_at: When this process first had to do with the run, by the monotonic clock.
+        done_at: By the same clock; None if this process never looked.
         orphans: Provider ids of the batches that were reported.
+        failing_since: Questions about submissions that are answered with errors only, and since when by the store's clock.
     """
 
+    began_at: float = field(default_factory=time.monotonic)
     done_at: float | None = None
     orphans: set[str] = field(default_factory=set)
+    failing_since: dict[str, float] = field(default_factory=dict)
 
     def is_due(self, *, to_submit: bool) -> bool:
         """Before the first submission of a process that found the run there, and hourly in one that lives long."""
-        if self.done_at is None:
-            return to_submit
-        return time.monotonic() - self.done_at >= SWEEP_INTERVAL_SEC
+        if self.done_at is None and to_submit:
+            return True
+        since = self.began_at if self.done_at is None else self.done_at
+        return time.monotonic() - since >= SWEEP_INTERVAL_SEC
 
     def done(self) -> None:
         """The list has been read, or can't be."""
@@ -318,35 +326,6 @@ class Drive:
             max_sec=policy.max_backoff_sec,
             jitter=random.random(),  # noqa: S311 - spreads load, guards nothing
         )
-
-
-class LeaseKeeper:
-    """Renews a lease in the background while HTTP calls and user callbacks take their time."""
-
-    def __init__(self, session: DriverSession, *, ttl_sec: float) -> None:
-        self._session = session
-        self._ttl_sec = ttl_sec
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="batchor-lease", daemon=True)
-
-    def __enter__(self) -> LeaseKeeper:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _keep(self) -> None:
-        while not self._stop.wait(self._ttl_sec / 4):
-            try:
-                self._session.renew(ttl_sec=self._ttl_sec)
-            except LeaseLostError:
-                return  # the next write of the driver finds it out by itself
-            except Exception:
-                log.warning(
-                    "renewing the lease of run %s failed; trying again", self._session.run_id, exc_info=True
-                )
 
 
 def as_provider_error(error: Exception) -> ProviderError:

@@ -8,6 +8,7 @@ from batchor_core.core.enums import IntentState, RunControlState, RunLifecycleSt
 from batchor_core.core.lifecycle import CLAIMABLE, is_terminal_batch
 from batchor_core.core.models import RunSummary
 from batchor_core.providers.base import BatchProvider
+from batchor_core.runtime.sweep import sweep_is_due
 from batchor_core.storage.state import ActiveBatchRecord, IntentRecord, StateStore
 
 
@@ -22,9 +23,11 @@ def has_work(store: StateStore, run_id: str, provider: Callable[[], BatchProvide
     if summary.control_state is RunControlState.PAUSED:
         return False
     batches, now = store.get_active_batches(run_id=run_id), store.now()
-    if has_local_work(summary, batches, store.list_intents(run_id=run_id), now):
+    intents = store.list_intents(run_id=run_id)
+    if has_local_work(summary, batches, intents, now) or sweep_is_due(intents, now=now):
         return True
-    due = [batch for batch in batches if batch.next_poll_at <= now]
+    cancelling = summary.control_state is RunControlState.CANCEL_REQUESTED
+    due = [batch for batch in batches if batch.next_poll_at <= now and (cancelling or not batch.quarantined)]
     return any(_has_ended(provider(), batch) for batch in due)
 
 

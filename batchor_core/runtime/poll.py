@@ -14,19 +14,30 @@ from pathlib import Path
 
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.lifecycle import is_terminal_batch
-from batchor_core.core.retry import LATE_FILE_POLLS, POLL_FAILURE_CEILING
+from batchor_core.core.retry import (
+    LATE_FILE_POLLS,
+    LONGEST_POLL_WAIT_SEC,
+    POLL_FAILURE_CEILING,
+    is_due,
+)
 from batchor_core.core.types import BatchRemoteRecord
 from batchor_core.runtime.engine import Drive, as_provider_error
 from batchor_core.runtime.harvest import Download, download, harvest
 from batchor_core.storage.state import ActiveBatchRecord
 
+LOST_AFTER_SEC = 600.0
+"""How long after its creation a batch may be unknown to the provider's own look-up."""
+
 
 def poll(drive: Drive) -> None:
     """Ask after each batch that is due, and take in what has ended."""
+    now, longest = drive.store.now(), _longest_wait(drive)
+    # a batch that waits for a person's word is asked for once more where the run is cancelled and nobody will give it
+    cancelling = drive.is_cancelling()
     due = [
         batch
         for batch in drive.store.get_active_batches(run_id=drive.run_id)
-        if batch.next_poll_at <= drive.store.now()
+        if is_due(batch.next_poll_at, now, longest=longest) and (cancelling or not batch.quarantined)
     ]
     if not due:
         return
@@ -111,8 +122,13 @@ def _take_in(
             queue.clear()
 
 
+def _longest_wait(drive: Drive) -> float:
+    return max(drive.config.retry_policy.max_backoff_sec, LONGEST_POLL_WAIT_SEC)
+
+
 def _poll_failed(drive: Drive, batch: ActiveBatchRecord, error: ProviderError) -> None:
-    wait = max(drive.delay_after(batch.poll_failures + 1), error.retry_after or 0.0)
+    asked = min(error.retry_after or 0.0, LONGEST_POLL_WAIT_SEC)
+    wait = max(drive.delay_after(batch.poll_failures + 1), asked)
     failures = drive.session.record_poll_failure(
         provider_batch_id=batch.provider_batch_id, next_poll_at=drive.store.now() + wait
     )
@@ -124,6 +140,8 @@ def _poll_failed(drive: Drive, batch: ActiveBatchRecord, error: ProviderError) -
         consecutive_failures=failures,
         retry_in_sec=wait,
     )
+    if error.kind is ProviderErrorKind.NOT_FOUND and drive.is_running() and _is_lost(drive, batch):
+        return
     needs_a_person = error.kind in (ProviderErrorKind.CREDENTIALS, ProviderErrorKind.QUOTA)
     # a network that is down says nothing about the batch, however long it takes; answers do
     hopeless = error.status_code is not None and failures >= POLL_FAILURE_CEILING
@@ -134,3 +152,29 @@ def _poll_failed(drive: Drive, batch: ActiveBatchRecord, error: ProviderError) -
         # there is nobody to wait for: what it might have brought is given up
         given_up: BatchRemoteRecord = {"id": batch.provider_batch_id, "status": "cancelled"}
         harvest(drive, replace(batch, status="cancelled"), given_up, Download([]))
+
+
+def _is_lost(drive: Drive, batch: ActiveBatchRecord) -> bool:
+    """Let a person decide about a batch that the provider does not know; False if it may yet be found, or nobody can.
+
+    Its rows are never simply sent again: the batch may be running, and a list or a gateway that has lost it shows nothing.
+    """
+    if drive.store.now() - batch.created_at < LOST_AFTER_SEC:
+        return False
+    intents = {intent.local_batch_id: intent for intent in drive.store.list_intents(run_id=drive.run_id)}
+    intent = intents.get(batch.local_batch_id)
+    if intent is None:
+        return False  # a store without intents has nobody to ask: the ceiling pauses the run
+    if intent.key_fingerprint != drive.hooks.key_fingerprint():
+        drive.pause(
+            f"batch {batch.provider_batch_id} is not found, and was made with another API key: resume with that key"
+        )
+        return True
+    drive.session.quarantine(local_batch_id=batch.local_batch_id, error_class="batch_not_found")
+    drive.emit(
+        "submission_quarantined",
+        local_batch_id=batch.local_batch_id,
+        provider_batch_id=batch.provider_batch_id,
+        error_class="batch_not_found",
+    )
+    return True

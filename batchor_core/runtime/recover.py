@@ -16,17 +16,39 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from batchor_core.core.enums import IntentState
-from batchor_core.core.exceptions import ProviderErrorKind
+from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
+from batchor_core.core.lifecycle import UNSENT, status_to_register
+from batchor_core.core.retry import is_due
 from batchor_core.core.types import BatchRemoteRecord
-from batchor_core.runtime.engine import LIST_MARGIN_SEC, Drive, as_provider_error
+from batchor_core.runtime.engine import Drive, as_provider_error
+from batchor_core.runtime.listing import LIST_MARGIN_SEC, Listing, read_list
 from batchor_core.runtime.submit import discard_files
 from batchor_core.storage.state import IntentRecord
 
+PATIENCE_SEC = 3_600.0
+"""How long answers that tell nothing (5xx and the like) are put up with before a person is asked."""
 
-def recover(drive: Drive) -> None:
-    """Give back what was never sent, look up what may have been."""
-    intents = drive.session.open_intents()
-    unsent = [intent for intent in intents if intent.state in (IntentState.CLAIMED, IntentState.UPLOADED)]
+
+def recover(drive: Drive, *, keep_unsent: bool = False) -> None:
+    """Give back what was never sent, look up what may have been.
+
+    ``keep_unsent`` leaves out the former: in a restored database, what is marked as unsent may have been sent since.
+    """
+    if not keep_unsent:
+        give_back_unsent(drive)
+    for intent in drive.session.open_intents():
+        if intent.state is IntentState.SENDING:
+            _mark_unknown(drive, intent)
+            _look_up(drive, intent)
+        elif intent.state is IntentState.UNKNOWN and is_due(
+            intent.next_check_at or 0.0, drive.store.now(), longest=_pause_between_look_ups(drive)
+        ):
+            _look_up(drive, intent)
+
+
+def give_back_unsent(drive: Drive) -> None:
+    """Free the rows of submissions that have not come as far as SENDING."""
+    unsent = [intent for intent in drive.session.open_intents() if intent.state in UNSENT]
     # also frees claims that have no intent, which other users of the store may have left
     freed = drive.session.requeue_local()
     for intent in unsent:
@@ -34,12 +56,6 @@ def recover(drive: Drive) -> None:
         drive.emit(
             "submission_dropped", local_batch_id=intent.local_batch_id, reason="never sent", count=freed
         )
-    for intent in intents:
-        if intent.state is IntentState.SENDING:
-            _mark_unknown(drive, intent)
-            _look_up(drive, intent)
-        elif intent.state is IntentState.UNKNOWN and (intent.next_check_at or 0.0) <= drive.store.now():
-            _look_up(drive, intent)
 
 
 def _mark_unknown(drive: Drive, intent: IntentRecord) -> None:
@@ -65,32 +81,52 @@ def _look_up(drive: Drive, intent: IntentRecord) -> None:
     if intent.key_fingerprint != drive.hooks.key_fingerprint():
         return _quarantine(drive, intent, "api_key_changed")
     try:
-        found = _matching(drive, intent, list_batches)
+        listing = _matching(drive, intent, list_batches)
     except Exception as raised:
-        error = as_provider_error(raised)
-        if error.kind in (ProviderErrorKind.RETRY, ProviderErrorKind.CAPACITY):
-            return _check_again(drive, intent, intent.clean_listings, intent.fenced_at)
-        return _quarantine(drive, intent, error.error_class)
-    if found is None:
+        return _cannot_ask(
+            drive, intent, "list", as_provider_error(raised), intent.clean_listings, intent.fenced_at
+        )
+    _was_answered(drive, intent, "list")
+    if listing.found:
+        return _adopt(drive, intent, listing.found)
+    if not listing.is_complete:
         return _quarantine(drive, intent, "too_many_batches_to_list")
-    if found:
-        return _adopt(drive, intent, found)
     return _not_listed(drive, intent)
 
 
 def _matching(
     drive: Drive, intent: IntentRecord, list_batches: Callable[[], Iterator[list[BatchRemoteRecord]]]
-) -> list[BatchRemoteRecord] | None:
-    """Batches made from the intent's file or named after it, oldest first; None if the list never came to its end."""
-    oldest = (intent.sending_at or intent.created_at) - LIST_MARGIN_SEC
-    found: list[BatchRemoteRecord] = []
-    for number, page in enumerate(list_batches(), 1):
-        found += [batch for batch in page if _is_of(batch, intent)]
-        if page and all((batch.get("created_at") or oldest) < oldest for batch in page):
-            break
-        if number >= drive.settings.list_page_cap:
-            return None
-    return sorted(found, key=lambda batch: batch.get("created_at") or 0.0)
+) -> Listing:
+    """Batches made from the intent's file or named after it."""
+    sent_at = intent.created_at if intent.sending_at is None else intent.sending_at
+    return read_list(
+        list_batches(),
+        wanted=lambda batch: _is_of(batch, intent),
+        # in the server's own time: its batches carry no other
+        oldest=sent_at + intent.server_date_skew - LIST_MARGIN_SEC,
+        page_cap=drive.settings.list_page_cap,
+    )
+
+
+def _cannot_ask(
+    drive: Drive,
+    intent: IntentRecord,
+    question: str,
+    error: ProviderError,
+    clean_listings: int,
+    fenced_at: float | None,
+) -> None:
+    """Try again later, unless waiting won't help: the question is refused, or was answered with errors for too long."""
+    now = drive.store.now()
+    since = drive.sweeping.failing_since.setdefault(f"{intent.local_batch_id} {question}", now)
+    is_passing = error.kind in (ProviderErrorKind.RETRY, ProviderErrorKind.CAPACITY)
+    if is_passing and (error.status_code is None or now - since < PATIENCE_SEC):
+        return _check_again(drive, intent, clean_listings, fenced_at)
+    return _quarantine(drive, intent, error.error_class)
+
+
+def _was_answered(drive: Drive, intent: IntentRecord, question: str) -> None:
+    drive.sweeping.failing_since.pop(f"{intent.local_batch_id} {question}", None)
 
 
 def _is_of(batch: BatchRemoteRecord, intent: IntentRecord) -> bool:
@@ -103,7 +139,9 @@ def _is_of(batch: BatchRemoteRecord, intent: IntentRecord) -> bool:
 def _adopt(drive: Drive, intent: IntentRecord, found: list[BatchRemoteRecord]) -> None:
     batch, *others = found
     drive.session.register(
-        local_batch_id=intent.local_batch_id, provider_batch_id=batch["id"], status=batch["status"].lower()
+        local_batch_id=intent.local_batch_id,
+        provider_batch_id=batch["id"],
+        status=status_to_register(batch["status"]),
     )
     drive.emit(
         "submission_recovered",
@@ -124,13 +162,17 @@ def _adopt(drive: Drive, intent: IntentRecord, found: list[BatchRemoteRecord]) -
                     "batch_poll_retry", provider_batch_id=other["id"], message=str(as_provider_error(raised))
                 )
     if others:
-        drive.session.count_orphan_batches(len(others))
+        known = drive.store.get_run_summary(run_id=drive.run_id).orphan_batches
+        drive.session.count_orphan_batches(known + len(others))
+        drive.sweeping.orphans.update(other["id"] for other in others)
 
 
 def _not_listed(drive: Drive, intent: IntentRecord) -> None:
     now = drive.store.now()
     if intent.fenced_at is None:
         return _fence(drive, intent, now)
+    if intent.fenced_at > now:  # the clock was set back: the grace period begins anew
+        return _check_again(drive, intent, 0, now)
     clean = intent.clean_listings + 1
     if clean >= drive.settings.look_ups and now - intent.fenced_at >= drive.settings.grace_sec:
         return _drop(drive, intent, reason=f"not among the provider's batches in {clean} listings")
@@ -145,10 +187,8 @@ def _fence(drive: Drive, intent: IntentRecord, now: float) -> None:
     try:
         remove(intent.input_file_id)
     except Exception as raised:
-        error = as_provider_error(raised)
-        if error.kind in (ProviderErrorKind.RETRY, ProviderErrorKind.CAPACITY):
-            return _check_again(drive, intent, 0, None)
-        return _quarantine(drive, intent, error.error_class)
+        return _cannot_ask(drive, intent, "fence", as_provider_error(raised), 0, None)
+    _was_answered(drive, intent, "fence")
     return _check_again(drive, intent, 0, now)
 
 
@@ -157,8 +197,12 @@ def _check_again(drive: Drive, intent: IntentRecord, clean_listings: int, fenced
         local_batch_id=intent.local_batch_id,
         clean_listings=clean_listings,
         fenced_at=fenced_at,
-        next_check_at=drive.store.now() + drive.settings.grace_sec / drive.settings.look_ups,
+        next_check_at=drive.store.now() + _pause_between_look_ups(drive),
     )
+
+
+def _pause_between_look_ups(drive: Drive) -> float:
+    return drive.settings.grace_sec / drive.settings.look_ups
 
 
 def _drop(drive: Drive, intent: IntentRecord, *, reason: str) -> None:

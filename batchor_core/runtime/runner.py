@@ -19,6 +19,7 @@ from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus, StorageKind
 from batchor_core.core.exceptions import (
     LeaseLostError,
+    MissingCredentialsError,
     QuarantinedBatchError,
     RunIngestionSourceRequiredError,
     RunNotFinishedError,
@@ -45,13 +46,15 @@ from batchor_core.providers.registry import ProviderRegistry, build_default_prov
 from batchor_core.runtime import export
 from batchor_core.runtime.config import check_same_job, persisted_config
 from batchor_core.runtime.cycle import run_cycle
-from batchor_core.runtime.engine import Drive, Engine, EngineSettings, LeaseKeeper, RunProvider, Sweeping
-from batchor_core.runtime.identity import driver_done, is_certainly_gone, new_driver
+from batchor_core.runtime.engine import Drive, Engine, EngineSettings, RunProvider, Sweeping
 from batchor_core.runtime.ingest import Reader, check_same_source, first_checkpoint
+from batchor_core.runtime.lease import LeaseKeeper, check_lease_term
 from batchor_core.runtime.peek import has_work
 from batchor_core.runtime.results import check_cursor, record_pages, typed, with_raw_responses
 from batchor_core.runtime.run import Run
+from batchor_core.runtime.sweep import LATE_SEC, sweep, sweep_is_due
 from batchor_core.sources.base import CheckpointedItemSource
+from batchor_core.storage.identity import driver_done, is_certainly_gone, new_driver
 from batchor_core.storage.registry import StorageRegistry, build_default_storage_registry
 from batchor_core.storage.state import (
     IntentDecision,
@@ -177,6 +180,7 @@ class BatchRunner:
             RunIngestionSourceRequiredError: The items were a plain iterable and not all of them had been read.
         """
         run_id = check_run_id(uuid.uuid4().hex if run_id is None else run_id)
+        check_lease_term(self._engine.settings.lease_ttl_sec, job.provider_config)
         created = not self.storage.has_run(run_id=run_id) and self._create(job, run_id, extras)
         if not created:
             self._resume(job, run_id)
@@ -248,19 +252,30 @@ class BatchRunner:
 
     def _refresh(self, run_id: str, *, time_limit_sec: float | None) -> RunSummary:
         summary = self.storage.get_run_summary(run_id=run_id)
-        if (
-            summary.status is not RunLifecycleStatus.RUNNING
-            or summary.control_state is RunControlState.PAUSED
-        ):
+        if summary.status is not RunLifecycleStatus.RUNNING:
+            return self._look_after(summary)
+        if summary.control_state is RunControlState.PAUSED:
             return summary
-        owner, settings = new_driver(), self._engine.settings
+        drove = self._drive(
+            run_id,
+            lambda drive: run_cycle(drive, self._reader(run_id, self._attach(run_id))),
+            time_limit_sec=time_limit_sec,
+        )
+        return self._after_cycle(run_id) if drove else summary
+
+    def _drive(
+        self, run_id: str, step: Callable[[Drive], object], *, time_limit_sec: float | None = None
+    ) -> bool:
+        """Take a step under the run's lease; False if somebody else drives it."""
+        attached, settings = self._attach(run_id), self._engine.settings
+        check_lease_term(settings.lease_ttl_sec, attached.config.provider_config)
+        owner = new_driver()
         try:
             session = self.storage.open_session(
                 run_id=run_id, owner=owner, ttl_sec=settings.lease_ttl_sec, owner_is_dead=is_certainly_gone
             )
-            if session is None:  # somebody else drives it
-                return summary
-            attached = self._attach(run_id)
+            if session is None:
+                return False
             drive = Drive(
                 self._engine,
                 run_id=run_id,
@@ -273,14 +288,42 @@ class BatchRunner:
             )
             try:
                 with LeaseKeeper(session, ttl_sec=settings.lease_ttl_sec):
-                    run_cycle(drive, self._reader(run_id, attached))
+                    step(drive)
             finally:
                 session.close()
         except LeaseLostError:
             pass  # another driver took over, and goes on from what is stored
         finally:
             driver_done(owner)
-        return self._after_cycle(run_id)
+        return True
+
+    def _look_after(self, summary: RunSummary) -> RunSummary:
+        """Look once an hour for batches of an ended run, if one of its submissions was given up in doubt; else do nothing."""
+        run_id, now = summary.run_id, self.storage.now()
+        if not sweep_is_due(self.storage.list_intents(run_id=run_id), now=now):
+            return summary
+        try:
+            self._drive(run_id, sweep)
+        except MissingCredentialsError:
+            return summary  # reading an ended run needs no key
+        return self.storage.get_run_summary(run_id=run_id)
+
+    def sweep_ended_runs(self) -> list[str]:
+        """Look for late batches of runs that have ended, where one may still turn up; call it now and then.
+
+        A batch whose creation could not be confirmed is looked for, and at last taken for never created. Should it appear
+        within a day after all, this finds it, cancels it if it can be, counts it in ``RunSummary.orphan_batches`` and emits
+        ``orphan_batch``. Each run is looked up once an hour at most; without such runs the provider is not asked at all.
+
+        Returns:
+            The runs that such batches may belong to.
+        """
+        run_ids = self.storage.runs_with_doubtful_past(sent_after=self.storage.now() - LATE_SEC)
+        for run_id in run_ids:
+            summary = self.storage.get_run_summary(run_id=run_id)
+            if summary.status is not RunLifecycleStatus.RUNNING:
+                self._look_after(summary)
+        return run_ids
 
     def _has_work(self, run_id: str) -> bool:
         return has_work(self.storage, run_id, lambda: self._attach(run_id).provider.get()[0])
@@ -336,10 +379,14 @@ class BatchRunner:
         if summary.control_state is RunControlState.PAUSED:
             raise RunPausedError(run_id, self.storage.get_control_reason(run_id=run_id))
         counts = summary.status_counts
-        moving = summary.active_batches + summary.unknown_batches
-        moving += (
-            counts[ItemStatus.PENDING] + counts[ItemStatus.FAILED_RETRYABLE] + counts[ItemStatus.SUBMITTED]
-        )
+        moving = summary.unknown_batches + counts[ItemStatus.PENDING] + counts[ItemStatus.FAILED_RETRYABLE]
+        if summary.quarantined_batches:
+            active = self.storage.get_active_batches(run_id=run_id)
+            # those of a cancelled run are polled until they are given up
+            cancelling = summary.control_state is RunControlState.CANCEL_REQUESTED
+            moving += sum(cancelling or not batch.quarantined for batch in active)
+        else:
+            moving += summary.active_batches + counts[ItemStatus.SUBMITTED]
         if moving or self.storage.get_lease(run_id=run_id) is not None:
             return
         if summary.quarantined_batches:

@@ -14,6 +14,7 @@ for one intent. What a crash leaves behind is settled by recover.py at the start
 from __future__ import annotations
 
 import hashlib
+import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from batchor_core.core.batching import BatchPlan, PlannedBatch, plan_batches
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.models import ItemFailure, PromptParts
 from batchor_core.runtime.engine import Drive, as_provider_error
+from batchor_core.runtime.lease import spare_seconds, uptime
 from batchor_core.storage.state import Candidate, IntentRecord, RequestDraft, TokenBudget
 
 _WRITE_BUFFER = 1 << 20
@@ -180,11 +182,18 @@ def _create(drive: Drive, upload: _Uploading) -> bool:
         file_id = upload.file_id.result()
     except Exception as raised:  # whatever it is, an upload costs nothing
         return _not_created(drive, intent, None, as_provider_error(raised))
-    drive.session.mark_uploaded(local_batch_id=intent.local_batch_id, input_file_id=file_id)
+    drive.session.mark_uploaded(
+        local_batch_id=intent.local_batch_id, input_file_id=file_id, server_date_skew=_server_date_skew(drive)
+    )
+    leased_at = uptime()
     drive.session.mark_sending(local_batch_id=intent.local_batch_id, ttl_sec=drive.settings.lease_ttl_sec)
+    if not _lease_outlasts_a_request(drive, leased_at):
+        return _not_created(drive, intent, file_id, _TOO_SLOW)
     try:
         record = drive.provider.create_batch(input_file_id=file_id, metadata=_metadata(drive, intent))
-        provider_batch_id, status = str(record["id"]), str(record.get("status", "validating"))
+        provider_batch_id, status = record["id"], str(record.get("status", "validating"))
+        if not isinstance(provider_batch_id, str) or not provider_batch_id:
+            raise ProviderError("the answer names no batch", error_class="unreadable_answer")
     except Exception as raised:  # whatever it is, the question is only whether the batch may exist
         error = as_provider_error(raised)
         if error.not_performed:
@@ -201,6 +210,34 @@ def _create(drive: Drive, upload: _Uploading) -> bool:
         tokens=intent.submission_tokens,
     )
     return True
+
+
+_TOO_SLOW = ProviderError(
+    "not sent: the store took so long that the lease might have ended before the answer came",
+    error_class="lease_too_short",
+    not_performed=True,
+)
+
+
+def _lease_outlasts_a_request(drive: Drive, leased_at: float) -> bool:
+    """Whether what is sent now is over before another driver may take the run.
+
+    Between the lease and here the machine may have slept, or the database may have been slow: then the lease is renewed,
+    which also shows whether it is still ours.
+    """
+    ttl_sec = drive.settings.lease_ttl_sec
+    spare = spare_seconds(ttl_sec, drive.config.provider_config)
+    if uptime() - leased_at <= spare:
+        return True
+    leased_at = uptime()
+    drive.session.renew(ttl_sec=ttl_sec)
+    return uptime() - leased_at <= spare
+
+
+def _server_date_skew(drive: Drive) -> float:
+    """The provider's clock less the store's, as its last answer told; 0 where it does not tell."""
+    offset = drive.hooks.clock_offset()
+    return 0.0 if offset is None else offset + time.time() - drive.store.now()
 
 
 def _metadata(drive: Drive, intent: IntentRecord) -> dict[str, str]:

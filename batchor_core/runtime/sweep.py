@@ -5,8 +5,11 @@ batch may show up that was looked for in vain. So before a process submits its f
 itself, and once an hour after that, the provider's list is read for batches that carry the run's id:
 
 - A batch of a submission that the store has forgotten is adopted: its rows are in its files, and their custom_ids tell
-  whether they are the attempts that the store would send next.
+  whether they are the attempts that the store would send next. If they have yet to be read from the source, that comes
+  first, and nothing is sent meanwhile.
 - Any other is an orphan, its rows have gone into another batch: it is cancelled if it can be, counted and reported.
+
+A run that has ended is looked after for another day if one of its submissions was given up without certainty.
 
 Batches of a run with the same id in another store are not touched: names of submissions begin with a mark of the run
 that differs from store to store.
@@ -15,39 +18,62 @@ that differs from store to store.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
+from enum import Enum, auto
 from pathlib import Path
 
 from batchor_core.core.enums import IntentState
 from batchor_core.core.exceptions import ProviderErrorKind
-from batchor_core.core.lifecycle import is_terminal_batch
+from batchor_core.core.lifecycle import MAYBE_SENT, UNSENT, is_terminal_batch, status_to_register
 from batchor_core.core.outcome import parse_line
 from batchor_core.core.types import BatchRemoteRecord
-from batchor_core.runtime.engine import LIST_MARGIN_SEC, Drive, as_provider_error
+from batchor_core.runtime.engine import SWEEP_INTERVAL_SEC, Drive, as_provider_error
+from batchor_core.runtime.listing import LIST_MARGIN_SEC, read_list
 from batchor_core.runtime.submit import local_batch_prefix, write_requests
+from batchor_core.storage.state import IntentRecord
+
+MAX_INDEX_DIGITS = 18  # what a database takes for an integer
 
 
-def sweep(drive: Drive) -> bool:
-    """Settle every batch of the run that the store does not hold; False if nothing may be submitted in this cycle."""
+class Swept(Enum):
+    """What a sweep came to."""
+
+    CLEAN = auto()
+    """Every batch of the run is accounted for, as far as can be known."""
+    ROWS_FIRST = auto()
+    """There are batches of rows that have yet to be read from the source: read them, send nothing, and sweep again."""
+    NOT_NOW = auto()
+    """The list could not be read, and may be later: nothing may be sent in this cycle."""
+
+
+class _Fate(Enum):
+    ADOPTED = auto()
+    ORPHAN = auto()
+    ROWS_FIRST = auto()
+
+
+def sweep(drive: Drive) -> Swept:
+    """Settle every batch of the run that the store does not hold."""
     try:
         strangers = _strangers(drive)
     except Exception as raised:
         error = as_provider_error(raised)
         if error.kind in (ProviderErrorKind.RETRY, ProviderErrorKind.CAPACITY):
             drive.hold_back(error.error_class, str(error), retry_after=error.retry_after, has_ceiling=False)
-            return False
+            return Swept.NOT_NOW
         drive.sweeping.done()
-        return True  # a gateway without a list, or a key that may not read it: nothing can be learned here
-    given_up = {
-        intent.local_batch_id
-        for intent in drive.store.list_intents(run_id=drive.run_id)
-        if intent.state is IntentState.DROPPED
-    }
-    for batch in strangers:
-        if _local_batch_id(batch) in given_up or not _adopt(drive, batch):
-            _report_orphan(drive, batch)
-            _cancel(drive, batch)
+        return (
+            Swept.CLEAN
+        )  # a gateway without a list, or a key that may not read it: nothing can be learned here
+    known = {intent.local_batch_id: intent for intent in drive.store.list_intents(run_id=drive.run_id)}
+    fates = [(batch, _fate(drive, batch, known)) for batch in strangers]
+    orphans = [batch for batch, fate in fates if fate is _Fate.ORPHAN]
+    _report(drive, orphans)
+    if any(fate is _Fate.ROWS_FIRST for _, fate in fates):
+        return Swept.ROWS_FIRST
     drive.sweeping.done()
-    return True
+    drive.session.record_sweep(next_check_at=drive.store.now() + SWEEP_INTERVAL_SEC)
+    return Swept.CLEAN
 
 
 def _strangers(drive: Drive) -> list[BatchRemoteRecord]:
@@ -56,46 +82,58 @@ def _strangers(drive: Drive) -> list[BatchRemoteRecord]:
     if list_batches is None:
         return []
     intents = drive.store.list_intents(run_id=drive.run_id)
-    registered = {intent.provider_batch_id for intent in intents}
+    held = {intent.provider_batch_id for intent in intents if intent.state is not IntentState.DROPPED}
     # what is still being looked up is recover.py's business
-    open_ids = {
-        intent.local_batch_id
-        for intent in intents
-        if intent.state not in (IntentState.DROPPED, IntentState.REGISTERED)
-    }
+    open_ids = {intent.local_batch_id for intent in intents if intent.state in MAYBE_SENT}
     created_at = drive.store.get_run_summary(run_id=drive.run_id).created_at
-    mark, oldest = local_batch_prefix(drive.run_id, created_at), created_at - LIST_MARGIN_SEC
-    found: list[BatchRemoteRecord] = []
-    for number, page in enumerate(list_batches(), 1):
-        found += [
-            batch
-            for batch in page
-            if _local_batch_id(batch).startswith(mark)
-            and batch["id"] not in registered | drive.sweeping.orphans
-            and _local_batch_id(batch) not in open_ids
-        ]
-        if number >= drive.settings.list_page_cap or all(
-            (b.get("created_at") or oldest) < oldest for b in page
-        ):
-            break
-    return found[::-1]
+    mark = local_batch_prefix(drive.run_id, created_at)
+
+    def is_stranger(batch: BatchRemoteRecord) -> bool:
+        name = _local_batch_id(batch)
+        return name.startswith(mark) and name not in open_ids and batch["id"] not in held
+
+    return read_list(
+        list_batches(),
+        wanted=is_stranger,
+        oldest=created_at - LIST_MARGIN_SEC,
+        page_cap=drive.settings.list_page_cap,
+    ).found
 
 
 def _local_batch_id(batch: BatchRemoteRecord) -> str:
     return (batch.get("metadata") or {}).get("batchor_local_batch_id", "")
 
 
-def _adopt(drive: Drive, batch: BatchRemoteRecord) -> bool:
-    """Take the batch for the submission that the store would make next, if that is what it is."""
+def _fate(drive: Drive, batch: BatchRemoteRecord, known: Mapping[str, IntentRecord]) -> _Fate:
+    intent = known.get(_local_batch_id(batch))
+    if (
+        intent is not None and intent.state in UNSENT
+    ):  # it was sent after the moment to which the store went back
+        drive.session.mark_uploaded(
+            local_batch_id=intent.local_batch_id, input_file_id=batch.get("input_file_id") or ""
+        )
+        _register(drive, batch, intent)
+        return _Fate.ADOPTED
+    if intent is not None:  # given up, or the twin of one that is registered
+        return _Fate.ORPHAN
     custom_ids = _custom_ids(drive, batch)
     indexes = {_item_index(custom_id) for custom_id in custom_ids}
     if not custom_ids or None in indexes:
-        return False
+        return _Fate.ORPHAN
+    rows = sorted(index for index in indexes if index is not None)
+    checkpoint = drive.store.get_ingest_checkpoint(run_id=drive.run_id)
+    if checkpoint and not checkpoint.ingestion_complete and rows[-1] >= checkpoint.next_item_index:
+        return _Fate.ROWS_FIRST
+    return _Fate.ADOPTED if _adopt(drive, batch, rows, custom_ids) else _Fate.ORPHAN
+
+
+def _adopt(drive: Drive, batch: BatchRemoteRecord, rows: list[int], custom_ids: set[str]) -> bool:
+    """Take the batch for the submission that the store would make next, if that is what it is."""
     local_batch_id = _local_batch_id(batch)
     intent = drive.session.claim(
         local_batch_id=local_batch_id,
         artifact_key=f"{drive.run_id}/requests/{local_batch_id}.jsonl",
-        item_indexes=sorted(index for index in indexes if index is not None),
+        item_indexes=rows,
         max_attempts=drive.max_attempts,
         key_fingerprint=drive.hooks.key_fingerprint(),
     )
@@ -107,22 +145,23 @@ def _adopt(drive: Drive, batch: BatchRemoteRecord) -> bool:
         return False
     write_requests(drive, intent)
     drive.session.mark_uploaded(local_batch_id=local_batch_id, input_file_id=batch.get("input_file_id") or "")
-    drive.session.mark_sending(local_batch_id=local_batch_id, ttl_sec=drive.settings.lease_ttl_sec)
-    drive.session.register(
-        local_batch_id=local_batch_id, provider_batch_id=batch["id"], status=_open_status(batch["status"])
-    )
-    drive.emit(
-        "submission_recovered",
-        local_batch_id=local_batch_id,
-        provider_batch_id=batch["id"],
-        count=intent.item_count,
-    )
+    _register(drive, batch, intent)
     return True
 
 
-def _open_status(status: str) -> str:
-    """The status to register: an end is stored with the results, not before."""
-    return "in_progress" if is_terminal_batch(status) else status.lower()
+def _register(drive: Drive, batch: BatchRemoteRecord, intent: IntentRecord) -> None:
+    drive.session.mark_sending(local_batch_id=intent.local_batch_id, ttl_sec=drive.settings.lease_ttl_sec)
+    drive.session.register(
+        local_batch_id=intent.local_batch_id,
+        provider_batch_id=batch["id"],
+        status=status_to_register(batch["status"]),
+    )
+    drive.emit(
+        "submission_recovered",
+        local_batch_id=intent.local_batch_id,
+        provider_batch_id=batch["id"],
+        count=intent.item_count,
+    )
 
 
 def _custom_ids(drive: Drive, batch: BatchRemoteRecord) -> set[str]:
@@ -153,18 +192,28 @@ def _ids_in(drive: Drive, file_id: str) -> set[str]:
 def _item_index(custom_id: str) -> int | None:
     """The item's index, with which the engine's custom_ids begin; None for anybody else's."""
     index = custom_id.partition("-")[0]
-    return int(index) if index.isascii() and index.isdigit() else None
+    is_one = index.isascii() and index.isdigit() and len(index) <= MAX_INDEX_DIGITS
+    return int(index) if is_one else None
 
 
-def _report_orphan(drive: Drive, batch: BatchRemoteRecord) -> None:
-    drive.sweeping.orphans.add(batch["id"])
-    drive.session.count_orphan_batches(1)
-    drive.emit(
-        "orphan_batch",
-        provider_batch_id=batch["id"],
-        status=batch["status"],
-        local_batch_id=_local_batch_id(batch),
-    )
+def _report(drive: Drive, orphans: list[BatchRemoteRecord]) -> None:
+    """Count the batches that nobody waits for, and tell of each and cancel it once in the life of this process."""
+    if not orphans:
+        return
+    # the list holds the run's whole life, so this is their number, however often they are found
+    known = drive.store.get_run_summary(run_id=drive.run_id).orphan_batches
+    drive.session.count_orphan_batches(max(known, len(orphans)))
+    for batch in orphans:
+        if batch["id"] in drive.sweeping.orphans:
+            continue
+        drive.sweeping.orphans.add(batch["id"])
+        drive.emit(
+            "orphan_batch",
+            provider_batch_id=batch["id"],
+            status=batch["status"],
+            local_batch_id=_local_batch_id(batch),
+        )
+        _cancel(drive, batch)
 
 
 def _cancel(drive: Drive, batch: BatchRemoteRecord) -> None:
@@ -175,3 +224,23 @@ def _cancel(drive: Drive, batch: BatchRemoteRecord) -> None:
         cancel(batch["id"])
     except Exception as raised:  # it has been reported; more can't be done from here
         drive.emit("batch_poll_retry", provider_batch_id=batch["id"], message=str(as_provider_error(raised)))
+
+
+# --- when to look ----------------------------------------------------------------------------------------------------
+
+LATE_SEC = 26 * 3_600.0
+"""How long a batch may turn up late: the completion window and some time to spare."""
+
+
+def may_turn_up_late(intent: IntentRecord, *, now: float) -> bool:
+    """Whether a submission was given up without certainty so recently that its batch may yet appear."""
+    # mark_unknown sets next_check_at, so it tells who was in doubt from who was refused
+    in_doubt = intent.state is IntentState.DROPPED and intent.next_check_at is not None
+    return in_doubt and intent.sending_at is not None and now - intent.sending_at < LATE_SEC
+
+
+def sweep_is_due(intents: list[IntentRecord], *, now: float) -> bool:
+    """Whether an hour has passed since the list was last read for a batch that may turn up late."""
+    return any(
+        may_turn_up_late(intent, now=now) and (intent.next_check_at or 0.0) <= now for intent in intents
+    )

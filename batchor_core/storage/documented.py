@@ -258,10 +258,17 @@ class DocumentedSession(DriverSession):
             self._store.record_request_artifacts(run_id=self.run_id, pointers=pointers)
             intent.record = replace(intent.record, sha256=sha256, size_bytes=size_bytes)
 
-    def mark_uploaded(self, *, local_batch_id: str, input_file_id: str) -> None:
+    def mark_uploaded(
+        self, *, local_batch_id: str, input_file_id: str, server_date_skew: float = 0.0
+    ) -> None:
         with self._book.lock:
             intent = self._intent(local_batch_id, _NOT_SENT)
-            intent.record = replace(intent.record, state=IntentState.UPLOADED, input_file_id=input_file_id)
+            intent.record = replace(
+                intent.record,
+                state=IntentState.UPLOADED,
+                input_file_id=input_file_id,
+                server_date_skew=server_date_skew,
+            )
 
     def mark_sending(self, *, local_batch_id: str, ttl_sec: float) -> None:
         """Kept in this process only: it guards against a second request of this driver, not against a crash."""

@@ -14,6 +14,7 @@ from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import InvalidInputError, RunNotFoundError, RunStateError
 from batchor_core.core.models import ItemFailure, RunSummary
 from batchor_core.core.types import JSONValue
+from batchor_core.storage.identity import is_certainly_gone
 from batchor_core.storage.memory_rows import IntentRow, ItemRow, RunRow, frozen, thawed
 from batchor_core.storage.memory_session import MemorySession, jittered
 from batchor_core.storage.state import (
@@ -146,7 +147,8 @@ class MemoryStateStore(StateStore):
 
     def requeue_local_items(self, *, run_id: str) -> int:
         with self._run(run_id) as run:
-            if run.lease.is_live(self.now()):
+            owner = run.lease.owner
+            if owner is not None and run.lease.is_live(self.now()) and not is_certainly_gone(owner):
                 return 0
             # whoever held the lease before must not go on with what is taken from it here
             run.lease.owner, run.lease.epoch = None, run.lease.epoch + 1
@@ -207,7 +209,7 @@ class MemoryStateStore(StateStore):
 
     def get_active_batches(self, *, run_id: str) -> list[ActiveBatchRecord]:
         with self._run(run_id) as run:
-            return [batch.record for batch in run.batches.values() if batch.active]
+            return [batch.record for batch in run.batches_in_order() if batch.active]
 
     def get_submitted_custom_ids_for_batch(self, *, run_id: str, provider_batch_id: str) -> list[str]:
         with self._run(run_id) as run:
@@ -373,13 +375,21 @@ class MemoryStateStore(StateStore):
                 for run in runs
             ]
 
+    def runs_with_doubtful_past(self, *, sent_after: float) -> list[str]:
+        with self._lock:
+            return sorted(
+                run.run_id
+                for run in self._runs.values()
+                if any((i.record.sending_at or 0.0) > sent_after for i in run.given_up_in_doubt())
+            )
+
     def list_intents(self, *, run_id: str) -> list[IntentRecord]:
         with self._run(run_id) as run:
             return [intent.record for intent in run.intents.values()]
 
     def get_batches(self, *, run_id: str) -> list[ActiveBatchRecord]:
         with self._run(run_id) as run:
-            return [batch.record for batch in run.batches.values()]
+            return [batch.record for batch in run.batches_in_order()]
 
     # --- drivers and operators ---------------------------------------------------------------------------------------
 
@@ -424,27 +434,37 @@ class MemoryStateStore(StateStore):
     ) -> None:
         with self._run(run_id) as run:
             intent = run.intent_in(local_batch_id, (IntentState.QUARANTINED, IntentState.UNKNOWN))
+            lost = intent.record.provider_batch_id is not None
             match decision:
                 case "adopt":
                     if not provider_batch_id:
                         raise InvalidInputError("adopting a batch needs its provider_batch_id")
-                    run.register(
-                        intent, provider_batch_id=provider_batch_id, status="validating", now=self.now()
-                    )
-                case "resubmit":
-                    run.drop(intent, "operator_resubmit")
-                case "fail":
-                    _fail_by_operator(run, intent)
+                    if lost:
+                        run.find_again(intent, provider_batch_id=provider_batch_id)
+                    else:
+                        run.register(
+                            intent, provider_batch_id=provider_batch_id, status="validating", now=self.now()
+                        )
+                case "resubmit" | "fail":
+                    if decision == "fail":
+                        run.cancel(_held_by(run, intent), _GIVEN_UP)
+                    if lost:
+                        run.give_up_batch(intent, f"operator_{decision}", now=self.now())
+                    else:
+                        run.drop(intent, f"operator_{decision}")
                 case _:
                     raise InvalidInputError(f"decision {decision!r} must be one of adopt, resubmit, fail")
 
 
-def _fail_by_operator(run: RunRow, intent: IntentRow) -> None:
-    error = ItemFailure(
-        "submission_unknown", "an operator gave up the batch that this item was sent in", False
-    )
-    run.cancel(run.owned_by(intent), error)
-    run.drop(intent, "operator_fail")
+_GIVEN_UP = ItemFailure(
+    "submission_unknown", "an operator gave up the batch that this item was sent in", False
+)
+
+
+def _held_by(run: RunRow, intent: IntentRow) -> list[ItemRow]:
+    """Items that have no answer for the sake of this submission, in order."""
+    batch = run.batches.get(intent.record.provider_batch_id or "")
+    return run.owned_by(intent) if batch is None else [run.items[index] for index in sorted(batch.owned)]
 
 
 def _claimed_by_hand(run: RunRow, item_ids: list[str], *, also_of: str | None = None) -> dict[str, ItemRow]:

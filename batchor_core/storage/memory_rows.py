@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from batchor_core.core import lifecycle
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure, RunSummary
+from batchor_core.core.retry import LONGEST_LEASE_SEC, is_due
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
 from batchor_core.storage.state import (
@@ -123,7 +125,7 @@ class LeaseRow:
 
     def is_live(self, now: float) -> bool:
         """Whether somebody holds it, as far as the clock can tell."""
-        return self.owner is not None and now < self.expires_at
+        return self.owner is not None and not is_due(self.expires_at, now, longest=LONGEST_LEASE_SEC)
 
 
 @dataclass(slots=True)
@@ -415,6 +417,61 @@ class RunRow:
             intent.record, state=IntentState.REGISTERED, provider_batch_id=provider_batch_id
         )
 
+    def quarantine(self, intent: IntentRow, error_class: str) -> None:
+        """A person has to decide."""
+        intent.record = replace(intent.record, state=IntentState.QUARANTINED, last_error_class=error_class)
+        batch = self.batches.get(intent.record.provider_batch_id or "")
+        if batch is not None:
+            batch.record = replace(batch.record, quarantined=True)
+
+    def given_up_in_doubt(self) -> list[IntentRow]:
+        """Submissions of which nobody knows for certain that they have no batch."""
+        # mark_unknown sets next_check_at, so it tells who was in doubt from who was refused
+        return [
+            intent
+            for intent in self.intents.values()
+            if intent.record.state is IntentState.DROPPED and intent.record.next_check_at is not None
+        ]
+
+    def find_again(self, intent: IntentRow, *, provider_batch_id: str) -> None:
+        """A lost batch is there after all, under this id."""
+        known = str(intent.record.provider_batch_id)
+        batch = self.batches[known]
+        changes: dict[str, Any] = {"poll_failures": 0, "next_poll_at": 0.0, "quarantined": False}
+        if provider_batch_id != known:
+            if provider_batch_id in self.batches:
+                raise RunStateError(self.run_id, f"batch {provider_batch_id!r} belongs to another submission")
+            changes |= {
+                "provider_batch_id": provider_batch_id,
+                "status": "validating",
+                "output_file_id": None,
+                "error_file_id": None,
+            }
+            self.batches = {
+                provider_batch_id if name == known else name: row for name, row in self.batches.items()
+            }
+            for item in self.items.values():
+                if item.batch_id == known:
+                    item.batch_id = provider_batch_id
+                if item.answer.raw_batch_id == known:
+                    item.answer.raw_batch_id = provider_batch_id
+        batch.record = replace(batch.record, **changes)
+        intent.record = replace(
+            intent.record, state=IntentState.REGISTERED, provider_batch_id=provider_batch_id
+        )
+
+    def give_up_batch(self, intent: IntentRow, error_class: str, *, now: float) -> None:
+        """A lost batch will bring nothing: what it still owns comes back."""
+        batch = self.batches[str(intent.record.provider_batch_id)]
+        for index in sorted(batch.owned):
+            self.release(self.items[index], used_custom_id=True)
+        known = batch.record
+        status = known.status if lifecycle.is_terminal_batch(known.status) else lifecycle.LOST_BATCH
+        batch.record = replace(known, status=status, quarantined=False)
+        intent.record = replace(
+            intent.record, state=IntentState.DROPPED, last_error_class=error_class, next_check_at=now
+        )
+
     def register_by_hand(
         self,
         *,
@@ -452,6 +509,11 @@ class RunRow:
         item.batch_id = provider_batch_id
         self.move(item, lifecycle.submitted(item.state))
         self.batches[provider_batch_id].owned.add(item.item_index)
+
+    def batches_in_order(self) -> list[BatchRow]:
+        """Batches in the order in which their submissions were begun."""
+        ids = (intent.record.provider_batch_id for intent in self.intents.values())
+        return [self.batches[batch_id] for batch_id in ids if batch_id is not None]
 
     def batch(self, provider_batch_id: str) -> BatchRow:
         """The batch of this id, or RunStateError."""
@@ -516,8 +578,8 @@ class RunRow:
         )
 
     def backoff_remaining(self, now: float) -> float:
-        """Seconds until the next submission may leave."""
-        return max(0.0, (self.backoff.next_retry_at or 0.0) - now)
+        """Seconds until the next submission may leave; no more than were set, should the clock have been set back."""
+        return min(max(0.0, (self.backoff.next_retry_at or 0.0) - now), self.backoff.backoff_sec)
 
     def count_failure(
         self, *, error_class: str, delay: Callable[[int], float], now: float

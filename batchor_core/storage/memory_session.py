@@ -176,10 +176,17 @@ class MemorySession(DriverSession):
             intent = run.intent_in(local_batch_id, (IntentState.CLAIMED,))
             intent.record = replace(intent.record, sha256=sha256, size_bytes=size_bytes)
 
-    def mark_uploaded(self, *, local_batch_id: str, input_file_id: str) -> None:
+    def mark_uploaded(
+        self, *, local_batch_id: str, input_file_id: str, server_date_skew: float = 0.0
+    ) -> None:
         with self._write() as run:
             intent = run.intent_in(local_batch_id, (IntentState.CLAIMED, IntentState.UPLOADED))
-            intent.record = replace(intent.record, state=IntentState.UPLOADED, input_file_id=input_file_id)
+            intent.record = replace(
+                intent.record,
+                state=IntentState.UPLOADED,
+                input_file_id=input_file_id,
+                server_date_skew=server_date_skew,
+            )
 
     def mark_sending(self, *, local_batch_id: str, ttl_sec: float) -> None:
         with self._write() as run:
@@ -223,10 +230,12 @@ class MemorySession(DriverSession):
 
     def quarantine(self, *, local_batch_id: str, error_class: str) -> None:
         with self._write() as run:
-            intent = run.intent_in(local_batch_id, lifecycle.OPEN_INTENTS)
-            intent.record = replace(
-                intent.record, state=IntentState.QUARANTINED, last_error_class=error_class
-            )
+            run.quarantine(run.intent_in(local_batch_id, lifecycle.CAN_BE_QUARANTINED), error_class)
+
+    def record_sweep(self, *, next_check_at: float) -> None:
+        with self._write() as run:
+            for intent in run.given_up_in_doubt():
+                intent.record = replace(intent.record, next_check_at=next_check_at)
 
     def open_intents(self) -> list[IntentRecord]:
         with self._read() as run:

@@ -22,6 +22,7 @@ from batchor_core.core.models import ItemFailure, RunSummary
 from batchor_core.core.types import JSONValue
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
 from batchor_core.storage import sql_artifacts, sql_intents, sql_items, sql_records, sql_runs
+from batchor_core.storage.identity import is_certainly_gone
 from batchor_core.storage.migrations import bring_up_to_date
 from batchor_core.storage.schema import items, metadata, run_leases, runs
 from batchor_core.storage.sql_codec import (
@@ -223,7 +224,7 @@ class SQLStore(StateStore):
     def requeue_local_items(self, *, run_id: str) -> int:
         with self.database.write(Boundary.REQUEUE_LOCAL) as connection:
             run_key = sql_runs.run_key_of(self.database, connection, run_id)
-            if not sql_runs.fence_off(self.database, connection, run_key):
+            if not sql_runs.fence_off(self.database, connection, run_key, owner_is_dead=is_certainly_gone):
                 return 0
             with locked_run(self.database, connection, run_id) as run:
                 return sql_intents.requeue_local(run)
@@ -486,6 +487,10 @@ class SQLStore(StateStore):
             run_key = sql_runs.run_key_of(self.database, connection, run_id)
             return sql_runs.lease_record(self.database, connection, run_key)
 
+    def runs_with_doubtful_past(self, *, sent_after: float) -> list[str]:
+        with self.database.read() as connection:
+            return sql_intents.runs_with_doubtful_past(connection, sent_after=sent_after)
+
     def list_intents(self, *, run_id: str) -> list[IntentRecord]:
         with self.database.read() as connection:
             run_key = sql_runs.run_key_of(self.database, connection, run_id)
@@ -504,18 +509,24 @@ class SQLStore(StateStore):
             intent = sql_intents.intent_in(
                 run.connection, run.run_key, local_batch_id, in_doubt, run_id=run_id
             )
+            lost = intent.provider_batch_id is not None
             match decision:
                 case "adopt":
                     if not provider_batch_id:
                         raise InvalidInputError("adopting a batch needs its provider_batch_id")
-                    sql_intents.register(
-                        run, intent, provider_batch_id=provider_batch_id, status="validating"
-                    )
-                case "resubmit":
-                    sql_intents.drop(run, intent, error_class="operator_resubmit")
-                case "fail":
-                    owned = and_(is_status(QUEUED_LOCAL), items.c.intent_key == intent.intent_key)
-                    cancel_items(run, owned, _GIVEN_UP)
-                    sql_intents.drop(run, intent, error_class="operator_fail")
+                    if lost:
+                        sql_intents.find_again(run, intent, provider_batch_id=provider_batch_id)
+                    else:
+                        sql_intents.register(
+                            run, intent, provider_batch_id=provider_batch_id, status="validating"
+                        )
+                case "resubmit" | "fail":
+                    give_up = sql_intents.give_up_batch if lost else sql_intents.drop
+                    if decision == "fail":
+                        owned = and_(
+                            is_status(QUEUED_LOCAL, SUBMITTED), items.c.intent_key == intent.intent_key
+                        )
+                        cancel_items(run, owned, _GIVEN_UP)
+                    give_up(run, intent, error_class=f"operator_{decision}")
                 case _:
                     raise InvalidInputError(f"decision {decision!r} must be one of adopt, resubmit, fail")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, and_, func, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from batchor_core.core import lifecycle
@@ -13,7 +13,7 @@ from batchor_core.core.enums import IntentState, ItemStatus
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.lifecycle import OPEN_INTENTS, is_terminal_batch
 from batchor_core.storage import sql_items
-from batchor_core.storage.schema import batches, items, submission_intents
+from batchor_core.storage.schema import batches, items, runs, submission_intents
 from batchor_core.storage.sql_codec import (
     decode_optional_text,
     decode_text,
@@ -31,7 +31,7 @@ _intents = submission_intents.c
 _INTENT = select(submission_intents, batches.c.provider_batch_id).outerjoin(
     batches, batches.c.intent_key == _intents.intent_key
 )
-_BATCH = select(batches, _intents.local_batch_id, _intents.input_file_id).join(
+_BATCH = select(batches, _intents.local_batch_id, _intents.input_file_id, _intents.state).join(
     submission_intents, _intents.intent_key == batches.c.intent_key
 )
 
@@ -188,6 +188,57 @@ def drop(run: LockedRun, intent: AnyRow, *, error_class: str) -> int:
     return freed
 
 
+def keep_sweep(connection: Connection, run_key: int, *, next_check_at: float) -> None:
+    """When to look next for batches of submissions that were given up in doubt."""
+    doubtful = and_(_intents.run_key == run_key, _GIVEN_UP_IN_DOUBT)
+    connection.execute(submission_intents.update().where(doubtful).values(next_check_at=next_check_at))
+
+
+def runs_with_doubtful_past(connection: Connection, *, sent_after: float) -> list[str]:
+    """Run ids, oldest first."""
+    wanted = (
+        select(runs.c.run_id)
+        .distinct()
+        .join(submission_intents, _intents.run_key == runs.c.run_key)
+        .where(_GIVEN_UP_IN_DOUBT, _intents.sending_at > sent_after)
+        .order_by(runs.c.run_id)
+    )
+    return list(connection.execute(wanted).scalars())
+
+
+def find_again(run: LockedRun, intent: AnyRow, *, provider_batch_id: str) -> None:
+    """A lost batch is there after all, under this id."""
+    given = encode_text(provider_batch_id)
+    values: dict[str, object] = {"poll_failures": 0, "next_poll_at": 0.0}
+    if given != intent.provider_batch_id:
+        if find_batch(run.connection, run.run_key, provider_batch_id) is not None:
+            raise RunStateError(run.run_id, f"batch {provider_batch_id!r} belongs to another submission")
+        values |= {
+            "provider_batch_id": given,
+            "status": "validating",
+            "is_terminal": False,
+            "output_file_id": None,
+            "error_file_id": None,
+        }
+    change_batch(run.connection, intent.intent_key, **values)
+    change_intent(run.connection, intent.intent_key, state=IntentState.REGISTERED.value)
+
+
+def give_up_batch(run: LockedRun, intent: AnyRow, *, error_class: str) -> None:
+    """A lost batch will bring nothing: what it still owns comes back."""
+    batch = run.connection.execute(select(batches).where(batches.c.intent_key == intent.intent_key)).one()
+    release_submitted(run, batch)
+    if not batch.is_terminal:
+        change_batch(run.connection, intent.intent_key, status=lifecycle.LOST_BATCH, is_terminal=True)
+    change_intent(
+        run.connection,
+        intent.intent_key,
+        state=IntentState.DROPPED.value,
+        last_error_class=encode_text(error_class),
+        next_check_at=run.now(),  # should it turn up after all, somebody has to hear of it
+    )
+
+
 def was_sent(connection: Connection, run_key: int) -> bool:
     """Whether any batch of the run exists, or may have been asked for."""
     sent = or_(_intents.sending_at.is_not(None), _intents.state.in_(_MAYBE_SENT))
@@ -215,6 +266,8 @@ def requeue_local(run: LockedRun) -> int:
     return freed + release_all(run, unowned, before=ItemStatus.QUEUED_LOCAL, used_custom_id=False)
 
 
+# mark_unknown sets next_check_at, so it tells who was in doubt from who was refused
+_GIVEN_UP_IN_DOUBT = and_(_intents.state == IntentState.DROPPED.value, _intents.next_check_at.is_not(None))
 _MAYBE_SENT = [state.value for state in (*lifecycle.MAYBE_SENT, IntentState.REGISTERED)]
 _REGISTERED = IntentState.REGISTERED.value
 _UNSENT = (IntentState.CLAIMED.value, IntentState.UPLOADED.value)
@@ -236,6 +289,7 @@ def batch_record(row: AnyRow) -> ActiveBatchRecord:
         created_at=row.created_at,
         poll_failures=row.poll_failures,
         next_poll_at=row.next_poll_at,
+        quarantined=row.state == IntentState.QUARANTINED.value,
     )
 
 

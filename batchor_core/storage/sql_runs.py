@@ -15,7 +15,7 @@ from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import LeaseLostError, RunNotFoundError
 from batchor_core.core.lifecycle import IN_FLIGHT, run_status
 from batchor_core.core.models import ArtifactPolicy, ChunkPolicy, RetryPolicy, RunSummary
-from batchor_core.core.retry import backoff_delay
+from batchor_core.core.retry import LONGEST_LEASE_SEC, backoff_delay, is_due
 from batchor_core.core.types import JSONValue
 from batchor_core.core.usage import TokenUsage
 from batchor_core.providers.registry import ProviderRegistry
@@ -289,8 +289,8 @@ def tokens_in_flight(connection: Connection, *, budget_key: str, run_key: int) -
 
 
 def backoff_remaining(row: AnyRow, now: float) -> float:
-    """Seconds until the next submission may leave."""
-    return max(0.0, (row.next_retry_at or 0.0) - now)
+    """Seconds until the next submission may leave; no more than were set, should the clock have been set back."""
+    return float(min(max(0.0, (row.next_retry_at or 0.0) - now), row.backoff_sec))
 
 
 def backoff_from(row: AnyRow) -> RetryBackoffState:
@@ -351,7 +351,7 @@ def _owner(row: AnyRow) -> DriverIdentity:
 def lease_record(database: Database, connection: Connection, run_key: int) -> LeaseRecord | None:
     """Who holds the run now."""
     row = connection.execute(_lease(run_key)).one()
-    if row.session is None or row.expires_at <= database.now(connection):
+    if not _is_live(database, connection, row):
         return None
     return LeaseRecord(_owner(row), row.epoch, row.expires_at)
 
@@ -369,7 +369,7 @@ def take_lease(
     row = connection.execute(_lease(run_key).with_for_update()).one()
     now = database.now(connection)
     mine = row.session == owner.session
-    held = row.session is not None and not mine and row.expires_at > now
+    held = not mine and _is_live(database, connection, row)
     if held and not (owner_is_dead is not None and owner_is_dead(_owner(row))):
         return None
     epoch: int = row.epoch if mine else row.epoch + 1
@@ -407,10 +407,17 @@ def give_up_lease(connection: Connection, run_key: int, *, session: str, epoch: 
     connection.execute(run_leases.update().where(held).values(session=None))
 
 
-def fence_off(database: Database, connection: Connection, run_key: int) -> bool:
+def _is_live(database: Database, connection: Connection, row: AnyRow) -> bool:
+    """Whether somebody holds the lease, as far as the clock can tell."""
+    if row.session is None:
+        return False
+    return not is_due(row.expires_at, database.now(connection), longest=LONGEST_LEASE_SEC)
+
+
+def fence_off(database: Database, connection: Connection, run_key: int, *, owner_is_dead: OwnerCheck) -> bool:
     """Take the run from a driver that is gone; False, and nothing done, while a live one holds it."""
     row = connection.execute(_lease(run_key).with_for_update()).one()
-    if row.session is not None and row.expires_at > database.now(connection):
+    if _is_live(database, connection, row) and not owner_is_dead(_owner(row)):
         return False
     # should it only have been slow, its next write finds another epoch
     connection.execute(

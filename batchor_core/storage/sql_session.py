@@ -163,13 +163,16 @@ class SQLSession(DriverSession):
             size_bytes=size_bytes,
         )
 
-    def mark_uploaded(self, *, local_batch_id: str, input_file_id: str) -> None:
+    def mark_uploaded(
+        self, *, local_batch_id: str, input_file_id: str, server_date_skew: float = 0.0
+    ) -> None:
         self._change_intent(
             Boundary.MARK_UPLOADED,
             local_batch_id,
             (IntentState.CLAIMED, IntentState.UPLOADED),
             state=IntentState.UPLOADED.value,
             input_file_id=encode_text(input_file_id),
+            server_date_skew=server_date_skew,
         )
 
     def mark_sending(self, *, local_batch_id: str, ttl_sec: float) -> None:
@@ -228,10 +231,14 @@ class SQLSession(DriverSession):
         self._change_intent(
             Boundary.QUARANTINE,
             local_batch_id,
-            lifecycle.OPEN_INTENTS,
+            lifecycle.CAN_BE_QUARANTINED,
             state=IntentState.QUARANTINED.value,
             last_error_class=encode_text(error_class),
         )
+
+    def record_sweep(self, *, next_check_at: float) -> None:
+        with self._write(Boundary.RECORD_SWEEP) as connection:
+            sql_intents.keep_sweep(connection, self._run_key, next_check_at=next_check_at)
 
     def _change_intent(
         self, name: Boundary, local_batch_id: str, allowed: Sequence[IntentState], **values: object

@@ -195,6 +195,8 @@ class ActiveBatchRecord:
     poll_failures: int = 0
     """Polls that failed in a row."""
     next_poll_at: float = 0.0
+    quarantined: bool = False
+    """The provider does not know it any more, and a person has to decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,8 +443,10 @@ class DriverSession(ABC):
         """The request artifact is whole and synced."""
 
     @abstractmethod
-    def mark_uploaded(self, *, local_batch_id: str, input_file_id: str) -> None:
-        """CLAIMED -> UPLOADED."""
+    def mark_uploaded(
+        self, *, local_batch_id: str, input_file_id: str, server_date_skew: float = 0.0
+    ) -> None:
+        """CLAIMED -> UPLOADED. ``server_date_skew``: the provider's clock less the store's, in seconds."""
 
     @abstractmethod
     def mark_sending(self, *, local_batch_id: str, ttl_sec: float) -> None:
@@ -471,7 +475,13 @@ class DriverSession(ABC):
 
     @abstractmethod
     def quarantine(self, *, local_batch_id: str, error_class: str) -> None:
-        """A person has to decide: intent QUARANTINED, items stay QUEUED_LOCAL."""
+        """A person has to decide: intent QUARANTINED, its items stay where they are.
+
+        Also for a REGISTERED one, whose batch the provider does not know any more.
+        """
+
+    def record_sweep(self, *, next_check_at: float) -> None:
+        """The provider's list has been read for batches of submissions that were given up; do so again then."""
 
     @abstractmethod
     def open_intents(self) -> list[IntentRecord]:
@@ -544,7 +554,7 @@ class DriverSession(ABC):
 
     @abstractmethod
     def count_orphan_batches(self, count: int) -> None:
-        """Batches found at the provider that this run never registered."""
+        """Keep how many batches were found at the provider that this run never registered, all in all."""
 
 
 class StateStore(ABC):
@@ -788,6 +798,10 @@ class StateStore(ABC):
         """Every batch of a run, finished ones included; here only the active ones."""
         return self.get_active_batches(run_id=run_id)
 
+    def runs_with_doubtful_past(self, *, sent_after: float) -> list[str]:
+        """Runs with a submission that was sent after this moment and given up without certainty (see ``runtime.sweep``)."""
+        return []
+
     def get_retry_backoff(self, *, run_id: str) -> RetryBackoffState:
         """The control plane's backoff state."""
         return RetryBackoffState(backoff_sec=self.get_batch_retry_backoff_remaining_sec(run_id=run_id))
@@ -816,7 +830,11 @@ class StateStore(ABC):
     ) -> None:
         """An operator's word on a QUARANTINED (or UNKNOWN) intent.
 
-        ``adopt`` registers ``provider_batch_id``, ``resubmit`` frees the items for a new batch, ``fail`` ends them.
+        ``adopt`` registers ``provider_batch_id``, ``resubmit`` frees the items for a new batch, ``fail`` ends them. Where a
+        batch was registered and then lost, its own id may be adopted once more.
+
+        Raises:
+            RunStateError: The intent waits for nobody's word, or the batch belongs to another submission.
         """
         raise NotImplementedError(f"{type(self).__name__} keeps no submission intents")
 

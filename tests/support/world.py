@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,10 +19,12 @@ from batchor_core.runtime.engine import EngineSettings
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
 from batchor_core.storage.memory import MemoryStateStore
+from batchor_core.storage.postgres import PostgresStorage
 from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.storage.state import StateStore
 from batchor_core.testing.fake_clock import FakeClock
 from batchor_core.testing.fake_provider import FakeProvider, FakeProviderConfig, register_fake_provider
+from tests.postgres_server import postgres_dsn, postgres_schema
 
 RUN = "run-1"
 
@@ -59,6 +62,8 @@ class World:
         self.settings = settings or EngineSettings()
         self.events: list[RunEvent] = []
         self.artifacts: ArtifactStore = LocalArtifactStore(folder / "artifacts")
+        self.schema: str | None = None
+        self._stack = ExitStack()
         self._opened: list[StateStore] = []
         self.store = self.open_store()
 
@@ -68,6 +73,10 @@ class World:
     def open_store(self) -> StateStore:
         if self.kind == "memory":
             store: StateStore = self._opened[0] if self._opened else MemoryStateStore(now=self.clock)
+        elif self.kind == "postgres":
+            store = PostgresStorage(
+                dsn=postgres_dsn(), schema=self._schema(), now=self.clock, provider_registry=self.registry()
+            )
         else:
             store = SQLiteStorage(
                 path=self.folder / "runs.sqlite3", now=self.clock, provider_registry=self.registry()
@@ -75,9 +84,15 @@ class World:
         self._opened.append(store)
         return store
 
+    def _schema(self) -> str:
+        if self.schema is None:
+            self.schema = self._stack.enter_context(postgres_schema())
+        return self.schema
+
     def close(self) -> None:
         for store in self._opened:
             store.close()
+        self._stack.close()
 
     def runner(self, **changes: Any) -> BatchRunner:
         """A runner as a new process would make it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from batchor_core.providers.openai.config import OpenAIProviderConfig
@@ -11,6 +12,7 @@ from batchor_core.providers.openai.credentials import (
     resolve_base_url,
     resolve_openai_api_key,
 )
+from batchor_core.providers.openai.errors import timestamp
 
 if TYPE_CHECKING:  # importing the SDK takes over a second, and reading stored results needs none of it
     from openai import OpenAI
@@ -21,8 +23,10 @@ TRANSFER_TIMEOUT_SEC = 600.0
 logger = logging.getLogger(__name__)
 
 
-def make_client(config: OpenAIProviderConfig) -> OpenAI:
+def make_client(config: OpenAIProviderConfig, *, on_date: Callable[[float], None] | None = None) -> OpenAI:
     """Make a client that neither retries nor follows redirects; both would post a batch a second time.
+
+    ``on_date`` gets the server's time, seconds since 1970, with each answer that has a Date header.
 
     Raises:
         MissingCredentialsError: There is no key.
@@ -43,8 +47,21 @@ def make_client(config: OpenAIProviderConfig) -> OpenAI:
         project=project,
         max_retries=0,
         timeout=config.request_timeout_sec,
-        http_client=openai.DefaultHttpxClient(follow_redirects=False, timeout=config.request_timeout_sec),
+        http_client=openai.DefaultHttpxClient(
+            follow_redirects=False,
+            timeout=config.request_timeout_sec,
+            event_hooks={"response": [_date_reader(on_date)] if on_date else []},
+        ),
     )
+
+
+def _date_reader(on_date: Callable[[float], None]) -> Callable[[Any], None]:
+    def read_date(response: Any) -> None:
+        date = timestamp(response.headers.get("date"))
+        if date is not None:
+            on_date(date)
+
+    return read_date
 
 
 def with_timeout(client: Any, seconds: float) -> Any:

@@ -174,11 +174,11 @@ def _retry_after(error: BaseException) -> float | None:
     seconds = _seconds(value)
     if seconds is not None or not isinstance(value, str):
         return seconds
-    until = _timestamp(value)
+    until = timestamp(value)
     if until is None:
         return None
     # by the server's own clock where it sends one
-    now = _timestamp(headers.get("date"))
+    now = timestamp(headers.get("date"))
     return _seconds(until - (time.time() if now is None else now))
 
 
@@ -190,7 +190,8 @@ def _seconds(value: Any) -> float | None:
     return min(seconds, MAX_RETRY_AFTER_SEC) if seconds >= 0 else None  # None for NaN too
 
 
-def _timestamp(value: Any) -> float | None:
+def timestamp(value: Any) -> float | None:
+    """Seconds since 1970 of an HTTP date; None if it is none."""
     try:
         return parsedate_to_datetime(value).timestamp()
     except (TypeError, ValueError, OverflowError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,7 @@ class OpenAIBatchProvider(BatchProvider):
         self._config = config
         self._given = client
         self._made: Any = None
+        self._clock_offset: float | None = None
         self._lock = threading.Lock()
         self._lines = RequestLines(config)
         self._tokens = TokenCounter(str(config.model))
@@ -246,6 +248,13 @@ class OpenAIBatchProvider(BatchProvider):
         key = f"openai:{self.key_fingerprint() or 'unknown'}:{self._config.model}"
         return EnqueueBudget(key=key, limit=limits.inflight_limit, per_batch=limits.batch_limit)
 
+    def clock_offset(self) -> float | None:
+        """Seconds by which the server's clock is ahead of ours, by its last answer; None before the first."""
+        return self._clock_offset
+
+    def _note_date(self, date: float) -> None:
+        self._clock_offset = date - time.time()
+
     def close(self) -> None:
         """Close the connections of the provider's own client; the next call opens new ones."""
         with self._lock:
@@ -264,7 +273,7 @@ class OpenAIBatchProvider(BatchProvider):
             return self._given
         with self._lock:
             if self._made is None:
-                self._made = make_client(self._config)
+                self._made = make_client(self._config, on_date=self._note_date)
             return self._made
 
     def _key(self) -> str:

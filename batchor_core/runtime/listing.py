@@ -1,0 +1,75 @@
+"""Reading a provider's list of batches back to a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from batchor_core.core.types import BatchRemoteRecord
+
+LIST_MARGIN_SEC = 600.0
+"""How much older than expected a listed batch may seem: clocks differ, and listings carry no order by contract."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a list showed.
+
+    Attributes:
+        found: The batches that were looked for, oldest first.
+        is_complete: Whether every batch since the moment was seen. An incomplete list proves nothing absent.
+    """
+
+    found: list[BatchRemoteRecord]
+    is_complete: bool
+
+
+def read_list(
+    pages: Iterator[list[BatchRemoteRecord]],
+    *,
+    wanted: Callable[[BatchRemoteRecord], bool],
+    oldest: float,
+    page_cap: int,
+) -> Listing:
+    """Look for batches that were created after ``oldest``, in at most ``page_cap`` pages.
+
+    Reading stops early only where the list has shown itself to run from new to old: some compatible servers list the
+    other way round, and there the first page would seem to prove that nothing new exists.
+    """
+    found: list[BatchRemoteRecord] = []
+    order = _Order()
+    for number, page in enumerate(pages, 1):
+        found += filter(wanted, page)
+        order.see(page)
+        if order.is_newest_first and order.last < oldest:
+            return _listing(found, is_complete=True)
+        if number >= page_cap:
+            return _listing(found, is_complete=False)
+    return _listing(found, is_complete=True)
+
+
+@dataclass(slots=True)
+class _Order:
+    """What the creation times of a list tell about its order."""
+
+    last: float = float("inf")
+    falls: bool = False
+    rises: bool = False
+
+    def see(self, page: list[BatchRemoteRecord]) -> None:
+        for batch in page:
+            created_at = batch.get("created_at")
+            if created_at is None:
+                self.rises = True  # nothing to tell by
+                continue
+            self.falls = self.falls or (self.last != float("inf") and created_at < self.last)
+            self.rises = self.rises or created_at > self.last
+            self.last = created_at
+
+    @property
+    def is_newest_first(self) -> bool:
+        return self.falls and not self.rises
+
+
+def _listing(found: list[BatchRemoteRecord], *, is_complete: bool) -> Listing:
+    return Listing(sorted(found, key=lambda batch: batch.get("created_at") or 0.0), is_complete)

@@ -1,6 +1,6 @@
 """Durable LLM batch runs as Dagster assets: one click submits, a sensor drives, Parquet appears."""
 
-from batchor_dagster.assets import BatchAsset, OnTermination, batch_asset
+from batchor_dagster.assets import BatchAsset, BatchConfig, OnTermination, batch_asset
 from batchor_dagster.control import (
     ControlAction,
     ControlOutcome,
@@ -11,19 +11,25 @@ from batchor_dagster.control import (
 )
 from batchor_dagster.definitions import build_batch_definitions
 from batchor_dagster.driving import build_drive_job
+from batchor_dagster.generations import OnChange, Rerun
 from batchor_dagster.parquet import ParquetReport, partition_path, write_results_parquet
 from batchor_dagster.resource import BatchorResource, LiteralKeyWarning
+from batchor_dagster.rows import RowItemSource
 from batchor_dagster.run_ids import batch_run_id, safe_path_segment
 from batchor_dagster.sensors import build_batch_sensor
 
 __all__ = [
     "BatchAsset",
+    "BatchConfig",
     "BatchorResource",
     "ControlAction",
     "ControlOutcome",
     "LiteralKeyWarning",
+    "OnChange",
     "OnTermination",
     "ParquetReport",
+    "Rerun",
+    "RowItemSource",
     "apply_control",
     "batch_asset",
     "batch_run_id",

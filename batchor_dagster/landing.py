@@ -8,6 +8,7 @@ import dagster as dg
 from batchor_core.storage.state import RunListing
 from batchor_dagster.assets import BatchAsset
 from batchor_dagster.control import RUN_ID_TAG, tagged_run_ids
+from batchor_dagster.generations import generation_of
 from batchor_dagster.ticks import Found, Tick, all_records, is_finished
 
 RESULTS_JOB_PREFIX = "batchor_results__"
@@ -92,7 +93,8 @@ class _Materialized:
                 return False
         # a run whose rows all ended once has given out as many sequences as it has rows: it has had one revision only
         written_once = found.listing.last_sequence == summary.completed_items + summary.failed_items
-        if found.partition_key is not None and written_once:
+        is_first = generation_of(found.listing.extras) == 1
+        if found.partition_key is not None and written_once and is_first:
             return True
         return self._latest(key, found.partition_key) == (found.listing.run_id, found.listing.last_sequence)
 

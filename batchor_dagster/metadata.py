@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias
+from urllib.parse import quote, urlencode
 
 import dagster as dg
 
 from batchor_core import RunSummary
 from batchor_core.core.models import ProviderConfig
 from batchor_core.core.usage import TokenUsage
-from batchor_dagster.parquet import ParquetReport
+from batchor_dagster.parquet import ErrorCount, ParquetReport
 
 Metadata: TypeAlias = dict[str, dg.MetadataValue[Any]]
 
@@ -20,57 +22,117 @@ BATCH_DISCOUNT = Decimal("0.5")
 """OpenAI bills batches at half the list price: https://platform.openai.com/docs/guides/batch"""
 
 _PREVIEW_CELL = 80
+_ERROR_CLASSES = 10
+_ERROR_MESSAGE = 300
 
 
-def submission_metadata(summary: RunSummary, config: ProviderConfig, *, controls: str) -> Metadata:
-    """What to show of a run that has been started.
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where an operator goes from a run's metadata.
+
+    Attributes:
+        controls: Markdown with the links of :func:`~batchor_dagster.control.control_links`.
+        runs: The page with the Dagster runs of this batch run.
+    """
+
+    controls: str
+    runs: str
+
+
+def runs_url(run_id: str, *, webserver_url: str = "") -> str:
+    """The page with every Dagster run that has to do with a batch run, as dagster-webserver 1.13.27 spells it."""
+    query = urlencode({"q[0]": f"tag:batchor/run_id={run_id}"}, quote_via=quote)
+    return f"{webserver_url.rstrip('/')}/runs?{query}"
+
+
+def submission_metadata(
+    summary: RunSummary, config: ProviderConfig, *, generation: int, links: Links, reason: str = ""
+) -> Metadata:
+    """What to show of a run that has been started or found again.
 
     Args:
         summary: Where the run stands.
         config: Whom it asks.
-        controls: Markdown with the links of :func:`~batchor_dagster.control.control_links`.
+        generation: How often the partition has been run anew.
+        links: Where to go from here.
+        reason: Why this run, and not another.
     """
-    return {
-        "batchor/run_id": dg.MetadataValue.text(summary.run_id),
-        "batchor/controls": dg.MetadataValue.md(controls),
-        **_model(config),
+    metadata = {
+        **_identity(summary.run_id, generation, links, config),
         "batchor/items": dg.MetadataValue.int(summary.total_items),
         "batchor/active_batches": dg.MetadataValue.int(summary.active_batches),
         "batchor/estimated_input_tokens": dg.MetadataValue.int(summary.estimated_tokens),
         **progress_metadata(summary),
     }
+    if reason:
+        metadata["batchor/decision"] = dg.MetadataValue.text(reason)
+    cost = batch_cost(config, TokenUsage(input_tokens=summary.estimated_tokens))
+    if cost:
+        metadata["batchor/estimated_input_cost_usd"] = dg.MetadataValue.float(float(cost))
+    return metadata
 
 
 def progress_metadata(summary: RunSummary) -> Metadata:
-    """How far a run has come, in a few entries."""
+    """How far a run has come, in a few entries; Dagster plots the numbers."""
     metadata: Metadata = {
         "batchor/status": dg.MetadataValue.text(describe(summary)),
         "batchor/completed": dg.MetadataValue.int(summary.completed_items),
         "batchor/failed": dg.MetadataValue.int(summary.failed_items),
+        "batchor/input_tokens": dg.MetadataValue.int(summary.usage.input_tokens),
+        "batchor/output_tokens": dg.MetadataValue.int(summary.usage.output_tokens),
     }
+    if summary.total_items and summary.ingestion_complete:
+        done = summary.completed_items + summary.failed_items
+        metadata["batchor/percent_done"] = dg.MetadataValue.float(round(100 * done / summary.total_items, 1))
     if summary.control_reason:
         metadata["batchor/paused_because"] = dg.MetadataValue.text(summary.control_reason)
+    warning = unknown_outcome(summary)
+    if warning:
+        metadata["batchor/warning"] = dg.MetadataValue.text(warning)
     return metadata
 
 
+def unknown_outcome(summary: RunSummary) -> str:
+    """What is known of submissions that may have been paid for without an answer; empty if there are none."""
+    parts = []
+    if summary.unknown_batches:
+        parts.append(f"{_count(summary.unknown_batches, 'submission')} of unknown outcome, being looked up")
+    if summary.quarantined_batches:
+        parts.append(
+            f"{_count(summary.quarantined_batches, 'submission')} of unknown outcome, "
+            "waiting for adopt_batch, resubmit_batch or fail_batch"
+        )
+    if summary.orphan_batches:
+        parts.append(
+            f"{_count(summary.orphan_batches, 'batch', 'batches')} at the provider that this run never registered"
+        )
+    return "; ".join(parts)
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def result_metadata(
-    report: ParquetReport, *, run_id: str, config: ProviderConfig, billed: TokenUsage
+    report: ParquetReport, *, summary: RunSummary, config: ProviderConfig, generation: int, links: Links
 ) -> Metadata:
     """What to show of a result file.
 
     Args:
         report: What was written.
-        run_id: The batch run.
-        config: Whom it asked; its model decides the price.
-        billed: Tokens of all attempts, failed ones included.
+        summary: Of the run that it was written from; its tokens include attempts that were tried again.
+        config: Whom the run asked.
+        generation: How often the partition has been run anew.
+        links: Where to go from here.
     """
+    billed = summary.usage
     metadata: Metadata = {
         "dagster/partition_row_count": dg.MetadataValue.int(report.row_count),
         "dagster/column_schema": dg.MetadataValue.table_schema(table_schema(report)),
         "dagster/uri": dg.MetadataValue.text(report.uri),
-        "batchor/run_id": dg.MetadataValue.text(run_id),
+        **_identity(summary.run_id, generation, links, config),
         "batchor/revision": dg.MetadataValue.int(report.last_sequence),
-        **_model(config),
+        "batchor/completed": dg.MetadataValue.int(report.row_count - report.failed_count),
         "batchor/failed": dg.MetadataValue.int(report.failed_count),
         "batchor/input_tokens": dg.MetadataValue.int(billed.input_tokens),
         "batchor/cached_tokens": dg.MetadataValue.int(billed.cached_tokens),
@@ -79,11 +141,38 @@ def result_metadata(
         "preview": dg.MetadataValue.md(markdown_table(report.preview)),
     }
     if report.errors:
-        metadata["batchor/errors"] = dg.MetadataValue.json(report.errors)
+        metadata["batchor/errors"] = error_table(report.errors)
+    if report.unfitting_count:
+        metadata["batchor/unfitting"] = dg.MetadataValue.int(report.unfitting_count)
     cost = batch_cost(config, billed)
     if cost is not None:
         metadata["batchor/cost_usd"] = dg.MetadataValue.float(float(cost))
+    warning = unknown_outcome(summary)
+    if warning:
+        metadata["batchor/warning"] = dg.MetadataValue.text(warning)
     return metadata
+
+
+def error_table(errors: Mapping[str, ErrorCount]) -> dg.TableMetadataValue:
+    """The error classes that occur most, with how often and an example of each."""
+    records = [
+        dg.TableRecord(
+            {
+                "error_class": error_class,
+                "rows": error.rows,
+                "example_item": error.item_id[:_PREVIEW_CELL],
+                "example": error.message[:_ERROR_MESSAGE],
+            }
+        )
+        for error_class, error in list(errors.items())[:_ERROR_CLASSES]
+    ]
+    columns = [
+        dg.TableColumn("error_class", "string"),
+        dg.TableColumn("rows", "int"),
+        dg.TableColumn("example_item", "string"),
+        dg.TableColumn("example", "string"),
+    ]
+    return dg.MetadataValue.table(records=records, schema=dg.TableSchema(columns=columns))
 
 
 def describe(summary: RunSummary) -> str:
@@ -177,6 +266,12 @@ def _cell(value: Any) -> str:
     )
 
 
-def _model(config: ProviderConfig) -> Metadata:
+def _identity(run_id: str, generation: int, links: Links, config: ProviderConfig) -> Metadata:
+    metadata: Metadata = {
+        "batchor/run_id": dg.MetadataValue.text(run_id),
+        "batchor/generation": dg.MetadataValue.int(generation),
+        "batchor/controls": dg.MetadataValue.md(links.controls),
+        "batchor/dagster_runs": dg.MetadataValue.md(f"[runs of {run_id}]({links.runs})"),
+    }
     model = getattr(config, "model", None)
-    return {"batchor/model": dg.MetadataValue.text(str(model))} if model else {}
+    return {**metadata, "batchor/model": dg.MetadataValue.text(str(model))} if model else metadata

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import fsspec
 import orjson
@@ -31,9 +32,12 @@ from batchor_dagster.columns import Column, model_columns, to_array
 from batchor_dagster.run_ids import safe_path_segment
 
 PAGE_ROWS = 4_096
-ROW_GROUP_ROWS = 65_536
+ROW_GROUP_ROWS = 32_768  # eight pages; readers that skip by statistics want groups of some ten thousand rows
 ROW_GROUP_BYTES = 64 * 1024 * 1024
 PREVIEW_ROWS = 5
+
+_ANSWERED = "batchor.answered"
+_UNFITTING = "batchor.unfitting"
 
 _LEADING = {"item_id": pa.string(), "status": pa.string(), "attempt_count": pa.int32()}
 _TRAILING = {
@@ -58,6 +62,21 @@ class RecordPages(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorCount:
+    """How often an error class occurs.
+
+    Attributes:
+        rows: So many rows.
+        item_id: One of them.
+        message: What its error says.
+    """
+
+    rows: int
+    item_id: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class ParquetReport:
     """What was written.
 
@@ -65,7 +84,8 @@ class ParquetReport:
         uri: Where the file is: a path, or the URL that was given.
         row_count: Rows in it.
         failed_count: Rows without an answer.
-        errors: Failed rows per error class.
+        unfitting_count: Answers that the model does not take; they are in ``output_text`` alone.
+        errors: Error classes of the failed rows, the most frequent first.
         usage: Tokens of the last answer of every row.
         schema: The file's Arrow schema; descriptions of a model's fields are in the fields' metadata.
         preview: The first few rows.
@@ -75,11 +95,27 @@ class ParquetReport:
     uri: str
     row_count: int
     failed_count: int
-    errors: dict[str, int]
+    errors: dict[str, ErrorCount]
     usage: TokenUsage
     schema: pa.Schema
     preview: list[dict[str, Any]] = field(default_factory=list)
     last_sequence: int = 0
+    unfitting_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """What a result file says of itself without being read.
+
+    Attributes:
+        schema: Its Arrow schema.
+        answered: Rows with an answer.
+        unfitting: Answers that the model did not take.
+    """
+
+    schema: pa.Schema
+    answered: int
+    unfitting: int
 
 
 def partition_path(base: str, asset_key: Sequence[str], partition_key: str | None = None) -> str:
@@ -98,7 +134,8 @@ def write_results_parquet(
 ) -> ParquetReport:
     """Write every terminal result of a run to ``path``, a local path or an fsspec URL. Replaces what was there.
 
-    Memory is bounded by the row group: 65,536 rows or 64 MiB.
+    Memory is bounded by the row group: 32,768 rows, or fewer where they are large. A file for an object store is made in the
+    temporary folder and then uploaded as a whole.
 
     Args:
         run: A ``batchor_core.Run``; it need not be finished.
@@ -112,12 +149,12 @@ def write_results_parquet(
     columns = model_columns(output, taken=OWN_COLUMNS) if output is not None else []
     schema = arrow_schema(columns)
     tally = _Tally()
-    with _atomic_file(os.fspath(path)) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with _whole_file(os.fspath(path)) as local, pq.ParquetWriter(local, schema, compression="zstd") as writer:
         group: list[pa.RecordBatch] = []
         rows = size = 0
         for page in run.iter_record_pages(page_size=PAGE_ROWS):
-            batch = _record_batch(page, schema, columns, output)
-            tally.add(page, batch)
+            batch, unfitting = _record_batch(page, schema, columns, output)
+            tally.add(page, batch, unfitting)
             group.append(batch)
             rows, size = rows + batch.num_rows, size + batch.nbytes
             if rows >= ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES:
@@ -125,7 +162,27 @@ def write_results_parquet(
                 group, rows, size = [], 0, 0
         if group:
             writer.write_table(pa.Table.from_batches(group, schema), row_group_size=rows)
-    return tally.report(os.fspath(path), schema)
+        report = tally.report(os.fspath(path), schema)
+        answered = report.row_count - report.failed_count
+        writer.add_key_value_metadata({_ANSWERED: str(answered), _UNFITTING: str(report.unfitting_count)})
+    return report
+
+
+def read_footer(path: str) -> Footer | None:
+    """What a result file says of itself; None if there is none."""
+    filesystem, target = fsspec.core.url_to_fs(path)
+    try:
+        with filesystem.open(target, "rb") as file, pq.ParquetFile(file) as parquet:
+            metadata = parquet.metadata.metadata or {}
+            answered = int(metadata.get(_ANSWERED.encode(), parquet.metadata.num_rows))
+            return Footer(parquet.schema_arrow, answered, int(metadata.get(_UNFITTING.encode(), 0)))
+    except FileNotFoundError:
+        return None
+
+
+def result_schema(output: type[BaseModel] | None) -> pa.Schema:
+    """The schema of the result files of a job with this model."""
+    return arrow_schema(model_columns(output, taken=OWN_COLUMNS) if output is not None else [])
 
 
 def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
@@ -143,17 +200,23 @@ def _record_batch(
     schema: pa.Schema,
     columns: Sequence[Column],
     output: type[BaseModel] | None,
-) -> pa.RecordBatch:
+) -> tuple[pa.RecordBatch, int]:
+    """A page as Arrow, and how many of its answers the model did not take."""
+    unfitting = 0
     arrays = [to_array(values, schema.field(name).type) for name, values in _leading_values(page).items()]
     if output is not None:
         answers = [_parse(record, output) for record in page]
+        unfitting = sum(
+            answer is None and record.status is ItemStatus.COMPLETED
+            for record, answer in zip(page, answers, strict=True)
+        )
         for column in columns:
             name = column.attribute
             arrays.append(
                 column.array([None if answer is None else getattr(answer, name) for answer in answers])
             )
     arrays += [to_array(values, schema.field(name).type) for name, values in _trailing_values(page).items()]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema), unfitting
 
 
 def _parse(record: PersistedItemRecord, output: type[BaseModel]) -> BaseModel | None:
@@ -199,17 +262,24 @@ class _Tally:
     def __init__(self) -> None:
         self._rows = 0
         self._failed = 0
+        self._unfitting = 0
         self._last = 0
         self._errors: Counter[str] = Counter()
+        self._examples: dict[str, tuple[str, str]] = {}
         self._usage = [0, 0, 0, 0]
         self._preview: list[dict[str, Any]] = []
 
-    def add(self, page: Sequence[PersistedItemRecord], batch: pa.RecordBatch) -> None:
+    def add(self, page: Sequence[PersistedItemRecord], batch: pa.RecordBatch, unfitting: int) -> None:
         self._rows += len(page)
+        self._unfitting += unfitting
         for record in page:
             if record.status is not ItemStatus.COMPLETED:
                 self._failed += 1
-                self._errors[record.error.error_class if record.error else "unknown"] += 1
+                error_class = record.error.error_class if record.error else "unknown"
+                self._errors[error_class] += 1
+                self._examples.setdefault(
+                    error_class, (record.item_id, record.error.message if record.error else "")
+                )
         for position, name in enumerate(
             ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
         ):
@@ -225,37 +295,44 @@ class _Tally:
             uri=uri,
             row_count=self._rows,
             failed_count=self._failed,
-            errors=dict(self._errors.most_common()),
+            errors={
+                name: ErrorCount(rows, *self._examples[name]) for name, rows in self._errors.most_common()
+            },
             usage=TokenUsage(*self._usage),
             schema=schema,
             preview=self._preview,
             last_sequence=self._last,
+            unfitting_count=self._unfitting,
         )
 
 
 @contextlib.contextmanager
-def _atomic_file(path: str) -> Iterator[BinaryIO]:
-    """A file that appears under ``path`` when the block ends well, and not at all when it raises."""
+def _whole_file(path: str) -> Iterator[Path]:
+    """A local path to write to; what is written there appears under ``path`` when the block ends well, else not at all."""
     filesystem, target = fsspec.core.url_to_fs(path)
-    folder, _, name = target.rpartition("/")
+    protocols = {filesystem.protocol} if isinstance(filesystem.protocol, str) else set(filesystem.protocol)
+    if "file" in protocols:
+        with _renamed(Path(target)) as temporary:
+            yield temporary
+        return
+    # An upload in parts is a whole object or none, but fsspec's own files complete it even when the writer has raised.
+    with tempfile.TemporaryDirectory(prefix="batchor-") as folder:
+        local = Path(folder, "results.parquet")
+        yield local
+        filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
+        filesystem.put_file(str(local), target)
+
+
+@contextlib.contextmanager
+def _renamed(target: Path) -> Iterator[Path]:
+    target.parent.mkdir(parents=True, exist_ok=True)
     # hidden and without the suffix, so that a reader's *.parquet never finds it
-    temporary = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp" if folder else f".{name}.{uuid.uuid4().hex}.tmp"
-    is_local = "file" in (
-        filesystem.protocol if isinstance(filesystem.protocol, tuple) else (filesystem.protocol,)
-    )
-    if folder:
-        filesystem.makedirs(folder, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with filesystem.open(temporary, "wb") as file:
-            yield file
-            if is_local:
-                file.flush()
-                os.fsync(file.fileno())
-        if is_local:
-            Path(temporary).replace(target)
-        else:
-            filesystem.mv(temporary, target)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
     except BaseException:
-        with contextlib.suppress(Exception):  # the first error is the one to hear about
-            filesystem.rm(temporary)
+        temporary.unlink(missing_ok=True)
         raise

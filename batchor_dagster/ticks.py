@@ -11,6 +11,7 @@ from batchor_core import BatchRunner, RunSummary
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.storage.state import RunListing
 from batchor_dagster.assets import BatchAsset, partition_of
+from batchor_dagster.generations import newest_generations
 
 _SHOWN = 10
 
@@ -98,10 +99,10 @@ class Tick:
         self.context.log.warning(text)
 
     def found(self, listings: Iterable[RunListing]) -> list[Found]:
-        """Those of the runs that belong to an asset as it is now."""
+        """Those of the runs that belong to an asset; superseded generations belong to none."""
         return [
             Found(listing, asset, partition[0])
-            for listing in listings
+            for listing in newest_generations(listings)
             for asset in self.assets
             if (partition := partition_of(asset, listing)) is not None
         ]

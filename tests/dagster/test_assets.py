@@ -1,6 +1,7 @@
 """A batch job becomes two assets that submit once, write typed results, and say clearly what is missing."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from batchor_core import BatchItem, BatchJob, OpenAIProviderConfig
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_core.testing.openai_server.replies import Reply
-from batchor_dagster import BatchAsset, BatchorResource, batch_asset, build_batch_definitions
+from batchor_dagster import BatchAsset, BatchConfig, BatchorResource, batch_asset, build_batch_definitions
 from batchor_dagster.control import ACTION_TAG, APPLIED_TAG, RUN_ID_TAG
+from tests.dagster.conftest import job_of
 
 MakeAsset = Callable[..., BatchAsset]
 
@@ -54,9 +56,13 @@ def metadata_of(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     return {name: value.value for name, value in event.materialization.metadata.items()}
 
 
+def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    return {check.check_name: check for check in result.get_asset_check_evaluations()}
+
+
 def finish(asset: BatchAsset, resource: BatchorResource, partition: str | None = "birds") -> None:
     with resource.runner() as runner:
-        runner.get_run(asset.run_id(partition)).wait(timeout=60, poll_interval=0.01)
+        runner.get_run(asset.newest_run_id(runner, partition)).wait(timeout=60, poll_interval=0.01)
 
 
 def submit(
@@ -92,7 +98,7 @@ class TestTwoAssets:
         assert frame.schema["sources"] == pl.List(pl.String)
         assert sorted(frame["item_id"]) == ["birds-0", "birds-1", "birds-2"]
         assert set(frame["kind"]) <= {"true", "false"}
-        [check] = result.get_asset_check_evaluations()
+        check = checks_of(result)["all_items_completed"]
         assert check.passed
         assert check.description == "all 3 rows were answered"
 
@@ -173,6 +179,100 @@ class TestTwoAssets:
         )
 
 
+DAYS = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_date="2026-02-01")
+KINDS_OF_PARTITIONS: dict[str, tuple[dg.PartitionsDefinition[str], str, str]] = {
+    "static": (dg.StaticPartitionsDefinition(["birds"]), "birds", "birds"),
+    "daily": (DAYS, "2026-01-05", "2026-01-05"),
+    "hourly": (
+        dg.HourlyPartitionsDefinition(start_date="2026-01-01-00:00"),
+        "2026-01-05-07:00",
+        r"2026_01_05_07_00--[0-9a-f]{16}",
+    ),
+    "dynamic": (dg.DynamicPartitionsDefinition(name="topics"), "birds", "birds"),
+    "multi": (
+        dg.MultiPartitionsDefinition({"day": DAYS, "topic": dg.StaticPartitionsDefinition(["birds"])}),
+        str(dg.MultiPartitionKey({"day": "2026-01-05", "topic": "birds"})),
+        r"2026_01_05_birds--[0-9a-f]{16}",
+    ),
+}
+
+
+class TestPartitions:
+    @pytest.mark.parametrize("kind", KINDS_OF_PARTITIONS)
+    def test_every_kind_of_partitions_has_a_run_and_a_file_each(
+        self, make_asset: MakeAsset, resource: BatchorResource, instance: dg.DagsterInstance, kind: str
+    ) -> None:
+        partitions_def, key, spelled = KINDS_OF_PARTITIONS[kind]
+        if isinstance(partitions_def, dg.DynamicPartitionsDefinition):
+            instance.add_dynamic_partitions("topics", [key])
+        asset = make_asset(partitions_def=partitions_def)
+        submitted = metadata_of(submit(asset, resource, instance, partition=key))
+        assert re.fullmatch(f"facts--{spelled}", submitted["batchor/run_id"])
+        finish(asset, resource, key)
+        written = metadata_of(write(asset, resource, instance, partition=key))
+        assert re.fullmatch(f"{spelled}.parquet", Path(written["dagster/uri"]).name)
+        assert instance.get_materialized_partitions(asset.key) == {key}
+
+    @pytest.mark.filterwarnings("ignore:Parameter .backfill_policy.:dagster.BetaWarning")
+    @pytest.mark.parametrize("wait", [False, True])
+    def test_a_range_in_one_dagster_run_is_a_run_and_a_file_for_each_partition(
+        self, resource: BatchorResource, instance: dg.DagsterInstance, wait: bool
+    ) -> None:
+        windows: list[tuple[str, str]] = []
+
+        @batch_asset(
+            name="facts", partitions_def=DAYS, wait=wait, backfill_policy=dg.BackfillPolicy.single_run()
+        )
+        def facts(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
+            windows.append((context.partition_key, context.partition_time_window.start.date().isoformat()))
+            return job_of(context.partition_key)
+
+        tags = {
+            "dagster/asset_partition_range_start": "2026-01-03",
+            "dagster/asset_partition_range_end": "2026-01-05",
+        }
+        keys = ["2026-01-03", "2026-01-04", "2026-01-05"]
+        started = materialize([facts.assets[0]], resource, instance, partition=None, tags=tags)
+        assert started.success
+        assert windows == [(key, key) for key in keys]
+        if not wait:
+            for key in keys:
+                finish(facts, resource, key)
+            started = materialize([facts.assets[1]], resource, instance, partition=None, tags=tags)
+            assert started.success
+        written = {
+            event.partition: event.materialization.metadata
+            for event in started.get_asset_materialization_events()
+        }
+        assert sorted(written) == keys
+        for key, metadata in written.items():
+            assert metadata["batchor/run_id"].value == f"facts--{key}"
+            assert metadata["dagster/uri"].value == facts.result_path(resource, key)
+            assert sorted(pl.read_parquet(facts.result_path(resource, key))["item_id"]) == [
+                f"{key}-{row}" for row in range(3)
+            ]
+
+    @pytest.mark.filterwarnings("ignore:Parameter .backfill_policy.:dagster.BetaWarning")
+    def test_in_a_range_one_bad_partition_is_named_and_stops_no_other(
+        self, resource: BatchorResource, instance: dg.DagsterInstance
+    ) -> None:
+        @batch_asset(name="facts", partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run())
+        def facts(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
+            if context.partition_key == "2026-01-03":
+                raise InvalidInputError("that day has no rows")
+            return job_of(context.partition_key)
+
+        tags = {
+            "dagster/asset_partition_range_start": "2026-01-03",
+            "dagster/asset_partition_range_end": "2026-01-05",
+        }
+        message = failure(materialize([facts.assets[0]], resource, instance, partition=None, tags=tags))
+        assert "1 of 3 partitions failed; the others are done. 2026-01-03: that day has no rows" in message
+        with resource.runner() as runner:
+            runs = {listing.run_id for listing in runner.list_runs()}
+        assert runs == {"facts--2026-01-04", "facts--2026-01-05"}
+
+
 def _settings(resource: BatchorResource) -> dict[str, Any]:
     return {
         "root": resource.root,
@@ -208,17 +308,6 @@ class TestUnfinished:
 
 
 class TestMistakes:
-    def test_a_changed_job_is_refused_until_the_version_changes(
-        self, make_asset: MakeAsset, resource: BatchorResource, instance: dg.DagsterInstance
-    ) -> None:
-        submit(make_asset(), resource, instance)
-        message = failure(submit(make_asset(model="gpt-4.1"), resource, instance))
-        assert "was started with another model" in message
-        assert "give @batch_asset another version" in message
-        renewed = make_asset(model="gpt-4.1", version="2")
-        assert submit(renewed, resource, instance).success
-        assert renewed.run_id("birds") != "facts--birds"
-
     def test_a_missing_key_is_named(
         self,
         make_asset: MakeAsset,
@@ -331,14 +420,54 @@ class TestSignature:
         with resource.runner() as runner:
             assert runner.get_run("spoken").summary().total_items == 2
 
+    def test_a_config_class_of_its_own_is_shown_in_the_launchpad(
+        self, resource: BatchorResource, instance: dg.DagsterInstance
+    ) -> None:
+        class Choice(BatchConfig):
+            rows: int = 2
+
+        @batch_asset(partitions_def=None)
+        def chosen(context: dg.AssetExecutionContext, config: Choice) -> BatchJob[Any, Any]:
+            return job_of(None, rows=config.rows)
+
+        def run(**config: Any) -> dict[str, Any]:
+            return metadata_of(
+                materialize(
+                    [chosen.assets[0]],
+                    resource,
+                    instance,
+                    partition=None,
+                    run_config={"ops": {"chosen_submission": {"config": config}}},
+                )
+            )
+
+        assert run()["batchor/items"] == 2
+        finish(chosen, resource, None)
+        changed = run(rows=4)
+        assert (changed["batchor/items"], changed["batchor/run_id"]) == (4, "chosen--g2")
+        finish(chosen, resource, None)
+        with resource.runner() as runner:
+            assert chosen.newest_generation(runner) == 2
+        assert run(rows=4, rerun="all")["batchor/run_id"] == "chosen--g3"
+
+    @pytest.mark.filterwarnings("ignore:Parameter .backfill_policy.:dagster.BetaWarning")
     def test_specs_carry_what_the_decorator_was_given(self) -> None:
         @batch_asset(
             key_prefix=["shop", "de"],
             name="reviews",
+            partitions_def=DAYS,
             group_name="language",
             tags={"domain": "shop"},
             owners=["team:data"],
             deps=["raw"],
+            metadata={"source": "shop"},
+            kinds={"anthropic", "parquet"},
+            code_version="7",
+            backfill_policy=dg.BackfillPolicy.multi_run(5),
+            automation_condition=dg.AutomationCondition.eager(),
+            pool="llm",
+            op_tags={"dagster/priority": "3"},
+            retry_policy=dg.RetryPolicy(max_retries=2),
         )
         def anything(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
             """Reviews, judged."""
@@ -350,9 +479,18 @@ class TestSignature:
         assert {dep.asset_key for dep in submission.deps} == {dg.AssetKey("raw")}
         assert {dep.asset_key for dep in result.deps} == {submission.key}
         assert result.description == "Reviews, judged."
-        assert result.kinds == {"openai", "parquet"}
+        assert result.kinds == {"anthropic", "parquet"}
+        assert result.metadata["source"] == "shop"
+        assert submission.automation_condition is not None
+        assert result.automation_condition is None
+        for definition in anything.assets:
+            assert definition.backfill_policy == dg.BackfillPolicy.multi_run(5)
+            assert definition.op.pool == "llm"
+            assert definition.op.tags["dagster/priority"] == "3"
+            assert definition.op.retry_policy == dg.RetryPolicy(max_retries=2)
         for spec in (submission, result):
             assert spec.group_name == "language"
+            assert spec.code_version == "7"
             assert spec.tags["domain"] == "shop"
             assert spec.owners == ["team:data"]
         assert anything.run_id() == "shop.de.reviews"
@@ -377,10 +515,11 @@ class TestCheck:
         finish(asset, resource)
         result = write(asset, resource, instance)
         assert result.success
-        [check] = result.get_asset_check_evaluations()
+        check = checks_of(result)["all_items_completed"]
         assert (check.passed, check.severity) == (False, severity)
         assert check.metadata["failed"].value == 1
-        assert metadata_of(result)["batchor/errors"] == {"refusal": 1}
+        [error] = metadata_of(result)["batchor/errors"].records
+        assert (error.data["error_class"], error.data["rows"]) == ("refusal", 1)
         frame = pl.read_parquet(metadata_of(result)["dagster/uri"])
         assert frame.filter(pl.col("error_class") == "refusal").height == 1
 
@@ -421,7 +560,7 @@ class TestCheck:
         )
         merged = dg.Definitions.merge(defs, dg.Definitions(jobs=[job]))
         result = merged.resolve_job_def("check").execute_in_process(instance=instance)
-        [check] = result.get_asset_check_evaluations()
+        check = checks_of(result)["all_items_completed"]
         assert check.description == "all 6 rows were answered"
 
 
@@ -443,7 +582,7 @@ class TestWait:
         [definition] = asset.assets
         result = materialize([definition, *asset.checks], resource, instance)
         assert metadata_of(result)["dagster/partition_row_count"] == 3
-        [check] = result.get_asset_check_evaluations()
+        check = checks_of(result)["all_items_completed"]
         assert check.passed
 
     def test_it_can_be_paused_and_resumed_by_tag(

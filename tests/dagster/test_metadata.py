@@ -8,19 +8,24 @@ from decimal import Decimal
 import dagster as dg
 import pyarrow as pa
 import pytest
+from pydantic import BaseModel
 
 from batchor_core import ItemStatus, OpenAIProviderConfig, RunControlState, RunLifecycleStatus, RunSummary
 from batchor_core.core.usage import TokenUsage
-from batchor_dagster.checks import judge
+from batchor_dagster.checks import completion_result, judge, judge_schema, schema_result
 from batchor_dagster.metadata import (
+    Links,
     batch_cost,
     describe,
     markdown_table,
+    progress_metadata,
     result_metadata,
+    runs_url,
     submission_metadata,
     table_schema,
+    unknown_outcome,
 )
-from batchor_dagster.parquet import ParquetReport
+from batchor_dagster.parquet import ErrorCount, Footer, ParquetReport, result_schema
 
 SUMMARY = RunSummary(
     run_id="facts--birds",
@@ -38,7 +43,7 @@ REPORT = ParquetReport(
     uri="s3://bucket/facts/birds.parquet",
     row_count=100,
     failed_count=2,
-    errors={"refusal": 2},
+    errors={"refusal": ErrorCount(2, "row-7", "I can not")},
     usage=TokenUsage(10, 0, 5, 0),
     schema=pa.schema(
         [pa.field("stars", pa.int64(), metadata={"description": "One to five"}), ("text", pa.string())]
@@ -46,6 +51,7 @@ REPORT = ParquetReport(
     preview=[{"stars": 5, "text": None}, {"stars": 4, "text": None}],
     last_sequence=102,
 )
+LINKS = Links(controls="[pause](/guess)", runs="/runs?q")
 MINI = OpenAIProviderConfig(model="gpt-4.1-mini")
 
 
@@ -81,14 +87,20 @@ def test_a_run_is_described_in_one_line(changes: dict[str, object], text: str) -
 
 
 def test_results_carry_what_dagster_knows_by_name() -> None:
-    metadata = result_metadata(
-        REPORT, run_id="facts--birds", config=MINI, billed=TokenUsage(1000, 200, 100, 0)
-    )
+    summary = dataclasses.replace(SUMMARY, usage=TokenUsage(1000, 200, 100, 0))
+    metadata = result_metadata(REPORT, summary=summary, config=MINI, generation=2, links=LINKS)
     assert metadata["dagster/partition_row_count"] == dg.MetadataValue.int(100)
     assert metadata["dagster/uri"] == dg.MetadataValue.text("s3://bucket/facts/birds.parquet")
     assert metadata["dagster/column_schema"] == dg.MetadataValue.table_schema(table_schema(REPORT))
     assert metadata["batchor/failed"].value == 2
-    assert metadata["batchor/errors"].value == {"refusal": 2}
+    assert [record.data for record in metadata["batchor/errors"].value.records] == [
+        {"error_class": "refusal", "rows": 2, "example_item": "row-7", "example": "I can not"}
+    ]
+    assert metadata["batchor/generation"].value == 2
+    assert metadata["batchor/run_id"].value == "facts--birds"
+    assert metadata["batchor/controls"].value == "[pause](/guess)"
+    assert metadata["batchor/dagster_runs"].value == "[runs of facts--birds](/runs?q)"
+    assert "batchor/warning" not in metadata
     assert metadata["batchor/input_tokens"].value == 1000
     assert metadata["batchor/revision"].value == 102
     assert metadata["preview"].value.splitlines()[0] == "| stars |"
@@ -101,12 +113,61 @@ def test_column_descriptions_come_from_the_model() -> None:
 
 
 def test_a_submission_shows_its_run_and_its_links() -> None:
-    metadata = submission_metadata(SUMMARY, MINI, controls="[pause](/guess)")
+    metadata = submission_metadata(SUMMARY, MINI, generation=1, links=LINKS, reason="it is new")
     assert metadata["batchor/run_id"].value == "facts--birds"
     assert metadata["batchor/controls"] == dg.MetadataValue.md("[pause](/guess)")
     assert (metadata["batchor/items"].value, metadata["batchor/active_batches"].value) == (100, 3)
     assert metadata["batchor/estimated_input_tokens"].value == 1234
     assert metadata["batchor/model"].value == "gpt-4.1-mini"
+    assert metadata["batchor/decision"].value == "it is new"
+    # 1,234 tokens at half of $0.40 for a million
+    assert metadata["batchor/estimated_input_cost_usd"].value == pytest.approx(0.0002468)
+
+
+def test_progress_is_made_of_numbers_that_dagster_plots() -> None:
+    summary = dataclasses.replace(SUMMARY, usage=TokenUsage(1000, 0, 100, 0))
+    metadata = progress_metadata(summary)
+    plotted = {name: value.value for name, value in metadata.items() if isinstance(value.value, int | float)}
+    assert plotted == {
+        "batchor/completed": 38,
+        "batchor/failed": 2,
+        "batchor/input_tokens": 1000,
+        "batchor/output_tokens": 100,
+        "batchor/percent_done": 40.0,
+    }
+
+
+def test_a_share_of_rows_that_are_not_counted_yet_is_not_shown() -> None:
+    reading = dataclasses.replace(SUMMARY, ingestion_complete=False)
+    assert "batchor/percent_done" not in progress_metadata(reading)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, ""),
+        ({"unknown_batches": 1}, "1 submission of unknown outcome, being looked up"),
+        (
+            {"quarantined_batches": 2},
+            "2 submissions of unknown outcome, waiting for adopt_batch, resubmit_batch or fail_batch",
+        ),
+        ({"orphan_batches": 1}, "1 batch at the provider that this run never registered"),
+        ({"orphan_batches": 3}, "3 batches at the provider that this run never registered"),
+    ],
+)
+def test_what_may_have_been_paid_for_nothing_is_told_everywhere(changes: dict[str, int], text: str) -> None:
+    summary = dataclasses.replace(SUMMARY, status=RunLifecycleStatus.COMPLETED, failed_items=0, **changes)
+    assert unknown_outcome(summary) == text
+    assert ("batchor/warning" in progress_metadata(summary)) is bool(text)
+    check = completion_result([summary], threshold=0.0)
+    assert (check.passed, check.severity.value) == (not text, "WARN")
+    assert text in str(check.description)
+
+
+def test_the_runs_page_is_filtered_by_the_batch_run() -> None:
+    assert runs_url("facts--birds", webserver_url="https://dagster.example.org/") == (
+        "https://dagster.example.org/runs?q%5B0%5D=tag%3Abatchor%2Frun_id%3Dfacts--birds"
+    )
 
 
 def test_batches_cost_half_the_list_price() -> None:
@@ -125,7 +186,7 @@ def test_batches_cost_half_the_list_price() -> None:
 def test_where_no_price_is_known_none_is_shown(config: OpenAIProviderConfig) -> None:
     assert batch_cost(config, TokenUsage(1000)) is None
     assert "batchor/cost_usd" not in result_metadata(
-        REPORT, run_id="r", config=config, billed=TokenUsage(1000)
+        REPORT, summary=SUMMARY, config=config, generation=1, links=LINKS
     )
 
 
@@ -168,3 +229,42 @@ def test_failed_rows_are_a_warning_up_to_the_threshold(
     verdict = judge(total=total, failed=failed, threshold=threshold)
     assert (verdict.passed, verdict.severity.value) == (passed, severity)
     assert str(total) in verdict.message
+
+
+def test_an_active_run_is_never_reported_as_answered() -> None:
+    check = completion_result([SUMMARY], threshold=1.0)
+    assert not check.passed
+    assert "facts--birds is not finished" in str(check.description)
+
+
+@pytest.mark.parametrize(
+    ("rows", "unfitting", "threshold", "passed", "severity"),
+    [
+        (100, 0, 0.0, True, "WARN"),
+        (0, 0, 0.0, True, "WARN"),
+        (100, 5, 0.05, False, "WARN"),
+        (100, 6, 0.05, False, "ERROR"),
+    ],
+)
+def test_unfitting_answers_are_a_warning_up_to_the_threshold(
+    rows: int, unfitting: int, threshold: float, passed: bool, severity: str
+) -> None:
+    verdict = judge_schema(rows=rows, unfitting=unfitting, wrong_columns=[], threshold=threshold)
+    assert (verdict.passed, verdict.severity.value) == (passed, severity)
+    assert f"{rows}" in verdict.message
+
+
+class Stars(BaseModel):
+    stars: int
+    text: str
+
+
+def test_a_file_with_other_columns_is_an_error_whatever_the_threshold() -> None:
+    schema = result_schema(Stars)
+    stars = schema.get_field_index("stars")
+    retyped = schema.set(stars, pa.field("stars", pa.string()))
+    files = [Footer(schema, 3, 0), Footer(retyped, 3, 0), Footer(schema.remove(stars), 3, 0)]
+    check = schema_result(files, Stars, threshold=1.0)
+    assert (check.passed, check.severity.value) == (False, "ERROR")
+    assert "stars is string, not int64; stars is missing" in str(check.description)
+    assert schema_result(files[:1], Stars, threshold=0.0).passed

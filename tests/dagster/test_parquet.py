@@ -17,7 +17,14 @@ from batchor_core.core.enums import ItemStatus
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.usage import TokenUsage
 from batchor_core.storage.state import PersistedItemRecord
-from batchor_dagster.parquet import OWN_COLUMNS, partition_path, write_results_parquet
+from batchor_dagster.parquet import (
+    OWN_COLUMNS,
+    ErrorCount,
+    partition_path,
+    read_footer,
+    result_schema,
+    write_results_parquet,
+)
 
 
 class Place(BaseModel):
@@ -102,7 +109,11 @@ def test_answers_are_typed_and_failures_stand_beside_them(tmp_path: Path) -> Non
         "sorry",
     )
     assert rows[1]["stars"] is rows[1]["place"] is rows[1]["input_tokens"] is None
-    assert (report.row_count, report.failed_count, report.errors) == (2, 1, {"refusal": 1})
+    assert (report.row_count, report.failed_count, report.errors) == (
+        2,
+        1,
+        {"refusal": ErrorCount(1, "row-1", "I can't")},
+    )
     assert report.usage == TokenUsage(10, 2, 3, 1)
     assert report.last_sequence == 2
     assert report.preview[0]["stars"] == 5
@@ -136,6 +147,17 @@ def test_an_answer_of_an_older_model_keeps_its_text(tmp_path: Path) -> None:
     rows = pq.read_table(path).to_pylist()
     assert (rows[0]["stars"], rows[0]["output_text"]) == (None, '{"rating": 4}')
     assert rows[1]["stars"] == 5
+
+
+def test_the_footer_tells_how_many_answers_do_not_fit(tmp_path: Path) -> None:
+    path = str(tmp_path / "out.parquet")
+    report = write_results_parquet(Pages([good(0, '{"rating": 4}'), good(1), bad(2)]), path, Review)
+    assert report.unfitting_count == 1
+    footer = read_footer(path)
+    assert footer is not None
+    assert (footer.answered, footer.unfitting) == (2, 1)
+    assert footer.schema.equals(result_schema(Review))
+    assert read_footer(str(tmp_path / "other.parquet")) is None
 
 
 def test_a_failure_in_the_middle_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

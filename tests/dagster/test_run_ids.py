@@ -13,7 +13,7 @@ from batchor_dagster.run_ids import MAX_RUN_ID, MAX_SEGMENT, batch_run_id, safe_
 
 KEYS = st.lists(st.text(alphabet="aB1_-. /é|", min_size=1, max_size=12), min_size=1, max_size=3)
 PARTITIONS = st.none() | st.text(alphabet="aB1_-.:/|é\n", max_size=40)
-NAMES = st.tuples(KEYS, PARTITIONS, st.none() | st.sampled_from(["1", "2"]))
+NAMES = st.tuples(KEYS, PARTITIONS | st.sampled_from(["g2", "g10"]), st.sampled_from([1, 2, 10, 9999]))
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,9 @@ def test_readable_keys_are_kept(asset_key: list[str], partition: str | None, run
         (["reviews"], "2026-01-01-00:00", r"reviews--2026_01_01_00_00--[0-9a-f]{16}"),
         (["reviews"], "2026-01-01|de", r"reviews--2026_01_01_de--[0-9a-f]{16}"),
         (["reviews"], "", r"reviews--_--[0-9a-f]{16}"),
+        (["reviews"], "g2", r"reviews--g2--[0-9a-f]{16}"),
         (["re views"], None, r"re_views--_--[0-9a-f]{16}"),
-        (["a" * 100], "b" * 100, r"a{21}--b{21}--[0-9a-f]{16}"),
+        (["a" * 100], "b" * 100, r"a{18}--b{18}--[0-9a-f]{16}"),
     ],
 )
 def test_other_keys_stay_recognisable_and_get_a_digest(
@@ -46,7 +47,7 @@ def test_other_keys_stay_recognisable_and_get_a_digest(
 
 
 def test_names_do_not_change_from_release_to_release() -> None:
-    assert batch_run_id(["reviews"], "2026-01-01|de") == "reviews--2026_01_01_de--a98ddf76ac323ce1"
+    assert batch_run_id(["reviews"], "2026-01-01|de") == "reviews--2026_01_01_de--29aa15e30c408581"
     assert safe_path_segment("a/b") == "a_b--1693b0cfc4dae187"
 
 
@@ -77,26 +78,33 @@ def test_a_digest_form_given_as_a_key_is_not_taken_for_the_name_it_imitates() ->
     assert safe_path_segment(segment) != segment
 
 
-def test_a_version_gives_a_new_run() -> None:
-    assert len({batch_run_id(["a"], "p", version=version) for version in (None, "1", "2")}) == 3
+def test_a_generation_is_read_off_the_run_id() -> None:
+    assert batch_run_id(["reviews"], "2026-01-01", generation=2) == "reviews--2026-01-01--g2"
+    assert batch_run_id(["reviews"], generation=3) == "reviews--g3"
+
+
+@pytest.mark.parametrize("generation", [0, -1, 10_000])
+def test_a_generation_counts_from_one(generation: int) -> None:
+    with pytest.raises(ValueError, match="from 1 to 9999"):
+        batch_run_id(["reviews"], generation=generation)
 
 
 @given(st.lists(NAMES, min_size=2, max_size=2, unique_by=repr))
-def test_different_partitions_never_share_a_run(
-    names: list[tuple[list[str], str | None, str | None]],
-) -> None:
-    first, second = (batch_run_id(key, partition, version=version) for key, partition, version in names)
+def test_different_partitions_never_share_a_run(names: list[tuple[list[str], str | None, int]]) -> None:
+    first, second = (
+        batch_run_id(key, partition, generation=generation) for key, partition, generation in names
+    )
     assert first != second
 
 
 @given(NAMES)
-def test_run_ids_are_legal_for_the_engine(name: tuple[list[str], str | None, str | None]) -> None:
-    key, partition, version = name
-    run_id = batch_run_id(key, partition, version=version)
+def test_run_ids_are_legal_for_the_engine(name: tuple[list[str], str | None, int]) -> None:
+    key, partition, generation = name
+    run_id = batch_run_id(key, partition, generation=generation)
     assert check_run_id(run_id) == run_id
     assert len(run_id) <= MAX_RUN_ID
     assert re.fullmatch(r"[A-Za-z0-9_.-]+", run_id)
-    assert batch_run_id(key, partition, version=version) == run_id
+    assert batch_run_id(key, partition, generation=generation) == run_id
 
 
 @given(st.lists(st.text(max_size=200), min_size=2, max_size=2, unique=True))

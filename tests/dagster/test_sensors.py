@@ -212,7 +212,7 @@ def test_launching_the_request_materializes_checks_and_settles_it(deploy: Deploy
     result = deployment.launch(request)
     assert result.success
     assert [event.asset_key for event in result.get_asset_materialization_events()] == [dg.AssetKey("facts")]
-    assert [check.passed for check in result.get_asset_check_evaluations()] == [True]
+    assert [check.passed for check in result.get_asset_check_evaluations()] == [True, True]
     assert said(deployment.tick()) == IDLE
 
 
@@ -265,10 +265,27 @@ def _openai_config() -> Any:
     return OpenAIProviderConfig(model="gpt-4.1-mini")
 
 
-def test_an_older_version_of_an_asset_is_not_materialized(deploy: Deploy, make_asset: MakeAsset) -> None:
-    deploy().submit()
-    renewed = deploy([make_asset(version="2")])
-    for _ in range(5):
+def test_a_superseded_generation_is_not_materialized(deploy: Deploy, make_asset: MakeAsset) -> None:
+    old = deploy()
+    old.submit()
+    old.tick_until_requests()  # finished, and its results not written yet
+    renewed = deploy([make_asset(model="gpt-4.1")])
+    renewed.submit()
+    [request] = renewed.tick_until_requests()
+    assert request.run_key == "facts--birds--g2:3"
+
+
+def test_a_new_generation_replaces_results_that_are_there(deploy: Deploy, make_asset: MakeAsset) -> None:
+    old = deploy()
+    old.submit()
+    [request] = old.tick_until_requests()
+    assert old.launch(request).success
+    renewed = deploy([make_asset(model="gpt-4.1")])
+    renewed.submit()
+    [second] = renewed.tick_until_requests()
+    assert second.run_key == "facts--birds--g2:3"
+    assert renewed.launch(second).success
+    for _ in range(3):
         assert renewed.tick().run_requests == []
 
 

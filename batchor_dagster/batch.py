@@ -1,0 +1,81 @@
+"""One batch asset: its keys, its definitions, and the runs that belong to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import dagster as dg
+from pydantic import BaseModel
+
+from batchor_core import BatchRunner
+from batchor_core.core.types import JSONObject
+from batchor_core.storage.state import RunListing
+from batchor_dagster.generations import ASSET_EXTRA, GENERATION_EXTRA, PARTITION_EXTRA, generation_of
+from batchor_dagster.parquet import partition_path
+from batchor_dagster.resource import BatchorResource
+from batchor_dagster.run_ids import batch_run_id
+
+
+@dataclass(frozen=True)
+class BatchAsset:
+    """What ``@batch_asset`` returns: definitions, and the names that go with them.
+
+    Attributes:
+        key: Asset key of the results.
+        submission_key: Asset key of the submission; None with ``wait=True``.
+        partitions_def: Their partitions, if they have any.
+        output: Model of a structured job.
+        resource_key: Name of the :class:`BatchorResource`.
+        assets: The asset definitions.
+        checks: The checks' definitions.
+    """
+
+    key: dg.AssetKey
+    submission_key: dg.AssetKey | None
+    partitions_def: dg.PartitionsDefinition[str] | None
+    output: type[BaseModel] | None
+    resource_key: str
+    assets: list[dg.AssetsDefinition] = field(default_factory=list)
+    checks: list[dg.AssetChecksDefinition] = field(default_factory=list)
+
+    @property
+    def specs(self) -> list[dg.AssetSpec]:
+        """The specs of all its assets."""
+        return [spec for definition in self.assets for spec in definition.specs]
+
+    def run_id(self, partition_key: str | None = None, generation: int = 1) -> str:
+        """The batch run of a partition, in one of its generations."""
+        return batch_run_id(self.key.path, partition_key, generation=generation)
+
+    def newest_generation(self, runner: BatchRunner, partition_key: str | None = None) -> int:
+        """The number of a partition's newest run; 0 where it has none."""
+        generation = 0
+        while runner.has_run(self.run_id(partition_key, generation + 1)):
+            generation += 1
+        return generation
+
+    def newest_run_id(self, runner: BatchRunner, partition_key: str | None = None) -> str:
+        """The newest batch run of a partition; the id of its first, where it has none yet."""
+        return self.run_id(partition_key, max(1, self.newest_generation(runner, partition_key)))
+
+    def result_path(self, resource: BatchorResource, partition_key: str | None = None) -> str:
+        """The result file of a partition: a path or URL."""
+        return partition_path(resource.results_base(), self.key.path, partition_key)
+
+    def extras(self, partition_key: str | None, generation: int) -> JSONObject:
+        """What lets the sensor find the partition of a run that it meets in the store."""
+        return {
+            ASSET_EXTRA: list(self.key.path),
+            PARTITION_EXTRA: partition_key,
+            GENERATION_EXTRA: generation,
+        }
+
+
+def partition_of(asset: BatchAsset, listing: RunListing) -> tuple[str | None] | None:
+    """The partition key of a stored run, in a tuple; None if it is no run of this asset."""
+    if listing.extras.get(ASSET_EXTRA) != list(asset.key.path):
+        return None
+    stored = listing.extras.get(PARTITION_EXTRA)
+    partition_key = None if stored is None else str(stored)
+    own = asset.run_id(partition_key, generation_of(listing.extras))
+    return (partition_key,) if own == listing.run_id else None

@@ -1,0 +1,229 @@
+"""What materializing a partition again means: the same run, its failed rows once more, or a new generation.
+
+A partition's runs are numbered by generation, and the newest counts. Whatever may cost money is decided here, by pure
+functions; the rule is that an active run is never doubled and an answered row never bought again unless the job has
+changed or an operator asked for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+from batchor_core import BatchItem, BatchJob, PromptParts
+from batchor_core.core.enums import RunControlState, RunLifecycleStatus
+from batchor_core.core.exceptions import RunConfigMismatchError
+from batchor_core.core.models import RunSummary
+from batchor_core.core.types import JSONObject
+from batchor_core.runtime.config import check_same_job, persisted_config
+from batchor_core.storage.state import PersistedRunConfig, RunListing
+
+ASSET_EXTRA = "dagster_asset_key"
+PARTITION_EXTRA = "dagster_partition_key"
+GENERATION_EXTRA = "generation"
+ASKED_BY_EXTRA = "asked_by"
+ROWS_EXTRA = "rows_digest"
+PROMPTS_EXTRA = "prompts_digest"
+
+
+class Rerun(StrEnum):
+    """What to do with a partition whose run is finished.
+
+    ``auto`` keeps it if the job is the same, and starts a new generation if it has changed. ``failed`` tries the failed rows
+    again. ``all`` starts a new generation whatever the job is. Run config spells enums by member name, so the names are
+    lower case.
+    """
+
+    auto = "auto"
+    failed = "failed"
+    all = "all"
+
+
+class OnChange(StrEnum):
+    """What a changed job does to a partition that is finished: run and pay anew, or stop and say what has changed."""
+
+    new_generation = "new_generation"
+    refuse = "refuse"
+
+
+class Move(StrEnum):
+    """What to do about a partition's run."""
+
+    create = "create"
+    attach = "attach"
+    read_on = "read_on"
+    keep = "keep"
+    retry_failed = "retry_failed"
+    compare = "compare"
+    refuse = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A move, and the sentence that explains it to the operator.
+
+    Attributes:
+        move: What to do.
+        generation: Of which generation.
+        reason: Why.
+    """
+
+    move: Move
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """What is known of a partition's newest run.
+
+    Attributes:
+        generation: Its number.
+        is_finished: Whether all of its items have ended.
+        is_read: Whether all of its items have been read.
+        is_cancelled: Whether an operator cancelled it.
+        failed_items: Rows without an answer.
+        is_asked_for: Whether it is what the present ask has led to already: the step is being retried.
+    """
+
+    generation: int
+    is_finished: bool
+    is_read: bool = True
+    is_cancelled: bool = False
+    failed_items: int = 0
+    is_asked_for: bool = False
+
+    @classmethod
+    def of(cls, summary: RunSummary, generation: int, *, is_asked_for: bool) -> Self:
+        """Put together what the store knows."""
+        return cls(
+            generation=generation,
+            is_finished=summary.status is not RunLifecycleStatus.RUNNING,
+            is_read=summary.ingestion_complete,
+            is_cancelled=summary.control_state is RunControlState.CANCEL_REQUESTED,
+            failed_items=summary.failed_items,
+            is_asked_for=is_asked_for,
+        )
+
+
+def decide(newest: Newest | None, rerun: Rerun) -> Decision:
+    """What to do about a partition, as far as that can be told without reading the job's rows."""
+    if newest is None:
+        return Decision(Move.create, 1, "it has not been run before")
+    here = newest.generation
+    if not newest.is_finished:
+        if newest.is_read:
+            return Decision(Move.attach, here, "its run is active, and goes on")
+        return Decision(Move.read_on, here, "its run is active, and reads on where it stopped")
+    if newest.is_asked_for:
+        return Decision(Move.keep, here, "its run, which this ask has started, is finished")
+    if rerun is Rerun.all:
+        return Decision(Move.create, here + 1, "the operator asked for all rows anew")
+    if rerun is Rerun.failed:
+        if not newest.failed_items:
+            return Decision(Move.keep, here, "no row has failed")
+        if newest.is_cancelled:
+            return Decision(Move.refuse, here, "it was cancelled, which is final; rerun: all starts it anew")
+        return Decision(Move.retry_failed, here, f"{newest.failed_items} failed rows are tried again")
+    return Decision(Move.compare, here, "whether the job has changed decides")
+
+
+def decide_changed(generation: int, changes: Iterable[str], on_change: OnChange) -> Decision:
+    """What to do about a finished partition now that its job has been compared with the present one."""
+    what = ", ".join(changes)
+    if not what:
+        return Decision(Move.keep, generation, "its run is finished, and the job is the same")
+    if on_change is OnChange.refuse:
+        return Decision(
+            Move.refuse,
+            generation,
+            f"its job has changed since ({what}), and on_change is refuse; rerun: all runs it anew",
+        )
+    return Decision(Move.create, generation + 1, f"its job has changed since: {what}")
+
+
+# --- comparing jobs --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JobDigest:
+    """What a job asks, whatever the order of its rows and whatever metadata they carry.
+
+    Attributes:
+        rows: Digest of the item ids.
+        prompts: Digest of item ids with their prompts.
+    """
+
+    rows: str
+    prompts: str
+
+    @classmethod
+    def of(cls, job: BatchJob[Any, Any]) -> Self:
+        """Read all rows of a job, which must be readable again, and render their prompts."""
+        rows = prompts = 0
+        items: Iterable[Any] = job.items
+        for item in items:
+            prompt: Any = job.build_prompt(item) if isinstance(item, BatchItem) else None
+            parts = PromptParts(prompt) if isinstance(prompt, str) else prompt
+            if not isinstance(parts, PromptParts):
+                break  # nothing that the engine would take; it says so in its own words
+            rows += _number(item.item_id)
+            prompts += _number(f"{item.item_id}\0{parts.system_prompt}\0{parts.prompt}")
+        return cls(_hex(rows), _hex(prompts))
+
+    def to_extras(self) -> JSONObject:
+        """As it is stored with a run."""
+        return {ROWS_EXTRA: self.rows, PROMPTS_EXTRA: self.prompts}
+
+
+def _number(text: str) -> int:
+    digest = hashlib.blake2b(str(text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return int.from_bytes(digest, "big")
+
+
+def _hex(total: int) -> str:
+    return f"{total % 2**128:032x}"
+
+
+def changes(run_id: str, stored: PersistedRunConfig, job: BatchJob[Any, Any], digest: JobDigest) -> list[str]:
+    """What of a job is not as it was when the run was started; in words for an operator."""
+    found = []
+    try:
+        check_same_job(run_id, stored, persisted_config(job))
+    except RunConfigMismatchError as error:
+        found += error.fields
+    if stored.extras.get(ROWS_EXTRA, digest.rows) != digest.rows:
+        found.append("rows")
+    elif stored.extras.get(PROMPTS_EXTRA, digest.prompts) != digest.prompts:
+        found.append("prompts")
+    return found
+
+
+# --- finding generations ---------------------------------------------------------------------------------------------
+
+
+def generation_of(extras: JSONObject) -> int:
+    """The generation of a stored run; 1 where it does not say."""
+    stored = extras.get(GENERATION_EXTRA)
+    return stored if isinstance(stored, int) and stored >= 1 else 1
+
+
+def newest_generations(listings: Iterable[RunListing]) -> list[RunListing]:
+    """The listings without those that a newer generation of the same partition has superseded, in the same order."""
+    kept = list(listings)
+    newest: dict[tuple[str, str], int] = {}
+    for listing in kept:
+        partition = _partition(listing)
+        newest[partition] = max(newest.get(partition, 0), generation_of(listing.extras))
+    return [
+        listing
+        for listing in kept
+        if ASSET_EXTRA not in listing.extras or generation_of(listing.extras) == newest[_partition(listing)]
+    ]
+
+
+def _partition(listing: RunListing) -> tuple[str, str]:
+    return repr(listing.extras.get(ASSET_EXTRA)), repr(listing.extras.get(PARTITION_EXTRA))

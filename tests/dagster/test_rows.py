@@ -1,0 +1,175 @@
+"""Whatever an upstream asset gives becomes rows, and can be read on after a crash."""
+
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+import pytest
+
+from batchor_core import BatchItem, BatchJob, CsvItemSource, OpenAIProviderConfig
+from batchor_core.core.exceptions import InvalidInputError, SourceRowError
+from batchor_dagster import BatchorResource, RowItemSource, batch_asset
+from batchor_dagster.rows import resumable
+
+COLUMNS = {"id": [1, 2, 3], "text": ["a", "b", None], "day": [dt.date(2026, 1, day) for day in (1, 2, 3)]}
+
+
+def table() -> pa.Table:
+    return pa.table(COLUMNS)
+
+
+def dataset(folder: Path) -> pads.Dataset:
+    pq.write_table(table(), folder / "rows.parquet")
+    return pads.dataset(folder)
+
+
+SHAPES: dict[str, Callable[[Path], Any]] = {
+    "arrow table": lambda _: table(),
+    "record batches": lambda _: table().to_reader(),
+    "dataset": dataset,
+    "polars": lambda _: pl.DataFrame(COLUMNS),
+    "polars lazy": lambda _: pl.LazyFrame(COLUMNS),
+    "pandas": lambda _: pd.DataFrame(COLUMNS),
+    "duckdb": lambda _: duckdb.connect().from_arrow(table()),
+    "dicts": lambda _: table().to_pylist(),
+    "iterator": lambda _: iter(table().to_pylist()),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_of_data_gives_the_same_rows(shape: str, tmp_path: Path) -> None:
+    source = RowItemSource(SHAPES[shape](tmp_path), item_id_from_row=lambda row: f"row-{row['id']}")
+    items = list(source)
+    assert [item.item_id for item in items] == ["row-1", "row-2", "row-3"]
+    assert [item.payload for item in items] == [
+        {"id": 1, "text": "a", "day": "2026-01-01"},
+        {"id": 2, "text": "b", "day": "2026-01-02"},
+        {"id": 3, "text": None, "day": "2026-01-03"},
+    ]
+
+
+def test_callbacks_choose_payload_and_metadata() -> None:
+    source = RowItemSource(
+        table(),
+        item_id_from_row=lambda row: str(row["id"]),
+        payload_from_row=lambda row: row["text"],
+        metadata_from_row=lambda row: {"day": row["day"]},
+        name="letters",
+    )
+    item = next(iter(source))
+    assert (item.payload, item.metadata["day"]) == ("a", "2026-01-01")
+    assert item.metadata["batchor_lineage"] == {"source_path": "letters", "row_index": 0}
+
+
+def test_a_missing_column_is_named_with_the_row() -> None:
+    source = RowItemSource(table(), item_id_from_row=lambda row: row["key"], name="letters")
+    with pytest.raises(
+        SourceRowError, match=r"letters, line 1, column 'key': .* there are 'id', 'text', 'day'"
+    ):
+        list(source)
+
+
+def items() -> list[BatchItem[Any]]:
+    return [BatchItem(str(index), {"n": index}, {"line": index}) for index in range(5)]
+
+
+KINDS: dict[str, Callable[[], Any]] = {
+    "list": items,
+    "generator": lambda: (item for item in items()),
+    "table": lambda: RowItemSource([{"n": i} for i in range(5)], item_id_from_row=lambda row: str(row["n"])),
+    "one reading": lambda: RowItemSource(
+        iter([{"n": i} for i in range(5)]), item_id_from_row=lambda row: str(row["n"])
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_items_can_be_read_on_from_anywhere(kind: str, tmp_path: Path) -> None:
+    source = resumable(KINDS[kind](), tmp_path)
+    whole = list(source.iter_from_checkpoint(source.initial_checkpoint()))
+    assert [row.item.item_id for row in whole] == ["0", "1", "2", "3", "4"]
+    for position, row in enumerate(whole):
+        assert list(source.iter_from_checkpoint(row.next_checkpoint)) == whole[position + 1 :]
+
+
+def test_content_and_order_identify_the_items_and_nothing_else(tmp_path: Path) -> None:
+    def identity(rows: Any, folder: str) -> str:
+        (tmp_path / folder).mkdir()
+        return resumable(rows, tmp_path / folder).source_identity().source_fingerprint
+
+    same = identity(items(), "a")
+    assert identity(iter(items()), "b") == same
+    assert identity(items()[::-1], "c") != same
+    assert identity(items()[:4], "d") != same
+
+
+def test_what_can_be_read_once_is_kept_on_disk_and_not_in_memory(tmp_path: Path) -> None:
+    resumable(iter(items()), tmp_path)
+    assert (tmp_path / "items.jsonl").read_bytes().count(b"\n") == 5
+
+
+def test_a_file_source_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("id\n1\n")
+    source: CsvItemSource[Any] = CsvItemSource(
+        tmp_path / "rows.csv", item_id_from_row=lambda row: row["id"], payload_from_row=lambda row: row["id"]
+    )
+    assert resumable(source, tmp_path) is source
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["text"], "must be BatchItem objects, and one is a str"),
+        (
+            [BatchItem("a", dt.date(2026, 1, 1), {"x": object()})],
+            "item 'a': its payload and metadata must be JSON",
+        ),
+    ],
+)
+def test_rows_that_are_none_are_named(rows: list[Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        resumable(rows, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["arrow", "polars", "pandas", "iterator"])
+def test_an_upstream_asset_gives_the_rows(
+    kind: str, resource: BatchorResource, instance: dg.DagsterInstance
+) -> None:
+    def give() -> Any:
+        match kind:
+            case "arrow":
+                return table()
+            case "polars":
+                return pl.DataFrame(COLUMNS)
+            case "pandas":
+                return pd.DataFrame(COLUMNS)
+            case _:
+                return iter(table().to_pylist())
+
+    @dg.asset
+    def letters() -> Any:
+        return give()
+
+    @batch_asset(wait=True)
+    def spoken(context: dg.AssetExecutionContext, letters: Any) -> BatchJob[Any, Any]:
+        return BatchJob(
+            items=RowItemSource(letters, item_id_from_row=lambda row: str(row["id"])),
+            build_prompt=lambda item: f"Say {item.payload['text']}",
+            provider_config=OpenAIProviderConfig(model="gpt-4.1-mini"),
+        )
+
+    result = dg.materialize(
+        [letters, *spoken.assets],
+        instance=instance,
+        resources={"batchor": resource, "io_manager": dg.mem_io_manager},
+    )
+    assert result.success
+    assert sorted(pl.read_parquet(spoken.result_path(resource))["item_id"]) == ["1", "2", "3"]

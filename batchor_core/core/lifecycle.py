@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from batchor_core.core.enums import IntentState, ItemStatus, RunLifecycleStatus
 
@@ -55,8 +56,7 @@ def status_to_register(status: str) -> str:
     return "in_progress" if is_terminal_batch(status) else status.lower()
 
 
-@dataclass(frozen=True, slots=True)
-class ItemState:
+class ItemState(NamedTuple):
     """What the rules need to know of an item.
 
     Attributes:
@@ -76,10 +76,15 @@ def custom_id_for(run_id: str, item_id: str, item_index: int, generation: int) -
     Deterministic, so that a restored backup recognises batches it has forgotten, and different in each generation, so
     that a late answer to an earlier attempt is never taken for this one. The digest keeps runs apart.
     """
-    digest = hashlib.blake2b(
-        f"{run_id}\0{item_id}".encode("utf-8", "surrogatepass"), digest_size=6
-    ).hexdigest()
-    return f"{item_index}-{generation}-{digest}"
+    digest = _begun(run_id).copy()
+    digest.update(item_id.encode("utf-8", "surrogatepass"))
+    return f"{item_index}-{generation}-{digest.hexdigest()}"
+
+
+@lru_cache(maxsize=128)
+def _begun(run_id: str) -> hashlib.blake2b:
+    """The digest of what a run's names have in common, to go on from: each item's name is made several times."""
+    return hashlib.blake2b(f"{run_id}\0".encode("utf-8", "surrogatepass"), digest_size=6)
 
 
 def can_claim(state: ItemState, *, max_attempts: int) -> bool:

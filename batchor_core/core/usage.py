@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+_TOO_MANY = 2**62
+
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
@@ -48,10 +50,10 @@ def usage_from_body(body: dict[str, Any]) -> TokenUsage | None:
     input_details = usage.get("input_tokens_details") or usage.get("prompt_tokens_details")
     output_details = usage.get("output_tokens_details") or usage.get("completion_tokens_details")
     return TokenUsage(
-        input_tokens=_count(usage, "input_tokens", "prompt_tokens"),
-        cached_tokens=_count(input_details, "cached_tokens"),
-        output_tokens=_count(usage, "output_tokens", "completion_tokens"),
-        reasoning_tokens=_count(output_details, "reasoning_tokens"),
+        _count(usage, "input_tokens", "prompt_tokens"),
+        _count(input_details, "cached_tokens"),
+        _count(usage, "output_tokens", "completion_tokens"),
+        _count(output_details, "reasoning_tokens"),
     )
 
 
@@ -59,7 +61,7 @@ def _count(block: object, *names: str) -> int:
     if isinstance(block, dict):
         for name in names:
             value = block.get(name)
-            # a bool is an int in Python; a number beyond the databases' integers is no token count
-            if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62:
+            # not a bool, which is an int in Python too; a number beyond the databases' integers is no token count
+            if type(value) is int and 0 <= value < _TOO_MANY:
                 return value
     return 0

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
+from pydantic import BaseModel
 
 from batchor_core.core.batch_failure import judge_failed_batch
 from batchor_core.core.exceptions import ProviderError, StructuredOutputError
@@ -21,7 +22,7 @@ from batchor_core.core.outcome import Answer, parse_line
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.types import BatchRemoteRecord, JSONObject
 from batchor_core.core.usage import usage_from_body
-from batchor_core.runtime.engine import CHUNK, Drive, as_provider_error
+from batchor_core.runtime.engine import CHUNK, Drive, as_provider_error, log
 from batchor_core.storage.state import (
     ActiveBatchRecord,
     AppliedOutcome,
@@ -35,6 +36,8 @@ from batchor_core.storage.state import (
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """Longer lines are not decoded; their rows count as missing."""
+
+_READ_BUFFER = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,8 @@ def _fetch(drive: Drive, file_id: str, path: Path) -> None:
 def harvest(drive: Drive, batch: ActiveBatchRecord, record: BatchRemoteRecord, download: Download) -> None:
     """Store every result of an ended batch, and its end."""
     _record_artifacts(drive, batch, download)
-    intake = _Intake(drive, batch, drive.session.submitted_items(provider_batch_id=batch.provider_batch_id))
+    owned = drive.session.submitted_items(provider_batch_id=batch.provider_batch_id)
+    intake = _Intake(drive, batch, owned, drive.is_structured, drive.model() if drive.is_structured else None)
     for line in _streamed(drive, download) if drive.hooks.download_to_path else _parsed(drive, download):
         intake.take(line)
     if batch.status == "failed":
@@ -103,8 +107,7 @@ def _record_artifacts(drive: Drive, batch: ActiveBatchRecord, download: Download
         drive.store.record_batch_artifacts(run_id=drive.run_id, pointers=[pointer])
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(NamedTuple):
     """One line of a batch's files.
 
     ``raw`` says where it lies in the kept file; None if there is no such file, or if the line is not strict JSON and has
@@ -120,22 +123,22 @@ def _streamed(drive: Drive, download: Download) -> Iterator[_Line]:
     """Line by line, whatever the size of the files. Rows of lines that can't be read are found missing in the end."""
     read_record = drive.hooks.read_record
     for file in download.files:
-        with _local_path(drive, file) as path, path.open("rb") as lines:
+        is_kept = file.artifact_key is not None
+        with _local_path(drive, file) as path, path.open("rb", buffering=_READ_BUFFER) as lines:
             offset = 0
             # binary lines end at \n alone; text lines would also end at U+2028 and U+0085, which models write
             for line in lines:
                 length = len(line)
                 record, is_strict = _decoded(line)
-                answer = None
                 if record is not None:
-                    with suppress(
-                        Exception
-                    ):  # one line that a provider's reader stumbles over is not the batch
+                    try:
                         answer = read_record(record)
-                if record is not None and answer is not None:
-                    keep = file.artifact_key is not None and is_strict
-                    raw = RawResponseRef(file.is_error_file, offset, length) if keep else None
-                    yield _Line(answer, record, raw)
+                    except Exception:  # one line that a provider's reader stumbles over is not the batch
+                        log.debug("a line could not be read", exc_info=True)
+                    else:
+                        kept = is_kept and is_strict
+                        raw = RawResponseRef(file.is_error_file, offset, length) if kept else None
+                        yield _Line(answer, record, raw)
                 offset += length
 
 
@@ -162,14 +165,14 @@ def _parsed(drive: Drive, download: Download) -> Iterator[_Line]:
     except Exception as raised:
         raise as_provider_error(raised) from raised
     for custom_id, record in successes.items():
-        yield _Line(replace(drive.hooks.read_record(record), custom_id=custom_id), record, None)
+        yield _Line(drive.hooks.read_record(record)._replace(custom_id=custom_id), record, None)
     for custom_id, record in errors.items():
-        answer = replace(drive.hooks.read_record(record), custom_id=custom_id)
+        answer = drive.hooks.read_record(record)._replace(custom_id=custom_id)
         if answer.failure is None:  # the provider knows better
             failure = ItemFailure(
                 "provider_item_error", "the provider reports an error", True, raw_error=record
             )
-            answer = replace(answer, failure=failure)
+            answer = answer._replace(failure=failure)
         yield _Line(answer, record, None)
 
 
@@ -204,6 +207,9 @@ class _Intake:
     batch: ActiveBatchRecord
     open: dict[str, SubmittedItem]
     """Items that the batch still owns and that have no good answer yet, by custom_id."""
+    is_structured: bool
+    model: type[BaseModel] | None
+    """What answers are checked with: see :meth:`Drive.model`."""
     total: AppliedOutcome = field(default_factory=AppliedOutcome)
     pause_reason: str | None = None
     strangers: int = 0
@@ -226,10 +232,11 @@ class _Intake:
                 CompletedItemRecord(
                     answer.custom_id,
                     answer.text,
-                    raw_response=raw_response,
-                    usage=answer.usage,
-                    raw=line.raw,
-                    text_is_json=self.drive.is_structured,
+                    raw_response,
+                    None,
+                    answer.usage,
+                    line.raw,
+                    self.is_structured,
                 )
             )
             if len(self._good) >= CHUNK:
@@ -270,13 +277,12 @@ class _Intake:
 
     def _unusable(self, answer: Answer) -> ItemFailure | None:
         """Why a good answer is not what the job wants, if it is not."""
-        if not self.drive.is_structured:
+        if not self.is_structured:
             return None
         text = answer.text or ""
         try:
-            model = self.drive.model()
-            if model is not None:
-                parse_structured_output(text, model)
+            if self.model is not None:
+                parse_structured_output(text, self.model)
             else:
                 orjson.loads(text)
         except StructuredOutputError as error:

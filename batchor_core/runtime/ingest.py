@@ -193,12 +193,11 @@ def render(
     encoded: list[bytes] = []
     prompts: list[PromptParts] = []
     kept = list(items)
+    build_line = drive.provider.build_request_line
     for index, item in enumerate(kept, first_index):
         custom_id = custom_id_for(drive.run_id, _checked_id(item, index), index, 0)
         prompt = _prompt(item, build_prompt)
-        line = drive.provider.build_request_line(
-            custom_id=custom_id, prompt_parts=prompt, structured_output=schema
-        )
+        line = build_line(custom_id=custom_id, prompt_parts=prompt, structured_output=schema)
         lines.append(line)
         encoded.append(_encode(line, item, "the request"))
         prompts.append(prompt)
@@ -206,14 +205,16 @@ def render(
     keeps_lines = drive.store.supports_leases
     return [
         MaterializedItem(
-            item_id=item.item_id,
-            item_index=index,
-            payload=_json(item.payload, item, "payload"),
-            metadata=_metadata(item),
-            prompt="" if keeps_lines else prompt.prompt,
-            system_prompt=None if keeps_lines else prompt.system_prompt,
-            request_line=request_line,
-            submission_tokens=tokens,
+            item.item_id,
+            index,
+            item.payload,
+            _metadata(item),
+            "" if keeps_lines else prompt.prompt,
+            None if keeps_lines else prompt.system_prompt,
+            request_line,
+            tokens,
+            _encode(item.payload, item, "payload").decode(),
+            _encode(item.metadata, item, "metadata").decode(),
         )
         for index, (item, prompt, request_line, tokens) in enumerate(
             zip(kept, prompts, encoded, _tokens(drive, lines, encoded), strict=True), first_index
@@ -259,13 +260,7 @@ def _metadata(item: BatchItem[Any]) -> dict[str, JSONValue]:
         raise InvalidInputError(
             f"item {item.item_id!r}: metadata must be a dict, not {type(item.metadata).__name__}"
         )
-    return _json(item.metadata, item, "metadata")  # type: ignore[no-any-return]
-
-
-def _json(value: Any, item: BatchItem[Any], what: str) -> Any:
-    """``value`` if it is JSON as it stands; the store encodes it once more, so plain containers pass untouched."""
-    _encode(value, item, what)
-    return value
+    return item.metadata
 
 
 def _encode(value: Any, item: BatchItem[Any], what: str) -> bytes:

@@ -131,21 +131,28 @@ class PostgresDatabase(Database):
         return float(connection.execute(_CLOCK).scalar_one())
 
     def insert_many(
-        self, connection: Connection, table: Table, columns: Sequence[str], rows: list[Any]
+        self,
+        connection: Connection,
+        table: Table,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        same: Mapping[str, int | str],
     ) -> None:
         if not rows:
             return
         import psycopg
 
-        names = ", ".join(columns)
-        types = [_driver_type(table.c[name].type) for name in columns]
+        names = [*same, *columns]
+        types = [_driver_type(table.c[name].type) for name in names]
+        constant = tuple(same.values())
         raw: Any = connection.connection.driver_connection  # within SQLAlchemy's transaction
-        copy_in = f"COPY {self.name_of(table)} ({names}) FROM STDIN (FORMAT BINARY)"
+        copy_in = f"COPY {self.name_of(table)} ({', '.join(names)}) FROM STDIN (FORMAT BINARY)"
         try:
             with raw.cursor() as cursor, cursor.copy(copy_in) as copy:
                 copy.set_types(types)
                 for row in rows:
-                    copy.write_row(row)
+                    copy.write_row((*constant, *row))
         except psycopg.IntegrityError as error:
             raise IntegrityError(f"COPY {table.name}", None, error) from error
         except psycopg.Error as error:

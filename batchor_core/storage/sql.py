@@ -343,7 +343,7 @@ class SQLStore(StateStore):
             run_key = sql_runs.run_key_of(self.database, connection, run_id)
             batch = sql_intents.find_batch(connection, run_key, provider_batch_id)
             rows = [] if batch is None else sql_intents.submitted_of(connection, run_key, batch.intent_key)
-        return [row.custom_id(run_id) for row in rows]
+            return [row.custom_id(run_id) for row in rows]
 
     def mark_items_completed(self, *, run_id: str, completions: list[CompletedItemRecord]) -> None:
         with self._locked(Boundary.APPLY_OUTCOME, run_id) as run:

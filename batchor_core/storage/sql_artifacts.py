@@ -14,7 +14,7 @@ from batchor_core.storage.sql_runs import LockedRun
 from batchor_core.storage.state import RequestArtifactPointer
 
 _intents, _pointers = submission_intents.c, request_pointers.c
-_POINTER_COLUMNS = tuple(column.name for column in request_pointers.columns)
+_POINTER_COLUMNS = ("item_index", "artifact_path", "line_number", "request_sha256")
 
 _HAS_FILE = and_(_intents.sha256.is_not(None), _intents.state != IntentState.DROPPED.value)
 """Intents whose request file is whole; that of a dropped one is thrown away."""
@@ -30,11 +30,12 @@ def record_requests(run: LockedRun, pointers: Sequence[RequestArtifactPointer]) 
     replaced = run.database.among(_pointers.item_index, list(index_of.values()))
     run.connection.execute(request_pointers.delete().where(_pointers.run_key == run.run_key, replaced))
     rows = [
-        (run.run_key, index, encode_text(given[item_id].artifact_path), given[item_id].line_number,
+        (index, encode_text(given[item_id].artifact_path), given[item_id].line_number,
          encode_text(given[item_id].request_sha256))
         for item_id, index in index_of.items()
     ]  # fmt: skip
-    run.database.insert_many(run.connection, request_pointers, _POINTER_COLUMNS, rows)
+    same = {"run_key": run.run_key}
+    run.database.insert_many(run.connection, request_pointers, _POINTER_COLUMNS, rows, same=same)
 
 
 def request_paths(connection: Connection, run_key: int) -> list[str]:

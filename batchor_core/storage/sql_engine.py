@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Engine, Row, Table
+from sqlalchemy import Connection, Engine, Executable, Row, Table
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -17,6 +17,18 @@ from batchor_core.core.exceptions import StorageError
 
 AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
 """A row of whatever columns."""
+
+
+def plain_rows(connection: Connection, statement: Executable) -> list[tuple[Any, ...]]:
+    """The rows of a query as the driver gives them, for queries of thousands of rows.
+
+    Nothing is converted: on SQLite a boolean comes as 0 or 1. SQLAlchemy's own row objects would take as long again as the
+    query.
+    """
+    cursor: Any = connection.execute(statement).cursor
+    rows: list[tuple[Any, ...]] = cursor.fetchall()
+    cursor.close()
+    return rows
 
 
 class Database(ABC):
@@ -93,9 +105,19 @@ class Database(ABC):
 
     @abstractmethod
     def insert_many(
-        self, connection: Connection, table: Table, columns: Sequence[str], rows: list[Any]
+        self,
+        connection: Connection,
+        table: Table,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        same: Mapping[str, int | str],
     ) -> None:
-        """Insert tuples; IntegrityError when one is there already."""
+        """Insert tuples; IntegrityError when one is there already.
+
+        ``same`` are columns that every row has the same value in, such as the run's key. Columns that are not named are
+        NULL.
+        """
 
     @abstractmethod
     def change_items(

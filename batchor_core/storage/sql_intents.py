@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, or_, select
@@ -355,7 +355,7 @@ def release_submitted(run: LockedRun, batch: AnyRow, **how: Any) -> int:
     return count
 
 
-def submitted_of(connection: Connection, run_key: int, intent_key: int) -> list[sql_items.ItemRow]:
+def submitted_of(connection: Connection, run_key: int, intent_key: int) -> Iterator[sql_items.ItemRow]:
     """The items that a batch still owns, in item order."""
     return sql_items.item_rows(connection, run_key, (items.c.intent_key == intent_key) & is_status(SUBMITTED))
 

@@ -7,7 +7,7 @@ whole set the same way (claimed, submitted, released, reopened), a single UPDATE
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, func, select
@@ -39,7 +39,7 @@ from batchor_core.storage.sql_codec import (
     pack_response,
     usage_columns,
 )
-from batchor_core.storage.sql_engine import Database
+from batchor_core.storage.sql_engine import Database, plain_rows
 from batchor_core.storage.sql_runs import LockedRun
 from batchor_core.storage.state import (
     Candidate,
@@ -51,13 +51,14 @@ from batchor_core.storage.state import (
 _INDEXED = ((lifecycle.CLAIMABLE, CLAIMABLE_ITEMS), (lifecycle.IN_FLIGHT, IN_FLIGHT_ITEMS))
 PENDING, QUEUED_LOCAL, SUBMITTED = ItemStatus.PENDING, ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED
 
-_ITEM_COLUMNS = tuple(column.name for column in items.columns)
-_CONTENT_COLUMNS = tuple(column.name for column in item_contents.columns)
+_NEW_COLUMNS = ("item_index", "item_id", "submission_tokens", "request_bytes")
+_NEW = {"status": PENDING.value, "attempt_count": 0, "generation": 0}
+_CONTENT_COLUMNS = ("item_index", "payload", "metadata", "prompt", "system_prompt", "request_line")
 # what changes with the state; a terminal item keeps its last name and submission, which saves touching their indexes
 _CHANGE_COLUMNS = ("status", "attempt_count", "generation", "custom_id", "intent_key")
 _ERROR_COLUMNS = ("last_error",)  # apart, since what goes on without an error keeps the one before
 _END_COLUMNS = ("status", "attempt_count", "terminal_sequence", "last_error")
-_RESULT_COLUMNS = tuple(column.name for column in item_results.columns)
+_RESULT_COLUMNS = tuple(column.name for column in item_results.columns if column.name != "run_key")
 
 
 def is_status(*statuses: ItemStatus) -> ColumnElement[bool]:
@@ -84,22 +85,29 @@ def append(run: LockedRun, chunk: Sequence[MaterializedItem]) -> None:
         IntegrityError: An id is there under another index; :func:`repeated_ids` says which.
     """
     fresh = _fresh(run, chunk)
-    key = run.run_key
+    mine = {"run_key": run.run_key}
     rows = [
-        # status, attempt_count, generation, custom_id, intent_key; ..., terminal_sequence, last_error
-        (key, item.item_index, encode_text(item.item_id), PENDING.value, 0, 0, None, None,
-         item.submission_tokens, _line_length(item), None, None)
+        (item.item_index, encode_text(item.item_id), item.submission_tokens, _line_length(item))
         for item in fresh
-    ]  # fmt: skip
+    ]
     contents = [
-        (key, item.item_index, encode_optional_json(item.payload),
-         encode_json(item.metadata) if item.metadata else None,
+        (item.item_index, _payload(item), _metadata(item),
          encode_text(item.prompt), encode_optional_text(item.system_prompt), item.request_line)
         for item in fresh
     ]  # fmt: skip
-    run.database.insert_many(run.connection, items, _ITEM_COLUMNS, rows)
-    run.database.insert_many(run.connection, item_contents, _CONTENT_COLUMNS, contents)
+    run.database.insert_many(run.connection, items, _NEW_COLUMNS, rows, same=mine | _NEW)
+    run.database.insert_many(run.connection, item_contents, _CONTENT_COLUMNS, contents, same=mine)
     run.add(PENDING, count=len(fresh), tokens=sum(item.submission_tokens for item in fresh))
+
+
+def _payload(item: MaterializedItem) -> str | None:
+    return encode_optional_json(item.payload) if item.payload_json is None else item.payload_json
+
+
+def _metadata(item: MaterializedItem) -> str | None:
+    if not item.metadata:
+        return None
+    return encode_json(item.metadata) if item.metadata_json is None else item.metadata_json
 
 
 def _line_length(item: MaterializedItem) -> int:
@@ -168,7 +176,7 @@ def candidates(connection: Connection, run_key: int, *, max_attempts: int, limit
         .order_by(items.c.item_index)
         .limit(limit)
     )
-    return [Candidate(*row) for row in connection.execute(wanted).all()]
+    return [Candidate(*row) for row in plain_rows(connection, wanted)]
 
 
 def indexes_are(database: Database, indexes: Sequence[int]) -> ColumnElement[bool]:
@@ -267,22 +275,14 @@ _ROW = select(
 
 def item_rows(
     connection: Connection, run_key: int, chosen: ColumnElement[bool], *, limit: int | None = None
-) -> list[ItemRow]:
-    """The chosen items in order."""
+) -> Iterator[ItemRow]:
+    """The chosen items in order; read them within the transaction."""
     wanted = _ROW.where(items.c.run_key == run_key, chosen).order_by(items.c.item_index).limit(limit)
-    return [
-        ItemRow(
-            index,
-            decode_text(item_id),
-            ItemState(STATUS[status], attempts, generation),
-            given and decode_text(given),
-            intent_key,
-            tokens,
-        )
-        for index, item_id, status, attempts, generation, given, intent_key, tokens in connection.execute(
-            wanted
-        ).all()
-    ]
+    for index, item_id, status, attempts, generation, given, intent_key, tokens in plain_rows(
+        connection, wanted
+    ):
+        state = ItemState(STATUS[status], attempts, generation)
+        yield ItemRow(index, decode_text(item_id), state, given and decode_text(given), intent_key, tokens)
 
 
 def items_by_custom_id(
@@ -327,7 +327,8 @@ class ItemChanges:
     def complete(self, item: ItemRow, record: CompletedItemRecord) -> None:
         """A good answer."""
         output_json = None if record.text_is_json else encode_optional_json(record.output_json)
-        self._answer(item, lifecycle.completed(item.state), record, None, output_json, record.text_is_json)
+        self._run.bill(record.usage)
+        self._terminal(item, lifecycle.completed(item.state), record, None, output_json, record.text_is_json)
 
     def fail(self, item: ItemRow, record: ItemFailureRecord, *, max_attempts: int) -> ItemStatus:
         """A bad answer; returns where the item goes."""
@@ -337,7 +338,12 @@ class ItemChanges:
             count_attempt=record.count_attempt,
             max_attempts=max_attempts,
         )
-        self._answer(item, state, record, encode_failure(record.error), None, False)
+        error = encode_failure(record.error)
+        self._run.bill(record.usage)
+        if state.status in lifecycle.TERMINAL:
+            self._terminal(item, state, record, error, None, False)
+        else:
+            self._move(item, state, last_error=error)
         return state.status
 
     def release(self, item: ItemRow, *, used_custom_id: bool) -> None:
@@ -365,7 +371,9 @@ class ItemChanges:
     def write(self) -> None:
         """Write everything that was collected."""
         run = self._run
-        run.database.insert_many(run.connection, item_results, _RESULT_COLUMNS, self._results)
+        run.database.insert_many(
+            run.connection, item_results, _RESULT_COLUMNS, self._results, same={"run_key": run.run_key}
+        )
         run.database.change_items(run.connection, run.run_key, _END_COLUMNS, self._ends)
         run.database.change_items(run.connection, run.run_key, _CHANGE_COLUMNS, self._changes)
         run.database.change_items(run.connection, run.run_key, _ERROR_COLUMNS, self._errors)
@@ -374,21 +382,6 @@ class ItemChanges:
         for intent_key, count in self._owned.items():
             owner = batches.update().where(batches.c.intent_key == intent_key)
             run.connection.execute(owner.values(submitted_items=batches.c.submitted_items + count))
-
-    def _answer(
-        self,
-        item: ItemRow,
-        state: ItemState,
-        record: CompletedItemRecord | ItemFailureRecord,
-        error: str | None,
-        output_json: str | None,
-        text_is_json: bool,
-    ) -> None:
-        self._run.bill(record.usage)
-        if state.status in lifecycle.TERMINAL:
-            self._terminal(item, state, record, error, output_json, text_is_json)
-        else:
-            self._move(item, state, last_error=error)
 
     def _terminal(
         self,
@@ -403,7 +396,7 @@ class ItemChanges:
         raw = record.raw
         where = (None, None, None) if raw is None else (raw.is_error_file, raw.offset, raw.length)
         self._results.append(
-            (self._run.run_key, sequence, item.item_index, state.status.value, state.attempt_count,
+            (sequence, item.item_index, state.status.value, state.attempt_count,
              encode_optional_text(record.output_text), output_json, text_is_json, *usage_columns(record.usage), error,
              item.intent_key, *where, pack_response(record.raw_response))
         )  # fmt: skip

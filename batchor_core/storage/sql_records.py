@@ -22,7 +22,7 @@ from batchor_core.storage.sql_codec import (
     unpack_response,
     usage_from_columns,
 )
-from batchor_core.storage.sql_engine import AnyRow, Database
+from batchor_core.storage.sql_engine import Database, plain_rows
 from batchor_core.storage.sql_items import is_status
 from batchor_core.storage.state import ClaimedItem, PersistedItemRecord, RawResponseRef, RequestDraft
 
@@ -99,21 +99,19 @@ def drafts(database: Database, *, run_key: int, run_id: str, intent_key: int) ->
     line_number, last_index = 0, -1
     while True:
         with database.read() as connection:
-            page = connection.execute(_draft_page(run_key, intent_key, after=last_index)).all()
+            page = plain_rows(connection, _draft_page(run_key, intent_key, after=last_index))
         for item_id, index, custom_id, generation, prompt, system_prompt, request_line in page:
             line_number, last_index = line_number + 1, index
             plain_id = decode_text(item_id)
             yield RequestDraft(
-                item_id=plain_id,
-                item_index=index,
-                custom_id=decode_text(custom_id)
-                if custom_id
-                else custom_id_for(run_id, plain_id, index, generation),
-                generation=generation,
-                line_number=line_number,
-                prompt=decode_text(prompt),
-                system_prompt=decode_optional_text(system_prompt),
-                request_line=request_line,
+                plain_id,
+                index,
+                decode_text(custom_id) if custom_id else custom_id_for(run_id, plain_id, index, generation),
+                generation,
+                line_number,
+                decode_text(prompt),
+                decode_optional_text(system_prompt),
+                request_line,
             )
         if len(page) < _DRAFT_PAGE:
             return
@@ -154,7 +152,7 @@ def terminal_records(
         .order_by(_results.sequence)
         .limit(limit)
     )
-    return [_record(row) for row in connection.execute(wanted).all()]
+    return [_record(row) for row in plain_rows(connection, wanted)]
 
 
 def item_records(connection: Connection, run_key: int) -> list[PersistedItemRecord]:
@@ -167,32 +165,34 @@ def item_records(connection: Connection, run_key: int) -> list[PersistedItemReco
         .where(items.c.run_key == run_key)
         .order_by(items.c.item_index)
     )
-    return [_record(row) for row in connection.execute(wanted).all()]
+    return [_record(row) for row in plain_rows(connection, wanted)]
 
 
-def _record(row: AnyRow) -> PersistedItemRecord:
-    # unpacked by position: at a hundred thousand rows a second, names cost too much
+def _record(row: tuple[Any, ...]) -> PersistedItemRecord:
+    # by position, in and out: at a hundred thousand rows a second, names cost too much
     (item_id, index, status, attempts, metadata, last_error,
      sequence, output_text, output_json, text_is_json, error, tokens_in, tokens_cached, tokens_out, tokens_reasoning,
      is_error_file, offset, length, packed, output_path, error_path) = row  # fmt: skip
     text = decode_optional_text(output_text)
     answer = decode_answer(text) if text_is_json and text is not None else decode_optional_json(output_json)
+    raw = raw_path = None
+    if offset is not None:
+        raw = RawResponseRef(bool(is_error_file), offset, length)
+        raw_path = decode_optional_text(error_path if is_error_file else output_path)
     return PersistedItemRecord(
-        item_id=decode_text(item_id),
-        item_index=index,
-        status=STATUS[status],
-        attempt_count=attempts,
-        metadata=_metadata(metadata),
-        terminal_result_sequence=sequence,
-        output_text=text,
-        output_json=answer,
-        raw_response=unpack_response(packed),
-        error=decode_failure(error if sequence is not None else last_error),
-        usage=usage_from_columns(tokens_in, tokens_cached, tokens_out, tokens_reasoning),
-        raw_artifact_path=decode_optional_text(error_path if is_error_file else output_path)
-        if offset is not None
-        else None,
-        raw=RawResponseRef(is_error_file, offset, length) if offset is not None else None,
+        decode_text(item_id),
+        index,
+        STATUS[status],
+        attempts,
+        _metadata(metadata),
+        sequence,
+        text,
+        answer,
+        unpack_response(packed),
+        decode_failure(error if sequence is not None else last_error),
+        usage_from_columns(tokens_in, tokens_cached, tokens_out, tokens_reasoning),
+        raw_path,
+        raw,
     )
 
 

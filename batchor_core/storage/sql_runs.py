@@ -71,7 +71,7 @@ class LockedRun:
         self.run_id: str = row.run_id
         self._sequence = self._first_sequence = int(row.terminal_sequence)
         self._deltas: Counter[str] = Counter()
-        self._usage = TokenUsage()
+        self._usage = [0, 0, 0, 0]
 
     def now(self) -> float:
         """The store's clock."""
@@ -91,7 +91,11 @@ class LockedRun:
     def bill(self, usage: TokenUsage | None) -> None:
         """An answer was paid for."""
         if usage is not None:
-            self._usage += usage
+            total = self._usage  # a new TokenUsage for every answer would cost more than writing it
+            total[0] += usage.input_tokens
+            total[1] += usage.cached_tokens
+            total[2] += usage.output_tokens
+            total[3] += usage.reasoning_tokens
 
     def next_sequence(self) -> int:
         """The next terminal sequence."""
@@ -105,7 +109,7 @@ class LockedRun:
     def flush(self) -> None:
         """Write the counts."""
         self._deltas["terminal_sequence"] = self._sequence - self._first_sequence
-        self._deltas.update(asdict(self._usage))
+        self._deltas.update(asdict(TokenUsage(*self._usage)))
         deltas = {name: runs.c[name] + delta for name, delta in self._deltas.items() if delta}
         if deltas:
             self.connection.execute(runs.update().where(runs.c.run_key == self.run_key).values(deltas))

@@ -264,7 +264,7 @@ class SQLSession(DriverSession):
                 self._database.among(items.c.item_index, list(errors)), is_status(*lifecycle.CLAIMABLE)
             )
             changes = ItemChanges(run)
-            rows = sql_items.item_rows(run.connection, self._run_key, chosen)
+            rows = list(sql_items.item_rows(run.connection, self._run_key, chosen))
             for row in rows:
                 changes.end(row, lifecycle.cancelled(row.state), errors[row.item_index])
             changes.write()
@@ -293,11 +293,12 @@ class SQLSession(DriverSession):
     def submitted_items(self, *, provider_batch_id: str) -> dict[str, SubmittedItem]:
         with self._database.read() as connection:
             batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
-            rows = sql_intents.submitted_of(connection, self._run_key, batch.intent_key)
-        return {
-            row.custom_id(self.run_id): SubmittedItem(row.item_index, row.item_id, row.state.attempt_count)
-            for row in rows
-        }
+            return {
+                row.custom_id(self.run_id): SubmittedItem(
+                    row.item_index, row.item_id, row.state.attempt_count
+                )
+                for row in sql_intents.submitted_of(connection, self._run_key, batch.intent_key)
+            }
 
     def apply_outcome(
         self,
@@ -406,7 +407,7 @@ def cancel_items(
     run: LockedRun, chosen: ColumnElement[bool], error: ItemFailure, *, limit: int | None = None
 ) -> int:
     """End the first ``limit`` chosen items by ``lifecycle.cancelled``; returns how many."""
-    rows = sql_items.item_rows(run.connection, run.run_key, chosen, limit=limit)
+    rows = list(sql_items.item_rows(run.connection, run.run_key, chosen, limit=limit))
     changes = ItemChanges(run)
     for row in rows:
         changes.end(row, lifecycle.cancelled(row.state), error)

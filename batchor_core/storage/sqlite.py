@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,8 @@ FIGURES = [
     ("request_pointers", "request_pointers_by_path", "1000000 100000 10000"),
 ]
 """Table, index, rows in it and rows that share its first 1, 2, ... columns; as in SQLite's ``sqlite_stat1``."""
+
+_INSERTED_AT_ONCE = 250
 
 OVERRIDE = "BATCHOR_ALLOW_NETWORK_SQLITE"
 _IN_MEMORY = ":memory:"
@@ -134,13 +138,23 @@ class SQLiteDatabase(Database):
         return time.time()  # SQLite runs in this process: its clock is this one
 
     def insert_many(
-        self, connection: Connection, table: Table, columns: Sequence[str], rows: list[Any]
+        self,
+        connection: Connection,
+        table: Table,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        same: Mapping[str, int | str],
     ) -> None:
-        if rows:
-            marks = ", ".join("?" * len(columns))
-            names = ", ".join(columns)
-            sql = f"INSERT INTO {self.name_of(table)} ({names}) VALUES ({marks})"  # noqa: S608 - names from schema.py
-            connection.exec_driver_sql(sql, rows)
+        # one statement for many rows costs less than one for each, and lets other threads run meanwhile
+        raw: Any = connection.connection.driver_connection
+        block = min(_INSERTED_AT_ONCE, raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(columns))
+        marks = ", ".join([*map(_literal, same.values()), *"?" * len(columns)])
+        head = f"INSERT INTO {self.name_of(table)} ({', '.join([*same, *columns])}) VALUES "  # noqa: S608 - names from schema.py
+        for start in range(0, len(rows), block):
+            chunk = rows[start : start + block]
+            values = ", ".join([f"({marks})"] * len(chunk))
+            connection.exec_driver_sql(head + values, tuple(chain.from_iterable(chunk)))
 
     def change_items(
         self, connection: Connection, run_key: int, columns: Sequence[str], rows: list[Any]
@@ -173,6 +187,10 @@ class SQLiteDatabase(Database):
         )
         connection.exec_driver_sql("INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES (?, ?, ?)", FIGURES)
         connection.exec_driver_sql("ANALYZE sqlite_schema")  # makes this connection read them
+
+
+def _literal(value: int | str) -> str:
+    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
 
 
 def _begin(connection: Connection) -> None:

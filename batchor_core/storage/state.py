@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.models import (
@@ -65,6 +65,10 @@ class MaterializedItem:
     request_line: bytes | None = None
     """The finished line for generation 0, without a line end. The engine sets it, and leaves the prompt empty then."""
     submission_tokens: int = 0
+    payload_json: str | None = None
+    """``payload`` as JSON text, from whoever had to make it anyway."""
+    metadata_json: str | None = None
+    """The same of ``metadata``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +136,7 @@ class PreparedSubmission:
     submission_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class RawResponseRef:
+class RawResponseRef(NamedTuple):
     """Where a raw response lies inside a kept output or error file of its batch."""
 
     is_error_file: bool
@@ -262,8 +265,7 @@ class LeaseRecord:
     expires_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An item that could be submitted, with what planning a batch needs."""
 
     item_index: int
@@ -272,8 +274,7 @@ class Candidate:
     """Length of its line with the line end; 0 where it is not known before the line is built."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestDraft:
+class RequestDraft(NamedTuple):
     """An item of an open intent, ready to be written as line ``line_number`` (1-based) of its file."""
 
     item_id: str
@@ -319,8 +320,7 @@ class TokenBudget:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class SubmittedItem:
+class SubmittedItem(NamedTuple):
     """An item that a batch owns."""
 
     item_index: int

@@ -23,7 +23,8 @@ from batchor_core.core.exceptions import (
     RunPausedError,
     SourceMismatchError,
 )
-from batchor_core.core.structured import resolve_model
+from batchor_core.core.structured import model_output_schema, resolve_model
+from batchor_core.storage.state import PersistedRunConfig
 from batchor_dagster.batch import BatchAsset, partition_of
 from batchor_dagster.checks import completion_result, schema_result
 from batchor_dagster.control import (
@@ -166,13 +167,15 @@ def write(
 ) -> Metadata:
     """Write one run's results over the partition's file."""
     path = asset.result_path(resource, partition_key)
-    report = write_results_parquet(run, path, output=asset.output or _stored_model(run))
+    config = run.config
+    output = asset.output or _stored_model(config)
+    report = write_results_parquet(run, path, output, are_checked=_is_stored_schema(output, config))
     context.log.info(f"wrote {report.row_count} rows, {report.failed_count} of them failed, to {path}")
     return result_metadata(
         report,
         summary=run.summary(),
-        config=run.config.provider_config,
-        generation=generation_of(run.config.extras),
+        config=config.provider_config,
+        generation=generation_of(config.extras),
         links=_links(context, resource, run),
     )
 
@@ -486,8 +489,14 @@ def _finished_run(
     return run
 
 
-def _stored_model(run: Run) -> type[BaseModel] | None:
-    config = run.config
+def _is_stored_schema(output: type[BaseModel] | None, config: PersistedRunConfig) -> bool:
+    """Whether the run's answers were checked against this very schema when they came in."""
+    if output is None or config.output_schema is None:
+        return False
+    return model_output_schema(output, schema_name=config.schema_name).schema == config.output_schema
+
+
+def _stored_model(config: PersistedRunConfig) -> type[BaseModel] | None:
     if config.structured_output_module is None or config.structured_output_qualname is None:
         return None
     try:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 import fsspec
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.usage import TokenUsage
 from batchor_core.storage.state import PersistedItemRecord
+from batchor_dagster.columns import takes_json
 from batchor_dagster.parquet import (
     OWN_COLUMNS,
     ErrorCount,
@@ -149,6 +157,58 @@ def test_an_answer_of_an_older_model_keeps_its_text(tmp_path: Path) -> None:
     assert rows[1]["stars"] == 5
 
 
+class Choice(StrEnum):
+    YES = "yes"
+    NO = "no"
+
+
+class Part(BaseModel):
+    name: str
+    weights: list[float]
+
+
+class Whole(BaseModel):
+    count: int
+    share: float | None
+    choice: Choice
+    kind: Literal["a", "b"]
+    parts: list[Part]
+    part: Part | None
+
+
+PARTS = st.builds(
+    Part, name=st.text(max_size=5), weights=st.lists(st.floats(allow_nan=False, allow_infinity=False))
+)
+WHOLES = st.builds(
+    Whole,
+    count=st.integers(-(2**70), 2**70),  # some beyond the column's 64 bits
+    share=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    parts=st.lists(PARTS, max_size=3),
+    part=st.none() | PARTS,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(WHOLES, max_size=5))
+def test_taking_the_json_as_it_is_gives_what_instances_give(wholes: list[Whole]) -> None:
+    assert takes_json(Whole)
+    records = [good(index, whole.model_dump_json()) for index, whole in enumerate(wholes)]
+    records.append(bad(len(records)))
+    tables = []
+    for are_checked in (False, True):
+        url = f"memory://taken/{are_checked}.parquet"
+        write_results_parquet(Pages(records), url, Whole, are_checked=are_checked)
+        with fsspec.open(url) as file:
+            tables.append(pq.read_table(file))
+    assert tables[0].to_pylist() == tables[1].to_pylist()
+
+
+def test_an_answer_without_text_is_read_from_its_json(tmp_path: Path) -> None:
+    record = dataclasses.replace(good(0), output_text=None, output_json={"rating": 1})
+    report = write_results_parquet(Pages([record]), tmp_path / "out.parquet", Review, are_checked=True)
+    assert report.unfitting_count == 1
+
+
 def test_the_footer_tells_how_many_answers_do_not_fit(tmp_path: Path) -> None:
     path = str(tmp_path / "out.parquet")
     report = write_results_parquet(Pages([good(0, '{"rating": 4}'), good(1), bad(2)]), path, Review)
@@ -230,3 +290,51 @@ def test_no_partition_key_leaves_its_folder() -> None:
     path = partition_path("/data", ["reviews"], "../../etc/passwd")
     assert path.startswith("/data/reviews/etc_passwd--")
     assert ".." not in path
+
+
+MEASURE = """
+import resource, sys
+from pydantic import BaseModel
+from batchor_core.core.enums import ItemStatus
+from batchor_core.core.usage import TokenUsage
+from batchor_core.storage.state import PersistedItemRecord
+from batchor_dagster.parquet import write_results_parquet
+
+class Review(BaseModel):
+    stars: int
+    text: str
+
+class Pages:
+    def __init__(self, rows):
+        self.rows = rows
+
+    def iter_record_pages(self, *, page_size):
+        for start in range(0, self.rows, page_size):
+            yield [
+                PersistedItemRecord(
+                    item_id=f"row-{n}", item_index=n, status=ItemStatus.COMPLETED, attempt_count=1, metadata={"n": n},
+                    terminal_result_sequence=n + 1, usage=TokenUsage(10, 0, 5, 0),
+                    output_text='{"stars":5,"text":"%s"}' % (str(n) * 40),
+                )
+                for n in range(start, min(start + page_size, self.rows))
+            ]
+
+peaks = []
+for rows in map(int, sys.argv[2:]):
+    report = write_results_parquet(Pages(rows), sys.argv[1], Review, are_checked=True)
+    assert report.row_count == rows
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(*peaks)
+"""
+
+
+def test_memory_is_flat_whatever_the_number_of_rows(tmp_path: Path) -> None:
+    """A million rows behave as these do; measured so, they peak at the same number of megabytes."""
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "out.parquet"), "40000", "160000"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    small, large = map(int, done.stdout.split())
+    assert large - small < 40, f"{small} MiB for 40,000 rows, {large} MiB for 160,000"
+    groups = pq.ParquetFile(tmp_path / "out.parquet").metadata
+    sizes = [groups.row_group(index).num_rows for index in range(groups.num_row_groups)]
+    assert sum(sizes) == 160_000
+    assert all(10_000 <= size <= 50_000 for size in sizes[:-1])

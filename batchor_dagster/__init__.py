@@ -12,6 +12,7 @@ from batchor_dagster.control import (
 from batchor_dagster.definitions import build_batch_definitions
 from batchor_dagster.driving import build_drive_job
 from batchor_dagster.generations import OnChange, Rerun
+from batchor_dagster.io import build_results_io_manager
 from batchor_dagster.parquet import ParquetReport, partition_path, write_results_parquet
 from batchor_dagster.resource import BatchorResource, LiteralKeyWarning
 from batchor_dagster.rows import RowItemSource
@@ -37,6 +38,7 @@ __all__ = [
     "build_batch_sensor",
     "build_control_job",
     "build_drive_job",
+    "build_results_io_manager",
     "control_links",
     "launchpad_url",
     "partition_path",

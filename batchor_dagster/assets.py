@@ -118,7 +118,7 @@ def batch_asset(
         op_tags: As in ``@dg.asset``, such as resources for k8s.
         pool: Concurrency pool of the steps.
         io_manager_key: IO manager that downstream assets load the result file with, such as
-            :class:`~batchor_dagster.ResultsIOManager`.
+            :func:`~batchor_dagster.build_results_io_manager`.
         resource_key: Name of the :class:`BatchorResource` in the definitions.
     """
     if not 0 <= failure_threshold <= 1:

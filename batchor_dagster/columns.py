@@ -199,7 +199,9 @@ def _only_restricts(constraint: Any) -> bool:
     kind = type(constraint)
     if kind.__module__.partition(".")[0] == "annotated_types":
         return True
-    return kind.__name__.endswith("PydanticGeneralMetadata") and set(vars(constraint)) <= _HARMLESS_CONSTRAINTS
+    return (
+        kind.__name__.endswith("PydanticGeneralMetadata") and set(vars(constraint)) <= _HARMLESS_CONSTRAINTS
+    )
 
 
 def to_array(values: Sequence[Any], arrow: pa.DataType) -> pa.Array:

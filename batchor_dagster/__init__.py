@@ -1,6 +1,7 @@
 """Durable LLM batch runs as Dagster assets: one click submits, a sensor drives, Parquet appears."""
 
 from batchor_dagster.assets import BatchAsset, BatchConfig, OnTermination, batch_asset
+from batchor_dagster.components import BatchComponent
 from batchor_dagster.control import (
     ControlAction,
     ControlOutcome,
@@ -21,6 +22,7 @@ from batchor_dagster.sensors import build_batch_sensor
 
 __all__ = [
     "BatchAsset",
+    "BatchComponent",
     "BatchConfig",
     "BatchorResource",
     "ControlAction",

@@ -1,0 +1,80 @@
+"""An output schema written in YAML as a Pydantic model.
+
+A field is a type (``string``, ``integer``, ``number``, ``boolean``, ``list[...]`` of one of these), a list of the allowed
+values, or a mapping of further fields. A ``?`` behind the type lets it be null.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Optional
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+from batchor_core.core.exceptions import InvalidInputError
+
+_TYPES: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool}
+_LIST = re.compile(r"list\[(.+)\]")
+
+
+def output_model(name: str, schema: str | Mapping[str, Any]) -> type[BaseModel]:
+    """The model that a component's ``output`` means.
+
+    Args:
+        name: Class name of a model that is made here.
+        schema: ``package.module.Model`` to import, or a mapping of field names to types.
+
+    Raises:
+        InvalidInputError: It is neither; names the field.
+    """
+    return _imported(schema) if isinstance(schema, str) else _made(name, schema)
+
+
+def _imported(path: str) -> type[BaseModel]:
+    module, _, attribute = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InvalidInputError(
+            f"output: {path!r} can't be imported ({error}); give package.module.Model"
+        ) from error
+    if not isinstance(found, type) or not issubclass(found, BaseModel):
+        raise InvalidInputError(f"output: {path!r} is no Pydantic model")
+    return found
+
+
+def _made(name: str, fields: Mapping[str, Any]) -> type[BaseModel]:
+    if not fields:
+        raise InvalidInputError(f"output: {name} has no fields")
+    annotated: dict[str, Any] = {
+        field: (_annotation(f"{name}_{field}", field, kind), ...) for field, kind in fields.items()
+    }
+    return create_model(_class_name(name), __config__=ConfigDict(extra="forbid"), **annotated)
+
+
+def _annotation(name: str, field: str, kind: Any) -> Any:
+    if isinstance(kind, Mapping):
+        return _made(name, kind)
+    if isinstance(kind, Sequence) and not isinstance(kind, str):
+        if not kind or not all(isinstance(value, str | int) for value in kind):
+            raise InvalidInputError(f"output: the allowed values of {field!r} must be strings or integers")
+        return Literal[tuple(kind)]
+    if isinstance(kind, str):
+        text = kind.strip()
+        if text.endswith("?"):
+            return Optional[_annotation(name, field, text[:-1])]  # noqa: UP045 - of a type made at run time
+        if text in _TYPES:
+            return _TYPES[text]
+        inner = _LIST.fullmatch(text)
+        if inner:
+            return list[_annotation(name, field, inner[1])]  # type: ignore[misc]
+    raise InvalidInputError(
+        f"output: {field!r} has the type {kind!r}; use {', '.join(_TYPES)}, list[...], a list of allowed values or a "
+        "mapping of fields"
+    )
+
+
+def _class_name(name: str) -> str:
+    return "".join(part.capitalize() for part in re.split(r"[^A-Za-z0-9]+", name) if part)

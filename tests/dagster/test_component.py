@@ -1,0 +1,286 @@
+"""A YAML file becomes batch assets, and the dg commands that people type make and check it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import dagster as dg
+import polars as pl
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.structured import model_output_schema
+from batchor_core.testing.openai_server import OpenAIServer
+from batchor_dagster import BatchComponent, BatchorResource
+from batchor_dagster.components.batch import Batch, Partitions, filled
+from batchor_dagster.components.schema import output_model
+
+ROOT = Path(__file__).parents[2]
+
+
+class Review(BaseModel):
+    stars: int
+
+
+class TestSchema:
+    def test_every_type_is_a_field_that_openai_takes(self) -> None:
+        model = output_model(
+            "reviews",
+            {
+                "mood": ["good", "bad"],
+                "summary": "string",
+                "stars": "integer?",
+                "share": "number",
+                "spam": "boolean",
+                "topics": "list[string]",
+                "grid": "list[list[integer]]?",
+                "place": {"city": "string", "kind": ["shop", "web"]},
+            },
+        )
+        fields = {name: field.annotation for name, field in model.model_fields.items()}
+        assert fields["mood"] == Literal["good", "bad"]
+        assert (fields["summary"], fields["stars"], fields["share"], fields["spam"]) == (
+            str,
+            int | None,
+            float,
+            bool,
+        )
+        assert (fields["topics"], fields["grid"]) == (list[str], list[list[int]] | None)
+        assert fields["place"].model_fields["kind"].annotation == Literal["shop", "web"]
+        schema = model_output_schema(model)
+        assert schema.schema["additionalProperties"] is False
+        assert set(schema.schema["required"]) == set(fields)
+
+    def test_a_model_is_imported_by_its_path(self) -> None:
+        assert output_model("x", f"{Review.__module__}.Review") is Review
+
+    @pytest.mark.parametrize(
+        ("schema", "message"),
+        [
+            ({}, "x has no fields"),
+            ({"a": "text"}, "'a' has the type 'text'; use string, integer, number, boolean"),
+            ({"a": "list[text]"}, "'a' has the type 'text'"),
+            ({"a": 5}, "'a' has the type 5"),
+            ({"a": []}, "allowed values of 'a'"),
+            ({"a": [1.5]}, "allowed values of 'a'"),
+            ({"a": {}}, "x_a has no fields"),
+            ("Review", "can't be imported"),
+            ("no.such.Model", "can't be imported"),
+            ("os.path.join", "is no Pydantic model"),
+        ],
+    )
+    def test_what_is_no_schema_is_named(self, schema: Any, message: str) -> None:
+        with pytest.raises(InvalidInputError, match=message.replace("[", r"\[").replace("]", r"\]")):
+            output_model("x", schema)
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("Say {text}", "Say hi {there}"),
+        ("{ text } and {n}", "hi {there} and 5"),
+        ("{nothing}.", "."),
+        ('{"json": true}', None),
+        ("{text.__class__}", None),
+        ("no placeholder", "no placeholder"),
+        ("{}", "{}"),
+    ],
+)
+def test_a_prompt_is_filled_with_columns_and_nothing_else(template: str, text: str | None) -> None:
+    row = {"text": "hi {there}", "n": 5, "nothing": None}
+    if text is None:
+        with pytest.raises(InvalidInputError, match="there are 'text', 'n', 'nothing'"):
+            filled(template, row)
+    else:
+        assert filled(template, row) == text
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({"type": "hourly", "start_date": "2026-01-01-00:00"}, dg.HourlyPartitionsDefinition),
+        (
+            {"type": "daily", "start_date": "2026-01-01", "timezone": "Europe/Berlin"},
+            dg.DailyPartitionsDefinition,
+        ),
+        ({"type": "weekly", "start_date": "2026-01-01"}, dg.WeeklyPartitionsDefinition),
+        ({"type": "monthly", "start_date": "2026-01-01"}, dg.MonthlyPartitionsDefinition),
+        ({"type": "static", "keys": ["a", "b"]}, dg.StaticPartitionsDefinition),
+        ({"type": "dynamic", "name": "topics"}, dg.DynamicPartitionsDefinition),
+        ({"type": "daily"}, "daily partitions need start_date"),
+        ({"type": "static"}, "static partitions need keys"),
+        ({"type": "dynamic"}, "dynamic partitions need name"),
+    ],
+)
+def test_partitions_are_those_of_dagster(settings: dict[str, Any], kind: Any) -> None:
+    if isinstance(kind, str):
+        with pytest.raises(InvalidInputError, match=kind):
+            Partitions(**settings).definition()
+    else:
+        assert isinstance(Partitions(**settings).definition(), kind)
+
+
+def batch(**changes: Any) -> Batch:
+    settings: dict[str, Any] = {
+        "name": "shop/reviews",
+        "openai": {"model": "gpt-4.1-mini", "max_output_tokens": 500},
+        "prompt": "Judge {text}",
+        "system_prompt": "In the tone of {id}",
+        "source": {"path": "{partition}.csv", "id_column": "id"},
+        "output": {"mood": ["good", "bad"]},
+        "partitions": {"type": "static", "keys": ["de", "fr"]},
+        "wait": True,
+    }
+    return Batch(**{**settings, **changes})
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_batch_runs_on_the_file_of_its_partition(
+    suffix: str,
+    tmp_path: Path,
+    resource: BatchorResource,
+    instance: dg.DagsterInstance,
+    openai_server: OpenAIServer,
+) -> None:
+    frame = pl.DataFrame({"id": [1, 2], "text": ["fine", "broken"]})
+    write: dict[str, Callable[[Path], Any]] = {
+        "csv": frame.write_csv,
+        "jsonl": frame.write_ndjson,
+        "parquet": frame.write_parquet,
+    }
+    write[suffix](tmp_path / f"de.{suffix}")
+    asset = batch(source={"path": f"{{partition}}.{suffix}"}).asset(tmp_path)
+    assert asset.key == dg.AssetKey(["shop", "reviews"])
+    seen: list[Any] = []
+    answer = openai_server.responder
+
+    def respond(body: dict[str, Any], endpoint: str, custom_id: str) -> Any:
+        seen.append((body["instructions"], body["input"], body["max_output_tokens"]))
+        return answer(body, endpoint, custom_id)
+
+    openai_server.responder = respond
+    result = dg.materialize(
+        [*asset.assets, *asset.checks], partition_key="de", instance=instance, resources={"batchor": resource}
+    )
+    assert result.success
+    assert sorted(seen) == [
+        ("In the tone of 1", "Judge fine", 500),
+        ("In the tone of 2", "Judge broken", 500),
+    ]
+    rows = pl.read_parquet(asset.result_path(resource, "de"))
+    assert sorted(rows["item_id"]) == ["1", "2"]
+    assert set(rows["mood"]) <= {"good", "bad"}
+
+
+def test_a_source_of_another_kind_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"rows.xlsx is none of .csv, .jsonl, .ndjson, .parquet"):
+        batch(source={"path": "rows.xlsx"}).job(tmp_path, None)
+
+
+# --- the commands ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project as create-dagster lays it out."""
+    root = tmp_path_factory.mktemp("dg") / "shop"
+    package = root / "src" / "shop"
+    (package / "defs").mkdir(parents=True)
+    (root / "pyproject.toml").write_text(
+        '[project]\nname = "shop"\nversion = "0.1.0"\nrequires-python = ">=3.11"\n\n'
+        '[tool.dg]\ndirectory_type = "project"\n\n[tool.dg.project]\nroot_module = "shop"\n'
+    )
+    (package / "__init__.py").touch()
+    (package / "defs" / "__init__.py").touch()
+    (package / "definitions.py").write_text(
+        "from pathlib import Path\n\nimport dagster as dg\n\n\n@dg.definitions\ndef defs():\n"
+        "    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)\n"
+    )
+    return root
+
+
+def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    tools = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "PATH": f"{tools}:/usr/bin:/bin",
+        "HOME": str(project),
+        "PYTHONPATH": f"src:{ROOT}",
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    return subprocess.run(
+        [str(tools / "dg"), *arguments],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.acceptance
+def test_the_scaffolded_component_passes_the_check_of_definitions(project: Path) -> None:
+    made = run(
+        project, "scaffold", "defs", "batchor_dagster.BatchComponent", "reviews", "--model", "gpt-5-nano"
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    folder = project / "src" / "shop" / "defs" / "reviews"
+    assert (folder / "rows.csv").read_text().startswith("id,text\n")
+    written = yaml.safe_load((folder / "defs.yaml").read_text())
+    assert written["type"] == "batchor_dagster.BatchComponent"
+    [scaffolded] = written["attributes"]["batches"]
+    assert (scaffolded["name"], scaffolded["openai"]["model"]) == ("reviews", "gpt-5-nano")
+
+    by_day = run(
+        project,
+        *("scaffold", "defs", "batchor_dagster.BatchComponent", "daily", "--daily-from", "2026-11-01"),
+        *("--source", "{partition}.csv"),
+    )
+    assert by_day.returncode == 0, by_day.stdout + by_day.stderr
+    second = project / "src" / "shop" / "defs" / "daily" / "defs.yaml"
+    content = yaml.safe_load(second.read_text())
+    assert content["attributes"]["batches"][0]["partitions"] == {"type": "daily", "start_date": "2026-11-01"}
+    del content["attributes"]["resource"]  # the first component has it
+    content["attributes"]["batches"][0]["automation_condition"] = "{{ automation_condition.eager() }}"
+    second.write_text(yaml.safe_dump(content))
+
+    checked = run(project, "check", "defs")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "All definitions loaded successfully." in checked.stdout + checked.stderr
+
+    (folder / "defs.yaml").write_text(
+        (folder / "defs.yaml").read_text().replace("id_column: id", "id_colum: id")
+    )
+    misspelt = run(project, "check", "yaml")
+    assert misspelt.returncode != 0
+    assert "id_colum" in misspelt.stdout + misspelt.stderr
+
+
+def test_a_component_has_a_sensor_and_its_resource_brings_the_control_job(tmp_path: Path) -> None:
+    class Context:
+        path = tmp_path
+
+    def definitions(**settings: Any) -> dg.Definitions:
+        return BatchComponent(batches=[batch(wait=False)], **settings).build_defs(Context())  # type: ignore[arg-type]
+
+    alone = definitions(resource={"root": str(tmp_path)})
+    assert alone.resolve_job_def("batchor_control")
+    assert alone.resolve_sensor_def("shop__reviews_sensor").minimum_interval_seconds == 30
+    keys = alone.resolve_all_asset_keys()
+    assert set(keys) == {dg.AssetKey(["shop", "reviews"]), dg.AssetKey(["shop", "reviews_submission"])}
+    merged = dg.Definitions.merge(alone, definitions_of_another(tmp_path))
+    assert dg.Definitions.validate_loadable(merged) is None
+
+
+def definitions_of_another(folder: Path) -> dg.Definitions:
+    class Context:
+        path = folder
+
+    return BatchComponent(batches=[batch(name="other")]).build_defs(Context())  # type: ignore[arg-type]

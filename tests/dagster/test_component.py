@@ -258,7 +258,7 @@ def test_the_scaffolded_component_passes_the_check_of_definitions(project: Path)
     (folder / "defs.yaml").write_text(
         (folder / "defs.yaml").read_text().replace("id_column: id", "id_colum: id")
     )
-    misspelt = run(project, "check", "yaml")
+    misspelt = run(project, "check", "defs")
     assert misspelt.returncode != 0
     assert "id_colum" in misspelt.stdout + misspelt.stderr
 

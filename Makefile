@@ -13,7 +13,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo ui test check fmt bench clean
+.PHONY: help env demo ui test hostile check fmt bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -34,6 +34,9 @@ ui: env  ## open the Dagster project with a local OpenAI-compatible server behin
 
 test: env  ## run every test
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+
+hostile: env  ## try 200 seeds of every way in which a provider's files can be wrong
+	@BATCHOR_TEST_HOSTILE_SEEDS=200 $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 1800 tests/hostile
 
 check: env  ## lint, format, types, import rules
 	@$(BIN)/ruff check $(CODE)

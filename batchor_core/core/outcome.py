@@ -117,8 +117,11 @@ def parse_line(line: str | bytes) -> JSONObject | None:
     What is not quite JSON is taken where it can be: NaN, and halves of surrogate pairs, which become ``?`` since no
     file or database would take them.
     """
+    data = line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass")
+    if names_two_rows(data):
+        return None
     try:
-        record = orjson.loads(line)
+        record = orjson.loads(data)
     except orjson.JSONDecodeError:
         record = _parse_leniently(line)
     return record if isinstance(record, dict) else None
@@ -130,6 +133,29 @@ def _parse_leniently(line: str | bytes) -> Any:
         return json.loads(json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):  # ValueError also for integers of thousands of digits
         return None
+
+
+def names_two_rows(line: bytes) -> bool:
+    """Whether an object of a line has the key ``custom_id`` twice: parsers take one of them, and who knows which is meant."""
+    if line.count(b'"custom_id"') < 2:
+        return False
+
+    def keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if sum(name == "custom_id" for name, _ in pairs) > 1:
+            raise _RepeatedKeyError
+        return dict(pairs)
+
+    try:
+        json.loads(line, object_pairs_hook=keys)
+    except _RepeatedKeyError:
+        return True
+    except (ValueError, RecursionError):
+        return False  # whoever parses it finds out
+    return False
+
+
+class _RepeatedKeyError(Exception):
+    pass
 
 
 def was_answered(record: JSONObject) -> bool:

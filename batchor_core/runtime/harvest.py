@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 from pydantic import BaseModel
@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from batchor_core.core.batch_failure import judge_failed_batch
 from batchor_core.core.exceptions import ProviderError, StructuredOutputError
 from batchor_core.core.models import ItemFailure
-from batchor_core.core.outcome import Answer, parse_line
+from batchor_core.core.outcome import Answer, names_two_rows, parse_line
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.types import BatchRemoteRecord, JSONObject
 from batchor_core.core.usage import usage_from_body
@@ -38,6 +38,7 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 """Longer lines are not decoded; their rows count as missing."""
 
 _READ_BUFFER = 1 << 18
+_SKIP_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +127,8 @@ def _streamed(drive: Drive, download: Download) -> Iterator[_Line]:
         is_kept = file.artifact_key is not None
         with _local_path(drive, file) as path, path.open("rb", buffering=_READ_BUFFER) as lines:
             offset = 0
-            # binary lines end at \n alone; text lines would also end at U+2028 and U+0085, which models write
-            for line in lines:
-                length = len(line)
-                record, is_strict = _decoded(line)
+            for length, line in _bounded_lines(lines):
+                record, is_strict = (None, False) if line is None else _decoded(line)
                 if record is not None:
                     try:
                         answer = read_record(record)
@@ -142,8 +141,23 @@ def _streamed(drive: Drive, download: Download) -> Iterator[_Line]:
                 offset += length
 
 
+def _bounded_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """Lines with their lengths; of one that is too long the length alone, without ever having the whole in memory.
+
+    Binary lines end at \\n alone; text lines would also end at U+2028 and U+0085, which models write.
+    """
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        length = len(line)
+        if length <= MAX_LINE_BYTES:
+            yield length, line
+            continue
+        while not line.endswith(b"\n") and (line := file.readline(_SKIP_BYTES)):
+            length += len(line)
+        yield length, None
+
+
 def _decoded(line: bytes) -> tuple[JSONObject | None, bool]:
-    if len(line) > MAX_LINE_BYTES:
+    if names_two_rows(line):
         return None, False
     try:
         record = orjson.loads(line)

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import StructuredOutputError
+from batchor_core.core.jsontext import to_json
 from batchor_core.core.models import BatchResultItem, StructuredItemResult, TextItemResult
 from batchor_core.core.outcome import parse_line
 from batchor_core.core.structured import parse_structured_output
@@ -55,7 +56,7 @@ def raw_responses(engine: Engine, records: Sequence[PersistedItemRecord]) -> lis
     by_file: dict[str, list[int]] = {}
     for position, record in enumerate(records):
         if record.raw_response is not None:
-            raw[position] = orjson.dumps(record.raw_response)
+            raw[position] = to_json(record.raw_response)
         elif record.raw is not None and record.raw_artifact_path is not None:
             by_file.setdefault(record.raw_artifact_path, []).append(position)
     for key, positions in by_file.items():
@@ -112,7 +113,7 @@ def typed(record: PersistedItemRecord, model: type[BaseModel] | None) -> BatchRe
 def _answer_text(record: PersistedItemRecord) -> str:
     if record.output_text is not None:
         return record.output_text
-    return orjson.dumps(record.output_json).decode()
+    return to_json(record.output_json).decode()
 
 
 def json_lines(engine: Engine, records: Sequence[PersistedItemRecord], *, structured: bool) -> bytes:
@@ -127,8 +128,9 @@ def json_lines(engine: Engine, records: Sequence[PersistedItemRecord], *, struct
             "output_text": record.output_text,
         }
         if structured:
-            row["output_json"] = record.output_json
+            row["output_json"] = orjson.Fragment(to_json(record.output_json))
         row["raw_response"] = None if raw is None else orjson.Fragment(raw.rstrip(b"\r\n"))
-        row["error"] = None if record.error is None else record.error.to_payload()
+        error = None if record.error is None else record.error.to_payload()
+        row["error"] = orjson.Fragment(to_json(error))
         lines.append(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
     return b"".join(lines)

@@ -13,6 +13,9 @@ CHUNK_BYTES = 1 << 20
 EXCESS_BYTES = 64 << 20
 """How much more than announced is taken before a download is refused: a body can unpack to far more than it weighs."""
 
+MOST_UNPACKED = 100
+"""How many times larger than what came over the wire a file may become beyond that, where no size was announced."""
+
 
 def download(client: Any, file_id: str, path: Path, *, announced: int | None) -> int:
     """Stream a file to ``path``, readable by its owner only, and return its size.
@@ -33,6 +36,12 @@ def download(client: Any, file_id: str, path: Path, *, announced: int | None) ->
                     error_class="oversized_download",
                     status_code=200,
                 )
+            if announced is None and size > EXCESS_BYTES + MOST_UNPACKED * _received(response, size):
+                raise ProviderError(
+                    f"download of {file_id}: unpacks to more than {MOST_UNPACKED} times its size",
+                    error_class="oversized_download",
+                    status_code=200,
+                )
             file.write(chunk)
     if announced is not None and size < announced:
         raise ProviderError(
@@ -41,6 +50,12 @@ def download(client: Any, file_id: str, path: Path, *, announced: int | None) ->
             status_code=200,
         )
     return size
+
+
+def _received(response: Any, size: int) -> int:
+    """Bytes that have come over the wire; those that were unpacked where nobody counts."""
+    received = getattr(getattr(response, "http_response", None), "num_bytes_downloaded", None)
+    return received if isinstance(received, int) else size
 
 
 def _streamed(client: Any, file_id: str) -> AbstractContextManager[Any]:

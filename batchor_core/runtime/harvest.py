@@ -34,8 +34,9 @@ from batchor_core.storage.state import (
     SubmittedItem,
 )
 
-MAX_LINE_BYTES = 64 * 1024 * 1024
-"""Longer lines are not decoded; their rows count as missing."""
+MAX_LINE_BYTES = 48 * 1024 * 1024
+"""Longer lines are not decoded; their rows count as missing. What an answer takes in memory on its way into SQLite is some
+four times its length, and all of it has to stay below 300 MB."""
 
 _READ_BUFFER = 1 << 18
 _SKIP_BYTES = 1024 * 1024
@@ -127,8 +128,12 @@ def _streamed(drive: Drive, download: Download) -> Iterator[_Line]:
         is_kept = file.artifact_key is not None
         with _local_path(drive, file) as path, path.open("rb", buffering=_READ_BUFFER) as lines:
             offset = 0
-            for length, line in _bounded_lines(lines):
+            while True:
+                length, line = _bounded_line(lines)
+                if not length:
+                    break
                 record, is_strict = (None, False) if line is None else _decoded(line)
+                line = None  # a giant one must not stay beside what was made of it
                 if record is not None:
                     try:
                         answer = read_record(record)
@@ -141,19 +146,19 @@ def _streamed(drive: Drive, download: Download) -> Iterator[_Line]:
                 offset += length
 
 
-def _bounded_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
-    """Lines with their lengths; of one that is too long the length alone, without ever having the whole in memory.
+def _bounded_line(file: BinaryIO) -> tuple[int, bytes | None]:
+    """The next line with its length; of one that is too long the length alone, without ever having the whole in memory.
 
-    Binary lines end at \\n alone; text lines would also end at U+2028 and U+0085, which models write.
+    The length is 0 at the end. Binary lines end at \\n alone; text lines would also end at U+2028 and U+0085, which models
+    write.
     """
-    while line := file.readline(MAX_LINE_BYTES + 1):
-        length = len(line)
-        if length <= MAX_LINE_BYTES:
-            yield length, line
-            continue
-        while not line.endswith(b"\n") and (line := file.readline(_SKIP_BYTES)):
-            length += len(line)
-        yield length, None
+    line = file.readline(MAX_LINE_BYTES + 1)
+    length = len(line)
+    if length <= MAX_LINE_BYTES:
+        return length, line
+    while not line.endswith(b"\n") and (line := file.readline(_SKIP_BYTES)):
+        length += len(line)
+    return length, None
 
 
 def _decoded(line: bytes) -> tuple[JSONObject | None, bool]:

@@ -1,4 +1,4 @@
-"""Two batch assets per topic, a downstream asset, a schedule, a sensor and a check.
+"""Two batch assets per topic, a downstream asset, a schedule, a sensor and checks; and the same by days, in ``daily.py``.
 
 It reads ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL`` from the environment; ``make ui`` sets both for the local server.
 """
@@ -13,7 +13,8 @@ import dagster as dg
 import pyarrow.parquet as pq
 
 from batchor_core import BatchItem, BatchJob, CsvItemSource, OpenAIProviderConfig, PromptParts
-from batchor_dagster import BatchorResource, batch_asset, build_batch_definitions
+from batchor_dagster import BatchorResource, batch_asset, build_batch_definitions, build_results_io_manager
+from examples.dagster_project import daily
 from examples.dagster_project.models import Card
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -55,9 +56,7 @@ def cards(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
     kinds={"parquet"},
     description="How many cards there are of each level.",
 )
-def card_levels(
-    context: dg.AssetExecutionContext, batchor: BatchorResource
-) -> dg.MaterializeResult[dict[str, int]]:
+def card_levels(context: dg.AssetExecutionContext, batchor: BatchorResource) -> dg.MaterializeResult[Any]:
     path = cards.result_path(batchor, context.partition_key)
     levels = pq.read_table(path, columns=["level"]).column("level").to_pylist()
     counts = Counter(level or "failed" for level in levels)
@@ -76,12 +75,14 @@ def nightly(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
 
 
 defs = build_batch_definitions(
-    assets=[cards],
-    other_assets=[card_levels],
-    schedules=[nightly],
+    assets=[cards, daily.quizzes],
+    other_assets=[card_levels, daily.todays_words, daily.quiz_sheet],
+    schedules=[nightly, daily.submit_daily],
+    sensors=[daily.automation],
     # a day-long batch needs no tick every few seconds; the local server does
     minimum_interval_seconds=int(os.environ.get("EXAMPLE_SENSOR_SECONDS", "30")),
     resources={
-        "batchor": BatchorResource(root=os.environ.get("BATCHOR_ROOT", str(PROJECT / ".ui" / "batchor")))
+        "batchor": BatchorResource(root=os.environ.get("BATCHOR_ROOT", str(PROJECT / ".ui" / "batchor"))),
+        "results": build_results_io_manager(),
     },
 )

@@ -239,7 +239,16 @@ class ModelResolutionError(BatchorError, RuntimeError):
 
 
 class StorageError(BatchorError, RuntimeError):
-    """The control database or the artifact folder can't be used as it is."""
+    """The control database or the artifact folder can't be used as it is.
+
+    Attributes:
+        is_passing: Whether it may go away by itself: the server restarts, or somebody else holds a lock for long. What the
+            interrupted transaction was about is either stored or not; what is stored tells, so simply go on from there.
+    """
+
+    def __init__(self, message: str, *, is_passing: bool = False) -> None:
+        super().__init__(message)
+        self.is_passing = is_passing
 
 
 class DatabaseVersionError(StorageError):

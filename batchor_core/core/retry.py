@@ -38,6 +38,6 @@ def is_due(at: float, now: float, *, longest: float) -> bool:
     """Whether a stored moment has come.
 
     One that lies further off than any wait could have put it was stored before the clock was set back: waiting for the
-    clock to catch up could take a day.
+    clock to catch up could take a day. A second is allowed for rounding.
     """
-    return at <= now or at - now > longest
+    return at <= now or at - now > longest + 1.0

@@ -96,6 +96,7 @@ class Run:
             RunPausedError: The run is paused; its ``reason`` says why if the engine did it.
             QuarantinedBatchError: All that is left waits for a decision about batches of unknown outcome.
             RunIngestionSourceRequiredError: All that is left has yet to be read, and this process has no source for it.
+            StorageError: The store can't be used, or has been out of reach for ten minutes.
             TimeoutError: The time is up. The run goes on with the next ``wait()`` or ``refresh()``.
         """
         self._runner._wait(self, timeout=timeout, poll_interval=poll_interval)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 import uuid
@@ -26,6 +27,7 @@ from batchor_core.core.exceptions import (
     RunNotFoundError,
     RunPausedError,
     RunStateError,
+    StorageError,
 )
 from batchor_core.core.models import (
     ArtifactExportResult,
@@ -63,6 +65,11 @@ from batchor_core.storage.state import (
     RunListing,
     StateStore,
 )
+
+STORE_OUTAGE_SEC = 600.0
+"""How long ``wait()`` puts up with a store that can't be reached."""
+
+log = logging.getLogger("batchor_core")
 
 
 @dataclass(slots=True)
@@ -359,18 +366,28 @@ class BatchRunner:
         if poll_interval is None:
             poll_interval = self._attach(run.run_id).config.provider_config.poll_interval_sec
         began, slept = time.monotonic(), 0.0
+        without_store = 0.0
         while True:
-            summary = run.refresh()
-            if run.is_finished:
-                return
-            self._check_can_go_on(run.run_id, summary)
+            try:
+                summary = run.refresh()
+                if run.is_finished:
+                    return
+                self._check_can_go_on(run.run_id, summary)
+                without_store = 0.0
+            except StorageError as error:
+                # a database that restarts need not end a wait of a day; what was stored tells where to go on
+                if not error.is_passing or without_store >= STORE_OUTAGE_SEC:
+                    raise
+                log.warning("run %s: the store can't be used just now, trying again: %s", run.run_id, error)
+                without_store += max(poll_interval, 0.1)
             # a sleep that was handed in may take no time at all, and still counts
             elapsed = max(time.monotonic() - began, slept)
             if timeout is not None and elapsed >= timeout:
                 raise TimeoutError(
                     f"run {run.run_id!r} is not finished after {timeout} s; it goes on with the next wait() or refresh()"
                 )
-            pause = poll_interval if timeout is None else min(poll_interval, timeout - elapsed)
+            pause = poll_interval if without_store == 0.0 else max(poll_interval, 0.1)
+            pause = pause if timeout is None else min(pause, timeout - elapsed)
             self._sleep(pause)
             slept += pause
 

@@ -578,8 +578,9 @@ class RunRow:
         )
 
     def backoff_remaining(self, now: float) -> float:
-        """Seconds until the next submission may leave; no more than were set, should the clock have been set back."""
-        return min(max(0.0, (self.backoff.next_retry_at or 0.0) - now), self.backoff.backoff_sec)
+        """Seconds until the next submission may leave."""
+        at = self.backoff.next_retry_at or 0.0
+        return 0.0 if is_due(at, now, longest=self.backoff.backoff_sec) else at - now
 
     def count_failure(
         self, *, error_class: str, delay: Callable[[int], float], now: float

@@ -26,7 +26,7 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import ArgumentError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeEngine
 
@@ -35,7 +35,7 @@ from batchor_core.core.validation import check_schema_identifier
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.storage import schema as tables
 from batchor_core.storage.sql import SQLStore
-from batchor_core.storage.sql_engine import Database
+from batchor_core.storage.sql_engine import Database, survive_fork
 
 DSN_VARIABLE = "BATCHOR_POSTGRES_DSN"
 SCHEMA_VARIABLE = "BATCHOR_POSTGRES_SCHEMA"
@@ -126,6 +126,10 @@ class PostgresDatabase(Database):
         # a batch from being paid twice, so they are not left to the server's default.
         connection.execute(_SETTINGS)
 
+    def _is_passing(self, error: DBAPIError) -> bool:
+        # no connection, one that broke, a lock that did not come in time
+        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+
     def _database_time(self, connection: Connection) -> float:
         # not now(), which stands still within a transaction
         return float(connection.execute(_CLOCK).scalar_one())
@@ -156,7 +160,9 @@ class PostgresDatabase(Database):
         except psycopg.IntegrityError as error:
             raise IntegrityError(f"COPY {table.name}", None, error) from error
         except psycopg.Error as error:
-            raise StorageError(f"{self.where}: {error}") from error
+            raise StorageError(
+                f"{self.where}: {error}", is_passing=isinstance(error, psycopg.OperationalError)
+            ) from error
 
     def change_items(
         self, connection: Connection, run_key: int, columns: Sequence[str], rows: list[Any]
@@ -229,7 +235,9 @@ def _driver_type(column_type: TypeEngine[Any]) -> str:
 
 
 def _engine_for(dsn: str) -> Engine:
-    return create_engine(_url(dsn), pool_pre_ping=True, hide_parameters=True)
+    engine = create_engine(_url(dsn), pool_pre_ping=True, hide_parameters=True)
+    survive_fork(engine)
+    return engine
 
 
 def _url(dsn: str) -> URL:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +31,20 @@ def plain_rows(connection: Connection, statement: Executable) -> list[tuple[Any,
     rows: list[tuple[Any, ...]] = cursor.fetchall()
     cursor.close()
     return rows
+
+
+def survive_fork(engine: Engine) -> None:
+    """A child process must not use, or close, its parent's connections: their locks and their sockets are the parent's."""
+    if not hasattr(os, "register_at_fork"):
+        return
+    reference = weakref.ref(engine)
+
+    def forget() -> None:
+        inherited = reference()
+        if inherited is not None:
+            inherited.dispose(close=False)
+
+    os.register_at_fork(after_in_child=forget)
 
 
 class Database(ABC):
@@ -69,7 +85,11 @@ class Database(ABC):
         except IntegrityError:
             raise  # the statement's author knows what it means
         except DBAPIError as error:
-            raise StorageError(f"{self.where}: {error.orig}") from error
+            raise StorageError(f"{self.where}: {error.orig}", is_passing=self._is_passing(error)) from error
+
+    def _is_passing(self, error: DBAPIError) -> bool:
+        """Whether the database may be usable again after a while."""
+        return error.connection_invalidated
 
     def now(self, connection: Connection) -> float:
         """Seconds since the epoch, by the clock that was given or else the database's."""

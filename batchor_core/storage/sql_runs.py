@@ -293,8 +293,9 @@ def tokens_in_flight(connection: Connection, *, budget_key: str, run_key: int) -
 
 
 def backoff_remaining(row: AnyRow, now: float) -> float:
-    """Seconds until the next submission may leave; no more than were set, should the clock have been set back."""
-    return float(min(max(0.0, (row.next_retry_at or 0.0) - now), row.backoff_sec))
+    """Seconds until the next submission may leave."""
+    at = row.next_retry_at or 0.0
+    return 0.0 if is_due(at, now, longest=row.backoff_sec) else float(at - now)
 
 
 def backoff_from(row: AnyRow) -> RetryBackoffState:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import sqlite3
 import sys
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
@@ -15,12 +16,13 @@ from typing import Any
 
 import orjson
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, func, select, type_coerce
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core.exceptions import InvalidInputError, StorageError
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.storage.sql import SQLStore
-from batchor_core.storage.sql_engine import Database
+from batchor_core.storage.sql_engine import Database, survive_fork
 
 BUSY_TIMEOUT_SEC = 60
 """How long a transaction waits for another writer's."""
@@ -63,6 +65,33 @@ FIGURES = [
 _INSERTED_AT_ONCE = 250
 
 OVERRIDE = "BATCHOR_ALLOW_NETWORK_SQLITE"
+
+log = logging.getLogger("batchor_core")
+
+
+def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
+    """Whether this SQLite may lose or corrupt commits in WAL mode when several connections write at the same moment.
+
+    Fixed in 3.51.3, 3.50.7 and 3.44.6: https://sqlite.org/wal.html#walresetbug
+    """
+    fixed = {50: 7, 44: 6}
+    major, minor, patch = version
+    if (major, minor) < (3, 7) or (major, minor, patch) >= (3, 51, 3):
+        return False
+    return major != 3 or minor not in fixed or patch < fixed[minor]
+
+
+@functools.cache
+def _warn_of_wal_reset_bug() -> None:
+    if has_wal_reset_bug(sqlite3.sqlite_version_info):
+        log.warning(
+            "SQLite %s has the WAL-reset bug, by which several processes that write to one file at the same moment can lose "
+            "commits. Use a Python with SQLite 3.51.3 (or 3.50.7, 3.44.6) or PostgresStorage where several processes drive "
+            "runs of one store.",
+            sqlite3.sqlite_version,
+        )
+
+
 _IN_MEMORY = ":memory:"
 
 
@@ -133,6 +162,9 @@ class SQLiteDatabase(Database):
         event.listen(branch, "rollback", _end)
         super().__init__(branch, now=now)
         self.where = where
+
+    def _is_passing(self, error: DBAPIError) -> bool:
+        return getattr(error.orig, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
     def _database_time(self, connection: Connection) -> float:
         return time.time()  # SQLite runs in this process: its clock is this one
@@ -215,6 +247,7 @@ def _end(connection: Connection) -> None:
 
 
 def _engine_for(path: Path) -> Engine:
+    _warn_of_wal_reset_bug()
     _check_filesystem(path)
     _create_file(path)
     engine = create_engine(
@@ -223,7 +256,7 @@ def _engine_for(path: Path) -> Engine:
         hide_parameters=True,  # they hold prompts and answers, which don't belong into error messages
     )
     event.listen(engine, "connect", _configure)
-    _survive_fork(engine)
+    survive_fork(engine)
     return engine
 
 
@@ -242,20 +275,6 @@ def _configure(raw: Any, _record: object) -> None:
     if sys.platform == "darwin":
         cursor.execute("PRAGMA fullfsync = 1")
     cursor.close()
-
-
-def _survive_fork(engine: Engine) -> None:
-    """A child process must not use, or close, its parent's connections: their locks are the parent's."""
-    if not hasattr(os, "register_at_fork"):
-        return
-    reference = weakref.ref(engine)
-
-    def forget() -> None:
-        inherited = reference()
-        if inherited is not None:
-            inherited.dispose(close=False)
-
-    os.register_at_fork(after_in_child=forget)
 
 
 def _create_file(path: Path) -> None:

@@ -121,8 +121,7 @@ def export_artifacts(
     root = destination.expanduser().absolute()
     _make_folder(root)
     bundle, building = root / run_id, root / f".tmp-{run_id}-{uuid.uuid4().hex}"
-    keys = _keys(engine.store.get_artifact_inventory(run_id=run_id))
-    _check_replaceable(run_id, bundle, keys)
+    keys = _keys_to_export(engine, run_id, bundle)
     try:
         building.mkdir()
         for key in keys:
@@ -144,6 +143,21 @@ def export_artifacts(
         shutil.rmtree(building, ignore_errors=True)
     engine.store.mark_artifacts_exported(run_id=run_id, export_root=str(bundle))
     return ArtifactExportResult(run_id, str(bundle), str(bundle / _MANIFEST), str(bundle / _RESULTS), keys)
+
+
+def _keys_to_export(engine: Engine, run_id: str, bundle: Path) -> list[str]:
+    """What a bundle is made of. A pruning that was killed half-way has left pointers to request files that are gone.
+
+    Raises:
+        RunStateError: The bundle that is there holds more.
+    """
+    inventory = engine.store.get_artifact_inventory(run_id=run_id)
+    keys = _keys(inventory)
+    there = [key for key in keys if engine.artifacts.exists(key)]
+    _check_replaceable(run_id, bundle, there)
+    # a raw output that is nowhere any more is a loss, which the copying will report
+    dispensable = {*inventory.request_artifact_paths}.difference(there)
+    return [key for key in keys if key not in dispensable]
 
 
 def _check_replaceable(run_id: str, bundle: Path, keys: list[str]) -> None:

@@ -305,6 +305,23 @@ def test_a_failed_export_leaves_the_bundle_before_it(world: World, monkeypatch: 
     assert _files(world.folder / "bundles") == before
 
 
+def test_a_pruning_that_was_cut_short_leaves_the_run_exportable(any_world: World) -> None:
+    run = any_world.runner().run_and_wait(text_job(4, per_batch=2), run_id=RUN)
+    request_files = any_world.store.get_artifact_inventory(run_id=RUN).request_artifact_paths
+    any_world.artifacts.delete(request_files[0])  # and then the process died
+    done = run.export_artifacts(any_world.folder / "bundles")
+    assert request_files[0] not in done.exported_artifact_paths
+    assert request_files[1] in done.exported_artifact_paths
+
+
+def test_a_raw_output_that_is_lost_is_no_bundle(any_world: World) -> None:
+    run = any_world.runner().run_and_wait(text_job(4, per_batch=2), run_id=RUN)
+    any_world.artifacts.delete(any_world.store.get_artifact_inventory(run_id=RUN).output_artifact_paths[0])
+    with pytest.raises(FileNotFoundError):
+        run.export_artifacts(any_world.folder / "bundles")
+    assert not (any_world.folder / "bundles" / RUN).exists()
+
+
 def test_request_files_are_pruned_without_an_export(any_world: World) -> None:
     run = any_world.runner().run_and_wait(text_job(4, per_batch=2), run_id=RUN)
     done = run.prune_artifacts()

@@ -33,7 +33,7 @@ HOME_OF_BEGIN = "storage/sql_engine.py"
 
 READING_ARTIFACTS = {"read_text", "stage_local_copy", "exists", "read_ranges"}
 PURE_PROVIDER = {"build_request_line", "parse_batch_output", "estimate_request_tokens"}
-PURE_HOOKS = {"estimate_tokens", "read_record", "key_fingerprint", "enqueue_budget", "close"}
+PURE_HOOKS = {"estimate_tokens", "read_record", "key_fingerprint", "enqueue_budget", "clock_offset", "close"}
 
 
 def complaints(source: str, name: str) -> list[str]:

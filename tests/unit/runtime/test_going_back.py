@@ -14,7 +14,6 @@ from batchor_core.core import boundaries
 from batchor_core.core.boundaries import Boundary, When
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.models import RetryPolicy
-from batchor_core.core.retry import remaining_delay
 from batchor_core.runtime import ingest
 from batchor_core.sources.files import JsonlItemSource
 from batchor_core.storage.sqlite import SQLiteStorage
@@ -135,19 +134,3 @@ def test_a_clock_that_is_set_back_holds_up_no_look_up(world: World, back: timede
     assert again.status is RunLifecycleStatus.COMPLETED
     assert set(world.provider.paid.values()) == {1}
     slow.close()
-
-
-@pytest.mark.parametrize(
-    ("until", "delay_sec", "now", "left"),
-    [
-        (None, 0.0, 1_000.0, 0.0),
-        (1_000.0, 10.0, 995.0, 5.0),
-        (1_000.0, 10.0, 990.0, 10.0),
-        (1_000.0, 10.0, 989.5, 10.5),  # clocks of two machines are never quite the same
-        (1_000.0, 10.0, 1_000.0, 0.0),
-        (1_000.0, 10.0, 2_000.0, 0.0),
-        (1_000.0, 10.0, 900.0, 0.0),  # set back since: the delay can't have begun yet
-    ],
-)
-def test_what_is_left_of_a_delay(until: float | None, delay_sec: float, now: float, left: float) -> None:
-    assert remaining_delay(until=until, delay_sec=delay_sec, now=now) == left

@@ -229,12 +229,17 @@ class ModelResolutionError(BatchorError, RuntimeError):
         qualname: The class's ``__qualname__``.
     """
 
-    def __init__(self, module_name: str, qualname: str) -> None:
+    def __init__(self, module_name: str, qualname: str, *, reason: str | None = None) -> None:
         self.module_name = module_name
         self.qualname = qualname
+        what = (
+            f"can't use the output model {module_name}.{qualname}: {reason}"
+            if reason
+            else (f"can't import the output model {module_name}.{qualname}")
+        )
         super().__init__(
-            f"can't import the output model {module_name}.{qualname}. Define it at the top level of a module that this "
-            "process can import, or read the untyped results with export_terminal_results()."
+            f"{what}. Define it at the top level of a module that this process can import, as it was when the run was "
+            "started, or read the untyped results with export_terminal_results()."
         )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard, TypeVar, cast
 from urllib.parse import unquote
@@ -149,15 +149,24 @@ def validate_strict_json_schema(schema: Mapping[str, JSONValue]) -> None:
         ) from None
 
 
-def resolve_model(module_name: str, qualname: str) -> type[BaseModel]:
+def resolve_model(
+    module_name: str, qualname: str, *, allowed_modules: Sequence[str] | None = None
+) -> type[BaseModel]:
     """Import the output model of a stored run again.
 
     Importing runs code, so only dotted identifiers are looked at, and only a ``BaseModel`` subclass is returned. A
-    class of ``__main__`` is found if this process's main module has it.
+    class of ``__main__`` is found if this process's main module has it. With ``allowed_modules``, nothing outside these
+    packages and modules is imported.
 
     Raises:
-        ModelResolutionError: The name is not one, can't be imported, or is no Pydantic model.
+        ModelResolutionError: The name is not one, is not allowed, can't be imported, or is no Pydantic model.
     """
+    if allowed_modules is not None and not any(
+        module_name == allowed or module_name.startswith(f"{allowed}.") for allowed in allowed_modules
+    ):
+        raise ModelResolutionError(
+            module_name, qualname, reason="its module is not among EngineSettings.model_modules"
+        )
     names = [*module_name.split("."), *qualname.split(".")]
     if not all(
         name.isidentifier() for name in names
@@ -174,6 +183,34 @@ def resolve_model(module_name: str, qualname: str) -> type[BaseModel]:
     if not _is_model(found):
         raise ModelResolutionError(module_name, qualname)
     return found
+
+
+def resolve_stored_model(
+    module_name: str,
+    qualname: str,
+    *,
+    output_schema: JSONObject | None,
+    schema_name: str | None,
+    allowed_modules: Sequence[str] | None = None,
+) -> type[BaseModel]:
+    """The output model of a stored run, if it still has the schema that was sent.
+
+    Raises:
+        ModelResolutionError: As :func:`resolve_model`; or the class has changed since.
+    """
+    model = resolve_model(module_name, qualname, allowed_modules=allowed_modules)
+    if output_schema is not None:
+        try:
+            now: JSONObject | None = model_output_schema(model, schema_name=schema_name).schema
+        except StructuredOutputSchemaError:
+            now = None
+        if now != output_schema:
+            raise ModelResolutionError(
+                module_name,
+                qualname,
+                reason="it has another schema than the one that the run was started with",
+            )
+    return model
 
 
 def parse_structured_output(text: str, model: type[SchemaModelT]) -> SchemaModelT:

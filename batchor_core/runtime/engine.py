@@ -27,7 +27,7 @@ from batchor_core.core.retry import (
     UNCOUNTED_FAILURE_CEILING,
     backoff_delay,
 )
-from batchor_core.core.structured import StructuredOutputSchema, resolve_model
+from batchor_core.core.structured import StructuredOutputSchema, resolve_stored_model
 from batchor_core.providers.at_boundaries import ProviderAtBoundaries, hooks_at_boundaries
 from batchor_core.providers.base import BatchProvider, EnqueueBudget, ProviderHooks
 from batchor_core.storage.state import DriverSession, PersistedRunConfig, StateStore
@@ -53,6 +53,8 @@ class EngineSettings:
         parallel_transfers: Uploads and downloads at the same time.
         on_unknown: What to do about a submission of unknown outcome when the provider offers no way to ask:
             ``resubmit`` it, or ``hold`` it for a person.
+        model_modules: Packages and modules that output models of stored runs may be imported from; None allows any. The
+            class that a job was given in this process is used without asking.
     """
 
     lease_ttl_sec: float = 120.0
@@ -61,6 +63,7 @@ class EngineSettings:
     list_page_cap: int = 200
     parallel_transfers: int = 4
     on_unknown: Literal["resubmit", "hold"] = "resubmit"
+    model_modules: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.lease_ttl_sec <= LONGEST_LEASE_SEC or self.grace_sec < 0 or self.look_ups < 1:
@@ -239,8 +242,12 @@ class Drive:
             and self.config.structured_output_qualname
         ):
             try:
-                self._model = resolve_model(
-                    self.config.structured_output_module, self.config.structured_output_qualname
+                self._model = resolve_stored_model(
+                    self.config.structured_output_module,
+                    self.config.structured_output_qualname,
+                    output_schema=self.config.output_schema,
+                    schema_name=self.config.schema_name,
+                    allowed_modules=self.settings.model_modules,
                 )
             except ModelResolutionError:
                 # the provider enforces the strict schema, so JSON that parses will do until a typed read needs the class

@@ -40,7 +40,7 @@ from batchor_core.core.models import (
     TerminalResultsExportResult,
     TerminalResultsPage,
 )
-from batchor_core.core.structured import resolve_model
+from batchor_core.core.structured import resolve_stored_model
 from batchor_core.core.types import JSONObject
 from batchor_core.core.validation import check_run_id
 from batchor_core.providers.base import BatchProvider
@@ -611,7 +611,13 @@ class BatchRunner:
         config = self.storage.get_run_config(run_id=run_id)
         if config.structured_output_module is None or config.structured_output_qualname is None:
             return None
-        return resolve_model(config.structured_output_module, config.structured_output_qualname)
+        return resolve_stored_model(
+            config.structured_output_module,
+            config.structured_output_qualname,
+            output_schema=config.output_schema,
+            schema_name=config.schema_name,
+            allowed_modules=self._engine.settings.model_modules,
+        )
 
     def _iter_record_pages(
         self, run_id: str, *, after_sequence: int, page_size: int

@@ -328,11 +328,11 @@ def test_a_model_that_is_missing_is_looked_for_once(world: World, monkeypatch: p
     monkeypatch.delitem(sys.modules, "soon_gone")
     looked: list[str] = []
 
-    def resolve(module_name: str, qualname: str) -> Any:
+    def resolve(module_name: str, qualname: str, **rules: Any) -> Any:
         looked.append(module_name)
         raise ModelResolutionError(module_name, qualname)
 
-    monkeypatch.setattr("batchor_core.runtime.engine.resolve_model", resolve)
+    monkeypatch.setattr("batchor_core.runtime.engine.resolve_stored_model", resolve)
     world.runner().get_run(RUN).wait()
     assert len(looked) < 10
 

@@ -1,0 +1,60 @@
+"""What a doctor finds about a run: plain values, before anything is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from batchor_core.core.enums import IntentState
+from batchor_core.storage.state import IntentRecord, StateStore
+
+REASONS = {
+    "api_key_changed": "it was sent with another API key or account, whose batches this one can't see",
+    "batch_not_found": "the provider does not know the batch any more",
+    "input_file_can_not_be_deleted": "its input file can't be deleted, so a delayed request could still start it",
+    "look_up_unsupported": "the provider offers no list of batches to look in",
+    "too_many_batches_to_list": "the provider's list of batches is too long to be read to its end",
+}
+"""Why a submission is in quarantine, by its error class; any other is what the provider answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A submission that waits for a decision.
+
+    Attributes:
+        local_batch_id: Its name, which the provider's batch has in its metadata as ``batchor_local_batch_id``.
+        reason: Why it can't be found out what became of it.
+        item_count: Rows in it.
+        input_file_id: Its input file at the provider.
+        provider_batch_id: Its batch, where that was once known.
+    """
+
+    local_batch_id: str
+    reason: str
+    item_count: int
+    input_file_id: str | None
+    provider_batch_id: str | None
+
+
+def quarantined(store: StateStore, run_id: str) -> list[Quarantined]:
+    """The submissions of a run that wait for a decision, oldest first."""
+    return [_finding(i) for i in store.list_intents(run_id=run_id) if i.state is IntentState.QUARANTINED]
+
+
+def _finding(intent: IntentRecord) -> Quarantined:
+    error_class = intent.last_error_class or "unknown"
+    return Quarantined(
+        intent.local_batch_id,
+        REASONS.get(error_class, f"the provider can't be asked ({error_class})"),
+        intent.item_count,
+        intent.input_file_id,
+        intent.provider_batch_id,
+    )
+
+
+def chosen(found: Sequence[Quarantined], local_batch_id: str | None) -> Quarantined | None:
+    """The submission that is meant: the named one, or the only one."""
+    if local_batch_id is None:
+        return found[0] if len(found) == 1 else None
+    return next((one for one in found if one.local_batch_id == local_batch_id), None)

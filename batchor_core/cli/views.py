@@ -1,0 +1,67 @@
+"""What the commands say, as text."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from rich.text import Text
+
+from batchor_core.cli.findings import Quarantined
+from batchor_core.cli.printable import printable
+from batchor_core.core.models import RunSummary
+
+
+def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
+    yield "run", summary.run_id
+    yield "state", state(summary)
+    yield "created", moment(summary.created_at)
+    yield "items", f"{summary.total_items:,}" + ("" if summary.ingestion_complete else " so far")
+    for status, count in summary.status_counts.items():
+        if count:
+            yield f"  {status.value}", f"{count:,}"
+    yield "active batches", f"{summary.active_batches:,}"
+    if summary.backoff_remaining_sec:
+        yield "holds back for", f"{summary.backoff_remaining_sec:,.0f} s"
+    if summary.unknown_batches:
+        yield "being looked up", f"{summary.unknown_batches:,} batches of unknown outcome"
+    if summary.orphan_batches:
+        yield "orphans", f"{summary.orphan_batches:,} batches at the provider that nobody waits for"
+    yield "tokens", f"{summary.usage.input_tokens:,} in, {summary.usage.output_tokens:,} out"
+
+
+def state(summary: RunSummary) -> str:
+    parts = [summary.status.value]
+    if summary.status.value == "running" and summary.control_state.value != "running":
+        parts = [summary.control_state.value]
+    if summary.control_reason:
+        parts.append(f"({summary.control_reason})")
+    if summary.quarantined_batches:
+        parts.append(f"{summary.quarantined_batches} in quarantine")
+    return " ".join(parts)
+
+
+def moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%d %H:%M:%S} UTC" if seconds else ""
+
+
+def text(value: str) -> Text:
+    """What others wrote, without effects: neither the terminal's nor rich's own markup."""
+    return Text(printable(value), overflow="fold")
+
+
+def choices(run_id: str, found: list[Quarantined], *, options: str) -> Iterator[str]:
+    """What waits for a decision, where to look, and the commands to choose from."""
+    for one in found:
+        batch = f" --batch {shlex.quote(one.local_batch_id)}" if len(found) > 1 else ""
+        command = f"batchor doctor {shlex.quote(run_id)}"
+        yield f"  {one.local_batch_id}: {one.item_count:,} rows wait for a decision, since {one.reason}"
+        yield (
+            f"    look in the provider's console for: metadata batchor_local_batch_id = {one.local_batch_id}"
+            + (f", input file {one.input_file_id}" if one.input_file_id else "")
+            + (f", batch {one.provider_batch_id}" if one.provider_batch_id else "")
+        )
+        yield f"    it exists:       {command} adopt PROVIDER_BATCH_ID{batch}{options}"
+        yield f"    it does not:     {command} resubmit{batch}{options}"
+        yield f"    leave its rows:  {command} fail{batch}{options}"

@@ -63,7 +63,7 @@ def judge_schema(*, rows: int, unfitting: int, wrong_columns: Sequence[str], thr
     Args:
         rows: Answered rows.
         unfitting: Answers that the model, as it is now, does not take; they are in ``output_text`` alone.
-        wrong_columns: What is wrong with the files' columns, in words.
+        wrong_columns: What is wrong with the files, in words, answers aside.
         threshold: Largest share of unfitting answers, 0 to 1, that is only a warning.
     """
     if wrong_columns:
@@ -71,7 +71,7 @@ def judge_schema(*, rows: int, unfitting: int, wrong_columns: Sequence[str], thr
         return Verdict(
             False,
             dg.AssetCheckSeverity.ERROR,
-            f"the file's columns are not those of the model: {'; '.join(wrong_columns[:_SHOWN])}{more}. "
+            f"what was written is not what the model promises: {'; '.join(wrong_columns[:_SHOWN])}{more}. "
             "Materialize the results again to write it anew",
         )
     share = unfitting / rows if rows else 0.0
@@ -108,6 +108,8 @@ def schema_result(
                 wrong.append(f"{field.name} is missing")
             elif file.schema.field(position).type != field.type:
                 wrong.append(f"{field.name} is {file.schema.field(position).type}, not {field.type}")
+    if not files:
+        wrong.append("there is no file")
     rows = sum(file.answered for file in files)
     unfitting = sum(file.unfitting for file in files)
     verdict = judge_schema(rows=rows, unfitting=unfitting, wrong_columns=wrong, threshold=threshold)

@@ -606,6 +606,33 @@ class TestWait:
         assert APPLIED_TAG in (instance.get_run_by_id(resumed.run_id) or resumed.dagster_run).tags
 
 
+class TestProgress:
+    @pytest.fixture
+    def openai_server_options(self) -> dict[str, Any]:
+        return {"batch_seconds": 1}
+
+    def test_progress_is_observed_when_there_is_some(
+        self,
+        make_asset: MakeAsset,
+        resource: BatchorResource,
+        instance: dg.DagsterInstance,
+        openai_server: OpenAIServer,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("batchor_dagster.steps._PROGRESS_EVERY_SEC", 0.0)
+        result = materialize(make_asset(wait=True).assets, resource, instance)
+        assert result.success
+        seen = [
+            event.event_specific_data.asset_observation
+            for event in result.all_events
+            if event.event_type_value == "ASSET_OBSERVATION"
+        ]
+        assert seen
+        assert {(event.asset_key, event.partition) for event in seen} == {(dg.AssetKey("facts"), "birds")}
+        done = [event.metadata["batchor/completed"].value for event in seen]
+        assert done == sorted(set(done))
+
+
 class TestSecrets:
     def test_the_key_is_nowhere_to_be_found(
         self,

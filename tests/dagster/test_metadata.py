@@ -268,3 +268,9 @@ def test_a_file_with_other_columns_is_an_error_whatever_the_threshold() -> None:
     assert (check.passed, check.severity.value) == (False, "ERROR")
     assert "stars is string, not int64; stars is missing" in str(check.description)
     assert schema_result(files[:1], Stars, threshold=0.0).passed
+
+
+def test_a_file_that_is_not_there_conforms_to_nothing() -> None:
+    check = schema_result([], Stars, threshold=1.0)
+    assert (check.passed, check.severity.value) == (False, "ERROR")
+    assert "there is no file" in str(check.description)

@@ -11,7 +11,7 @@ import pyarrow.dataset as pads
 import pytest
 from moto.server import ThreadedMotoServer
 
-from batchor_dagster import BatchorResource, write_results_parquet
+from batchor_dagster import BatchorResource, build_results_io_manager, write_results_parquet
 from batchor_dagster.parquet import read_footer
 from tests.dagster.test_parquet import BrokenPages, Pages, Review, good
 
@@ -96,3 +96,19 @@ def test_a_partition_goes_to_s3_with_its_artifacts(
     assert event.materialization.metadata["dagster/uri"].value == f"s3://{bucket}/results/facts/birds.parquet"
     assert pl.read_parquet(f"s3://{bucket}/results/facts/*.parquet")["item_id"].len() == 3
     assert any(key.startswith("artifacts/") for key in keys(bucket))
+
+    heights: list[int] = []
+
+    @dg.asset(partitions_def=asset.partitions_def)
+    def counted(facts: pl.LazyFrame) -> None:
+        heights.append(facts.collect().height)
+
+    loaded = dg.materialize(
+        [*make_asset(wait=True, io_manager_key="results").assets, counted],
+        selection=dg.AssetSelection.assets(counted),
+        partition_key="birds",
+        instance=instance,
+        resources={"batchor": on_s3, "results": build_results_io_manager()},
+    )
+    assert loaded.success
+    assert heights == [3]

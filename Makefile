@@ -13,10 +13,10 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo ui test hostile check fmt bench clean
+.PHONY: help env demo ui test test-browser hostile check fmt bench clean
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 env: $(STAMP)  ## create .venv with everything in it; does nothing when it is up to date
 
@@ -32,8 +32,12 @@ demo: env  ## run a whole batch run on your machine: no key, no bill
 ui: env  ## open the Dagster project with a local OpenAI-compatible server behind it
 	@$(BIN)/python examples/ui.py
 
-test: env  ## run every test
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+test: env  ## run every test; those in the browser by themselves, since they share one deployment
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not browser"
+	@BATCHOR_BROWSER=$(if $(CI),required,optional) $(MAKE) --no-print-directory test-browser
+
+test-browser: env  ## operate the Dagster UI in a headless Chromium; screenshots in browser-shots
+	@$(BIN)/python -m pytest -q -n 0 tests/browser
 
 hostile: env  ## try 200 seeds of every way in which a provider's files can be wrong
 	@BATCHOR_TEST_HOSTILE_SEEDS=200 $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 1800 tests/hostile

@@ -22,6 +22,7 @@ def build_batch_definitions(
     jobs: Iterable[Any] = (),
     schedules: Iterable[Any] = (),
     sensors: Iterable[Any] = (),
+    executor: dg.ExecutorDefinition | None = None,
     **sensor_settings: Any,
 ) -> dg.Definitions:
     """Definitions with batch assets, their checks, the sensor that drives them, and the control job.
@@ -38,6 +39,7 @@ def build_batch_definitions(
         jobs: Further jobs.
         schedules: Schedules.
         sensors: Further sensors.
+        executor: How the steps of a Dagster run are executed, such as ``k8s_job_executor``; Dagster's own default if left out.
         **sensor_settings: For :func:`build_batch_sensor`, such as ``minimum_interval_seconds`` or ``drive``.
     """
     keys = {asset.resource_key for asset in assets} or {"batchor"}
@@ -54,4 +56,5 @@ def build_batch_definitions(
         schedules=list(schedules),
         sensors=[driver, *sensors],
         resources=dict(resources or {}),
+        executor=executor,
     )

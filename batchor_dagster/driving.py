@@ -1,5 +1,6 @@
 """Bringing active runs forward: within a tick, or by a job that the run launcher puts wherever the deployment has room."""
 
+import datetime as dt
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from batchor_core import BatchRunner, Run, RunSummary
+from batchor_core.core.lifecycle import CLAIMABLE
 from batchor_core.storage.state import RunListing
 from batchor_dagster.control import RUN_ID_TAG
 from batchor_dagster.landing import UNFINISHED
@@ -20,11 +22,11 @@ _DRIVE_OP = "drive_batch_run"
 _DRIVE_SECONDS = 600.0
 
 _SHORTEST_TURN_SEC = 5.0
-_NO_PROGRESS_SEC = 300.0
-"""A run that stands where the last worker left it, say for want of token budget, gets another one only after this."""
+_BLOCKED_SEC = 300.0
+"""A run that stands where the last worker left it, with items to send, waits for token budget: no worker until then."""
 
-_LOST_WORKER_SEC = 900.0
-"""A worker that has been at it for so much longer than it was told to is taken for dead."""
+_PAUSE_SEC = 15.0
+"""The same for any other run: its last worker may just be starting."""
 
 
 @dataclass
@@ -102,7 +104,7 @@ def _trouble(runner: BatchRunner, run: Run, summary: RunSummary) -> str:
         return f"; the provider can't be asked ({failed_polls} polls failed in a row), trying again"
     if backoff.consecutive_failures:
         return f"; the provider refuses or can't be reached ({backoff.last_error_class}), trying again"
-    if not summary.ingestion_complete and store.get_lease(run_id=run.run_id) is None:
+    if not summary.ingestion_complete and not run.is_driven():
         return "; its items are not all read: materialize the submission again"
     if summary.quarantined_batches:
         return "; a batch of unknown outcome needs adopt_batch, resubmit_batch or fail_batch"
@@ -120,6 +122,7 @@ def request_drivers(
     job_name: str,
     limit: int,
     budget_sec: float,
+    worker_patience_sec: float,
     now: float,
 ) -> Driven:
     """A Dagster run for each active batch run that has something to do and nobody at it; at most ``limit``.
@@ -128,7 +131,7 @@ def request_drivers(
     """
     summaries = {listing.run_id: listing.summary for listing in listings}
     run_ids = _turns(cursor, listings)
-    busy = _busy(tick, job_name, now)
+    busy, lost = _workers(tick, job_name, worker_patience_sec, now)
     driven = Driven(asked={run_id: cursor.driven[run_id] for run_id in run_ids if run_id in cursor.driven})
     stop_at = time.monotonic() + budget_sec
     for position, run_id in enumerate(run_ids):
@@ -142,9 +145,8 @@ def request_drivers(
         summary = summaries[run_id]
         try:
             run = tick.runner.get_run(run_id)
-            needed = (
-                is_worth_a_worker(standing(summary), cursor.driven.get(run_id), now=now) and run.has_work()
-            )
+            last = None if run_id in lost else cursor.driven.get(run_id)
+            needed = is_worth_a_worker(summary, last, now=now) and run.has_work()
         except Exception as error:  # one run's trouble, whatever it is, must not stop the others
             tick.problem(f"{run_id}: {type(error).__name__}: {error}")
             continue
@@ -155,23 +157,31 @@ def request_drivers(
     return driven
 
 
-def is_worth_a_worker(stands: str, last: tuple[str, float] | None, *, now: float) -> bool:
+def is_worth_a_worker(summary: RunSummary, last: tuple[str, float] | None, *, now: float) -> bool:
     """Whether a run may have another worker: it has moved since the last one was asked for, or some time has passed."""
-    return last is None or last[0] != stands or now - last[1] >= _NO_PROGRESS_SEC
+    if last is None or last[0] != standing(summary):
+        return True
+    blocked = any(summary.status_counts[status] for status in CLAIMABLE) and not summary.unknown_batches
+    return now - last[1] >= (_BLOCKED_SEC if blocked else _PAUSE_SEC)
 
 
-def _busy(tick: Tick, job_name: str, now: float) -> dict[str, str]:
-    """Batch runs that have a worker, and the Dagster run that is it. A worker that seems to be lost does not count."""
-    busy = {}
+def _workers(tick: Tick, job_name: str, patience_sec: float, now: float) -> tuple[dict[str, str], set[str]]:
+    """Batch runs that have a worker, with the Dagster run that is it; and those whose worker seems to be lost."""
+    busy: dict[str, str] = {}
+    lost: set[str] = set()
     for record in all_records(tick.context.instance, dg.RunsFilter(job_name=job_name, statuses=UNFINISHED)):
-        run_id = record.dagster_run.tags.get(DRIVEN_TAG, "")
-        if record.start_time is not None and now - record.start_time > _DRIVE_SECONDS + _LOST_WORKER_SEC:
-            tick.problem(
-                f"{run_id}: its worker, Dagster run {record.dagster_run.run_id[:8]}, seems to be lost"
-            )
+        run: dg.DagsterRun = record.dagster_run
+        run_id = run.tags.get(DRIVEN_TAG, "")
+        queued = run.status is dg.DagsterRunStatus.QUEUED
+        began = record.start_time or record.update_timestamp.replace(tzinfo=dt.UTC).timestamp()
+        seems_lost = not queued and now - began >= patience_sec
+        if seems_lost and tick.runner.has_run(run_id) and not tick.runner.get_run(run_id).is_driven():
+            # another one does no harm if this one lives after all: the lease decides who drives
+            tick.problem(f"{run_id}: its worker, Dagster run {run.run_id[:8]}, seems to be lost")
+            lost.add(run_id)
         else:
-            busy[run_id] = record.dagster_run.run_id
-    return busy
+            busy[run_id] = run.run_id
+    return busy, lost - busy.keys()
 
 
 def _drive_request(run_id: str, *, job_name: str, now: float) -> dg.RunRequest:

@@ -14,6 +14,9 @@ from batchor_dagster.ticks import Found, Tick, all_records, is_finished
 RESULTS_JOB_PREFIX = "batchor_results__"
 RUN_KEY_TAG = "dagster/run_key"
 
+ATTEMPTS = 3
+"""How often the results of a run are tried to be written before a person has to look."""
+
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -41,14 +44,15 @@ def result_requests(tick: Tick, listings: Iterable[RunListing], *, limit: int) -
     """Run requests for finished runs whose results are not materialized; at most ``limit``, the rest with later ticks."""
     instance = tick.context.instance
     lacking = list(_lacking(tick, listings))
-    launched = _launched(instance, [run_key(found.listing) for found in lacking])
+    launched = _launched(instance, [found.listing for found in lacking])
     waiting = _waiting_run_ids(instance) if any(f.asset.submission_key is None for f in lacking) else set()
     requests: list[dg.RunRequest] = []
     left = 0
     for found in lacking:
-        run_id, key = found.listing.run_id, run_key(found.listing)
-        if key in launched:
-            _note_launched(tick, run_id, launched[key])
+        run_id = found.listing.run_id
+        attempt = next_attempt([run.status for run in launched.get(run_id, [])])
+        if attempt is None:
+            _tell_launched(tick, run_id, launched[run_id][-1])
         elif found.asset.submission_key is None and run_id in waiting:
             continue  # its own Dagster run is about to write them
         elif not _has_partition(found, instance):
@@ -57,7 +61,7 @@ def result_requests(tick: Tick, listings: Iterable[RunListing], *, limit: int) -
                 "its results stay in the store"
             )
         elif len(requests) < limit:
-            requests.append(_request(found))
+            requests.append(_request(found, attempt))
         else:
             left += 1
     if left:
@@ -65,9 +69,22 @@ def result_requests(tick: Tick, listings: Iterable[RunListing], *, limit: int) -
     return requests
 
 
-def run_key(listing: RunListing) -> str:
+def next_attempt(earlier: Sequence[dg.DagsterRunStatus]) -> int | None:
+    """Which attempt at writing a run's results is due, given how the earlier ones stand; None if none is.
+
+    An attempt that failed, perhaps because its machine went down, is made again. One that somebody cancelled is not; nor is
+    one that succeeded, after which somebody has wiped the partition.
+    """
+    if not earlier:
+        return 1
+    failed = earlier[-1] is dg.DagsterRunStatus.FAILURE
+    return len(earlier) + 1 if failed and len(earlier) < ATTEMPTS else None
+
+
+def run_key(listing: RunListing, attempt: int = 1) -> str:
     """Names a run and the revision of its results: a run whose failed rows were tried again has a new one."""
-    return f"{listing.run_id}:{listing.last_sequence}"
+    revision = f"{listing.run_id}:{listing.last_sequence}"
+    return revision if attempt == 1 else f"{revision}:attempt-{attempt}"
 
 
 def _lacking(tick: Tick, listings: Iterable[RunListing]) -> Iterator[Found]:
@@ -111,20 +128,25 @@ class _Materialized:
         return (run_id.value if run_id else None, revision.value if revision else None)
 
 
-def _launched(instance: dg.DagsterInstance, keys: Sequence[str]) -> dict[str, dg.DagsterRun]:
-    """The Dagster runs that were launched for these run keys already; a failed one is not launched again by itself."""
-    if not keys:
-        return {}
-    records = all_records(instance, dg.RunsFilter(tags={RUN_KEY_TAG: list(keys)}))
-    return {record.dagster_run.tags[RUN_KEY_TAG]: record.dagster_run for record in records}
+def _launched(instance: dg.DagsterInstance, listings: Sequence[RunListing]) -> dict[str, list[dg.DagsterRun]]:
+    """The Dagster runs that were launched for the present results of batch runs, oldest first."""
+    keys = {
+        run_key(listing, attempt): listing.run_id
+        for listing in listings
+        for attempt in range(1, ATTEMPTS + 1)
+    }
+    launched: dict[str, list[dg.DagsterRun]] = {}
+    if keys:
+        for record in reversed(all_records(instance, dg.RunsFilter(tags={RUN_KEY_TAG: list(keys)}))):
+            run: dg.DagsterRun = record.dagster_run
+            launched.setdefault(keys[run.tags[RUN_KEY_TAG]], []).append(run)
+    return launched
 
 
-def _note_launched(tick: Tick, run_id: str, run: dg.DagsterRun) -> None:
+def _tell_launched(tick: Tick, run_id: str, run: dg.DagsterRun) -> None:
     if run.status in UNFINISHED:
         tick.note(f"{run_id}: its results are being written by Dagster run {run.run_id[:8]}")
-    elif (
-        run.status is not dg.DagsterRunStatus.SUCCESS
-    ):  # after a success, somebody has wiped the partition since
+    elif run.status is not dg.DagsterRunStatus.SUCCESS:  # after a success, somebody has wiped the partition
         tick.problem(
             f"{run_id}: Dagster run {run.run_id[:8]} should have written its results, and ended as "
             f"{run.status.value}; mend what its log tells, and re-execute it"
@@ -146,9 +168,9 @@ def _has_partition(found: Found, instance: dg.DagsterInstance) -> bool:
         return partitions.has_partition_key(found.partition_key)
 
 
-def _request(found: Found) -> dg.RunRequest:
+def _request(found: Found, attempt: int) -> dg.RunRequest:
     return dg.RunRequest(
-        run_key=run_key(found.listing),
+        run_key=run_key(found.listing, attempt),
         job_name=results_job_name(found.asset),
         partition_key=found.partition_key,
         asset_selection=[found.asset.key],

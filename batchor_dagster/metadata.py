@@ -97,6 +97,8 @@ def unknown_outcome(summary: RunSummary) -> str:
     parts = []
     if summary.unknown_batches:
         parts.append(f"{_count(summary.unknown_batches, 'submission')} of unknown outcome, being looked up")
+    if summary.unknown_batches:
+        parts.append(f"{summary.unknown_batches} of unknown outcome being looked up")
     if summary.quarantined_batches:
         parts.append(
             f"{_count(summary.quarantined_batches, 'submission')} of unknown outcome, "

@@ -40,6 +40,7 @@ def build_batch_sensor(
     max_run_requests: int = 25,
     drive: Drive = "tick",
     drive_job: dg.JobDefinition | None = None,
+    worker_patience_seconds: float = 120,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
     resource_key: str = "batchor",
     description: str | None = None,
@@ -58,6 +59,8 @@ def build_batch_sensor(
         drive: ``tick`` does the work in the tick, in the code location's process. ``job`` launches a Dagster run for each
             batch run that has something to do, wherever the deployment's run launcher puts it: for big files and many runs.
         drive_job: What ``drive="job"`` launches, made with :func:`build_drive_job`: for tags or an executor of its own.
+        worker_patience_seconds: With ``drive="job"``: a worker that began so long ago and does not hold its run is taken for dead,
+            and another one is launched. More than a step of yours takes to start.
         default_status: Whether it runs as soon as it is deployed. It costs nothing while there is no active run.
         resource_key: Name of the :class:`BatchorResource`.
         description: Shown in the UI.
@@ -94,6 +97,7 @@ def build_batch_sensor(
                     job_name=worker.name,
                     limit=max_run_requests - len(requests),
                     budget_sec=time_budget_seconds,
+                    worker_patience_sec=worker_patience_seconds,
                     now=began,
                 )
             look_after_ended(tick)

@@ -32,6 +32,7 @@ from batchor_dagster.control import (
     ControlAction,
     add_run_id_tag,
     apply_all,
+    apply_control,
     control_links,
     mark_applied,
 )
@@ -137,7 +138,7 @@ def submit_wait_write(task: Task, on_termination: OnTermination) -> dg.Materiali
                 f"Materialize again with {ACTION_TAG}=resume to go on.",
                 allow_retries=False,
             )
-        with _termination(task, list(runs.values()), on_termination):
+        with _termination(task, runner, list(runs.values()), on_termination):
             _wait(task, runs)
         return _each_partition(
             task.asset,
@@ -444,24 +445,33 @@ def _wait(task: Task, runs: dict[str | None, Run]) -> None:
 
 
 @contextmanager
-def _termination(task: Task, runs: Sequence[Run], policy: OnTermination) -> Iterator[None]:
+def _termination(
+    task: Task, runner: BatchRunner, runs: Sequence[Run], policy: OnTermination
+) -> Iterator[None]:
     """Apply the policy when an operator terminates the Dagster run; anything else that ends the step detaches."""
     try:
         yield
     except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
         record = task.context.instance.get_run_by_id(task.context.run.run_id)
         asked = record is not None and record.status is dg.DagsterRunStatus.CANCELING
-        for run in runs:
-            if not asked or run.summary().status is not RunLifecycleStatus.RUNNING:
-                continue
-            if policy is OnTermination.pause:
-                run.pause()
-            if policy is OnTermination.cancel:
-                run.cancel()
-                run.refresh(
-                    time_limit_sec=_LAST_CYCLE_SEC
-                )  # tells the provider now; the sensor sees to the rest
+        for run in runs if asked else ():
+            _follow(policy, task, runner, run)
         raise
+
+
+def _follow(policy: OnTermination, task: Task, runner: BatchRunner, run: Run) -> None:
+    """Do to one run what the policy says; what goes wrong is told, and keeps no other run from its turn."""
+    told = f"batch run {run.run_id}: an operator terminated this run, and on_termination is {policy}"
+    if policy is OnTermination.detach:
+        task.context.log.info(f"{told}; the sensor drives it from here")
+        return
+    try:
+        outcome = apply_control(runner, run.run_id, ControlAction(policy))
+        task.context.log.info(f"{told}; {outcome.message}")
+        if policy is OnTermination.cancel:
+            run.refresh(time_limit_sec=_LAST_CYCLE_SEC)  # tells the provider now; the sensor sees to the rest
+    except BatchorError as error:
+        task.context.log.warning(f"{told}, which could not be done: {error}")
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

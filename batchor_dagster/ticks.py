@@ -114,7 +114,7 @@ class Tick:
         if len(lines) > _SHOWN:
             shown.append(f"and {len(lines) - _SHOWN} more; the tick's log has them all")
         told = headline([listing.summary for listing in listings], next_look_sec=next_look_sec)
-        return "\n".join([told, *shown])
+        return "\n· ".join([told, *shown])  # the UI shows it all in one line
 
 
 def is_finished(summary: RunSummary) -> bool:

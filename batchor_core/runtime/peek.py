@@ -9,6 +9,7 @@ from batchor_core.core.lifecycle import CLAIMABLE, is_terminal_batch
 from batchor_core.core.models import RunSummary
 from batchor_core.providers.base import BatchProvider
 from batchor_core.runtime.sweep import sweep_is_due
+from batchor_core.storage.identity import is_certainly_gone
 from batchor_core.storage.state import ActiveBatchRecord, IntentRecord, StateStore
 
 
@@ -18,7 +19,7 @@ def has_work(store: StateStore, run_id: str, provider: Callable[[], BatchProvide
     The provider is made, and asked, only if the store alone can't answer.
     """
     summary = store.get_run_summary(run_id=run_id)
-    if summary.status is not RunLifecycleStatus.RUNNING or store.get_lease(run_id=run_id) is not None:
+    if summary.status is not RunLifecycleStatus.RUNNING or is_driven(store, run_id):
         return False
     if summary.control_state is RunControlState.PAUSED:
         return False
@@ -29,6 +30,12 @@ def has_work(store: StateStore, run_id: str, provider: Callable[[], BatchProvide
     cancelling = summary.control_state is RunControlState.CANCEL_REQUESTED
     due = [batch for batch in batches if batch.next_poll_at <= now and (cancelling or not batch.quarantined)]
     return any(_has_ended(provider(), batch) for batch in due)
+
+
+def is_driven(store: StateStore, run_id: str) -> bool:
+    """Whether a driver holds the run that is not certainly gone."""
+    lease = store.get_lease(run_id=run_id)
+    return lease is not None and not is_certainly_gone(lease.owner)
 
 
 def has_local_work(

@@ -16,6 +16,7 @@ from batchor_core.core.models import (
     TerminalResultsExportResult,
     TerminalResultsPage,
 )
+from batchor_core.runtime.peek import is_driven
 from batchor_core.storage.state import PersistedItemRecord, PersistedRunConfig
 
 if TYPE_CHECKING:  # a handle names its runner and a runner makes handles: the documented signatures of both
@@ -74,6 +75,10 @@ class Run:
         """
         self._summary = self._runner._refresh(self.run_id, time_limit_sec=time_limit_sec)
         return self._summary
+
+    def is_driven(self) -> bool:
+        """Whether some process drives the run just now. Writes nothing."""
+        return is_driven(self._runner.storage, self.run_id)
 
     def has_work(self) -> bool:
         """Whether a cycle would find something to do now, or only wait. Writes nothing.

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -25,6 +26,7 @@ from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import BatchAsset, BatchorResource, build_batch_definitions, build_batch_sensor
 from batchor_dagster.control import ACTION_TAG, RUN_ID_TAG, STATE_TAG
 from batchor_dagster.driving import is_worth_a_worker, turn
+from batchor_dagster.landing import next_attempt
 from batchor_dagster.ticks import Cursor, headline, in_turn, standing, state_of
 
 MakeAsset = Callable[..., BatchAsset]
@@ -138,24 +140,55 @@ def test_a_request_that_was_not_fulfilled_is_repeated_under_the_same_key(deploy:
 
 
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("earlier", "attempt"),
     [
-        (dg.DagsterRunStatus.STARTED, "its results are being written by Dagster run"),
-        (dg.DagsterRunStatus.FAILURE, "ended as FAILURE; mend what its log tells, and re-execute it"),
+        ([], 1),
+        (["STARTED"], None),
+        (["FAILURE"], 2),
+        (["FAILURE", "QUEUED"], None),
+        (["FAILURE", "FAILURE"], 3),
+        (["FAILURE", "FAILURE", "FAILURE"], None),
+        (["CANCELED"], None),
+        (["SUCCESS"], None),
     ],
 )
-def test_a_request_that_was_launched_is_told_and_not_repeated(
-    deploy: Deploy, status: dg.DagsterRunStatus, told: str
+def test_writing_results_is_tried_again_after_failures_but_not_for_ever(
+    earlier: list[str], attempt: int | None
 ) -> None:
+    assert next_attempt([dg.DagsterRunStatus(status) for status in earlier]) == attempt
+
+
+def test_results_whose_run_failed_are_asked_for_again_then_a_person_is_told(deploy: Deploy) -> None:
+    deployment = deploy()
+    deployment.submit()
+    [request] = deployment.tick_until_requests()
+    job = deployment.defs.resolve_job_def(str(request.job_name))
+
+    def launched_and(status: dg.DagsterRunStatus, key: str | None) -> dg.SensorResult:
+        tags = {**request.tags, "dagster/run_key": str(key)}
+        deployment.instance.create_run_for_job(job, tags=tags, status=status)
+        return deployment.tick()
+
+    keys = [request.run_key]
+    for _ in range(2):
+        [again] = launched_and(dg.DagsterRunStatus.FAILURE, keys[-1]).run_requests
+        keys.append(again.run_key)
+    assert keys == ["facts--birds:3", "facts--birds:3:attempt-2", "facts--birds:3:attempt-3"]
+    given_up = launched_and(dg.DagsterRunStatus.FAILURE, keys[-1])
+    assert given_up.run_requests == []
+    assert "ended as FAILURE; mend what its log tells, and re-execute it" in said(given_up)
+
+
+def test_results_that_are_being_written_are_told_and_not_asked_for_again(deploy: Deploy) -> None:
     deployment = deploy()
     deployment.submit()
     [request] = deployment.tick_until_requests()
     job = deployment.defs.resolve_job_def(str(request.job_name))
     tags = {**request.tags, "dagster/run_key": str(request.run_key)}
-    deployment.instance.create_run_for_job(job, tags=tags, status=status)
+    deployment.instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
     result = deployment.tick()
     assert result.run_requests == []
-    assert told in said(result)
+    assert "its results are being written by Dagster run" in said(result)
 
 
 def test_run_requests_are_capped_and_the_rest_follows(deploy: Deploy, make_asset: MakeAsset) -> None:
@@ -327,7 +360,7 @@ class TestTrouble:
         deployment.submit()
         assert said(deployment.tick()).splitlines() == [
             "1 run active, 0 of 3 rows done, next look in 30 s",
-            "facts--birds: running: 0 of 3 items done, 1 batch at the provider",
+            "· facts--birds: running: 0 of 3 items done, 1 batch at the provider",
         ]
 
     def test_a_server_that_is_down_is_reported_and_fails_no_tick(
@@ -347,8 +380,8 @@ class TestTrouble:
             _start_with_another_provider(store, "a-broken-run")
         deployment.submit()
         lines = said(deployment.tick()).splitlines()
-        assert lines[1].startswith("a-broken-run: InvalidInputError: no provider is registered as 'fake'")
-        assert lines[2] == "facts--birds: running: 0 of 3 items done, 1 batch at the provider"
+        assert lines[1].startswith("· a-broken-run: InvalidInputError: no provider is registered as 'fake'")
+        assert lines[2] == "· facts--birds: running: 0 of 3 items done, 1 batch at the provider"
 
     def test_a_run_that_paused_itself_is_reported_with_its_reason(
         self, deploy: Deploy, openai_server: OpenAIServer, resource: BatchorResource
@@ -361,7 +394,7 @@ class TestTrouble:
             session.close()
         assert said(deployment.tick()).splitlines() == [
             "no active batch runs, 1 paused, next look in 30 s",
-            "facts--birds is paused: insufficient_quota: pay your bill",
+            "· facts--birds is paused: insufficient_quota: pay your bill",
         ]
 
     def test_a_submission_that_died_while_reading_is_pointed_out(
@@ -571,6 +604,21 @@ class TestDriveJobOfWaitingRuns:
         [request] = deployment.tick().run_requests
         assert request.job_name == "batchor_drive"
 
+    def test_a_worker_that_gives_no_sign_of_life_is_replaced(
+        self, deploy: Deploy, openai_server: OpenAIServer
+    ) -> None:
+        deployment = deploy(drive="job", worker_patience_seconds=0)
+        deployment.submit()
+        openai_server.advance(3600)
+        [request] = deployment.tick().run_requests
+        job = deployment.defs.resolve_job_def("batchor_drive")
+        deployment.instance.create_run_for_job(
+            job, run_config=request.run_config, tags=request.tags, status=dg.DagsterRunStatus.STARTED
+        )
+        [again] = deployment.tick().run_requests
+        assert (again.job_name, again.tags) == (request.job_name, request.tags)
+        assert again.run_key != request.run_key
+
     def test_workers_are_capped_and_come_in_turn(self, deploy: Deploy, openai_server: OpenAIServer) -> None:
         deployment = deploy(drive="job", max_run_requests=1)
         for topic in ("birds", "fish"):
@@ -615,18 +663,21 @@ class TestTurns:
         assert turn(left, runs=runs) == seconds
 
     @pytest.mark.parametrize(
-        ("last", "worth"),
+        ("pending", "last", "worth"),
         [
-            (None, True),
-            (("running:0:0", 1_000.0), False),
-            (("running:0:0", 700.0), True),  # some time has passed
-            (("running:4:0", 1_000.0), True),  # it has moved
+            (0, None, True),
+            (0, ("running:0:0", 990.0), False),
+            (0, ("running:0:0", 985.0), True),  # some time has passed
+            (0, ("running:4:0", 999.0), True),  # it has moved
+            (5, ("running:0:0", 985.0), False),  # it waits for token budget
+            (5, ("running:0:0", 700.0), True),
         ],
     )
     def test_a_run_that_has_not_moved_gets_no_other_worker_at_once(
-        self, last: tuple[str, float] | None, worth: bool
+        self, pending: int, last: tuple[str, float] | None, worth: bool
     ) -> None:
-        assert is_worth_a_worker("running:0:0", last, now=1_000.0) is worth
+        state = replace(summary(), status_counts=dict.fromkeys(ItemStatus, 0) | {ItemStatus.PENDING: pending})
+        assert is_worth_a_worker(state, last, now=1_000.0) is worth
 
     @pytest.mark.parametrize("budget", [0, -1, 51, 60])
     def test_a_tick_must_end_before_dagster_cuts_it(self, make_asset: MakeAsset, budget: float) -> None:

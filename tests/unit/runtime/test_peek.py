@@ -105,5 +105,7 @@ def test_a_run_that_another_driver_holds_is_no_work(world: World) -> None:
     run = world.start(text_job(3))
     session = world.store.open_session(run_id=RUN, owner=DriverIdentity(session="other"), ttl_sec=60)
     assert session is not None
+    assert run.is_driven()
     assert not run.has_work()
     session.close()
+    assert not run.is_driven()

@@ -238,7 +238,7 @@ def parse_structured_output(text: str, model: type[SchemaModelT]) -> SchemaModel
 
 
 def _is_model(value: object) -> TypeGuard[type[BaseModel]]:
-    return isinstance(value, type) and issubclass(value, BaseModel)
+    return isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel
 
 
 _NOT_JSON = {"json_invalid", "string_unicode"}

@@ -32,8 +32,7 @@ def make_client(config: OpenAIProviderConfig, *, on_date: Callable[[float], None
         MissingCredentialsError: There is no key.
         InvalidInputError: ``OPENAI_BASE_URL`` is not a place to send a key to.
     """
-    key = resolve_openai_api_key(config)
-    base_url = resolve_base_url(config)
+    base_url = resolve_base_url(config)  # first: no key may be a local variable of a frame that raises
     if base_url is not None and config.base_url is None:
         logger.warning("requests go to %s, since the environment variable OPENAI_BASE_URL is set", base_url)
     organization, project = resolve_account(config)
@@ -41,7 +40,7 @@ def make_client(config: OpenAIProviderConfig, *, on_date: Callable[[float], None
     import openai
 
     return openai.OpenAI(
-        api_key=key,
+        api_key=resolve_openai_api_key(config),
         base_url=base_url,
         organization=organization,
         project=project,

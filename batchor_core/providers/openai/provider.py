@@ -18,7 +18,7 @@ from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObj
 from batchor_core.providers.base import BatchProvider, EnqueueBudget
 from batchor_core.providers.openai.client import TRANSFER_TIMEOUT_SEC, make_client, with_timeout
 from batchor_core.providers.openai.config import OpenAIProviderConfig
-from batchor_core.providers.openai.credentials import fingerprint, resolve_openai_api_key
+from batchor_core.providers.openai.credentials import fingerprint, resolve_base_url, resolve_openai_api_key
 from batchor_core.providers.openai.download import download
 from batchor_core.providers.openai.errors import translate, unreadable
 from batchor_core.providers.openai.records import batch_record, read
@@ -237,6 +237,7 @@ class OpenAIBatchProvider(BatchProvider):
 
     def key_fingerprint(self) -> str | None:
         """Sixteen hex digits that tell keys, accounts and servers apart; None without a key."""
+        resolve_base_url(self._config)  # what may raise comes before the key is a local variable
         key = self._key()
         return fingerprint(key, self._config) if key else None
 

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from pydantic import BaseModel
 
 from batchor_core.core.enums import ItemStatus, ProviderKind, RunControlState, RunLifecycleStatus
+from batchor_core.core.late import Late
 from batchor_core.core.structured import model_output_schema
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
@@ -215,7 +216,7 @@ class ItemFailure:
 
 
 @dataclass(frozen=True, slots=True)
-class TextItemResult:
+class TextItemResult(Late):
     """The end of one item of a text run.
 
     Attributes:
@@ -240,7 +241,7 @@ class TextItemResult:
 
 
 @dataclass(frozen=True, slots=True)
-class StructuredItemResult(Generic[ModelT]):
+class StructuredItemResult(Late, Generic[ModelT]):
     """The end of one item of a structured run.
 
     Attributes:

@@ -52,7 +52,7 @@ from batchor_core.runtime.engine import Drive, Engine, EngineSettings, RunProvid
 from batchor_core.runtime.ingest import Reader, check_same_source, first_checkpoint
 from batchor_core.runtime.lease import LeaseKeeper, check_lease_term
 from batchor_core.runtime.peek import has_work
-from batchor_core.runtime.results import check_cursor, record_pages, typed, with_raw_responses
+from batchor_core.runtime.results import check_cursor, record_pages, typed_page
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.sweep import LATE_SEC, sweep, sweep_is_due
 from batchor_core.sources.base import CheckpointedItemSource
@@ -526,10 +526,11 @@ class BatchRunner:
             ModelResolutionError: The output model can't be imported in this process.
         """
         check_cursor(after_sequence, limit)
-        items, cursor = [], after_sequence
+        items: list[BatchResultItem] = []
+        cursor = after_sequence
         model = self._model(run_id)
         for page in record_pages(self._engine, run_id, after_sequence=after_sequence, limit=limit):
-            items += [typed(record, model) for record in with_raw_responses(self._engine, page)]
+            items += typed_page(self._engine, page, model)
             cursor = page[-1].terminal_result_sequence or cursor
         return TerminalResultsPage(run_id, items, cursor)
 
@@ -630,15 +631,14 @@ class BatchRunner:
     def _iter_results(self, run_id: str, *, after_sequence: int, page_size: int) -> Iterator[BatchResultItem]:
         model = self._model(run_id)
         for page in self._iter_record_pages(run_id, after_sequence=after_sequence, page_size=page_size):
-            for record in with_raw_responses(self._engine, page):
-                yield typed(record, model)
+            yield from typed_page(self._engine, page, model)
 
     def _in_item_order(self, run_id: str) -> list[BatchResultItem]:
         model = self._model(run_id)
         indexed = [
-            (record.item_index, typed(record, model))
+            (record.item_index, result)
             for page in self._iter_record_pages(run_id, after_sequence=0, page_size=1_000)
-            for record in with_raw_responses(self._engine, page)
+            for record, result in zip(page, typed_page(self._engine, page, model), strict=True)
         ]
         return [result for _, result in sorted(indexed, key=lambda entry: entry[0])]
 

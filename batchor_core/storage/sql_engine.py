@@ -6,7 +6,7 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -21,16 +21,15 @@ AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
 """A row of whatever columns."""
 
 
-def plain_rows(connection: Connection, statement: Executable) -> list[tuple[Any, ...]]:
-    """The rows of a query as the driver gives them, for queries of thousands of rows.
+def plain_rows(connection: Connection, statement: Executable) -> Iterator[tuple[Any, ...]]:
+    """The rows of a query one by one, as the driver gives them, for queries of thousands of rows.
 
     Nothing is converted: on SQLite a boolean comes as 0 or 1. SQLAlchemy's own row objects would take as long again as the
-    query.
+    query, and a list of all rows would be one more thing for the garbage collector to look through.
     """
     cursor: Any = connection.execute(statement).cursor
-    rows: list[tuple[Any, ...]] = cursor.fetchall()
-    cursor.close()
-    return rows
+    with closing(cursor):
+        yield from cursor
 
 
 def survive_fork(engine: Engine) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, and_, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core.enums import ItemStatus
+from batchor_core.core.late import decode_later
 from batchor_core.core.lifecycle import custom_id_for
 from batchor_core.storage.schema import batches, item_contents, item_results, items, request_pointers
 from batchor_core.storage.sql_codec import (
@@ -99,7 +100,7 @@ def drafts(database: Database, *, run_key: int, run_id: str, intent_key: int) ->
     line_number, last_index = 0, -1
     while True:
         with database.read() as connection:
-            page = plain_rows(connection, _draft_page(run_key, intent_key, after=last_index))
+            page = list(plain_rows(connection, _draft_page(run_key, intent_key, after=last_index)))
         for item_id, index, custom_id, generation, prompt, system_prompt, request_line in page:
             line_number, last_index = line_number + 1, index
             plain_id = decode_text(item_id)
@@ -174,12 +175,11 @@ def _record(row: tuple[Any, ...]) -> PersistedItemRecord:
      sequence, output_text, output_json, text_is_json, error, tokens_in, tokens_cached, tokens_out, tokens_reasoning,
      is_error_file, offset, length, packed, output_path, error_path) = row  # fmt: skip
     text = decode_optional_text(output_text)
-    answer = decode_answer(text) if text_is_json and text is not None else decode_optional_json(output_json)
     raw = raw_path = None
     if offset is not None:
         raw = RawResponseRef(bool(is_error_file), offset, length)
         raw_path = decode_optional_text(error_path if is_error_file else output_path)
-    return PersistedItemRecord(
+    record = PersistedItemRecord(
         decode_text(item_id),
         index,
         STATUS[status],
@@ -187,13 +187,16 @@ def _record(row: tuple[Any, ...]) -> PersistedItemRecord:
         _metadata(metadata),
         sequence,
         text,
-        answer,
+        decode_optional_json(output_json),
         unpack_response(packed),
         decode_failure(error if sequence is not None else last_error),
         usage_from_columns(tokens_in, tokens_cached, tokens_out, tokens_reasoning),
         raw_path,
         raw,
     )
+    if text_is_json and text is not None:
+        decode_later(record, "output_json", decode_answer, text)
+    return record
 
 
 def _metadata(stored: str | None) -> Any:

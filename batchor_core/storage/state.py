@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
+from batchor_core.core.late import Late
 from batchor_core.core.models import (
     ArtifactPolicy,
     ChunkPolicy,
@@ -203,7 +204,7 @@ class ActiveBatchRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class PersistedItemRecord:
+class PersistedItemRecord(Late):
     """An item with all that is known of it."""
 
     item_id: str

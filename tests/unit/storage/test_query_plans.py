@@ -138,3 +138,11 @@ def test_pages_of_results_follow_the_primary_key(plans: list[tuple[str, str]]) -
     for plan in pages:
         assert "SEARCH item_results USING PRIMARY KEY (run_key=? AND sequence>?)" in plan
         assert "TEMP B-TREE" not in plan
+
+
+def test_a_new_file_has_pages_that_hold_a_row_with_its_prompt(tmp_path: Path) -> None:
+    """A quarter of a page has to do: what is longer gets pages of its own."""
+    store = SQLiteStorage(path=tmp_path / "store.sqlite3", provider_registry=registry())
+    with store.database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA page_size").scalar_one() == 16_384
+    store.close()

@@ -13,7 +13,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo ui test test-browser hostile check fmt bench clean
+.PHONY: help env demo ui test test-browser hostile check fmt bench bench-full clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -52,8 +52,11 @@ fmt: env  ## format the code and apply the linter's safe fixes
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
 
-bench: env  ## measure the engine against a hand-written floor
+bench: env  ## measure the engine against a hand-written floor, small
 	@$(BIN)/python -m benchmarks
+
+bench-full: env  ## the same with up to a million rows, and write its page anew
+	@$(BIN)/python -m benchmarks --rows 10000,100000,1000000 --docs
 
 clean:  ## remove .venv and everything that was generated
 	@rm -rf $(VENV) build dist .demo .ui .benchmarks browser-shots

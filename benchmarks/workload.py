@@ -10,6 +10,8 @@ from typing import Literal
 import orjson
 from pydantic import BaseModel
 
+from batchor_core import CsvItemSource
+
 SENTENCE = "the quick brown fox jumps over the lazy dog while seven wizards brew potions of courage "
 
 
@@ -45,6 +47,13 @@ def write_csv(path: Path, count: int) -> Path:
         writer.writerow(["id", "text"])
         writer.writerows(rows(count))
     return path
+
+
+def csv_source(path: Path) -> CsvItemSource[dict[str, str]]:
+    """The file as a source."""
+    return CsvItemSource(
+        path, item_id_from_row=lambda row: row["id"], payload_from_row=lambda row: {"text": row["text"]}
+    )
 
 
 _ANSWER_LINE = orjson.dumps(

@@ -72,4 +72,7 @@ class _Order:
 
 
 def _listing(found: list[BatchRemoteRecord], *, is_complete: bool) -> Listing:
-    return Listing(sorted(found, key=lambda batch: batch.get("created_at") or 0.0), is_complete)
+    # of those of one second, which a list mostly gives newest first, the last is the oldest
+    oldest_first = list(reversed(found))
+    oldest_first.sort(key=lambda batch: batch.get("created_at") or 0.0)
+    return Listing(oldest_first, is_complete)

@@ -35,6 +35,9 @@ The run id is in it because executing a run again copies its tags.
 STATE_TAG = "batchor/state"
 """Where the batch run stands that a Dagster run submitted, as the sensor last saw it: ``paused``, ``completed`` ..."""
 
+NO_RETRIES = {"dagster/max_retries": "0"}
+"""Keeps a deployment's ``run_retries`` off Dagster runs that the sensor, or a person, launches again if need be."""
+
 CONTROL_JOB = "batchor_control"
 _CONTROL_OP = "apply_batchor_control"
 
@@ -228,6 +231,7 @@ def build_control_job(*, resource_key: str = "batchor", name: str = CONTROL_JOB)
         name=name,
         description="Pause, resume, cancel or retry a batch run.",
         executor_def=dg.in_process_executor,  # a moment's work: no further process, or pod, for its only step
+        tags=NO_RETRIES,
     )
     def control_job() -> None:
         control()

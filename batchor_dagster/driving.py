@@ -10,7 +10,7 @@ import dagster as dg
 from batchor_core import BatchRunner, Run, RunSummary
 from batchor_core.core.lifecycle import CLAIMABLE
 from batchor_core.storage.state import RunListing
-from batchor_dagster.control import RUN_ID_TAG
+from batchor_dagster.control import NO_RETRIES, RUN_ID_TAG
 from batchor_dagster.landing import UNFINISHED
 from batchor_dagster.metadata import describe
 from batchor_dagster.resource import BatchorResource
@@ -189,7 +189,7 @@ def _drive_request(run_id: str, *, job_name: str, now: float) -> dg.RunRequest:
         run_key=f"{job_name}:{run_id}:{now:.3f}",
         job_name=job_name,
         run_config={"ops": {_DRIVE_OP: {"config": {"run_id": run_id}}}},
-        tags={DRIVEN_TAG: run_id, RUN_ID_TAG: run_id},
+        tags={DRIVEN_TAG: run_id, RUN_ID_TAG: run_id, **NO_RETRIES},
     )
 
 

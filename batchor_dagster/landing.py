@@ -7,7 +7,7 @@ import dagster as dg
 
 from batchor_core.storage.state import RunListing
 from batchor_dagster.assets import BatchAsset
-from batchor_dagster.control import RUN_ID_TAG, tagged_run_ids
+from batchor_dagster.control import NO_RETRIES, RUN_ID_TAG, tagged_run_ids
 from batchor_dagster.generations import generation_of
 from batchor_dagster.ticks import Found, Tick, all_records, is_finished
 
@@ -174,5 +174,5 @@ def _request(found: Found, attempt: int) -> dg.RunRequest:
         job_name=results_job_name(found.asset),
         partition_key=found.partition_key,
         asset_selection=[found.asset.key],
-        tags={RUN_ID_TAG: found.listing.run_id},
+        tags={RUN_ID_TAG: found.listing.run_id, **NO_RETRIES},
     )

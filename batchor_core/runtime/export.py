@@ -20,6 +20,7 @@ import orjson
 
 from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.exceptions import RunStateError, StorageError
+from batchor_core.core.garbage import collecting_less
 from batchor_core.core.models import ArtifactExportResult, ArtifactPruneResult, TerminalResultsExportResult
 from batchor_core.runtime.engine import Engine
 from batchor_core.runtime.results import json_lines, record_pages
@@ -43,7 +44,7 @@ def export_terminal_results(
     """Write terminal results as JSON lines. An error leaves the file as it was."""
     path = destination.expanduser().absolute()
     count, cursor = 0, after_sequence
-    with _appending(path) if append else _replacing(path) as file:
+    with collecting_less(), _appending(path) if append else _replacing(path) as file:
         for page in record_pages(engine, run_id, after_sequence=after_sequence, limit=limit):
             file.write(json_lines(engine, page, structured=structured))
             count += len(page)

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import StructuredOutputError
+from batchor_core.core.garbage import collecting_less
 from batchor_core.core.jsontext import to_json
 from batchor_core.core.late import decode_later
 from batchor_core.core.models import BatchResultItem, StructuredItemResult, TextItemResult
@@ -40,9 +41,10 @@ def record_pages(
     left = limit
     while left is None or left > 0:
         size = page_size if left is None else min(page_size, left)
-        page = engine.store.get_terminal_item_records(
-            run_id=run_id, after_sequence=after_sequence, limit=size
-        )
+        with collecting_less():
+            page = engine.store.get_terminal_item_records(
+                run_id=run_id, after_sequence=after_sequence, limit=size
+            )
         if page:
             yield page
         if len(page) < size:

@@ -29,6 +29,7 @@ from batchor_core.core.exceptions import (
     RunStateError,
     StorageError,
 )
+from batchor_core.core.garbage import collecting_less
 from batchor_core.core.models import (
     ArtifactExportResult,
     ArtifactPruneResult,
@@ -265,7 +266,7 @@ class BatchRunner:
             return summary
         drove = self._drive(
             run_id,
-            lambda drive: run_cycle(drive, self._reader(run_id, self._attach(run_id))),
+            lambda drive: self._cycle(drive, self._attach(run_id)),
             time_limit_sec=time_limit_sec,
         )
         return self._after_cycle(run_id) if drove else summary
@@ -334,6 +335,10 @@ class BatchRunner:
 
     def _has_work(self, run_id: str) -> bool:
         return has_work(self.storage, run_id, lambda: self._attach(run_id).provider.get()[0])
+
+    def _cycle(self, drive: Drive, attached: _Attached) -> None:
+        with collecting_less():
+            run_cycle(drive, self._reader(drive.run_id, attached))
 
     def _reader(self, run_id: str, attached: _Attached) -> Reader | None:
         """The job's reader at the place where the store says that reading goes on; None if there is nothing to read."""
@@ -529,9 +534,10 @@ class BatchRunner:
         items: list[BatchResultItem] = []
         cursor = after_sequence
         model = self._model(run_id)
-        for page in record_pages(self._engine, run_id, after_sequence=after_sequence, limit=limit):
-            items += typed_page(self._engine, page, model)
-            cursor = page[-1].terminal_result_sequence or cursor
+        with collecting_less():
+            for page in record_pages(self._engine, run_id, after_sequence=after_sequence, limit=limit):
+                items += typed_page(self._engine, page, model)
+                cursor = page[-1].terminal_result_sequence or cursor
         return TerminalResultsPage(run_id, items, cursor)
 
     def export_terminal_results(
@@ -635,11 +641,12 @@ class BatchRunner:
 
     def _in_item_order(self, run_id: str) -> list[BatchResultItem]:
         model = self._model(run_id)
-        indexed = [
-            (record.item_index, result)
-            for page in self._iter_record_pages(run_id, after_sequence=0, page_size=1_000)
-            for record, result in zip(page, typed_page(self._engine, page, model), strict=True)
-        ]
+        with collecting_less():
+            indexed = [
+                (record.item_index, result)
+                for page in self._iter_record_pages(run_id, after_sequence=0, page_size=1_000)
+                for record, result in zip(page, typed_page(self._engine, page, model), strict=True)
+            ]
         return [result for _, result in sorted(indexed, key=lambda entry: entry[0])]
 
     def _results(self, run: Run) -> list[BatchResultItem]:

@@ -20,6 +20,7 @@ from batchor_core.core.models import RetryPolicy
 from batchor_core.runtime.engine import EngineSettings
 from batchor_core.runtime.runner import BatchRunner
 from batchor_core.testing.fake_provider import FakeProvider
+from tests.contract.stores.kit import ThirdPartyStore
 from tests.support.world import RUN, World, errors, text_job, texts
 
 REFUSED = [400, 401, 403, 404, 413, 422, 429]
@@ -416,3 +417,15 @@ def test_cancelling_ends_a_lost_batch(any_world: World) -> None:
     run.wait(poll_interval=60)
     assert set(errors(run).values()) <= {"run_cancelled", "batch_output_missing_row"}
     assert len(errors(run)) == 3
+
+
+def test_a_store_that_keeps_no_submissions_pauses_instead(world: World) -> None:
+    """It has no place for a quarantine; the rows are not sent again all the same."""
+    run = world.start(
+        text_job(3, retry=RetryPolicy(max_backoff_sec=30.0)), storage=ThirdPartyStore(world.store)
+    )
+    world.provider.batches.clear()
+    with pytest.raises(RunPausedError):
+        run.wait(poll_interval=60)
+    assert batch_starts(world) == 1
+    assert world.summary().status_counts["submitted"] == 3

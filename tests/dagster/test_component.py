@@ -11,7 +11,7 @@ import dagster as dg
 import polars as pl
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.structured import model_output_schema
@@ -248,19 +248,47 @@ def test_the_scaffolded_component_passes_the_check_of_definitions(project: Path)
     content = yaml.safe_load(second.read_text())
     assert content["attributes"]["batches"][0]["partitions"] == {"type": "daily", "start_date": "2026-11-01"}
     del content["attributes"]["resource"]  # the first component has it
-    content["attributes"]["batches"][0]["automation_condition"] = "{{ automation_condition.eager() }}"
     second.write_text(yaml.safe_dump(content))
 
     checked = run(project, "check", "defs")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "All definitions loaded successfully." in checked.stdout + checked.stderr
 
-    (folder / "defs.yaml").write_text(
-        (folder / "defs.yaml").read_text().replace("id_column: id", "id_colum: id")
+
+OF_DAGSTER = pytest.mark.filterwarnings("ignore:.parse_obj_as. is deprecated")
+
+
+@OF_DAGSTER
+def test_a_misspelt_key_is_named_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="id_colum"):
+        BatchComponent.resolve_from_yaml(
+            """
+            batches:
+              - name: reviews
+                openai: {model: gpt-5-nano}
+                prompt: "{text}"
+                source: {path: rows.csv, id_colum: id}
+            """
+        )
+
+
+@OF_DAGSTER
+def test_yaml_is_resolved_as_dagster_does(tmp_path: Path) -> None:
+    component = BatchComponent.resolve_from_yaml(
+        """
+        batches:
+          - name: reviews
+            openai: {model: gpt-5-nano, reasoning_effort: low}
+            prompt: "{text}"
+            source: {path: rows.csv}
+            partitions: {type: static, keys: [de]}
+            automation_condition: "{{ dg.AutomationCondition.eager() }}"
+        """
     )
-    misspelt = run(project, "check", "defs")
-    assert misspelt.returncode != 0
-    assert "id_colum" in misspelt.stdout + misspelt.stderr
+    [made] = component.batches
+    assert (made.openai.config().model, made.openai.config().reasoning_effort) == ("gpt-5-nano", "low")
+    submission, _ = made.asset(tmp_path).specs
+    assert submission.automation_condition is not None
 
 
 def test_a_component_has_a_sensor_and_its_resource_brings_the_control_job(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from decimal import Decimal
+from pathlib import Path
 
 import dagster as dg
 import pyarrow as pa
@@ -13,6 +15,8 @@ from pydantic import BaseModel
 from batchor_core import ItemStatus, OpenAIProviderConfig, RunControlState, RunLifecycleStatus, RunSummary
 from batchor_core.core.usage import TokenUsage
 from batchor_dagster.checks import completion_result, judge, judge_schema, schema_result
+from batchor_dagster.control import ACTION_TAG, APPLIED_TAG, RUN_ID_TAG, STATE_TAG
+from batchor_dagster.driving import DRIVEN_TAG
 from batchor_dagster.metadata import (
     Links,
     batch_cost,
@@ -25,7 +29,8 @@ from batchor_dagster.metadata import (
     table_schema,
     unknown_outcome,
 )
-from batchor_dagster.parquet import ErrorCount, Footer, ParquetReport, result_schema
+from batchor_dagster.parquet import OWN_COLUMNS, ErrorCount, Footer, ParquetReport, result_schema
+from batchor_dagster.steps import RERUN_APPLIED_TAG, RERUN_TAG
 
 SUMMARY = RunSummary(
     run_id="facts--birds",
@@ -274,3 +279,20 @@ def test_a_file_that_is_not_there_conforms_to_nothing() -> None:
     check = schema_result([], Stars, threshold=1.0)
     assert (check.passed, check.severity.value) == (False, "ERROR")
     assert "there is no file" in str(check.description)
+
+
+def test_every_entry_is_in_the_reference() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "dagster.md").read_text(encoding="utf-8")
+    summary = dataclasses.replace(SUMMARY, control_reason="401", quarantined_batches=1)
+    report = dataclasses.replace(REPORT, unfitting_count=1)
+    shown = {
+        **submission_metadata(summary, MINI, generation=1, links=LINKS, reason="new"),
+        **progress_metadata(summary),
+        **result_metadata(report, summary=summary, config=MINI, generation=1, links=LINKS),
+    }
+    listed = set(re.findall(r"`((?:batchor|dagster)/\w+|preview)`", page))
+    assert set(shown) <= listed
+    tags = {ACTION_TAG, APPLIED_TAG, RUN_ID_TAG, STATE_TAG, DRIVEN_TAG, RERUN_TAG, RERUN_APPLIED_TAG}
+    assert tags <= listed
+    assert listed <= set(shown) | tags
+    assert all(f"`{column}`" in page for column in OWN_COLUMNS)

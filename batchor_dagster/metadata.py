@@ -97,8 +97,6 @@ def unknown_outcome(summary: RunSummary) -> str:
     parts = []
     if summary.unknown_batches:
         parts.append(f"{_count(summary.unknown_batches, 'submission')} of unknown outcome, being looked up")
-    if summary.unknown_batches:
-        parts.append(f"{summary.unknown_batches} of unknown outcome being looked up")
     if summary.quarantined_batches:
         parts.append(
             f"{_count(summary.quarantined_batches, 'submission')} of unknown outcome, "
@@ -189,6 +187,8 @@ def describe(summary: RunSummary) -> str:
         parts.append(
             f"{summary.active_batches} batch{'es' if summary.active_batches > 1 else ''} at the provider"
         )
+    if summary.unknown_batches:
+        parts.append(f"{summary.unknown_batches} of unknown outcome being looked up")
     if summary.quarantined_batches:
         parts.append(f"{summary.quarantined_batches} waiting for a person")
     if summary.backoff_remaining_sec > 0:

@@ -82,8 +82,17 @@ MINI = OpenAIProviderConfig(model="gpt-4.1-mini")
             "completed with failures: 100 of 100 items done, 2 failed",
         ),
         (
-            {"failed_items": 0, "active_batches": 0, "backoff_remaining_sec": 12.4, "quarantined_batches": 1},
-            "running: 38 of 100 items done, 1 waiting for a person, next submission in 12 s",
+            {
+                "failed_items": 0,
+                "active_batches": 0,
+                "backoff_remaining_sec": 12.4,
+                "unknown_batches": 2,
+                "quarantined_batches": 1,
+            },
+            (
+                "running: 38 of 100 items done, 2 of unknown outcome being looked up, 1 waiting for a person, "
+                "next submission in 12 s"
+            ),
         ),
     ],
 )

@@ -131,7 +131,7 @@ def test_everything_lands_once_and_the_check_fails_where_rows_failed(ui: UI, sho
     shop.wait_until_landed(*LATER)
     ui.go("/assets/reviews?view=checks", see="all_items_completed")
     ui.page.get_by_text("Execution history").click()
-    ui.see("8 of 12 rows failed (66.67%), above the threshold of 5.00%")
+    ui.see("reviews--tokyo: 8 of 12 rows failed (66.67%), above the threshold of 5.00%")
     ui.shot("check-failed")
     ui.open_partition("reviews", "tokyo")
     ui.see("tokyo.parquet")

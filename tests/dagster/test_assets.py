@@ -100,7 +100,7 @@ class TestTwoAssets:
         assert set(frame["kind"]) <= {"true", "false"}
         check = checks_of(result)["all_items_completed"]
         assert check.passed
-        assert check.description == "all 3 rows were answered"
+        assert check.description == "facts--birds: all 3 rows were answered"
 
     def test_the_dagster_runs_are_tagged_with_the_batch_run(
         self, make_asset: MakeAsset, resource: BatchorResource, instance: dg.DagsterInstance

@@ -542,7 +542,7 @@ class RunRow:
         for intent in self.intents.values():
             if intent.record.state in (IntentState.CLAIMED, IntentState.UPLOADED):
                 freed += self.drop(intent, "driver_lost")
-            elif intent.record.state is IntentState.REGISTERED:
+            elif intent.record.state is IntentState.REGISTERED and self.by_status[ItemStatus.QUEUED_LOCAL]:
                 for item in self.owned_by(intent):
                     self.submit(item, intent.record.provider_batch_id or "")
         for item in self.free_queued():

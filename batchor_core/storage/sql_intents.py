@@ -248,6 +248,22 @@ def was_sent(connection: Connection, run_key: int) -> bool:
 
 def requeue_local(run: LockedRun) -> int:
     """Free what was claimed and certainly not sent, and finish registrations; returns the number of items freed."""
+    # every cycle of a driver comes here, mostly for nothing: looking for such items would read all that are in flight
+    queued = select(runs.c.queued_local_items).where(runs.c.run_key == run.run_key)
+    has_queued = bool(run.connection.execute(queued).scalar_one())
+    if has_queued:
+        _finish_registrations(run)
+    unsent = _INTENT.where(_intents.run_key == run.run_key, _intents.state.in_(_UNSENT))
+    freed = sum(
+        drop(run, intent, error_class="driver_lost") for intent in run.connection.execute(unsent).all()
+    )
+    if has_queued:
+        unowned = items.c.intent_key.is_(None)
+        freed += release_all(run, unowned, before=ItemStatus.QUEUED_LOCAL, used_custom_id=False)
+    return freed
+
+
+def _finish_registrations(run: LockedRun) -> None:
     registered_only = (
         select(items.c.intent_key)
         .distinct()
@@ -258,12 +274,6 @@ def requeue_local(run: LockedRun) -> int:
     )
     for intent_key in run.connection.execute(registered_only).scalars().all():
         submit_queued(run, intent_key)
-    unsent = _INTENT.where(_intents.run_key == run.run_key, _intents.state.in_(_UNSENT))
-    freed = sum(
-        drop(run, intent, error_class="driver_lost") for intent in run.connection.execute(unsent).all()
-    )
-    unowned = items.c.intent_key.is_(None)
-    return freed + release_all(run, unowned, before=ItemStatus.QUEUED_LOCAL, used_custom_id=False)
 
 
 # mark_unknown sets next_check_at, so it tells who was in doubt from who was refused

@@ -21,7 +21,7 @@ from batchor_core.storage.state import (
     RequestArtifactPointer,
     TokenBudget,
 )
-from tests.contract.stores.kit import MAX, RUN, config, drive, registry, send, take, upload
+from tests.contract.stores.kit import MAX, RUN, config, drive, registry, send, submit, take, upload
 
 COUNT = 40
 LARGE = ("items", "item_contents", "item_results", "request_pointers")
@@ -138,6 +138,20 @@ def test_pages_of_results_follow_the_primary_key(plans: list[tuple[str, str]]) -
     for plan in pages:
         assert "SEARCH item_results USING PRIMARY KEY (run_key=? AND sequence>?)" in plan
         assert "TEMP B-TREE" not in plan
+
+
+def test_a_cycle_with_nothing_to_give_back_reads_no_items(tmp_path: Path) -> None:
+    """Otherwise each look at a large run that waits would read everything that it has in flight."""
+    store = SQLiteStorage(path=tmp_path / "store.sqlite3", provider_registry=registry())
+    store.create_run(run_id=RUN, config=config(), items=_items(*range(COUNT)))
+    session = drive(store)
+    submit(session, *range(COUNT))
+    seen: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda *arguments: seen.append(arguments[2]))
+    assert session.requeue_local() == 0
+    assert seen
+    assert [sql for sql in seen if re.search(r"\b(FROM|UPDATE|JOIN) items\b", sql)] == []
+    store.close()
 
 
 def test_a_new_file_has_pages_that_hold_a_row_with_its_prompt(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from batchor_core.core.enums import ItemStatus, RunControlState
+from batchor_core.core.exceptions import ProviderError
 from batchor_core.core.lifecycle import CLAIMABLE
 from batchor_core.runtime.cancel import cancel
 from batchor_core.runtime.engine import Drive
@@ -60,14 +61,24 @@ def _sweep_is_due(drive: Drive, reader: Reader | None) -> bool:
 
 def _swept(drive: Drive, reader: Reader | None) -> bool:
     """Whether every batch of the run is accounted for, so that more of it may be sent."""
-    found = sweep(drive)
-    if found is Swept.ROWS_FIRST:
-        if reader is None:
-            drive.pause(
-                "the provider has batches of rows that this store has yet to read: call start() with the run's source"
-            )
-        elif _ingest(drive, reader, send=False):
-            found = sweep(drive)
+    try:
+        found = sweep(drive)
+        if found is Swept.ROWS_FIRST:
+            if reader is None:
+                drive.pause(
+                    "the provider has batches of rows that this store has yet to read: call start() with the run's source"
+                )
+            elif _ingest(drive, reader, send=False):
+                found = sweep(drive)
+    except ProviderError as error:
+        # a server that answers with errors only, for as long as it takes, needs a person; a network that is down does not
+        drive.hold_back(
+            error.error_class,
+            str(error),
+            retry_after=error.retry_after,
+            has_ceiling=error.status_code is not None,
+        )
+        return False
     return found is Swept.CLEAN
 
 

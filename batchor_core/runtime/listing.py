@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.types import BatchRemoteRecord
 
 LIST_MARGIN_SEC = 600.0
 """How much older than expected a listed batch may seem: clocks differ, and listings carry no order by contract."""
+
+
+NOT_IMPLEMENTED = 501
+
+
+def is_passing(error: ProviderError) -> bool:
+    """Whether a list that could not be read may be readable later. A gateway that has none may say so with 501."""
+    kinds = (ProviderErrorKind.RETRY, ProviderErrorKind.CAPACITY)
+    return error.kind in kinds and error.status_code != NOT_IMPLEMENTED
 
 
 @dataclass(frozen=True, slots=True)

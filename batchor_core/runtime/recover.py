@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from batchor_core.core.enums import IntentState
-from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
+from batchor_core.core.exceptions import ProviderError
 from batchor_core.core.lifecycle import UNSENT, status_to_register
 from batchor_core.core.retry import is_due
 from batchor_core.core.types import BatchRemoteRecord
 from batchor_core.runtime.engine import Drive, as_provider_error
-from batchor_core.runtime.listing import LIST_MARGIN_SEC, Listing, read_list
+from batchor_core.runtime.listing import LIST_MARGIN_SEC, Listing, is_passing, read_list
 from batchor_core.runtime.submit import discard_files
 from batchor_core.storage.state import IntentRecord
 
@@ -119,8 +119,7 @@ def _cannot_ask(
     """Try again later, unless waiting won't help: the question is refused, or was answered with errors for too long."""
     now = drive.store.now()
     since = drive.sweeping.failing_since.setdefault(f"{intent.local_batch_id} {question}", now)
-    is_passing = error.kind in (ProviderErrorKind.RETRY, ProviderErrorKind.CAPACITY)
-    if is_passing and (error.status_code is None or now - since < PATIENCE_SEC):
+    if is_passing(error) and (error.status_code is None or now - since < PATIENCE_SEC):
         return _check_again(drive, intent, clean_listings, fenced_at)
     return _quarantine(drive, intent, error.error_class)
 

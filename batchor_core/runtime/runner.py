@@ -55,7 +55,7 @@ from batchor_core.runtime.lease import LeaseKeeper, check_lease_term
 from batchor_core.runtime.peek import has_work
 from batchor_core.runtime.results import check_cursor, record_pages, typed_page
 from batchor_core.runtime.run import Run
-from batchor_core.runtime.sweep import LATE_SEC, sweep, sweep_is_due
+from batchor_core.runtime.sweep import LATE_SEC, sweep_ended, sweep_is_due
 from batchor_core.sources.base import CheckpointedItemSource
 from batchor_core.storage.identity import driver_done, is_certainly_gone, new_driver
 from batchor_core.storage.registry import StorageRegistry, build_default_storage_registry
@@ -311,7 +311,7 @@ class BatchRunner:
         if not sweep_is_due(self.storage.list_intents(run_id=run_id), now=now):
             return summary
         try:
-            self._drive(run_id, sweep)
+            self._drive(run_id, sweep_ended)
         except MissingCredentialsError:
             return summary  # reading an ended run needs no key
         return self.storage.get_run_summary(run_id=run_id)

@@ -23,12 +23,12 @@ from enum import Enum, auto
 from pathlib import Path
 
 from batchor_core.core.enums import IntentState
-from batchor_core.core.exceptions import ProviderErrorKind
+from batchor_core.core.exceptions import ProviderError
 from batchor_core.core.lifecycle import MAYBE_SENT, UNSENT, is_terminal_batch, status_to_register
 from batchor_core.core.outcome import parse_line
 from batchor_core.core.types import BatchRemoteRecord
 from batchor_core.runtime.engine import SWEEP_INTERVAL_SEC, Drive, as_provider_error
-from batchor_core.runtime.listing import LIST_MARGIN_SEC, read_list
+from batchor_core.runtime.listing import LIST_MARGIN_SEC, is_passing, read_list
 from batchor_core.runtime.submit import local_batch_prefix, write_requests
 from batchor_core.storage.state import IntentRecord
 
@@ -42,8 +42,6 @@ class Swept(Enum):
     """Every batch of the run is accounted for, as far as can be known."""
     ROWS_FIRST = auto()
     """There are batches of rows that have yet to be read from the source: read them, send nothing, and sweep again."""
-    NOT_NOW = auto()
-    """The list could not be read, and may be later: nothing may be sent in this cycle."""
 
 
 class _Fate(Enum):
@@ -53,14 +51,17 @@ class _Fate(Enum):
 
 
 def sweep(drive: Drive) -> Swept:
-    """Settle every batch of the run that the store does not hold."""
+    """Settle every batch of the run that the store does not hold.
+
+    Raises:
+        ProviderError: The list can't be read just now, and nothing may be sent before it can.
+    """
     try:
         strangers = _strangers(drive)
     except Exception as raised:
         error = as_provider_error(raised)
-        if error.kind in (ProviderErrorKind.RETRY, ProviderErrorKind.CAPACITY):
-            drive.hold_back(error.error_class, str(error), retry_after=error.retry_after, has_ceiling=False)
-            return Swept.NOT_NOW
+        if is_passing(error):
+            raise error from raised
         drive.sweeping.done()
         return (
             Swept.CLEAN
@@ -106,9 +107,8 @@ def _local_batch_id(batch: BatchRemoteRecord) -> str:
 
 def _fate(drive: Drive, batch: BatchRemoteRecord, known: Mapping[str, IntentRecord]) -> _Fate:
     intent = known.get(_local_batch_id(batch))
-    if (
-        intent is not None and intent.state in UNSENT
-    ):  # it was sent after the moment to which the store went back
+    if intent is not None and intent.state in UNSENT:
+        # it was sent after the moment to which the store went back
         drive.session.mark_uploaded(
             local_batch_id=intent.local_batch_id, input_file_id=batch.get("input_file_id") or ""
         )
@@ -228,6 +228,8 @@ def _cancel(drive: Drive, batch: BatchRemoteRecord) -> None:
 
 # --- when to look ----------------------------------------------------------------------------------------------------
 
+SWEEP_RETRY_SEC = 300.0
+
 LATE_SEC = 26 * 3_600.0
 """How long a batch may turn up late: the completion window and some time to spare."""
 
@@ -244,3 +246,12 @@ def sweep_is_due(intents: list[IntentRecord], *, now: float) -> bool:
     return any(
         may_turn_up_late(intent, now=now) and (intent.next_check_at or 0.0) <= now for intent in intents
     )
+
+
+def sweep_ended(drive: Drive) -> None:
+    """Sweep a run that has ended; if that can't be done now, in a while."""
+    try:
+        sweep(drive)
+    except ProviderError as error:
+        drive.emit("batch_poll_retry", error_class=error.error_class, message=str(error))
+        drive.session.record_sweep(next_check_at=drive.store.now() + SWEEP_RETRY_SEC)

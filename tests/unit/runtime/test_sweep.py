@@ -21,7 +21,9 @@ from batchor_core.core.enums import IntentState, RunLifecycleStatus
 from batchor_core.core.exceptions import (
     MissingCredentialsError,
     ProviderError,
+    ProviderErrorKind,
     RunIngestionSourceRequiredError,
+    RunPausedError,
 )
 from batchor_core.runtime.listing import read_list
 from batchor_core.storage.postgres import PostgresStorage
@@ -359,22 +361,53 @@ def test_a_batch_with_made_up_rows_is_an_orphan(
     assert run.summary().orphan_batches == 1
 
 
-def test_a_list_that_can_not_be_read_just_now_holds_submission_back(world: World) -> None:
-    run = world.start(text_job(4, per_batch=2))
-    settle_twice = world.runner()
+def given_back(world: World) -> Any:
+    """A run that this process has not created, with rows to send again."""
+    world.start(text_job(4, per_batch=2))
     world.store.reset_batch_items_to_pending(
         run_id=RUN, provider_batch_id=world.batch_ids()[0], error=_error()
     )
-    world.provider.fail("list_batches", ProviderError("busy", status_code=503))
+    return world.runner().get_run(RUN)
+
+
+def test_a_list_that_can_not_be_read_just_now_holds_submission_back(world: World) -> None:
+    run = given_back(world)
     created = world.provider.count("create_batch")
-    again = settle_twice.get_run(RUN)
-    again.refresh()
+    world.provider.fail("list_batches", ProviderError("busy", status_code=503))
+    run.refresh()
     assert world.provider.count("create_batch") == created
-    assert again.summary().backoff_remaining_sec > 0
+    assert run.summary().backoff_remaining_sec > 0
     world.clock.advance(60.0)
-    again.refresh()
+    run.refresh()
     assert world.provider.count("create_batch") > created
-    del run
+
+
+def test_a_list_that_can_never_be_read_is_not_waited_for_without_end(any_world: World) -> None:
+    run = given_back(any_world)
+    created = any_world.provider.count("create_batch")
+    any_world.provider.fail("list_batches", ProviderError("broken", status_code=500), times=10_000)
+    with pytest.raises(RunPausedError, match="broken"):
+        run.wait(poll_interval=400.0)
+    assert any_world.provider.count("create_batch") == created
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 501])
+def test_a_gateway_without_a_list_is_submitted_to(world: World, status: int) -> None:
+    run = given_back(world)
+    kind = ProviderErrorKind.RETRY if status == 501 else ProviderErrorKind.NOT_FOUND
+    world.provider.fail("list_batches", ProviderError("none", kind=kind, status_code=status), times=10_000)
+    run.wait(poll_interval=10.0)
+    assert run.status is RunLifecycleStatus.COMPLETED
+
+
+def test_a_run_that_has_ended_is_not_paused_for_a_list(any_world: World) -> None:
+    run, _ = ended_in_doubt(any_world)
+    any_world.provider.fail("list_batches", ProviderError("broken", status_code=500), times=10_000)
+    for _ in range(15):
+        any_world.clock.advance(3_700.0)
+        summary = run.refresh()
+    assert (summary.status, summary.control_reason) == (RunLifecycleStatus.COMPLETED, None)
+    assert summary.backoff_remaining_sec == 0
 
 
 def _error() -> Any:

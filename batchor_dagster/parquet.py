@@ -7,7 +7,6 @@ the order in which they became terminal. The file appears under its name only wh
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import tempfile
 import uuid
@@ -26,6 +25,7 @@ from pydantic import BaseModel
 
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import StructuredOutputError
+from batchor_core.core.garbage import collecting_less
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.usage import TokenUsage
 from batchor_core.storage.state import PersistedItemRecord
@@ -158,7 +158,7 @@ def write_results_parquet(
     answers = _Answers(output, columns, are_checked and output is not None and takes_json(output))
     tally = _Tally()
     with (
-        _old_objects_aside(),
+        collecting_less(),
         _whole_file(os.fspath(path)) as local,
         pq.ParquetWriter(local, schema, compression="zstd") as writer,
     ):
@@ -348,23 +348,6 @@ class _Tally:
             last_sequence=self._last,
             unfitting_count=self._unfitting,
         )
-
-
-@contextlib.contextmanager
-def _old_objects_aside() -> Iterator[None]:
-    """Keep the garbage collector away from what was there before.
-
-    Records by the hundred thousand make it look through everything that Dagster has imported again and again: a third of the
-    time. A process that has frozen its objects itself is left as it is.
-    """
-    if gc.get_freeze_count():
-        yield
-        return
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 @contextlib.contextmanager

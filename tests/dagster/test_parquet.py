@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import gc
 import json
 import subprocess
 import sys
@@ -340,18 +338,3 @@ def test_memory_is_flat_whatever_the_number_of_rows(tmp_path: Path) -> None:
     sizes = [groups.row_group(index).num_rows for index in range(groups.num_row_groups)]
     assert sum(sizes) == 160_000
     assert all(10_000 <= size <= 50_000 for size in sizes[:-1])
-
-
-@pytest.mark.parametrize("pages", [Pages, BrokenPages])
-def test_the_garbage_collector_is_left_as_it_was(tmp_path: Path, pages: type[Pages]) -> None:
-    frozen = gc.get_freeze_count()
-    with contextlib.suppress(ConnectionError):
-        write_results_parquet(pages([good(0)]), tmp_path / "out.parquet", Review)
-    assert gc.get_freeze_count() == frozen
-    gc.freeze()
-    try:
-        before = gc.get_freeze_count()
-        write_results_parquet(Pages([good(0)]), tmp_path / "out.parquet", Review)
-        assert gc.get_freeze_count() > before / 2
-    finally:
-        gc.unfreeze()

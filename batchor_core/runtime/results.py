@@ -132,7 +132,7 @@ def json_lines(engine: Engine, records: Sequence[PersistedItemRecord], *, struct
     for record, line in zip(records, _raw_lines(engine, records), strict=True):
         row: dict[str, Any] = {
             "item_id": record.item_id,
-            "status": record.status.value,
+            "status": record.status,
             "attempt_count": record.attempt_count,
             "metadata": record.metadata,
             "output_text": record.output_text,

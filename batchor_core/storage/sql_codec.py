@@ -23,6 +23,9 @@ from batchor_core.core.usage import TokenUsage
 STATUS: Final = {status.value: status for status in ItemStatus}
 """Statuses by their stored names; quicker than calling the enum."""
 
+STATUS_NAME: Final = {status: status.value for status in ItemStatus}
+"""The other way; ``value`` of an enum is a property that takes half a microsecond."""
+
 _ESCAPED = "\x1a"
 _MARK = " "
 _LONG_NUMBER = re.compile(r"\d{19}")  # from here on orjson reads a float

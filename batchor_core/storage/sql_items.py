@@ -30,6 +30,7 @@ from batchor_core.storage.schema import (
 )
 from batchor_core.storage.sql_codec import (
     STATUS,
+    STATUS_NAME,
     decode_text,
     encode_failure,
     encode_json,
@@ -392,15 +393,15 @@ class ItemChanges:
         output_json: str | None,
         text_is_json: bool,
     ) -> None:
-        sequence = self._run.next_sequence()
+        sequence, status = self._run.next_sequence(), STATUS_NAME[state.status]
         raw = record.raw
         where = (None, None, None) if raw is None else (raw.is_error_file, raw.offset, raw.length)
         self._results.append(
-            (sequence, item.item_index, state.status.value, state.attempt_count,
+            (sequence, item.item_index, status, state.attempt_count,
              encode_optional_text(record.output_text), output_json, text_is_json, *usage_columns(record.usage), error,
              item.intent_key, *where, pack_response(record.raw_response))
         )  # fmt: skip
-        self._ends.append((state.status.value, state.attempt_count, sequence, None, item.item_index))
+        self._ends.append((status, state.attempt_count, sequence, None, item.item_index))
         self._count(item, state.status)
 
     def _move(self, item: ItemRow, state: ItemState, *, last_error: str | None = None) -> None:

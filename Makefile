@@ -48,6 +48,9 @@ check: env  ## lint, format, types, import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
 
+chaos: env  ## kill drivers in every way for an hour or two; SUITES="pairs drivers" picks, ARGS="--scale 0.1" shortens
+	@$(BIN)/python -m tests.chaos $(SUITES) $(ARGS)
+
 fmt: env  ## format the code and apply the linter's safe fixes
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)

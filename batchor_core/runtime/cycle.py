@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from batchor_core.core.enums import ItemStatus, RunControlState
 from batchor_core.core.exceptions import ProviderError
 from batchor_core.core.lifecycle import CLAIMABLE
@@ -28,9 +30,9 @@ def run_cycle(drive: Drive, reader: Reader | None) -> None:
             recover(drive, keep_unsent=due)
             poll(drive)
             if due:
-                sweep(
-                    drive
-                )  # a forgotten batch has to be cancelled too; a list that can't be read holds up nothing here
+                # a forgotten batch has to be cancelled too; a list that can't be read holds up nothing here
+                with suppress(ProviderError):
+                    sweep(drive)
                 give_back_unsent(drive)
             cancel(drive)
         case RunControlState.RUNNING:

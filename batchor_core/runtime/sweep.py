@@ -29,7 +29,7 @@ from batchor_core.core.outcome import parse_line
 from batchor_core.core.types import BatchRemoteRecord
 from batchor_core.runtime.engine import SWEEP_INTERVAL_SEC, Drive, as_provider_error
 from batchor_core.runtime.listing import LIST_MARGIN_SEC, is_passing, read_list
-from batchor_core.runtime.submit import local_batch_prefix, write_requests
+from batchor_core.runtime.submit import discard_files, local_batch_prefix, write_requests
 from batchor_core.storage.state import IntentRecord
 
 MAX_INDEX_DIGITS = 18  # what a database takes for an integer
@@ -42,12 +42,15 @@ class Swept(Enum):
     """Every batch of the run is accounted for, as far as can be known."""
     ROWS_FIRST = auto()
     """There are batches of rows that have yet to be read from the source: read them, send nothing, and sweep again."""
+    NOT_NOW = auto()
+    """A submission in doubt keeps the rows of a batch: nothing may be sent before it is settled."""
 
 
 class _Fate(Enum):
     ADOPTED = auto()
     ORPHAN = auto()
     ROWS_FIRST = auto()
+    DOUBTS_FIRST = auto()
 
 
 def sweep(drive: Drive) -> Swept:
@@ -67,14 +70,31 @@ def sweep(drive: Drive) -> Swept:
             Swept.CLEAN
         )  # a gateway without a list, or a key that may not read it: nothing can be learned here
     known = {intent.local_batch_id: intent for intent in drive.store.list_intents(run_id=drive.run_id)}
+    _free_rows(drive, known, {_local_batch_id(batch) for batch in strangers})
     fates = [(batch, _fate(drive, batch, known)) for batch in strangers]
     orphans = [batch for batch, fate in fates if fate is _Fate.ORPHAN]
     _report(drive, orphans)
     if any(fate is _Fate.ROWS_FIRST for _, fate in fates):
         return Swept.ROWS_FIRST
+    if any(fate is _Fate.DOUBTS_FIRST for _, fate in fates):
+        return Swept.NOT_NOW
     drive.sweeping.done()
     drive.session.record_sweep(next_check_at=drive.store.now() + SWEEP_INTERVAL_SEC)
     return Swept.CLEAN
+
+
+def _free_rows(drive: Drive, known: Mapping[str, IntentRecord], listed: set[str]) -> None:
+    """Give back what was never sent, if there are batches that its rows may have gone into under another name since."""
+    for intent in known.values():
+        if listed and intent.state in UNSENT and intent.local_batch_id not in listed:
+            drive.session.drop(local_batch_id=intent.local_batch_id, error_class="driver_lost")
+            discard_files(drive, intent, intent.input_file_id)
+            drive.emit(
+                "submission_dropped",
+                local_batch_id=intent.local_batch_id,
+                reason="never sent",
+                count=intent.item_count,
+            )
 
 
 def _strangers(drive: Drive) -> list[BatchRemoteRecord]:
@@ -124,7 +144,11 @@ def _fate(drive: Drive, batch: BatchRemoteRecord, known: Mapping[str, IntentReco
     checkpoint = drive.store.get_ingest_checkpoint(run_id=drive.run_id)
     if checkpoint and not checkpoint.ingestion_complete and rows[-1] >= checkpoint.next_item_index:
         return _Fate.ROWS_FIRST
-    return _Fate.ADOPTED if _adopt(drive, batch, rows, custom_ids) else _Fate.ORPHAN
+    if _adopt(drive, batch, rows, custom_ids):
+        return _Fate.ADOPTED
+    # the batch may be the second try of a submission whose first the restored store is still looking for
+    in_doubt = any(other.state in (IntentState.SENDING, IntentState.UNKNOWN) for other in known.values())
+    return _Fate.DOUBTS_FIRST if in_doubt else _Fate.ORPHAN
 
 
 def _adopt(drive: Drive, batch: BatchRemoteRecord, rows: list[int], custom_ids: set[str]) -> bool:

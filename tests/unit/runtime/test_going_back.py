@@ -91,6 +91,33 @@ def test_a_restored_database_buys_nothing_again(world: World, place: Boundary, n
     world.store.close()
 
 
+@pytest.mark.parametrize(
+    "place", [Boundary.CLAIM, Boundary.MARK_WRITTEN, Boundary.MARK_UPLOADED, Boundary.MARK_SENDING]
+)
+def test_nor_does_one_whose_rows_were_sent_under_another_name_since(world: World, place: Boundary) -> None:
+    class Died(BaseException):
+        pass
+
+    def die(name: Boundary, when: When) -> None:
+        if (name, when) == (place, "after"):
+            raise Died
+
+    kept = world.folder / "kept.sqlite3"
+    boundaries.install(die)
+    with pytest.raises(Died):
+        world.start(job(world.folder))  # type: ignore[arg-type]
+    boundaries.install(None)
+    _copy(world.folder / "runs.sqlite3", kept)
+    # the next process gives the submission up, or finds that it was never created, and sends its rows in another
+    world.start(job(world.folder), storage=world.open_store()).wait()  # type: ignore[arg-type]
+    paid = dict(world.provider.paid)
+    _copy(kept, world.folder / "runs.sqlite3")
+
+    run = world.start(job(world.folder), storage=world.open_store()).wait()  # type: ignore[arg-type]
+    assert len(texts(run)) == ROWS
+    assert dict(world.provider.paid) == paid
+
+
 def test_an_adoption_that_was_cut_short_is_begun_anew(world: World) -> None:
     kept = keep_at(world, (Boundary.APPEND_ITEMS, "after"), 3)
     world.start(job(world.folder)).wait()  # type: ignore[arg-type]

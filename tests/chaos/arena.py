@@ -1,0 +1,344 @@
+"""Where rounds are played: one zygote, one provider, one database, used by one round after the other."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+import psycopg
+from psycopg import sql
+
+from batchor_core.core.exceptions import RunNotFoundError
+from tests.chaos.driver import open_store
+from tests.chaos.scenario import DRIVER_DEADLINE_SEC, RUN_ID, Life, Place, Scenario
+from tests.chaos.snapshot import PostgresSnapshot, Snapshot, SQLiteSnapshot
+from tests.chaos.verdict import Facts, Verdict, judge
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_SEC = DRIVER_DEADLINE_SEC + 10.0
+"""When a driver that does not even give up by itself is killed."""
+
+
+class Driver:
+    """A driver process, from outside."""
+
+    def __init__(self, pid: int, result: Path) -> None:
+        self.pid = pid
+        self._result = result
+        try:
+            self._handle: int | None = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._handle = None
+
+    def wait(self, timeout: float = PATIENCE_SEC) -> bool:
+        """Wait for its end; False if that does not come in time."""
+        if self._handle is None:
+            return True
+        ended, _, _ = select.select([self._handle], [], [], timeout)
+        return bool(ended)
+
+    def wait_stopped(self, timeout: float = PATIENCE_SEC) -> bool:
+        """Wait until it has stopped itself; False if it ended, or went on, instead."""
+        until = time.monotonic() + timeout
+        while time.monotonic() < until and not self.wait(0):
+            with suppress(OSError):
+                state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+                if state == "T":
+                    return True
+            time.sleep(0.002)
+        return False
+
+    def send(self, what: signal.Signals) -> None:
+        """A signal, if it is still there to take it."""
+        if self._handle is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, what)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.send(signal.SIGKILL)
+        self.wait()
+
+    def report(self) -> dict[str, Any] | None:
+        """What it said in the end; None if it was killed."""
+        return orjson.loads(self._result.read_bytes()) if self._result.exists() else None
+
+    def trace(self) -> list[str]:
+        """The boundaries that it passed, as ``name:when``."""
+        path = self._result.with_suffix(".trace")
+        return path.read_text().split() if path.exists() else []
+
+    def close(self) -> None:
+        """Let go of the handle."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+class Arena:
+    """Plays rounds on one kind of store.
+
+    Args:
+        store: ``sqlite`` or ``postgres``.
+        dsn: Of Postgres; rounds use schemas of their own in it.
+    """
+
+    def __init__(self, store: str, dsn: str = "") -> None:
+        self.store, self.dsn = store, dsn
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        memory = Path("/dev/shm")  # what is tested is what survives a process, not a disk
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="chaos-", dir=memory if os.access(memory, os.W_OK) else None)
+        )
+        self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self._provider = self._process("tests.chaos.provider")
+        self.url = self._line(self._provider)
+        self._zygote = self._process("tests.chaos.zygote")
+        self._line(self._zygote)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def _process(self, module: str) -> subprocess.Popen[bytes]:
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "BATCHOR_"))
+        }
+        environment["PYTHONPATH"] = str(ROOT)
+        environment["TMPDIR"] = str(self.folder)
+        process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+        self._stack.callback(_end, process)
+        return process
+
+    @staticmethod
+    def _line(process: subprocess.Popen[bytes]) -> str:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, "the process ended"
+        return line.decode().strip()
+
+    # --- the provider ------------------------------------------------------------------------------------------------
+
+    def control(self, method: str, path: str, body: Any = None) -> bytes:
+        """A request to the provider's control routes, which no fault strikes."""
+        url = self.url.removesuffix("/v1") + "/_control/" + path
+        data = None if body is None else orjson.dumps(body)
+        with urllib.request.urlopen(
+            urllib.request.Request(url, data=data, method=method), timeout=30
+        ) as answer:
+            return bytes(answer.read())
+
+    def books(self) -> dict[str, Any]:
+        """The provider's books; every batch is moved to the present first."""
+        books: dict[str, Any] = orjson.loads(self.control("GET", "books"))
+        return books
+
+    def executions(self) -> list[dict[str, Any]]:
+        """Every row that was executed."""
+        return [orjson.loads(line) for line in self.control("GET", "executions").splitlines()]
+
+    # --- rounds ------------------------------------------------------------------------------------------------------
+
+    def round(self, scenario: Scenario) -> Round:
+        """A new round: an empty store, and a provider with nothing but the scenario's faults."""
+        return Round(self, scenario)
+
+    def fork(self, place: Place, life: Life) -> Driver:
+        """Start a driver."""
+        result = place.folder / f"{uuid.uuid4().hex}.json"
+        command = {
+            "place": {**asdict(place), "folder": str(place.folder)},
+            "life": life.as_json(),
+            "result": str(result),
+        }
+        assert self._zygote.stdin is not None
+        self._zygote.stdin.write(orjson.dumps(command) + b"\n")
+        return Driver(int(self._line(self._zygote)), result)
+
+
+@dataclass
+class Reached:
+    """Whether the harness did what it says: how many kills and stops were meant, and how many came to pass."""
+
+    meant: int = 0
+    happened: int = 0
+
+    def count(self, driver: Driver) -> None:
+        """A driver that was to be killed has ended."""
+        self.meant += 1
+        self.happened += driver.report() is None
+
+
+class Round:
+    """One run, and the drivers that are let loose on it. Use it as a context manager."""
+
+    def __init__(self, arena: Arena, scenario: Scenario) -> None:
+        self.arena, self.scenario = arena, scenario
+        self.drivers: list[Driver] = []
+        self.reached = Reached()
+
+    def __enter__(self) -> Self:
+        name = uuid.uuid4().hex[:12]
+        folder = self.arena.folder / name
+        folder.mkdir()
+        self.place = Place(folder, self.arena.url, self.arena.store, self.arena.dsn, f"chaos_{name}")
+        self.arena.control("POST", "reset")
+        if self.scenario.faults:
+            self.arena.control("POST", "faults", {"faults": list(self.scenario.faults)})
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for driver in self.drivers:
+            driver.kill()
+            driver.close()
+        if self.arena.store == "postgres":
+            with psycopg.connect(self.arena.dsn, autocommit=True) as connection:
+                name = sql.Identifier(self.place.schema)
+                connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))
+        shutil.rmtree(self.place.folder, ignore_errors=True)
+
+    def start(self, **how: Any) -> Driver:
+        """A driver process; ``how`` are fields of :class:`Life`."""
+        driver = self.arena.fork(self.place, replace(Life(scenario=self.scenario), **how))
+        self.drivers.append(driver)
+        return driver
+
+    def live(self, **how: Any) -> Driver:
+        """A driver process, to its end."""
+        driver = self.start(**how)
+        self.ended([driver])
+        return driver
+
+    def ended(self, drivers: Iterable[Driver]) -> None:
+        """Wait for the end of these; what does not end is killed."""
+        for driver in drivers:
+            if not driver.wait():
+                driver.kill()
+
+    def verdict(self, **how: Any) -> Verdict:
+        """Let one last driver bring the run to its end, and judge what came of it."""
+        self.live(**how)
+        return judge(self.facts(), self.scenario)
+
+    def snapshot(self) -> None:
+        """Keep the database as it is. No driver may be alive."""
+        self._database().keep()
+
+    def restore(self) -> None:
+        """Put the kept database back, as a restored backup would. No driver may be alive."""
+        self._database().put_back()
+
+    def _database(self) -> Snapshot:
+        if self.place.store == "postgres":
+            return PostgresSnapshot(self.place.dsn, self.place.schema)
+        return SQLiteSnapshot(self.place.folder / "runs.sqlite3")
+
+    def facts(self) -> Facts:
+        """Everything that can be known of the round."""
+        reports = [report for driver in self.drivers if (report := driver.report()) is not None]
+        books, executions = self.arena.books(), self.arena.executions()
+        export = self.place.folder / "export" / RUN_ID
+        store = open_store(self.place)
+        try:
+            summary = store.get_run_summary(run_id=RUN_ID)
+            intents = store.list_intents(run_id=RUN_ID)
+            records = store.get_terminal_item_records(run_id=RUN_ID, after_sequence=0)
+            finished = summary.status.value != "running"
+            total = summary.total_items
+            open_work = summary.active_batches + summary.unknown_batches + summary.quarantined_batches
+        except RunNotFoundError:
+            intents, records, finished, open_work, total = [], [], False, 0, 0
+        finally:
+            store.close()
+        return Facts(
+            items=[
+                {
+                    "item_id": record.item_id,
+                    "status": record.status.value,
+                    "sequence": record.terminal_result_sequence,
+                    "text": record.output_text,
+                    "error_class": record.error.error_class if record.error else None,
+                }
+                for record in records
+            ],
+            total_items=total,
+            exported=_lines(export / "results.jsonl"),
+            manifest_ok=_is_whole(export),
+            is_finished=finished and any(report["end"] == "finished" for report in reports[-1:]),
+            open_work=open_work,
+            executions=[(row["custom_id"], row["outcome"]) for row in executions],
+            batches={
+                batch["id"]: (batch["metadata"] or {}).get("batchor_local_batch_id", batch["id"])
+                for batch in books["batches"]
+            },
+            posts=sum(
+                request["method"] == "POST" and request["path"] == "/v1/batches"
+                for request in books["requests"]
+            ),
+            sent_intents=sum(intent.sending_at is not None for intent in intents),
+            input_files=[file["filename"] for file in books["files"] if file["purpose"] == "batch"],
+            unfinished_files=_unfinished(self.place.folder),
+            shown=[text for report in reports for text in report["shown"]],
+        )
+
+
+def _lines(path: Path) -> list[Mapping[str, Any]]:
+    if not path.exists():
+        return []
+    return [orjson.loads(line) for line in path.read_bytes().split(b"\n") if line]
+
+
+def _is_whole(bundle: Path) -> bool:
+    """Whether a bundle is what its manifest says; its artifacts stay when the store's are pruned."""
+    try:
+        files = orjson.loads((bundle / "manifest.json").read_bytes())["files"]
+        return all(
+            hashlib.sha256((bundle / entry["path"]).read_bytes()).hexdigest() == entry["sha256"]
+            for entry in files
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _unfinished(folder: Path) -> list[str]:
+    artifacts, export = folder / "artifacts", folder / "export"
+    left = [path for path in artifacts.rglob("*") if path.is_file()]  # the last driver has pruned
+    left += [path for path in export.glob("*") if path.name.startswith(".")] if export.exists() else []
+    return [str(path.relative_to(folder)) for path in left]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """It ends when its input does."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()

@@ -1,0 +1,234 @@
+"""A driver: what a user's process does with a run, from its start to the exported and pruned bundle.
+
+Everything it does may be done again by the next driver after it was killed, wherever that was.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from batchor_core.artifacts.local import LocalArtifactStore
+from batchor_core.core import boundaries
+from batchor_core.core.boundaries import Boundary, Kill, When
+from batchor_core.core.enums import RunControlState
+from batchor_core.core.exceptions import BatchorError, ProviderError, RunStateError
+from batchor_core.core.models import BatchItem, BatchJob, ChunkPolicy, RetryPolicy, RunEvent
+from batchor_core.providers.openai import OpenAIEnqueueLimitConfig, OpenAIProviderConfig
+from batchor_core.providers.openai.provider import OpenAIBatchProvider
+from batchor_core.runtime import harvest, ingest
+from batchor_core.runtime.engine import EngineSettings
+from batchor_core.runtime.run import Run
+from batchor_core.runtime.runner import BatchRunner
+from batchor_core.sources.base import IndexedBatchItem, ResumableItemSource, SourceIdentity
+from batchor_core.storage.postgres import PostgresStorage
+from batchor_core.storage.sqlite import SQLiteStorage
+from batchor_core.storage.state import StateStore
+from tests.chaos.scenario import PER_BATCH, RUN_ID, Life, Place, Scenario
+
+PAUSE_SEC = 0.01
+CHUNK = 4
+"""Rows per transaction, so that even a small run has several."""
+
+
+class Rows(ResumableItemSource[dict[str, str]]):
+    """The scenario's items, from memory; may raise on the way, as a source does whose disk fails."""
+
+    def __init__(self, scenario: Scenario, *, breaks_after: int = 0) -> None:
+        self._texts = scenario.texts()
+        self._breaks_after = breaks_after
+
+    def source_identity(self) -> SourceIdentity:
+        return SourceIdentity(source_kind="chaos", source_ref="rows", source_fingerprint="1")
+
+    def iter_from(self, item_index: int) -> Iterator[IndexedBatchItem[dict[str, str]]]:
+        for index, (item_id, text) in enumerate(self._texts.items()):
+            if index >= item_index:
+                if self._breaks_after and index == self._breaks_after:
+                    raise OSError("the source's disk has gone")
+                yield IndexedBatchItem(index, BatchItem(item_id, {"text": text}, {"row": index}))
+
+
+class Unfenced(OpenAIBatchProvider):
+    """A provider without the file fence: what it is asked to delete stays. A negative control."""
+
+    def remove_input_file(self, file_id: str) -> None:
+        """Say that it is gone."""
+
+    def delete_input_file(self, file_id: str) -> None:
+        """Say nothing."""
+
+
+class Driver:
+    """One process's way through a scenario."""
+
+    def __init__(self, place: Place, life: Life) -> None:
+        self.place, self.life, self.scenario = place, life, life.scenario
+        self.events: list[str] = []
+        self.shown: list[str] = []
+        self.gives_up_at = time.monotonic() + life.deadline_sec
+        self._breaks_after = self.scenario.breaks_source
+
+    def drive(self) -> dict[str, Any]:
+        """Until the run is finished, exported and pruned, or the deadline has passed."""
+        while True:
+            try:
+                self._drive()
+            except TimeoutError:
+                return self._report("stuck")
+            except (BatchorError, OSError) as error:  # what a user's supervisor restarts after
+                self.shown.append(f"{type(error).__name__}: {error}")
+                if time.monotonic() >= self.gives_up_at:
+                    return self._report("stuck")
+                time.sleep(PAUSE_SEC)
+            else:
+                return self._report("finished")
+
+    def _report(self, end: str) -> dict[str, Any]:
+        return {"end": end, "events": self.events, "shown": self.shown}
+
+    def _drive(self) -> None:
+        store = open_store(self.place, clock_offset=self.life.clock_offset)
+        runner = BatchRunner(
+            storage=store,
+            artifact_store=LocalArtifactStore(self.place.folder / "artifacts"),
+            provider_factory=lambda config: self._provider(config),
+            observer=self._note,
+            settings=EngineSettings(lease_ttl_sec=self.life.lease_ttl_sec, grace_sec=self.life.grace_sec),
+        )
+        try:
+            breaks_after, self._breaks_after = self._breaks_after, 0  # once is enough
+            run = runner.start(job(self.place, self.scenario, breaks_after=breaks_after), run_id=RUN_ID)
+            self._until_finished(runner, run)
+            if self.scenario.retries_failed and run.summary().failed_items:
+                run = runner.retry_failed(RUN_ID)
+                self._until_finished(runner, run)
+            if self.life.exports:
+                self._export(run)
+        finally:
+            runner.close()
+            store.close()
+
+    def _export(self, run: Run) -> None:
+        with suppress(RunStateError):  # an earlier driver has begun to prune, and the bundle is there
+            run.export_artifacts(self.place.folder / "export")
+        run.prune_artifacts(include_raw_output_artifacts=True)
+
+    def _provider(self, config: Any) -> OpenAIBatchProvider:
+        # a stored config has no key: each process has its own
+        kind = OpenAIBatchProvider if self.life.fences else Unfenced
+        return kind(provider_config(self.place, self.scenario))
+
+    def _note(self, event: RunEvent) -> None:
+        self.events.append(event.event_type)
+
+    def _until_finished(self, runner: BatchRunner, run: Run) -> None:
+        while not run.is_finished:
+            if time.monotonic() >= self.gives_up_at:
+                raise TimeoutError
+            summary = run.refresh()
+            if self.scenario.cancels and summary.active_batches and run.control_state == "running":
+                run.cancel()
+            if run.control_state is RunControlState.PAUSED:  # its reason is a fault that has passed
+                with suppress(RunStateError):
+                    run.resume()
+            if summary.quarantined_batches:
+                self._settle(runner)
+            time.sleep(PAUSE_SEC)
+
+    def _settle(self, runner: BatchRunner) -> None:
+        """What an operator does: look at the provider's console, then say which it is."""
+        try:
+            listed = [batch for page in self._provider(None).list_batches() for batch in page]
+        except ProviderError:
+            return
+        for intent in runner.storage.list_intents(run_id=RUN_ID):
+            if intent.state == "quarantined":
+                mine = [
+                    batch["id"]
+                    for batch in listed
+                    if (batch.get("metadata") or {}).get("batchor_local_batch_id") == intent.local_batch_id
+                ]
+                with suppress(RunStateError):
+                    if mine:
+                        runner.adopt_batch(RUN_ID, intent.local_batch_id, mine[0])
+                    else:
+                        runner.resubmit_batch(RUN_ID, intent.local_batch_id)
+
+
+def open_store(place: Place, *, clock_offset: float = 0.0) -> StateStore:
+    """The round's store, with the clock of this process where that is wrong."""
+    now = (lambda: datetime.fromtimestamp(time.time() + clock_offset, UTC)) if clock_offset else None
+    if place.store == "postgres":
+        return PostgresStorage(dsn=place.dsn, schema=place.schema, now=now)
+    return SQLiteStorage(path=place.folder / "runs.sqlite3", now=now)
+
+
+def provider_config(place: Place, scenario: Scenario) -> OpenAIProviderConfig:
+    """The account."""
+    limits = OpenAIEnqueueLimitConfig(enqueued_token_limit=scenario.token_limit)
+    return OpenAIProviderConfig(
+        model="gpt-4.1-mini",
+        api_key="sk-chaos",
+        base_url=place.provider_url,
+        request_timeout_sec=0.4,
+        poll_interval_sec=PAUSE_SEC,
+        enqueue_limits=limits,
+    )
+
+
+def job(place: Place, scenario: Scenario, *, breaks_after: int = 0) -> BatchJob[Any, Any]:
+    """The run's job, the same in every driver."""
+    return BatchJob(
+        items=Rows(scenario, breaks_after=breaks_after),
+        build_prompt=lambda item: item.payload["text"],
+        provider_config=provider_config(place, scenario),
+        chunk_policy=ChunkPolicy(max_requests=PER_BATCH),
+        retry_policy=RetryPolicy(max_attempts=4, base_backoff_sec=0.02, max_backoff_sec=0.05),
+    )
+
+
+class _Faults:
+    """The boundary hook of a driver: dies, stops, or writes down, as its life says."""
+
+    def __init__(self, life: Life, trace: Path) -> None:
+        self._kill = Kill(life.kill) if life.kill else None
+        self._stop = Kill(life.stop, signal.SIGSTOP) if life.stop else None
+        self._trace = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if life.trace else None
+
+    def __call__(self, name: Boundary, when: When) -> None:
+        if self._trace is not None:
+            os.write(self._trace, f"{name}:{when}\n".encode())
+        if self._stop is not None:
+            self._stop(name, when)
+        if self._kill is not None:
+            self._kill(name, when)
+
+
+def live(place: Place, life: Life, result: Path) -> None:
+    """Be a driver process; leaves its report at ``result`` unless it is killed before."""
+    ingest.CHUNK = harvest.CHUNK = CHUNK
+    boundaries.install(_Faults(life, result.with_suffix(".trace")))
+    try:
+        if life.naive:
+            from tests.chaos.naive import NaiveDriver
+
+            report = NaiveDriver(place, life).drive()
+        else:
+            report = Driver(place, life).drive()
+    except BaseException:
+        traceback.print_exc(file=sys.stderr)
+        report = {"end": "crashed", "events": [], "shown": [traceback.format_exc()]}
+    unfinished = result.with_suffix(".part")
+    unfinished.write_bytes(orjson.dumps(report))
+    unfinished.rename(result)

@@ -1,0 +1,126 @@
+"""What most scripts do: the calls in their documented order, with the SDK as it comes. A negative control.
+
+It keeps its state in our store, by the store's documented methods, so the only thing that is missing is the protocol: a row
+that says what is about to be sent, one POST, and a look at the provider's list before anything is sent again.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+from openai import APIError, OpenAI
+
+from batchor_core.artifacts.local import LocalArtifactStore
+from batchor_core.core.boundaries import Boundary, at
+from batchor_core.core.lifecycle import custom_id_for
+from batchor_core.runtime.config import persisted_config
+from batchor_core.runtime.runner import BatchRunner
+from batchor_core.storage.state import (
+    CompletedItemRecord,
+    IngestCheckpoint,
+    MaterializedItem,
+    PreparedSubmission,
+)
+from tests.chaos.driver import PAUSE_SEC, job, open_store
+from tests.chaos.scenario import PER_BATCH, RUN_ID, Life, Place
+
+
+class NaiveDriver:
+    """Claim, upload, create, register, mark as submitted; poll; mark as ended, then store the results."""
+
+    def __init__(self, place: Place, life: Life) -> None:
+        self.place, self.life = place, life
+        self.store = open_store(place)
+        self.client = OpenAI(api_key="sk-chaos", base_url=place.provider_url)  # retries by itself, twice
+
+    def drive(self) -> dict[str, Any]:
+        """Until the run is finished and exported, or the deadline has passed."""
+        gives_up_at = time.monotonic() + self.life.deadline_sec
+        end = "finished"
+        self._start()
+        while self.store.get_run_summary(run_id=RUN_ID).status == "running":
+            if time.monotonic() >= gives_up_at:
+                end = "stuck"
+                break
+            self._submit()
+            self._poll()
+            time.sleep(PAUSE_SEC)
+        else:
+            runner = BatchRunner(
+                storage=self.store, artifact_store=LocalArtifactStore(self.place.folder / "artifacts")
+            )
+            runner.get_run(RUN_ID).export_artifacts(self.place.folder / "export")
+            runner.close()
+        self.store.close()
+        return {"end": end, "events": [], "shown": []}
+
+    def _start(self) -> None:
+        if self.store.has_run(run_id=RUN_ID):
+            self.store.requeue_local_items(run_id=RUN_ID)
+            return
+        scenario = self.life.scenario
+        items = [
+            MaterializedItem(item_id, index, {}, {}, prompt=text, system_prompt=None)
+            for index, (item_id, text) in enumerate(scenario.texts().items())
+        ]
+        config = persisted_config(job(self.place, scenario))
+        self.store.create_run(run_id=RUN_ID, config=config, items=items)
+        self.store.set_ingest_checkpoint(
+            run_id=RUN_ID, checkpoint=IngestCheckpoint("chaos", "rows", "1", len(items), None, True)
+        )
+
+    def _submit(self) -> None:
+        while claimed := self.store.claim_items_for_submission(
+            run_id=RUN_ID, max_attempts=4, limit=PER_BATCH
+        ):
+            ids = {
+                item.item_id: custom_id_for(RUN_ID, item.item_id, int(item.item_id.partition("-")[2]), 0)
+                for item in claimed
+            }
+            lines = [_line(ids[item.item_id], item.prompt) for item in claimed]
+            with at(Boundary.UPLOAD_FILE):
+                file = self.client.files.create(file=("naive.jsonl", b"".join(lines)), purpose="batch")
+            with at(Boundary.CREATE_BATCH):
+                batch = self.client.batches.create(
+                    input_file_id=file.id, endpoint="/v1/responses", completion_window="24h"
+                )
+            self.store.register_batch(
+                run_id=RUN_ID,
+                local_batch_id=batch.id,
+                provider_batch_id=batch.id,
+                status=batch.status,
+                custom_ids=list(ids.values()),
+            )
+            self.store.mark_items_submitted(
+                run_id=RUN_ID,
+                provider_batch_id=batch.id,
+                submissions=[PreparedSubmission(item_id, custom_id, 1) for item_id, custom_id in ids.items()],
+            )
+
+    def _poll(self) -> None:
+        for active in self.store.get_active_batches(run_id=RUN_ID):
+            try:
+                batch = self.client.batches.retrieve(active.provider_batch_id)
+            except APIError:
+                continue
+            self.store.update_batch_status(run_id=RUN_ID, provider_batch_id=batch.id, status=batch.status)
+            if batch.status == "completed" and batch.output_file_id:
+                content = self.client.files.content(batch.output_file_id).content
+                rows = [orjson.loads(line) for line in content.splitlines()]
+                self.store.mark_items_completed(
+                    run_id=RUN_ID,
+                    completions=[CompletedItemRecord(row["custom_id"], _text(row)) for row in rows],
+                )
+
+
+def _line(custom_id: str, prompt: str) -> bytes:
+    body = {"model": "gpt-4.1-mini", "input": prompt}
+    return (
+        orjson.dumps({"custom_id": custom_id, "method": "POST", "url": "/v1/responses", "body": body}) + b"\n"
+    )
+
+
+def _text(row: dict[str, Any]) -> str:
+    return str(row["response"]["body"]["output"][-1]["content"][0]["text"])

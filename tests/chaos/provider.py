@@ -1,0 +1,34 @@
+"""The provider as a process of its own: it outlives every driver, and keeps the books that the verdict reads.
+
+``python -m tests.chaos.provider`` prints its URL, and serves until its standard input ends.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import orjson
+
+from batchor_core.testing.openai_server import OpenAIServer, Timing
+from batchor_core.testing.openai_server.prompts import spoken_text
+from batchor_core.testing.openai_server.responder import answer_format
+
+TIMING = Timing(validating=0.0, running=0.03, finalizing=0.0, cancelling=0.02)
+
+
+def echo(body: dict[str, Any], endpoint: str, custom_id: str) -> str:
+    """Say the prompt again, so that an answer that goes to the wrong item is seen."""
+    text = spoken_text(body)
+    return text if answer_format(body) is None else orjson.dumps({"said": text}).decode()
+
+
+def main() -> None:
+    """Serve until nobody is there any more."""
+    with OpenAIServer(responder=echo, timing=TIMING) as server:
+        print(server.base_url, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""What a driver is asked to do, and what goes wrong at the provider meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROWS = 8
+PER_BATCH = 5
+"""Two batches, the second one smaller."""
+
+RUN_ID = "chaos"
+
+LEASE_TTL_SEC = 1.0
+GRACE_SEC = 0.3
+"""Long enough for three listings, short enough for a thousand rounds."""
+
+DRIVER_DEADLINE_SEC = 30.0
+"""A driver that has nothing in its way and takes longer is stuck."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One way that a run may take.
+
+    Attributes:
+        name: What a table calls it.
+        faults: The provider's faults, as its control route takes them.
+        cancels: The driver cancels the run once a batch is there.
+        retries_failed: The driver gives failed items another chance once they have all ended.
+        breaks_source: The source raises after so many rows, once per driver process; 0 never.
+        token_limit: Enqueue limit; the first item is too long for it.
+        tolerates: Parts of errors that drivers may be shown, since somebody else is at fault.
+        forgets: The store loses its memory, so that it can't account for every POST.
+        paid_again: The provider is at fault for a second execution, such as a row whose line it lost.
+    """
+
+    name: str = "plain"
+    faults: tuple[Mapping[str, Any], ...] = ()
+    cancels: bool = False
+    retries_failed: bool = False
+    breaks_source: int = 0
+    token_limit: int = 0
+    tolerates: tuple[str, ...] = ()
+    forgets: bool = False
+    paid_again: bool = False
+
+    def texts(self) -> dict[str, str]:
+        """What each item asks, and is answered with: the provider says it again."""
+        texts = {f"item-{number}": f"question number {number} of the run" for number in range(ROWS)}
+        if self.token_limit:
+            texts["item-0"] += " and on" * self.token_limit
+        return texts
+
+    def may_fail(self, item_id: str, error_class: str) -> bool:
+        """Whether an item may end without an answer."""
+        if self.cancels:
+            return error_class == "run_cancelled"
+        return bool(self.token_limit) and item_id == "item-0"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one round happens.
+
+    Attributes:
+        folder: The round's own.
+        provider_url: The local server.
+        store: ``sqlite`` or ``postgres``.
+        dsn: Of Postgres.
+        schema: Of Postgres.
+    """
+
+    folder: Path
+    provider_url: str
+    store: str
+    dsn: str = ""
+    schema: str = ""
+
+
+@dataclass(frozen=True)
+class Life:
+    """One driver process: the scenario, and how it is to end.
+
+    Attributes:
+        kill: Where it kills itself, as ``BATCHOR_FAULTS`` has it; "" nowhere.
+        stop: Where it stops itself (SIGSTOP), in the same way.
+        trace: Write down every boundary that is passed.
+        naive: Drive in the documented order alone, without intents, with the SDK's own retries: a negative control.
+        fences: Whether deleting an input file really deletes it; without, it is a negative control.
+        exports: Whether it exports and prunes the finished run: one driver's work, not a crowd's.
+        clock_offset: Seconds by which this process's clock is wrong.
+        grace_sec: How long a batch of unknown outcome is looked for.
+        lease_ttl_sec: When a driver that gives no sign of life may be replaced.
+        deadline_sec: When to give up.
+    """
+
+    scenario: Scenario = field(default_factory=Scenario)
+    kill: str = ""
+    stop: str = ""
+    trace: bool = False
+    naive: bool = False
+    fences: bool = True
+    exports: bool = True
+    clock_offset: float = 0.0
+    grace_sec: float = GRACE_SEC
+    lease_ttl_sec: float = LEASE_TTL_SEC
+    deadline_sec: float = DRIVER_DEADLINE_SEC
+
+    def as_json(self) -> dict[str, Any]:
+        """For the way to another process."""
+        return asdict(self)
+
+
+def life_from_json(fields: Mapping[str, Any]) -> Life:
+    """The inverse of :meth:`Life.as_json`."""
+    given = fields["scenario"]
+    scenario = Scenario(**{**given, "faults": tuple(given["faults"]), "tolerates": tuple(given["tolerates"])})
+    return Life(**{**fields, "scenario": scenario})
+
+
+def http(kind: str, method: str, path: str, **more: Any) -> dict[str, Any]:
+    """A fault of a request."""
+    return {"scope": "http", "kind": kind, "method": method, "path": path, **more}
+
+
+def batch(kind: str, **more: Any) -> dict[str, Any]:
+    """A fault of a batch."""
+    return {"scope": "batch", "kind": kind, **more}
+
+
+def row(kind: str, **more: Any) -> dict[str, Any]:
+    """A fault of rows."""
+    return {"scope": "row", "kind": kind, **more}
+
+
+CREATE = ("POST", "/v1/batches")
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("plain"),
+        # the answer to a create is lost: the batch exists
+        Scenario("answer-lost", (http("cut", *CREATE, after_work=True),)),
+        # the request is lost: it does not
+        Scenario("request-lost", (http("cut", *CREATE),)),
+        Scenario("refused", (http("status", *CREATE, status=429),)),
+        # and then nobody may look it up: an operator decides
+        Scenario(
+            "quarantined",
+            (http("cut", *CREATE), http("status", "GET", "/v1/batches", status=403, times=1)),
+        ),
+        Scenario("paused", (http("status", *CREATE, status=401),)),
+        Scenario("polls-fail", (http("status", "GET", "/v1/batches/batch_*", status=500, times=3),)),
+        Scenario("expired", (batch("expire", after_rows=2),)),
+        Scenario("rows-fail", (row("status", status=500, custom_id="*-0-*", rate=0.5),)),
+        Scenario(
+            "retried-by-hand", (row("status", status=400, custom_id="*-0-*", rate=0.5),), retries_failed=True
+        ),
+        Scenario("cancelled", (batch("stuck", times=None, seconds=None),), cancels=True),
+        Scenario("cancelled-in-doubt", (http("cut", *CREATE, nth=2, after_work=True),), cancels=True),
+        Scenario("oversized", token_limit=2_000),
+        Scenario("broken-source", breaks_source=3, tolerates=("the source's disk has gone",)),
+    )
+}

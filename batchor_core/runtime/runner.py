@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import tempfile
 import time
@@ -73,6 +74,15 @@ STORE_OUTAGE_SEC = 600.0
 log = logging.getLogger("batchor_core")
 
 
+@functools.cache
+def _warn_of_single_driver(store: str) -> None:
+    log.warning(
+        "%s has no leases and keeps no submissions: only one process at a time may drive a run, and a crash while a batch is "
+        "created can pay for that batch twice",
+        store,
+    )
+
+
 @dataclass(slots=True)
 class _Attached:
     """What this process knows of a run beyond the store: live objects that a database can't hold."""
@@ -125,6 +135,8 @@ class BatchRunner:
         else:
             stores = storage_registry or build_default_storage_registry(provider_registry=providers)
             self.storage = stores.create(storage or StorageKind.SQLITE)
+        if not self.storage.supports_leases:
+            _warn_of_single_driver(type(self.storage).__name__)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._engine = Engine(
             store=self.storage,

@@ -104,6 +104,8 @@ def _strangers(drive: Drive) -> list[BatchRemoteRecord]:
         return []
     intents = drive.store.list_intents(run_id=drive.run_id)
     held = {intent.provider_batch_id for intent in intents if intent.state is not IntentState.DROPPED}
+    # a store that shows no submissions, or not all, must not make its own live batches seem nobody's
+    held |= {batch.provider_batch_id for batch in drive.store.get_active_batches(run_id=drive.run_id)}
     # what is still being looked up is recover.py's business
     open_ids = {intent.local_batch_id for intent in intents if intent.state in MAYBE_SENT}
     created_at = drive.store.get_run_summary(run_id=drive.run_id).created_at

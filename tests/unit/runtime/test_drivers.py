@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from batchor_core.core.enums import RunLifecycleStatus
+from batchor_core.runtime import runner as runner_module
 from batchor_core.runtime.engine import EngineSettings
 from batchor_core.storage import identity
 from batchor_core.storage.identity import driver_done, is_certainly_gone, new_driver
 from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.storage.state import DriverIdentity
-from tests.contract.stores.kit import create
+from tests.contract.stores.kit import ThirdPartyStore, create
 from tests.support.world import RUN, World, text_job
 
 pytestmark = pytest.mark.skipif(
@@ -223,6 +224,16 @@ def test_looking_at_a_run_that_somebody_drives_writes_nothing(any_world: World) 
     assert any_world.store.get_lease(run_id=RUN) == before
     gate.opened.set()
     thread.join()
+
+
+def test_a_store_without_leases_is_named_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    runner_module._warn_of_single_driver.cache_clear()
+    for _ in range(3):
+        world.runner(storage=ThirdPartyStore(world.store))
+    world.runner()
+    told = [record.message for record in caplog.records if "no leases" in record.message]
+    assert len(told) == 1
+    assert told[0].startswith("ThirdPartyStore")
 
 
 def test_two_stores_objects_on_one_file_are_two_drivers(make_world: Callable[..., World]) -> None:

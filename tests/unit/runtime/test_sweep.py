@@ -280,6 +280,17 @@ def test_a_store_without_submissions_takes_none_of_its_batches_for_a_stranger(wo
     assert set(world.provider.paid.values()) == {1}
 
 
+def test_a_store_that_hides_its_submissions_keeps_its_live_batches(world: World) -> None:
+    """Such as a wrapper that passes on what it knows of."""
+    world.provider.statuses = ("in_progress",)
+    world.start(text_job(6, per_batch=2))
+    store: Any = world.store
+    store.list_intents = lambda run_id: []
+    store.reset_batch_items_to_pending(run_id=RUN, provider_batch_id=world.batch_ids()[0], error=_error())
+    world.runner().get_run(RUN).refresh()
+    assert world.provider.count("cancel_batch") == 0
+
+
 # --- batches that nobody waits for -----------------------------------------------------------------------------------
 
 

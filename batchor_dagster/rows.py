@@ -127,11 +127,17 @@ def _line(item: BatchItem[Any]) -> bytes:
             f"a job's items must be BatchItem objects, and one is a {type(item).__name__}"
         )
     try:
-        return orjson.dumps([item.item_id, item.payload, item.metadata], option=orjson.OPT_APPEND_NEWLINE)
-    except (TypeError, ValueError) as error:
+        return orjson.dumps([item.item_id, item.payload, item.metadata], option=_AS_THE_ENGINE)
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(
             f"item {item.item_id!r}: its payload and metadata must be JSON, and are not ({error})"
         ) from error
+
+
+# what the engine refuses is refused here: a date that is written down and read back would be a string
+_AS_THE_ENGINE = (
+    orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_APPEND_NEWLINE
+)
 
 
 def _spooled(path: Path) -> Iterator[BatchItem[Any]]:

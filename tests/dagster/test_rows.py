@@ -128,15 +128,17 @@ def test_a_file_source_is_taken_as_it_is(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         (["text"], "must be BatchItem objects, and one is a str"),
+        ([BatchItem("a", dt.date(2026, 1, 1))], "item 'a': its payload and metadata must be JSON"),
         (
-            [BatchItem("a", dt.date(2026, 1, 1), {"x": object()})],
+            [BatchItem("a", 1, {"x": object()})],
             "item 'a': its payload and metadata must be JSON",
         ),
     ],
 )
 def test_rows_that_are_none_are_named(rows: list[Any], message: str, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=message):
-        resumable(rows, tmp_path)
+    for given in (rows, iter(rows)):
+        with pytest.raises(InvalidInputError, match=message):
+            resumable(given, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["arrow", "polars", "pandas", "iterator"])

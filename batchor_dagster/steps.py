@@ -131,8 +131,14 @@ def submit(task: Task) -> dg.MaterializeResult[Any]:
 def submit_wait_write(task: Task, on_termination: OnTermination) -> dg.MaterializeResult[Any]:
     """All of it in one step."""
     with task.resource.runner() as runner, clear_failures():
-        runs = {key: _begin(task, runner, key)[0] for key in partition_keys(task.asset, task.context)}
-        if task.action and ControlAction.parse(task.action) is ControlAction.pause:
+        runs: dict[str | None, Run] = {}
+        refused: dict[str | None, Exception] = {}
+        for key in partition_keys(task.asset, task.context):
+            try:
+                runs[key] = _begin(task, runner, key)[0]
+            except (BatchorError, dg.Failure) as error:  # told below, when the others are done
+                refused[key] = error
+        if runs and task.action and ControlAction.parse(task.action) is ControlAction.pause:
             raise dg.Failure(
                 f"Batch run {', '.join(run.run_id for run in runs.values())} is paused, as asked. "
                 f"Materialize again with {ACTION_TAG}=resume to go on.",
@@ -140,11 +146,13 @@ def submit_wait_write(task: Task, on_termination: OnTermination) -> dg.Materiali
             )
         with _termination(task, runner, list(runs.values()), on_termination):
             _wait(task, runs)
-        return _each_partition(
-            task.asset,
-            task.context,
-            lambda key: write(task.asset, task.context, task.resource, runs[key], key),
-        )
+
+        def finish(key: str | None) -> Metadata:
+            if key in refused:
+                raise refused[key]
+            return write(task.asset, task.context, task.resource, runs[key], key)
+
+        return _each_partition(task.asset, task.context, finish)
 
 
 def write_results(

@@ -253,10 +253,13 @@ class TestPartitions:
             ]
 
     @pytest.mark.filterwarnings("ignore:Parameter .backfill_policy.:dagster.BetaWarning")
+    @pytest.mark.parametrize("wait", [False, True])
     def test_in_a_range_one_bad_partition_is_named_and_stops_no_other(
-        self, resource: BatchorResource, instance: dg.DagsterInstance
+        self, resource: BatchorResource, instance: dg.DagsterInstance, wait: bool
     ) -> None:
-        @batch_asset(name="facts", partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run())
+        @batch_asset(
+            name="facts", partitions_def=DAYS, wait=wait, backfill_policy=dg.BackfillPolicy.single_run()
+        )
         def facts(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
             if context.partition_key == "2026-01-03":
                 raise InvalidInputError("that day has no rows")
@@ -271,6 +274,8 @@ class TestPartitions:
         with resource.runner() as runner:
             runs = {listing.run_id for listing in runner.list_runs()}
         assert runs == {"facts--2026-01-04", "facts--2026-01-05"}
+        if wait:
+            assert pl.read_parquet(facts.result_path(resource, "2026-01-05")).height == 3
 
 
 def _settings(resource: BatchorResource) -> dict[str, Any]:

@@ -16,6 +16,9 @@
 Everything below is the public interface; what is not listed here or in the reference may change.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core.enums import (
@@ -96,10 +99,12 @@ from batchor_core.sources.base import (
 from batchor_core.sources.composite import CompositeItemSource
 from batchor_core.sources.files import CsvItemSource, JsonlItemSource, ParquetItemSource
 from batchor_core.storage.memory import MemoryStateStore
-from batchor_core.storage.postgres import PostgresStorage
 from batchor_core.storage.registry import StorageRegistry, build_default_storage_registry
-from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.storage.state import RunListing, StateStore
+
+if TYPE_CHECKING:
+    from batchor_core.storage.postgres import PostgresStorage
+    from batchor_core.storage.sqlite import SQLiteStorage
 
 __all__ = [
     "ArtifactExportResult",
@@ -187,3 +192,20 @@ __all__ = [
     "model_output_schema",
     "resolve_openai_api_key",
 ]
+
+_IMPORTED_LATE = {
+    "PostgresStorage": "batchor_core.storage.postgres",
+    "SQLiteStorage": "batchor_core.storage.sqlite",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a database's store when it is first asked for: SQLAlchemy takes as long to import as all the rest."""
+    if name not in _IMPORTED_LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_IMPORTED_LATE[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

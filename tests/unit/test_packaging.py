@@ -55,6 +55,17 @@ def test_a_plain_install_imports_the_engine_and_none_of_the_extras() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_importing_the_engine_loads_no_large_library_before_it_is_needed() -> None:
+    large = ["alembic", "openai", "pyarrow", "sqlalchemy", "tiktoken"]
+    code = (
+        f"import sys, batchor_core as batchor\nprint([name for name in {large} if name in sys.modules])\n"
+        "print(batchor.SQLiteStorage.__module__, batchor.PostgresStorage.__module__, 'SQLiteStorage' in dir(batchor))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    stores = "batchor_core.storage.sqlite batchor_core.storage.postgres True"
+    assert done.stdout.splitlines() == ["[]", stores]
+
+
 def test_every_direct_dependency_is_pinned_for_development() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 
@@ -13,4 +14,5 @@ def main() -> None:
         if error.name not in ("typer", "rich", "click"):
             raise
         sys.exit(f"the batchor command needs {error.name}: pip install 'batchor-core[cli]'")
+    logging.getLogger("batchor_core").setLevel(logging.ERROR)  # what concerns a person, doctor says
     app()

@@ -210,3 +210,4 @@ def test_the_command_is_there(world: World) -> None:
         check=True,
     )
     assert json.loads(done.stdout)[0]["run_id"] == RUN
+    assert done.stderr == ""

@@ -14,6 +14,7 @@ of 12 rounds, with it in none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from batchor_core.core.enums import IntentState
 from batchor_core.core.exceptions import ProviderError
@@ -34,6 +35,7 @@ def recover(drive: Drive, *, keep_unsent: bool = False) -> None:
 
     ``keep_unsent`` leaves out the former: in a restored database, what is marked as unsent may have been sent since.
     """
+    _tidy_up(drive)
     if not keep_unsent:
         give_back_unsent(drive)
     for intent in drive.session.open_intents():
@@ -44,6 +46,14 @@ def recover(drive: Drive, *, keep_unsent: bool = False) -> None:
             intent.next_check_at or 0.0, drive.store.now(), longest=_pause_between_look_ups(drive)
         ):
             _look_up(drive, intent)
+
+
+def _tidy_up(drive: Drive) -> None:
+    """Remove what a killed process had begun to write, once in the life of this one: under the lease nobody else writes."""
+    if not drive.sweeping.has_tidied:
+        drive.sweeping.has_tidied = True
+        with suppress(Exception):  # they are only in the way of people who look into the folder
+            drive.artifacts.sweep(drive.run_id)
 
 
 def give_back_unsent(drive: Drive) -> None:

@@ -13,6 +13,7 @@ import tempfile
 import time
 import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
@@ -96,10 +97,14 @@ class Arena:
     Args:
         store: ``sqlite`` or ``postgres``.
         dsn: Of Postgres; rounds use schemas of their own in it.
+
+    Attributes:
+        passages: What an undisturbed driver passes in each scenario, by its name, once that was tried.
     """
 
     def __init__(self, store: str, dsn: str = "") -> None:
         self.store, self.dsn = store, dsn
+        self.passages: dict[str, Counter[str]] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:

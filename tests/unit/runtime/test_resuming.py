@@ -425,3 +425,13 @@ def test_a_cancelled_run_is_not_retried(any_world: World) -> None:
     run.wait()
     with pytest.raises(RunStateError, match="cancelled"):
         any_world.runner().retry_failed(RUN)
+
+
+def test_what_a_killed_process_had_begun_to_write_is_removed(any_world: World) -> None:
+    any_world.start(text_job(3))
+    folder = any_world.folder / "artifacts" / RUN / "requests"
+    stray = folder / ".batchor-tmp-0123456789abcdef"
+    stray.write_bytes(b"half a line")
+    kept = sorted(path.name for path in folder.iterdir() if path != stray)
+    any_world.start(text_job(3))
+    assert sorted(path.name for path in folder.iterdir()) == kept

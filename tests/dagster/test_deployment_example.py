@@ -33,7 +33,11 @@ def _open(home: Path) -> None:
     with dg.DagsterInstance.from_config(str(home)) as instance:
         assert instance.get_runs_count() == 0
         assert "dagster_postgres" in type(instance.run_storage).__module__
-        assert instance.get_settings("sensors") == {"use_threads": True, "num_workers": 8}
+        assert instance.get_settings("sensors") == {
+            "use_threads": True,
+            "num_workers": 8,
+            "num_submit_workers": 4,
+        }
         assert instance.run_monitoring_enabled
         assert instance.run_retries_enabled
         assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 20

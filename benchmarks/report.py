@@ -48,7 +48,7 @@ def _processor() -> str:
 
 
 def line(figure: Figure) -> str:
-    """One subject at one size: rows per second, ratio to the floor beside it, microseconds per row by phase."""
+    """One subject at one size: rows per second, ratio to the floor beside it, time by phase on the wall and of CPU."""
     rows, laps = figure["rows"], figure["laps"]
     peak = max(figure["peak_mb"].values())
     text = f"{figure['subject']:11}"
@@ -61,7 +61,7 @@ def line(figure: Figure) -> str:
         return text + ", ".join(
             f"{name} {_micro(lap[0], rows)}/{_micro(lap[1], rows)} us" for name, lap in laps.items()
         )
-    return text + ", ".join(f"{name} {lap[0] * 1e3:.1f} ms" for name, lap in laps.items())
+    return text + ", ".join(f"{name} {lap[0] * 1e3:.1f}/{lap[1] * 1e3:.1f} ms" for name, lap in laps.items())
 
 
 def _micro(seconds: float, rows: int) -> str:

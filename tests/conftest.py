@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+# as a user does, in the topmost conftest
+pytest_plugins = ["batchor_core.testing.fixtures"]
+
 settings.register_profile("batchor", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("batchor")
 

@@ -15,8 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from batchor_core.testing.fixtures import openai_server as openai_server
-from batchor_core.testing.fixtures import openai_server_options as openai_server_options
 from batchor_core.testing.openai_server import OpenAIServer
 
 ROOT = Path(__file__).parents[2]

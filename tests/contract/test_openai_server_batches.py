@@ -30,8 +30,6 @@ from tests.contract.openai_server_helpers import (
     upload,
 )
 
-pytest_plugins = ["batchor_core.testing.fixtures"]
-
 
 @pytest.fixture
 def openai_server_options() -> dict[str, Any]:

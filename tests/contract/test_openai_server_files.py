@@ -11,8 +11,6 @@ from openai import OpenAI
 from batchor_core.testing.openai_server import FileFault, Limits, OpenAIServer
 from tests.contract.openai_server_helpers import DAY, check_schema, jsonl, request_row, rows, submit, upload
 
-pytest_plugins = ["batchor_core.testing.fixtures"]
-
 
 @pytest.fixture
 def openai_server_options() -> dict[str, Any]:

@@ -7,8 +7,6 @@ from openai import OpenAI
 from batchor_core.testing.openai_server import OpenAIServer
 from tests.contract.openai_server_helpers import lines_of, rows, submit
 
-pytest_plugins = ["batchor_core.testing.fixtures"]
-
 
 def test_a_batch_is_complete_when_it_is_first_asked_for(openai_client: OpenAI) -> None:
     batch = openai_client.batches.retrieve(submit(openai_client, rows(2)).id)

@@ -9,8 +9,6 @@ import pytest
 from pydantic import BaseModel
 
 from batchor_core import BatchItem, BatchJob, OpenAIProviderConfig
-from batchor_core.testing.fixtures import openai_server as openai_server
-from batchor_core.testing.fixtures import openai_server_options as openai_server_options
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_dagster import BatchAsset, BatchorResource, batch_asset
 

@@ -44,7 +44,6 @@ FLAGS = [
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in filter(_is_ours, items):
         item.add_marker(pytest.mark.browser)
-        item.add_marker(pytest.mark.timeout(180))
         if CHROMIUM is None and OPTIONAL:
             item.add_marker(pytest.mark.skip(reason=NO_CHROMIUM))
 

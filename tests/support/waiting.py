@@ -14,7 +14,7 @@ def until(
     what: str,
     explain: Callable[[], object] = lambda: "",
     *,
-    seconds: float = 60,
+    seconds: float = 150,
     every: float = 0.2,
 ) -> T:
     """Look again and again until there is something to see; returns it."""

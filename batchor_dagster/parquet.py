@@ -26,6 +26,7 @@ from pydantic import BaseModel
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.garbage import collecting_less
+from batchor_core.core.jsontext import to_json
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.usage import TokenUsage
 from batchor_core.storage.state import PersistedItemRecord
@@ -268,7 +269,7 @@ def _parse(record: PersistedItemRecord, output: type[BaseModel]) -> BaseModel | 
         return None
     text = record.output_text
     if text is None and record.output_json is not None:
-        text = orjson.dumps(record.output_json).decode()
+        text = to_json(record.output_json).decode()
     try:
         return parse_structured_output(text or "", output)
     except StructuredOutputError:

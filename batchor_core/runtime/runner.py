@@ -207,6 +207,8 @@ class BatchRunner:
         run = self.get_run(run_id)
         try:
             run.refresh()
+        except StorageError:
+            raise  # says nothing about the items: the run stays, for the next try and for drivers that have joined
         except Exception:
             if created and self.storage.discard_unsent_run(run_id=run_id):
                 self._attached.pop(run_id).provider.close()

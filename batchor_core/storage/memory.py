@@ -419,7 +419,7 @@ class MemoryStateStore(StateStore):
 
     def discard_unsent_run(self, *, run_id: str) -> bool:
         with self._run(run_id) as run:
-            if run.was_sent:
+            if run.was_sent or self.get_lease(run_id=run_id) is not None:
                 return False
             del self._runs[run_id]
             return True

@@ -464,6 +464,8 @@ class SQLStore(StateStore):
         with self._locked(Boundary.DISCARD_RUN, run_id) as run:
             if sql_intents.was_sent(run.connection, run.run_key):
                 return False
+            if sql_runs.lease_record(self.database, run.connection, run.run_key) is not None:
+                return False  # another driver has joined
             for table in reversed(metadata.sorted_tables):
                 run.connection.execute(table.delete().where(table.c.run_key == run.run_key))
             return True

@@ -815,7 +815,7 @@ class StateStore(ABC):
         raise NotImplementedError(f"{type(self).__name__} can't reopen items")
 
     def discard_unsent_run(self, *, run_id: str) -> bool:
-        """Remove a run wholly if nothing of it was ever sent to a provider; says whether it did.
+        """Remove a run wholly if nothing of it was ever sent to a provider and nobody drives it; says whether it did.
 
         For runs whose items could not be read. A store that can't tell keeps the run.
         """

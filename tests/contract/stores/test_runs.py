@@ -295,12 +295,13 @@ def test_runs_are_listed_newest_first(store: StateStore, clock: Clock) -> None:
     assert [run.summary for run in listed] == [store.get_run_summary(run_id=run.run_id) for run in listed]
 
 
-def test_a_run_of_which_nothing_was_sent_is_discarded_wholly(store: StateStore) -> None:
+def test_a_run_of_which_nothing_was_sent_is_discarded_wholly(store: StateStore, clock: Clock) -> None:
     create(store, 3)
     create(store, 1, run_id="run-2")
     session = kit.drive(store)
     kit.take(session, 0)
     kit.upload(session)
+    clock.advance(61)
     assert store.discard_unsent_run(run_id=RUN)
     assert not store.has_run(run_id=RUN)
     assert [run.run_id for run in store.list_runs()] == ["run-2"]
@@ -312,10 +313,19 @@ def test_a_run_of_which_nothing_was_sent_is_discarded_wholly(store: StateStore) 
     assert len(records(store, run_id="run-2")) == 1
 
 
-def test_a_session_of_a_discarded_run_can_not_write_to_its_successor(store: StateStore) -> None:
+def test_a_run_that_somebody_drives_is_not_discarded(store: StateStore) -> None:
+    create(store, 1)
+    session = kit.drive(store)
+    assert not store.discard_unsent_run(run_id=RUN)
+    session.close()
+    assert store.discard_unsent_run(run_id=RUN)
+
+
+def test_a_session_of_a_discarded_run_can_not_write_to_its_successor(store: StateStore, clock: Clock) -> None:
     create(store, 1)
     old = kit.drive(store)
-    store.discard_unsent_run(run_id=RUN)
+    clock.advance(61)
+    assert store.discard_unsent_run(run_id=RUN)
     create(store, 1)
     kit.drive(store, owner=kit.BOB)
     with pytest.raises(LeaseLostError):

@@ -21,6 +21,7 @@ from batchor_core.core.exceptions import (
     RunIngestionSourceRequiredError,
     RunStateError,
     SourceMismatchError,
+    StorageError,
 )
 from batchor_core.core.models import BatchItem, PromptParts, RetryPolicy
 from batchor_core.sources.files import CsvItemSource, JsonlItemSource, ParquetItemSource
@@ -213,6 +214,24 @@ def test_a_prompt_that_fails_can_be_mended_in_the_same_process(any_world: World)
     run = runner.start(text_job(source, per_batch=50), run_id=RUN).wait()
     assert len(run.results()) == COUNT
     assert set(any_world.provider.submitted().values()) == {1}
+
+
+def test_a_database_that_fails_at_the_start_loses_no_run(
+    any_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other drivers may have joined the run by then, and would be told that there is none."""
+    runner, job = any_world.runner(), text_job(_csv(any_world.folder / "rows"))
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.storage, "open_session", _restarts)
+        with pytest.raises(StorageError, match="the server restarts"):
+            runner.start(job, run_id=RUN)
+    assert runner.storage.has_run(run_id=RUN)
+    run = runner.start(job, run_id=RUN).wait()
+    assert len(run.results()) == COUNT
+
+
+def _restarts(**_: object) -> None:
+    raise StorageError("the server restarts", is_passing=True)
 
 
 def test_a_prompt_of_an_iterable_can_be_mended_in_the_same_process(any_world: World) -> None:

@@ -31,6 +31,7 @@ from batchor_core.core.exceptions import (
     StorageError,
 )
 from batchor_core.core.garbage import collecting_less
+from batchor_core.core.lifecycle import MAYBE_SENT
 from batchor_core.core.models import (
     ArtifactExportResult,
     ArtifactPruneResult,
@@ -501,12 +502,37 @@ class BatchRunner:
         return self._settle(run_id, local_batch_id, "adopt", provider_batch_id)
 
     def resubmit_batch(self, run_id: str, local_batch_id: str) -> Run:
-        """Say of a quarantined submission: it was never created. Its items go into a new batch."""
+        """Say of a quarantined submission: it was never created. Its items go into a new batch.
+
+        Its input file is deleted first, if the provider lets us, so that a request still on its way can't create it now.
+        """
+        self._fence(run_id, local_batch_id)
         return self._settle(run_id, local_batch_id, "resubmit", None)
 
     def fail_batch(self, run_id: str, local_batch_id: str) -> Run:
-        """Say of a quarantined submission: leave it. Its items end as failed."""
+        """Say of a quarantined submission: leave it. Its items end as failed, and its input file is deleted if possible."""
+        self._fence(run_id, local_batch_id)
         return self._settle(run_id, local_batch_id, "fail", None)
+
+    def _fence(self, run_id: str, local_batch_id: str) -> None:
+        """Delete the input file of a submission that an operator is about to give up."""
+        for intent in self.storage.list_intents(run_id=run_id):
+            in_doubt = intent.local_batch_id == local_batch_id and intent.state in MAYBE_SENT
+            if not in_doubt or intent.input_file_id is None:
+                continue
+            try:
+                remove = self._attach(run_id).provider.get()[1].remove_input_file
+                if remove is not None:
+                    remove(intent.input_file_id)
+            except (
+                Exception
+            ) as error:  # the decision counts all the same: it is made where nobody can be asked
+                log.warning(
+                    "the input file of submission %s of run %s stays at the provider: %s",
+                    local_batch_id,
+                    run_id,
+                    error,
+                )
 
     def _settle(
         self, run_id: str, local_batch_id: str, decision: IntentDecision, provider_batch_id: str | None

@@ -310,6 +310,25 @@ def test_the_operator_resubmits(any_world: World) -> None:
     assert [event["provider_batch_id"] for event in any_world.data("orphan_batch")] == [first]
 
 
+@pytest.mark.parametrize("decide", [BatchRunner.resubmit_batch, BatchRunner.fail_batch])
+def test_a_request_on_its_way_can_not_create_what_the_operator_has_given_up(
+    any_world: World, decide: Callable[[BatchRunner, str, str], Any]
+) -> None:
+    runner, _, local = held(any_world)
+    file_id = intent(any_world).input_file_id
+    assert file_id in any_world.provider.files
+    decide(runner, RUN, local)
+    assert file_id not in any_world.provider.files
+
+
+def test_a_decision_counts_where_the_file_can_not_be_deleted(any_world: World) -> None:
+    runner, run, local = held(any_world)
+    any_world.provider.fail("remove_input_file", lost(403, kind=ProviderErrorKind.CREDENTIALS))
+    runner.resubmit_batch(RUN, local)
+    run.wait()
+    assert run.status is RunLifecycleStatus.COMPLETED
+
+
 def test_the_operator_gives_up(any_world: World) -> None:
     runner, run, local = held(any_world)
     runner.fail_batch(RUN, local)

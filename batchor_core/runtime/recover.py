@@ -147,17 +147,7 @@ def _is_of(batch: BatchRemoteRecord, intent: IntentRecord) -> bool:
 
 def _adopt(drive: Drive, intent: IntentRecord, found: list[BatchRemoteRecord]) -> None:
     batch, *others = found
-    drive.session.register(
-        local_batch_id=intent.local_batch_id,
-        provider_batch_id=batch["id"],
-        status=status_to_register(batch["status"]),
-    )
-    drive.emit(
-        "submission_recovered",
-        local_batch_id=intent.local_batch_id,
-        provider_batch_id=batch["id"],
-        count=intent.item_count,
-    )
+    register_found(drive, intent, batch)
     cancel = drive.hooks.cancel_batch
     for other in others:
         drive.emit(
@@ -174,6 +164,21 @@ def _adopt(drive: Drive, intent: IntentRecord, found: list[BatchRemoteRecord]) -
         known = drive.store.get_run_summary(run_id=drive.run_id).orphan_batches
         drive.session.count_orphan_batches(known + len(others))
         drive.sweeping.orphans.update(other["id"] for other in others)
+
+
+def register_found(drive: Drive, intent: IntentRecord, batch: BatchRemoteRecord) -> None:
+    """The submission, which is SENDING or in doubt, turned out to be this batch."""
+    drive.session.register(
+        local_batch_id=intent.local_batch_id,
+        provider_batch_id=batch["id"],
+        status=status_to_register(batch["status"]),
+    )
+    drive.emit(
+        "submission_recovered",
+        local_batch_id=intent.local_batch_id,
+        provider_batch_id=batch["id"],
+        count=intent.item_count,
+    )
 
 
 def _not_listed(drive: Drive, intent: IntentRecord) -> None:

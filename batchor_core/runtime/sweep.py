@@ -24,11 +24,12 @@ from pathlib import Path
 
 from batchor_core.core.enums import IntentState
 from batchor_core.core.exceptions import ProviderError
-from batchor_core.core.lifecycle import MAYBE_SENT, UNSENT, is_terminal_batch, status_to_register
+from batchor_core.core.lifecycle import MAYBE_SENT, UNSENT, is_terminal_batch
 from batchor_core.core.outcome import parse_line
 from batchor_core.core.types import BatchRemoteRecord
 from batchor_core.runtime.engine import SWEEP_INTERVAL_SEC, Drive, as_provider_error
 from batchor_core.runtime.listing import LIST_MARGIN_SEC, is_passing, read_list
+from batchor_core.runtime.recover import register_found
 from batchor_core.runtime.submit import discard_files, local_batch_prefix, write_requests
 from batchor_core.storage.state import IntentRecord
 
@@ -177,17 +178,7 @@ def _adopt(drive: Drive, batch: BatchRemoteRecord, rows: list[int], custom_ids: 
 
 def _register(drive: Drive, batch: BatchRemoteRecord, intent: IntentRecord) -> None:
     drive.session.mark_sending(local_batch_id=intent.local_batch_id, ttl_sec=drive.settings.lease_ttl_sec)
-    drive.session.register(
-        local_batch_id=intent.local_batch_id,
-        provider_batch_id=batch["id"],
-        status=status_to_register(batch["status"]),
-    )
-    drive.emit(
-        "submission_recovered",
-        local_batch_id=intent.local_batch_id,
-        provider_batch_id=batch["id"],
-        count=intent.item_count,
-    )
+    register_found(drive, intent, batch)
 
 
 def _custom_ids(drive: Drive, batch: BatchRemoteRecord) -> set[str]:

@@ -170,15 +170,18 @@ class PostgresDatabase(Database):
         if not rows:
             return
         # one statement with a list per column; row by row would be a round trip of parsing each
-        names = [*columns, "item_index"]
+        # the run's key is in a list too: as a condition of its own it would let the planner, who thinks a run small until
+        # statistics tell otherwise, go through all items of the run for every row
+        names = [*columns, "item_index", "run_key"]
         changed = ", ".join(f"{name} = change.{name}" for name in columns)
         lists = ", ".join(f"%s::{_driver_type(tables.items.c[name].type)}[]" for name in names)
         sql = (  # our own names, and a schema that is checked and quoted
             f"UPDATE {self.name_of(tables.items)} AS item SET {changed} "  # noqa: S608
             f"FROM UNNEST({lists}) AS change ({', '.join(names)}) "
-            "WHERE item.run_key = %s AND item.item_index = change.item_index"
+            "WHERE item.run_key = change.run_key AND item.item_index = change.item_index"
         )
-        connection.exec_driver_sql(sql, (*map(list, zip(*rows, strict=True)), run_key))
+        lists_of_values = [*map(list, zip(*rows, strict=True)), [run_key] * len(rows)]
+        connection.exec_driver_sql(sql, tuple(lists_of_values))
 
     def among(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:
         return column == any_(bindparam(None, list(values), type_=ARRAY(column.type)))
@@ -204,10 +207,10 @@ class PostgresDatabase(Database):
 _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())::float8")
 # Each of our statements follows an index and stops early. Until the statistics have caught up with a table that has just
 # been filled, the planner thinks it small, and would rather collect all rows of a run and sort them, for every page anew.
-_FOLLOW_INDEXES = ", ".join(
-    f"set_config('enable_{method}', 'off', true)"
-    for method in ("bitmapscan", "hashjoin", "mergejoin", "seqscan", "sort")
-)
+# Compiling a statement (jit) takes longer than running one of ours, and to servers before version 18 a plan that can't do
+# without a method that is switched off looks dear enough for it.
+_OFF = ("enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_seqscan", "enable_sort", "jit")
+_FOLLOW_INDEXES = ", ".join(f"set_config('{setting}', 'off', true)" for setting in _OFF)
 _PLANNER = text(f"SELECT {_FOLLOW_INDEXES}")
 _SETTINGS = text(
     f"SELECT {_FOLLOW_INDEXES}, set_config('lock_timeout', '{LOCK_TIMEOUT}', true), "

@@ -7,7 +7,7 @@ whole set the same way (claimed, submitted, released, reopened), a single UPDATE
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, func, select
@@ -304,6 +304,29 @@ def items_by_custom_id(
         given = and_(items.c.custom_id.is_not(None), run.database.among(items.c.custom_id, strangers), chosen)
         found |= {row.custom_id(run.run_id): row for row in item_rows(run.connection, run.run_key, given)}
     return found
+
+
+def as_known(
+    run: LockedRun, custom_ids: Sequence[str], known: Mapping[str, ItemRow], chosen: ColumnElement[bool]
+) -> dict[str, ItemRow] | None:
+    """The same items, taken from what was read of them before; None unless they all are still what they were.
+
+    A chunk of answers meets items that nobody else has touched, nearly always, and one sum over them costs a tenth of
+    reading them again. Equal sums mean equal rows: what has left a batch comes back to it, if at all, in a later
+    generation, and no generation ever goes back.
+    """
+    found = {name: known[name] for name in custom_ids if name in known}
+    if len(found) < len(custom_ids):
+        return None
+    indexes, generations, tokens = [], 0, 0
+    for row in found.values():
+        indexes.append(row.item_index)
+        generations += row.state.generation
+        tokens += row.submission_tokens
+    counted = select(func.count(), func.sum(items.c.generation), func.sum(items.c.submission_tokens))
+    mine = and_(items.c.run_key == run.run_key, indexes_are(run.database, sorted(indexes)), chosen)
+    unchanged = run.connection.execute(counted.where(mine)).one() == (len(found), generations, tokens)
+    return found if unchanged else None
 
 
 def _is_index(text: str) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 
 from sqlalchemy import Connection, and_, func, select
 from sqlalchemy.exc import IntegrityError
@@ -19,7 +20,7 @@ from batchor_core.storage import sql_intents, sql_items, sql_records, sql_runs
 from batchor_core.storage.schema import items, runs
 from batchor_core.storage.sql_codec import encode_text
 from batchor_core.storage.sql_engine import Database
-from batchor_core.storage.sql_items import SUBMITTED, ItemChanges, is_status
+from batchor_core.storage.sql_items import SUBMITTED, ItemChanges, ItemRow, is_status
 from batchor_core.storage.sql_runs import LockedRun, locked_run
 from batchor_core.storage.state import (
     AppliedOutcome,
@@ -51,6 +52,8 @@ class SQLSession(DriverSession):
         self._run_key = run_key
         self._session = session
         self._epoch = epoch
+        # as submitted_items last read them; every transaction that goes by it checks it first
+        self._known: dict[str, ItemRow] = {}
 
     @contextmanager
     def _write(self, name: Boundary, *, exclusive: bool = False) -> Iterator[Connection]:
@@ -293,12 +296,12 @@ class SQLSession(DriverSession):
     def submitted_items(self, *, provider_batch_id: str) -> dict[str, SubmittedItem]:
         with self._database.read() as connection:
             batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
-            return {
-                row.custom_id(self.run_id): SubmittedItem(
-                    row.item_index, row.item_id, row.state.attempt_count
-                )
-                for row in sql_intents.submitted_of(connection, self._run_key, batch.intent_key)
-            }
+            owned = sql_intents.submitted_of(connection, self._run_key, batch.intent_key)
+            self._known = {row.custom_id(self.run_id): row for row in owned}
+        return {
+            name: SubmittedItem(row.item_index, row.item_id, row.state.attempt_count)
+            for name, row in self._known.items()
+        }
 
     def apply_outcome(
         self,
@@ -316,11 +319,19 @@ class SQLSession(DriverSession):
             )
             owned = and_(items.c.intent_key == batch.intent_key, is_status(SUBMITTED))
             outcome = apply_answers(
-                run, owned, completions, failures, released_custom_ids, max_attempts=max_attempts
+                run,
+                owned,
+                completions,
+                failures,
+                released_custom_ids,
+                max_attempts=max_attempts,
+                known=self._known,
             )
             if end is not None:
                 sql_intents.keep_end(run.connection, batch, end)
-            return outcome
+        if end is not None:
+            self._known = {}
+        return outcome
 
     # --- the run as a whole ------------------------------------------------------------------------------------------
 
@@ -377,13 +388,19 @@ def apply_answers(
     released_custom_ids: Sequence[str] = (),
     *,
     max_attempts: int = 0,
+    known: Mapping[str, ItemRow] = MappingProxyType({}),
 ) -> AppliedOutcome:
-    """Answers to ``owned`` items, each item's first; everything else was answered before and is passed over."""
+    """Answers to ``owned`` items, each item's first; everything else was answered before and is passed over.
+
+    ``known`` is what was read of them before, by custom_id, and need not be true any more.
+    """
     names = [good.custom_id for good in completions] + [bad.custom_id for bad in failures]
     names.extend(released_custom_ids)
     if not names:
         return AppliedOutcome()
-    waiting = sql_items.items_by_custom_id(run, names, owned)
+    waiting = sql_items.as_known(run, names, known, owned)
+    if waiting is None:
+        waiting = sql_items.items_by_custom_id(run, names, owned)
     changes = ItemChanges(run)
     completed = failed = retrying = released = 0
     for good in completions:

@@ -71,6 +71,34 @@ def test_a_replayed_chunk_changes_nothing(any_store: StateStore) -> None:
     assert (any_store.get_item_records(run_id=RUN), any_store.get_run_summary(run_id=RUN)) == before
 
 
+def test_what_was_read_of_a_batch_is_not_believed_when_somebody_moved_its_items(
+    any_store: StateStore,
+) -> None:
+    """Results are applied to what the transaction finds, whatever ``submitted_items`` had said."""
+    create(any_store, 4)
+    session = drive(any_store)
+    ids = submit(session, *range(4))
+    assert list(session.submitted_items(provider_batch_id="p1")) == ids
+    any_store.mark_items_completed(run_id=RUN, completions=[good(ids[1], usage=kit.usage(3))])
+    outcome = session.apply_outcome(
+        provider_batch_id="p1",
+        completions=[good(ids[0]), good(ids[1], usage=kit.usage(7))],
+        released_custom_ids=ids[2:3],
+        max_attempts=MAX,
+    )
+    assert outcome == AppliedOutcome(completed=1, released=1)
+    order = [(record.item_id, record.attempt_count, record.usage) for record in terminal(any_store)]
+    assert order == [("item-1", 1, kit.usage(3)), ("item-0", 1, None)]
+    any_store.reset_batch_items_to_pending(
+        run_id=RUN, provider_batch_id="p1", error=ItemFailure("lost", "lost", True)
+    )
+    (again,) = submit(session, 3, local="b2", batch="p2")
+    late = session.apply_outcome(provider_batch_id="p1", completions=[good(ids[3])], max_attempts=MAX)
+    assert late == AppliedOutcome()
+    assert again != ids[3]
+    assert statuses(any_store)[3] is SUBMITTED
+
+
 def test_results_move_only_items_of_their_own_batch(any_store: StateStore) -> None:
     create(any_store, 2)
     session = drive(any_store)

@@ -26,10 +26,10 @@ from pydantic import BaseModel
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.garbage import collecting_less
-from batchor_core.core.jsontext import to_json
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.usage import TokenUsage
-from batchor_core.storage.state import PersistedItemRecord
+from batchor_core.storage.rows import failure_of, metadata_json
+from batchor_core.storage.state import ResultRow
 from batchor_dagster.columns import Column, json_columns, model_columns, takes_json, to_array
 from batchor_dagster.run_ids import safe_path_segment
 
@@ -37,6 +37,8 @@ PAGE_ROWS = 4_096
 ROW_GROUP_ROWS = 32_768  # eight pages; readers that skip by statistics want groups of some ten thousand rows
 ROW_GROUP_BYTES = 64 * 1024 * 1024
 PREVIEW_ROWS = 5
+
+_COMPLETED = ItemStatus.COMPLETED.value
 
 _ANSWERED = "batchor.answered"
 _UNFITTING = "batchor.unfitting"
@@ -56,11 +58,11 @@ OWN_COLUMNS = (*_LEADING, *_TRAILING)
 """Columns of every file; a model's field of the same name is prefixed with ``output_``."""
 
 
-class RecordPages(Protocol):
+class RowPages(Protocol):
     """What a run offers for streaming; ``batchor_core.Run`` does."""
 
-    def iter_record_pages(self, *, page_size: int = ...) -> Iterator[list[PersistedItemRecord]]:
-        """Terminal records in the order of their sequence."""
+    def iter_row_pages(self, *, page_size: int = ...) -> Iterator[list[ResultRow]]:
+        """Terminal rows in the order of their sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def partition_path(base: str, asset_key: Sequence[str], partition_key: str | Non
 
 
 def write_results_parquet(
-    run: RecordPages,
+    run: RowPages,
     path: str | os.PathLike[str],
     output: type[BaseModel] | None = None,
     *,
@@ -165,7 +167,7 @@ def write_results_parquet(
     ):
         group: list[pa.RecordBatch] = []
         rows = size = 0
-        for page in run.iter_record_pages(page_size=PAGE_ROWS):
+        for page in run.iter_row_pages(page_size=PAGE_ROWS):
             batch, unfitting = _record_batch(page, schema, answers)
             tally.add(page, batch, unfitting)
             group.append(batch)
@@ -209,7 +211,7 @@ def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
 
 
 def _record_batch(
-    page: Sequence[PersistedItemRecord], schema: pa.Schema, answers: _Answers
+    page: Sequence[ResultRow], schema: pa.Schema, answers: _Answers
 ) -> tuple[pa.RecordBatch, int]:
     """A page as Arrow, and how many of its answers the model did not take."""
     leading = [to_array(values, schema.field(name).type) for name, values in _leading_values(page).items()]
@@ -232,7 +234,7 @@ class _Answers:
     columns: Sequence[Column]
     take_json: bool
 
-    def arrays(self, page: Sequence[PersistedItemRecord]) -> tuple[list[pa.Array], int]:
+    def arrays(self, page: Sequence[ResultRow]) -> tuple[list[pa.Array], int]:
         """The model's columns for a page, and how many answers the model did not take."""
         if self.output is None:
             return [], 0
@@ -240,10 +242,9 @@ class _Answers:
             # a value that does not fit, such as an integer beyond 64 bits, is looked at by itself below
             with contextlib.suppress(pa.ArrowException, OverflowError, ValueError, TypeError):
                 return json_columns(_loaded(page), self.columns), 0
-        answers = [_parse(record, self.output) for record in page]
+        answers = [_parse(row, self.output) for row in page]
         unfitting = sum(
-            answer is None and record.status is ItemStatus.COMPLETED
-            for record, answer in zip(page, answers, strict=True)
+            answer is None and row.status == _COMPLETED for row, answer in zip(page, answers, strict=True)
         )
         return [
             column.array(
@@ -253,52 +254,45 @@ class _Answers:
         ], unfitting
 
 
-def _loaded(page: Sequence[PersistedItemRecord]) -> list[Any]:
+def _loaded(page: Sequence[ResultRow]) -> list[Any]:
     """The answers of a page as JSON, loaded in one go."""
-    texts: list[Any] = [
-        record.output_text if record.status is ItemStatus.COMPLETED else "null" for record in page
-    ]
+    texts: list[Any] = [row.output_text if row.status == _COMPLETED else "null" for row in page]
     loaded: list[Any] = orjson.loads(f"[{','.join(texts)}]")  # TypeError where an answer has no text
     if len(loaded) != len(page):
         raise ValueError("a text that is no JSON value of its own")
     return loaded
 
 
-def _parse(record: PersistedItemRecord, output: type[BaseModel]) -> BaseModel | None:
-    if record.status is not ItemStatus.COMPLETED:
+def _parse(row: ResultRow, output: type[BaseModel]) -> BaseModel | None:
+    if row.status != _COMPLETED:
         return None
-    text = record.output_text
-    if text is None and record.output_json is not None:
-        text = to_json(record.output_json).decode()
+    text = row.output_text if row.output_text is not None else row.output_json
     try:
         return parse_structured_output(text or "", output)
     except StructuredOutputError:
         return None  # answered under an older form of the model; output_text has it
 
 
-def _leading_values(page: Sequence[PersistedItemRecord]) -> dict[str, list[Any]]:
+def _leading_values(page: Sequence[ResultRow]) -> dict[str, list[Any]]:
     return {
-        "item_id": [record.item_id for record in page],
-        "status": [record.status.value for record in page],
-        "attempt_count": [record.attempt_count for record in page],
+        "item_id": [row.item_id for row in page],
+        "status": [row.status for row in page],
+        "attempt_count": [row.attempt_count for row in page],
     }
 
 
-def _trailing_values(page: Sequence[PersistedItemRecord]) -> dict[str, list[Any]]:
+def _trailing_values(page: Sequence[ResultRow]) -> dict[str, list[Any]]:
+    failures = [failure_of(row) for row in page]
     return {
-        "output_text": [record.output_text for record in page],
-        "error_class": [record.error and record.error.error_class for record in page],
-        "error_message": [record.error and record.error.message for record in page],
-        "input_tokens": [record.usage and record.usage.input_tokens for record in page],
-        "cached_tokens": [record.usage and record.usage.cached_tokens for record in page],
-        "output_tokens": [record.usage and record.usage.output_tokens for record in page],
-        "reasoning_tokens": [record.usage and record.usage.reasoning_tokens for record in page],
-        "metadata": [_json_text(record.metadata) for record in page],
+        "output_text": [row.output_text for row in page],
+        "error_class": [failure and failure.error_class for failure in failures],
+        "error_message": [failure and failure.message for failure in failures],
+        "input_tokens": [row.input_tokens for row in page],
+        "cached_tokens": [row.cached_tokens for row in page],
+        "output_tokens": [row.output_tokens for row in page],
+        "reasoning_tokens": [row.reasoning_tokens for row in page],
+        "metadata": [metadata_json(row) for row in page],
     }
-
-
-def _json_text(value: dict[str, Any]) -> str:
-    return orjson.dumps(value).decode() if value else "{}"
 
 
 class _Tally:
@@ -314,23 +308,22 @@ class _Tally:
         self._usage = [0, 0, 0, 0]
         self._preview: list[dict[str, Any]] = []
 
-    def add(self, page: Sequence[PersistedItemRecord], batch: pa.RecordBatch, unfitting: int) -> None:
+    def add(self, page: Sequence[ResultRow], batch: pa.RecordBatch, unfitting: int) -> None:
         self._rows += len(page)
         self._unfitting += unfitting
-        for record in page:
-            if record.status is not ItemStatus.COMPLETED:
+        for row in page:
+            if row.status != _COMPLETED:
+                failure = failure_of(row)
+                error_class = failure.error_class if failure else "unknown"
                 self._failed += 1
-                error_class = record.error.error_class if record.error else "unknown"
                 self._errors[error_class] += 1
-                self._examples.setdefault(
-                    error_class, (record.item_id, record.error.message if record.error else "")
-                )
+                self._examples.setdefault(error_class, (row.item_id, failure.message if failure else ""))
         for position, name in enumerate(
             ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
         ):
             self._usage[position] += pc.sum(batch.column(name)).as_py() or 0
         if page:
-            self._last = page[-1].terminal_result_sequence or self._last
+            self._last = page[-1].sequence or self._last
         wanted = PREVIEW_ROWS - len(self._preview)
         if wanted > 0:
             self._preview += batch.slice(0, wanted).to_pylist()

@@ -23,7 +23,7 @@ from batchor_core.core.exceptions import RunStateError, StorageError
 from batchor_core.core.garbage import collecting_less
 from batchor_core.core.models import ArtifactExportResult, ArtifactPruneResult, TerminalResultsExportResult
 from batchor_core.runtime.engine import Engine
-from batchor_core.runtime.results import json_lines, record_pages
+from batchor_core.runtime.results import json_lines, row_pages
 from batchor_core.storage.state import RunArtifactInventory
 
 _MANIFEST = "manifest.json"
@@ -45,10 +45,10 @@ def export_terminal_results(
     path = destination.expanduser().absolute()
     count, cursor = 0, after_sequence
     with collecting_less(), _appending(path) if append else _replacing(path) as file:
-        for page in record_pages(engine, run_id, after_sequence=after_sequence, limit=limit):
+        for page in row_pages(engine, run_id, after_sequence=after_sequence, limit=limit):
             file.write(json_lines(engine, page, structured=structured))
             count += len(page)
-            cursor = page[-1].terminal_result_sequence or cursor
+            cursor = page[-1].sequence or cursor
     return TerminalResultsExportResult(run_id, str(path), count, cursor)
 
 

@@ -17,9 +17,19 @@ from batchor_core.core.late import decode_later
 from batchor_core.core.models import BatchResultItem, StructuredItemResult, TextItemResult
 from batchor_core.core.outcome import parse_line
 from batchor_core.core.structured import parse_structured_output
-from batchor_core.core.types import JSONValue
 from batchor_core.runtime.engine import CHUNK, Engine
-from batchor_core.storage.state import PersistedItemRecord
+from batchor_core.storage.rows import (
+    decode_response,
+    error_json,
+    failure_of,
+    metadata_json,
+    metadata_of,
+    output_json,
+    response_json,
+    status_of,
+    usage_of,
+)
+from batchor_core.storage.state import ResultRow
 
 
 def check_cursor(after_sequence: int, limit: int | None) -> None:
@@ -34,35 +44,34 @@ def check_cursor(after_sequence: int, limit: int | None) -> None:
         raise ValueError(f"limit must be at least 1 or None, and is {limit}")
 
 
-def record_pages(
+def row_pages(
     engine: Engine, run_id: str, *, after_sequence: int = 0, limit: int | None = None, page_size: int = CHUNK
-) -> Iterator[list[PersistedItemRecord]]:
-    """Terminal records in the order of their sequence, a page at a time, at most ``limit`` in all."""
+) -> Iterator[list[ResultRow]]:
+    """Results in the order of their sequence, a page at a time, at most ``limit`` in all."""
     left = limit
     while left is None or left > 0:
         size = page_size if left is None else min(page_size, left)
         with collecting_less():
-            page = engine.store.get_terminal_item_records(
-                run_id=run_id, after_sequence=after_sequence, limit=size
-            )
+            page = engine.store.get_result_rows(run_id=run_id, after_sequence=after_sequence, limit=size)
         if page:
             yield page
         if len(page) < size:
             return
-        after_sequence = page[-1].terminal_result_sequence or after_sequence
+        after_sequence = page[-1].sequence or after_sequence
         left = None if left is None else left - len(page)
 
 
-def _raw_lines(engine: Engine, records: Sequence[PersistedItemRecord]) -> list[bytes | None]:
-    """The line of each record in its batch's kept file; None where it is not kept there (any more)."""
-    lines: list[bytes | None] = [None] * len(records)
-    by_file: dict[str, list[int]] = {}
-    for position, record in enumerate(records):
-        if record.raw_response is None and record.raw_artifact_path is not None:
-            by_file.setdefault(record.raw_artifact_path, []).append(position)
-    for key, positions in by_file.items():
-        refs = [records[position].raw for position in positions]
-        ranges = [(ref.offset, ref.length) for ref in refs if ref is not None]
+def _raw_lines(engine: Engine, rows: Sequence[ResultRow]) -> list[bytes | None]:
+    """The line of each row in its batch's kept file; None where it is not kept there (any more)."""
+    lines: list[bytes | None] = [None] * len(rows)
+    by_file: dict[str, tuple[list[int], list[tuple[int, int]]]] = {}
+    for position, row in enumerate(rows):
+        key, offset, length = row.raw_artifact_path, row.raw_offset, row.raw_length
+        if row.raw_response is None and key is not None and offset is not None and length is not None:
+            positions, ranges = by_file.setdefault(key, ([], []))
+            positions.append(position)
+            ranges.append((offset, length))
+    for key, (positions, ranges) in by_file.items():
         with suppress(FileNotFoundError):  # pruned between the query and now
             for position, line in zip(positions, engine.artifacts.read_ranges(key, ranges), strict=True):
                 lines[position] = line
@@ -70,83 +79,95 @@ def _raw_lines(engine: Engine, records: Sequence[PersistedItemRecord]) -> list[b
 
 
 def typed_page(
-    engine: Engine, records: Sequence[PersistedItemRecord], model: type[BaseModel] | None
+    engine: Engine, rows: Sequence[ResultRow], model: type[BaseModel] | None
 ) -> Iterator[BatchResultItem]:
-    """The records as result objects of a text run (``model`` None) or of a structured one.
+    """The rows as result objects of a text run (``model`` None) or of a structured one.
 
     Raises:
         StructuredOutputError: A stored answer does not satisfy the model, which must have changed since it was stored.
     """
-    for record, line in zip(records, _raw_lines(engine, records), strict=True):
-        result = _typed(record, model)
-        yield result if line is None else decode_later(result, "raw_response", parse_line, line)
+    for row, line in zip(rows, _raw_lines(engine, rows), strict=True):
+        result = _typed(row, model)
+        if row.raw_response is not None:
+            yield decode_later(result, "raw_response", decode_response, row.raw_response)
+        elif line is not None:
+            yield decode_later(result, "raw_response", parse_line, line)
+        else:
+            yield result
 
 
-def _typed(record: PersistedItemRecord, model: type[BaseModel] | None) -> BatchResultItem:
+def _typed(row: ResultRow, model: type[BaseModel] | None) -> BatchResultItem:
     # by position: names cost half as much again, and there may be millions
     if model is None:
         return TextItemResult(
-            record.item_id,
-            record.status,
-            record.attempt_count,
-            record.output_text,
-            record.raw_response,
-            record.error,
-            record.metadata,
-            record.usage,
+            row.item_id,
+            status_of(row),
+            row.attempt_count,
+            row.output_text,
+            None,
+            failure_of(row),
+            metadata_of(row),
+            usage_of(row),
         )
+    status = status_of(row)
     return StructuredItemResult(
-        record.item_id,
-        record.status,
-        record.attempt_count,
-        _output(record, model) if record.status is ItemStatus.COMPLETED else None,
-        record.output_text,
-        record.raw_response,
-        record.error,
-        record.metadata,
-        record.usage,
+        row.item_id,
+        status,
+        row.attempt_count,
+        _output(row, model) if status is ItemStatus.COMPLETED else None,
+        row.output_text,
+        None,
+        failure_of(row),
+        metadata_of(row),
+        usage_of(row),
     )
 
 
-def _output(record: PersistedItemRecord, model: type[BaseModel]) -> BaseModel:
+def _output(row: ResultRow, model: type[BaseModel]) -> BaseModel:
+    text = row.output_text if row.output_text is not None else row.output_json
     try:
-        return parse_structured_output(_answer_text(record), model)
+        return parse_structured_output(text or "", model)
     except StructuredOutputError as error:
         raise StructuredOutputError(
             error.error_class,
-            f"item {record.item_id!r}: the stored answer does not fit {model.__qualname__} as it is now ({error.message}). "
+            f"item {row.item_id!r}: the stored answer does not fit {model.__qualname__} as it is now ({error.message}). "
             "Read it with the model that the run was started with, or untyped with export_terminal_results().",
             raw_error=error.raw_error,
         ) from error
 
 
-def _answer_text(record: PersistedItemRecord) -> str:
-    if record.output_text is not None:
-        return record.output_text
-    return to_json(record.output_json).decode()
-
-
-def json_lines(engine: Engine, records: Sequence[PersistedItemRecord], *, structured: bool) -> bytes:
-    """The records as lines of results.jsonl. Raw responses are copied as they are, not decoded and encoded again."""
+def json_lines(engine: Engine, rows: Sequence[ResultRow], *, structured: bool) -> bytes:
+    """The rows as lines of results.jsonl. What is JSON already is copied, neither decoded nor encoded again."""
     lines = []
-    for record, line in zip(records, _raw_lines(engine, records), strict=True):
-        row: dict[str, Any] = {
-            "item_id": record.item_id,
-            "status": record.status,
-            "attempt_count": record.attempt_count,
-            "metadata": record.metadata,
-            "output_text": record.output_text,
+    for row, raw in zip(rows, _raw_lines(engine, rows), strict=True):
+        line: dict[str, Any] = {
+            "item_id": row.item_id,
+            "status": row.status,
+            "attempt_count": row.attempt_count,
+            "metadata": _fragment(metadata_json(row)),
+            "output_text": row.output_text,
         }
         if structured:
-            row["output_json"] = _fragment(record.output_json)
-        # as the provider wrote it, neither decoded nor encoded again
-        row["raw_response"] = (
-            _fragment(record.raw_response) if line is None else orjson.Fragment(line.rstrip(b"\r\n"))
-        )
-        row["error"] = None if record.error is None else _fragment(record.error.to_payload())
-        lines.append(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+            line["output_json"] = _fragment(output_json(row))
+        if raw is None:
+            line["raw_response"] = _fragment(response_json(row))
+        else:  # as the provider wrote it
+            line["raw_response"] = _fragment(raw.rstrip(b"\r\n"))
+        line["error"] = _fragment(error_json(row))
+        lines.append(_encoded(line))
     return b"".join(lines)
 
 
-def _fragment(value: JSONValue) -> orjson.Fragment | None:
-    return None if value is None else orjson.Fragment(to_json(value))
+def _fragment(json: str | bytes | None) -> orjson.Fragment | None:
+    return None if json is None else orjson.Fragment(json)
+
+
+def _encoded(line: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # half of a surrogate pair, which only an escape can stand for
+        escaped = {
+            name: orjson.Fragment(to_json(value)) if isinstance(value, str) else value
+            for name, value in line.items()
+        }
+        return orjson.dumps(escaped, option=orjson.OPT_APPEND_NEWLINE)

@@ -17,7 +17,8 @@ from batchor_core.core.models import (
     TerminalResultsPage,
 )
 from batchor_core.runtime.peek import is_driven
-from batchor_core.storage.state import PersistedItemRecord, PersistedRunConfig
+from batchor_core.storage.rows import record_of
+from batchor_core.storage.state import PersistedItemRecord, PersistedRunConfig, ResultRow
 
 if TYPE_CHECKING:  # a handle names its runner and a runner makes handles: the documented signatures of both
     from batchor_core.runtime.runner import BatchRunner
@@ -137,10 +138,13 @@ class Run:
     def iter_record_pages(
         self, *, after_sequence: int = 0, page_size: int = 1_000
     ) -> Iterator[list[PersistedItemRecord]]:
-        """Stream terminal results as stored: untyped, without raw responses. The fastest way to read a run."""
-        return self._runner._iter_record_pages(
-            self.run_id, after_sequence=after_sequence, page_size=page_size
-        )
+        """Stream terminal results as records: untyped, without raw responses."""
+        pages = self.iter_row_pages(after_sequence=after_sequence, page_size=page_size)
+        return ([record_of(row) for row in page] for page in pages)
+
+    def iter_row_pages(self, *, after_sequence: int = 0, page_size: int = 1_000) -> Iterator[list[ResultRow]]:
+        """Stream terminal results as stored, JSON as text; see ``storage.rows``. The fastest way to read a run."""
+        return self._runner._iter_row_pages(self.run_id, after_sequence=after_sequence, page_size=page_size)
 
     def read_terminal_results(
         self, *, after_sequence: int = 0, limit: int | None = None

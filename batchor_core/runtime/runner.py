@@ -55,7 +55,7 @@ from batchor_core.runtime.engine import Drive, Engine, EngineSettings, RunProvid
 from batchor_core.runtime.ingest import Reader, check_same_source, first_checkpoint
 from batchor_core.runtime.lease import LeaseKeeper, check_lease_term
 from batchor_core.runtime.peek import has_work
-from batchor_core.runtime.results import check_cursor, record_pages, typed_page
+from batchor_core.runtime.results import check_cursor, row_pages, typed_page
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.sweep import LATE_SEC, sweep_ended, sweep_is_due
 from batchor_core.sources.base import CheckpointedItemSource
@@ -63,8 +63,8 @@ from batchor_core.storage.identity import driver_done, is_certainly_gone, new_dr
 from batchor_core.storage.registry import StorageRegistry, build_default_storage_registry
 from batchor_core.storage.state import (
     IntentDecision,
-    PersistedItemRecord,
     PersistedRunConfig,
+    ResultRow,
     RunListing,
     StateStore,
 )
@@ -575,9 +575,9 @@ class BatchRunner:
         cursor = after_sequence
         model = self._model(run_id)
         with collecting_less():
-            for page in record_pages(self._engine, run_id, after_sequence=after_sequence, limit=limit):
+            for page in row_pages(self._engine, run_id, after_sequence=after_sequence, limit=limit):
                 items += typed_page(self._engine, page, model)
-                cursor = page[-1].terminal_result_sequence or cursor
+                cursor = page[-1].sequence or cursor
         return TerminalResultsPage(run_id, items, cursor)
 
     def export_terminal_results(
@@ -666,26 +666,26 @@ class BatchRunner:
             allowed_modules=self._engine.settings.model_modules,
         )
 
-    def _iter_record_pages(
+    def _iter_row_pages(
         self, run_id: str, *, after_sequence: int, page_size: int
-    ) -> Iterator[list[PersistedItemRecord]]:
+    ) -> Iterator[list[ResultRow]]:
         check_cursor(after_sequence, page_size)
         if not self.storage.has_run(run_id=run_id):
             raise RunNotFoundError(run_id)
-        return record_pages(self._engine, run_id, after_sequence=after_sequence, page_size=page_size)
+        return row_pages(self._engine, run_id, after_sequence=after_sequence, page_size=page_size)
 
     def _iter_results(self, run_id: str, *, after_sequence: int, page_size: int) -> Iterator[BatchResultItem]:
         model = self._model(run_id)
-        for page in self._iter_record_pages(run_id, after_sequence=after_sequence, page_size=page_size):
+        for page in self._iter_row_pages(run_id, after_sequence=after_sequence, page_size=page_size):
             yield from typed_page(self._engine, page, model)
 
     def _in_item_order(self, run_id: str) -> list[BatchResultItem]:
         model = self._model(run_id)
         with collecting_less():
             indexed = [
-                (record.item_index, result)
-                for page in self._iter_record_pages(run_id, after_sequence=0, page_size=1_000)
-                for record, result in zip(page, typed_page(self._engine, page, model), strict=True)
+                (row.item_index, result)
+                for page in self._iter_row_pages(run_id, after_sequence=0, page_size=1_000)
+                for row, result in zip(page, typed_page(self._engine, page, model), strict=True)
             ]
         return [result for _, result in sorted(indexed, key=lambda entry: entry[0])]
 

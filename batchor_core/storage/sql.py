@@ -24,6 +24,7 @@ from batchor_core.providers.registry import ProviderRegistry, build_default_prov
 from batchor_core.storage import sql_artifacts, sql_intents, sql_items, sql_records, sql_runs
 from batchor_core.storage.identity import is_certainly_gone
 from batchor_core.storage.migrations import bring_up_to_date
+from batchor_core.storage.rows import record_of
 from batchor_core.storage.schema import items, metadata, run_leases, runs
 from batchor_core.storage.sql_codec import (
     decode_json,
@@ -54,6 +55,7 @@ from batchor_core.storage.state import (
     PreparedSubmission,
     QueuedItemFailureRecord,
     RequestArtifactPointer,
+    ResultRow,
     RetryBackoffState,
     RunArtifactInventory,
     RunListing,
@@ -444,16 +446,21 @@ class SQLStore(StateStore):
     def get_item_records(self, *, run_id: str) -> list[PersistedItemRecord]:
         with self.database.read() as connection:
             run_key = sql_runs.run_key_of(self.database, connection, run_id)
-            return sql_records.item_records(connection, run_key)
+            rows = sql_records.item_rows(connection, run_key)
+        return [record_of(row) for row in rows]
 
     def get_terminal_item_records(
         self, *, run_id: str, after_sequence: int, limit: int | None = None
     ) -> list[PersistedItemRecord]:
+        rows = self.get_result_rows(run_id=run_id, after_sequence=after_sequence, limit=limit)
+        return [record_of(row) for row in rows]
+
+    def get_result_rows(
+        self, *, run_id: str, after_sequence: int, limit: int | None = None
+    ) -> list[ResultRow]:
         with self.database.read() as connection:
             run_key = sql_runs.run_key_of(self.database, connection, run_id)
-            return sql_records.terminal_records(
-                connection, run_key, after_sequence=after_sequence, limit=limit
-            )
+            return sql_records.terminal_rows(connection, run_key, after_sequence=after_sequence, limit=limit)
 
     def reopen_failed_items(self, *, run_id: str) -> int:
         with self._locked(Boundary.REOPEN_FAILED, run_id) as run:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import orjson
 
 from batchor_core.core.enums import ItemStatus
+from batchor_core.core.jsontext import to_json
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
@@ -46,6 +47,11 @@ def decode_text(stored: str) -> str:
     if stored[:1] == _ESCAPED:
         return str(json.loads(stored[1:]))
     return stored
+
+
+def is_escaped(stored: str | None) -> bool:
+    """Whether :func:`decode_text` would give another text."""
+    return stored is not None and stored[:1] == _ESCAPED
 
 
 def encode_optional_text(text: str | None) -> str | None:
@@ -101,6 +107,21 @@ def decode_answer(text: str) -> Any:
         return json.loads(text)
 
 
+def answer_json(text: str) -> bytes:
+    """JSON of :func:`decode_answer`'s value, on one line and without what the model put between the values."""
+    try:
+        compact = orjson.dumps(orjson.loads(text))
+    except (ValueError, TypeError):
+        return to_json(decode_answer(text))
+    # text that comes out as it went in holds no number that was changed; to search it for one would take far longer
+    return compact if compact == text.encode() else to_json(decode_answer(text))
+
+
+def plain_json(stored: str) -> str:
+    """What :func:`encode_json` wrote, without our mark."""
+    return stored[1:] if stored[:1] == _MARK else stored
+
+
 def encode_failure(failure: ItemFailure) -> str:
     """A failure as JSON; ``raw_error`` that is not JSON is kept as its repr rather than losing the failure."""
     payload: JSONObject = {
@@ -128,7 +149,13 @@ def pack_response(response: JSONObject | None) -> bytes | None:
 
 def unpack_response(packed: bytes | None) -> JSONObject | None:
     """The response that :func:`pack_response` was given."""
-    return None if packed is None else decode_json(zlib.decompress(packed).decode())
+    stored = unpacked(packed)
+    return None if stored is None else decode_json(stored)
+
+
+def unpacked(packed: bytes | None) -> str | None:
+    """The response that :func:`pack_response` was given, as JSON text."""
+    return None if packed is None else zlib.decompress(packed).decode()
 
 
 def usage_columns(usage: TokenUsage | None) -> tuple[int | None, int | None, int | None, int | None]:

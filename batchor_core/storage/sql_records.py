@@ -5,27 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, and_, case, func, null, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core.enums import ItemStatus
-from batchor_core.core.late import decode_later
 from batchor_core.core.lifecycle import custom_id_for
 from batchor_core.storage.schema import batches, item_contents, item_results, items, request_pointers
 from batchor_core.storage.sql_codec import (
-    STATUS,
-    decode_answer,
-    decode_failure,
     decode_json,
-    decode_optional_json,
     decode_optional_text,
     decode_text,
-    unpack_response,
-    usage_from_columns,
+    is_escaped,
 )
 from batchor_core.storage.sql_engine import Database, plain_rows
 from batchor_core.storage.sql_items import is_status
-from batchor_core.storage.state import ClaimedItem, PersistedItemRecord, RawResponseRef, RequestDraft
+from batchor_core.storage.state import ClaimedItem, RequestDraft, ResultRow
 
 _DRAFT_PAGE = 1_000
 
@@ -33,31 +27,36 @@ _contents, _results = item_contents.c, item_results.c
 _its_contents = and_(_contents.run_key == items.c.run_key, _contents.item_index == items.c.item_index)
 _its_result = and_(_results.run_key == items.c.run_key, _results.sequence == items.c.terminal_sequence)
 
-_RESULT = (
-    _results.sequence,
-    _results.output_text,
-    _results.output_json,
-    _results.text_is_json,
-    _results.error,
-    _results.input_tokens,
-    _results.cached_tokens,
-    _results.output_tokens,
-    _results.reasoning_tokens,
-    _results.raw_is_error_file,
-    _results.raw_offset,
-    _results.raw_length,
-    _results.raw_response,
-    batches.c.output_artifact_path,
-    batches.c.error_artifact_path,
+_raw_path = case(
+    (_results.raw_offset.is_(None), null()),
+    (_results.raw_is_error_file, batches.c.error_artifact_path),
+    else_=batches.c.output_artifact_path,
 )
-_ITEM = (
-    items.c.item_id,
-    items.c.item_index,
-    items.c.status,
-    items.c.attempt_count,
-    _contents.metadata,
-    items.c.last_error,
-)
+
+
+def _columns(status: Any, attempt_count: Any, error: Any) -> tuple[Any, ...]:
+    """In the order of :class:`ResultRow`."""
+    return (
+        _results.sequence,
+        items.c.item_id,
+        items.c.item_index,
+        status,
+        attempt_count,
+        func.coalesce(_contents.metadata, "{}"),
+        _results.output_text,
+        _results.output_json,
+        _results.text_is_json,
+        error,
+        _results.input_tokens,
+        _results.cached_tokens,
+        _results.output_tokens,
+        _results.reasoning_tokens,
+        _raw_path,
+        _results.raw_is_error_file,
+        _results.raw_offset,
+        _results.raw_length,
+        _results.raw_response,
+    )
 
 
 def claimed_items(connection: Connection, run_key: int, chosen: ColumnElement[bool]) -> list[ClaimedItem]:
@@ -139,13 +138,13 @@ def _draft_page(run_key: int, intent_key: int, *, after: int) -> Any:
     )
 
 
-def terminal_records(
+def terminal_rows(
     connection: Connection, run_key: int, *, after_sequence: int, limit: int | None
-) -> list[PersistedItemRecord]:
+) -> list[ResultRow]:
     """Results in the order in which they became terminal."""
     its_item = and_(items.c.run_key == _results.run_key, items.c.item_index == _results.item_index)
     wanted = (
-        select(*_ITEM, *_RESULT)
+        select(*_columns(_results.status, _results.attempt_count, _results.error))
         .join_from(item_results, items, its_item)
         .join(item_contents, _its_contents)
         .outerjoin(batches, batches.c.intent_key == _results.intent_key)
@@ -153,50 +152,33 @@ def terminal_records(
         .order_by(_results.sequence)
         .limit(limit)
     )
-    return [_record(row) for row in plain_rows(connection, wanted)]
+    return [_row(values) for values in plain_rows(connection, wanted)]
 
 
-def item_records(connection: Connection, run_key: int) -> list[PersistedItemRecord]:
-    """Every item, in item order."""
+def item_rows(connection: Connection, run_key: int) -> list[ResultRow]:
+    """Every item, in item order, whether it has a result or not."""
+    error = case((_results.sequence.is_(None), items.c.last_error), else_=_results.error)
     wanted = (
-        select(*_ITEM, *_RESULT)
+        select(*_columns(items.c.status, items.c.attempt_count, error))
         .join_from(items, item_contents, _its_contents)
         .outerjoin(item_results, _its_result)
         .outerjoin(batches, batches.c.intent_key == _results.intent_key)
         .where(items.c.run_key == run_key)
         .order_by(items.c.item_index)
     )
-    return [_record(row) for row in plain_rows(connection, wanted)]
+    return [_row(values) for values in plain_rows(connection, wanted)]
 
 
-def _record(row: tuple[Any, ...]) -> PersistedItemRecord:
-    # by position, in and out: at a hundred thousand rows a second, names cost too much
-    (item_id, index, status, attempts, metadata, last_error,
-     sequence, output_text, output_json, text_is_json, error, tokens_in, tokens_cached, tokens_out, tokens_reasoning,
-     is_error_file, offset, length, packed, output_path, error_path) = row  # fmt: skip
-    text = decode_optional_text(output_text)
-    raw = raw_path = None
-    if offset is not None:
-        raw = RawResponseRef(bool(is_error_file), offset, length)
-        raw_path = decode_optional_text(error_path if is_error_file else output_path)
-    record = PersistedItemRecord(
-        decode_text(item_id),
-        index,
-        STATUS[status],
-        attempts,
-        _metadata(metadata),
-        sequence,
-        text,
-        decode_optional_json(output_json),
-        unpack_response(packed),
-        decode_failure(error if sequence is not None else last_error),
-        usage_from_columns(tokens_in, tokens_cached, tokens_out, tokens_reasoning),
-        raw_path,
-        raw,
-    )
-    if text_is_json and text is not None:
-        decode_later(record, "output_json", decode_answer, text)
-    return record
+def _row(values: tuple[Any, ...]) -> ResultRow:
+    row = ResultRow._make(values)
+    # escaped texts are rare, and there may be millions of rows
+    if is_escaped(row.item_id) or is_escaped(row.output_text) or is_escaped(row.raw_artifact_path):
+        return row._replace(
+            item_id=decode_text(row.item_id),
+            output_text=decode_optional_text(row.output_text),
+            raw_artifact_path=decode_optional_text(row.raw_artifact_path),
+        )
+    return row
 
 
 def _metadata(stored: str | None) -> Any:

@@ -223,6 +223,38 @@ class PersistedItemRecord(Late):
     raw: RawResponseRef | None = None
 
 
+class ResultRow(NamedTuple):
+    """The same as a store keeps it: JSON is text that need not be decoded to be passed on. See ``storage.rows``.
+
+    JSON text that begins with a blank holds what only the standard library reads back exactly, such as integers beyond
+    64 bits.
+    """
+
+    sequence: int | None
+    item_id: str
+    item_index: int
+    status: str
+    attempt_count: int
+    metadata: str
+    """JSON."""
+    output_text: str | None
+    output_json: str | None
+    """JSON; None where ``text_is_json``, too."""
+    text_is_json: bool
+    error: str | None
+    """JSON of an ItemFailure."""
+    input_tokens: int | None
+    cached_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
+    raw_artifact_path: str | None
+    raw_is_error_file: bool | None
+    raw_offset: int | None
+    raw_length: int | None
+    raw_response: bytes | None
+    """The response itself, compressed; None where it lies in an artifact."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryBackoffState:
     """Failures of the control plane, and how long to hold back."""
@@ -762,6 +794,15 @@ class StateStore(ABC):
         """End every item that is not terminal with ``error``; returns how many."""
 
     # --- with defaults: implement them for leases, speed, or the extra figures ---------------------------------------
+
+    def get_result_rows(
+        self, *, run_id: str, after_sequence: int, limit: int | None = None
+    ) -> list[ResultRow]:
+        """:meth:`get_terminal_item_records` without decoding: what pages, exports and tables are made from."""
+        from batchor_core.storage.rows import row_of
+
+        records = self.get_terminal_item_records(run_id=run_id, after_sequence=after_sequence, limit=limit)
+        return [row_of(record) for record in records]
 
     def now(self) -> float:
         """The store's clock: seconds since the epoch, the database's where there is one."""

@@ -23,7 +23,8 @@ from pydantic import BaseModel, Field
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.usage import TokenUsage
-from batchor_core.storage.state import PersistedItemRecord
+from batchor_core.storage.rows import row_of
+from batchor_core.storage.state import PersistedItemRecord, ResultRow
 from batchor_dagster.columns import takes_json
 from batchor_dagster.parquet import (
     OWN_COLUMNS,
@@ -46,19 +47,19 @@ class Review(BaseModel):
 
 
 class Pages:
-    """Record pages from a list, as a run gives them."""
+    """Pages of rows from a list of records, as a run gives them."""
 
     def __init__(self, records: list[PersistedItemRecord]) -> None:
-        self.records = records
+        self.rows = [row_of(record) for record in records]
 
-    def iter_record_pages(self, *, page_size: int = 1000) -> Iterator[list[PersistedItemRecord]]:
-        for start in range(0, len(self.records), page_size):
-            yield self.records[start : start + page_size]
+    def iter_row_pages(self, *, page_size: int = 1000) -> Iterator[list[ResultRow]]:
+        for start in range(0, len(self.rows), page_size):
+            yield self.rows[start : start + page_size]
 
 
 class BrokenPages(Pages):
-    def iter_record_pages(self, *, page_size: int = 1000) -> Iterator[list[PersistedItemRecord]]:
-        yield from super().iter_record_pages(page_size=page_size)
+    def iter_row_pages(self, *, page_size: int = 1000) -> Iterator[list[ResultRow]]:
+        yield from super().iter_row_pages(page_size=page_size)
         raise ConnectionError("the database went away")
 
 
@@ -297,6 +298,7 @@ import resource, sys
 from pydantic import BaseModel
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.usage import TokenUsage
+from batchor_core.storage.rows import row_of
 from batchor_core.storage.state import PersistedItemRecord
 from batchor_dagster.parquet import write_results_parquet
 
@@ -308,14 +310,14 @@ class Pages:
     def __init__(self, rows):
         self.rows = rows
 
-    def iter_record_pages(self, *, page_size):
+    def iter_row_pages(self, *, page_size):
         for start in range(0, self.rows, page_size):
             yield [
-                PersistedItemRecord(
+                row_of(PersistedItemRecord(
                     item_id=f"row-{n}", item_index=n, status=ItemStatus.COMPLETED, attempt_count=1, metadata={"n": n},
                     terminal_result_sequence=n + 1, usage=TokenUsage(10, 0, 5, 0),
                     output_text='{"stars":5,"text":"%s"}' % (str(n) * 40),
-                )
+                ))
                 for n in range(start, min(start + page_size, self.rows))
             ]
 

@@ -88,7 +88,7 @@ def test_a_run_that_does_not_exist_is_not_found(any_world: World) -> None:
     for read in (
         runner.get_run,
         runner.read_terminal_results,
-        lambda run_id: list(runner._iter_record_pages(run_id, after_sequence=0, page_size=1)),
+        lambda run_id: list(runner._iter_row_pages(run_id, after_sequence=0, page_size=1)),
         runner.pause_run,
         runner.cancel_run,
         runner.retry_failed,
@@ -227,7 +227,7 @@ def test_an_export_that_fails_midway_leaves_the_file_as_it_was(
     path = world.folder / "out.jsonl"
     if before is not None:
         path.write_text(before)
-    read, calls = world.store.get_terminal_item_records, []
+    read, calls = world.store.get_result_rows, []
 
     def fails_on_the_third_page(**arguments: Any) -> Any:
         calls.append(arguments)
@@ -235,7 +235,7 @@ def test_an_export_that_fails_midway_leaves_the_file_as_it_was(
             raise OSError("disk trouble")
         return read(**arguments)
 
-    monkeypatch.setattr(world.store, "get_terminal_item_records", fails_on_the_third_page)
+    monkeypatch.setattr(world.store, "get_result_rows", fails_on_the_third_page)
     with pytest.raises(OSError, match="disk trouble"):
         run.export_terminal_results(path, append=append)
     assert (path.read_text() if path.exists() else None) == before

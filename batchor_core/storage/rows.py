@@ -1,0 +1,127 @@
+"""Stored results as rows: what a reader of results makes of their columns, and rows for stores that have records only.
+
+Whoever passes results on (lines of a file, columns of a table) takes the JSON text of a row as it is. Only who wants values
+decodes it.
+"""
+
+from __future__ import annotations
+
+from batchor_core.core.enums import ItemStatus
+from batchor_core.core.late import decode_later
+from batchor_core.core.models import ItemFailure
+from batchor_core.core.types import JSONObject
+from batchor_core.core.usage import TokenUsage
+from batchor_core.storage.sql_codec import (
+    STATUS,
+    STATUS_NAME,
+    answer_json,
+    decode_answer,
+    decode_failure,
+    decode_json,
+    decode_optional_json,
+    encode_failure,
+    encode_json,
+    encode_optional_json,
+    pack_response,
+    plain_json,
+    unpack_response,
+    unpacked,
+    usage_columns,
+    usage_from_columns,
+)
+from batchor_core.storage.state import PersistedItemRecord, RawResponseRef, ResultRow
+
+decode_response = unpack_response
+"""The value of ``raw_response``."""
+
+
+def status_of(row: ResultRow) -> ItemStatus:
+    """Where the item stands."""
+    return STATUS[row.status]
+
+
+def output_json(row: ResultRow) -> str | bytes | None:
+    """JSON of the answer's value."""
+    if row.text_is_json and row.output_text is not None:
+        return answer_json(row.output_text)
+    return None if row.output_json is None else plain_json(row.output_json)
+
+
+def response_json(row: ResultRow) -> str | None:
+    """JSON of the raw response, where the row holds it itself."""
+    stored = unpacked(row.raw_response)
+    return None if stored is None else plain_json(stored)
+
+
+def error_json(row: ResultRow) -> str | None:
+    """JSON of :func:`failure_of`."""
+    return None if row.error is None else plain_json(row.error)
+
+
+def metadata_json(row: ResultRow) -> str:
+    """JSON of :func:`metadata_of`."""
+    return plain_json(row.metadata)
+
+
+def metadata_of(row: ResultRow) -> JSONObject:
+    """The item's metadata, a fresh copy each time."""
+    found: JSONObject = decode_json(row.metadata)
+    return found
+
+
+def failure_of(row: ResultRow) -> ItemFailure | None:
+    """Why the item failed."""
+    return decode_failure(row.error)
+
+
+def usage_of(row: ResultRow) -> TokenUsage | None:
+    """Tokens of the last answer."""
+    return usage_from_columns(row.input_tokens, row.cached_tokens, row.output_tokens, row.reasoning_tokens)
+
+
+def record_of(row: ResultRow) -> PersistedItemRecord:
+    """The documented record of a row."""
+    raw = None
+    if row.raw_offset is not None and row.raw_length is not None:
+        raw = RawResponseRef(bool(row.raw_is_error_file), row.raw_offset, row.raw_length)
+    record = PersistedItemRecord(
+        row.item_id,
+        row.item_index,
+        STATUS[row.status],
+        row.attempt_count,
+        metadata_of(row),
+        row.sequence,
+        row.output_text,
+        decode_optional_json(row.output_json),
+        unpack_response(row.raw_response),
+        failure_of(row),
+        usage_of(row),
+        row.raw_artifact_path,
+        raw,
+    )
+    if row.text_is_json and row.output_text is not None:
+        decode_later(record, "output_json", decode_answer, row.output_text)
+    return record
+
+
+def row_of(record: PersistedItemRecord) -> ResultRow:
+    """The row of a documented record."""
+    raw = record.raw
+    return ResultRow(
+        record.terminal_result_sequence,
+        record.item_id,
+        record.item_index,
+        STATUS_NAME[record.status],
+        record.attempt_count,
+        encode_json(record.metadata),
+        record.output_text,
+        encode_optional_json(record.output_json),
+        False,
+        None if record.error is None else encode_failure(record.error),
+        *usage_columns(record.usage),
+        record.raw_artifact_path,
+        None if raw is None else raw.is_error_file,
+        None if raw is None else raw.offset,
+        None if raw is None else raw.length,
+        pack_response(record.raw_response),
+    )

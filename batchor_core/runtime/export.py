@@ -30,6 +30,8 @@ _MANIFEST = "manifest.json"
 _RESULTS = "results.jsonl"
 _ARTIFACTS = "artifacts"
 
+_BUFFER_BYTES = 256 * 1024
+
 
 def export_terminal_results(
     engine: Engine,
@@ -46,7 +48,7 @@ def export_terminal_results(
     count, cursor = 0, after_sequence
     with collecting_less(), _appending(path) if append else _replacing(path) as file:
         for page in row_pages(engine, run_id, after_sequence=after_sequence, limit=limit):
-            file.write(json_lines(engine, page, structured=structured))
+            file.writelines(json_lines(engine, page, structured=structured))
             count += len(page)
             cursor = page[-1].sequence or cursor
     return TerminalResultsExportResult(run_id, str(path), count, cursor)
@@ -90,7 +92,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 
 def _opened(path: Path, mode: Literal["ab", "wb"]) -> BinaryIO:
     try:
-        return path.open(mode)
+        return path.open(mode, buffering=_BUFFER_BYTES)
     except OSError as error:
         raise StorageError(f"can't write {path}: {error.strerror}") from error
 

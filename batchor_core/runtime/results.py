@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import repeat
 from typing import Any
 
 import orjson
@@ -61,21 +62,29 @@ def row_pages(
         left = None if left is None else left - len(page)
 
 
-def _raw_lines(engine: Engine, rows: Sequence[ResultRow]) -> list[bytes | None]:
+def _raw_lines(engine: Engine, rows: Sequence[ResultRow]) -> Iterator[bytes | None]:
     """The line of each row in its batch's kept file; None where it is not kept there (any more)."""
-    lines: list[bytes | None] = [None] * len(rows)
-    by_file: dict[str, tuple[list[int], list[tuple[int, int]]]] = {}
-    for position, row in enumerate(rows):
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    keys: list[str | None] = []
+    for row in rows:
         key, offset, length = row.raw_artifact_path, row.raw_offset, row.raw_length
-        if row.raw_response is None and key is not None and offset is not None and length is not None:
-            positions, ranges = by_file.setdefault(key, ([], []))
-            positions.append(position)
-            ranges.append((offset, length))
-    for key, (positions, ranges) in by_file.items():
-        with suppress(FileNotFoundError):  # pruned between the query and now
-            for position, line in zip(positions, engine.artifacts.read_ranges(key, ranges), strict=True):
-                lines[position] = line
-    return lines
+        if row.raw_response is not None or key is None or offset is None or length is None:
+            keys.append(None)
+            continue
+        keys.append(key)
+        ranges.setdefault(key, []).append((offset, length))
+    lines = {key: _lines_of(engine, key, wanted) for key, wanted in ranges.items()}
+    for key in keys:
+        yield None if key is None else next(lines[key])
+    for left in lines.values():
+        next(left, None)  # closes the file
+
+
+def _lines_of(engine: Engine, key: str, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes | None]:
+    with suppress(FileNotFoundError):  # pruned between the query and now
+        yield from engine.artifacts.read_ranges(key, ranges)
+        return
+    yield from repeat(None, len(ranges))
 
 
 def typed_page(
@@ -136,15 +145,14 @@ def _output(row: ResultRow, model: type[BaseModel]) -> BaseModel:
         ) from error
 
 
-def json_lines(engine: Engine, rows: Sequence[ResultRow], *, structured: bool) -> bytes:
+def json_lines(engine: Engine, rows: Sequence[ResultRow], *, structured: bool) -> Iterator[bytes]:
     """The rows as lines of results.jsonl. What is JSON already is copied, neither decoded nor encoded again."""
-    lines = []
     for row, raw in zip(rows, _raw_lines(engine, rows), strict=True):
         line: dict[str, Any] = {
             "item_id": row.item_id,
             "status": row.status,
             "attempt_count": row.attempt_count,
-            "metadata": _fragment(metadata_json(row)),
+            "metadata": orjson.Fragment(metadata_json(row)),
             "output_text": row.output_text,
         }
         if structured:
@@ -152,10 +160,9 @@ def json_lines(engine: Engine, rows: Sequence[ResultRow], *, structured: bool) -
         if raw is None:
             line["raw_response"] = _fragment(response_json(row))
         else:  # as the provider wrote it
-            line["raw_response"] = _fragment(raw.rstrip(b"\r\n"))
+            line["raw_response"] = orjson.Fragment(raw.rstrip(b"\r\n"))
         line["error"] = _fragment(error_json(row))
-        lines.append(_encoded(line))
-    return b"".join(lines)
+        yield _encoded(line)
 
 
 def _fragment(json: str | bytes | None) -> orjson.Fragment | None:

@@ -149,6 +149,7 @@ class BatchRunner:
         )
         self._sleep = sleep or time.sleep
         self._attached: dict[str, _Attached] = {}
+        self._models: dict[str, type[BaseModel] | None] = {}
 
     def _artifact_root(self, temp_root: str | Path | None) -> Path:
         if temp_root is not None:
@@ -578,6 +579,10 @@ class BatchRunner:
             for page in row_pages(self._engine, run_id, after_sequence=after_sequence, limit=limit):
                 items += typed_page(self._engine, page, model)
                 cursor = page[-1].sequence or cursor
+        if items:
+            # Found again for every page, it would cost as much as a hundred rows. Runs that have results stay, and with
+            # them what they were asked for.
+            self._models[run_id] = model
         return TerminalResultsPage(run_id, items, cursor)
 
     def export_terminal_results(
@@ -655,6 +660,8 @@ class BatchRunner:
         attached = self._attached.get(run_id)
         if attached is not None and attached.model is not None:
             return attached.model
+        if run_id in self._models:
+            return self._models[run_id]
         config = self.storage.get_run_config(run_id=run_id)
         if config.structured_output_module is None or config.structured_output_qualname is None:
             return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
@@ -49,9 +50,9 @@ def decode_text(stored: str) -> str:
     return stored
 
 
-def is_escaped(stored: str | None) -> bool:
-    """Whether :func:`decode_text` would give another text."""
-    return stored is not None and stored[:1] == _ESCAPED
+def any_escaped(stored: Iterable[str | None]) -> bool:
+    """Whether :func:`decode_text` may give another text for one of them; False is certain."""
+    return _ESCAPED in "".join(filter(None, stored))
 
 
 def encode_optional_text(text: str | None) -> str | None:

@@ -21,13 +21,15 @@ AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
 """A row of whatever columns."""
 
 
-def plain_rows(connection: Connection, statement: Executable) -> Iterator[tuple[Any, ...]]:
+def plain_rows(
+    connection: Connection, statement: Executable, values: Mapping[str, Any] | None = None
+) -> Iterator[tuple[Any, ...]]:
     """The rows of a query one by one, as the driver gives them, for queries of thousands of rows.
 
     Nothing is converted: on SQLite a boolean comes as 0 or 1. SQLAlchemy's own row objects would take as long again as the
     query, and a list of all rows would be one more thing for the garbage collector to look through.
     """
-    cursor: Any = connection.execute(statement).cursor
+    cursor: Any = connection.execute(statement, values).cursor
     with closing(cursor):
         yield from cursor
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, null, select
+from sqlalchemy import BigInteger, Connection, Select, and_, bindparam, case, func, null, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.lifecycle import custom_id_for
 from batchor_core.storage.schema import batches, item_contents, item_results, items, request_pointers
 from batchor_core.storage.sql_codec import (
+    any_escaped,
     decode_json,
     decode_optional_text,
     decode_text,
-    is_escaped,
 )
 from batchor_core.storage.sql_engine import Database, plain_rows
 from batchor_core.storage.sql_items import is_status
@@ -138,21 +139,33 @@ def _draft_page(run_key: int, intent_key: int, *, after: int) -> Any:
     )
 
 
-def terminal_rows(
-    connection: Connection, run_key: int, *, after_sequence: int, limit: int | None
-) -> list[ResultRow]:
-    """Results in the order in which they became terminal."""
+def _result_page() -> Select[Any]:
     its_item = and_(items.c.run_key == _results.run_key, items.c.item_index == _results.item_index)
-    wanted = (
+    return (
         select(*_columns(_results.status, _results.attempt_count, _results.error))
         .join_from(item_results, items, its_item)
         .join(item_contents, _its_contents)
         .outerjoin(batches, batches.c.intent_key == _results.intent_key)
-        .where(_results.run_key == run_key, _results.sequence > after_sequence)
+        .where(_results.run_key == bindparam("run_key"), _results.sequence > bindparam("after_sequence"))
         .order_by(_results.sequence)
-        .limit(limit)
+        .limit(bindparam("limit", type_=BigInteger))
     )
-    return [_row(values) for values in plain_rows(connection, wanted)]
+
+
+_RESULT_PAGE = _result_page()  # asked for every thousand rows, and putting it together takes as long as fifty
+_NO_LIMIT = 2**62
+
+
+def terminal_rows(
+    connection: Connection, run_key: int, *, after_sequence: int, limit: int | None
+) -> list[ResultRow]:
+    """Results in the order in which they became terminal."""
+    values = {
+        "run_key": run_key,
+        "after_sequence": after_sequence,
+        "limit": _NO_LIMIT if limit is None else limit,
+    }
+    return _rows(plain_rows(connection, _RESULT_PAGE, values))
 
 
 def item_rows(connection: Connection, run_key: int) -> list[ResultRow]:
@@ -166,19 +179,30 @@ def item_rows(connection: Connection, run_key: int) -> list[ResultRow]:
         .where(items.c.run_key == run_key)
         .order_by(items.c.item_index)
     )
-    return [_row(values) for values in plain_rows(connection, wanted)]
+    return _rows(plain_rows(connection, wanted))
 
 
-def _row(values: tuple[Any, ...]) -> ResultRow:
-    row = ResultRow._make(values)
-    # escaped texts are rare, and there may be millions of rows
-    if is_escaped(row.item_id) or is_escaped(row.output_text) or is_escaped(row.raw_artifact_path):
-        return row._replace(
-            item_id=decode_text(row.item_id),
-            output_text=decode_optional_text(row.output_text),
-            raw_artifact_path=decode_optional_text(row.raw_artifact_path),
-        )
-    return row
+_named: Callable[[tuple[Any, ...]], ResultRow] = partial(tuple.__new__, ResultRow)  # a third of _make's time
+
+
+def _rows(found: Iterator[tuple[Any, ...]]) -> list[ResultRow]:
+    rows = list(map(_named, found))
+    # there are hardly ever any, and each of millions of rows would pay for a look
+    if (
+        any_escaped(row.item_id for row in rows)
+        or any_escaped(row.output_text for row in rows)
+        or any_escaped({row.raw_artifact_path for row in rows})
+    ):
+        return [_unescaped(row) for row in rows]
+    return rows
+
+
+def _unescaped(row: ResultRow) -> ResultRow:
+    return row._replace(
+        item_id=decode_text(row.item_id),
+        output_text=decode_optional_text(row.output_text),
+        raw_artifact_path=decode_optional_text(row.raw_artifact_path),
+    )
 
 
 def _metadata(stored: str | None) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.exceptions import RunStateError, StorageError
 from batchor_core.core.garbage import collecting_less
 from batchor_core.core.models import ArtifactExportResult, ArtifactPruneResult, TerminalResultsExportResult
+from batchor_core.runtime.building import building_folder, put_in_place
 from batchor_core.runtime.engine import Engine
 from batchor_core.runtime.results import json_lines, row_pages
 from batchor_core.storage.state import RunArtifactInventory
@@ -123,10 +123,9 @@ def export_artifacts(
     """Copy every artifact, write all results, and remember in the store that it was done."""
     root = destination.expanduser().absolute()
     _make_folder(root)
-    bundle, building = root / run_id, root / f".tmp-{run_id}-{uuid.uuid4().hex}"
-    keys = _keys_to_export(engine, run_id, bundle)
-    try:
-        building.mkdir()
+    bundle = root / run_id
+    with building_folder(bundle) as building:
+        keys = _keys_to_export(engine, run_id, bundle)
         for key in keys:
             engine.artifacts.export_to_directory(key, building / _ARTIFACTS)
         with at(Boundary.WRITE_RESULTS):
@@ -141,9 +140,7 @@ def export_artifacts(
             )
         with at(Boundary.WRITE_MANIFEST):
             _write_manifest(building, run_id, [f"{_ARTIFACTS}/{key}" for key in keys])
-        _put_in_place(building, bundle)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        put_in_place(building, bundle)
     engine.store.mark_artifacts_exported(run_id=run_id, export_root=str(bundle))
     return ArtifactExportResult(run_id, str(bundle), str(bundle / _MANIFEST), str(bundle / _RESULTS), keys)
 
@@ -193,22 +190,6 @@ def _entry(bundle: Path, name: str) -> _Entry:
     path = bundle / name
     with path.open("rb") as file:
         return _Entry(name, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
-
-
-def _put_in_place(building: Path, bundle: Path) -> None:
-    old = bundle.with_name(f"{building.name}.old")
-    if bundle.exists():
-        with at(Boundary.SET_BUNDLE_ASIDE):
-            bundle.rename(old)
-    try:
-        with at(Boundary.PLACE_BUNDLE):
-            building.rename(bundle)
-    except OSError:
-        if old.exists():
-            with at(Boundary.PLACE_BUNDLE):
-                old.rename(bundle)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def prune_artifacts(engine: Engine, run_id: str, *, include_raw_outputs: bool) -> ArtifactPruneResult:

@@ -95,11 +95,12 @@ def harvest(drive: Drive, batch: ActiveBatchRecord, record: BatchRemoteRecord, d
         intake.take(line)
     if batch.status == "failed":
         _fail_bad_lines(intake, record)
-    intake.finish(BatchEnd(batch.status, usage_from_body(dict(record))))
-    _report(drive, batch, record, intake)
     if batch.input_file_id:
+        # before the batch is over: after a crash in between, the next driver is here again, and deletes it again
         with suppress(Exception):  # tidying up; the file expires by itself
             drive.provider.delete_input_file(batch.input_file_id)
+    intake.finish(BatchEnd(batch.status, usage_from_body(dict(record))))
+    _report(drive, batch, record, intake)
 
 
 def _record_artifacts(drive: Drive, batch: ActiveBatchRecord, download: Download) -> None:

@@ -59,10 +59,11 @@ def _tidy_up(drive: Drive) -> None:
 def give_back_unsent(drive: Drive) -> None:
     """Free the rows of submissions that have not come as far as SENDING."""
     unsent = [intent for intent in drive.session.open_intents() if intent.state in UNSENT]
+    for intent in unsent:
+        discard_files(drive, intent, intent.input_file_id)
     # also frees claims that have no intent, which other users of the store may have left
     freed = drive.session.requeue_local()
     for intent in unsent:
-        discard_files(drive, intent, intent.input_file_id)
         drive.emit(
             "submission_dropped", local_batch_id=intent.local_batch_id, reason="never sent", count=freed
         )
@@ -220,10 +221,10 @@ def _pause_between_look_ups(drive: Drive) -> float:
 
 
 def _drop(drive: Drive, intent: IntentRecord, *, reason: str) -> None:
+    discard_files(drive, intent, intent.input_file_id)
     drive.session.drop(
         local_batch_id=intent.local_batch_id, error_class=intent.last_error_class or "unknown_outcome"
     )
-    discard_files(drive, intent, intent.input_file_id)
     drive.emit(
         "submission_dropped", local_batch_id=intent.local_batch_id, reason=reason, count=intent.item_count
     )

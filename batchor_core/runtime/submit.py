@@ -276,12 +276,16 @@ def _unknown(drive: Drive, intent: IntentRecord, error: ProviderError) -> bool:
 
 
 def _give_back(drive: Drive, intent: IntentRecord, file_id: str | None, *, error_class: str) -> None:
-    drive.session.drop(local_batch_id=intent.local_batch_id, error_class=error_class)
     discard_files(drive, intent, file_id)
+    drive.session.drop(local_batch_id=intent.local_batch_id, error_class=error_class)
 
 
 def discard_files(drive: Drive, intent: IntentRecord, file_id: str | None) -> None:
-    """Remove the files of a dropped submission. They cost nothing, so a failure here is left to their expiry."""
+    """Remove the files of a submission that is about to be dropped.
+
+    First the files, then the row: a crash between the two leaves a row that names its files, so the next driver removes
+    them again, and not files that no row knows of. They cost nothing, so a failure here is left to their expiry.
+    """
     with suppress(Exception):
         if intent.artifact_key is not None:
             drive.artifacts.delete(intent.artifact_key)

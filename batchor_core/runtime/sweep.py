@@ -88,8 +88,8 @@ def _free_rows(drive: Drive, known: Mapping[str, IntentRecord], listed: set[str]
     """Give back what was never sent, if there are batches that its rows may have gone into under another name since."""
     for intent in known.values():
         if listed and intent.state in UNSENT and intent.local_batch_id not in listed:
-            drive.session.drop(local_batch_id=intent.local_batch_id, error_class="driver_lost")
             discard_files(drive, intent, intent.input_file_id)
+            drive.session.drop(local_batch_id=intent.local_batch_id, error_class="driver_lost")
             drive.emit(
                 "submission_dropped",
                 local_batch_id=intent.local_batch_id,

@@ -8,6 +8,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -516,10 +517,15 @@ class BatchRunner:
         return self._settle(run_id, local_batch_id, "fail", None)
 
     def _fence(self, run_id: str, local_batch_id: str) -> None:
-        """Delete the input file of a submission that an operator is about to give up."""
+        """Delete the files of a submission that an operator is about to give up, above all the one at the provider."""
         for intent in self.storage.list_intents(run_id=run_id):
             in_doubt = intent.local_batch_id == local_batch_id and intent.state in MAYBE_SENT
-            if not in_doubt or intent.input_file_id is None:
+            if not in_doubt:
+                continue
+            if intent.artifact_key is not None and intent.provider_batch_id is None:
+                with suppress(Exception):  # an operator's machine need not reach the run's folder
+                    self._engine.artifacts.delete(intent.artifact_key)
+            if intent.input_file_id is None:
                 continue
             try:
                 remove = self._attach(run_id).provider.get()[1].remove_input_file

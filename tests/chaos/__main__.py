@@ -1,7 +1,7 @@
-"""The long form: ``python -m tests.chaos [suite ...] [--stores sqlite,postgres] [--scale 1.0] [--minutes 0]``.
+"""The long form: ``python -m tests.chaos [suite ...] [--stores sqlite,postgres] [--scale 1.0] [--minutes 0] [--workers 4]``.
 
-Prints what each suite did on each store, and ends with 1 if anything went wrong that must not, or a negative control failed
-to go wrong.
+Prints what each suite did on each store, and ends with 1 if anything went wrong that must not, a negative control failed to
+go wrong, a suite came to fewer kills than it is to have, or the harness itself failed.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from typing import Literal
 
+from batchor_core.core.boundaries import Boundary
 from tests.chaos import suites
 from tests.chaos.arena import Arena
-from tests.chaos.disturbance import RestartingPostgres, terminate_backends
 from tests.chaos.play import Tally, arenas, play
 from tests.chaos.suites import Case
 from tests.chaos.verdict import FIGURES
@@ -23,50 +24,127 @@ from tests.postgres_server import postgres_dsn
 
 STORES = ("sqlite", "postgres")
 
+PATIENCE = 4
+"""A suite that counts kills gives up after so many times the rounds."""
+
 
 @dataclass(frozen=True)
 class Suite:
     """A suite in its full size.
 
     Attributes:
+        about: What it does, in a few words.
         cases: Makes the cases; its first argument is an arena for trial runs, its second the number of rounds.
-        rounds: In the long form.
+        rounds: In the long form; 0 for as many as there are cases.
+        counts: What ``rounds`` counts: all that were played, those in which both kills came to pass, or single kills.
         stores: Where it makes sense.
+        own_servers: Each worker has a Postgres of its own, which it restarts.
         must_fail: It is a negative control.
     """
 
+    about: str
     cases: Callable[[Arena, int], Iterable[Case]]
     rounds: int = 0
+    counts: Literal["rounds", "pairs", "kills"] = "rounds"
     stores: tuple[str, ...] = STORES
+    own_servers: bool = False
     must_fail: bool = False
+
+    def done(self, tally: Tally) -> int:
+        """How far it has come, in what it counts."""
+        match self.counts:
+            case "rounds":
+                return tally.rounds
+            case "pairs":
+                return tally.whole
+            case "kills":
+                return tally.reached.happened
 
 
 SUITES = {
-    "boundaries": Suite(lambda arena, _: suites.each_boundary(arena, per_boundary=3, repeat_in_all=False)),
-    "pairs": Suite(lambda arena, count: suites.pairs(arena, count=count, seed=1), 1_000),
-    "random": Suite(lambda _, count: suites.at_random(count=count, seed=2, longest=1.2), 1_000),
-    "faults": Suite(lambda _, __: suites.each_fault()),
-    "drivers": Suite(lambda _, count: suites.crowds(rounds=count, seed=3), 200),
-    "zombies": Suite(lambda _, count: suites.zombies(rounds=count, seed=4), 50),
-    "lag": Suite(lambda _, count: suites.lags(rounds=count, seed=5), 50),
-    "clocks": Suite(lambda _, count: suites.wrong_clocks(rounds=count, seed=6), 50),
-    "restored": Suite(lambda _, count: suites.time_travels(rounds=count, seed=7), 50),
+    "boundaries": Suite(
+        "a kill before and after each boundary, at its first three passages",
+        lambda arena, _: suites.each_boundary(arena, per_boundary=3),
+    ),
+    "pairs": Suite(
+        "kills of two drivers in a row, both at boundaries; a pair counts if both came to pass",
+        lambda arena, _: suites.pairs(arena, seed=1),
+        1_000,
+        counts="pairs",
+    ),
+    "random": Suite(
+        "up to three drivers in a row, killed at random instants; kills that came to pass are counted",
+        lambda arena, _: suites.at_random(arena, seed=2),
+        1_000,
+        counts="kills",
+    ),
+    "faults": Suite(
+        "22 kinds of fault at each of 8 requests, at its first and second occurrence",
+        lambda _, __: suites.each_fault(),
+    ),
+    "drivers": Suite(
+        "2, 4 and 8 drivers on one run, killed, replaced, stopped and woken",
+        lambda _, count: suites.crowds(rounds=count, seed=3),
+        200,
+    ),
+    "zombies": Suite(
+        "a driver is stopped at a boundary, another one takes over, the first one wakes",
+        lambda _, count: suites.zombies(rounds=count, seed=4),
+        50,
+    ),
+    "lag": Suite(
+        "the provider lists a new batch late, within the grace period; its creator was killed",
+        lambda _, count: suites.lags(rounds=count, seed=5),
+        50,
+    ),
+    "clocks": Suite(
+        "after a kill, a driver whose clock is wrong by an hour or a day",
+        lambda _, count: suites.wrong_clocks(rounds=count, seed=6),
+        50,
+    ),
+    "restored": Suite(
+        "the database is put back to an earlier moment",
+        lambda _, count: suites.time_travels(rounds=count, seed=7),
+        50,
+    ),
+    "full-disk": Suite(
+        "the k-th write and all that follow find no room, for every k",
+        lambda arena, _: suites.full_disks(arena),
+    ),
+    "power-loss": Suite(
+        "at each boundary the power fails: what was not synced is gone; Postgres stops without a shutdown",
+        lambda arena, _: suites.power_cuts(arena, stride=1 if arena.store == "sqlite" else 4),
+        own_servers=True,
+    ),
     "terminated": Suite(
-        lambda arena, count: suites.lost_connections(
-            rounds=count, seed=8, disturb=partial(terminate_backends, arena.dsn)
-        ),
+        "all connections to the database are cut, again and again",
+        lambda _, count: suites.lost_connections(rounds=count, seed=8),
         50,
         stores=("postgres",),
     ),
-    "restarts": Suite(lambda _, __: (), 30, stores=("postgres",)),  # on a server of its own: see _restarts
-    "naive-order": Suite(lambda arena, _: suites.naive(arena), must_fail=True),
+    "restarts": Suite(
+        "the database stops without a shutdown and starts again, again and again",
+        lambda _, count: suites.lost_connections(rounds=count, seed=11, restarts=True),
+        30,
+        stores=("postgres",),
+        own_servers=True,
+    ),
+    "naive-order": Suite(
+        "the documented order of calls alone, killed at each boundary",
+        lambda arena, _: suites.naive(arena),
+        must_fail=True,
+    ),
     "no-fence": Suite(
+        "as zombies, with input files that are not deleted",
         lambda _, count: suites.zombies(rounds=count, seed=9, fences=False, sleeps=suites.SLEEPS[:2]),
         12,
         must_fail=True,
     ),
     "lag-above-grace": Suite(
-        lambda _, count: suites.lags(rounds=count, seed=10, above_grace=True), 12, must_fail=True
+        "as lag, but later than the grace period",
+        lambda _, count: suites.lags(rounds=count, seed=10, above_grace=True),
+        12,
+        must_fail=True,
     ),
 }
 
@@ -75,48 +153,79 @@ def main() -> int:
     """Play what was asked for."""
     options = _options()
     wrong = False
-    print(_row(["suite", "store", "rounds", "bad", *FIGURES, "kills", "seconds", "slowest"]))
+    print(_row(["suite", "store", "counted", "rounds", "bad", *FIGURES, "kills", "seconds", "slowest"]))
     for store in options.stores:
-        dsn = postgres_dsn() if store == "postgres" else ""
-        with arenas(store, options.workers, dsn) as on:
-            for name in options.suites:
-                suite = SUITES[name]
-                if store not in suite.stores:
-                    continue
-                count = max(1, round(suite.rounds * options.scale))
-                until = time.monotonic() + options.minutes * 60 if options.minutes else None
-                if name == "restarts":
-                    tally = _restarts(count, options.workers, until)
-                else:
-                    tally = play(
-                        name, list(suite.cases(on[0], count)), on, until=until
-                    )  # trial runs come first
-                wrong |= (tally.bad == 0) if suite.must_fail else (tally.bad > 0)
-                _print(tally, must_fail=suite.must_fail)
+        chosen = [name for name in options.suites if store in SUITES[name].stores]
+        for own_servers in (False, True):
+            names = deque(name for name in chosen if _owns_servers(name, store) == own_servers)
+            while names:
+                dsn = postgres_dsn() if store == "postgres" and not own_servers else ""
+                with arenas(store, options.workers, dsn, own_servers=own_servers) as on:
+                    healthy = True
+                    while names and healthy:
+                        tally, is_right = _play(names.popleft(), on, options)
+                        wrong |= not is_right
+                        healthy = not tally.crashes  # otherwise the rest is played by new processes
+    print("SOMETHING IS WRONG, see above" if wrong else "all as it must be", flush=True)
     return int(wrong)
 
 
-def _restarts(count: int, workers: int, until: float | None) -> Tally:
-    with RestartingPostgres() as server, arenas("postgres", workers, server.dsn) as on:
-        return play(
-            "restarts",
-            suites.lost_connections(rounds=count, seed=11, disturb=server.restart),
-            on,
-            until=until,
-        )
+def _owns_servers(name: str, store: str) -> bool:
+    return SUITES[name].own_servers and store == "postgres"
+
+
+def _play(name: str, on: list[Arena], options: argparse.Namespace) -> tuple[Tally, bool]:
+    """One suite on one store, and whether all was as it must be."""
+    suite = SUITES[name]
+    wanted = max(1, round(suite.rounds * options.scale))
+    until = time.monotonic() + options.minutes * 60 if options.minutes else None
+    cases = suite.cases(on[0], wanted)
+    tally = play(
+        name,
+        cases if suite.counts != "rounds" else list(cases),  # trial runs come first
+        on,
+        until=until,
+        enough=lambda tally: (
+            suite.counts != "rounds" and (suite.done(tally) >= wanted or tally.rounds >= PATIENCE * wanted)
+        ),
+    )
+    complaints = [f"THE HARNESS FAILED: {crash}" for crash in tally.crashes]
+    if suite.must_fail:
+        complaints += ["NOTHING WENT WRONG, so the harness is blind"] if tally.bad == 0 else []
+    else:
+        complaints += tally.failures[:20]
+        if until is None and suite.done(tally) < wanted:
+            complaints.append(f"ONLY {suite.done(tally)} OF {wanted} {suite.counts}")
+        if until is None and name == "boundaries" and (never := _never_killed(tally)):
+            complaints.append(f"NEVER KILLED: {', '.join(never)}")
+    _print(suite, tally)
+    for complaint in complaints:
+        print(f"    {complaint[:2_000]}", flush=True)
+    for leftover in tally.leftovers if options.verbose else ():
+        print(f"    allowed: {leftover[:500]}", flush=True)
+    return tally, not complaints
+
+
+def _never_killed(tally: Tally) -> list[str]:
+    places = [f"{name}:{when}" for name in Boundary for when in ("before", "after")]
+    return [place for place in places if not tally.reached.places[place]]
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.chaos", description="Kill drivers and count what is lost."
+        prog="python -m tests.chaos",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Kill drivers and count what is lost. Suites:\n"
+        + "\n".join(f"  {name:16} {suite.about}" for name, suite in SUITES.items()),
     )
-    parser.add_argument("suites", nargs="*", metavar="suite", help=f"of {', '.join(SUITES)}; all by default")
+    parser.add_argument("suites", nargs="*", metavar="suite", help="all by default")
     parser.add_argument("--stores", default=",".join(STORES), help="where to keep the runs")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full number of rounds")
     parser.add_argument(
         "--minutes", type=float, default=0.0, help="end each suite after so long; 0 for no limit"
     )
-    parser.add_argument("--workers", type=int, default=2, help="rounds played at the same time")
+    parser.add_argument("--workers", type=int, default=4, help="rounds played at the same time")
+    parser.add_argument("--verbose", action="store_true", help="name the files that stayed where they may")
     options = parser.parse_args()
     options.suites = options.suites or list(SUITES)
     options.stores = options.stores.split(",")
@@ -126,15 +235,14 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _print(tally: Tally, *, must_fail: bool) -> None:
+def _print(suite: Suite, tally: Tally) -> None:
     figures = [str(getattr(tally.total, name)) for name in FIGURES]
     kills = f"{tally.reached.happened}/{tally.reached.meant}" if tally.reached.meant else "-"
-    name = f"{tally.suite} (must fail)" if must_fail else tally.suite
+    name = f"{tally.suite} (must fail)" if suite.must_fail else tally.suite
+    counted = f"{suite.done(tally)} {suite.counts}"
     times = [f"{tally.seconds:.0f}", f"{tally.slowest:.1f}"]
-    print(_row([name, tally.store, str(tally.rounds), str(tally.bad), *figures, kills, *times]), flush=True)
-    if not must_fail:
-        for failure in tally.failures[:20]:
-            print(f"    {failure[:500]}", file=sys.stderr, flush=True)
+    cells = [name, tally.store, counted, str(tally.rounds), str(tally.bad), *figures, kills, *times]
+    print(_row(cells), flush=True)
 
 
 def _row(cells: list[str]) -> str:
@@ -142,4 +250,4 @@ def _row(cells: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

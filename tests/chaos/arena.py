@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -14,23 +15,30 @@ import time
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, closing, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import orjson
 import psycopg
 from psycopg import sql
 
-from batchor_core.core.exceptions import RunNotFoundError
-from tests.chaos.driver import open_store
+from batchor_core.core.exceptions import RunNotFoundError, StorageError
+from batchor_core.providers.openai.provider import OpenAIBatchProvider
+from batchor_core.runtime.submit import local_batch_prefix
+from tests.chaos.disturbance import RestartingPostgres, terminate_backends
+from tests.chaos.driver import open_store, provider_config
+from tests.chaos.power import forget_unsynced, tear_log
 from tests.chaos.scenario import DRIVER_DEADLINE_SEC, RUN_ID, Life, Place, Scenario
 from tests.chaos.snapshot import PostgresSnapshot, Snapshot, SQLiteSnapshot
 from tests.chaos.verdict import Facts, Verdict, judge
 
+T = TypeVar("T")
+
 ROOT = Path(__file__).parents[2]
+KEPT_FOLDERS = ("artifacts", "export")
 PATIENCE_SEC = DRIVER_DEADLINE_SEC + 10.0
 """When a driver that does not even give up by itself is killed."""
 
@@ -38,8 +46,9 @@ PATIENCE_SEC = DRIVER_DEADLINE_SEC + 10.0
 class Driver:
     """A driver process, from outside."""
 
-    def __init__(self, pid: int, result: Path) -> None:
+    def __init__(self, pid: int, result: Path, life: Life) -> None:
         self.pid = pid
+        self.life = life
         self._result = result
         try:
             self._handle: int | None = os.pidfd_open(pid)
@@ -79,6 +88,12 @@ class Driver:
         """What it said in the end; None if it was killed."""
         return orjson.loads(self._result.read_bytes()) if self._result.exists() else None
 
+    def died_at(self) -> str:
+        """The boundary at which it killed itself, as ``name:when``."""
+        if self.life.kill.startswith("#"):
+            return self.trace()[-1]
+        return ":".join(self.life.kill.split(":")[:2])
+
     def trace(self) -> list[str]:
         """The boundaries that it passed, as ``name:when``."""
         path = self._result.with_suffix(".trace")
@@ -97,14 +112,18 @@ class Arena:
     Args:
         store: ``sqlite`` or ``postgres``.
         dsn: Of Postgres; rounds use schemas of their own in it.
+        server: A Postgres of its own instead, which rounds may restart.
 
     Attributes:
         passages: What an undisturbed driver passes in each scenario, by its name, once that was tried.
+        durations: The seconds that it took.
     """
 
-    def __init__(self, store: str, dsn: str = "") -> None:
-        self.store, self.dsn = store, dsn
+    def __init__(self, store: str, dsn: str = "", server: RestartingPostgres | None = None) -> None:
+        self.store, self.server = store, server
+        self.dsn = dsn if server is None else server.dsn
         self.passages: dict[str, Counter[str]] = {}
+        self.durations: dict[str, float] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -166,6 +185,14 @@ class Arena:
         """Every row that was executed."""
         return [orjson.loads(line) for line in self.control("GET", "executions").splitlines()]
 
+    def disturb(self, *, restarts: bool) -> None:
+        """Cut every connection to the database, or restart it, which takes a server of its own."""
+        if restarts:
+            assert self.server is not None
+            self.server.restart()
+        else:
+            patiently(lambda: terminate_backends(self.dsn))
+
     # --- rounds ------------------------------------------------------------------------------------------------------
 
     def round(self, scenario: Scenario) -> Round:
@@ -182,20 +209,30 @@ class Arena:
         }
         assert self._zygote.stdin is not None
         self._zygote.stdin.write(orjson.dumps(command) + b"\n")
-        return Driver(int(self._line(self._zygote)), result)
+        return Driver(int(self._line(self._zygote)), result, life)
 
 
 @dataclass
 class Reached:
-    """Whether the harness did what it says: how many kills and stops were meant, and how many came to pass."""
+    """Whether the harness did what it says: how many kills and stops were meant, and how many came to pass, and where."""
 
     meant: int = 0
     happened: int = 0
+    places: Counter[str] = field(default_factory=Counter)
 
     def count(self, driver: Driver) -> None:
         """A driver that was to be killed has ended."""
+        self.note(driver.report() is None)
+        if driver.report() is None and driver.life.kill:
+            self.places[driver.died_at()] += 1
+
+    def note(self, happened: bool) -> None:
+        """Something was meant to happen."""
         self.meant += 1
-        self.happened += driver.report() is None
+        self.happened += happened
+
+    def __add__(self, other: Reached) -> Reached:
+        return Reached(self.meant + other.meant, self.happened + other.happened, self.places + other.places)
 
 
 class Round:
@@ -221,10 +258,13 @@ class Round:
             driver.kill()
             driver.close()
         if self.arena.store == "postgres":
-            with psycopg.connect(self.arena.dsn, autocommit=True) as connection:
-                name = sql.Identifier(self.place.schema)
-                connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))
+            patiently(self._drop_schema)
         shutil.rmtree(self.place.folder, ignore_errors=True)
+
+    def _drop_schema(self) -> None:
+        with psycopg.connect(self.arena.dsn, autocommit=True) as connection:
+            name = sql.Identifier(self.place.schema)
+            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))
 
     def start(self, **how: Any) -> Driver:
         """A driver process; ``how`` are fields of :class:`Life`."""
@@ -247,7 +287,32 @@ class Round:
     def verdict(self, **how: Any) -> Verdict:
         """Let one last driver bring the run to its end, and judge what came of it."""
         self.live(**how)
-        return judge(self.facts(), self.scenario)
+        return judge(patiently(self.facts), self.scenario)
+
+    def cut_power(self) -> None:
+        """Let everything vanish that was not synced. No driver may be alive."""
+        forget_unsynced(self.place.folder / "synced", [self.place.folder / name for name in KEPT_FOLDERS])
+        if self.arena.server is not None:
+            self.arena.server.restart()
+        elif self.arena.store == "sqlite":
+            tear_log(self.place.folder / "runs.sqlite3")
+
+    def create_stray_batch(self) -> None:
+        """A batch that carries the run's name, with a row of nobody's."""
+        store = open_store(self.place)
+        created_at = store.get_run_summary(run_id=RUN_ID).created_at
+        store.close()
+        row = {"custom_id": "stray-0", "method": "POST", "url": "/v1/responses"}
+        row["body"] = {"model": "gpt-4.1-mini", "input": "what nobody asked"}
+        path = self.place.folder / "stray.jsonl"
+        path.write_bytes(orjson.dumps(row) + b"\n")
+        provider = OpenAIBatchProvider(provider_config(self.place, self.scenario))
+        metadata = {
+            "batchor_run_id": RUN_ID,
+            "batchor_local_batch_id": f"{local_batch_prefix(RUN_ID, created_at)}stray",
+        }
+        provider.create_batch(input_file_id=provider.upload_input_file(path), metadata=metadata)
+        provider.close()
 
     def snapshot(self) -> None:
         """Keep the database as it is. No driver may be alive."""
@@ -307,8 +372,28 @@ class Round:
             sent_intents=sum(intent.sending_at is not None for intent in intents),
             input_files=[file["filename"] for file in books["files"] if file["purpose"] == "batch"],
             unfinished_files=_unfinished(self.place.folder),
+            is_intact=self.arena.store != "sqlite" or _is_intact(self.place.folder / "runs.sqlite3"),
             shown=[text for report in reports for text in report["shown"]],
         )
+
+
+def patiently(act: Callable[[], T]) -> T:
+    """Do what a database that is just restarting refuses, once it no longer does."""
+    gives_up_at = time.monotonic() + PATIENCE_SEC
+    while True:
+        try:
+            return act()
+        except (psycopg.OperationalError, StorageError):
+            if time.monotonic() >= gives_up_at:
+                raise
+            time.sleep(0.1)
+
+
+def _is_intact(path: Path) -> bool:
+    if not path.exists():
+        return True
+    with closing(sqlite3.connect(path)) as connection:
+        return bool(connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)])
 
 
 def _lines(path: Path) -> list[Mapping[str, Any]]:

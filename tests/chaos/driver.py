@@ -6,7 +6,6 @@ Everything it does may be done again by the next driver after it was killed, whe
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 import traceback
@@ -17,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from sqlalchemy import event
 
 from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core import boundaries
-from batchor_core.core.boundaries import Boundary, Kill, When
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import BatchorError, ProviderError, RunStateError
 from batchor_core.core.models import BatchItem, BatchJob, ChunkPolicy, RetryPolicy, RunEvent
@@ -34,6 +33,8 @@ from batchor_core.sources.base import IndexedBatchItem, ResumableItemSource, Sou
 from batchor_core.storage.postgres import PostgresStorage
 from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.storage.state import StateStore
+from tests.chaos.faults import Faults, FullDisk
+from tests.chaos.power import noting
 from tests.chaos.scenario import PER_BATCH, RUN_ID, Life, Place, Scenario
 
 PAUSE_SEC = 0.01
@@ -69,11 +70,16 @@ class Unfenced(OpenAIBatchProvider):
         """Say nothing."""
 
 
+class _DiskStaysFullError(Exception):
+    """The process ends, and its disk is still full."""
+
+
 class Driver:
     """One process's way through a scenario."""
 
-    def __init__(self, place: Place, life: Life) -> None:
+    def __init__(self, place: Place, life: Life, disk: FullDisk) -> None:
         self.place, self.life, self.scenario = place, life, life.scenario
+        self.disk = disk
         self.events: list[str] = []
         self.shown: list[str] = []
         self.gives_up_at = time.monotonic() + life.deadline_sec
@@ -86,8 +92,14 @@ class Driver:
                 self._drive()
             except TimeoutError:
                 return self._report("stuck")
+            except _DiskStaysFullError:
+                return self._report("full")
             except (BatchorError, OSError) as error:  # what a user's supervisor restarts after
                 self.shown.append(f"{type(error).__name__}: {error}")
+                if self.disk.is_full():
+                    if self.life.full_for_life:
+                        return self._report("full")
+                    self.disk.make_room()
                 if time.monotonic() >= self.gives_up_at:
                     return self._report("stuck")
                 time.sleep(PAUSE_SEC)
@@ -95,10 +107,11 @@ class Driver:
                 return self._report("finished")
 
     def _report(self, end: str) -> dict[str, Any]:
-        return {"end": end, "events": self.events, "shown": self.shown}
+        was_full = self.disk.was_full or (self.life.spare_pages is not None and bool(self.shown))
+        return {"end": end, "events": self.events, "shown": self.shown, "was_full": was_full}
 
     def _drive(self) -> None:
-        store = open_store(self.place, clock_offset=self.life.clock_offset)
+        store = open_store(self.place, clock_offset=self.life.clock_offset, spare_pages=self.disk.spare_pages)
         runner = BatchRunner(
             storage=store,
             artifact_store=LocalArtifactStore(self.place.folder / "artifacts"),
@@ -120,8 +133,9 @@ class Driver:
             store.close()
 
     def _export(self, run: Run) -> None:
-        with suppress(RunStateError):  # an earlier driver has begun to prune, and the bundle is there
-            run.export_artifacts(self.place.folder / "export")
+        for _ in range(2 if self.scenario.exports_again else 1):
+            with suppress(RunStateError):  # an earlier driver has begun to prune, and the bundle is there
+                run.export_artifacts(self.place.folder / "export")
         run.prune_artifacts(include_raw_output_artifacts=True)
 
     def _provider(self, config: Any) -> OpenAIBatchProvider:
@@ -136,6 +150,10 @@ class Driver:
         while not run.is_finished:
             if time.monotonic() >= self.gives_up_at:
                 raise TimeoutError
+            if self.disk.is_over():
+                if self.life.full_for_life:
+                    raise _DiskStaysFullError
+                self.disk.make_room()
             summary = run.refresh()
             if self.scenario.cancels and summary.active_batches and run.control_state == "running":
                 run.cancel()
@@ -166,12 +184,26 @@ class Driver:
                         runner.resubmit_batch(RUN_ID, intent.local_batch_id)
 
 
-def open_store(place: Place, *, clock_offset: float = 0.0) -> StateStore:
-    """The round's store, with the clock of this process where that is wrong."""
+def open_store(place: Place, *, clock_offset: float = 0.0, spare_pages: int | None = None) -> StateStore:
+    """The round's store, with the clock of this process where that is wrong, and little room where it has little."""
     now = (lambda: datetime.fromtimestamp(time.time() + clock_offset, UTC)) if clock_offset else None
     if place.store == "postgres":
         return PostgresStorage(dsn=place.dsn, schema=place.schema, now=now)
-    return SQLiteStorage(path=place.folder / "runs.sqlite3", now=now)
+    store = SQLiteStorage(path=place.folder / "runs.sqlite3", now=now)
+    if spare_pages is not None:
+        _limit_growth(store, spare_pages)
+    return store
+
+
+def _limit_growth(store: SQLiteStorage, pages: int) -> None:
+    with store.engine.connect() as connection:
+        limit = connection.exec_driver_sql("PRAGMA page_count").scalar_one() + pages
+    store.engine.dispose()
+
+    def on_connect(raw: Any, record: object) -> None:
+        raw.execute(f"PRAGMA max_page_count = {limit}")
+
+    event.listen(store.engine, "connect", on_connect)
 
 
 def provider_config(place: Place, scenario: Scenario) -> OpenAIProviderConfig:
@@ -198,37 +230,25 @@ def job(place: Place, scenario: Scenario, *, breaks_after: int = 0) -> BatchJob[
     )
 
 
-class _Faults:
-    """The boundary hook of a driver: dies, stops, or writes down, as its life says."""
-
-    def __init__(self, life: Life, trace: Path) -> None:
-        self._kill = Kill(life.kill) if life.kill else None
-        self._stop = Kill(life.stop, signal.SIGSTOP) if life.stop else None
-        self._trace = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if life.trace else None
-
-    def __call__(self, name: Boundary, when: When) -> None:
-        if self._trace is not None:
-            os.write(self._trace, f"{name}:{when}\n".encode())
-        if self._stop is not None:
-            self._stop(name, when)
-        if self._kill is not None:
-            self._kill(name, when)
-
-
 def live(place: Place, life: Life, result: Path) -> None:
     """Be a driver process; leaves its report at ``result`` unless it is killed before."""
     ingest.CHUNK = harvest.CHUNK = CHUNK
-    boundaries.install(_Faults(life, result.with_suffix(".trace")))
+    faults = Faults(life, result.with_suffix(".trace"))
+    boundaries.install(faults)
+    if life.notes_syncs:
+        os.fsync = noting(os.fsync, place.folder / "synced")
     try:
         if life.naive:
             from tests.chaos.naive import NaiveDriver
 
             report = NaiveDriver(place, life).drive()
         else:
-            report = Driver(place, life).drive()
+            report = Driver(place, life, faults.disk).drive()
     except BaseException:
+        faults.disk.make_room()
         traceback.print_exc(file=sys.stderr)
         report = {"end": "crashed", "events": [], "shown": [traceback.format_exc()]}
+    faults.disk.make_room()
     unfinished = result.with_suffix(".part")
     unfinished.write_bytes(orjson.dumps(report))
     unfinished.rename(result)

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
 import orjson
+from starlette.requests import ClientDisconnect
 
 from batchor_core.testing.openai_server import OpenAIServer, Timing
 from batchor_core.testing.openai_server.prompts import spoken_text
@@ -23,8 +25,14 @@ def echo(body: dict[str, Any], endpoint: str, custom_id: str) -> str:
     return text if answer_format(body) is None else orjson.dumps({"said": text}).decode()
 
 
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a record tells more than that a client was killed while it sent something."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], ClientDisconnect)
+
+
 def main() -> None:
     """Serve until nobody is there any more."""
+    logging.getLogger("uvicorn.error").addFilter(is_news)
     with OpenAIServer(responder=echo, timing=TIMING) as server:
         print(server.base_url, flush=True)
         sys.stdin.read()

@@ -34,6 +34,9 @@ class Scenario:
         token_limit: Enqueue limit; the first item is too long for it.
         tolerates: Parts of errors that drivers may be shown, since somebody else is at fault.
         forgets: The store loses its memory, so that it can't account for every POST.
+        exports_again: The driver exports the finished run a second time, over the first bundle.
+        bulk: Characters that are added to each item.
+        leaves: Why files may stay behind; "" if they may not.
         paid_again: The provider is at fault for a second execution, such as a row whose line it lost.
     """
 
@@ -45,11 +48,16 @@ class Scenario:
     token_limit: int = 0
     tolerates: tuple[str, ...] = ()
     forgets: bool = False
+    exports_again: bool = False
+    bulk: int = 0
+    leaves: str = ""
     paid_again: bool = False
 
     def texts(self) -> dict[str, str]:
         """What each item asks, and is answered with: the provider says it again."""
         texts = {f"item-{number}": f"question number {number} of the run" for number in range(ROWS)}
+        if self.bulk:
+            texts = {name: f"{text} {'x' * self.bulk}" for name, text in texts.items()}
         if self.token_limit:
             texts["item-0"] += " and on" * self.token_limit
         return texts
@@ -85,9 +93,14 @@ class Life:
     """One driver process: the scenario, and how it is to end.
 
     Attributes:
-        kill: Where it kills itself, as ``BATCHOR_FAULTS`` has it; "" nowhere.
+        kill: Where it kills itself: as ``BATCHOR_FAULTS`` has it, or ``#n`` for the n-th boundary that it passes, whichever
+            that is; "" nowhere.
         stop: Where it stops itself (SIGSTOP), in the same way.
         trace: Write down every boundary that is passed.
+        notes_syncs: Write down what it has synced, for a power cut after its end.
+        full_at: From the so-many-th boundary on its disk is full, until an error was shown or a moment has passed; 0 never.
+        full_for_life: And then the process ends; else there is room again.
+        spare_pages: How many pages its database may still grow by, until then; None for any number. SQLite's alone.
         naive: Drive in the documented order alone, without intents, with the SDK's own retries: a negative control.
         fences: Whether deleting an input file really deletes it; without, it is a negative control.
         exports: Whether it exports and prunes the finished run: one driver's work, not a crowd's.
@@ -101,6 +114,10 @@ class Life:
     kill: str = ""
     stop: str = ""
     trace: bool = False
+    notes_syncs: bool = False
+    full_at: int = 0
+    full_for_life: bool = False
+    spare_pages: int | None = None
     naive: bool = False
     fences: bool = True
     exports: bool = True
@@ -146,6 +163,7 @@ SCENARIOS = {
         Scenario("answer-lost", (http("cut", *CREATE, after_work=True),)),
         # the request is lost: it does not
         Scenario("request-lost", (http("cut", *CREATE),)),
+        Scenario("upload-lost", (http("cut", "POST", "/v1/files", after_work=True),)),
         Scenario("refused", (http("status", *CREATE, status=429),)),
         # and then nobody may look it up: an operator decides
         Scenario(
@@ -162,6 +180,7 @@ SCENARIOS = {
         Scenario("cancelled", (batch("stuck", times=None, seconds=None),), cancels=True),
         Scenario("cancelled-in-doubt", (http("cut", *CREATE, nth=2, after_work=True),), cancels=True),
         Scenario("oversized", token_limit=2_000),
+        Scenario("exported-again", exports_again=True),
         Scenario("broken-source", breaks_source=3, tolerates=("the source's disk has gone",)),
     )
 }

@@ -6,11 +6,12 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import count, product
 from typing import TypeAlias
 
+from batchor_core.core.boundaries import Boundary
 from tests.chaos.arena import Arena, Driver, Round
 from tests.chaos.scenario import GRACE_SEC, SCENARIOS, Scenario, batch, http
 from tests.chaos.verdict import Verdict, judge
@@ -45,23 +46,29 @@ def passages(arena: Arena, scenario: Scenario) -> Counter[str]:
     """The boundaries that an undisturbed driver passes, as ``name:when``, with how often."""
     if scenario.name not in arena.passages:
         with arena.round(scenario) as stage:
+            began = time.monotonic()
             driver = stage.live(trace=True)
+            arena.durations[scenario.name] = time.monotonic() - began
             verdict = judge(stage.facts(), scenario)
             assert verdict.is_good, f"{scenario.name} goes wrong by itself: {verdict}"
             arena.passages[scenario.name] = Counter(driver.trace())
     return arena.passages[scenario.name]
 
 
-def each_boundary(arena: Arena, *, per_boundary: int, repeat_in_all: bool) -> Iterator[Case]:
-    """A kill before and after each boundary, in the first scenario that passes it, or in all that do."""
+def each_boundary(arena: Arena, *, per_boundary: int) -> Iterator[Case]:
+    """A kill before and after each boundary, in the first way of a run that passes it."""
     seen: set[str] = set()
     for scenario in SCENARIOS.values():
         passed = passages(arena, scenario)
         for place, times in passed.items():
-            if repeat_in_all or place not in seen:
+            if place not in seen:
                 for nth in range(1, min(times, per_boundary) + 1):
                     yield Case(f"{scenario.name} {place}:{nth}", scenario, killed_at(f"{place}:{nth}"))
         seen |= passed.keys()
+    for place in sorted({place for place in naive_passages(arena, BY_HAND) if place.startswith(HAND_MADE)}):
+        yield Case(f"by hand {place}", BY_HAND, naive_killed_at(place))
+    for place in ("count_orphans:before", "count_orphans:after"):
+        yield Case(f"stray batch {place}", STRAY, killed_beside_a_stray(place))
 
 
 def killed_at(*places: str) -> Play:
@@ -75,68 +82,161 @@ def killed_at(*places: str) -> Play:
     return play
 
 
+BY_HAND = Scenario(
+    "by-hand",
+    (batch("expire", after_rows=2),),
+    forgets=True,
+    leaves="a script with the documented methods alone removes nothing",
+)
+HAND_MADE = (
+    Boundary.UPDATE_CHECKPOINT,
+    Boundary.RELEASE_ITEMS,
+    Boundary.RECORD_REQUEST_FILES,
+    Boundary.MARK_SUBMITTED,
+    Boundary.RESET_BATCH,
+)
+"""What the engine never passes: documented methods of the store for which its own drivers have others."""
+
+STRAY = Scenario("stray", forgets=True, leaves="the stray batch's input file is not ours")
+
+
+def killed_beside_a_stray(place: str) -> Play:
+    """A batch under the run's name that the store does not know has turned up, and who finds it is killed."""
+
+    def play(stage: Round) -> Verdict:
+        stage.reached.count(stage.live(kill="register:after"))
+        stage.create_stray_batch()
+        stage.reached.count(stage.live(kill=place))
+        return stage.verdict()
+
+    return play
+
+
 PAIRED = ("plain", "answer-lost", "request-lost", "expired", "rows-fail", "cancelled", "cancelled-in-doubt")
 
+RECOVERY_STEPS = 10
+"""Boundaries that a driver passes at least before it is where another one has been killed."""
 
-def pairs(arena: Arena, *, count: int, seed: int) -> Iterator[Case]:
-    """Kills at two boundaries in a row, drawn from all that a scenario has."""
-    draw = random.Random(seed)
-    places = {
-        name: [
-            f"{place}:{nth}"
-            for place, times in sorted(passages(arena, SCENARIOS[name]).items())
-            for nth in range(1, min(times, 3) + 1)
-        ]
-        for name in PAIRED
-    }
-    for _ in range(count):
+
+def pairs(arena: Arena, *, seed: int) -> Iterator[Case]:
+    """Kills of two drivers in a row, without end.
+
+    The first dies at any boundary that a scenario has. What the second one passes depends on that, so it dies at its n-th
+    boundary, whichever that is: half of the time early, in the midst of recovering. Some finish before they come to it.
+    """
+    return _pairs({name: passages(arena, SCENARIOS[name]) for name in PAIRED}, random.Random(seed))
+
+
+def _pairs(passed: Mapping[str, Counter[str]], draw: random.Random) -> Iterator[Case]:
+    while True:
         name = draw.choice(PAIRED)
-        # the second driver recovers before it does anything else: half of the second kills hit that
-        first, second = (
-            draw.choice(places[name]),
-            draw.choice([draw.choice(places[name]), draw.choice(RECOVERY)]),
-        )
+        place = draw.choice(sorted(passed[name]))
+        first = f"{place}:{draw.randint(1, min(passed[name][place], 3))}"
+        last = passed[name].total() // 2
+        second = f"#{draw.randint(1, draw.choice((RECOVERY_STEPS, 3 * RECOVERY_STEPS, last)))}"
         yield Case(f"{name} {first} then {second}", SCENARIOS[name], killed_at(first, second))
 
 
-RECOVERY = [
-    f"{name}:{when}:{nth}"
-    for name in (
-        "open_session",
-        "requeue_local",
-        "mark_unknown",
-        "list_batches",
-        "remove_file",
-        "record_look_up",
-        "drop",
-        "register",
-        "find_files",
-        "delete_file",
-        "delete_artifact",
-    )
-    for when in ("before", "after")
-    for nth in (1, 2)
-]
+def at_random(arena: Arena, *, seed: int) -> Iterator[Case]:
+    """Kills at up to three random instants in a row, within what each scenario takes here, without end."""
+    for name in PAIRED:
+        passages(arena, SCENARIOS[name])
+    return _at_random(arena.durations, random.Random(seed))
 
 
-def at_random(*, count: int, seed: int, longest: float) -> Iterator[Case]:
-    """Kills at up to three random instants in a row."""
-    draw = random.Random(seed)
-    for number in range(count):
-        scenario = SCENARIOS[draw.choice(PAIRED)]
-        delays = [draw.uniform(0.0, longest) for _ in range(draw.randint(1, 3))]
-        yield Case(f"#{number} {scenario.name} {delays}", scenario, killed_after(delays))
+def _at_random(durations: Mapping[str, float], draw: random.Random) -> Iterator[Case]:
+    for number in count(1):
+        name = draw.choice(PAIRED)
+        shares = [draw.random() for _ in range(draw.randint(1, 3))]
+        said = ", ".join(f"{share:.2f}" for share in shares)
+        yield Case(f"#{number} {name} at {said}", SCENARIOS[name], killed_after(durations[name], shares))
 
 
-def killed_after(delays: Sequence[float]) -> Play:
-    """One driver after the other, each killed after so many seconds unless it has finished; then one that finishes."""
+def killed_after(duration: float, shares: Sequence[float]) -> Play:
+    """One driver after the other, each killed after this share of the time that is left; then one that finishes."""
 
     def play(stage: Round) -> Verdict:
-        for delay in delays:
+        left = duration
+        for share in shares:
             driver = stage.start()
-            driver.wait(delay)
+            driver.wait(share * left)
             driver.kill()
             stage.reached.count(driver)
+            left = max(
+                left * (1.0 - share), 0.3 * duration
+            )  # whoever takes over has something to look up first
+        return stage.verdict()
+
+    return play
+
+
+# --- disks -----------------------------------------------------------------------------------------------------------
+
+BULKY = Scenario("bulky", bulk=20_000)
+FULL_ERRORS = ("File too large", "disk I/O error", "disk is full", "unable to open database file")
+
+
+def full_disks(arena: Arena, *, stride: int = 1) -> Iterator[Case]:
+    """No room from the k-th boundary on, for every k: for the rest of the process's life, or until an error was shown."""
+    for name in ("plain", "expired"):
+        scenario = replace(SCENARIOS[name], tolerates=FULL_ERRORS)
+        for step in range(1, passages(arena, scenario).total() + 1, stride):
+            for for_life in (False, True) if name == "plain" else (step % 2 == 0,):
+                how = "until the process ends" if for_life else "for a moment"
+                yield Case(f"{name}, full from #{step} {how}", scenario, filled_at(step, for_life=for_life))
+    if arena.store == "sqlite":
+        scenario = replace(BULKY, tolerates=FULL_ERRORS)
+        for pages in range(0, MOST_PAGES, 2 * stride):
+            case = f"room for {pages} pages more"
+            yield Case(case, scenario, filled_up(pages, for_life=pages % 4 == 0))
+
+
+MOST_PAGES = 80
+"""More than a bulky run's database grows by."""
+
+
+def filled_at(step: int, *, for_life: bool) -> Play:
+    """A driver whose disk is full from its so-many-th boundary on; then one that finishes."""
+
+    def play(stage: Round) -> Verdict:
+        report = stage.live(full_at=step, full_for_life=for_life).report()
+        stage.reached.note(bool(report and report["was_full"]))
+        return stage.verdict()
+
+    return play
+
+
+def filled_up(pages: int, *, for_life: bool) -> Play:
+    """A driver whose database may grow by so many pages only; then one that finishes."""
+
+    def play(stage: Round) -> Verdict:
+        report = stage.live(spare_pages=pages, full_for_life=for_life).report()
+        stage.reached.note(bool(report and report["was_full"]))
+        return stage.verdict()
+
+    return play
+
+
+UNDONE = "a power cut undoes deletions that were not synced"
+
+
+def power_cuts(arena: Arena, *, stride: int = 1) -> Iterator[Case]:
+    """The power fails at the k-th boundary, for every k, and once more while the next driver recovers."""
+    draw = random.Random(12)
+    for name in ("plain", "request-lost"):
+        scenario = replace(SCENARIOS[name], leaves=UNDONE)
+        for step in range(1, passages(arena, scenario).total() + 1, stride):
+            again = draw.randint(1, 3 * RECOVERY_STEPS)
+            yield Case(f"{name}, power cut at #{step} and #{again}", scenario, powerless_at(step, again))
+
+
+def powerless_at(*steps: int) -> Play:
+    """One driver after the other, each with a power cut at its so-many-th boundary; then one that finishes."""
+
+    def play(stage: Round) -> Verdict:
+        for step in steps:
+            stage.reached.count(stage.live(kill=f"#{step}", notes_syncs=True))
+            stage.cut_power()
         return stage.verdict()
 
     return play
@@ -399,23 +499,23 @@ CONNECTION_ERRORS = (
 )
 
 
-def lost_connections(*, rounds: int, seed: int, disturb: Callable[[], None]) -> Iterator[Case]:
+def lost_connections(*, rounds: int, seed: int, restarts: bool = False) -> Iterator[Case]:
     """The database loses its connections, or restarts, again and again while drivers work."""
     draw = random.Random(seed)
     for number in range(rounds):
         scenario = replace(SCENARIOS[draw.choice(PAIRED)], tolerates=CONNECTION_ERRORS)
         pauses = [draw.uniform(0.05, 0.4) for _ in range(draw.randint(1, 4))]
-        yield Case(f"#{number} {scenario.name}", scenario, disturbed(pauses, disturb))
+        yield Case(f"#{number} {scenario.name}", scenario, disturbed(pauses, restarts=restarts))
 
 
-def disturbed(pauses: Sequence[float], disturb: Callable[[], None]) -> Play:
+def disturbed(pauses: Sequence[float], *, restarts: bool) -> Play:
     """Two drivers, whose database is disturbed after each pause."""
 
     def play(stage: Round) -> Verdict:
         drivers = [stage.start(exports=False, lease_ttl_sec=SHORT_LEASE_SEC) for _ in range(2)]
         for pause in pauses:
             time.sleep(pause)
-            disturb()
+            stage.arena.disturb(restarts=restarts)
         stage.ended(drivers)
         return stage.verdict()
 
@@ -427,11 +527,19 @@ def disturbed(pauses: Sequence[float], disturb: Callable[[], None]) -> Play:
 
 def naive(arena: Arena) -> Iterator[Case]:
     """The documented order of calls, killed before and after each of its boundaries."""
-    scenario = replace(SCENARIOS["plain"], forgets=True)  # it writes nothing down before it sends
-    with arena.round(scenario) as stage:
-        places = sorted(set(stage.live(naive=True, trace=True).trace()))
-    for place in places:
+    # it writes nothing down before it sends
+    scenario = replace(SCENARIOS["plain"], name="naive", forgets=True, leaves=BY_HAND.leaves)
+    for place in sorted(naive_passages(arena, scenario)):
         yield Case(f"naive {place}", scenario, naive_killed_at(place))
+
+
+def naive_passages(arena: Arena, scenario: Scenario) -> set[str]:
+    """The boundaries that it passes when nothing disturbs it."""
+    with arena.round(scenario) as stage:
+        driver = stage.live(naive=True, trace=True)
+        verdict = judge(stage.facts(), scenario)
+        assert verdict.is_good, f"{scenario.name} goes wrong by itself: {verdict}"
+        return set(driver.trace())
 
 
 def naive_killed_at(place: str) -> Play:

@@ -31,6 +31,7 @@ class Facts:
         input_files: Input files that are still at the provider.
         unfinished_files: Temporary files here, and artifacts that are still there though all were pruned.
         shown: Errors that drivers got to see.
+        is_intact: Whether the database says of itself that it is whole.
     """
 
     items: Sequence[Mapping[str, Any]]
@@ -46,6 +47,7 @@ class Facts:
     input_files: Sequence[str] = ()
     unfinished_files: Sequence[str] = ()
     shown: Sequence[str] = ()
+    is_intact: bool = True
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Verdict:
         stuck: 1 if the last driver did not come to its end in time, or left work open.
         broken: Sequences with gaps, a bundle that is not whole, an error of another kind.
         locked: How often a driver was shown "database is locked".
-        orphans: Files left behind at the provider or here. They cost nothing, and are counted apart.
+        left: Files that stayed at the provider or here, though nothing prevented their removal.
+        orphans: Files that stayed where the scenario says why they may. They cost nothing, and are not wrong.
     """
 
     lost: int = 0
@@ -70,12 +73,13 @@ class Verdict:
     stuck: int = 0
     broken: int = 0
     locked: int = 0
+    left: int = 0
     orphans: int = 0
     why: Sequence[str] = field(default=(), compare=False)
 
     @property
     def is_good(self) -> bool:
-        """Nothing was lost, doubled, paid twice or stuck."""
+        """Nothing was lost, doubled, paid twice, stuck or left behind."""
         return not any(getattr(self, name) for name in FIGURES if name != "orphans")
 
     def __add__(self, other: Verdict) -> Verdict:
@@ -127,6 +131,8 @@ def judge(facts: Facts, scenario: Scenario) -> Verdict:
     broken = [f"sequences {sequences}"] if has_gaps and not scenario.retries_failed else []
     if facts.is_finished and not facts.manifest_ok:
         broken.append("the bundle is not whole")
+    if not facts.is_intact:
+        broken.append("the database is corrupt")
     if facts.total_items not in (0, len(texts)):
         broken.append(f"{facts.total_items} items of {len(texts)}")
     stuck = [] if facts.is_finished else ["the run did not end"]
@@ -138,6 +144,7 @@ def judge(facts: Facts, scenario: Scenario) -> Verdict:
         for text in facts.shown
         if "locked" not in text and not any(part in text for part in scenario.tolerates)
     ]
+    files = [*facts.input_files, *facts.unfinished_files]
     return Verdict(
         lost=count("lost", lost),
         doubled=count("doubled or wrong", doubled),
@@ -146,7 +153,8 @@ def judge(facts: Facts, scenario: Scenario) -> Verdict:
         stuck=count("stuck", stuck),
         broken=count("broken", broken),
         locked=count("locked", locked),
-        orphans=count("orphans", [*facts.input_files, *facts.unfinished_files]),
+        left=0 if scenario.leaves else count("left behind", files),
+        orphans=count("orphans", files) if scenario.leaves else 0,
         why=why,
     )
 

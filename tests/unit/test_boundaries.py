@@ -18,6 +18,7 @@ from batchor_core.artifacts.at_boundaries import ArtifactsAtBoundaries
 from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.core import boundaries
 from batchor_core.core.boundaries import Boundary, Kill, When
+from batchor_core.core.exceptions import ProviderError
 from batchor_core.providers.at_boundaries import ProviderAtBoundaries, hooks_at_boundaries
 from batchor_core.providers.base import BatchProvider, ProviderHooks
 from batchor_core.runtime.engine import RunProvider
@@ -212,6 +213,24 @@ def test_a_batch_is_created_between_its_sending_row_and_its_registration(
     wanted = iter(passed)
     assert [step for step in order if step in wanted] == order
     assert passed.count((Boundary.CREATE_BATCH, "before")) == 1
+
+
+def test_a_submissions_files_go_before_its_row(tmp_path: Path, passed: list[tuple[Boundary, When]]) -> None:
+    world = World(tmp_path, kind="sqlite")
+    world.provider.fail("create_batch", ProviderError("busy", status_code=429, not_performed=True))
+    world.start(text_job(3)).wait()
+    world.close()
+    order = [
+        (Boundary.CREATE_BATCH, "after"),
+        (Boundary.DELETE_ARTIFACT, "after"),
+        (Boundary.DELETE_FILE, "after"),
+        (Boundary.DROP, "before"),
+        (Boundary.REGISTER, "after"),
+        (Boundary.DELETE_FILE, "after"),
+        (Boundary.APPLY_OUTCOME, "before"),
+    ]
+    wanted = iter(passed)
+    assert [step for step in order if step in wanted] == order
 
 
 def test_a_transaction_that_fails_never_gets_behind_its_boundary(

@@ -43,7 +43,7 @@ GOOD = Facts(
 def test_a_good_round_is_good() -> None:
     verdict = judge(GOOD, PLAIN)
     assert verdict.is_good
-    assert (verdict.orphans, list(verdict.why)) == (0, [])
+    assert (verdict.left, verdict.orphans, list(verdict.why)) == (0, 0, [])
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,9 @@ def test_a_good_round_is_good() -> None:
         ({"items": [*ITEMS[:-1], item("item-7", 9)]}, "broken"),
         ({"total_items": 9}, "broken"),
         ({"shown": ["StorageError: disk I/O error"]}, "broken"),
+        ({"is_intact": False}, "broken"),
+        ({"input_files": ["a.jsonl"]}, "left"),
+        ({"unfinished_files": ["export/.tmp-x"]}, "left"),
         ({"shown": ["StorageError: database is locked"]}, "locked"),
     ],
 )
@@ -81,9 +84,10 @@ def test_what_is_wrong_is_counted(changes: dict[str, Any], figure: str) -> None:
     assert verdict.why
 
 
-def test_files_that_stay_behind_are_counted_apart() -> None:
-    verdict = judge(replace(GOOD, input_files=["a.jsonl"], unfinished_files=["b"]), PLAIN)
-    assert verdict.orphans == 2
+def test_files_that_may_stay_are_counted_apart() -> None:
+    scenario = replace(PLAIN, leaves="their deletion is refused")
+    verdict = judge(replace(GOOD, input_files=["a.jsonl"], unfinished_files=["b"]), scenario)
+    assert (verdict.orphans, verdict.left) == (2, 0)
     assert verdict.is_good
 
 

@@ -2,6 +2,7 @@
 
 PYTHON  ?= $(shell command -v python3.11 || command -v python3)
 WORKERS ?= auto
+LIVES   ?= 2000
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
@@ -13,7 +14,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo ui test test-browser hostile check fmt bench bench-full clean
+.PHONY: help env demo ui test test-browser hostile chaos lives check fmt bench bench-full clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -48,8 +49,12 @@ check: env  ## lint, format, types, import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
 
-chaos: env  ## kill drivers in every way for an hour or two; SUITES="pairs drivers" picks, ARGS="--scale 0.1" shortens
+chaos: env  ## kill drivers in every way for 40 minutes; SUITES="pairs drivers" picks, ARGS="--scale 0.1" shortens
 	@$(BIN)/python -m tests.chaos $(SUITES) $(ARGS)
+
+lives: env  ## hold 2,000 random lives of a run on each database against the memory store
+	@BATCHOR_TEST_LIVES=$(LIVES) BATCHOR_TEST_SHARDS=2 $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 7200 \
+		tests/contract/stores/test_state_machine.py
 
 fmt: env  ## format the code and apply the linter's safe fixes
 	@$(BIN)/ruff check --fix $(CODE)

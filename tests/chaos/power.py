@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import os
 import shutil
-import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,14 +26,7 @@ def noting(sync: Callable[[int], None], notes: Path) -> Callable[[int], None]:
     def noted(descriptor: Any) -> None:
         sync(descriptor)
         number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
-        found = os.fstat(number)
-        note: dict[str, Any] = {"inode": found.st_ino}
-        if stat.S_ISDIR(found.st_mode):
-            names = {entry.name: [entry.inode(), entry.is_dir()] for entry in os.scandir(number)}
-            note["names"] = names
-        else:
-            note["data"] = base64.b64encode(Path(f"/proc/self/fd/{number}").read_bytes()).decode()
-        os.write(log, orjson.dumps(note) + b"\n")
+        os.write(log, _note(Path(f"/proc/self/fd/{number}")))
 
     return noted
 
@@ -64,6 +56,20 @@ def forget_unsynced(notes: Path, roots: Sequence[Path]) -> None:
             build(survivor, root.stat().st_ino)
             shutil.rmtree(root)
             survivor.rename(root)
+    # what is left is on the disk, if another power cut follows
+    notes.write_bytes(
+        b"".join(_note(path) for root in roots for path in (root, *root.rglob("*")) if path.exists())
+    )
+
+
+def _note(path: Path) -> bytes:
+    """What a file or a folder holds, by its inode: its names may change."""
+    note: dict[str, Any] = {"inode": path.stat().st_ino}
+    if path.is_dir():
+        note["names"] = {entry.name: [entry.inode(), entry.is_dir()] for entry in os.scandir(path)}
+    else:
+        note["data"] = base64.b64encode(path.read_bytes()).decode()
+    return orjson.dumps(note) + b"\n"
 
 
 def tear_log(database: Path) -> None:

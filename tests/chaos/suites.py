@@ -21,6 +21,8 @@ SHORT_LEASE_SEC = 0.7
 
 LONGEST_SLEEP_SEC = 10.0
 
+WOKEN_LATE = "a driver that woke after it was replaced had still to write it"
+
 Play: TypeAlias = Callable[[Round], Verdict]
 
 
@@ -293,9 +295,20 @@ def each_fault(
         before = {"list": "request-lost", "cancel": "cancelled"}.get(name, "plain")
         scenario = SCENARIOS[before]
         scenario = replace(
-            scenario, name=f"{before}, {kind} at {name} {nth}", faults=(*scenario.faults, fault)
+            scenario,
+            name=f"{before}, {kind} at {name} {nth}",
+            faults=(*scenario.faults, fault),
+            leaves=_why_files_stay(name, kind),
         )
         yield Case(scenario.name, scenario, lambda stage: stage.verdict())
+
+
+def _why_files_stay(request: str, kind: str) -> str:
+    if request == "delete":
+        return "its deletion failed; it expires by itself"
+    if request == "upload" and kind.startswith("late"):
+        return "it arrived after everybody had looked for it; it expires by itself"
+    return ""
 
 
 # --- several drivers -------------------------------------------------------------------------------------------------
@@ -306,7 +319,8 @@ def crowds(*, rounds: int, seed: int, sizes: Sequence[int] = (2, 4, 8)) -> Itera
     draw = random.Random(seed)
     for number in range(rounds):
         size = sizes[number % len(sizes)]
-        scenario = SCENARIOS[draw.choice(("plain", "answer-lost", "request-lost", "expired", "rows-fail"))]
+        name = draw.choice(("plain", "answer-lost", "request-lost", "expired", "rows-fail"))
+        scenario = replace(SCENARIOS[name], leaves=WOKEN_LATE)
         yield Case(f"#{number} {size} drivers, {scenario.name}", scenario, crowd(size, draw.randrange(2**32)))
 
 
@@ -365,7 +379,7 @@ def zombies(*, rounds: int, seed: int, fences: bool = True, sleeps: Sequence[str
         awake_after = draw.choice((None, draw.uniform(0.5, 1.5)))
         yield Case(
             f"#{number} asleep at {place}, awake {awake_after or 'last'}",
-            SCENARIOS["plain"],
+            replace(SCENARIOS["plain"], leaves=WOKEN_LATE),
             zombie(place, awake_after, fences=fences),
         )
 
@@ -395,7 +409,7 @@ def lags(*, rounds: int, seed: int, above_grace: bool = False) -> Iterator[Case]
     """The provider lists a new batch late, and its creator has been killed."""
     draw = random.Random(seed)
     for number in range(rounds):
-        lag = GRACE_SEC * (draw.uniform(8.0, 12.0) if above_grace else draw.uniform(0.1, 0.7))
+        lag = GRACE_SEC * (draw.uniform(20.0, 30.0) if above_grace else draw.uniform(0.1, 0.7))
         scenario = Scenario("unlisted", (batch("unlisted", seconds=lag),))
         yield Case(f"#{number} listed after {lag:.2f} s", scenario, lagging(draw.choice(("after", "before"))))
 
@@ -460,7 +474,7 @@ def time_travels(*, rounds: int, seed: int) -> Iterator[Case]:
         lost = draw.choice((None, "register:after:2", "apply_outcome:after:2", "create_batch:after:2"))
         yield Case(
             f"#{number} kept at {kept}, put back at {lost or 'the end'}",
-            replace(SCENARIOS["plain"], forgets=True),
+            replace(SCENARIOS["plain"], forgets=True, leaves="the restored database knows nothing of it"),
             travelled(kept, lost, goes_on=draw.random() < 0.5),
         )
 

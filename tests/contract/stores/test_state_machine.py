@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -503,16 +504,29 @@ def _result(call: Callable[[], Any]) -> Any:
     return result
 
 
+LIVES = int(os.environ.get("BATCHOR_TEST_LIVES", "0"))
+"""Lives for each store in the long form (``make lives``); 0 for the short form's."""
+
+SHARDS = int(os.environ.get("BATCHOR_TEST_SHARDS", "1"))
+"""Parts, with seeds of their own, that the lives are dealt out to, so that several processes can work on one store."""
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize(
     ("name", "lives"), [("sqlite", 40), pytest.param("postgres", 12, marks=pytest.mark.postgres)]
 )
 def test_a_database_lives_like_the_memory_store(
-    name: str, lives: int, stack: ExitStack, tmp_path: Path
+    name: str, lives: int, shard: int, stack: ExitStack, tmp_path: Path
 ) -> None:
+    lives = -(-LIVES // SHARDS) if LIVES else lives
     clock = Clock()
     stores = [make_backend(kind, stack, tmp_path).open(clock) for kind in ("memory", name)]
+
+    def life() -> Lives:
+        return Lives(stores, clock)
+
     run_state_machine_as_test(
-        lambda: Lives(stores, clock),
+        seed(shard)(life) if LIVES else life,
         settings=settings(
             max_examples=lives,
             stateful_step_count=40,

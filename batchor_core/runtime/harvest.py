@@ -248,6 +248,10 @@ class _Intake:
         if failure is None:
             self.open.pop(answer.custom_id)
             self._bad.pop(answer.custom_id, None)
+            # full chunks are stored when there is more to come: the last rows have to take the batch's end with them
+            if len(self._good) >= CHUNK:
+                self._store(completions=self._good)
+                self._good = []
             self._good.append(
                 CompletedItemRecord(
                     answer.custom_id,
@@ -259,9 +263,6 @@ class _Intake:
                     self.is_structured,
                 )
             )
-            if len(self._good) >= CHUNK:
-                self._store(completions=self._good)
-                self._good = []
             return
         self.pause_reason = self.pause_reason or answer.pause_reason
         self.fail(

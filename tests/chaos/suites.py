@@ -175,7 +175,13 @@ def killed_after(duration: float, shares: Sequence[float]) -> Play:
 # --- disks -----------------------------------------------------------------------------------------------------------
 
 BULKY = Scenario("bulky", bulk=20_000)
-FULL_ERRORS = ("File too large", "disk I/O error", "disk is full", "unable to open database file")
+FULL_ERRORS = (
+    "File too large",
+    "disk I/O error",
+    "disk is full",
+    "unable to open database file",
+    "No usable temporary directory",
+)
 
 
 def full_disks(arena: Arena, *, stride: int = 1) -> Iterator[Case]:

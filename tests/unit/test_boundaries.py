@@ -18,9 +18,11 @@ from batchor_core.artifacts.at_boundaries import ArtifactsAtBoundaries
 from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.core import boundaries
 from batchor_core.core.boundaries import Boundary, Kill, When
+from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.exceptions import ProviderError
 from batchor_core.providers.at_boundaries import ProviderAtBoundaries, hooks_at_boundaries
 from batchor_core.providers.base import BatchProvider, ProviderHooks
+from batchor_core.runtime import harvest
 from batchor_core.runtime.engine import RunProvider
 from batchor_core.testing.fake_provider import FakeProvider
 from tests.support.world import World, text_job
@@ -231,6 +233,26 @@ def test_a_submissions_files_go_before_its_row(tmp_path: Path, passed: list[tupl
     ]
     wanted = iter(passed)
     assert [step for step in order if step in wanted] == order
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+def test_a_run_never_ends_before_its_last_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed: list[tuple[Boundary, When]], rows: int
+) -> None:
+    monkeypatch.setattr(harvest, "CHUNK", 2)
+    world = World(tmp_path, kind="sqlite")
+    seen: list[tuple[bool, int]] = []
+
+    def look(name: Boundary, when: When) -> None:
+        if (name, when) == (Boundary.APPLY_OUTCOME, "after"):
+            summary = world.summary()
+            seen.append((summary.status is RunLifecycleStatus.RUNNING, summary.active_batches))
+
+    boundaries.install(look)
+    world.start(text_job(rows)).wait()
+    world.close()
+    assert seen == [(True, 1)] * (len(seen) - 1) + [(False, 0)]
+    assert len(seen) == -(-rows // 2)
 
 
 def test_a_transaction_that_fails_never_gets_behind_its_boundary(

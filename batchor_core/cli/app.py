@@ -213,8 +213,8 @@ def _show_store(console: Console, store: StateStore) -> None:
     console.print(text(f"Database: {store.path} (SQLite {sqlite3.sqlite_version})"))
     if has_wal_reset_bug(sqlite3.sqlite_version_info):
         console.print(
-            "  This SQLite has the WAL-reset bug: several processes that write at the same moment can lose commits. "
-            "Use 3.51.3, 3.50.7 or 3.44.6, or Postgres, where several processes drive runs."
+            "  This SQLite has the WAL-reset bug, by which processes that write at the same moment can lose commits. batchor "
+            "keeps clear of it; let no other program write to this file, or use 3.51.3, 3.50.7, 3.44.6 or Postgres."
         )
 
 

@@ -78,6 +78,7 @@ class Database(ABC):
             yield connection
             boundary(name, "before")
         boundary(name, "after")
+        self._after_write()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -86,11 +87,16 @@ class Database(ABC):
         except IntegrityError:
             raise  # the statement's author knows what it means
         except DBAPIError as error:
-            raise StorageError(f"{self.where}: {error.orig}", is_passing=self._is_passing(error)) from error
+            message = f"{self.where}: {self._explained(error)}"
+            raise StorageError(message, is_passing=self._is_passing(error)) from error
 
     def _is_passing(self, error: DBAPIError) -> bool:
         """Whether the database may be usable again after a while."""
         return error.connection_invalidated
+
+    def _explained(self, error: DBAPIError) -> str:
+        """The database's own words, and what a user can do."""
+        return str(error.orig)
 
     def now(self, connection: Connection) -> float:
         """Seconds since the epoch, by the clock that was given or else the database's."""
@@ -120,6 +126,9 @@ class Database(ABC):
 
     def _begin_write(self, connection: Connection) -> None:
         """Settings of a write transaction."""
+
+    def _after_write(self) -> None:
+        """What is to be done now and then when something has been committed."""
 
     @abstractmethod
     def _database_time(self, connection: Connection) -> float: ...

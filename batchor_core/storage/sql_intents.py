@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, and_, exists, func, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from batchor_core.core import lifecycle
@@ -13,7 +13,7 @@ from batchor_core.core.enums import IntentState, ItemStatus
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.lifecycle import OPEN_INTENTS, is_terminal_batch
 from batchor_core.storage import sql_items
-from batchor_core.storage.schema import batches, items, runs, submission_intents
+from batchor_core.storage.schema import IN_FLIGHT_ITEMS, batches, items, runs, submission_intents
 from batchor_core.storage.sql_codec import (
     decode_optional_text,
     decode_text,
@@ -248,19 +248,35 @@ def was_sent(connection: Connection, run_key: int) -> bool:
 
 def requeue_local(run: LockedRun) -> int:
     """Free what was claimed and certainly not sent, and finish registrations; returns the number of items freed."""
-    # every cycle of a driver comes here, mostly for nothing: looking for such items would read all that are in flight
-    queued = select(runs.c.queued_local_items).where(runs.c.run_key == run.run_key)
-    has_queued = bool(run.connection.execute(queued).scalar_one())
-    if has_queued:
-        _finish_registrations(run)
     unsent = _INTENT.where(_intents.run_key == run.run_key, _intents.state.in_(_UNSENT))
     freed = sum(
         drop(run, intent, error_class="driver_lost") for intent in run.connection.execute(unsent).all()
     )
-    if has_queued:
+    # every cycle of a driver comes here, mostly for nothing: looking for such items would read all that are in flight
+    if _queued(run) - freed > _held_by_open_intents(run):
+        _finish_registrations(run)
         unowned = items.c.intent_key.is_(None)
         freed += release_all(run, unowned, before=ItemStatus.QUEUED_LOCAL, used_custom_id=False)
     return freed
+
+
+def _queued(run: LockedRun) -> int:
+    """QUEUED_LOCAL items when the transaction began."""
+    queued = select(runs.c.queued_local_items).where(runs.c.run_key == run.run_key)
+    return int(run.connection.execute(queued).scalar_one())
+
+
+def _held_by_open_intents(run: LockedRun) -> int:
+    """Items that wait for the outcome of their submission: counted in the index, however many others are in flight."""
+    without_batch = ~exists().where(batches.c.intent_key == _intents.intent_key)
+    waiting = select(_intents.intent_key).where(
+        _intents.run_key == run.run_key, _intents.state.in_(_OPEN), without_batch
+    )
+    held = 0
+    for intent_key in run.connection.execute(waiting).scalars().all():
+        mine = and_(items.c.run_key == run.run_key, IN_FLIGHT_ITEMS, items.c.intent_key == intent_key)
+        held += run.connection.execute(select(func.count()).where(mine)).scalar_one()
+    return held
 
 
 def _finish_registrations(run: LockedRun) -> None:
@@ -280,6 +296,7 @@ def _finish_registrations(run: LockedRun) -> None:
 _GIVEN_UP_IN_DOUBT = and_(_intents.state == IntentState.DROPPED.value, _intents.next_check_at.is_not(None))
 _MAYBE_SENT = [state.value for state in (*lifecycle.MAYBE_SENT, IntentState.REGISTERED)]
 _REGISTERED = IntentState.REGISTERED.value
+_OPEN = [state.value for state in OPEN_INTENTS]
 _UNSENT = (IntentState.CLAIMED.value, IntentState.UPLOADED.value)
 
 

@@ -23,6 +23,7 @@ from batchor_core.core.exceptions import InvalidInputError, StorageError
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.storage.sql import SQLStore
 from batchor_core.storage.sql_engine import Database, survive_fork
+from batchor_core.storage.sqlite_wal import WriteAheadLog, Writer, writer_of
 
 BUSY_TIMEOUT_SEC = 60
 """How long a transaction waits for another writer's."""
@@ -86,8 +87,8 @@ def _warn_of_wal_reset_bug() -> None:
     if has_wal_reset_bug(sqlite3.sqlite_version_info):
         log.warning(
             "SQLite %s has the WAL-reset bug, by which several processes that write to one file at the same moment can lose "
-            "commits. Use a Python with SQLite 3.51.3 (or 3.50.7, 3.44.6) or PostgresStorage where several processes drive "
-            "runs of one store.",
+            "commits. The engine of your own does not prevent it: pass SQLiteStorage(path=...) instead, which does, or use "
+            "a Python with SQLite 3.51.3 (or 3.50.7, 3.44.6), or PostgresStorage.",
             sqlite3.sqlite_version,
         )
 
@@ -127,11 +128,14 @@ class SQLiteStorage(SQLStore):
         if engine is None:
             self.path = Path(path).expanduser().absolute() if path is not None else self.default_path(name)
             engine = _engine_for(self.path)
+            wal = WriteAheadLog(self.path, engine)
         else:
             self.path = Path(engine.url.database or _IN_MEMORY)
-        super().__init__(
-            SQLiteDatabase(engine, where=str(self.path), now=now), provider_registry=provider_registry
-        )
+            wal = None
+            if str(self.path) != _IN_MEMORY:
+                _warn_of_wal_reset_bug()
+        database = SQLiteDatabase(engine, where=str(self.path), now=now, wal=wal)
+        super().__init__(database, provider_registry=provider_registry)
 
     def __repr__(self) -> str:
         return f"SQLiteStorage(path={str(self.path)!r})"
@@ -154,7 +158,14 @@ class SQLiteStorage(SQLStore):
 class SQLiteDatabase(Database):
     """SQLite's side of the SQL store."""
 
-    def __init__(self, engine: Engine, *, where: str, now: Callable[[], datetime] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        where: str,
+        now: Callable[[], datetime] | None = None,
+        wal: WriteAheadLog | None = None,
+    ) -> None:
         # on a branch of the engine, so that a given engine behaves as ever for its owner
         branch = engine.execution_options(batchor=True)
         event.listen(branch, "begin", _begin)
@@ -162,9 +173,27 @@ class SQLiteDatabase(Database):
         event.listen(branch, "rollback", _end)
         super().__init__(branch, now=now)
         self.where = where
+        self._wal = wal
 
     def _is_passing(self, error: DBAPIError) -> bool:
         return getattr(error.orig, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+    def _explained(self, error: DBAPIError) -> str:
+        """What happened and, where the user can do something about it, what."""
+        match getattr(error.orig, "sqlite_errorname", ""):
+            case "SQLITE_BUSY":
+                return f"{error.orig}: {_who_writes(writer_of(Path(self.where)))}"
+            case "SQLITE_READONLY" | "SQLITE_READONLY_DIRECTORY" | "SQLITE_READONLY_DBMOVED":
+                return f"{error.orig}: this process may not write to the file or to its folder, or somebody moved it"
+            case "SQLITE_FULL":
+                return f"{error.orig}: make room, then call refresh() or wait() again; what is stored is whole"
+            case name if name.startswith("SQLITE_IOERR"):
+                return f"{error.orig} ({name}): the disk fails, is full, or the size of files is limited (ulimit -f)"
+        return str(error.orig)
+
+    def _after_write(self) -> None:
+        if self._wal is not None:
+            self._wal.carry_over_if_long()
 
     def _database_time(self, connection: Connection) -> float:
         return time.time()  # SQLite runs in this process: its clock is this one
@@ -221,6 +250,18 @@ class SQLiteDatabase(Database):
         connection.exec_driver_sql("ANALYZE sqlite_schema")  # makes this connection read them
 
 
+def _who_writes(writer: Writer | None) -> str:
+    waited = f"for {BUSY_TIMEOUT_SEC:g} seconds another process was in the middle of a write"
+    if writer is None:
+        return f"{waited}; should it be stopped or hang, let it go on or end it. This goes on by itself then"
+    if writer.is_stopped:
+        return (
+            f"{waited}. It is process {writer.pid}, which is stopped: let it go on (kill -CONT {writer.pid}) or end it. "
+            "This goes on by itself then"
+        )
+    return f"{waited}. It is process {writer.pid}: should it hang, end it. This goes on by itself then"
+
+
 def _literal(value: int | str) -> str:
     return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
 
@@ -247,7 +288,6 @@ def _end(connection: Connection) -> None:
 
 
 def _engine_for(path: Path) -> Engine:
-    _warn_of_wal_reset_bug()
     _check_filesystem(path)
     _create_file(path)
     engine = create_engine(
@@ -268,6 +308,7 @@ def _configure(raw: Any, _record: object) -> None:
     # half the speed.
     cursor.execute("PRAGMA page_size = 16384")
     cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA wal_autocheckpoint = 0")  # see sqlite_wal.py
     # in WAL mode NORMAL may forget the last commits when the power fails: a forgotten intent is a batch paid twice
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA cache_size = -16384")

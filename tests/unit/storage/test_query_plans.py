@@ -154,6 +154,36 @@ def test_a_cycle_with_nothing_to_give_back_reads_no_items(tmp_path: Path) -> Non
     store.close()
 
 
+def test_a_cycle_beside_a_submission_in_doubt_counts_its_items_in_the_index_and_reads_no_others(
+    tmp_path: Path,
+) -> None:
+    """A submission may be in doubt for minutes, and in quarantine for days: each look must not cost the whole run."""
+    store = SQLiteStorage(path=tmp_path / "store.sqlite3", provider_registry=registry())
+    store.create_run(run_id=RUN, config=config(), items=_items(*range(COUNT)))
+    session = drive(store)
+    submit(session, *range(30), local="b1", batch="p1")
+    send(session, 30, 31, 32, local="b2")
+    session.mark_unknown(local_batch_id="b2", error_class="x", next_check_at=0)
+    submit(session, 33, 34, local="b3", batch="p3")
+    session.quarantine(local_batch_id="b3", error_class="batch_not_found")  # its items are SUBMITTED
+    seen: list[tuple[str, Any]] = []
+    event.listen(
+        store.engine, "before_cursor_execute", lambda *arguments: seen.append((arguments[2], arguments[3]))
+    )
+    assert session.requeue_local() == 0
+    touching = [(sql, values) for sql, values in seen if re.search(r"\b(FROM|UPDATE|JOIN) items\b", sql)]
+    assert len(touching) == 1, "one for the submission in doubt, none for what is in flight"
+    with store.database.read() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {touching[0][0]}", touching[0][1]).all()
+    assert [step[3] for step in plan] == [
+        "SEARCH items USING COVERING INDEX items_in_flight (run_key=? AND intent_key=?)"
+    ]
+    # what has to be given back is still found beside it
+    store.claim_items_for_submission(run_id=RUN, max_attempts=MAX, limit=2)
+    assert session.requeue_local() == 2
+    store.close()
+
+
 def test_a_new_file_has_pages_that_hold_a_row_with_its_prompt(tmp_path: Path) -> None:
     """A quarter of a page has to do: what is longer gets pages of its own."""
     store = SQLiteStorage(path=tmp_path / "store.sqlite3", provider_registry=registry())

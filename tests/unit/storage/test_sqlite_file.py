@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 import stat
@@ -80,17 +79,6 @@ def test_a_network_file_system_is_refused_unless_insisted_on(
 )
 def test_versions_with_the_wal_reset_bug_are_known(version: tuple[int, int, int], affected: bool) -> None:
     assert has_wal_reset_bug(version) is affected
-
-
-def test_an_affected_version_is_named_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(sqlite.sqlite3, "sqlite_version_info", (3, 40, 1))
-    sqlite._warn_of_wal_reset_bug.cache_clear()
-    with caplog.at_level(logging.WARNING):
-        SQLiteStorage(path=tmp_path / "a.sqlite3").close()
-        SQLiteStorage(path=tmp_path / "b.sqlite3").close()
-    assert len([record for record in caplog.records if "WAL-reset" in record.message]) == 1
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from batchor_core.core.enums import IntentState, ItemStatus
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.lifecycle import OPEN_INTENTS, is_terminal_batch
 from batchor_core.storage import sql_items
-from batchor_core.storage.schema import IN_FLIGHT_ITEMS, batches, items, runs, submission_intents
+from batchor_core.storage.schema import batches, items, runs, submission_intents
 from batchor_core.storage.sql_codec import (
     decode_optional_text,
     decode_text,
@@ -253,7 +253,7 @@ def requeue_local(run: LockedRun) -> int:
         drop(run, intent, error_class="driver_lost") for intent in run.connection.execute(unsent).all()
     )
     # every cycle of a driver comes here, mostly for nothing: looking for such items would read all that are in flight
-    if _queued(run) - freed > _held_by_open_intents(run):
+    if _queued(run) - freed != _held_by_open_intents(run):
         _finish_registrations(run)
         unowned = items.c.intent_key.is_(None)
         freed += release_all(run, unowned, before=ItemStatus.QUEUED_LOCAL, used_custom_id=False)
@@ -267,16 +267,12 @@ def _queued(run: LockedRun) -> int:
 
 
 def _held_by_open_intents(run: LockedRun) -> int:
-    """Items that wait for the outcome of their submission: counted in the index, however many others are in flight."""
+    """Items that wait for the outcome of their submission; while it is open, all that it was made of are its own."""
     without_batch = ~exists().where(batches.c.intent_key == _intents.intent_key)
-    waiting = select(_intents.intent_key).where(
+    held = select(func.coalesce(func.sum(_intents.item_count), 0)).where(
         _intents.run_key == run.run_key, _intents.state.in_(_OPEN), without_batch
     )
-    held = 0
-    for intent_key in run.connection.execute(waiting).scalars().all():
-        mine = and_(items.c.run_key == run.run_key, IN_FLIGHT_ITEMS, items.c.intent_key == intent_key)
-        held += run.connection.execute(select(func.count()).where(mine)).scalar_one()
-    return held
+    return int(run.connection.execute(held).scalar_one())
 
 
 def _finish_registrations(run: LockedRun) -> None:

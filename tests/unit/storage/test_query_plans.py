@@ -154,9 +154,7 @@ def test_a_cycle_with_nothing_to_give_back_reads_no_items(tmp_path: Path) -> Non
     store.close()
 
 
-def test_a_cycle_beside_a_submission_in_doubt_counts_its_items_in_the_index_and_reads_no_others(
-    tmp_path: Path,
-) -> None:
+def test_a_cycle_beside_a_submission_in_doubt_reads_no_items(tmp_path: Path) -> None:
     """A submission may be in doubt for minutes, and in quarantine for days: each look must not cost the whole run."""
     store = SQLiteStorage(path=tmp_path / "store.sqlite3", provider_registry=registry())
     store.create_run(run_id=RUN, config=config(), items=_items(*range(COUNT)))
@@ -166,18 +164,11 @@ def test_a_cycle_beside_a_submission_in_doubt_counts_its_items_in_the_index_and_
     session.mark_unknown(local_batch_id="b2", error_class="x", next_check_at=0)
     submit(session, 33, 34, local="b3", batch="p3")
     session.quarantine(local_batch_id="b3", error_class="batch_not_found")  # its items are SUBMITTED
-    seen: list[tuple[str, Any]] = []
-    event.listen(
-        store.engine, "before_cursor_execute", lambda *arguments: seen.append((arguments[2], arguments[3]))
-    )
+    seen: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda *arguments: seen.append(arguments[2]))
     assert session.requeue_local() == 0
-    touching = [(sql, values) for sql, values in seen if re.search(r"\b(FROM|UPDATE|JOIN) items\b", sql)]
-    assert len(touching) == 1, "one for the submission in doubt, none for what is in flight"
-    with store.database.read() as connection:
-        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {touching[0][0]}", touching[0][1]).all()
-    assert [step[3] for step in plan] == [
-        "SEARCH items USING COVERING INDEX items_in_flight (run_key=? AND intent_key=?)"
-    ]
+    assert seen
+    assert [sql for sql in seen if re.search(r"\b(FROM|UPDATE|JOIN) items\b", sql)] == []
     # what has to be given back is still found beside it
     store.claim_items_for_submission(run_id=RUN, max_attempts=MAX, limit=2)
     assert session.requeue_local() == 2

@@ -186,7 +186,9 @@ class SQLiteDatabase(Database):
             case "SQLITE_READONLY" | "SQLITE_READONLY_DIRECTORY" | "SQLITE_READONLY_DBMOVED":
                 return f"{error.orig}: this process may not write to the file or to its folder, or somebody moved it"
             case "SQLITE_FULL":
-                return f"{error.orig}: make room, then call refresh() or wait() again; what is stored is whole"
+                return (
+                    f"{error.orig}: make room, then call refresh() or wait() again; what is stored is whole"
+                )
             case name if name.startswith("SQLITE_IOERR"):
                 return f"{error.orig} ({name}): the disk fails, is full, or the size of files is limited (ulimit -f)"
         return str(error.orig)

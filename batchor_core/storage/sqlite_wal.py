@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
 
 LONG_LOG_FRAMES = 1_000
 """Pages in the log from which on it is carried over: SQLite's own default."""

@@ -244,7 +244,8 @@ def test_a_stopped_writer_is_named_and_all_goes_on_when_it_does(
     with subprocess.Popen(
         [sys.executable, "-c", WRITES, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as writer:
-        assert writer.stdin and writer.stdout
+        assert writer.stdin is not None
+        assert writer.stdout is not None
         assert writer.stdout.readline() == b"writing\n"
         with pytest.raises(StorageError, match=rf"process {writer.pid}: should it hang") as caught:
             _count(store)

@@ -180,7 +180,7 @@ class SQLiteDatabase(Database):
 
     def _explained(self, error: DBAPIError) -> str:
         """What happened and, where the user can do something about it, what."""
-        match getattr(error.orig, "sqlite_errorname", ""):
+        match str(getattr(error.orig, "sqlite_errorname", "")):
             case "SQLITE_BUSY":
                 return f"{error.orig}: {_who_writes(writer_of(Path(self.where)))}"
             case "SQLITE_READONLY" | "SQLITE_READONLY_DIRECTORY" | "SQLITE_READONLY_DBMOVED":
@@ -191,7 +191,8 @@ class SQLiteDatabase(Database):
                 )
             case name if name.startswith("SQLITE_IOERR"):
                 return f"{error.orig} ({name}): the disk fails, is full, or the size of files is limited (ulimit -f)"
-        return str(error.orig)
+            case _:
+                return str(error.orig)
 
     def _after_write(self) -> None:
         if self._wal is not None:

@@ -34,6 +34,13 @@ def plain_rows(
         yield from cursor
 
 
+@contextmanager
+def driver_connection(engine: Engine) -> Iterator[Any]:
+    """The driver's own connection, for upkeep that changes no row and so needs no boundary."""
+    with closing(engine.raw_connection()) as pooled:
+        yield pooled.driver_connection
+
+
 def survive_fork(engine: Engine) -> None:
     """A child process must not use, or close, its parent's connections: their locks and their sockets are the parent's."""
     if not hasattr(os, "register_at_fork"):

@@ -11,11 +11,12 @@ the last connection that is closed, which SQLite lets do it behind a lock on the
 from __future__ import annotations
 
 import logging
-from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Engine
+
+from batchor_core.storage.sql_engine import driver_connection
 
 LONG_LOG_FRAMES = 1_000
 """Pages in the log from which on it is carried over: SQLite's own default."""
@@ -44,12 +45,7 @@ class WriteAheadLog:
             log.warning("the write-ahead log %s could not be carried over: %s", self._path, error)
 
     def _carry_over(self) -> None:
-        with (
-            closing(self._engine.raw_connection()) as writer,
-            closing(self._engine.raw_connection()) as copier,
-        ):
-            holds: Any = writer.driver_connection
-            copies: Any = copier.driver_connection
+        with driver_connection(self._engine) as holds, driver_connection(self._engine) as copies:
             holds.execute("BEGIN IMMEDIATE")
             try:
                 # PASSIVE waits for no reader, and leaves to the next time what an old one still needs

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.garbage import collecting_less
@@ -358,7 +359,8 @@ def _whole_file(path: str) -> Iterator[Path]:
         local = Path(folder, "results.parquet")
         yield local
         filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
-        filesystem.put_file(str(local), target)
+        with at(Boundary.WRITE_TABLE):
+            filesystem.put_file(str(local), target)
 
 
 @contextlib.contextmanager
@@ -370,7 +372,8 @@ def _renamed(target: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.replace(target)
+        with at(Boundary.WRITE_TABLE):
+            temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -1,12 +1,34 @@
-"""A code location whose heavy work goes through the run launcher: workers of their own, one Postgres store."""
+"""A code location whose heavy work goes through the run launcher: workers of their own, one Postgres store.
 
+Its processes kill themselves once at each boundary that a file in ``DEATHS`` is named after, as ``<name>:<when>``.
+"""
+
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from pydantic import BaseModel
 
 from batchor_core import BatchItem, BatchJob, ChunkPolicy, OpenAIProviderConfig
+from batchor_core.core import boundaries
+from batchor_core.core.boundaries import Boundary, When
 from batchor_dagster import BatchorResource, batch_asset, build_batch_definitions
+
+DEATHS = "BATCHOR_TEST_DEATHS"
+
+
+def die_once(name: Boundary, when: When) -> None:
+    """Remove the file that asks for it, and die."""
+    asked = Path(os.environ[DEATHS], f"{name}:{when}")
+    if asked.exists():
+        asked.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if DEATHS in os.environ:
+    boundaries.install(die_once)
 
 ROWS = 24
 TOPICS = dg.StaticPartitionsDefinition(["birds", "fish"])

@@ -99,6 +99,14 @@ HAND_MADE = (
 )
 """What the engine never passes: documented methods of the store for which its own drivers have others."""
 
+ELSEWHERE = (Boundary.WRITE_TABLE,)
+"""What only Dagster's workers pass; tests/acceptance/test_killed_deployment.py kills them there."""
+
+PLACES = frozenset(
+    f"{name}:{when}" for name in Boundary if name not in ELSEWHERE for when in ("before", "after")
+)
+"""Where drivers are killed, each at least once."""
+
 STRAY = Scenario("stray", forgets=True, leaves="the stray batch's input file is not ours")
 
 

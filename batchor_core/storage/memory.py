@@ -17,6 +17,7 @@ from batchor_core.core.types import JSONValue
 from batchor_core.storage.identity import is_certainly_gone
 from batchor_core.storage.memory_rows import IntentRow, ItemRow, RunRow, frozen, thawed
 from batchor_core.storage.memory_session import MemorySession, jittered
+from batchor_core.storage.rows import record_of
 from batchor_core.storage.state import (
     ActiveBatchRecord,
     BatchArtifactPointer,
@@ -36,6 +37,7 @@ from batchor_core.storage.state import (
     PreparedSubmission,
     QueuedItemFailureRecord,
     RequestArtifactPointer,
+    ResultRow,
     RetryBackoffState,
     RunArtifactInventory,
     RunListing,
@@ -347,14 +349,20 @@ class MemoryStateStore(StateStore):
     def get_terminal_item_records(
         self, *, run_id: str, after_sequence: int, limit: int | None = None
     ) -> list[PersistedItemRecord]:
+        rows = self.get_result_rows(run_id=run_id, after_sequence=after_sequence, limit=limit)
+        return [record_of(row) for row in rows]
+
+    def get_result_rows(
+        self, *, run_id: str, after_sequence: int, limit: int | None = None
+    ) -> list[ResultRow]:
         with self._run(run_id) as run:
-            records: list[PersistedItemRecord] = []
+            rows: list[ResultRow] = []
             for sequence in range(max(after_sequence, 0) + 1, run.last_sequence + 1):
-                if limit is not None and len(records) >= limit:
+                if limit is not None and len(rows) >= limit:
                     break
                 if sequence in run.ended:  # a reopened item leaves a hole
-                    records.append(run.record(run.items[run.ended[sequence]]))
-            return records
+                    rows.append(run.row(run.items[run.ended[sequence]]))
+            return rows
 
     def get_control_reason(self, *, run_id: str) -> str | None:
         with self._run(run_id) as run:

@@ -5,7 +5,6 @@ Everything here is called under the store's lock. A method either raises before 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,8 +15,17 @@ from batchor_core.core.exceptions import DuplicateItemError, RunStateError
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure, RunSummary
 from batchor_core.core.retry import LONGEST_LEASE_SEC, is_due
-from batchor_core.core.types import JSONObject, JSONValue
+from batchor_core.core.types import JSONValue
 from batchor_core.core.usage import TokenUsage
+from batchor_core.storage.rows import record_of
+from batchor_core.storage.sql_codec import (
+    STATUS_NAME,
+    decode_optional_json,
+    encode_failure,
+    encode_optional_json,
+    pack_response,
+    usage_columns,
+)
 from batchor_core.storage.state import (
     ActiveBatchRecord,
     CompletedItemRecord,
@@ -29,6 +37,7 @@ from batchor_core.storage.state import (
     PersistedItemRecord,
     PersistedRunConfig,
     RawResponseRef,
+    ResultRow,
     RetryBackoffState,
 )
 
@@ -37,16 +46,13 @@ _NEW = ItemState(ItemStatus.PENDING, attempt_count=0, generation=0)
 
 def frozen(value: JSONValue | None) -> str | None:
     """JSON as text, so that neither side can change what the other holds; refuses what is not JSON."""
-    return None if value is None else json.dumps(value)
+    return encode_optional_json(value)
 
 
 def thawed(text: str | None) -> JSONValue | None:
     """The value that :func:`frozen` was given, a fresh copy each time."""
-    return None if text is None else json.loads(text)
-
-
-def _thawed_object(text: str | None) -> JSONObject | None:
-    return None if text is None else dict(json.loads(text))
+    value: JSONValue | None = decode_optional_json(text)
+    return value
 
 
 @dataclass(slots=True)
@@ -56,7 +62,7 @@ class Answer:
     output_text: str | None = None
     output_json: str | None = None
     text_is_json: bool = False
-    raw_response: str | None = None
+    raw_response: bytes | None = None
     raw: RawResponseRef | None = None
     raw_batch_id: str | None = None
     usage: TokenUsage | None = None
@@ -287,7 +293,7 @@ class RunRow:
             output_text=record.output_text,
             output_json=frozen(record.output_json),
             text_is_json=record.text_is_json,
-            raw_response=frozen(record.raw_response),
+            raw_response=pack_response(record.raw_response),
             raw=record.raw,
             raw_batch_id=item.batch_id,
             usage=record.usage,
@@ -305,7 +311,7 @@ class RunRow:
             return None
         answer = Answer(
             output_text=record.output_text,
-            raw_response=frozen(record.raw_response),
+            raw_response=pack_response(record.raw_response),
             raw=record.raw,
             raw_batch_id=item.batch_id,
             usage=record.usage,
@@ -339,22 +345,28 @@ class RunRow:
 
     def record(self, item: ItemRow) -> PersistedItemRecord:
         """All that is known of an item."""
-        answer = item.answer
-        output_json = thawed(answer.output_text if answer.text_is_json else answer.output_json)
-        return PersistedItemRecord(
-            item_id=item.item_id,
-            item_index=item.item_index,
-            status=item.state.status,
-            attempt_count=item.state.attempt_count,
-            metadata=_thawed_object(item.metadata) or {},
-            terminal_result_sequence=item.sequence,
-            output_text=answer.output_text,
-            output_json=output_json,
-            raw_response=_thawed_object(answer.raw_response),
-            error=item.error,
-            usage=answer.usage,
-            raw_artifact_path=self._raw_artifact_path(answer),
-            raw=answer.raw,
+        return record_of(self.row(item))
+
+    def row(self, item: ItemRow) -> ResultRow:
+        """The same, its JSON as text."""
+        answer, raw = item.answer, item.answer.raw
+        return ResultRow(
+            item.sequence,
+            item.item_id,
+            item.item_index,
+            STATUS_NAME[item.state.status],
+            item.state.attempt_count,
+            item.metadata or "{}",
+            answer.output_text,
+            answer.output_json,
+            answer.text_is_json,
+            None if item.error is None else encode_failure(item.error),
+            *usage_columns(answer.usage),
+            self._raw_artifact_path(answer),
+            None if raw is None else raw.is_error_file,
+            None if raw is None else raw.offset,
+            None if raw is None else raw.length,
+            answer.raw_response,
         )
 
     def _raw_artifact_path(self, answer: Answer) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -23,6 +23,7 @@ from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.types import BatchRemoteRecord, JSONObject
 from batchor_core.core.usage import usage_from_body
 from batchor_core.runtime.engine import CHUNK, Drive, as_provider_error, log
+from batchor_core.runtime.line_size import LONG_LINE_BYTES, MAX_LINE_BYTES, fits_memory
 from batchor_core.storage.state import (
     ActiveBatchRecord,
     AppliedOutcome,
@@ -33,10 +34,6 @@ from batchor_core.storage.state import (
     RawResponseRef,
     SubmittedItem,
 )
-
-MAX_LINE_BYTES = 48 * 1024 * 1024
-"""Longer lines are not decoded; their rows count as missing. What an answer takes in memory on its way into SQLite is some
-four times its length, and all of it has to stay below 300 MB."""
 
 _READ_BUFFER = 1 << 18
 _SKIP_BYTES = 1024 * 1024
@@ -93,6 +90,7 @@ def harvest(drive: Drive, batch: ActiveBatchRecord, record: BatchRemoteRecord, d
     intake = _Intake(drive, batch, owned, drive.is_structured, drive.model() if drive.is_structured else None)
     for line in _streamed(drive, download) if drive.hooks.download_to_path else _parsed(drive, download):
         intake.take(line)
+        del line  # a giant one must not stay while the next is read
     if batch.status == "failed":
         _fail_bad_lines(intake, record)
     if batch.input_file_id:
@@ -114,12 +112,13 @@ class _Line(NamedTuple):
     """One line of a batch's files.
 
     ``raw`` says where it lies in the kept file; None if there is no such file, or if the line is not strict JSON and has
-    to be kept as it was understood.
+    to be kept as it was understood. ``length`` is about its share of memory.
     """
 
     answer: Answer
     record: JSONObject
     raw: RawResponseRef | None
+    length: int
 
 
 def _streamed(drive: Drive, download: Download) -> Iterator[_Line]:
@@ -143,7 +142,9 @@ def _streamed(drive: Drive, download: Download) -> Iterator[_Line]:
                     else:
                         kept = is_kept and is_strict
                         raw = RawResponseRef(file.is_error_file, offset, length) if kept else None
-                        yield _Line(answer, record, raw)
+                        yield _Line(answer, record, raw, length)
+                        del answer  # as above
+                record = None
                 offset += length
 
 
@@ -156,7 +157,7 @@ def _bounded_line(file: BinaryIO) -> tuple[int, bytes | None]:
     line = file.readline(MAX_LINE_BYTES + 1)
     length = len(line)
     if length <= MAX_LINE_BYTES:
-        return length, line
+        return length, line if fits_memory(line) else None
     while not line.endswith(b"\n") and (line := file.readline(_SKIP_BYTES)):
         length += len(line)
     return length, None
@@ -168,7 +169,7 @@ def _decoded(line: bytes) -> tuple[JSONObject | None, bool]:
     try:
         record = orjson.loads(line)
     except ValueError:
-        return parse_line(line), False
+        return None if len(line) >= LONG_LINE_BYTES else parse_line(line), False
     return (record if isinstance(record, dict) else None), True
 
 
@@ -185,7 +186,7 @@ def _parsed(drive: Drive, download: Download) -> Iterator[_Line]:
     except Exception as raised:
         raise as_provider_error(raised) from raised
     for custom_id, record in successes.items():
-        yield _Line(drive.hooks.read_record(record)._replace(custom_id=custom_id), record, None)
+        yield _Line(drive.hooks.read_record(record)._replace(custom_id=custom_id), record, None, 0)
     for custom_id, record in errors.items():
         answer = drive.hooks.read_record(record)._replace(custom_id=custom_id)
         if answer.failure is None:  # the provider knows better
@@ -193,7 +194,7 @@ def _parsed(drive: Drive, download: Download) -> Iterator[_Line]:
                 "provider_item_error", "the provider reports an error", True, raw_error=record
             )
             answer = answer._replace(failure=failure)
-        yield _Line(answer, record, None)
+        yield _Line(answer, record, None, 0)
 
 
 @contextmanager
@@ -235,7 +236,9 @@ class _Intake:
     strangers: int = 0
     missing: int = 0
     _good: list[CompletedItemRecord] = field(default_factory=list)
+    _good_bytes: int = 0
     _bad: dict[str, ItemFailureRecord] = field(default_factory=dict)
+    _bad_bytes: int = 0
 
     def take(self, line: _Line) -> None:
         """One line of a file. The first good answer of a row wins, and any good answer over a bad one."""
@@ -244,14 +247,14 @@ class _Intake:
             self.strangers += 1
             return
         failure = answer.failure or self._unusable(answer)
-        raw_response = line.record if line.raw is None else None
+        # what is as long is kept in its file or not at all: compressing it would take as much memory again
+        raw_response = line.record if line.raw is None and line.length < LONG_LINE_BYTES else None
         if failure is None:
             self.open.pop(answer.custom_id)
             self._bad.pop(answer.custom_id, None)
             # full chunks are stored when there is more to come: the last rows have to take the batch's end with them
             if len(self._good) >= CHUNK:
-                self._store(completions=self._good)
-                self._good = []
+                self._store_good()
             self._good.append(
                 CompletedItemRecord(
                     answer.custom_id,
@@ -263,8 +266,17 @@ class _Intake:
                     self.is_structured,
                 )
             )
+            self._good_bytes += line.length
+            if self._good_bytes >= LONG_LINE_BYTES and self.open:  # there is more to come here too
+                self._store_good()
             return
         self.pause_reason = self.pause_reason or answer.pause_reason
+        self._bad_bytes += line.length
+        if (
+            self._bad_bytes >= LONG_LINE_BYTES
+        ):  # they wait for the end: from here on what went wrong has to do
+            failure, raw_response = replace(failure, raw_error=None), None
+            answer = answer._replace(text=None)
         self.fail(
             ItemFailureRecord(
                 answer.custom_id,
@@ -276,6 +288,10 @@ class _Intake:
                 raw=line.raw,
             )
         )
+
+    def _store_good(self) -> None:
+        self._store(completions=self._good)
+        self._good, self._good_bytes = [], 0
 
     def fail(self, record: ItemFailureRecord) -> None:
         """Keep a bad answer until the files have been read: a good one may follow."""

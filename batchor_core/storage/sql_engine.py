@@ -156,6 +156,18 @@ class Database(ABC):
         NULL.
         """
 
+    def insert_long(
+        self,
+        connection: Connection,
+        table: Table,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        same: Mapping[str, int | str],
+    ) -> None:
+        """:meth:`insert_many` for rows of many megabytes."""
+        self.insert_many(connection, table, columns, rows, same=same)
+
     @abstractmethod
     def change_items(
         self, connection: Connection, run_key: int, columns: Sequence[str], rows: list[Any]

@@ -336,6 +336,10 @@ def _is_index(text: str) -> bool:
 # --- ending ----------------------------------------------------------------------------------------------------------
 
 
+LONG_TEXT = 1 << 20
+"""Characters of an answer from which on it is written by itself."""
+
+
 class ItemChanges:
     """What a transaction does to items one by one, collected and then written in bulk."""
 
@@ -345,6 +349,7 @@ class ItemChanges:
         self._errors: list[tuple[object, ...]] = []
         self._ends: list[tuple[object, ...]] = []
         self._results: list[tuple[object, ...]] = []
+        self._long_results: list[tuple[object, ...]] = []
         self._moves: defaultdict[tuple[ItemStatus, ItemStatus], list[int]] = defaultdict(lambda: [0, 0])
         self._owned: defaultdict[int | None, int] = defaultdict(int)
 
@@ -398,6 +403,9 @@ class ItemChanges:
         run.database.insert_many(
             run.connection, item_results, _RESULT_COLUMNS, self._results, same={"run_key": run.run_key}
         )
+        run.database.insert_long(
+            run.connection, item_results, _RESULT_COLUMNS, self._long_results, same={"run_key": run.run_key}
+        )
         run.database.change_items(run.connection, run.run_key, _END_COLUMNS, self._ends)
         run.database.change_items(run.connection, run.run_key, _CHANGE_COLUMNS, self._changes)
         run.database.change_items(run.connection, run.run_key, _ERROR_COLUMNS, self._errors)
@@ -419,7 +427,9 @@ class ItemChanges:
         sequence, status = self._run.next_sequence(), STATUS_NAME[state.status]
         raw = record.raw
         where = (None, None, None) if raw is None else (raw.is_error_file, raw.offset, raw.length)
-        self._results.append(
+        is_long = record.output_text is not None and len(record.output_text) > LONG_TEXT
+        results = self._long_results if is_long else self._results
+        results.append(
             (sequence, item.item_index, status, state.attempt_count,
              encode_optional_text(record.output_text), output_json, text_is_json, *usage_columns(record.usage), error,
              item.intent_key, *where, pack_response(record.raw_response))

@@ -220,6 +220,26 @@ class SQLiteDatabase(Database):
             values = ", ".join([f"({marks})"] * len(chunk))
             connection.exec_driver_sql(head + values, tuple(chain.from_iterable(chunk)))
 
+    def insert_long(
+        self,
+        connection: Connection,
+        table: Table,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        same: Mapping[str, int | str],
+    ) -> None:
+        # of a row among others SQLite makes one copy more; and the driver keeps what a statement was last given, so that
+        # each is run again with nothing to insert
+        constant, marks = [*map(_literal, same.values())], ["?"] * len(columns)
+        sql = (
+            f"INSERT INTO {self.name_of(table)} ({', '.join([*same, *columns])}) "
+            f"SELECT {', '.join([*constant, *marks])} WHERE ?"
+        )
+        for row in rows:
+            connection.exec_driver_sql(sql, (*row, True))
+            connection.exec_driver_sql(sql, (*[None] * len(columns), False))
+
     def change_items(
         self, connection: Connection, run_key: int, columns: Sequence[str], rows: list[Any]
     ) -> None:

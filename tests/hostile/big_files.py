@@ -1,15 +1,20 @@
 """A run whose output file is large, in a process of its own: prints its peak memory before and after, in MiB.
 
-Usage: ``python big_files.py FOLDER ROWS BYTES_PER_ROW GIANT_LINE_BYTES``. With a giant line, the
-first row's line of the first batch is as long.
+Usage: ``python big_files.py FOLDER ROWS BYTES_PER_ROW [GIANT_LINE_BYTES [GIANTS [FIRST [typed]]]]``. So many lines at the
+beginning of the first batch are giant; their texts begin with ``FIRST``, of which one wide character makes the whole text
+wide. Prints peak memory before the harvest, after it, and after the results were read, in MiB, the bytes of the file, rows
+completed and failed, the longest text, and how many batches it took.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from batchor_core import BatchItem, BatchJob, BatchRunner, SQLiteStorage
 from batchor_core.testing.fake_provider import (
@@ -26,22 +31,39 @@ def peak_mib() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
+@dataclass
+class Shape:
+    """What the first batch answers with."""
+
+    row_bytes: int
+    giant_bytes: int = 0
+    giants: int = 1
+    first: str = ""
+    typed: bool = False
+
+
+class Essay(BaseModel):
+    words: str
+
+
 class BigFiles(FakeProvider):
     """Keeps its output file on the disk."""
 
-    def __init__(self, path: Path, row_bytes: int, giant_bytes: int) -> None:
+    def __init__(self, path: Path, shape: Shape) -> None:
         super().__init__(FakeProviderConfig())
-        self.path, self.row_bytes, self.giant_bytes = path, row_bytes, giant_bytes
+        self.path, self.shape = path, shape
 
     def _finish(self, batch: FakeBatch) -> None:
         head = b'{"custom_id": "%s", "response": {"status_code": 200, "body": {"output": [%s'
-        head %= b"%s", b'{"type": "message", "content": [{"type": "output_text", "text": "'
+        head %= b"%s", b'{"type": "message", "content": [{"type": "output_text", "text": "%s'
         tail = b'"}]}]}}}\n'
+        if self.shape.typed:
+            head, tail = head.replace(b'"text": "%s', rb'"text": "{\"words\": \"%s'), rb"\"}" + tail
         with self.path.open("wb") as file:
             for number, line in enumerate(batch.lines):
-                length = self.giant_bytes if number == 0 and len(self.batches) == 1 else 0
-                length = length or self.row_bytes
-                begin = head % line["custom_id"].encode()
+                giant = number < self.shape.giants and len(self.batches) == 1
+                length = (self.shape.giant_bytes if giant else 0) or self.shape.row_bytes
+                begin = head % (line["custom_id"].encode(), self.shape.first.encode() if giant else b"")
                 file.write(begin)
                 left = length - len(begin) - len(tail)
                 while left > 0:
@@ -55,26 +77,34 @@ class BigFiles(FakeProvider):
         return Path(path).stat().st_size
 
 
-def main(folder: Path, rows: int, row_bytes: int, giant_bytes: int) -> None:
-    provider = BigFiles(folder / "output.jsonl", row_bytes, giant_bytes)
+def main(folder: Path, rows: int, shape: Shape) -> None:
+    provider = BigFiles(folder / "output.jsonl", shape)
     registry = register_fake_provider(provider=provider)
     store = SQLiteStorage(path=folder / "runs.sqlite3", provider_registry=registry)
     job: BatchJob[Any, Any] = BatchJob(
         items=[BatchItem(f"item-{n}", n) for n in range(rows)],
         build_prompt=lambda item: "question",
         provider_config=FakeProviderConfig(),
+        structured_output=Essay if shape.typed else None,
     )
     with BatchRunner(storage=store, provider_registry=registry) as runner:
         run = runner.start(job, run_id="big")
         before = peak_mib()
         run.wait(poll_interval=0.05)
+        harvested = peak_mib()
         summary = run.summary()
-        for page in run.iter_record_pages():
+        with store.engine.connect() as connection:
+            longest = connection.exec_driver_sql("SELECT max(length(output_text)) FROM item_results").scalar()
+        for page in run.iter_record_pages(page_size=1_000 if shape.giants == 1 else 1):
             del page
-    print(
-        f"{before:.0f} {peak_mib():.0f} {provider.path.stat().st_size} {summary.completed_items} {summary.failed_items}"
-    )
+    figures = (before, harvested, peak_mib(), provider.path.stat().st_size)
+    print(*map(int, figures), summary.completed_items, summary.failed_items, longest, len(provider.batches))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:5]))
+    folder, rows, row_bytes, *rest = sys.argv[1:]
+    shape = Shape(int(row_bytes))
+    for name, kind in (("giant_bytes", int), ("giants", int), ("first", str), ("typed", bool)):
+        if rest:
+            setattr(shape, name, kind(rest.pop(0)))
+    main(Path(folder), int(rows), shape)

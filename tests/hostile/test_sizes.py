@@ -12,51 +12,107 @@ import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from batchor_core.core.exceptions import ProviderError
 from batchor_core.providers.openai.config import OpenAIProviderConfig
 from batchor_core.providers.openai.provider import OpenAIBatchProvider
+from batchor_core.runtime.line_size import fits_memory
 
 MIB = 1 << 20
 BUDGET_MIB = 300
 IN_FULL = bool(os.environ.get("BATCHOR_TEST_HOSTILE_SEEDS"))
 
 
-def run_big(folder: Path, rows: int, row_bytes: int, giant_bytes: int = 0) -> tuple[int, int, int, int]:
-    """Peak memory before and during the harvest in MiB, bytes of the file, completed rows."""
+class Big(NamedTuple):
+    """What came of a run with a large file; memory in MiB."""
+
+    before: int
+    harvested: int
+    peak: int
+    size: int
+    completed: int
+    failed: int
+    longest_text: int
+    batches: int
+
+
+def run_big(folder: Path, *shape: object) -> Big:
     script = Path(__file__).with_name("big_files.py")
     done = subprocess.run(
-        [sys.executable, str(script), str(folder), str(rows), str(row_bytes), str(giant_bytes)],
+        [sys.executable, str(script), str(folder), *map(str, shape)],
         capture_output=True,
         text=True,
         timeout=240,
         check=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
-    before, peak, size, completed, failed = map(int, done.stdout.split())
-    assert failed == 0
-    return before, peak, size, completed
+    return Big(*map(int, done.stdout.split()))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_large_output_file_is_streamed(tmp_path: Path) -> None:
     rows = 20_000 if IN_FULL else 4_000
-    before, peak, size, completed = run_big(tmp_path, rows, 10_000)
-    assert (size, completed) == (rows * 10_000, rows)
-    assert peak < BUDGET_MIB
-    assert peak - before < 64, "the harvest keeps a chunk of rows, not the file"
+    big = run_big(tmp_path, rows, 10_000)
+    assert (big.size, big.completed, big.failed) == (rows * 10_000, rows, 0)
+    assert big.peak < BUDGET_MIB
+    assert big.harvested - big.before < 64, "the harvest keeps a chunk of rows, not the file"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_rows_of_a_megabyte_are_stored_before_a_chunk_of_them_is_full(tmp_path: Path) -> None:
+    big = run_big(tmp_path, 120, MIB)
+    assert (big.completed, big.batches) == (120, 1)
+    assert big.harvested - big.before < 80
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize(
-    "giant", [64 * MIB, 200 * MIB], ids=["the longest line that is read", "a longer one"]
+    ("length", "first", "typed"),
+    [(64 * MIB, "", "typed"), (38 * MIB, "漢", ""), (17 * MIB, r"\ud83d\ude00", "typed")],
+    ids=["ASCII", "of wide characters", "of the widest"],
 )
-def test_a_giant_line_stays_within_the_budget(tmp_path: Path, giant: int) -> None:
-    _, peak, _, completed = run_big(tmp_path, 5, 1_000, giant)
-    assert completed == 5, "a line that is too long counts as missing, and its row is asked for again"
-    assert peak < BUDGET_MIB
+def test_the_longest_line_that_is_read_stays_within_the_budget(
+    tmp_path: Path, length: int, first: str, typed: str
+) -> None:
+    big = run_big(tmp_path, 5, 1_000, length, 1, first, *filter(None, [typed]))
+    assert (big.completed, big.batches) == (5, 1)
+    assert big.longest_text > length - 1_000
+    assert big.peak < BUDGET_MIB
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(
+    ("length", "first"),
+    [(200 * MIB, ""), (60 * MIB, r"\u6f22")],
+    ids=["for all", "for wide characters"],
+)
+def test_a_line_that_is_too_long_counts_as_missing(tmp_path: Path, length: int, first: str) -> None:
+    big = run_big(tmp_path, 5, 1_000, length, 1, first)
+    assert (big.completed, big.batches) == (5, 2), "its row is asked for again"
+    assert big.longest_text < 1_000
+    assert big.peak < BUDGET_MIB
+
+
+@pytest.mark.parametrize(
+    ("first", "longest"),
+    [
+        (b"x", 64 * MIB),
+        (rb"\n \\ \/", 64 * MIB),
+        ("é".encode(), 192 * MIB // 5),
+        ("漢".encode(), 192 * MIB // 5),
+        (rb"\u0007", 192 * MIB // 5),
+        ("😀".encode(), 192 * MIB // 11),
+        (rb"\uD83D\uDE00", 192 * MIB // 11),
+        (b"\xff", 192 * MIB // 11),
+    ],
+)
+def test_how_long_a_line_may_be_depends_on_its_widest_character(first: bytes, longest: int) -> None:
+    line = first.ljust(longest + 1, b"x")
+    assert fits_memory(line[:-1])
+    assert not fits_memory(line)
 
 
 class _Bomb(BaseHTTPRequestHandler):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -178,24 +179,32 @@ def _play(name: str, on: list[Arena], options: argparse.Namespace) -> tuple[Tall
     suite = SUITES[name]
     wanted = max(1, round(suite.rounds * options.scale))
     until = time.monotonic() + options.minutes * 60 if options.minutes else None
-    cases = suite.cases(on[0], wanted)
-    tally = play(
-        name,
-        cases if suite.counts != "rounds" else list(cases),  # trial runs come first
-        on,
-        until=until,
-        enough=lambda tally: (
-            suite.counts != "rounds" and (suite.done(tally) >= wanted or tally.rounds >= PATIENCE * wanted)
-        ),
-    )
+    try:
+        cases = suite.cases(on[0], wanted)
+        if suite.counts == "rounds":
+            cases = list(cases)  # trial runs come first
+    except Exception:  # the other suites may yet tell something
+        tally = Tally(name, on[0].store, crashes=[traceback.format_exc()])
+    else:
+        tally = play(
+            name,
+            cases,
+            on,
+            until=until,
+            enough=lambda tally: (
+                suite.counts != "rounds"
+                and (suite.done(tally) >= wanted or tally.rounds >= PATIENCE * wanted)
+            ),
+        )
     complaints = [f"THE HARNESS FAILED: {crash}" for crash in tally.crashes]
+    is_whole = until is None and not tally.crashes
     if suite.must_fail:
         complaints += ["NOTHING WENT WRONG, so the harness is blind"] if tally.bad == 0 else []
     else:
         complaints += tally.failures[:20]
-        if until is None and suite.done(tally) < wanted:
+        if is_whole and suite.done(tally) < wanted:
             complaints.append(f"ONLY {suite.done(tally)} OF {wanted} {suite.counts}")
-        if until is None and name == "boundaries" and (never := suites.PLACES - tally.reached.places.keys()):
+        if is_whole and name == "boundaries" and (never := suites.PLACES - tally.reached.places.keys()):
             complaints.append(f"NEVER KILLED: {', '.join(sorted(never))}")
     _print(suite, tally)
     for complaint in complaints:

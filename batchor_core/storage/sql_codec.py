@@ -51,8 +51,8 @@ def decode_text(stored: str) -> str:
 
 
 def any_escaped(stored: Iterable[str | None]) -> bool:
-    """Whether :func:`decode_text` may give another text for one of them; False is certain."""
-    return _ESCAPED in "".join(filter(None, stored))
+    """Whether :func:`decode_text` would give another text for one of them."""
+    return _ESCAPED in {text[:1] for text in stored if text}
 
 
 def encode_optional_text(text: str | None) -> str | None:

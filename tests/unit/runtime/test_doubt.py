@@ -448,3 +448,36 @@ def test_a_store_that_keeps_no_submissions_pauses_instead(world: World) -> None:
         run.wait(poll_interval=60)
     assert batch_starts(world) == 1
     assert world.summary().status_counts["submitted"] == 3
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [lost(), lost(500), lost(200)],
+    ids=["no answer", "HTTP 500", "garbage"],
+)
+@pytest.mark.parametrize("created", [True, False])
+def test_a_cancelled_run_ends_only_when_what_may_be_paid_for_is_settled(
+    any_world: World, trouble: ProviderError, created: bool
+) -> None:
+    """While the list can't be read, nobody knows whether there is a batch to wait for."""
+    any_world.provider.fail("create_batch", lost(), after=created)
+    for _ in range(3):
+        any_world.provider.fail("list_batches", trouble)
+    run = any_world.start()
+    run.cancel()
+    for _ in range(3):
+        assert run.refresh().status is RunLifecycleStatus.RUNNING
+        assert intent(any_world).state is IntentState.UNKNOWN
+        assert any_world.summary().status_counts["queued_local"] == 3
+        any_world.clock.advance(50.0)
+    settle(run, any_world)
+    assert run.is_finished
+    assert intent(any_world).state is (IntentState.REGISTERED if created else IntentState.DROPPED)
+    assert batch_starts(any_world) == 1
+    if created:
+        assert "submission_recovered" in any_world.names()
+        (batch,) = any_world.provider.batches.values()
+        assert batch.status in ("completed", "cancelled"), "it was found, and asked to stop"
+    else:
+        assert set(errors(run).values()) == {"run_cancelled"}
+    assert not any_world.summary().unknown_batches

@@ -748,3 +748,17 @@ def test_the_headline_tells_where_all_runs_stand(summaries: list[RunSummary], to
 def test_the_state_of_a_run_is_one_word(state: RunSummary, word: str) -> None:
     assert state_of(state) == word
     assert standing(state) == f"{word}:0:0"
+
+
+def test_a_tick_tells_of_a_batch_that_turns_up_after_its_run_has_ended(deploy: Deploy) -> None:
+    deployment = deploy()
+    deployment.submit("fish")
+    deployment.tick_until_requests()
+    with deployment.runner() as runner:
+        assert runner.get_run("facts--fish").is_finished
+        # as if the batch, which the provider lists, had been looked for in vain and given up
+        with runner.storage.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE submission_intents SET state = 'dropped', next_check_at = 0")
+        assert runner.get_run("facts--fish").summary().orphan_batches == 0
+        deployment.tick()
+        assert runner.get_run("facts--fish").summary().orphan_batches == 1

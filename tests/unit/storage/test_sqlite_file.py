@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -203,3 +206,83 @@ def test_a_lock_that_does_not_come_in_time_is_a_passing_trouble(
 def test_a_store_name_is_no_path(name: str) -> None:
     with pytest.raises(InvalidInputError):
         SQLiteStorage.default_path(name)
+
+
+LIMITED = """
+import resource, sys
+from batchor_core.core.exceptions import StorageError
+from batchor_core.storage.sqlite import SQLiteStorage
+from tests.contract.stores.kit import RUN, create
+
+def count():
+    store.record_batch_retry_failure(run_id=RUN, error_class="x" * 30_000, base_delay_sec=0, max_delay_sec=0)
+
+store = SQLiteStorage(path=sys.argv[1])
+create(store, 1)
+count()
+resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, resource.RLIM_INFINITY))
+counted = 1
+try:
+    while counted < 1_000:
+        count()
+        counted += 1
+except StorageError as error:
+    assert "ulimit -f" in str(error) and not error.is_passing, error
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+count()
+assert store.get_retry_backoff(run_id=RUN).total_failures == counted + 1 < 1_000
+with store.database.read() as connection:
+    assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
+"""
+
+READ_ONLY = """
+import os, sys
+from pathlib import Path
+from batchor_core.core.exceptions import StorageError
+from batchor_core.storage.sqlite import SQLiteStorage
+from tests.contract.stores.kit import RUN, create
+
+path = Path(sys.argv[1])
+store = SQLiteStorage(path=path)
+create(store, 1)
+store.close()
+path.chmod(0o444)
+path.parent.chmod(0o555)
+if os.getuid() == 0:
+    path.parent.parent.chmod(0o755)
+    os.setgid(65534)
+    os.setuid(65534)
+for name in (path.name, "new.sqlite3"):
+    try:
+        create(SQLiteStorage(path=path.parent / name), 1, run_id="another")
+    except StorageError as error:
+        assert "may not write" in str(error) or "may write to" in str(error), error
+        print(name)
+"""
+
+
+def _in_a_process(script: str, path: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=Path(__file__).parents[3],
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_a_limit_on_the_size_of_files_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
+    _in_a_process(LIMITED, tmp_path / "runs.sqlite3")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
+def test_what_may_not_be_written_is_named() -> None:
+    # outside of pytest's folders, which nobody else may enter
+    with tempfile.TemporaryDirectory() as folder:
+        said = _in_a_process(READ_ONLY, Path(folder) / "made" / "runs.sqlite3")
+        (Path(folder) / "made").chmod(0o700)
+    assert said.split() == ["runs.sqlite3", "new.sqlite3"]

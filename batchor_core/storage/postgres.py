@@ -21,6 +21,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     create_engine,
+    event,
     func,
     make_url,
     select,
@@ -35,7 +36,7 @@ from batchor_core.core.validation import check_schema_identifier
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.storage import schema as tables
 from batchor_core.storage.sql import SQLStore
-from batchor_core.storage.sql_engine import Database, survive_fork
+from batchor_core.storage.sql_engine import PLAIN, Database, survive_fork
 
 DSN_VARIABLE = "BATCHOR_POSTGRES_DSN"
 SCHEMA_VARIABLE = "BATCHOR_POSTGRES_SCHEMA"
@@ -110,7 +111,9 @@ class PostgresDatabase(Database):
     """Postgres' side of the SQL store."""
 
     def __init__(self, engine: Engine, *, schema: str, now: Callable[[], datetime] | None = None) -> None:
-        super().__init__(engine.execution_options(schema_translate_map={None: schema}), now=now)
+        branch = engine.execution_options(schema_translate_map={None: schema})
+        event.listen(branch, "before_cursor_execute", _ask_for_binary)
+        super().__init__(branch, now=now)
         self._schema = schema
         self.where = f"{engine.url.render_as_string(hide_password=True)}, schema {schema}"
 
@@ -204,6 +207,15 @@ class PostgresDatabase(Database):
             connection.exec_driver_sql(f"CREATE SCHEMA {name}")
 
 
+def _ask_for_binary(
+    _connection: Connection, cursor: Any, _sql: str, _parameters: object, context: Any, _many: bool
+) -> None:
+    """Have many rows sent in binary: bytes, such as request lines, come as twice as many hexadecimal digits otherwise."""
+    if context is not None and context.execution_options.get(PLAIN):
+        cursor.format = _BINARY
+
+
+_BINARY = 1
 _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())::float8")
 # Each of our statements follows an index and stops early. Until the statistics have caught up with a table that has just
 # been filled, the planner thinks it small, and would rather collect all rows of a run and sort them, for every page anew.

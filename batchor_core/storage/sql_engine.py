@@ -21,6 +21,10 @@ AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
 """A row of whatever columns."""
 
 
+PLAIN = "batchor_plain"
+"""Execution option of the statements whose rows are taken as the driver gives them."""
+
+
 def plain_rows(
     connection: Connection, statement: Executable, values: Mapping[str, Any] | None = None
 ) -> Iterator[tuple[Any, ...]]:
@@ -29,7 +33,7 @@ def plain_rows(
     Nothing is converted: on SQLite a boolean comes as 0 or 1. SQLAlchemy's own row objects would take as long again as the
     query, and a list of all rows would be one more thing for the garbage collector to look through.
     """
-    cursor: Any = connection.execute(statement, values).cursor
+    cursor: Any = connection.execute(statement, values, execution_options={PLAIN: True}).cursor
     with closing(cursor):
         yield from cursor
 

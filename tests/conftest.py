@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 # as a user does, in the topmost conftest
-pytest_plugins = ["batchor_core.testing.fixtures"]
+pytest_plugins = ["batchor_core.testing.fixtures", "tests.support.fixtures"]
 
 settings.register_profile("batchor", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("batchor")

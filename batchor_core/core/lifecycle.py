@@ -36,7 +36,10 @@ UNSENT = (IntentState.CLAIMED, IntentState.UPLOADED)
 CAN_BE_QUARANTINED = (*OPEN_INTENTS, IntentState.REGISTERED)
 """A registered batch too, if the provider has lost it."""
 
-MAYBE_SENT = (IntentState.SENDING, IntentState.UNKNOWN, IntentState.QUARANTINED)
+IN_DOUBT = (IntentState.UNKNOWN, IntentState.QUARANTINED)
+"""Intents that nobody is sending any more and whose outcome is not known: an operator may settle these, and no others."""
+
+MAYBE_SENT = (IntentState.SENDING, *IN_DOUBT)
 """Intents whose batch may exist at the provider: their items are never sent again before that is known."""
 
 LOST_BATCH = "lost"

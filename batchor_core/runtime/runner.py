@@ -32,7 +32,7 @@ from batchor_core.core.exceptions import (
     StorageError,
 )
 from batchor_core.core.garbage import collecting_less
-from batchor_core.core.lifecycle import MAYBE_SENT
+from batchor_core.core.lifecycle import IN_DOUBT
 from batchor_core.core.models import (
     ArtifactExportResult,
     ArtifactPruneResult,
@@ -519,8 +519,7 @@ class BatchRunner:
     def _fence(self, run_id: str, local_batch_id: str) -> None:
         """Delete the files of a submission that an operator is about to give up, above all the one at the provider."""
         for intent in self.storage.list_intents(run_id=run_id):
-            in_doubt = intent.local_batch_id == local_batch_id and intent.state in MAYBE_SENT
-            if not in_doubt:
+            if intent.local_batch_id != local_batch_id or intent.state not in IN_DOUBT:
                 continue
             if intent.artifact_key is not None and intent.provider_batch_id is None:
                 with suppress(Exception):  # an operator's machine need not reach the run's folder

@@ -10,7 +10,7 @@ from datetime import datetime
 from threading import RLock
 
 from batchor_core.core import lifecycle
-from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
+from batchor_core.core.enums import ItemStatus, RunControlState
 from batchor_core.core.exceptions import InvalidInputError, RunNotFoundError, RunStateError
 from batchor_core.core.models import ItemFailure, RunSummary
 from batchor_core.core.types import JSONValue
@@ -441,7 +441,7 @@ class MemoryStateStore(StateStore):
         provider_batch_id: str | None = None,
     ) -> None:
         with self._run(run_id) as run:
-            intent = run.intent_in(local_batch_id, (IntentState.QUARANTINED, IntentState.UNKNOWN))
+            intent = run.intent_in(local_batch_id, lifecycle.IN_DOUBT)
             lost = intent.record.provider_batch_id is not None
             match decision:
                 case "adopt":

@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
+from batchor_core.core import lifecycle
 from batchor_core.core.enums import IntentState, ItemStatus
 from batchor_core.core.lifecycle import CLAIMABLE, IN_FLIGHT
 
@@ -246,7 +247,7 @@ submission_intents = Table(
     Column("server_date_skew", Double, nullable=False, server_default="0"),
     UniqueConstraint("run_key", "local_batch_id", name="submission_intents_by_local_id"),
 )
-IN_DOUBT = submission_intents.c.state.in_(literals((IntentState.UNKNOWN, IntentState.QUARANTINED)))
+IN_DOUBT = submission_intents.c.state.in_(literals(lifecycle.IN_DOUBT))
 
 Index(
     "submission_intents_in_doubt",

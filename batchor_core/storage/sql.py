@@ -513,10 +513,9 @@ class SQLStore(StateStore):
         decision: IntentDecision,
         provider_batch_id: str | None = None,
     ) -> None:
-        in_doubt = (IntentState.QUARANTINED, IntentState.UNKNOWN)
         with self._locked(Boundary.SETTLE_INTENT, run_id) as run:
             intent = sql_intents.intent_in(
-                run.connection, run.run_key, local_batch_id, in_doubt, run_id=run_id
+                run.connection, run.run_key, local_batch_id, lifecycle.IN_DOUBT, run_id=run_id
             )
             lost = intent.provider_batch_id is not None
             match decision:

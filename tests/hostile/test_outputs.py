@@ -9,8 +9,8 @@ import json
 import os
 import random
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -182,21 +182,3 @@ def test_the_documented_parser_is_as_careful(mutation: Mutation) -> None:
 def _line(fake: FakeProvider, index: int) -> bytes:
     row = {"custom_id": f"{index}-0-aabbccddeeff", **answer_row(f"answer <row-{index}>")}
     return orjson.dumps(row)
-
-
-@pytest.fixture
-def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
-    """Makes worlds, each in a folder of its own."""
-    with ExitStack() as stack:
-        count = 0
-
-        def make(**options: Any) -> World:
-            nonlocal count
-            count += 1
-            folder = tmp_path / f"world-{count}"
-            folder.mkdir()
-            world = World(folder, **options)
-            stack.callback(world.close)
-            return world
-
-        yield make

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from batchor_core.core import boundaries
+from batchor_core.core.boundaries import Boundary, When
 from batchor_core.core.enums import IntentState, RunLifecycleStatus
 from batchor_core.core.exceptions import (
     ProviderError,
@@ -319,6 +321,29 @@ def test_a_request_on_its_way_can_not_create_what_the_operator_has_given_up(
     assert file_id in any_world.provider.files
     decide(runner, RUN, local)
     assert file_id not in any_world.provider.files
+
+
+@pytest.mark.parametrize("decide", [BatchRunner.resubmit_batch, BatchRunner.fail_batch])
+def test_a_submission_that_is_being_sent_waits_for_no_decision(
+    any_world: World, decide: Callable[[BatchRunner, str, str], Any]
+) -> None:
+    """A word on the wrong submission would otherwise take the file from a request that is about to succeed."""
+    operator = any_world.runner()
+    refused: list[RunStateError] = []
+
+    def mix_up(name: Boundary, when: When) -> None:
+        if (name, when) == (Boundary.CREATE_BATCH, "before"):
+            with pytest.raises(RunStateError) as caught:
+                decide(operator, RUN, intent(any_world).local_batch_id)
+            refused.append(caught.value)
+
+    boundaries.install(mix_up)
+    run = any_world.start()
+    boundaries.install(None)
+    assert len(refused) == batch_starts(any_world) == 1
+    settle(run, any_world)
+    assert run.status is RunLifecycleStatus.COMPLETED
+    assert batch_starts(any_world) == 1
 
 
 def test_a_decision_counts_where_the_file_can_not_be_deleted(any_world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, exists, func, or_, select
+from sqlalchemy import Connection, and_, bindparam, exists, func, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from batchor_core.core import lifecycle
@@ -161,14 +161,8 @@ def insert_batch(
 def submit_queued(run: LockedRun, intent_key: int) -> int:
     """Hand the QUEUED_LOCAL items of a submission over to its batch; returns how many."""
     count = move_all(run, items.c.intent_key == intent_key, before=ItemStatus.QUEUED_LOCAL, after=SUBMITTED)
-    own(run, intent_key, count)
+    sql_items.own(run.connection, intent_key, count)
     return count
-
-
-def own(run: LockedRun, intent_key: int, count: int) -> None:
-    """The batch owns so many more (or fewer) SUBMITTED items."""
-    changed = batches.update().where(batches.c.intent_key == intent_key)
-    run.connection.execute(changed.values(submitted_items=batches.c.submitted_items + count))
 
 
 def drop(run: LockedRun, intent: AnyRow, *, error_class: str) -> int:
@@ -324,10 +318,15 @@ def batch_records(connection: Connection, run_key: int, *, active: bool) -> list
     return [batch_record(row) for row in connection.execute(wanted).all()]
 
 
+_NAMED_BATCH = select(batches).where(
+    batches.c.run_key == bindparam("key"), batches.c.provider_batch_id == bindparam("name")
+)
+
+
 def find_batch(connection: Connection, run_key: int, provider_batch_id: str) -> AnyRow | None:
     """The row of a batch, or None."""
-    named = batches.c.provider_batch_id == encode_text(provider_batch_id)
-    return connection.execute(select(batches).where(batches.c.run_key == run_key, named)).first()
+    named = {"key": run_key, "name": encode_text(provider_batch_id)}
+    return connection.execute(_NAMED_BATCH, named).first()
 
 
 def batch_row(connection: Connection, run_key: int, provider_batch_id: str, *, run_id: str) -> AnyRow:
@@ -374,7 +373,7 @@ def release_submitted(run: LockedRun, batch: AnyRow, **how: Any) -> int:
     count = release_all(
         run, items.c.intent_key == batch.intent_key, before=SUBMITTED, used_custom_id=True, **how
     )
-    own(run, batch.intent_key, -count)
+    sql_items.own(run.connection, batch.intent_key, -count)
     return count
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, and_, bindparam, func, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core import lifecycle
@@ -101,6 +101,11 @@ def append(run: LockedRun, chunk: Sequence[MaterializedItem]) -> None:
     run.add(PENDING, count=len(fresh), tokens=sum(item.submission_tokens for item in fresh))
 
 
+_BETWEEN = select(items.c.item_index, items.c.item_id).where(
+    items.c.run_key == bindparam("key"), items.c.item_index.between(bindparam("first"), bindparam("last"))
+)
+
+
 def _payload(item: MaterializedItem) -> str | None:
     return encode_optional_json(item.payload) if item.payload_json is None else item.payload_json
 
@@ -124,10 +129,8 @@ def _fresh(run: LockedRun, chunk: Sequence[MaterializedItem]) -> Sequence[Materi
     indexes = {item.item_index for item in chunk}
     if len(indexes) < len(chunk):
         raise RunStateError(run.run_id, "two items of a chunk have the same index")
-    wanted = select(items.c.item_index, items.c.item_id).where(
-        items.c.run_key == run.run_key, items.c.item_index.between(min(indexes), max(indexes))
-    )
-    there = {index: decode_text(item_id) for index, item_id in run.connection.execute(wanted)}
+    ends = {"key": run.run_key, "first": min(indexes), "last": max(indexes)}
+    there = {index: decode_text(item_id) for index, item_id in run.connection.execute(_BETWEEN, ends)}
     if not there:
         return chunk
     for item in chunk:
@@ -333,6 +336,18 @@ def _is_index(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 19
 
 
+_OWN = (
+    batches.update()
+    .where(batches.c.intent_key == bindparam("key"))
+    .values(submitted_items=batches.c.submitted_items + bindparam("more"))
+)
+
+
+def own(connection: Connection, intent_key: int | None, count: int) -> None:
+    """The batch owns so many more (or fewer) SUBMITTED items."""
+    connection.execute(_OWN, {"key": intent_key, "more": count})
+
+
 # --- ending ----------------------------------------------------------------------------------------------------------
 
 
@@ -412,8 +427,7 @@ class ItemChanges:
         for (before, after), (count, tokens) in self._moves.items():
             run.move(before, after, count=count, tokens=tokens)
         for intent_key, count in self._owned.items():
-            owner = batches.update().where(batches.c.intent_key == intent_key)
-            run.connection.execute(owner.values(submitted_items=batches.c.submitted_items + count))
+            own(run.connection, intent_key, count)
 
     def _terminal(
         self,
@@ -426,7 +440,7 @@ class ItemChanges:
     ) -> None:
         sequence, status = self._run.next_sequence(), STATUS_NAME[state.status]
         raw = record.raw
-        where = (None, None, None) if raw is None else (raw.is_error_file, raw.offset, raw.length)
+        where = (None, None, None) if raw is None else raw
         is_long = record.output_text is not None and len(record.output_text) > LONG_TEXT
         results = self._long_results if is_long else self._results
         results.append(

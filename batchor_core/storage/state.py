@@ -53,8 +53,7 @@ class PersistedRunConfig:
     """Free for integrations, such as the Dagster asset and partition that the run belongs to."""
 
 
-@dataclass(frozen=True, slots=True)
-class MaterializedItem:
+class MaterializedItem(NamedTuple):
     """An item as it is stored, its prompt rendered."""
 
     item_id: str
@@ -145,8 +144,7 @@ class RawResponseRef(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class CompletedItemRecord:
+class CompletedItemRecord(NamedTuple):
     """A good answer. ``raw`` replaces ``raw_response`` where the provider's file is kept as an artifact.
 
     ``text_is_json`` says that ``output_text`` is the JSON of ``output_json``, which is then left None: it is stored once,

@@ -151,7 +151,7 @@ def _delegated(name: str) -> Callable[..., Any]:
 def _documented_only(arguments: dict[str, Any]) -> dict[str, Any]:
     """Items without the fields that the document does not know."""
     if name := next((key for key, value in arguments.items() if _are_items(value)), None):
-        bare = [replace(item, request_line=None, submission_tokens=0) for item in arguments[name]]
+        bare = [item._replace(request_line=None, submission_tokens=0) for item in arguments[name]]
         return arguments | {name: bare}
     return arguments
 
@@ -221,7 +221,7 @@ def item(index: int, **changes: Any) -> MaterializedItem:
         system_prompt="be brief",
         submission_tokens=10,
     )
-    return replace(plain, **changes)
+    return plain._replace(**changes)
 
 
 def items(*indexes: int) -> list[MaterializedItem]:
@@ -229,7 +229,7 @@ def items(*indexes: int) -> list[MaterializedItem]:
 
 
 def good(custom_id: str, **changes: Any) -> CompletedItemRecord:
-    return replace(CompletedItemRecord(custom_id, output_text=f"answer to {custom_id}"), **changes)
+    return CompletedItemRecord(custom_id, output_text=f"answer to {custom_id}")._replace(**changes)
 
 
 def bad(custom_id: str, *, retryable: bool = True, **changes: Any) -> ItemFailureRecord:

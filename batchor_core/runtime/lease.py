@@ -51,7 +51,12 @@ def uptime() -> float:
 
 
 class LeaseKeeper:
-    """Renews a lease in the background while HTTP calls and user callbacks take their time."""
+    """Renews a lease in the background while HTTP calls and user callbacks take their time.
+
+    Raises:
+        LeaseLostError: On leaving the block, instead of a FileNotFoundError, if the lease has gone to somebody else: a
+            driver that takes over removes what its predecessor was writing and reading.
+    """
 
     def __init__(self, session: DriverSession, *, ttl_sec: float) -> None:
         self._session = session
@@ -63,9 +68,11 @@ class LeaseKeeper:
         self._thread.start()
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._stop.set()
         self._thread.join()
+        if isinstance(error, FileNotFoundError):
+            self._session.renew(ttl_sec=self._ttl_sec)
 
     def _keep(self) -> None:
         while not self._stop.wait(self._ttl_sec / RENEWALS):

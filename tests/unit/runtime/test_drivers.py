@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from batchor_core.core import boundaries
+from batchor_core.core.boundaries import Boundary, When
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.runtime import runner as runner_module
 from batchor_core.runtime.engine import EngineSettings
@@ -86,6 +88,8 @@ DIES = """
 import os, sys
 from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.storage.identity import new_driver
+from batchor_core.core import boundaries
+from batchor_core.core.boundaries import Boundary, When
 from batchor_core.core.enums import ItemStatus
 store = SQLiteStorage(path=sys.argv[1])
 session = store.open_session(run_id="run-1", owner=new_driver(), ttl_sec=3600)
@@ -185,6 +189,30 @@ def test_a_driver_that_was_replaced_in_mid_request_pays_for_nothing_twice(any_wo
         other.refresh()
     assert other.status is RunLifecycleStatus.COMPLETED
     assert set(any_world.provider.paid.values()) == {1}
+    assert sum(any_world.provider.paid.values()) == 3
+
+
+@pytest.mark.parametrize("place", [Boundary.RENAME_FILE, Boundary.UPLOAD_FILE])
+def test_a_driver_whose_files_its_successor_has_removed_gives_way_in_silence(
+    any_world: World, place: Boundary
+) -> None:
+    """Stopped while it writes or uploads its request file, for longer than its lease."""
+    other = any_world.runner()
+    overtaken: list[Boundary] = []
+
+    def overtake(name: Boundary, when: When) -> None:
+        if (name, when) == (place, "before") and not overtaken:
+            overtaken.append(name)
+            any_world.clock.advance(4_000.0)
+            other.get_run(RUN).refresh()
+
+    boundaries.install(overtake)
+    try:
+        run = any_world.start(settings=EngineSettings(lease_ttl_sec=3_600.0))
+    finally:
+        boundaries.install(None)
+    assert overtaken == [place]
+    assert run.wait().status is RunLifecycleStatus.COMPLETED
     assert sum(any_world.provider.paid.values()) == 3
 
 

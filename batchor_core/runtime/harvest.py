@@ -37,6 +37,9 @@ from batchor_core.storage.state import (
 
 _READ_BUFFER = 1 << 18
 _SKIP_BYTES = 1024 * 1024
+_BAD_BYTES = 32 * 1024 * 1024
+"""Bad answers wait for the end of the files. Of so many the words are kept; of any more only what went wrong, besides the
+line in the artifact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,9 +275,7 @@ class _Intake:
             return
         self.pause_reason = self.pause_reason or answer.pause_reason
         self._bad_bytes += line.length
-        if (
-            self._bad_bytes >= LONG_LINE_BYTES
-        ):  # they wait for the end: from here on what went wrong has to do
+        if self._bad_bytes >= _BAD_BYTES:
             failure, raw_response = replace(failure, raw_error=None), None
             answer = answer._replace(text=None)
         self.fail(

@@ -1,6 +1,6 @@
 """A run whose output file is large, in a process of its own: prints its peak memory before and after, in MiB.
 
-Usage: ``python big_files.py FOLDER ROWS BYTES_PER_ROW [GIANT_LINE_BYTES [GIANTS [FIRST [typed]]]]``. So many lines at the
+Usage: ``python big_files.py FOLDER ROWS BYTES_PER_ROW [GIANT_LINE_BYTES [GIANTS [FIRST [typed|mistyped]]]]``. So many lines at the
 beginning of the first batch are giant; their texts begin with ``FIRST``, of which one wide character makes the whole text
 wide. Prints peak memory before the harvest, after it, and after the results were read, in MiB, the bytes of the file, rows
 completed and failed, the longest text, and how many batches it took.
@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from batchor_core import BatchItem, BatchJob, BatchRunner, SQLiteStorage
+from batchor_core import BatchItem, BatchJob, BatchRunner, RetryPolicy, SQLiteStorage
 from batchor_core.testing.fake_provider import (
     FakeBatch,
     FakeProvider,
@@ -39,7 +39,8 @@ class Shape:
     giant_bytes: int = 0
     giants: int = 1
     first: str = ""
-    typed: bool = False
+    typed: str = ""
+    """``typed`` answers as the job asks, ``mistyped`` with a text that is none; otherwise the job asks for text."""
 
 
 class Essay(BaseModel):
@@ -57,7 +58,7 @@ class BigFiles(FakeProvider):
         head = b'{"custom_id": "%s", "response": {"status_code": 200, "body": {"output": [%s'
         head %= b"%s", b'{"type": "message", "content": [{"type": "output_text", "text": "%s'
         tail = b'"}]}]}}}\n'
-        if self.shape.typed:
+        if self.shape.typed == "typed":
             head, tail = head.replace(b'"text": "%s', rb'"text": "{\"words\": \"%s'), rb"\"}" + tail
         with self.path.open("wb") as file:
             for number, line in enumerate(batch.lines):
@@ -86,6 +87,7 @@ def main(folder: Path, rows: int, shape: Shape) -> None:
         build_prompt=lambda item: "question",
         provider_config=FakeProviderConfig(),
         structured_output=Essay if shape.typed else None,
+        retry_policy=RetryPolicy(max_attempts=1 if shape.typed == "mistyped" else 3),
     )
     with BatchRunner(storage=store, provider_registry=registry) as runner:
         run = runner.start(job, run_id="big")
@@ -104,7 +106,7 @@ def main(folder: Path, rows: int, shape: Shape) -> None:
 if __name__ == "__main__":
     folder, rows, row_bytes, *rest = sys.argv[1:]
     shape = Shape(int(row_bytes))
-    for name, kind in (("giant_bytes", int), ("giants", int), ("first", str), ("typed", bool)):
+    for name, kind in (("giant_bytes", int), ("giants", int), ("first", str), ("typed", str)):
         if rest:
             setattr(shape, name, kind(rest.pop(0)))
     main(Path(folder), int(rows), shape)

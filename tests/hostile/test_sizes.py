@@ -69,6 +69,14 @@ def test_rows_of_a_megabyte_are_stored_before_a_chunk_of_them_is_full(tmp_path: 
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_many_answers_that_are_no_use_are_not_all_held_until_the_end(tmp_path: Path) -> None:
+    big = run_big(tmp_path, 6_000, 20_000, 0, 0, "", "mistyped")
+    assert (big.completed, big.failed, big.batches) == (0, 6_000, 1)
+    assert big.longest_text > 19_000, "what the first ones said is kept"
+    assert big.peak < BUDGET_MIB
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize(
     ("length", "first", "typed"),
     [(64 * MIB, "", "typed"), (38 * MIB, "漢", ""), (17 * MIB, r"\ud83d\ude00", "typed")],

@@ -29,7 +29,7 @@ from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.garbage import collecting_less
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.usage import TokenUsage
-from batchor_core.storage.rows import failure_of, metadata_json
+from batchor_core.storage.rows import answer_text, failure_of, metadata_json
 from batchor_core.storage.state import ResultRow
 from batchor_dagster.columns import Column, json_columns, model_columns, takes_json, to_array
 from batchor_dagster.run_ids import safe_path_segment
@@ -267,9 +267,8 @@ def _loaded(page: Sequence[ResultRow]) -> list[Any]:
 def _parse(row: ResultRow, output: type[BaseModel]) -> BaseModel | None:
     if row.status != _COMPLETED:
         return None
-    text = row.output_text if row.output_text is not None else row.output_json
     try:
-        return parse_structured_output(text or "", output)
+        return parse_structured_output(answer_text(row), output)
     except StructuredOutputError:
         return None  # answered under an older form of the model; output_text has it
 

@@ -20,6 +20,7 @@ from batchor_core.core.outcome import parse_line
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.runtime.engine import CHUNK, Engine
 from batchor_core.storage.rows import (
+    answer_text,
     decode_response,
     error_json,
     failure_of,
@@ -133,9 +134,8 @@ def _typed(row: ResultRow, model: type[BaseModel] | None) -> BatchResultItem:
 
 
 def _output(row: ResultRow, model: type[BaseModel]) -> BaseModel:
-    text = row.output_text if row.output_text is not None else row.output_json
     try:
-        return parse_structured_output(text or "", model)
+        return parse_structured_output(answer_text(row), model)
     except StructuredOutputError as error:
         raise StructuredOutputError(
             error.error_class,

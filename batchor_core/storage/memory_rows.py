@@ -24,6 +24,7 @@ from batchor_core.storage.sql_codec import (
     encode_failure,
     encode_optional_json,
     pack_response,
+    raw_columns,
     usage_columns,
 )
 from batchor_core.storage.state import (
@@ -349,7 +350,7 @@ class RunRow:
 
     def row(self, item: ItemRow) -> ResultRow:
         """The same, its JSON as text."""
-        answer, raw = item.answer, item.answer.raw
+        answer = item.answer
         return ResultRow(
             item.sequence,
             item.item_id,
@@ -363,9 +364,7 @@ class RunRow:
             None if item.error is None else encode_failure(item.error),
             *usage_columns(answer.usage),
             self._raw_artifact_path(answer),
-            None if raw is None else raw.is_error_file,
-            None if raw is None else raw.offset,
-            None if raw is None else raw.length,
+            *raw_columns(answer.raw),
             answer.raw_response,
         )
 

@@ -24,6 +24,7 @@ from batchor_core.storage.sql_codec import (
     encode_optional_json,
     pack_response,
     plain_json,
+    raw_columns,
     unpack_response,
     unpacked,
     usage_columns,
@@ -38,6 +39,11 @@ decode_response = unpack_response
 def status_of(row: ResultRow) -> ItemStatus:
     """Where the item stands."""
     return STATUS[row.status]
+
+
+def answer_text(row: ResultRow) -> str:
+    """What a model is read from: the answer's own words, or its value as JSON where they were not kept."""
+    return (row.output_text if row.output_text is not None else row.output_json) or ""
 
 
 def output_json(row: ResultRow) -> str | bytes | None:
@@ -106,7 +112,6 @@ def record_of(row: ResultRow) -> PersistedItemRecord:
 
 def row_of(record: PersistedItemRecord) -> ResultRow:
     """The row of a documented record."""
-    raw = record.raw
     return ResultRow(
         record.terminal_result_sequence,
         record.item_id,
@@ -120,8 +125,6 @@ def row_of(record: PersistedItemRecord) -> ResultRow:
         None if record.error is None else encode_failure(record.error),
         *usage_columns(record.usage),
         record.raw_artifact_path,
-        None if raw is None else raw.is_error_file,
-        None if raw is None else raw.offset,
-        None if raw is None else raw.length,
+        *raw_columns(record.raw),
         pack_response(record.raw_response),
     )

@@ -21,6 +21,7 @@ from batchor_core.core.jsontext import to_json
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
+from batchor_core.storage.state import RawResponseRef
 
 STATUS: Final = {status.value: status for status in ItemStatus}
 """Statuses by their stored names; quicker than calling the enum."""
@@ -157,6 +158,11 @@ def unpack_response(packed: bytes | None) -> JSONObject | None:
 def unpacked(packed: bytes | None) -> str | None:
     """The response that :func:`pack_response` was given, as JSON text."""
     return None if packed is None else zlib.decompress(packed).decode()
+
+
+def raw_columns(raw: RawResponseRef | None) -> tuple[bool | None, int | None, int | None]:
+    """Where a raw response lies, as columns: in the error file or not, offset and length."""
+    return (None, None, None) if raw is None else raw
 
 
 def usage_columns(usage: TokenUsage | None) -> tuple[int | None, int | None, int | None, int | None]:

@@ -38,6 +38,7 @@ from batchor_core.storage.sql_codec import (
     encode_optional_text,
     encode_text,
     pack_response,
+    raw_columns,
     usage_columns,
 )
 from batchor_core.storage.sql_engine import Database, plain_rows
@@ -439,14 +440,12 @@ class ItemChanges:
         text_is_json: bool,
     ) -> None:
         sequence, status = self._run.next_sequence(), STATUS_NAME[state.status]
-        raw = record.raw
-        where = (None, None, None) if raw is None else raw
         is_long = record.output_text is not None and len(record.output_text) > LONG_TEXT
         results = self._long_results if is_long else self._results
         results.append(
             (sequence, item.item_index, status, state.attempt_count,
              encode_optional_text(record.output_text), output_json, text_is_json, *usage_columns(record.usage), error,
-             item.intent_key, *where, pack_response(record.raw_response))
+             item.intent_key, *raw_columns(record.raw), pack_response(record.raw_response))
         )  # fmt: skip
         self._ends.append((status, state.attempt_count, sequence, None, item.item_index))
         self._count(item, state.status)

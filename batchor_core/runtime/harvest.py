@@ -32,7 +32,6 @@ from batchor_core.storage.state import (
     CompletedItemRecord,
     ItemFailureRecord,
     RawResponseRef,
-    SubmittedItem,
 )
 
 _READ_BUFFER = 1 << 18
@@ -216,8 +215,7 @@ def _fail_bad_lines(intake: _Intake, record: BatchRemoteRecord) -> None:
     # a crash came between, their lines are dealt with, and the numbers fit the rest no more
     if not bad_lines or intake.batch.item_count not in (0, len(intake.open)):
         return
-    in_line_order = sorted(intake.open.items(), key=lambda entry: entry[1].item_index)
-    for number, (custom_id, _) in enumerate(in_line_order, 1):
+    for number, custom_id in enumerate(sorted(intake.open, key=intake.open.__getitem__), 1):
         if number in bad_lines:
             failure = ItemFailure("provider_item_error", bad_lines[number], retryable=False)
             intake.fail(ItemFailureRecord(custom_id, failure))
@@ -229,8 +227,8 @@ class _Intake:
 
     drive: Drive
     batch: ActiveBatchRecord
-    open: dict[str, SubmittedItem]
-    """Items that the batch still owns and that have no good answer yet, by custom_id."""
+    open: dict[str, int]
+    """Indexes of the items that the batch still owns and that have no good answer yet, by custom_id."""
     is_structured: bool
     model: type[BaseModel] | None
     """What answers are checked with: see :meth:`Drive.model`."""

@@ -213,7 +213,6 @@ def render(
             None if keeps_lines else prompt.system_prompt,
             request_line,
             tokens,
-            _encode(item.payload, item, "payload").decode(),
             _encode(item.metadata, item, "metadata").decode(),
         )
         for index, (item, prompt, request_line, tokens) in enumerate(

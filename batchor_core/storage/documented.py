@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from batchor_core.core import lifecycle
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
@@ -37,7 +37,6 @@ from batchor_core.storage.state import (
     RequestDraft,
     RetryBackoffState,
     StateStore,
-    SubmittedItem,
     TokenBudget,
 )
 
@@ -61,6 +60,13 @@ class _Held:
     item: ClaimedItem
 
 
+class _Submitted(NamedTuple):
+    """An item that a batch owns."""
+
+    item_index: int
+    attempt_count: int
+
+
 @dataclass(slots=True)
 class _Intent:
     record: IntentRecord
@@ -78,7 +84,7 @@ class _Book:
     poll_failures: dict[str, int] = field(default_factory=dict)
     index_of: dict[str, int] = field(default_factory=dict)
     tokens_of: dict[str, int] = field(default_factory=dict)
-    submitted: dict[str, SubmittedItem] = field(default_factory=dict)
+    submitted: dict[str, _Submitted] = field(default_factory=dict)
     may_back_off: bool = True
     """Whether the store's backoff may need clearing; not known at first."""
 
@@ -301,9 +307,7 @@ class DocumentedSession(DriverSession):
                 ],
             )
             for custom_id, held in intent.lines:
-                self._book.submitted[custom_id] = SubmittedItem(
-                    held.item_index, held.item.item_id, held.item.attempt_count
-                )
+                self._book.submitted[custom_id] = _Submitted(held.item_index, held.item.attempt_count)
             intent.lines = []  # the store has them now, and they hold the prompts
             intent.record = replace(
                 intent.record, state=IntentState.REGISTERED, provider_batch_id=provider_batch_id
@@ -414,7 +418,11 @@ class DocumentedSession(DriverSession):
             self._book.poll_failures[provider_batch_id] = failures
             return failures
 
-    def submitted_items(self, *, provider_batch_id: str) -> dict[str, SubmittedItem]:
+    def submitted_items(self, *, provider_batch_id: str) -> dict[str, int]:
+        with self._book.lock:
+            return {name: item.item_index for name, item in self._submitted(provider_batch_id).items()}
+
+    def _submitted(self, provider_batch_id: str) -> dict[str, _Submitted]:
         with self._book.lock:
             custom_ids = self._owned(provider_batch_id)
             if any(custom_id not in self._book.submitted for custom_id in custom_ids):
@@ -436,9 +444,7 @@ class DocumentedSession(DriverSession):
             if record is not None and custom_id == lifecycle.custom_id_for(
                 self.run_id, record.item_id, record.item_index, int(generation)
             ):
-                self._book.submitted[custom_id] = SubmittedItem(
-                    record.item_index, record.item_id, record.attempt_count
-                )
+                self._book.submitted[custom_id] = _Submitted(record.item_index, record.attempt_count)
 
     def apply_outcome(
         self,
@@ -452,7 +458,7 @@ class DocumentedSession(DriverSession):
     ) -> AppliedOutcome:
         """Store results, and after them the batch's end, so that a crash in between has the file read again."""
         with self._book.lock:
-            owned = self.submitted_items(provider_batch_id=provider_batch_id)
+            owned = self._submitted(provider_batch_id)
             good = _first_of_each(completions, owned)
             for record in good:
                 owned.pop(record.custom_id)
@@ -523,7 +529,7 @@ def _generation(local_batch_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(local_batch_id.encode(), digest_size=6).digest(), "big")
 
 
-def _first_of_each(records: Sequence[_RecordT], owned: dict[str, SubmittedItem]) -> list[_RecordT]:
+def _first_of_each(records: Sequence[_RecordT], owned: dict[str, _Submitted]) -> list[_RecordT]:
     first: dict[str, _RecordT] = {}
     for record in records:
         if record.custom_id in owned:
@@ -534,7 +540,7 @@ def _first_of_each(records: Sequence[_RecordT], owned: dict[str, SubmittedItem])
 def _outcome(
     good: Sequence[CompletedItemRecord],
     bad: Sequence[ItemFailureRecord],
-    owned: dict[str, SubmittedItem],
+    owned: dict[str, _Submitted],
     *,
     max_attempts: int,
 ) -> AppliedOutcome:

@@ -75,7 +75,6 @@ class ItemRow:
 
     item_index: int
     item_id: str
-    payload: str | None
     metadata: str | None
     prompt: str
     system_prompt: str | None
@@ -172,7 +171,6 @@ class RunRow:
             row = ItemRow(
                 item_index=item.item_index,
                 item_id=item.item_id,
-                payload=frozen(item.payload),
                 metadata=frozen(item.metadata),
                 prompt=item.prompt,
                 system_prompt=item.system_prompt,

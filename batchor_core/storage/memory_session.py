@@ -26,7 +26,6 @@ from batchor_core.storage.state import (
     MaterializedItem,
     RequestDraft,
     RetryBackoffState,
-    SubmittedItem,
     TokenBudget,
 )
 
@@ -270,12 +269,10 @@ class MemorySession(DriverSession):
             batch.record = replace(batch.record, poll_failures=failures, next_poll_at=next_poll_at)
             return failures
 
-    def submitted_items(self, *, provider_batch_id: str) -> dict[str, SubmittedItem]:
+    def submitted_items(self, *, provider_batch_id: str) -> dict[str, int]:
         with self._read() as run:
-            items = (run.items[index] for index in sorted(run.batch(provider_batch_id).owned))
             return {
-                str(item.custom_id): SubmittedItem(item.item_index, item.item_id, item.state.attempt_count)
-                for item in items
+                str(run.items[index].custom_id): index for index in sorted(run.batch(provider_batch_id).owned)
             }
 
     def apply_outcome(

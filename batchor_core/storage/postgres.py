@@ -36,7 +36,14 @@ from batchor_core.core.validation import check_schema_identifier
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.storage import schema as tables
 from batchor_core.storage.sql import SQLStore
-from batchor_core.storage.sql_engine import PLAIN, Database, survive_fork
+from batchor_core.storage.sql_engine import (
+    PLAIN,
+    Constant,
+    Database,
+    literal,
+    survive_fork,
+    without_constants,
+)
 
 DSN_VARIABLE = "BATCHOR_POSTGRES_DSN"
 SCHEMA_VARIABLE = "BATCHOR_POSTGRES_SCHEMA"
@@ -144,7 +151,7 @@ class PostgresDatabase(Database):
         columns: Sequence[str],
         rows: Sequence[Sequence[Any]],
         *,
-        same: Mapping[str, int | str],
+        same: Mapping[str, Constant],
     ) -> None:
         if not rows:
             return
@@ -168,22 +175,33 @@ class PostgresDatabase(Database):
             ) from error
 
     def change_items(
-        self, connection: Connection, run_key: int, columns: Sequence[str], rows: list[Any]
+        self,
+        connection: Connection,
+        run_key: int,
+        columns: Sequence[str],
+        rows: list[Any],
+        *,
+        same: Mapping[str, Constant],
     ) -> None:
         if not rows:
             return
+        constants, names, varying = without_constants(("item_index", *columns), rows)
+        constants.update(same)
         # one statement with a list per column; row by row would be a round trip of parsing each
         # the run's key is in a list too: as a condition of its own it would let the planner, who thinks a run small until
         # statistics tell otherwise, go through all items of the run for every row
-        names = [*columns, "item_index", "run_key"]
-        changed = ", ".join(f"{name} = change.{name}" for name in columns)
+        changed = ", ".join(
+            [f"{name} = {literal(value)}" for name, value in constants.items()]
+            + [f"{name} = change.{name}" for name in names[1:]]
+        )
+        names.append("run_key")
         lists = ", ".join(f"%s::{_driver_type(tables.items.c[name].type)}[]" for name in names)
         sql = (  # our own names, and a schema that is checked and quoted
             f"UPDATE {self.name_of(tables.items)} AS item SET {changed} "  # noqa: S608
             f"FROM UNNEST({lists}) AS change ({', '.join(names)}) "
             "WHERE item.run_key = change.run_key AND item.item_index = change.item_index"
         )
-        lists_of_values = [*map(list, zip(*rows, strict=True)), [run_key] * len(rows)]
+        lists_of_values = [*map(list, zip(*varying, strict=True)), [run_key] * len(rows)]
         connection.exec_driver_sql(sql, tuple(lists_of_values))
 
     def among(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:

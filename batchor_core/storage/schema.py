@@ -1,15 +1,18 @@
 """Every table of the control database, for SQLite and Postgres alike.
 
-What is written often is narrow and what is large is written once: an item's row in ``items`` changes with each step of
-its life, while its texts lie in ``item_contents`` (at ingestion) and ``item_results`` (at its end), which are appended
-to and never changed. A run's counts are kept on its own row, moved by every transaction that moves items, so that a
-summary costs the same for ten items and for ten million.
+What is written often is narrow and what is large is written once: an item's row in ``items`` changes when a submission
+takes it and when it ends, while its texts lie in ``item_contents`` (at ingestion) and ``item_results`` (at its end), which
+are appended to and never changed. No index of ``items`` holds what changes at the end, so that Postgres can put the new
+version of the row beside the old one and leave all indexes alone. A run's counts are kept on its own row, moved by every
+transaction that moves items, so that a summary costs the same for ten items and for ten million.
 
 Times are seconds since the epoch by the database's clock. JSON is kept as text, see ``sql_codec``. There are no foreign
 keys on the item tables: each insert would pay for a check of what the code cannot get wrong.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -30,7 +33,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core import lifecycle
 from batchor_core.core.enums import IntentState, ItemStatus
-from batchor_core.core.lifecycle import CLAIMABLE, IN_FLIGHT
+from batchor_core.core.lifecycle import CLAIMABLE
 
 metadata = MetaData()
 
@@ -39,9 +42,15 @@ BigKey = BigInteger().with_variant(
 )  # SQLite numbers rows by itself for INTEGER PRIMARY KEY only
 
 
-def literals(names: tuple[ItemStatus, ...] | tuple[IntentState, ...]) -> list[ColumnElement[str]]:
+def _literals(names: tuple[ItemStatus, ...] | tuple[IntentState, ...]) -> list[ColumnElement[str]]:
     """Names as SQL literals. SQLite uses a partial index only if the query repeats its condition word for word."""
     return [literal_column(f"'{name.value}'") for name in names]
+
+
+def _index_where(name: str, column: Column[Any], *columns: Column[Any]) -> None:
+    """An index of the rows in which ``column`` is set."""
+    is_set = column.is_not(None)
+    Index(name, *columns, sqlite_where=is_set, postgresql_where=is_set)
 
 
 def _count(name: str) -> Column[int]:
@@ -109,13 +118,26 @@ run_leases = Table(
     Column("expires_at", Double),
 )
 
+IN_SUBMISSION = "in_submission"
+"""Stored as the status of an item that a driver's submission has taken: QUEUED_LOCAL until the submission has a batch, and
+SUBMITTED from then on. A batch is so recorded without a touch to the tens of thousands of rows that are in it."""
+
+CLAIMABLE_QUEUE = 1
+TAKEN_QUEUE = 2
+QUEUES = {status.value: CLAIMABLE_QUEUE for status in CLAIMABLE} | {
+    ItemStatus.QUEUED_LOCAL.value: TAKEN_QUEUE
+}
+"""By stored status, the queue that an item waits in: to be claimed, or, taken by hand through the documented methods, to be
+sent. All others are in none."""
+
 items = Table(
     "items",
     metadata,
     Column("run_key", BigKey, primary_key=True, autoincrement=False),
     Column("item_index", BigInteger, primary_key=True, autoincrement=False),
     Column("item_id", Text, nullable=False),
-    Column("status", String(32), nullable=False),
+    Column("status", String(32), nullable=False),  # of ItemStatus, or IN_SUBMISSION
+    Column("queue", Integer),  # QUEUES says which for each status
     Column("attempt_count", Integer, nullable=False),
     Column("generation", Integer, nullable=False),
     # NULL: the one that core.lifecycle.custom_id_for derives; else one that a caller of the documented methods chose
@@ -127,52 +149,50 @@ items = Table(
     Column("terminal_sequence", BigInteger),
     Column("last_error", Text),  # of an item that is not terminal; a terminal one has it in item_results
     sqlite_with_rowid=False,
+    postgresql_with={"fillfactor": 50},  # room for the next version of each row in its own page
 )
 
-CLAIMABLE_ITEMS = items.c.status.in_(literals(CLAIMABLE))
-IN_FLIGHT_ITEMS = items.c.status.in_(literals(IN_FLIGHT))
-
-Index("items_by_id", items.c.run_key, items.c.item_id, unique=True)
-
 # the columns after item_index let candidates be read from the index alone
-Index(
-    "items_claimable",
+_index_where(
+    "items_queued",
+    items.c.queue,
     items.c.run_key,
+    items.c.queue,
     items.c.item_index,
-    items.c.status,
     items.c.attempt_count,
     items.c.submission_tokens,
     items.c.request_bytes,
-    sqlite_where=CLAIMABLE_ITEMS,
-    postgresql_where=CLAIMABLE_ITEMS,
 )
-Index(
-    "items_in_flight",
-    items.c.run_key,
-    items.c.intent_key,
-    items.c.item_index,
-    sqlite_where=IN_FLIGHT_ITEMS,
-    postgresql_where=IN_FLIGHT_ITEMS,
-)
-Index(
-    "items_by_given_custom_id",
-    items.c.run_key,
-    items.c.custom_id,
-    sqlite_where=items.c.custom_id.is_not(None),
-    postgresql_where=items.c.custom_id.is_not(None),
-)
+_index_where("items_by_intent", items.c.intent_key, items.c.run_key, items.c.intent_key, items.c.item_index)
+_index_where("items_by_given_custom_id", items.c.custom_id, items.c.run_key, items.c.custom_id)
 
 item_contents = Table(
     "item_contents",
     metadata,
     Column("run_key", BigKey, primary_key=True, autoincrement=False),
     Column("item_index", BigInteger, primary_key=True, autoincrement=False),
-    Column("payload", Text),  # JSON
+    Column("item_id", Text, nullable=False),
     Column("metadata", Text),  # JSON; NULL is {}
     Column("prompt", Text, nullable=False),
     Column("system_prompt", Text),
     Column("request_line", LargeBinary),  # the line of generation 0; then the prompts are empty
+    Column(
+        "parts_number", Integer
+    ),  # of the row of line_parts whose parts are left out of the line; NULL: nothing is
     sqlite_with_rowid=False,
+)
+
+# here and not on items, each change of which would have to be entered into it
+Index("item_contents_by_id", item_contents.c.run_key, item_contents.c.item_id, unique=True)
+
+# what many request lines of a run have in common, see line_parts.py
+line_parts = Table(
+    "line_parts",
+    metadata,
+    Column("run_key", BigKey, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("head", LargeBinary, nullable=False),
+    Column("tail", LargeBinary, nullable=False),
 )
 
 item_results = Table(
@@ -200,7 +220,7 @@ item_results = Table(
     sqlite_with_rowid=False,
 )
 
-FAILED_RESULTS = item_results.c.status.in_(literals((ItemStatus.FAILED_PERMANENT,)))
+FAILED_RESULTS = item_results.c.status.in_(_literals((ItemStatus.FAILED_PERMANENT,)))
 
 Index(
     "item_results_failed",
@@ -247,7 +267,7 @@ submission_intents = Table(
     Column("server_date_skew", Double, nullable=False, server_default="0"),
     UniqueConstraint("run_key", "local_batch_id", name="submission_intents_by_local_id"),
 )
-IN_DOUBT = submission_intents.c.state.in_(literals(lifecycle.IN_DOUBT))
+IN_DOUBT = submission_intents.c.state.in_(_literals(lifecycle.IN_DOUBT))
 
 Index(
     "submission_intents_in_doubt",

@@ -25,7 +25,7 @@ from batchor_core.storage import sql_artifacts, sql_intents, sql_items, sql_reco
 from batchor_core.storage.identity import is_certainly_gone
 from batchor_core.storage.migrations import bring_up_to_date
 from batchor_core.storage.rows import record_of
-from batchor_core.storage.schema import items, metadata, run_leases, runs
+from batchor_core.storage.schema import TAKEN_QUEUE, items, metadata, run_leases, runs
 from batchor_core.storage.sql_codec import (
     decode_json,
     decode_optional_text,
@@ -80,7 +80,11 @@ class SQLStore(StateStore):
     def __init__(self, database: Database, *, provider_registry: ProviderRegistry | None = None) -> None:
         self.database = database
         self.provider_registry = provider_registry or build_default_provider_registry()
-        bring_up_to_date(database)
+        try:
+            bring_up_to_date(database)
+        except BaseException:
+            database.close()
+            raise
 
     @property
     def engine(self) -> Engine:
@@ -220,7 +224,7 @@ class SQLStore(StateStore):
 
     def release_items_to_pending(self, *, run_id: str, item_ids: list[str]) -> None:
         with self._locked(Boundary.RELEASE_ITEMS, run_id) as run:
-            chosen = and_(self._named(item_ids), items.c.intent_key.is_(None))
+            chosen = and_(self._named(run, item_ids), sql_items.UNSENT_BY_HAND)
             sql_items.release_all(run, chosen, before=QUEUED_LOCAL, used_custom_id=False)
 
     def requeue_local_items(self, *, run_id: str) -> int:
@@ -245,8 +249,7 @@ class SQLStore(StateStore):
             )
             sql_intents.insert_batch(run, intent_key, provider_batch_id, status, item_count=count)
             # from here on a crash before mark_items_submitted is mended by requeue_local_items
-            unowned = and_(is_status(QUEUED_LOCAL), items.c.intent_key.is_(None))
-            members = sql_items.items_by_custom_id(run, custom_ids, unowned)
+            members = sql_items.items_by_custom_id(run, custom_ids, sql_items.UNSENT_BY_HAND)
             indexes = [members[name].item_index for name in custom_ids if name in members]
             member = and_(items.c.run_key == run.run_key, self.database.among(items.c.item_index, indexes))
             run.connection.execute(items.update().where(member).values(intent_key=intent_key))
@@ -274,7 +277,7 @@ class SQLStore(StateStore):
             by_tokens.setdefault(entry.submission_tokens, []).append(entry.item_id)
         for tokens, item_ids in by_tokens.items():
             mine = and_(
-                items.c.run_key == run.run_key, self._named(item_ids), items.c.intent_key == intent_key
+                items.c.run_key == run.run_key, self._named(run, item_ids), items.c.intent_key == intent_key
             )
             run.connection.execute(
                 items.update().where(mine, is_status(SUBMITTED)).values(submission_tokens=tokens)
@@ -297,15 +300,15 @@ class SQLStore(StateStore):
                     changes.end(row, state, failure.error)
             changes.write()
 
-    def _named(self, item_ids: list[str]) -> Any:
-        return self.database.among(items.c.item_id, [encode_text(item_id) for item_id in item_ids])
+    def _named(self, run: LockedRun, item_ids: list[str]) -> Any:
+        return sql_items.named(run.run_key, self.database, item_ids)
 
     def _claimed_by_hand(
         self, run: LockedRun, item_ids: list[str], intent_key: int | None = None
     ) -> dict[str, sql_items.ItemRow]:
         """QUEUED_LOCAL items of these ids that no driver's intent owns; ``intent_key`` is register_batch's own."""
         owner = or_(items.c.intent_key.is_(None), items.c.intent_key == intent_key)
-        chosen = and_(self._named(item_ids), is_status(QUEUED_LOCAL), owner)
+        chosen = and_(self._named(run, item_ids), items.c.queue == TAKEN_QUEUE, owner)
         return {row.item_id: row for row in sql_items.item_rows(run.connection, run.run_key, chosen)}
 
     # --- consumption -------------------------------------------------------------------------------------------------

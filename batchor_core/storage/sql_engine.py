@@ -15,10 +15,44 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core.boundaries import Boundary, boundary
+from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import StorageError
+
+Constant: TypeAlias = int | str | None
+"""A value that many rows have in common."""
 
 AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
 """A row of whatever columns."""
+
+
+def without_constants(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> tuple[dict[str, Constant], list[str], list[tuple[Any, ...]]]:
+    """Columns that every row has the same plain value in, and the names and values of the others.
+
+    Drivers take their time for each parameter, be it NULL. The first column, by which rows are told apart, stays.
+    """
+    same: dict[str, Constant] = {}
+    names: list[str] = []
+    varying: list[tuple[Any, ...]] = []
+    for name, values in zip(columns, zip(*rows, strict=True), strict=True):
+        if names and values[0] in _PLAIN_VALUES and values.count(values[0]) == len(values):
+            same[name] = values[0]
+        else:
+            names.append(name)
+            varying.append(values)
+    return same, names, list(zip(*varying, strict=True))
+
+
+# few enough that the statements with them in their text are few, too
+_PLAIN_VALUES = (None, False, True, "", *(status.value for status in ItemStatus))
+
+
+def literal(value: Constant) -> str:
+    """The value as SQL."""
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return "NULL" if value is None else str(value)
 
 
 PLAIN = "batchor_plain"
@@ -152,7 +186,7 @@ class Database(ABC):
         columns: Sequence[str],
         rows: Sequence[Sequence[Any]],
         *,
-        same: Mapping[str, int | str],
+        same: Mapping[str, Constant],
     ) -> None:
         """Insert tuples; IntegrityError when one is there already.
 
@@ -167,16 +201,25 @@ class Database(ABC):
         columns: Sequence[str],
         rows: Sequence[Sequence[Any]],
         *,
-        same: Mapping[str, int | str],
+        same: Mapping[str, Constant],
     ) -> None:
         """:meth:`insert_many` for rows of many megabytes."""
         self.insert_many(connection, table, columns, rows, same=same)
 
     @abstractmethod
     def change_items(
-        self, connection: Connection, run_key: int, columns: Sequence[str], rows: list[Any]
+        self,
+        connection: Connection,
+        run_key: int,
+        columns: Sequence[str],
+        rows: list[Any],
+        *,
+        same: Mapping[str, Constant],
     ) -> None:
-        """Set columns of items, each row to values of its own; a row ends with its item_index."""
+        """Set columns of items, each row to values of its own; a row begins with its item_index.
+
+        ``same`` are columns that are set alike in every row.
+        """
 
     @abstractmethod
     def among(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:

@@ -9,11 +9,11 @@ from sqlalchemy import Connection, and_, bindparam, exists, func, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from batchor_core.core import lifecycle
-from batchor_core.core.enums import IntentState, ItemStatus
+from batchor_core.core.enums import IntentState
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.lifecycle import OPEN_INTENTS, is_terminal_batch
 from batchor_core.storage import sql_items
-from batchor_core.storage.schema import batches, items, runs, submission_intents
+from batchor_core.storage.schema import TAKEN_QUEUE, batches, items, runs, submission_intents
 from batchor_core.storage.sql_codec import (
     decode_optional_text,
     decode_text,
@@ -22,7 +22,15 @@ from batchor_core.storage.sql_codec import (
     usage_columns,
 )
 from batchor_core.storage.sql_engine import AnyRow
-from batchor_core.storage.sql_items import SUBMITTED, is_status, move_all, release_all
+from batchor_core.storage.sql_items import (
+    QUEUED_LOCAL,
+    SUBMITTED,
+    UNSENT_BY_HAND,
+    count_items,
+    move_all,
+    owned_by,
+    release_all,
+)
 from batchor_core.storage.sql_runs import ACTIVE_BATCH, LockedRun
 from batchor_core.storage.state import ActiveBatchRecord, BatchEnd, IntentRecord
 
@@ -131,15 +139,26 @@ def register(run: LockedRun, intent: AnyRow, *, provider_batch_id: str, status: 
         raise RunStateError(
             run.run_id, f"submission {decode_text(intent.local_batch_id)!r} is {intent.state}"
         )
-    insert_batch(run, intent.intent_key, provider_batch_id, status, item_count=intent.item_count)
-    submit_queued(run, intent.intent_key)
+    # that there is a batch is what makes them SUBMITTED: their rows stay as they are
+    waiting = and_(items.c.run_key == run.run_key, owned_by(intent.intent_key, has_batch=False))
+    count, tokens = count_items(run.connection, waiting)
+    insert_batch(
+        run, intent.intent_key, provider_batch_id, status, item_count=intent.item_count, submitted_items=count
+    )
+    run.move(QUEUED_LOCAL, SUBMITTED, count=count, tokens=tokens)
     change_intent(run.connection, intent.intent_key, state=IntentState.REGISTERED.value)
 
 
 def insert_batch(
-    run: LockedRun, intent_key: int, provider_batch_id: str, status: str, *, item_count: int
+    run: LockedRun,
+    intent_key: int,
+    provider_batch_id: str,
+    status: str,
+    *,
+    item_count: int,
+    submitted_items: int = 0,
 ) -> None:
-    """Record a batch that owns nothing yet."""
+    """Record a batch, and how many items it owns."""
     values = {
         "intent_key": intent_key,
         "run_key": run.run_key,
@@ -148,7 +167,7 @@ def insert_batch(
         "is_terminal": is_terminal_batch(status),
         "created_at": run.now(),
         "item_count": item_count,
-        "submitted_items": 0,
+        "submitted_items": submitted_items,
     }
     try:
         run.connection.execute(batches.insert().values(values))
@@ -158,19 +177,12 @@ def insert_batch(
         ) from error
 
 
-def submit_queued(run: LockedRun, intent_key: int) -> int:
-    """Hand the QUEUED_LOCAL items of a submission over to its batch; returns how many."""
-    count = move_all(run, items.c.intent_key == intent_key, before=ItemStatus.QUEUED_LOCAL, after=SUBMITTED)
-    sql_items.own(run.connection, intent_key, count)
-    return count
-
-
 def drop(run: LockedRun, intent: AnyRow, *, error_class: str) -> int:
     """The intent's batch does not exist: free its items; returns how many."""
     freed = release_all(
         run,
         items.c.intent_key == intent.intent_key,
-        before=ItemStatus.QUEUED_LOCAL,
+        before=QUEUED_LOCAL,
         used_custom_id=intent.sending_at is not None,
     )
     change_intent(
@@ -249,8 +261,7 @@ def requeue_local(run: LockedRun) -> int:
     # every cycle of a driver comes here, mostly for nothing: looking for such items would read all that are in flight
     if _queued(run) - freed != _held_by_open_intents(run):
         _finish_registrations(run)
-        unowned = items.c.intent_key.is_(None)
-        freed += release_all(run, unowned, before=ItemStatus.QUEUED_LOCAL, used_custom_id=False)
+        freed += release_all(run, UNSENT_BY_HAND, before=QUEUED_LOCAL, used_custom_id=False)
     return freed
 
 
@@ -270,16 +281,17 @@ def _held_by_open_intents(run: LockedRun) -> int:
 
 
 def _finish_registrations(run: LockedRun) -> None:
+    """Hand over what the documented methods have registered and not marked as submitted."""
     registered_only = (
         select(items.c.intent_key)
         .distinct()
         .join(submission_intents, _intents.intent_key == items.c.intent_key)
-        .where(
-            items.c.run_key == run.run_key, is_status(ItemStatus.QUEUED_LOCAL), _intents.state == _REGISTERED
-        )
+        .where(items.c.run_key == run.run_key, items.c.queue == TAKEN_QUEUE, _intents.state == _REGISTERED)
     )
     for intent_key in run.connection.execute(registered_only).scalars().all():
-        submit_queued(run, intent_key)
+        mine = items.c.intent_key == intent_key
+        count = move_all(run, mine, before=QUEUED_LOCAL, after=SUBMITTED)
+        sql_items.own(run.connection, intent_key, count)
 
 
 # mark_unknown sets next_check_at, so it tells who was in doubt from who was refused
@@ -379,7 +391,7 @@ def release_submitted(run: LockedRun, batch: AnyRow, **how: Any) -> int:
 
 def submitted_of(connection: Connection, run_key: int, intent_key: int) -> Iterator[sql_items.ItemRow]:
     """The items that a batch still owns, in item order."""
-    return sql_items.item_rows(connection, run_key, (items.c.intent_key == intent_key) & is_status(SUBMITTED))
+    return sql_items.item_rows(connection, run_key, owned_by(intent_key, has_batch=True))
 
 
 def count_items_of(connection: Connection, run_key: int, intent_keys: Sequence[int]) -> int:

@@ -1,7 +1,8 @@
 """The rows of items: adding them, taking them, and moving them by the rules of ``core.lifecycle``.
 
 Items that are answered one by one go through :class:`ItemChanges`, which asks the rule for each. Where one rule sends a
-whole set the same way (claimed, submitted, released, reopened), a single UPDATE is that rule's plain image.
+whole set the same way (claimed, submitted, released, reopened), a single UPDATE is that rule's plain image; and where a
+driver's submission gets its batch, it takes none at all, see ``IN_SUBMISSION``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, func, select
+from sqlalchemy import Connection, and_, bindparam, case, exists, func, or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core import lifecycle
@@ -18,15 +19,18 @@ from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure
+from batchor_core.storage.line_parts import LineParts, common_parts
 from batchor_core.storage.schema import (
-    CLAIMABLE_ITEMS,
+    CLAIMABLE_QUEUE,
     FAILED_RESULTS,
-    IN_FLIGHT_ITEMS,
+    IN_SUBMISSION,
+    QUEUES,
+    TAKEN_QUEUE,
     batches,
     item_contents,
     item_results,
     items,
-    literals,
+    line_parts,
 )
 from batchor_core.storage.sql_codec import (
     STATUS,
@@ -41,7 +45,7 @@ from batchor_core.storage.sql_codec import (
     raw_columns,
     usage_columns,
 )
-from batchor_core.storage.sql_engine import Database, plain_rows
+from batchor_core.storage.sql_engine import Constant, Database, plain_rows
 from batchor_core.storage.sql_runs import LockedRun
 from batchor_core.storage.state import (
     Candidate,
@@ -50,29 +54,73 @@ from batchor_core.storage.state import (
     MaterializedItem,
 )
 
-_INDEXED = ((lifecycle.CLAIMABLE, CLAIMABLE_ITEMS), (lifecycle.IN_FLIGHT, IN_FLIGHT_ITEMS))
 PENDING, QUEUED_LOCAL, SUBMITTED = ItemStatus.PENDING, ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED
 
 _NEW_COLUMNS = ("item_index", "item_id", "submission_tokens", "request_bytes")
-_NEW = {"status": PENDING.value, "attempt_count": 0, "generation": 0}
-_CONTENT_COLUMNS = ("item_index", "payload", "metadata", "prompt", "system_prompt", "request_line")
+_NEW: dict[str, Constant] = {
+    "status": PENDING.value,
+    "queue": CLAIMABLE_QUEUE,
+    "attempt_count": 0,
+    "generation": 0,
+}
+_CONTENT_COLUMNS = (
+    "item_index",
+    "item_id",
+    "metadata",
+    "prompt",
+    "system_prompt",
+    "request_line",
+    "parts_number",
+)
 # what changes with the state; a terminal item keeps its last name and submission, which saves touching their indexes
-_CHANGE_COLUMNS = ("status", "attempt_count", "generation", "custom_id", "intent_key")
+_CHANGE_COLUMNS = ("status", "queue", "attempt_count", "generation", "custom_id", "intent_key")
 _ERROR_COLUMNS = ("last_error",)  # apart, since what goes on without an error keeps the one before
-_END_COLUMNS = ("status", "attempt_count", "terminal_sequence", "last_error")
+_END_COLUMNS = ("status", "attempt_count", "terminal_sequence")
+_ENDED: dict[str, Constant] = {"queue": None, "last_error": None}
 _RESULT_COLUMNS = tuple(column.name for column in item_results.columns if column.name != "run_key")
 
 
-def is_status(*statuses: ItemStatus) -> ColumnElement[bool]:
-    """Items in one of these statuses, worded so that partial indexes apply.
+_IS_CLAIMABLE = items.c.queue == CLAIMABLE_QUEUE
+_HAS_BATCH = exists().where(batches.c.intent_key == items.c.intent_key).correlate(items)
+ACTUAL_STATUS = case(
+    (items.c.status != IN_SUBMISSION, items.c.status),
+    (_HAS_BATCH, SUBMITTED.value),
+    else_=QUEUED_LOCAL.value,
+)
+"""The status of an item, which is not always the stored one."""
 
-    SQLite takes a partial index only for a query that repeats its condition: a narrower one does not do.
-    """
-    named = items.c.status.in_(literals(statuses))
-    for group, condition in _INDEXED:
-        if set(statuses) <= set(group):
-            return condition if set(statuses) == set(group) else and_(condition, named)
+
+def is_status(*statuses: ItemStatus) -> ColumnElement[bool]:
+    """Items in one of these statuses."""
+    stored = [status.value for status in statuses]
+    if QUEUED_LOCAL in statuses and SUBMITTED in statuses:
+        return items.c.status.in_([*stored, IN_SUBMISSION])
+    if QUEUED_LOCAL in statuses or SUBMITTED in statuses:
+        with_batch = _HAS_BATCH if SUBMITTED in statuses else ~_HAS_BATCH
+        return or_(items.c.status.in_(stored), and_(items.c.status == IN_SUBMISSION, with_batch))
+    named = items.c.status.in_(stored)
+    if set(statuses) <= set(lifecycle.CLAIMABLE):
+        return _IS_CLAIMABLE if set(statuses) == set(lifecycle.CLAIMABLE) else and_(_IS_CLAIMABLE, named)
     return named
+
+
+UNSENT_BY_HAND = and_(items.c.queue == TAKEN_QUEUE, items.c.intent_key.is_(None))
+"""QUEUED_LOCAL items that the documented methods have taken, and that are in no submission."""
+
+
+def owned_by(intent_key: int, *, has_batch: bool) -> ColumnElement[bool]:
+    """SUBMITTED items of a submission that has a batch, or QUEUED_LOCAL ones of one that has none."""
+    status = SUBMITTED if has_batch else QUEUED_LOCAL
+    return and_(items.c.intent_key == intent_key, items.c.status.in_((status.value, IN_SUBMISSION)))
+
+
+def named(run_key: int, database: Database, item_ids: Iterable[str]) -> ColumnElement[bool]:
+    """Items of a run by their ids."""
+    contents = item_contents.c
+    wanted = select(contents.item_index).where(
+        contents.run_key == run_key, database.among(contents.item_id, [encode_text(i) for i in item_ids])
+    )
+    return items.c.item_index.in_(wanted)
 
 
 # --- adding ----------------------------------------------------------------------------------------------------------
@@ -87,15 +135,16 @@ def append(run: LockedRun, chunk: Sequence[MaterializedItem]) -> None:
         IntegrityError: An id is there under another index; :func:`repeated_ids` says which.
     """
     fresh = _fresh(run, chunk)
-    mine = {"run_key": run.run_key}
+    mine: dict[str, Constant] = {"run_key": run.run_key}
+    item_ids = [encode_text(item.item_id) for item in fresh]
     rows = [
-        (item.item_index, encode_text(item.item_id), item.submission_tokens, _line_length(item))
-        for item in fresh
+        (item.item_index, item_id, item.submission_tokens, _line_length(item))
+        for item, item_id in zip(fresh, item_ids, strict=True)
     ]
     contents = [
-        (item.item_index, _payload(item), _metadata(item),
-         encode_text(item.prompt), encode_optional_text(item.system_prompt), item.request_line)
-        for item in fresh
+        (item.item_index, item_id, _metadata(item), encode_text(item.prompt), encode_optional_text(item.system_prompt),
+         *line)
+        for item, item_id, line in zip(fresh, item_ids, _cut_lines(run, fresh), strict=True)
     ]  # fmt: skip
     run.database.insert_many(run.connection, items, _NEW_COLUMNS, rows, same=mine | _NEW)
     run.database.insert_many(run.connection, item_contents, _CONTENT_COLUMNS, contents, same=mine)
@@ -107,10 +156,6 @@ _BETWEEN = select(items.c.item_index, items.c.item_id).where(
 )
 
 
-def _payload(item: MaterializedItem) -> str | None:
-    return encode_optional_json(item.payload) if item.payload_json is None else item.payload_json
-
-
 def _metadata(item: MaterializedItem) -> str | None:
     if not item.metadata:
         return None
@@ -119,6 +164,49 @@ def _metadata(item: MaterializedItem) -> str | None:
 
 def _line_length(item: MaterializedItem) -> int:
     return 0 if item.request_line is None else len(item.request_line) + 1
+
+
+_MAX_PARTS = 8
+"""A run whose lines have less in common than so many tries can tell keeps them whole."""
+
+
+def _cut_lines(run: LockedRun, chunk: Sequence[MaterializedItem]) -> list[tuple[bytes | None, int | None]]:
+    """Each item's line as it is stored, and the number of the parts that are left out of it."""
+    lines = [item.request_line for item in chunk]
+    known = parts_of(run.connection, run.run_key)
+    number, parts = max(known.items(), default=(-1, None))
+    cut = _cut(lines, number, parts)
+    if sum(number is None for _, number in cut) * 2 > len(cut) and len(known) < _MAX_PARTS:
+        # most lines do not have what the ones before had in common
+        found = common_parts([line for line in lines if line is not None], parts)
+        if found is not None:
+            values = {"run_key": run.run_key, "number": number + 1, **found._asdict()}
+            run.connection.execute(line_parts.insert().values(values))
+            cut = _cut(lines, number + 1, found)
+    return cut
+
+
+def _cut(
+    lines: Sequence[bytes | None], number: int, parts: LineParts | None
+) -> list[tuple[bytes | None, int | None]]:
+    if parts is None:
+        return [(line, None) for line in lines]
+    return [
+        (line, None) if line is None or (rest := parts.cut(line)) is None else (rest, number)
+        for line in lines
+    ]
+
+
+_PARTS = select(line_parts.c.number, line_parts.c.head, line_parts.c.tail).where(
+    line_parts.c.run_key == bindparam("key")
+)
+
+
+def parts_of(connection: Connection, run_key: int) -> dict[int, LineParts]:
+    """What the request lines of a run have in common, by number."""
+    return {
+        number: LineParts(head, tail) for number, head, tail in connection.execute(_PARTS, {"key": run_key})
+    }
 
 
 def _fresh(run: LockedRun, chunk: Sequence[MaterializedItem]) -> Sequence[MaterializedItem]:
@@ -157,9 +245,8 @@ def repeated_ids(
 ) -> list[str]:
     """Ids of the chunk that are stored under another index."""
     index_of = {item.item_id: item.item_index for item in chunk}
-    stored = [encode_text(item_id) for item_id in index_of]
     wanted = select(items.c.item_id, items.c.item_index).where(
-        items.c.run_key == run_key, database.among(items.c.item_id, stored)
+        items.c.run_key == run_key, named(run_key, database, index_of)
     )
     there = {decode_text(item_id): index for item_id, index in connection.execute(wanted).all()}
     return [item_id for item_id, index in index_of.items() if there.get(item_id, index) != index]
@@ -170,7 +257,7 @@ def repeated_ids(
 
 def claimable(run_key: int, max_attempts: int) -> ColumnElement[bool]:
     """The image of ``lifecycle.can_claim``."""
-    return and_(items.c.run_key == run_key, CLAIMABLE_ITEMS, items.c.attempt_count < max_attempts)
+    return and_(items.c.run_key == run_key, _IS_CLAIMABLE, items.c.attempt_count < max_attempts)
 
 
 def candidates(connection: Connection, run_key: int, *, max_attempts: int, limit: int) -> list[Candidate]:
@@ -192,9 +279,10 @@ def indexes_are(database: Database, indexes: Sequence[int]) -> ColumnElement[boo
 
 
 def queue(run: LockedRun, chosen: ColumnElement[bool], *, intent_key: int | None) -> None:
-    """``lifecycle.claimed`` for claimable items, which then belong to the intent."""
+    """``lifecycle.claimed`` for claimable items, which then belong to the intent, or to a caller's hand."""
+    stored: dict[str, Any] = {} if intent_key is None else {"status": IN_SUBMISSION, "queue": None}
     for before in lifecycle.CLAIMABLE:
-        move_all(run, chosen, before=before, after=QUEUED_LOCAL, intent_key=intent_key)
+        move_all(run, chosen, before=before, after=QUEUED_LOCAL, intent_key=intent_key, **stored)
 
 
 def move_all(
@@ -202,12 +290,19 @@ def move_all(
 ) -> int:
     """Send every chosen item that is in ``before`` to ``after``; returns how many."""
     where = and_(items.c.run_key == run.run_key, is_status(before), chosen)
-    counted = select(func.count(), func.coalesce(func.sum(items.c.submission_tokens), 0)).where(where)
-    count, tokens = run.connection.execute(counted).one()
+    count, tokens = count_items(run.connection, where)
     if count:
-        run.connection.execute(items.update().where(where).values(status=after.value, **changes))
-        run.move(before, after, count=count, tokens=int(tokens))
-    return int(count)
+        values = {"status": after.value, "queue": QUEUES.get(after.value)} | changes
+        run.connection.execute(items.update().where(where).values(values))
+        run.move(before, after, count=count, tokens=tokens)
+    return count
+
+
+def count_items(connection: Connection, where: ColumnElement[bool]) -> tuple[int, int]:
+    """How many items there are, and the sum of their estimated tokens."""
+    counted = select(func.count(), func.coalesce(func.sum(items.c.submission_tokens), 0)).where(where)
+    count, tokens = connection.execute(counted).one()
+    return int(count), int(tokens)
 
 
 def release_all(
@@ -269,7 +364,7 @@ class ItemRow(NamedTuple):
 _ROW = select(
     items.c.item_index,
     items.c.item_id,
-    items.c.status,
+    ACTUAL_STATUS,
     items.c.attempt_count,
     items.c.generation,
     items.c.custom_id,
@@ -422,9 +517,12 @@ class ItemChanges:
         run.database.insert_long(
             run.connection, item_results, _RESULT_COLUMNS, self._long_results, same={"run_key": run.run_key}
         )
-        run.database.change_items(run.connection, run.run_key, _END_COLUMNS, self._ends)
-        run.database.change_items(run.connection, run.run_key, _CHANGE_COLUMNS, self._changes)
-        run.database.change_items(run.connection, run.run_key, _ERROR_COLUMNS, self._errors)
+        for columns, rows, same in (
+            (_END_COLUMNS, self._ends, _ENDED),
+            (_CHANGE_COLUMNS, self._changes, {}),
+            (_ERROR_COLUMNS, self._errors, {}),
+        ):
+            run.database.change_items(run.connection, run.run_key, columns, rows, same=same)
         for (before, after), (count, tokens) in self._moves.items():
             run.move(before, after, count=count, tokens=tokens)
         for intent_key, count in self._owned.items():
@@ -447,7 +545,7 @@ class ItemChanges:
              encode_optional_text(record.output_text), output_json, text_is_json, *usage_columns(record.usage), error,
              item.intent_key, *raw_columns(record.raw), pack_response(record.raw_response))
         )  # fmt: skip
-        self._ends.append((status, state.attempt_count, sequence, None, item.item_index))
+        self._ends.append((item.item_index, status, state.attempt_count, sequence))
         self._count(item, state.status)
 
     def _move(self, item: ItemRow, state: ItemState, *, last_error: str | None = None) -> None:
@@ -455,18 +553,20 @@ class ItemChanges:
         renamed = state.generation != item.state.generation
         custom_id = None if renamed else encode_optional_text(item.given_custom_id)
         intent_key = item.intent_key if state.status is SUBMITTED else None
+        status = state.status.value
         self._changes.append(
             (
-                state.status.value,
+                item.item_index,
+                status,
+                QUEUES.get(status),
                 state.attempt_count,
                 state.generation,
                 custom_id,
                 intent_key,
-                item.item_index,
             )
         )
         if last_error is not None:
-            self._errors.append((last_error, item.item_index))
+            self._errors.append((item.item_index, last_error))
 
     def _count(self, item: ItemRow, after: ItemStatus) -> None:
         before = item.state.status

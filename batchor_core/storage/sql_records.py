@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Select, and_, bindparam, case, func, null, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from batchor_core.core.enums import ItemStatus
 from batchor_core.core.lifecycle import custom_id_for
+from batchor_core.storage.line_parts import custom_id_in
 from batchor_core.storage.schema import batches, item_contents, item_results, items, request_pointers
 from batchor_core.storage.sql_codec import (
     any_escaped,
@@ -19,7 +19,7 @@ from batchor_core.storage.sql_codec import (
     decode_text,
 )
 from batchor_core.storage.sql_engine import Database, plain_rows
-from batchor_core.storage.sql_items import is_status
+from batchor_core.storage.sql_items import ACTUAL_STATUS, owned_by, parts_of
 from batchor_core.storage.state import ClaimedItem, RequestDraft, ResultRow
 
 _DRAFT_PAGE = 1_000
@@ -96,23 +96,30 @@ def claimed_items(connection: Connection, run_key: int, chosen: ColumnElement[bo
 
 
 def drafts(database: Database, *, run_key: int, run_id: str, intent_key: int) -> Iterator[RequestDraft]:
-    """The lines of an open intent, each page in a transaction of its own, so that none stays open meanwhile."""
+    """The lines of an intent without a batch, each page in a transaction of its own, so that none stays open meanwhile."""
     line_number, last_index = 0, -1
+    with database.read() as connection:
+        parts = parts_of(connection, run_key)
     while True:
         with database.read() as connection:
             page = list(plain_rows(connection, _draft_page(run_key, intent_key, after=last_index)))
-        for item_id, index, custom_id, generation, prompt, system_prompt, request_line in page:
+        for item_id, index, given, generation, prompt, system_prompt, stored, number in page:
             line_number, last_index = line_number + 1, index
             plain_id = decode_text(item_id)
+            line = stored if number is None else parts[number].restored(stored)
+            # most lines say how they are named, which is quicker than to derive it
+            custom_id = (
+                decode_text(given) if given else None if line is None or generation else custom_id_in(line)
+            )
             yield RequestDraft(
                 plain_id,
                 index,
-                decode_text(custom_id) if custom_id else custom_id_for(run_id, plain_id, index, generation),
+                custom_id or custom_id_for(run_id, plain_id, index, generation),
                 generation,
                 line_number,
                 decode_text(prompt),
                 decode_optional_text(system_prompt),
-                request_line,
+                line,
             )
         if len(page) < _DRAFT_PAGE:
             return
@@ -127,10 +134,9 @@ def _draft_page(run_key: int, intent_key: int, *, after: int) -> Any:
         _contents.prompt,
         _contents.system_prompt,
         _contents.request_line,
+        _contents.parts_number,
     )
-    owned = and_(
-        items.c.run_key == run_key, items.c.intent_key == intent_key, is_status(ItemStatus.QUEUED_LOCAL)
-    )
+    owned = and_(items.c.run_key == run_key, owned_by(intent_key, has_batch=False))
     return (
         wanted.join_from(items, item_contents, _its_contents)
         .where(owned, items.c.item_index > after)
@@ -172,7 +178,7 @@ def item_rows(connection: Connection, run_key: int) -> list[ResultRow]:
     """Every item, in item order, whether it has a result or not."""
     error = case((_results.sequence.is_(None), items.c.last_error), else_=_results.error)
     wanted = (
-        select(*_columns(items.c.status, items.c.attempt_count, error))
+        select(*_columns(ACTUAL_STATUS, items.c.attempt_count, error))
         .join_from(items, item_contents, _its_contents)
         .outerjoin(item_results, _its_result)
         .outerjoin(batches, batches.c.intent_key == _results.intent_key)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, and_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -20,7 +20,7 @@ from batchor_core.storage import sql_intents, sql_items, sql_records, sql_runs
 from batchor_core.storage.schema import items, runs
 from batchor_core.storage.sql_codec import encode_text
 from batchor_core.storage.sql_engine import Database
-from batchor_core.storage.sql_items import SUBMITTED, ItemChanges, ItemRow, is_status
+from batchor_core.storage.sql_items import ItemChanges, ItemRow, is_status
 from batchor_core.storage.sql_runs import LockedRun, locked_run
 from batchor_core.storage.state import (
     AppliedOutcome,
@@ -33,7 +33,6 @@ from batchor_core.storage.state import (
     MaterializedItem,
     RequestDraft,
     RetryBackoffState,
-    SubmittedItem,
     TokenBudget,
 )
 
@@ -119,10 +118,9 @@ class SQLSession(DriverSession):
             if sql_intents.find_intent(run.connection, self._run_key, local_batch_id) is not None:
                 raise RunStateError(self.run_id, f"submission {local_batch_id!r} exists")
             chosen = sql_items.indexes_are(self._database, indexes)
-            counted = select(func.count(), func.coalesce(func.sum(items.c.submission_tokens), 0))
-            wanted = counted.where(sql_items.claimable(self._run_key, max_attempts), chosen)
-            count, tokens = run.connection.execute(wanted).one()
-            if count < len(indexes) or not self._fits(run, int(tokens), budget):
+            wanted = and_(sql_items.claimable(self._run_key, max_attempts), chosen)
+            count, tokens = sql_items.count_items(run.connection, wanted)
+            if count < len(indexes) or not self._fits(run, tokens, budget):
                 return None
             intent_key = sql_intents.create_intent(
                 run,
@@ -130,7 +128,7 @@ class SQLSession(DriverSession):
                 state=IntentState.CLAIMED,
                 epoch=self._epoch,
                 item_count=count,
-                submission_tokens=int(tokens),
+                submission_tokens=tokens,
                 artifact_key=artifact_key,
                 key_fingerprint=key_fingerprint,
             )
@@ -153,6 +151,8 @@ class SQLSession(DriverSession):
             intent = sql_intents.find_intent(connection, self._run_key, local_batch_id)
         if intent is None:
             raise RunStateError(self.run_id, f"no submission {local_batch_id!r}")
+        if intent.provider_batch_id is not None:
+            return iter(())
         return sql_records.drafts(
             self._database, run_key=self._run_key, run_id=self.run_id, intent_key=intent.intent_key
         )
@@ -293,15 +293,12 @@ class SQLSession(DriverSession):
             )
             return failures
 
-    def submitted_items(self, *, provider_batch_id: str) -> dict[str, SubmittedItem]:
+    def submitted_items(self, *, provider_batch_id: str) -> dict[str, int]:
         with self._database.read() as connection:
             batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
             owned = sql_intents.submitted_of(connection, self._run_key, batch.intent_key)
             self._known = {row.custom_id(self.run_id): row for row in owned}
-        return {
-            name: SubmittedItem(row.item_index, row.item_id, row.state.attempt_count)
-            for name, row in self._known.items()
-        }
+        return {name: row.item_index for name, row in self._known.items()}
 
     def apply_outcome(
         self,
@@ -317,7 +314,7 @@ class SQLSession(DriverSession):
             batch = sql_intents.batch_row(
                 run.connection, self._run_key, provider_batch_id, run_id=self.run_id
             )
-            owned = and_(items.c.intent_key == batch.intent_key, is_status(SUBMITTED))
+            owned = sql_items.owned_by(batch.intent_key, has_batch=True)
             outcome = apply_answers(
                 run,
                 owned,
@@ -346,9 +343,8 @@ class SQLSession(DriverSession):
 
     def cancel_remaining(self, *, error: ItemFailure) -> int:
         """As documented; in transactions of ``CANCEL_CHUNK`` items, of which a repetition ends the rest."""
-        unowned = and_(is_status(sql_items.QUEUED_LOCAL), items.c.intent_key.is_(None))
         count = 0
-        for chosen in (is_status(*lifecycle.CLAIMABLE), unowned):
+        for chosen in (is_status(*lifecycle.CLAIMABLE), sql_items.UNSENT_BY_HAND):
             while True:
                 with self._run(Boundary.CANCEL_REMAINING) as run:
                     ended = cancel_items(run, chosen, error, limit=CANCEL_CHUNK)

@@ -22,7 +22,13 @@ from sqlalchemy.sql.elements import ColumnElement
 from batchor_core.core.exceptions import InvalidInputError, StorageError
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.storage.sql import SQLStore
-from batchor_core.storage.sql_engine import Database, survive_fork
+from batchor_core.storage.sql_engine import (
+    Constant,
+    Database,
+    literal,
+    survive_fork,
+    without_constants,
+)
 from batchor_core.storage.sqlite_wal import WriteAheadLog, Writer, writer_of
 
 BUSY_TIMEOUT_SEC = 60
@@ -51,11 +57,11 @@ NETWORK_FILESYSTEMS = frozenset(
 
 FIGURES = [
     ("items", "items", "1000000 100000 1"),
-    ("items", "items_by_id", "1000000 100000 1"),
-    ("items", "items_claimable", "100000 50000 1 1 1 1 1"),
-    ("items", "items_in_flight", "100000 50000 10000 1"),
+    ("items", "items_queued", "100000 50000 40000 1 1 1 1"),
+    ("items", "items_by_intent", "1000000 100000 10000 1"),
     ("items", "items_by_given_custom_id", "1000 500 1"),
     ("item_contents", "item_contents", "1000000 100000 1"),
+    ("item_contents", "item_contents_by_id", "1000000 100000 1"),
     ("item_results", "item_results", "1000000 100000 1"),
     ("item_results", "item_results_failed", "10000 1000 1"),
     ("request_pointers", "request_pointers", "1000000 100000 1"),
@@ -208,15 +214,19 @@ class SQLiteDatabase(Database):
         columns: Sequence[str],
         rows: Sequence[Sequence[Any]],
         *,
-        same: Mapping[str, int | str],
+        same: Mapping[str, Constant],
     ) -> None:
         # one statement for many rows costs less than one for each, and lets other threads run meanwhile
+        if not rows:
+            return
+        constants, names, varying = without_constants(columns, rows)
+        constants.update(same)
         raw: Any = connection.connection.driver_connection
-        block = min(_INSERTED_AT_ONCE, raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(columns))
-        marks = ", ".join([*map(_literal, same.values()), *"?" * len(columns)])
-        head = f"INSERT INTO {self.name_of(table)} ({', '.join([*same, *columns])}) VALUES "  # noqa: S608 - names from schema.py
-        for start in range(0, len(rows), block):
-            chunk = rows[start : start + block]
+        block = min(_INSERTED_AT_ONCE, raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(names))
+        marks = ", ".join([*map(literal, constants.values()), *"?" * len(names)])
+        head = f"INSERT INTO {self.name_of(table)} ({', '.join([*constants, *names])}) VALUES "  # noqa: S608 - names from schema.py
+        for start in range(0, len(varying), block):
+            chunk = varying[start : start + block]
             values = ", ".join([f"({marks})"] * len(chunk))
             connection.exec_driver_sql(head + values, tuple(chain.from_iterable(chunk)))
 
@@ -227,11 +237,11 @@ class SQLiteDatabase(Database):
         columns: Sequence[str],
         rows: Sequence[Sequence[Any]],
         *,
-        same: Mapping[str, int | str],
+        same: Mapping[str, Constant],
     ) -> None:
         # of a row among others SQLite makes one copy more; and the driver keeps what a statement was last given, so that
         # each is run again with nothing to insert
-        constant, marks = [*map(_literal, same.values())], ["?"] * len(columns)
+        constant, marks = [*map(literal, same.values())], ["?"] * len(columns)
         sql = (
             f"INSERT INTO {self.name_of(table)} ({', '.join([*same, *columns])}) "
             f"SELECT {', '.join([*constant, *marks])} WHERE ?"
@@ -241,12 +251,24 @@ class SQLiteDatabase(Database):
             connection.exec_driver_sql(sql, (*[None] * len(columns), False))
 
     def change_items(
-        self, connection: Connection, run_key: int, columns: Sequence[str], rows: list[Any]
+        self,
+        connection: Connection,
+        run_key: int,
+        columns: Sequence[str],
+        rows: list[Any],
+        *,
+        same: Mapping[str, Constant],
     ) -> None:
-        if rows:
-            changed = ", ".join(f"{name}=?" for name in columns)
-            sql = f"UPDATE items SET {changed} WHERE run_key={int(run_key)} AND item_index=?"  # noqa: S608 - our own names
-            connection.exec_driver_sql(sql, rows)
+        if not rows:
+            return
+        constants, names, varying = without_constants(("item_index", *columns), rows)
+        constants.update(same)
+        changed = ", ".join(
+            [f"{name}={literal(value)}" for name, value in constants.items()]
+            + [f"{name}=?{number}" for number, name in enumerate(names[1:], 2)]
+        )
+        sql = f"UPDATE items SET {changed} WHERE run_key={int(run_key)} AND item_index=?1"  # noqa: S608 - our own names
+        connection.exec_driver_sql(sql, varying)
 
     def among(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:
         # one JSON parameter: SQLite limits how many parameters a statement may have
@@ -283,10 +305,6 @@ def _who_writes(writer: Writer | None) -> str:
             "This goes on by itself then"
         )
     return f"{waited}. It is process {writer.pid}: should it hang, end it. This goes on by itself then"
-
-
-def _literal(value: int | str) -> str:
-    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
 
 
 def _begin(connection: Connection) -> None:

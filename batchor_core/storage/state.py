@@ -59,16 +59,15 @@ class MaterializedItem(NamedTuple):
     item_id: str
     item_index: int
     payload: JSONValue
+    """As the source gave it. The stores here don't keep it: what is sent is the prompt, and nothing asks for it again."""
     metadata: JSONObject
     prompt: str
     system_prompt: str | None = None
     request_line: bytes | None = None
     """The finished line for generation 0, without a line end. The engine sets it, and leaves the prompt empty then."""
     submission_tokens: int = 0
-    payload_json: str | None = None
-    """``payload`` as JSON text, from whoever had to make it anyway."""
     metadata_json: str | None = None
-    """The same of ``metadata``."""
+    """``metadata`` as JSON text, from whoever had to make it anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,14 +350,6 @@ class TokenBudget:
     limit: int
 
 
-class SubmittedItem(NamedTuple):
-    """An item that a batch owns."""
-
-    item_index: int
-    item_id: str
-    attempt_count: int
-
-
 @dataclass(frozen=True, slots=True)
 class BatchEnd:
     """The final state of a batch, written with the last of its results."""
@@ -543,8 +534,8 @@ class DriverSession(ABC):
         """Count a failed poll; returns how many failed in a row."""
 
     @abstractmethod
-    def submitted_items(self, *, provider_batch_id: str) -> dict[str, SubmittedItem]:
-        """Items that the batch still owns, by custom_id."""
+    def submitted_items(self, *, provider_batch_id: str) -> dict[str, int]:
+        """Indexes of the items that the batch still owns, by custom_id, in item order."""
 
     @abstractmethod
     def apply_outcome(

@@ -14,10 +14,10 @@ from batchor_core.core.exceptions import DatabaseVersionError
 from batchor_core.storage.schema import metadata
 from batchor_core.storage.sql_engine import Database
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision that ``schema.py`` describes."""
 
-KNOWN = ("0001",)
+KNOWN = ("0001", "0002")
 """Every revision, oldest first."""
 
 VERSION_TABLE = "batchor_schema_version"
@@ -49,7 +49,7 @@ def bring_up_to_date(database: Database) -> None:
         database.describe_tables(connection)
 
 
-def upgrade(database: Database, connection: Connection) -> None:
+def upgrade(database: Database, connection: Connection, *, to: str = "head") -> None:
     """Run the revisions that are still missing."""
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
@@ -59,7 +59,7 @@ def upgrade(database: Database, connection: Connection) -> None:
     config.set_main_option("script_location", "batchor_core.storage:migrations")
     scripts = ScriptDirectory.from_config(config)
     with EnvironmentContext(
-        config, scripts, fn=lambda revision, _context: scripts._upgrade_revs("head", revision)
+        config, scripts, fn=lambda revision, _context: scripts._upgrade_revs(to, revision)
     ) as environment:
         environment.configure(
             connection=connection,

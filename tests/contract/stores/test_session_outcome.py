@@ -7,7 +7,7 @@ import pytest
 from batchor_core.core.enums import ItemStatus, RunControlState
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.usage import TokenUsage
-from batchor_core.storage.state import AppliedOutcome, BatchEnd, DriverSession, StateStore, SubmittedItem
+from batchor_core.storage.state import AppliedOutcome, BatchEnd, DriverSession, StateStore
 from tests.contract.stores import kit
 from tests.contract.stores.kit import MAX, RUN, Clock, bad, create, drive, good, statuses, submit, terminal
 
@@ -22,12 +22,12 @@ GONE = ItemFailure("run_cancelled", "an operator cancelled the run", retryable=F
 
 def test_a_batch_knows_the_items_it_owns(any_session: DriverSession) -> None:
     custom_ids = submit(any_session, 1, 4)
-    expected = {custom_ids[0]: SubmittedItem(1, "item-1", 0), custom_ids[1]: SubmittedItem(4, "item-4", 0)}
+    expected = {custom_ids[0]: 1, custom_ids[1]: 4}
     assert any_session.submitted_items(provider_batch_id="p1") == expected
     any_session.apply_outcome(provider_batch_id="p1", failures=[bad(custom_ids[0])], max_attempts=MAX)
     assert list(any_session.submitted_items(provider_batch_id="p1")) == custom_ids[1:]
     (again,) = submit(any_session, 1, local="b2", batch="p2")
-    assert any_session.submitted_items(provider_batch_id="p2") == {again: SubmittedItem(1, "item-1", 1)}
+    assert any_session.submitted_items(provider_batch_id="p2") == {again: 1}
 
 
 def test_a_chunk_of_results_says_what_it_changed(any_store: StateStore) -> None:

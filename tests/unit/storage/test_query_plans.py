@@ -129,7 +129,7 @@ def test_candidates_come_from_the_index_alone(plans: list[tuple[str, str]]) -> N
         for sql, plan in plans
         if "request_bytes" in sql.partition("FROM")[0] and sql.startswith("SELECT")
     ]
-    assert wanted == ["SEARCH items USING COVERING INDEX items_claimable (run_key=?)"]
+    assert wanted == ["SEARCH items USING COVERING INDEX items_queued (run_key=? AND queue=?)"]
 
 
 def test_pages_of_results_follow_the_primary_key(plans: list[tuple[str, str]]) -> None:

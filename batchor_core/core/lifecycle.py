@@ -113,6 +113,7 @@ def released(state: ItemState, *, used_custom_id: bool) -> ItemState:
     return ItemState(ItemStatus.PENDING, state.attempt_count, state.generation + used_custom_id)
 
 
+@lru_cache(maxsize=128)  # few different ones for very many items
 def completed(state: ItemState) -> ItemState:
     """The item was answered well."""
     return ItemState(ItemStatus.COMPLETED, state.attempt_count + 1, state.generation)

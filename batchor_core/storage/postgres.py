@@ -236,10 +236,19 @@ def _ask_for_binary(
 _BINARY = 1
 _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())::float8")
 # Each of our statements follows an index and stops early. Until the statistics have caught up with a table that has just
-# been filled, the planner thinks it small, and would rather collect all rows of a run and sort them, for every page anew.
+# been filled, the planner thinks it small, and would rather collect all rows of a run, and sort them or go through them for
+# each row of another table, for every page anew.
 # Compiling a statement (jit) takes longer than running one of ours, and to servers before version 18 a plan that can't do
 # without a method that is switched off looks dear enough for it.
-_OFF = ("enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_seqscan", "enable_sort", "jit")
+_OFF = (
+    "enable_bitmapscan",
+    "enable_hashjoin",
+    "enable_material",
+    "enable_mergejoin",
+    "enable_seqscan",
+    "enable_sort",
+    "jit",
+)
 _FOLLOW_INDEXES = ", ".join(f"set_config('{setting}', 'off', true)" for setting in _OFF)
 _PLANNER = text(f"SELECT {_FOLLOW_INDEXES}")
 _SETTINGS = text(

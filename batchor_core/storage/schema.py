@@ -47,10 +47,10 @@ def _literals(names: tuple[ItemStatus, ...] | tuple[IntentState, ...]) -> list[C
     return [literal_column(f"'{name.value}'") for name in names]
 
 
-def _index_where(name: str, column: Column[Any], *columns: Column[Any]) -> None:
+def _index_where(name: str, column: Column[Any], *columns: Column[Any]) -> Index:
     """An index of the rows in which ``column`` is set."""
     is_set = column.is_not(None)
-    Index(name, *columns, sqlite_where=is_set, postgresql_where=is_set)
+    return Index(name, *columns, sqlite_where=is_set, postgresql_where=is_set)
 
 
 def _count(name: str) -> Column[int]:
@@ -152,17 +152,18 @@ items = Table(
     postgresql_with={"fillfactor": 50},  # room for the next version of each row in its own page
 )
 
-# the columns after item_index let candidates be read from the index alone
+# SQLite reads candidates from the index alone. Postgres would have to look whether each row is visible anyway, and
+# attempt_count, which changes at the end, must be in none of its indexes
+_queued = (items.c.run_key, items.c.queue, items.c.item_index)
 _index_where(
     "items_queued",
     items.c.queue,
-    items.c.run_key,
-    items.c.queue,
-    items.c.item_index,
+    *_queued,
     items.c.attempt_count,
     items.c.submission_tokens,
     items.c.request_bytes,
-)
+).ddl_if(dialect="sqlite")
+_index_where("items_queued", items.c.queue, *_queued).ddl_if(dialect="postgresql")
 _index_where("items_by_intent", items.c.intent_key, items.c.run_key, items.c.intent_key, items.c.item_index)
 _index_where("items_by_given_custom_id", items.c.custom_id, items.c.run_key, items.c.custom_id)
 

@@ -219,7 +219,7 @@ class SQLStore(StateStore):
                 free, items.c.item_index.between(found[0], found[-1])
             )  # exactly these, while we hold the lock
             claimed = sql_records.claimed_items(run.connection, run.run_key, chosen)
-            sql_items.queue(run, chosen, intent_key=None)
+            sql_items.queue(run, chosen, sql_items.waiting(run.connection, chosen), intent_key=None)
             return claimed
 
     def release_items_to_pending(self, *, run_id: str, item_ids: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, exists, func, or_, select
+from sqlalchemy import Connection, and_, bindparam, exists, func, literal, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from batchor_core.core import lifecycle
@@ -391,7 +391,8 @@ def release_submitted(run: LockedRun, batch: AnyRow, **how: Any) -> int:
 
 def submitted_of(connection: Connection, run_key: int, intent_key: int) -> Iterator[sql_items.ItemRow]:
     """The items that a batch still owns, in item order."""
-    return sql_items.item_rows(connection, run_key, owned_by(intent_key, has_batch=True))
+    owned = owned_by(intent_key, has_batch=True)
+    return sql_items.item_rows(connection, run_key, owned, status=literal(SUBMITTED.value))
 
 
 def count_items_of(connection: Connection, run_key: int, intent_keys: Sequence[int]) -> int:

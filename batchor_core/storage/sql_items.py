@@ -8,7 +8,8 @@ driver's submission gets its batch, it takes none at all, see ``IN_SUBMISSION``.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, case, exists, func, or_, select
@@ -278,11 +279,32 @@ def indexes_are(database: Database, indexes: Sequence[int]) -> ColumnElement[boo
     return database.among(items.c.item_index, indexes)
 
 
-def queue(run: LockedRun, chosen: ColumnElement[bool], *, intent_key: int | None) -> None:
-    """``lifecycle.claimed`` for claimable items, which then belong to the intent, or to a caller's hand."""
-    stored: dict[str, Any] = {} if intent_key is None else {"status": IN_SUBMISSION, "queue": None}
-    for before in lifecycle.CLAIMABLE:
-        move_all(run, chosen, before=before, after=QUEUED_LOCAL, intent_key=intent_key, **stored)
+class Standing(NamedTuple):
+    """How many items have a status, and the sum of their estimated tokens."""
+
+    status: ItemStatus
+    items: int
+    tokens: int
+
+
+def waiting(connection: Connection, claimed: ColumnElement[bool]) -> list[Standing]:
+    """What a claim of these claimable items would take."""
+    counted = select(items.c.status, func.count(), func.sum(items.c.submission_tokens))
+    found = connection.execute(counted.where(claimed).group_by(items.c.status)).all()
+    return [Standing(STATUS[status], count, int(tokens)) for status, count, tokens in found]
+
+
+def queue(
+    run: LockedRun, claimed: ColumnElement[bool], standing: list[Standing], *, intent_key: int | None
+) -> None:
+    """``lifecycle.claimed`` for what was :func:`waiting`, which then belongs to the intent, or to a caller's hand."""
+    if intent_key is None:
+        values: dict[str, Constant] = {"status": QUEUED_LOCAL.value, "queue": TAKEN_QUEUE}
+    else:
+        values = {"status": IN_SUBMISSION, "queue": None, "intent_key": intent_key}
+    run.connection.execute(items.update().where(claimed).values(values))
+    for status, count, tokens in standing:
+        run.move(status, QUEUED_LOCAL, count=count, tokens=tokens)
 
 
 def move_all(
@@ -361,28 +383,45 @@ class ItemRow(NamedTuple):
         return lifecycle.custom_id_for(run_id, self.item_id, self.item_index, self.state.generation)
 
 
-_ROW = select(
-    items.c.item_index,
-    items.c.item_id,
-    ACTUAL_STATUS,
-    items.c.attempt_count,
-    items.c.generation,
-    items.c.custom_id,
-    items.c.intent_key,
-    items.c.submission_tokens,
-)
-
-
 def item_rows(
-    connection: Connection, run_key: int, chosen: ColumnElement[bool], *, limit: int | None = None
+    connection: Connection,
+    run_key: int,
+    chosen: ColumnElement[bool],
+    *,
+    status: ColumnElement[str] = ACTUAL_STATUS,
+    limit: int | None = None,
 ) -> Iterator[ItemRow]:
-    """The chosen items in order; read them within the transaction."""
-    wanted = _ROW.where(items.c.run_key == run_key, chosen).order_by(items.c.item_index).limit(limit)
-    for index, item_id, status, attempts, generation, given, intent_key, tokens in plain_rows(
-        connection, wanted
-    ):
-        state = ItemState(STATUS[status], attempts, generation)
-        yield ItemRow(index, decode_text(item_id), state, given and decode_text(given), intent_key, tokens)
+    """The chosen items in order; read them within the transaction.
+
+    ``status`` may be what is known of all of them, since the actual one is looked up for each.
+    """
+    wanted = (
+        select(
+            items.c.item_index,
+            items.c.item_id,
+            status,
+            items.c.attempt_count,
+            items.c.generation,
+            items.c.custom_id,
+            items.c.intent_key,
+            items.c.submission_tokens,
+        )
+        .where(items.c.run_key == run_key, chosen)
+        .order_by(items.c.item_index)
+        .limit(limit)
+    )
+    states: dict[tuple[str, int, int], ItemState] = {}  # few different ones for very many items
+    for row in plain_rows(connection, wanted):
+        stored, given = row[2:5], row[5]
+        if (state := states.get(stored)) is None:
+            name, attempts, generation = stored
+            state = states[stored] = ItemState(STATUS[name], attempts, generation)
+        yield _named_row((row[0], decode_text(row[1]), state, given and decode_text(given), row[6], row[7]))
+
+
+_named_row: Callable[[tuple[Any, ...]], ItemRow] = partial(
+    tuple.__new__, ItemRow
+)  # as quick as a plain tuple
 
 
 def items_by_custom_id(

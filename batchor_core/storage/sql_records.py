@@ -39,8 +39,8 @@ def _columns(status: Any, attempt_count: Any, error: Any) -> tuple[Any, ...]:
     """In the order of :class:`ResultRow`."""
     return (
         _results.sequence,
-        items.c.item_id,
-        items.c.item_index,
+        _contents.item_id,
+        _contents.item_index,
         status,
         attempt_count,
         func.coalesce(_contents.metadata, "{}"),
@@ -146,11 +146,10 @@ def _draft_page(run_key: int, intent_key: int, *, after: int) -> Any:
 
 
 def _result_page() -> Select[Any]:
-    its_item = and_(items.c.run_key == _results.run_key, items.c.item_index == _results.item_index)
+    its_contents = and_(_contents.run_key == _results.run_key, _contents.item_index == _results.item_index)
     return (
         select(*_columns(_results.status, _results.attempt_count, _results.error))
-        .join_from(item_results, items, its_item)
-        .join(item_contents, _its_contents)
+        .join_from(item_results, item_contents, its_contents)
         .outerjoin(batches, batches.c.intent_key == _results.intent_key)
         .where(_results.run_key == bindparam("run_key"), _results.sequence > bindparam("after_sequence"))
         .order_by(_results.sequence)

@@ -117,9 +117,12 @@ class SQLSession(DriverSession):
         with self._run(Boundary.CLAIM) as run:
             if sql_intents.find_intent(run.connection, self._run_key, local_batch_id) is not None:
                 raise RunStateError(self.run_id, f"submission {local_batch_id!r} exists")
-            chosen = sql_items.indexes_are(self._database, indexes)
-            wanted = and_(sql_items.claimable(self._run_key, max_attempts), chosen)
-            count, tokens = sql_items.count_items(run.connection, wanted)
+            claimed = and_(
+                sql_items.claimable(self._run_key, max_attempts),
+                sql_items.indexes_are(self._database, indexes),
+            )
+            waiting = sql_items.waiting(run.connection, claimed)
+            count, tokens = sum(one.items for one in waiting), sum(one.tokens for one in waiting)
             if count < len(indexes) or not self._fits(run, tokens, budget):
                 return None
             intent_key = sql_intents.create_intent(
@@ -132,7 +135,7 @@ class SQLSession(DriverSession):
                 artifact_key=artifact_key,
                 key_fingerprint=key_fingerprint,
             )
-            sql_items.queue(run, chosen, intent_key=intent_key)
+            sql_items.queue(run, claimed, waiting, intent_key=intent_key)
             row = sql_intents.find_intent(run.connection, self._run_key, local_batch_id)
             assert row is not None
             return sql_intents.intent_record(row)

@@ -45,11 +45,13 @@ def _change_items(schema: str | None) -> None:
     op.execute(items.update().where(status == "queued_local").values(queue=2))
     for name in ("items_by_id", "items_claimable", "items_in_flight"):
         op.drop_index(name, "items", schema=schema)
+    is_sqlite = op.get_context().dialect.name == "sqlite"
+    covered = ["attempt_count", "submission_tokens", "request_bytes"] if is_sqlite else []
     queued, owned = items.c.queue.is_not(None), items.c.intent_key.is_not(None)
     op.create_index(
         "items_queued",
         "items",
-        ["run_key", "queue", "item_index", "attempt_count", "submission_tokens", "request_bytes"],
+        ["run_key", "queue", "item_index", *covered],
         schema=schema,
         sqlite_where=queued,
         postgresql_where=queued,
@@ -62,7 +64,7 @@ def _change_items(schema: str | None) -> None:
         sqlite_where=owned,
         postgresql_where=owned,
     )
-    if op.get_context().dialect.name == "postgresql":
+    if not is_sqlite:
         table = op.get_context().dialect.identifier_preparer.format_table(items)
         op.execute(f"ALTER TABLE {table} SET (fillfactor = 50)")
 

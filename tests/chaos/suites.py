@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, product
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from batchor_core.core.boundaries import Boundary
 from tests.chaos.arena import Arena, Driver, Round
@@ -17,6 +17,8 @@ from tests.chaos.scenario import GRACE_SEC, SCENARIOS, Scenario, batch, http
 from tests.chaos.verdict import Verdict, judge
 
 SHORT_LEASE_SEC = 0.7
+TINY_LEASE_SEC = 0.45
+"""The shortest that a driver accepts here, which he soon has to renew."""
 """Of drivers that are stopped for longer: as short as the timeout of a request allows."""
 
 LONGEST_SLEEP_SEC = 10.0
@@ -71,14 +73,16 @@ def each_boundary(arena: Arena, *, per_boundary: int) -> Iterator[Case]:
         yield Case(f"by hand {place}", BY_HAND, naive_killed_at(place))
     for place in ("count_orphans:before", "count_orphans:after"):
         yield Case(f"stray batch {place}", STRAY, killed_beside_a_stray(place))
+    for place in ("renew_lease:before", "renew_lease:after"):
+        yield Case(f"plain {place}", SCENARIOS["plain"], killed_at(place, lease_ttl_sec=TINY_LEASE_SEC))
 
 
-def killed_at(*places: str) -> Play:
+def killed_at(*places: str, **how: Any) -> Play:
     """One driver after the other, each killed at its place; then one that finishes."""
 
     def play(stage: Round) -> Verdict:
         for place in places:
-            stage.reached.count(stage.live(kill=place))
+            stage.reached.count(stage.live(kill=place, **how))
         return stage.verdict()
 
     return play

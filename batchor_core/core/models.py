@@ -26,7 +26,7 @@ class BatchItem(Generic[PayloadT]):
 
     Attributes:
         item_id: Unique within the run; any non-empty string.
-        payload: Handed to ``build_prompt``; must be JSON, since it is kept in the control database.
+        payload: Handed to ``build_prompt``, and not kept: what is stored is the request that came of it.
         metadata: JSON kept beside the item and returned with its result. ``batchor_lineage`` is written by the
             file sources: path, row, and where known key and partition.
     """

@@ -113,7 +113,7 @@ class JsonlItemSource(_TextFileSource[PayloadT]):
     Args:
         path: The file; ``~`` is expanded.
         item_id_from_row: Returns a non-empty string, unique within the run.
-        payload_from_row: Returns the item's payload, which must be JSON.
+        payload_from_row: Returns the item's payload, for ``build_prompt``.
         metadata_from_row: Returns a dict that is kept beside the item; made JSON as ``rows.json_safe`` says.
         encoding: The file's encoding.
         primary_key: Key whose value is recorded in the lineage.
@@ -161,7 +161,7 @@ class CsvItemSource(_TextFileSource[PayloadT]):
     Args:
         path: The file; ``~`` is expanded.
         item_id_from_row: Returns a non-empty string, unique within the run.
-        payload_from_row: Returns the item's payload, which must be JSON.
+        payload_from_row: Returns the item's payload, for ``build_prompt``.
         metadata_from_row: Returns a dict that is kept beside the item; made JSON as ``rows.json_safe`` says.
         encoding: The file's encoding; a UTF-8 byte order mark is passed over.
         primary_key: Column whose value is recorded in the lineage.
@@ -225,13 +225,13 @@ class ParquetItemSource(CheckpointedItemSource[PayloadT]):
     """Items from a Parquet file, read a thousand rows at a time, whatever the size of its row groups.
 
     The callbacks get Python values: ``datetime``, ``Decimal``, ``bytes``, lists, dicts; nanoseconds are cut to the
-    microseconds that ``datetime`` holds. The payload must be JSON, so convert them there (``str(row["day"])``); metadata
-    is converted as ``rows.json_safe`` says. A checkpoint is ``[row group, row within it]``; the lineage names both too.
+    microseconds that ``datetime`` holds. Metadata is converted as ``rows.json_safe`` says. A checkpoint is ``[row group,
+    row within it]``; the lineage names both too.
 
     Args:
         path: The file; ``~`` is expanded.
         item_id_from_row: Returns a non-empty string, unique within the run.
-        payload_from_row: Returns the item's payload, which must be JSON.
+        payload_from_row: Returns the item's payload, for ``build_prompt``.
         metadata_from_row: Returns a dict that is kept beside the item.
         columns: Columns to read, all by default; ``a.b`` is a field of a struct.
         primary_key: Column whose value is recorded in the lineage.

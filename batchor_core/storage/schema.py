@@ -176,10 +176,9 @@ item_contents = Table(
     Column("metadata", Text),  # JSON; NULL is {}
     Column("prompt", Text, nullable=False),
     Column("system_prompt", Text),
-    Column("request_line", LargeBinary),  # the line of generation 0; then the prompts are empty
-    Column(
-        "parts_number", Integer
-    ),  # of the row of line_parts whose parts are left out of the line; NULL: nothing is
+    # the line of generation 0, without the parts of this number in line_parts, if there is a number; the prompts are empty then
+    Column("request_line", LargeBinary),
+    Column("parts_number", Integer),
     sqlite_with_rowid=False,
 )
 

@@ -99,10 +99,11 @@ def is_status(*statuses: ItemStatus) -> ColumnElement[bool]:
     if QUEUED_LOCAL in statuses or SUBMITTED in statuses:
         with_batch = _HAS_BATCH if SUBMITTED in statuses else ~_HAS_BATCH
         return or_(items.c.status.in_(stored), and_(items.c.status == IN_SUBMISSION, with_batch))
-    named = items.c.status.in_(stored)
+    if set(statuses) == set(lifecycle.CLAIMABLE):
+        return _IS_CLAIMABLE
     if set(statuses) <= set(lifecycle.CLAIMABLE):
-        return _IS_CLAIMABLE if set(statuses) == set(lifecycle.CLAIMABLE) else and_(_IS_CLAIMABLE, named)
-    return named
+        return and_(_IS_CLAIMABLE, items.c.status.in_(stored))
+    return items.c.status.in_(stored)
 
 
 UNSENT_BY_HAND = and_(items.c.queue == TAKEN_QUEUE, items.c.intent_key.is_(None))

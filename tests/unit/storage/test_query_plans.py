@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, inspect
 
+from batchor_core.core.enums import ItemStatus
 from batchor_core.core.models import ItemFailure
+from batchor_core.storage.postgres import PostgresStorage
 from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.storage.state import (
     BatchEnd,
@@ -22,6 +25,7 @@ from batchor_core.storage.state import (
     TokenBudget,
 )
 from tests.contract.stores.kit import MAX, RUN, config, drive, registry, send, submit, take, upload
+from tests.postgres_server import postgres_dsn, postgres_schema
 
 COUNT = 40
 LARGE = ("items", "item_contents", "item_results", "request_pointers")
@@ -181,3 +185,57 @@ def test_a_new_file_has_pages_that_hold_a_row_with_its_prompt(tmp_path: Path) ->
     with store.database.read() as connection:
         assert connection.exec_driver_sql("PRAGMA page_size").scalar_one() == 16_384
     store.close()
+
+
+def test_a_batch_is_recorded_without_a_touch_to_its_items(tmp_path: Path) -> None:
+    """Between the provider's answer and the row that remembers it nothing may take long."""
+    store = SQLiteStorage(path=tmp_path / "store.sqlite3", provider_registry=registry())
+    store.create_run(run_id=RUN, config=config(), items=_items(*range(COUNT)))
+    session = drive(store)
+    send(session, *range(COUNT), local="b1")
+    seen: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda *arguments: seen.append(arguments[2]))
+    session.register(local_batch_id="b1", provider_batch_id="p1", status="validating")
+    assert [sql for sql in seen if sql.startswith("UPDATE items")] == []
+    assert list(session.submitted_items(provider_batch_id="p1").values()) == list(range(COUNT))
+    assert store.get_run_summary(run_id=RUN).status_counts[ItemStatus.SUBMITTED] == COUNT
+    store.close()
+
+
+@pytest.fixture
+def on_postgres() -> Iterator[PostgresStorage]:
+    with postgres_schema() as schema:
+        store = PostgresStorage(dsn=postgres_dsn(), schema=schema, provider_registry=registry())
+        yield store
+        store.close()
+
+
+@pytest.mark.postgres
+def test_postgres_indexes_nothing_that_changes_at_an_items_end(on_postgres: PostgresStorage) -> None:
+    """Otherwise each end would be entered into every index of the table."""
+    indexes = inspect(on_postgres.engine).get_indexes("items", on_postgres.schema)
+    assert len(indexes) == 3
+    for index in indexes:
+        where = str(index["dialect_options"]["postgresql_where"])
+        held = {*index["column_names"], *re.findall(r"\w+", where)}
+        assert not held & {"status", "attempt_count", "terminal_sequence", "last_error"}, index
+
+
+@pytest.mark.postgres
+def test_postgres_finds_each_row_of_a_page_by_its_key_before_it_has_statistics(
+    on_postgres: PostgresStorage,
+) -> None:
+    count = 3_000
+    on_postgres.create_run(run_id=RUN, config=config(), items=_items(*range(count)))
+    session = drive(on_postgres)
+    custom_ids = submit(session, *range(count), local="b1", batch="p1")
+    answers = [CompletedItemRecord(custom_id, "{}", text_is_json=True) for custom_id in custom_ids]
+    session.apply_outcome(provider_batch_id="p1", completions=answers, max_attempts=MAX)
+    seen: list[tuple[str, Any]] = []
+    event.listen(on_postgres.engine, "before_cursor_execute", lambda *arguments: seen.append(arguments[2:4]))
+    assert len(on_postgres.get_result_rows(run_id=RUN, after_sequence=500, limit=1_000)) == 1_000
+    ((sql, values),) = [(sql, values) for sql, values in seen if "item_results.sequence >" in sql]
+    with on_postgres.database.read() as connection:
+        plan = "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {sql}", values))
+    assert "Materialize" not in plan
+    assert re.search(r"Index Cond: .*item_index = item_results.item_index", plan), plan

@@ -7,13 +7,14 @@ lines end with.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Sequence
 from typing import NamedTuple
 
 _BEGINNING = b'{"custom_id":"'
 _WORTH_BYTES = 32
 _LOOKED_AT = 1 << 16
-"""Bytes at either end of a line that are compared: comparing takes a step of Python for each."""
+"""Bytes at either end of a line that are compared."""
 
 
 class LineParts(NamedTuple):
@@ -58,14 +59,20 @@ def common_parts(lines: Sequence[bytes], known: LineParts | None) -> LineParts |
     Where the prompts of a thousand rows happen to begin alike, the next thousand may not: what both have in common will
     do for the third.
     """
-    rests = [line[at:] for line in lines if (at := _head_at(line))]
-    if len(rests) < 2:
+    named = [line for line in lines if _head_at(line)]
+    if len(named) < 2:
         return None  # a whole line is not what lines have in common
-    head = _common([rest[:_LOOKED_AT] for rest in rests])
-    tail = _common([rest[len(head) :][-_LOOKED_AT:][::-1] for rest in rests])[::-1]
+    # piece by piece: lines may be long, and copies of a whole chunk would not be small
+    head, tail = named[0][_head_at(named[0]) :][:_LOOKED_AT], named[0][-_LOOKED_AT:]
+    for line in named:
+        at = _head_at(line)
+        head = _common(head, line[at : at + len(head)])
+    for line in named:
+        rest_at = _head_at(line) + len(head)
+        tail = _common_end(tail, line[max(rest_at, len(line) - len(tail)) :])
     found = LineParts(head, tail)
     if known is not None:
-        both = LineParts(_common([head, known.head]), _common([tail[::-1], known.tail[::-1]])[::-1])
+        both = LineParts(_common(head, known.head), _common_end(tail, known.tail))
         if both.size * 2 > found.size:
             found = both
     return found if found.size >= _WORTH_BYTES else None
@@ -76,8 +83,13 @@ def _head_at(line: bytes) -> int:
     return line.find(b'"', len(_BEGINNING)) + 1 if line.startswith(_BEGINNING) else 0
 
 
-def _common(texts: list[bytes]) -> bytes:
-    # what the first and the last in order have in common, all between them have
-    first, last = min(texts), max(texts)
-    differ = (at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
-    return first[: next(differ, len(first))]
+def _common(one: bytes, other: bytes) -> bytes:
+    """What both begin with."""
+    if other.startswith(one):
+        return one
+    return one[: bisect(range(len(one)), False, key=lambda last: not other.startswith(one[: last + 1]))]
+
+
+def _common_end(one: bytes, other: bytes) -> bytes:
+    """What both end with."""
+    return _common(one[::-1], other[::-1])[::-1]

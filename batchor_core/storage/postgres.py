@@ -42,7 +42,6 @@ from batchor_core.storage.sql_engine import (
     Database,
     literal,
     survive_fork,
-    without_constants,
 )
 
 DSN_VARIABLE = "BATCHOR_POSTGRES_DSN"
@@ -174,34 +173,30 @@ class PostgresDatabase(Database):
                 f"{self.where}: {error}", is_passing=isinstance(error, psycopg.OperationalError)
             ) from error
 
-    def change_items(
+    def _update_items(
         self,
         connection: Connection,
         run_key: int,
         columns: Sequence[str],
-        rows: list[Any],
+        rows: list[tuple[Any, ...]],
         *,
         same: Mapping[str, Constant],
     ) -> None:
-        if not rows:
-            return
-        constants, names, varying = without_constants(("item_index", *columns), rows)
-        constants.update(same)
         # one statement with a list per column; row by row would be a round trip of parsing each
         # the run's key is in a list too: as a condition of its own it would let the planner, who thinks a run small until
         # statistics tell otherwise, go through all items of the run for every row
         changed = ", ".join(
-            [f"{name} = {literal(value)}" for name, value in constants.items()]
-            + [f"{name} = change.{name}" for name in names[1:]]
+            [f"{name} = {literal(value)}" for name, value in same.items()]
+            + [f"{name} = change.{name}" for name in columns]
         )
-        names.append("run_key")
+        names = ["item_index", *columns, "run_key"]
         lists = ", ".join(f"%s::{_driver_type(tables.items.c[name].type)}[]" for name in names)
         sql = (  # our own names, and a schema that is checked and quoted
             f"UPDATE {self.name_of(tables.items)} AS item SET {changed} "  # noqa: S608
             f"FROM UNNEST({lists}) AS change ({', '.join(names)}) "
             "WHERE item.run_key = change.run_key AND item.item_index = change.item_index"
         )
-        lists_of_values = [*map(list, zip(*varying, strict=True)), [run_key] * len(rows)]
+        lists_of_values = [*map(list, zip(*rows, strict=True)), [run_key] * len(rows)]
         connection.exec_driver_sql(sql, tuple(lists_of_values))
 
     def among(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:

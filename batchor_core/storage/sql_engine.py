@@ -206,7 +206,6 @@ class Database(ABC):
         """:meth:`insert_many` for rows of many megabytes."""
         self.insert_many(connection, table, columns, rows, same=same)
 
-    @abstractmethod
     def change_items(
         self,
         connection: Connection,
@@ -220,6 +219,20 @@ class Database(ABC):
 
         ``same`` are columns that are set alike in every row.
         """
+        if rows:
+            constants, names, varying = without_constants(("item_index", *columns), rows)
+            self._update_items(connection, run_key, names[1:], varying, same=constants | dict(same))
+
+    @abstractmethod
+    def _update_items(
+        self,
+        connection: Connection,
+        run_key: int,
+        columns: Sequence[str],
+        rows: list[tuple[Any, ...]],
+        *,
+        same: Mapping[str, Constant],
+    ) -> None: ...
 
     @abstractmethod
     def among(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:

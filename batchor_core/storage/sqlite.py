@@ -250,25 +250,21 @@ class SQLiteDatabase(Database):
             connection.exec_driver_sql(sql, (*row, True))
             connection.exec_driver_sql(sql, (*[None] * len(columns), False))
 
-    def change_items(
+    def _update_items(
         self,
         connection: Connection,
         run_key: int,
         columns: Sequence[str],
-        rows: list[Any],
+        rows: list[tuple[Any, ...]],
         *,
         same: Mapping[str, Constant],
     ) -> None:
-        if not rows:
-            return
-        constants, names, varying = without_constants(("item_index", *columns), rows)
-        constants.update(same)
         changed = ", ".join(
-            [f"{name}={literal(value)}" for name, value in constants.items()]
-            + [f"{name}=?{number}" for number, name in enumerate(names[1:], 2)]
+            [f"{name}={literal(value)}" for name, value in same.items()]
+            + [f"{name}=?{number}" for number, name in enumerate(columns, 2)]
         )
         sql = f"UPDATE items SET {changed} WHERE run_key={int(run_key)} AND item_index=?1"  # noqa: S608 - our own names
-        connection.exec_driver_sql(sql, varying)
+        connection.exec_driver_sql(sql, rows)
 
     def among(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:
         # one JSON parameter: SQLite limits how many parameters a statement may have

@@ -17,9 +17,10 @@ from tests.chaos.scenario import GRACE_SEC, SCENARIOS, Scenario, batch, http
 from tests.chaos.verdict import Verdict, judge
 
 SHORT_LEASE_SEC = 0.7
-TINY_LEASE_SEC = 0.45
-"""The shortest that a driver accepts here, which he soon has to renew."""
 """Of drivers that are stopped for longer: as short as the timeout of a request allows."""
+
+TINY_LEASE_SEC = 0.45
+"""The shortest that a driver accepts here, which it soon has to renew."""
 
 LONGEST_SLEEP_SEC = 10.0
 

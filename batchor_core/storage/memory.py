@@ -94,7 +94,7 @@ class MemoryStateStore(StateStore):
 
     def append_items(self, *, run_id: str, items: list[MaterializedItem]) -> None:
         with self._run(run_id) as run:
-            run.add(items)
+            run.add(items, compare=True)
 
     def set_ingest_checkpoint(self, *, run_id: str, checkpoint: IngestCheckpoint) -> None:
         with self._run(run_id) as run:

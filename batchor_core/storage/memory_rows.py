@@ -40,6 +40,7 @@ from batchor_core.storage.state import (
     RawResponseRef,
     ResultRow,
     RetryBackoffState,
+    StoredContents,
 )
 
 _NEW = ItemState(ItemStatus.PENDING, attempt_count=0, generation=0)
@@ -164,9 +165,14 @@ class RunRow:
 
     # --- items -------------------------------------------------------------------------------------------------------
 
-    def add(self, items: Sequence[MaterializedItem]) -> None:
-        """Insert new items; a replayed one is passed over, a repeated id refuses the whole chunk."""
+    def add(self, items: Sequence[MaterializedItem], *, compare: bool = False) -> None:
+        """Insert new items; a replayed one is passed over, a repeated id refuses the whole chunk.
+
+        With ``compare``, so does one that is there with other contents.
+        """
         fresh = self._fresh(items)
+        if compare:
+            self._check_same(items)
         for item in fresh:
             row = ItemRow(
                 item_index=item.item_index,
@@ -181,6 +187,15 @@ class RunRow:
             self.index_of[item.item_id] = item.item_index
             self.by_status[ItemStatus.PENDING].add(item.item_index)
             self.tokens[ItemStatus.PENDING] += item.submission_tokens
+
+    def _check_same(self, items: Sequence[MaterializedItem]) -> None:
+        """Refuse items that are there with other contents."""
+        for item in items:
+            there = self.items.get(item.item_index)
+            if there is not None:
+                metadata = decode_optional_json(there.metadata) or {}
+                stored = StoredContents(metadata, there.prompt, there.system_prompt, there.request_line)
+                stored.check_same(self.run_id, item)
 
     def _fresh(self, items: Sequence[MaterializedItem]) -> list[MaterializedItem]:
         fresh: list[MaterializedItem] = []

@@ -183,7 +183,8 @@ class SQLStore(StateStore):
             naming_repeated_ids(self.database, run_id, items),
             self._locked(Boundary.APPEND_ITEMS, run_id) as run,
         ):
-            sql_items.append(run, items)
+            fresh = {item.item_index for item in sql_items.append(run, items)}
+            sql_items.check_same(run, [item for item in items if item.item_index not in fresh])
 
     def set_ingest_checkpoint(self, *, run_id: str, checkpoint: IngestCheckpoint) -> None:
         with self._locked(Boundary.SET_CHECKPOINT, run_id) as run:

@@ -36,6 +36,8 @@ from batchor_core.storage.schema import (
 from batchor_core.storage.sql_codec import (
     STATUS,
     STATUS_NAME,
+    decode_optional_json,
+    decode_optional_text,
     decode_text,
     encode_failure,
     encode_json,
@@ -53,6 +55,7 @@ from batchor_core.storage.state import (
     CompletedItemRecord,
     ItemFailureRecord,
     MaterializedItem,
+    StoredContents,
 )
 
 PENDING, QUEUED_LOCAL, SUBMITTED = ItemStatus.PENDING, ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED
@@ -128,8 +131,8 @@ def named(run_key: int, database: Database, item_ids: Iterable[str]) -> ColumnEl
 # --- adding ----------------------------------------------------------------------------------------------------------
 
 
-def append(run: LockedRun, chunk: Sequence[MaterializedItem]) -> None:
-    """Add a chunk, passing over what is there already.
+def append(run: LockedRun, chunk: Sequence[MaterializedItem]) -> Sequence[MaterializedItem]:
+    """Add a chunk, passing over what is there already; returns what was new.
 
     Raises:
         DuplicateItemError: An id occurs twice in the chunk.
@@ -151,6 +154,30 @@ def append(run: LockedRun, chunk: Sequence[MaterializedItem]) -> None:
     run.database.insert_many(run.connection, items, _NEW_COLUMNS, rows, same=mine | _NEW)
     run.database.insert_many(run.connection, item_contents, _CONTENT_COLUMNS, contents, same=mine)
     run.add(PENDING, count=len(fresh), tokens=sum(item.submission_tokens for item in fresh))
+    return fresh
+
+
+def check_same(run: LockedRun, repeated: Sequence[MaterializedItem]) -> None:
+    """Refuse items that are stored, at their indexes, with other contents.
+
+    Raises:
+        RunStateError: One of them is.
+    """
+    parts = parts_of(run.connection, run.run_key)
+    contents = item_contents.c
+    for start in range(0, len(repeated), _COMPARED_AT_ONCE):
+        page = {item.item_index: item for item in repeated[start : start + _COMPARED_AT_ONCE]}
+        wanted = select(*(contents[name] for name in _CONTENT_COLUMNS)).where(
+            contents.run_key == run.run_key, run.database.among(contents.item_index, list(page))
+        )
+        for index, _, metadata, prompt, system_prompt, line, number in run.connection.execute(wanted):
+            stored = StoredContents(
+                decode_optional_json(metadata) or {},
+                decode_text(prompt),
+                decode_optional_text(system_prompt),
+                line if number is None else parts[number].restored(line),
+            )
+            stored.check_same(run.run_id, page[index])
 
 
 _BETWEEN = select(items.c.item_index, items.c.item_id).where(
@@ -167,6 +194,8 @@ def _metadata(item: MaterializedItem) -> str | None:
 def _line_length(item: MaterializedItem) -> int:
     return 0 if item.request_line is None else len(item.request_line) + 1
 
+
+_COMPARED_AT_ONCE = 1_000
 
 _MAX_PARTS = 8
 """A run whose lines have less in common than so many tries can tell keeps them whole."""

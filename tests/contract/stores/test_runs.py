@@ -74,6 +74,38 @@ def test_a_replayed_chunk_adds_only_what_is_new(any_store: StateStore) -> None:
     assert any_store.get_run_summary(run_id=RUN).total_items == 4
 
 
+_LINES = [b'{"custom_id":"%d-x","body":{"input":"text %d","model":"a model with a name of some length"}}' % (n, n)
+          for n in range(40)]  # fmt: skip
+
+
+def test_a_replayed_chunk_of_finished_lines_is_compared_with_the_whole_lines(store: StateStore) -> None:
+    create(store, 0)
+    chunk = [item(n, prompt="", request_line=line) for n, line in enumerate(_LINES)]
+    store.append_items(run_id=RUN, items=chunk)
+    store.append_items(run_id=RUN, items=[*chunk, item(40)])
+    assert len(records(store)) == 41
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"prompt": "another"}, "prompt"),
+        ({"system_prompt": "another"}, "system_prompt"),
+        ({"metadata": {"another": 1}}, "metadata"),
+        ({"request_line": _LINES[3].replace(b"some", b"any")}, "request_line"),
+    ],
+)
+def test_what_is_stored_is_not_given_again_with_other_contents(
+    store: StateStore, changed: dict[str, Any], named: str
+) -> None:
+    create(store, 0)
+    chunk = [item(n, prompt="", request_line=line) for n, line in enumerate(_LINES)]
+    store.append_items(run_id=RUN, items=chunk)
+    with pytest.raises(RunStateError, match=rf"item 3 \('item-3'\) is stored with another {named}"):
+        store.append_items(run_id=RUN, items=[chunk[2], chunk[3]._replace(**changed), item(40)])
+    assert len(records(store)) == 40
+
+
 @pytest.mark.parametrize(
     "chunk",
     [

@@ -93,9 +93,11 @@ class Lives(RuleBasedStateMachine):
         if driven:
             self.take_the_run(ALICE, holder_is_dead=False)
 
-    @rule(indexes=INDEXES, twin=st.booleans())
-    def append(self, indexes: list[int], twin: bool) -> None:
+    @rule(indexes=INDEXES, twin=st.booleans(), changed=st.booleans())
+    def append(self, indexes: list[int], twin: bool, changed: bool) -> None:
         items = kit.items(*indexes)
+        if changed and items:  # refused where the index is there, as good as any where it is not
+            items[0] = items[0]._replace(prompt="another prompt")
         if twin:  # an id that is there, or will be, under another index
             items.append(kit.item(20, item_id="item-3"))
         self.on_stores(lambda s: s.append_items(run_id=self.run_id, items=items))

@@ -17,6 +17,7 @@ from batchor_core.core.models import ItemFailure, RunSummary
 from batchor_core.core.retry import LONGEST_LEASE_SEC, is_due
 from batchor_core.core.types import JSONValue
 from batchor_core.core.usage import TokenUsage
+from batchor_core.storage.repeated import StoredContents
 from batchor_core.storage.rows import record_of
 from batchor_core.storage.sql_codec import (
     STATUS_NAME,
@@ -40,7 +41,6 @@ from batchor_core.storage.state import (
     RawResponseRef,
     ResultRow,
     RetryBackoffState,
-    StoredContents,
 )
 
 _NEW = ItemState(ItemStatus.PENDING, attempt_count=0, generation=0)

@@ -21,6 +21,7 @@ from batchor_core.core.exceptions import DuplicateItemError, RunStateError
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure
 from batchor_core.storage.line_parts import LineParts, common_parts
+from batchor_core.storage.repeated import StoredContents
 from batchor_core.storage.schema import (
     CLAIMABLE_QUEUE,
     FAILED_RESULTS,
@@ -55,7 +56,6 @@ from batchor_core.storage.state import (
     CompletedItemRecord,
     ItemFailureRecord,
     MaterializedItem,
-    StoredContents,
 )
 
 PENDING, QUEUED_LOCAL, SUBMITTED = ItemStatus.PENDING, ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED

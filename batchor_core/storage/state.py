@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
-from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.late import Late
 from batchor_core.core.models import (
     ArtifactPolicy,
@@ -69,30 +68,6 @@ class MaterializedItem(NamedTuple):
     submission_tokens: int = 0
     metadata_json: str | None = None
     """``metadata`` as JSON text, from whoever had to make it anyway."""
-
-
-class StoredContents(NamedTuple):
-    """What of an item is stored once and never changed."""
-
-    metadata: JSONObject
-    prompt: str
-    system_prompt: str | None
-    request_line: bytes | None
-
-    def check_same(self, run_id: str, item: MaterializedItem) -> None:
-        """Refuse an item that would not be stored like this.
-
-        Raises:
-            RunStateError: It has another prompt, request line or metadata.
-        """
-        new = (item.metadata or {}, item.prompt, item.system_prompt, item.request_line)
-        for name, there, here in zip(self._fields, self, new, strict=True):
-            if there != here:
-                raise RunStateError(
-                    run_id,
-                    f"item {item.item_index} ({item.item_id!r}) is stored with another {name}. What is stored is never "
-                    "changed: give the same again, or start a new run for the new content",
-                )
 
 
 @dataclass(frozen=True, slots=True)

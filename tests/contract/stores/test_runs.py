@@ -80,7 +80,8 @@ _LINES = [b'{"custom_id":"%d-x","body":{"input":"text %d","model":"a model with 
 
 def test_a_replayed_chunk_of_finished_lines_is_compared_with_the_whole_lines(store: StateStore) -> None:
     create(store, 0)
-    chunk = [item(n, prompt="", request_line=line) for n, line in enumerate(_LINES)]
+    metadata = {"a tuple": (1, 2), "not a number": float("nan")}  # which come back as a list and as null
+    chunk = [item(n, prompt="", request_line=line, metadata=metadata) for n, line in enumerate(_LINES)]
     store.append_items(run_id=RUN, items=chunk)
     store.append_items(run_id=RUN, items=[*chunk, item(40)])
     assert len(records(store)) == 41

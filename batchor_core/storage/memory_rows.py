@@ -193,8 +193,7 @@ class RunRow:
         for item in items:
             there = self.items.get(item.item_index)
             if there is not None:
-                metadata = decode_optional_json(there.metadata) or {}
-                stored = StoredContents(metadata, there.prompt, there.system_prompt, there.request_line)
+                stored = StoredContents(there.metadata, there.prompt, there.system_prompt, there.request_line)
                 stored.check_same(self.run_id, item)
 
     def _fresh(self, items: Sequence[MaterializedItem]) -> list[MaterializedItem]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from batchor_core.core.exceptions import RunStateError
-from batchor_core.core.types import JSONObject
 from batchor_core.storage.sql_codec import decode_optional_json, encode_optional_json
 from batchor_core.storage.state import MaterializedItem
 
 
 class StoredContents(NamedTuple):
-    """What of an item is stored once and never changed."""
+    """What of an item is stored once and never changed; its metadata as JSON text, None being {}."""
 
-    metadata: JSONObject
+    metadata: str | None
     prompt: str
     system_prompt: str | None
     request_line: bytes | None
@@ -24,12 +23,21 @@ class StoredContents(NamedTuple):
         Raises:
             RunStateError: It has another prompt, request line or metadata.
         """
-        metadata = decode_optional_json(encode_optional_json(item.metadata)) or {}  # as it would come back
-        new = (metadata, item.prompt, item.system_prompt, item.request_line)
-        for name, there, here in zip(self._fields, self, new, strict=True):
+        stored = (_read_back(self.metadata), *self[1:])
+        new = (
+            _read_back(encode_optional_json(item.metadata)),
+            item.prompt,
+            item.system_prompt,
+            item.request_line,
+        )
+        for name, there, here in zip(self._fields, stored, new, strict=True):
             if there != here:
                 raise RunStateError(
                     run_id,
                     f"item {item.item_index} ({item.item_id!r}) is stored with another {name}. What is stored is never "
                     "changed: give the same again, or start a new run for the new content",
                 )
+
+
+def _read_back(metadata: str | None) -> Any:
+    return decode_optional_json(metadata) or {}

@@ -37,7 +37,6 @@ from batchor_core.storage.schema import (
 from batchor_core.storage.sql_codec import (
     STATUS,
     STATUS_NAME,
-    decode_optional_json,
     decode_optional_text,
     decode_text,
     encode_failure,
@@ -163,6 +162,8 @@ def check_same(run: LockedRun, repeated: Sequence[MaterializedItem]) -> None:
     Raises:
         RunStateError: One of them is.
     """
+    if not repeated:
+        return
     parts = parts_of(run.connection, run.run_key)
     contents = item_contents.c
     for start in range(0, len(repeated), _COMPARED_AT_ONCE):
@@ -172,10 +173,10 @@ def check_same(run: LockedRun, repeated: Sequence[MaterializedItem]) -> None:
         )
         for index, _, metadata, prompt, system_prompt, line, number in run.connection.execute(wanted):
             stored = StoredContents(
-                decode_optional_json(metadata) or {},
+                metadata,
                 decode_text(prompt),
                 decode_optional_text(system_prompt),
-                line if number is None else parts[number].restored(line),
+                whole_line(line, number, parts),
             )
             stored.check_same(run.run_id, page[index])
 
@@ -238,6 +239,11 @@ def parts_of(connection: Connection, run_key: int) -> dict[int, LineParts]:
     return {
         number: LineParts(head, tail) for number, head, tail in connection.execute(_PARTS, {"key": run_key})
     }
+
+
+def whole_line(stored: bytes | None, number: int | None, parts: Mapping[int, LineParts]) -> bytes | None:
+    """A line as it was given, from what is stored of it."""
+    return stored if stored is None or number is None else parts[number].restored(stored)
 
 
 def _fresh(run: LockedRun, chunk: Sequence[MaterializedItem]) -> Sequence[MaterializedItem]:

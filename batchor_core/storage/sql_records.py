@@ -19,7 +19,7 @@ from batchor_core.storage.sql_codec import (
     decode_text,
 )
 from batchor_core.storage.sql_engine import Database, plain_rows
-from batchor_core.storage.sql_items import ACTUAL_STATUS, owned_by, parts_of
+from batchor_core.storage.sql_items import ACTUAL_STATUS, owned_by, parts_of, whole_line
 from batchor_core.storage.state import ClaimedItem, RequestDraft, ResultRow
 
 _DRAFT_PAGE = 1_000
@@ -106,7 +106,7 @@ def drafts(database: Database, *, run_key: int, run_id: str, intent_key: int) ->
         for item_id, index, given, generation, prompt, system_prompt, stored, number in page:
             line_number, last_index = line_number + 1, index
             plain_id = decode_text(item_id)
-            line = stored if number is None else parts[number].restored(stored)
+            line = whole_line(stored, number, parts)
             # most lines say how they are named, which is quicker than to derive it
             custom_id = (
                 decode_text(given) if given else None if line is None or generation else custom_id_in(line)

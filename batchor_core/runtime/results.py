@@ -19,9 +19,9 @@ from batchor_core.core.models import BatchResultItem, StructuredItemResult, Text
 from batchor_core.core.outcome import parse_line
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.runtime.engine import CHUNK, Engine
+from batchor_core.storage.columns import unpack_response
 from batchor_core.storage.rows import (
     answer_text,
-    decode_response,
     error_json,
     failure_of,
     metadata_json,
@@ -99,7 +99,7 @@ def typed_page(
     for row, line in zip(rows, _raw_lines(engine, rows), strict=True):
         result = _typed(row, model)
         if row.raw_response is not None:
-            yield decode_later(result, "raw_response", decode_response, row.raw_response)
+            yield decode_later(result, "raw_response", unpack_response, row.raw_response)
         elif line is not None:
             yield decode_later(result, "raw_response", parse_line, line)
         else:

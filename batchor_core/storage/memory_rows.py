@@ -17,9 +17,7 @@ from batchor_core.core.models import ItemFailure, RunSummary
 from batchor_core.core.retry import LONGEST_LEASE_SEC, is_due
 from batchor_core.core.types import JSONValue
 from batchor_core.core.usage import TokenUsage
-from batchor_core.storage.repeated import StoredContents
-from batchor_core.storage.rows import record_of
-from batchor_core.storage.sql_codec import (
+from batchor_core.storage.columns import (
     STATUS_NAME,
     decode_optional_json,
     encode_failure,
@@ -28,6 +26,8 @@ from batchor_core.storage.sql_codec import (
     raw_columns,
     usage_columns,
 )
+from batchor_core.storage.repeated import StoredContents
+from batchor_core.storage.rows import record_of
 from batchor_core.storage.state import (
     ActiveBatchRecord,
     CompletedItemRecord,

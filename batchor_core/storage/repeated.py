@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from batchor_core.core.exceptions import RunStateError
-from batchor_core.storage.sql_codec import decode_optional_json, encode_optional_json
+from batchor_core.storage.columns import decode_optional_json, encode_optional_json
 from batchor_core.storage.state import MaterializedItem
 
 

@@ -11,7 +11,7 @@ from batchor_core.core.late import decode_later
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
-from batchor_core.storage.sql_codec import (
+from batchor_core.storage.columns import (
     STATUS,
     STATUS_NAME,
     answer_json,
@@ -31,9 +31,6 @@ from batchor_core.storage.sql_codec import (
     usage_from_columns,
 )
 from batchor_core.storage.state import PersistedItemRecord, RawResponseRef, ResultRow
-
-decode_response = unpack_response
-"""The value of ``raw_response``."""
 
 
 def status_of(row: ResultRow) -> ItemStatus:

@@ -6,7 +6,7 @@ are appended to and never changed. No index of ``items`` holds what changes at t
 version of the row beside the old one and leave all indexes alone. A run's counts are kept on its own row, moved by every
 transaction that moves items, so that a summary costs the same for ten items and for ten million.
 
-Times are seconds since the epoch by the database's clock. JSON is kept as text, see ``sql_codec``. There are no foreign
+Times are seconds since the epoch by the database's clock. JSON is kept as text, see ``columns``. There are no foreign
 keys on the item tables: each insert would pay for a check of what the code cannot get wrong.
 """
 

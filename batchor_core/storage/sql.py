@@ -22,16 +22,16 @@ from batchor_core.core.models import ItemFailure, RunSummary
 from batchor_core.core.types import JSONValue
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
 from batchor_core.storage import sql_artifacts, sql_intents, sql_items, sql_records, sql_runs
-from batchor_core.storage.identity import is_certainly_gone
-from batchor_core.storage.migrations import bring_up_to_date
-from batchor_core.storage.rows import record_of
-from batchor_core.storage.schema import TAKEN_QUEUE, items, metadata, run_leases, runs
-from batchor_core.storage.sql_codec import (
+from batchor_core.storage.columns import (
     decode_json,
     decode_optional_text,
     encode_optional_text,
     encode_text,
 )
+from batchor_core.storage.identity import is_certainly_gone
+from batchor_core.storage.migrations import bring_up_to_date
+from batchor_core.storage.rows import record_of
+from batchor_core.storage.schema import TAKEN_QUEUE, items, metadata, run_leases, runs
 from batchor_core.storage.sql_engine import AnyRow, Database
 from batchor_core.storage.sql_items import QUEUED_LOCAL, SUBMITTED, ItemChanges, is_status
 from batchor_core.storage.sql_runs import LockedRun, locked_run

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, union
 
 from batchor_core.core.enums import IntentState
+from batchor_core.storage.columns import decode_text, encode_text
 from batchor_core.storage.schema import batches, items, request_pointers, submission_intents
-from batchor_core.storage.sql_codec import decode_text, encode_text
 from batchor_core.storage.sql_runs import LockedRun
 from batchor_core.storage.state import RequestArtifactPointer
 

@@ -13,14 +13,14 @@ from batchor_core.core.enums import IntentState
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.lifecycle import OPEN_INTENTS, is_terminal_batch
 from batchor_core.storage import sql_items
-from batchor_core.storage.schema import TAKEN_QUEUE, batches, items, runs, submission_intents
-from batchor_core.storage.sql_codec import (
+from batchor_core.storage.columns import (
     decode_optional_text,
     decode_text,
     encode_optional_text,
     encode_text,
     usage_columns,
 )
+from batchor_core.storage.schema import TAKEN_QUEUE, batches, items, runs, submission_intents
 from batchor_core.storage.sql_engine import AnyRow
 from batchor_core.storage.sql_items import (
     QUEUED_LOCAL,

@@ -20,6 +20,20 @@ from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure
+from batchor_core.storage.columns import (
+    STATUS,
+    STATUS_NAME,
+    decode_optional_text,
+    decode_text,
+    encode_failure,
+    encode_json,
+    encode_optional_json,
+    encode_optional_text,
+    encode_text,
+    pack_response,
+    raw_columns,
+    usage_columns,
+)
 from batchor_core.storage.line_parts import LineParts, common_parts
 from batchor_core.storage.repeated import StoredContents
 from batchor_core.storage.schema import (
@@ -33,20 +47,6 @@ from batchor_core.storage.schema import (
     item_results,
     items,
     line_parts,
-)
-from batchor_core.storage.sql_codec import (
-    STATUS,
-    STATUS_NAME,
-    decode_optional_text,
-    decode_text,
-    encode_failure,
-    encode_json,
-    encode_optional_json,
-    encode_optional_text,
-    encode_text,
-    pack_response,
-    raw_columns,
-    usage_columns,
 )
 from batchor_core.storage.sql_engine import Constant, Database, plain_rows
 from batchor_core.storage.sql_runs import LockedRun

@@ -10,14 +10,14 @@ from sqlalchemy import BigInteger, Connection, Select, and_, bindparam, case, fu
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core.lifecycle import custom_id_for
-from batchor_core.storage.line_parts import custom_id_in
-from batchor_core.storage.schema import batches, item_contents, item_results, items, request_pointers
-from batchor_core.storage.sql_codec import (
+from batchor_core.storage.columns import (
     any_escaped,
     decode_json,
     decode_optional_text,
     decode_text,
 )
+from batchor_core.storage.line_parts import custom_id_in
+from batchor_core.storage.schema import batches, item_contents, item_results, items, request_pointers
 from batchor_core.storage.sql_engine import Database, plain_rows
 from batchor_core.storage.sql_items import ACTUAL_STATUS, owned_by, parts_of, whole_line
 from batchor_core.storage.state import ClaimedItem, RequestDraft, ResultRow

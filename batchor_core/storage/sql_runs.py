@@ -19,15 +19,7 @@ from batchor_core.core.retry import LONGEST_LEASE_SEC, backoff_delay, is_due
 from batchor_core.core.types import JSONValue
 from batchor_core.core.usage import TokenUsage
 from batchor_core.providers.registry import ProviderRegistry
-from batchor_core.storage.schema import (
-    IN_DOUBT,
-    IN_FLIGHT_RUNS,
-    batches,
-    run_leases,
-    runs,
-    submission_intents,
-)
-from batchor_core.storage.sql_codec import (
+from batchor_core.storage.columns import (
     decode_json,
     decode_optional_json,
     decode_optional_text,
@@ -36,6 +28,14 @@ from batchor_core.storage.sql_codec import (
     encode_optional_json,
     encode_optional_text,
     encode_text,
+)
+from batchor_core.storage.schema import (
+    IN_DOUBT,
+    IN_FLIGHT_RUNS,
+    batches,
+    run_leases,
+    runs,
+    submission_intents,
 )
 from batchor_core.storage.sql_engine import AnyRow, Database
 from batchor_core.storage.state import (

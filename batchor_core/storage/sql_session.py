@@ -17,8 +17,8 @@ from batchor_core.core.exceptions import DuplicateItemError, RunStateError, Stor
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.types import JSONValue
 from batchor_core.storage import sql_intents, sql_items, sql_records, sql_runs
+from batchor_core.storage.columns import encode_text
 from batchor_core.storage.schema import items, runs
-from batchor_core.storage.sql_codec import encode_text
 from batchor_core.storage.sql_engine import Database
 from batchor_core.storage.sql_items import ItemChanges, ItemRow, is_status
 from batchor_core.storage.sql_runs import LockedRun, locked_run

@@ -5,7 +5,8 @@ Dagster run that submitted it, whoever did it and by which way.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
@@ -68,8 +69,10 @@ def show(
 
     Runs whose state is new have it written on the Dagster runs that submitted them.
     """
+    listings = list(listings)
     observations: list[dg.AssetObservation] = []
     shown: dict[str, str] = {}
+    changed: list[Found] = []
     for found in tick.found(listings):
         summary, run_id = found.listing.summary, found.listing.run_id
         now, before = standing(summary), cursor.shown.get(run_id)
@@ -86,7 +89,8 @@ def show(
         if not is_finished(summary):
             observations.append(_observation(found))
         if before is None or before.split(":")[0] != state_of(summary):
-            _tag_state(tick.context.instance, run_id, state_of(summary))
+            changed.append(found)
+    _tag_states(tick, changed, {one.run_id: state_of(one.summary) for one in listings})
     return observations, shown
 
 
@@ -98,17 +102,44 @@ def _observation(found: Found) -> dg.AssetObservation:
     )
 
 
-def _tag_state(instance: dg.DagsterInstance, run_id: str, state: str) -> None:
-    for run in _submitting_runs(instance, run_id):
-        instance.add_run_tags(run.run_id, {STATE_TAG: state})
-        return
+def _tag_states(tick: Tick, changed: Iterable[Found], states: Mapping[str, str]) -> None:
+    """Write the states of these runs on the Dagster runs that submitted them; of a range of partitions all at once."""
+    instance, written = tick.context.instance, set[str]()
+    for found in changed:
+        if found.listing.run_id in written:
+            continue
+        run = _submitting_run(instance, found)
+        if run is None:
+            continue
+        named = [run_id for run_id in tagged_run_ids(run.tags) if run_id in states]
+        written.update(named)
+        instance.add_run_tags(run.run_id, {STATE_TAG: together([states[run_id] for run_id in named])})
 
 
-def _submitting_runs(instance: dg.DagsterInstance, run_id: str) -> Iterator[dg.DagsterRun]:
-    """The Dagster runs that submitted a batch run, newest first."""
+def together(states: Iterable[str]) -> str:
+    """Where several runs stand: ``completed`` if all do, or else ``2 running, 1 paused``."""
+    counts = Counter(states)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{count} {state}" for state, count in counts.most_common())
+
+
+def _submitting_run(instance: dg.DagsterInstance, found: Found) -> dg.DagsterRun | None:
+    """The newest Dagster run that submitted a batch run."""
+    run_id = found.listing.run_id
     records = instance.get_run_records(dg.RunsFilter(tags={RUN_ID_TAG: run_id}), limit=_LATEST_RUNS)
     for record in records:
-        run = record.dagster_run
+        run: dg.DagsterRun = record.dagster_run
         # the sensor's own runs, and those of the control job, name the batch run too
         if run.job_name != CONTROL_JOB and "dagster/sensor_name" not in run.tags:
-            yield run
+            return run
+    # one that submitted a range of partitions names several, and tags are found by their whole value only
+    key = found.asset.submission_key
+    if key is None or found.partition_key is None:
+        return None
+    submitted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[found.partition_key])
+    for event in instance.fetch_materializations(submitted, limit=1).records:
+        run_of_range = instance.get_run_by_id(event.run_id)
+        if run_of_range is not None and run_id in tagged_run_ids(run_of_range.tags):
+            return run_of_range
+    return None

@@ -560,6 +560,26 @@ class TestShowing:
         deployment.tick_until_requests()
         assert deployment.tag(dagster_run) == "completed"
 
+    @pytest.mark.filterwarnings("ignore:Parameter .backfill_policy.:dagster.BetaWarning")
+    def test_the_dagster_run_of_a_range_says_where_all_its_partitions_stand(
+        self, deploy: Deploy, make_asset: MakeAsset, openai_server: OpenAIServer
+    ) -> None:
+        deployment = deploy([make_asset(backfill_policy=dg.BackfillPolicy.single_run())])
+        ends = {"start": "birds", "end": "fish"}
+        tags = {f"dagster/asset_partition_range_{which}": key for which, key in ends.items()}
+        dagster_run = deployment.submit(None, **tags)
+        with deployment.runner() as runner:
+            runner.pause_run("facts--fish")
+        deployment.tick()
+        assert deployment.tag(dagster_run) == "1 running, 1 paused"
+        alone = deployment.submit("fish", **{ACTION_TAG: "resume"})  # from now on this one tells of the fish
+        deployment.tick()
+        assert deployment.tag(alone) == "running"
+        openai_server.advance(3600)
+        deployment.tick_until_requests()
+        assert deployment.tag(alone) == "completed"
+        assert deployment.tag(dagster_run) == "completed"
+
 
 # Dagster 1.13 warns about itself when it binds resources to the job of a sensor
 @pytest.mark.filterwarnings("ignore:Parameter `owners` of initializer `SensorDefinition")

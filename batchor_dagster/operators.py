@@ -6,7 +6,7 @@ Dagster run that submitted it, whoever did it and by which way.
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import dagster as dg
 
@@ -104,16 +104,11 @@ def _observation(found: Found) -> dg.AssetObservation:
 
 def _tag_states(tick: Tick, changed: Iterable[Found], states: Mapping[str, str]) -> None:
     """Write the states of these runs on the Dagster runs that submitted them; of a range of partitions all at once."""
-    instance, written = tick.context.instance, set[str]()
-    for found in changed:
-        if found.listing.run_id in written:
-            continue
-        run = _submitting_run(instance, found)
-        if run is None:
-            continue
-        named = [run_id for run_id in tagged_run_ids(run.tags) if run_id in states]
-        written.update(named)
-        instance.add_run_tags(run.run_id, {STATE_TAG: together([states[run_id] for run_id in named])})
+    instance = tick.context.instance
+    submitting = {run.run_id: run for found in changed if (run := _submitting_run(instance, found))}
+    for dagster_run_id, run in submitting.items():
+        named = [states[run_id] for run_id in tagged_run_ids(run.tags) if run_id in states]
+        instance.add_run_tags(dagster_run_id, {STATE_TAG: together(named)})
 
 
 def together(states: Iterable[str]) -> str:
@@ -127,19 +122,24 @@ def together(states: Iterable[str]) -> str:
 def _submitting_run(instance: dg.DagsterInstance, found: Found) -> dg.DagsterRun | None:
     """The newest Dagster run that submitted a batch run."""
     run_id = found.listing.run_id
-    records = instance.get_run_records(dg.RunsFilter(tags={RUN_ID_TAG: run_id}), limit=_LATEST_RUNS)
-    for record in records:
-        run: dg.DagsterRun = record.dagster_run
-        # the sensor's own runs, and those of the control job, name the batch run too
-        if run.job_name != CONTROL_JOB and "dagster/sensor_name" not in run.tags:
-            return run
-    # one that submitted a range of partitions names several, and tags are found by their whole value only
+    named = instance.get_run_records(dg.RunsFilter(tags={RUN_ID_TAG: run_id}), limit=_LATEST_RUNS)
+    # the sensor's own runs, and those of the control job, name the batch run too
+    submitting = [
+        record
+        for record in [*named, *_last_submission(instance, found)]
+        if record.dagster_run.job_name != CONTROL_JOB
+        and "dagster/sensor_name" not in record.dagster_run.tags
+        and run_id in tagged_run_ids(record.dagster_run.tags)
+    ]
+    newest = max(submitting, key=lambda record: record.create_timestamp, default=None)
+    return None if newest is None else newest.dagster_run
+
+
+def _last_submission(instance: dg.DagsterInstance, found: Found) -> Sequence[dg.RunRecord]:
+    """One that submitted a range of partitions names several runs, and a tag is found by its whole value only."""
     key = found.asset.submission_key
     if key is None or found.partition_key is None:
-        return None
+        return []
     submitted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[found.partition_key])
-    for event in instance.fetch_materializations(submitted, limit=1).records:
-        run_of_range = instance.get_run_by_id(event.run_id)
-        if run_of_range is not None and run_id in tagged_run_ids(run_of_range.tags):
-            return run_of_range
-    return None
+    events = instance.fetch_materializations(submitted, limit=1).records
+    return instance.get_run_records(dg.RunsFilter(run_ids=[events[0].run_id])) if events else []

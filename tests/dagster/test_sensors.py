@@ -567,11 +567,13 @@ class TestShowing:
         deployment = deploy([make_asset(backfill_policy=dg.BackfillPolicy.single_run())])
         ends = {"start": "birds", "end": "fish"}
         tags = {f"dagster/asset_partition_range_{which}": key for which, key in ends.items()}
+        earlier = deployment.submit("fish")
         dagster_run = deployment.submit(None, **tags)
         with deployment.runner() as runner:
             runner.pause_run("facts--fish")
         deployment.tick()
         assert deployment.tag(dagster_run) == "1 running, 1 paused"
+        assert deployment.tag(earlier) is None  # the newest that submitted tells
         alone = deployment.submit("fish", **{ACTION_TAG: "resume"})  # from now on this one tells of the fish
         deployment.tick()
         assert deployment.tag(alone) == "running"

@@ -176,7 +176,7 @@ def _server_share(of: Callable[[str], Figure | None]) -> str | None:
 
 
 _ROWS: list[tuple[str, str, Value]] = [
-    ("engine on SQLite, rows/s", "20,000 where the floor does 40,000", _rate("sqlite", *ENGINE)),
+    ("engine on SQLite, rows/s", "20,000", _rate("sqlite", *ENGINE)),
     ("its time beside the floor's", "2.5 x", _beside_floor("sqlite", 0)),
     ("its CPU beside the floor's", "", _beside_floor("sqlite", 1)),
     ("its peak memory", "300 MB", _peak("sqlite", "drive")),

@@ -9,7 +9,7 @@ from batchor_core.storage.state import RunListing
 from batchor_dagster.assets import BatchAsset
 from batchor_dagster.control import NO_RETRIES, RUN_ID_TAG, tagged_run_ids
 from batchor_dagster.generations import generation_of
-from batchor_dagster.ticks import Found, Tick, all_records, is_finished
+from batchor_dagster.ticks import Found, Tick, all_records, is_finished, latest_materialization
 
 RESULTS_JOB_PREFIX = "batchor_results__"
 RUN_KEY_TAG = "dagster/run_key"
@@ -116,11 +116,8 @@ class _Materialized:
         return self._latest(key, found.partition_key) == (found.listing.run_id, found.listing.last_sequence)
 
     def _latest(self, key: dg.AssetKey, partition_key: str | None) -> tuple[object, object] | None:
-        wanted = dg.AssetRecordsFilter(
-            asset_key=key, asset_partitions=None if partition_key is None else [partition_key]
-        )
-        records = self._instance.fetch_materializations(wanted, limit=1).records
-        materialization = records[0].asset_materialization if records else None
+        record = latest_materialization(self._instance, key, partition_key)
+        materialization = record.asset_materialization if record else None
         if materialization is None:
             return None
         metadata = materialization.metadata

@@ -23,7 +23,16 @@ from batchor_dagster.control import (
     tagged_run_ids,
 )
 from batchor_dagster.metadata import progress_metadata
-from batchor_dagster.ticks import Cursor, Found, Tick, all_records, is_finished, standing, state_of
+from batchor_dagster.ticks import (
+    Cursor,
+    Found,
+    Tick,
+    all_records,
+    is_finished,
+    latest_materialization,
+    standing,
+    state_of,
+)
 
 _FIRST_LOOK_BACK_SEC = 24 * 3600.0
 _OVERLAP_SEC = 120.0  # clocks differ, and a run may be updated while a tick reads
@@ -63,13 +72,12 @@ def reconcile_tags(tick: Tick, cursor: Cursor, *, now: float) -> None:
 
 
 def show(
-    tick: Tick, cursor: Cursor, listings: Iterable[RunListing]
+    tick: Tick, cursor: Cursor, listings: Sequence[RunListing]
 ) -> tuple[list[dg.AssetObservation], Mapping[str, str]]:
     """Observations of what is new since the last tick, and what the next one has to know of it.
 
     Runs whose state is new have it written on the Dagster runs that submitted them.
     """
-    listings = list(listings)
     observations: list[dg.AssetObservation] = []
     shown: dict[str, str] = {}
     changed: list[Found] = []
@@ -108,10 +116,10 @@ def _tag_states(tick: Tick, changed: Iterable[Found], states: Mapping[str, str])
     submitting = {run.run_id: run for found in changed if (run := _submitting_run(instance, found))}
     for dagster_run_id, run in submitting.items():
         named = [states[run_id] for run_id in tagged_run_ids(run.tags) if run_id in states]
-        instance.add_run_tags(dagster_run_id, {STATE_TAG: together(named)})
+        instance.add_run_tags(dagster_run_id, {STATE_TAG: _together(named)})
 
 
-def together(states: Iterable[str]) -> str:
+def _together(states: Iterable[str]) -> str:
     """Where several runs stand: ``completed`` if all do, or else ``2 running, 1 paused``."""
     counts = Counter(states)
     if len(counts) == 1:
@@ -140,6 +148,5 @@ def _last_submission(instance: dg.DagsterInstance, found: Found) -> Sequence[dg.
     key = found.asset.submission_key
     if key is None or found.partition_key is None:
         return []
-    submitted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[found.partition_key])
-    events = instance.fetch_materializations(submitted, limit=1).records
-    return instance.get_run_records(dg.RunsFilter(run_ids=[events[0].run_id])) if events else []
+    submitted = latest_materialization(instance, key, found.partition_key)
+    return instance.get_run_records(dg.RunsFilter(run_ids=[submitted.run_id])) if submitted else []

@@ -178,5 +178,15 @@ def all_records(instance: dg.DagsterInstance, filters: dg.RunsFilter, *, page: i
         cursor = found[-1].dagster_run.run_id
 
 
+def latest_materialization(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition_key: str | None
+) -> dg.EventLogRecord | None:
+    """The newest materialization of an asset, or of one of its partitions."""
+    wanted = dg.AssetRecordsFilter(
+        asset_key=key, asset_partitions=None if partition_key is None else [partition_key]
+    )
+    return next(iter(instance.fetch_materializations(wanted, limit=1).records), None)
+
+
 def _runs(count: int) -> str:
     return "1 run" if count == 1 else f"{count:,} runs"

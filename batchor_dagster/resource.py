@@ -26,6 +26,7 @@ from batchor_core import (
 )
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ProviderConfig
+from batchor_core.providers.api import BatchApi
 from batchor_core.providers.base import BatchProvider
 
 _MEMORY_STORES: dict[str, MemoryStateStore] = {}
@@ -163,7 +164,7 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         return ObjectStoreArtifactStore(where)
 
-    def _make_provider(self, config: ProviderConfig) -> BatchProvider:
+    def _make_provider(self, config: ProviderConfig) -> BatchProvider | BatchApi:
         """The provider of a job, with this resource's key and server where the job names none of its own."""
         if isinstance(config, OpenAIProviderConfig):
             config = dataclasses.replace(

@@ -2,118 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
+from batchor_core.core.answers import Answer
 from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.models import PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
-from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
-from batchor_core.providers.base import BatchProvider, ProviderHooks
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from batchor_core.core.types import BatchRequestLine, JSONObject
+from batchor_core.providers.api import BatchApi, BatchState, ResultFile
+from batchor_core.providers.base import EnqueueBudget
 
 
-class ProviderAtBoundaries(BatchProvider):
-    """Passes every call on to ``provider``; those that leave this process pass a boundary.
+class ApiAtBoundaries(BatchApi):
+    """Passes every call on to ``api``; those that leave this process pass a boundary."""
 
-    Args:
-        provider: Whom to ask. Of :class:`BatchProvider`'s shape; it need not be a subclass.
-    """
+    def __init__(self, api: BatchApi) -> None:
+        self._api = api
+        self.limits = api.limits
+        self.streams = api.streams
 
-    def __init__(self, provider: BatchProvider) -> None:
-        self._provider = provider
-
-    def upload_input_file(self, input_path: str | Path) -> str:
-        """See :meth:`BatchProvider.upload_input_file`."""
+    def prepare(self, request_file: Path) -> str | None:
+        """See :meth:`BatchApi.prepare`."""
         with at(Boundary.UPLOAD_FILE):
-            return self._provider.upload_input_file(input_path)
+            return self._api.prepare(request_file)
 
-    def delete_input_file(self, file_id: str) -> None:
-        """See :meth:`BatchProvider.delete_input_file`."""
+    def discard(self, handle: str) -> None:
+        """See :meth:`BatchApi.discard`."""
         with at(Boundary.DELETE_FILE):
-            self._provider.delete_input_file(file_id)
+            self._api.discard(handle)
 
-    def create_batch(
-        self, *, input_file_id: str, metadata: dict[str, str] | None = None
-    ) -> BatchRemoteRecord:
-        """See :meth:`BatchProvider.create_batch`."""
+    def find_prepared(self, file_name: str) -> list[str]:
+        """See :meth:`BatchApi.find_prepared`."""
+        with at(Boundary.FIND_FILES):
+            return self._api.find_prepared(file_name)
+
+    def create(
+        self, request_file: Path | None, *, handle: str | None, tags: Mapping[str, str] | None
+    ) -> BatchState:
+        """See :meth:`BatchApi.create`."""
         with at(Boundary.CREATE_BATCH):
-            return self._provider.create_batch(input_file_id=input_file_id, metadata=metadata)
+            return self._api.create(request_file, handle=handle, tags=tags)
 
-    def get_batch(self, batch_id: str) -> BatchRemoteRecord:
-        """See :meth:`BatchProvider.get_batch`."""
-        with at(Boundary.GET_BATCH):
-            return self._provider.get_batch(batch_id)
-
-    def download_file_content(self, file_id: str) -> str:
-        """See :meth:`BatchProvider.download_file_content`."""
-        with at(Boundary.DOWNLOAD_FILE):
-            return self._provider.download_file_content(file_id)
-
-    # what asks nobody
-
-    def build_request_line(
-        self,
-        *,
-        custom_id: str,
-        prompt_parts: PromptParts,
-        structured_output: StructuredOutputSchema | None = None,
-    ) -> BatchRequestLine:
-        """See :meth:`BatchProvider.build_request_line`."""
-        return self._provider.build_request_line(
-            custom_id=custom_id, prompt_parts=prompt_parts, structured_output=structured_output
-        )
-
-    def parse_batch_output(
-        self, *, output_content: str | None, error_content: str | None
-    ) -> tuple[dict[str, JSONObject], dict[str, JSONObject], list[JSONObject]]:
-        """See :meth:`BatchProvider.parse_batch_output`."""
-        return self._provider.parse_batch_output(output_content=output_content, error_content=error_content)
-
-    def estimate_request_tokens(self, request_line: BatchRequestLine, *, chars_per_token: int) -> int:
-        """See :meth:`BatchProvider.estimate_request_tokens`."""
-        return self._provider.estimate_request_tokens(request_line, chars_per_token=chars_per_token)
-
-
-def hooks_at_boundaries(hooks: ProviderHooks) -> ProviderHooks:
-    """The same optional abilities, those that leave this process at boundaries."""
-    return replace(
-        hooks,
-        download_to_path=_named(Boundary.DOWNLOAD_FILE, hooks.download_to_path),
-        cancel_batch=_named(Boundary.CANCEL_BATCH, hooks.cancel_batch),
-        remove_input_file=_named(Boundary.REMOVE_FILE, hooks.remove_input_file),
-        find_input_files=_named(Boundary.FIND_FILES, hooks.find_input_files),
-        list_batches=_paged(Boundary.LIST_BATCHES, hooks.list_batches),
-    )
-
-
-def _named(name: Boundary, call: Callable[P, T] | None) -> Callable[P, T] | None:
-    if call is None:
-        return None
-
-    def passing(*args: P.args, **kwargs: P.kwargs) -> T:
-        with at(name):
-            return call(*args, **kwargs)
-
-    return passing
-
-
-def _paged(name: Boundary, call: Callable[[], Iterator[T]] | None) -> Callable[[], Iterator[T]] | None:
-    """Each page is a call of its own."""
-    if call is None:
-        return None
-
-    def passing() -> Iterator[T]:
-        pages = iter(call())
+    def list_batches(self) -> Iterator[list[BatchState]]:
+        """See :meth:`BatchApi.list_batches`. Each page is a call of its own."""
+        pages = iter(self._api.list_batches())
         while True:
-            with at(name):
+            with at(Boundary.LIST_BATCHES):
                 page = next(pages, None)
             if page is None:
                 return
             yield page
 
-    return passing
+    def fence(self, handle: str) -> None:
+        """See :meth:`BatchApi.fence`."""
+        with at(Boundary.REMOVE_FILE):
+            self._api.fence(handle)
+
+    def poll(self, batch_id: str) -> BatchState:
+        """See :meth:`BatchApi.poll`."""
+        with at(Boundary.GET_BATCH):
+            return self._api.poll(batch_id)
+
+    def fetch(self, file: ResultFile, path: Path) -> None:
+        """See :meth:`BatchApi.fetch`."""
+        with at(Boundary.DOWNLOAD_FILE):
+            self._api.fetch(file, path)
+
+    def cancel(self, batch_id: str) -> BatchState:
+        """See :meth:`BatchApi.cancel`."""
+        with at(Boundary.CANCEL_BATCH):
+            return self._api.cancel(batch_id)
+
+    # what makes no request
+
+    def request_line(
+        self, *, custom_id: str, prompt: PromptParts, output: StructuredOutputSchema | None
+    ) -> BatchRequestLine:
+        """See :meth:`BatchApi.request_line`."""
+        return self._api.request_line(custom_id=custom_id, prompt=prompt, output=output)
+
+    def custom_id_of(self, record: JSONObject) -> str:
+        """See :meth:`BatchApi.custom_id_of`."""
+        return self._api.custom_id_of(record)
+
+    def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
+        """See :meth:`BatchApi.estimate_tokens`."""
+        return self._api.estimate_tokens(lines, chars_per_token=chars_per_token)
+
+    def read(self, record: JSONObject) -> Answer:
+        """See :meth:`BatchApi.read`."""
+        return self._api.read(record)
+
+    def read_files(self, texts: Mapping[bool, str]) -> list[tuple[Answer, JSONObject]]:
+        """See :meth:`BatchApi.read_files`."""
+        return self._api.read_files(texts)
+
+    def enqueue_budget(self) -> EnqueueBudget | None:
+        """See :meth:`BatchApi.enqueue_budget`."""
+        return self._api.enqueue_budget()
+
+    def key_fingerprint(self) -> str | None:
+        """See :meth:`BatchApi.key_fingerprint`."""
+        return self._api.key_fingerprint()
+
+    def clock_offset(self) -> float | None:
+        """See :meth:`BatchApi.clock_offset`."""
+        return self._api.clock_offset()
+
+    def close(self) -> None:
+        """See :meth:`BatchApi.close`."""
+        self._api.close()

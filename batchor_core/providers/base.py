@@ -1,27 +1,26 @@
-"""What the engine asks of a provider: eight methods, and hooks that a provider may have beside them."""
+"""The documented provider: eight methods, and optional ones that buy further abilities."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
+from batchor_core.core.answers import Answer
 from batchor_core.core.models import PromptParts, ProviderConfig
-from batchor_core.core.outcome import Answer, read_record
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
 
-__all__ = ["BatchProvider", "EnqueueBudget", "ProviderConfig", "ProviderHooks", "TokenEstimator"]
+__all__ = ["BatchProvider", "EnqueueBudget", "OptionalMethods", "ProviderConfig"]
 
 
 class BatchProvider(ABC):
     """Adapter between the engine and one batch API.
 
     Methods raise :class:`~batchor_core.core.exceptions.ProviderError` and nothing else that is the vendor's.
-    Each call does one thing once: the engine owns retries and waiting. Further abilities are optional methods, which
-    :class:`ProviderHooks` lists; a class with the eight methods alone, this one's subclass or not, is a provider.
+    Each call does one thing once: the engine owns retries and waiting. Further abilities are the methods of
+    :class:`OptionalMethods`; a class with the eight methods alone, this one's subclass or not, is a provider.
     """
 
     @abstractmethod
@@ -89,67 +88,57 @@ class EnqueueBudget:
     per_batch: int
 
 
-class TokenEstimator(Protocol):
-    """Estimates the prompt tokens of several lines at once, in their order."""
+class OptionalMethods:
+    """What a provider of the eight methods may offer besides them. Inherit from it to have a type checker hold your signatures
+    against these; any class with methods of these names will do.
 
-    def __call__(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderHooks:
-    """The optional abilities of a provider, found by name, each with a harmless default.
-
-    Attributes:
-        estimate_tokens: ``(lines, *, chars_per_token) -> list[int]``; by default one line after the other.
-        read_record: Line of an output or error file to :class:`Answer`; by default the OpenAI line format.
-        download_to_path: ``(file_id, path) -> bytes written``, streamed, whole or ProviderError.
-        cancel_batch: ``(batch_id) -> record``; a batch that has ended is no error.
-        list_batches: Pages of batches, newest first, fetched as they are asked for.
-        remove_input_file: Returns only if the file is gone (or never was), else raises ProviderError.
-        find_input_files: ``(filename) -> ids`` of uploaded input files of that name.
-        key_fingerprint: Tells accounts apart without revealing the key; None if unknown.
-        enqueue_budget: Limit of tokens in flight; None for none.
-        clock_offset: Seconds by which the provider's clock is ahead of this process's, by its last answer; None if unknown.
-        close: Releases connections.
+    A method that is not overridden counts as missing, and the engine does without it. One whose name is nearly one of these is
+    refused, since a misspelt ability would be a lost promise.
     """
 
-    estimate_tokens: TokenEstimator
-    read_record: Callable[[JSONObject], Answer]
-    download_to_path: Callable[[str, Path], int] | None
-    cancel_batch: Callable[[str], BatchRemoteRecord] | None
-    list_batches: Callable[[], Iterator[list[BatchRemoteRecord]]] | None
-    remove_input_file: Callable[[str], None] | None
-    find_input_files: Callable[[str], list[str]] | None
-    key_fingerprint: Callable[[], str | None]
-    enqueue_budget: Callable[[], EnqueueBudget | None]
-    clock_offset: Callable[[], float | None]
-    close: Callable[[], None]
+    def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
+        """Estimate the prompt tokens of several lines at once, in their order. Default: one line after the other."""
+        raise NotImplementedError
 
-    @classmethod
-    def of(cls, provider: Any) -> ProviderHooks:
-        """Look up what ``provider`` offers beyond the eight methods."""
+    def read_record(self, record: JSONObject) -> Answer:
+        """Read a line of an output or error file. Default: the line format of the OpenAI Batch API."""
+        raise NotImplementedError
 
-        def one_by_one(lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
-            return [provider.estimate_request_tokens(line, chars_per_token=chars_per_token) for line in lines]
+    def download_to_path(self, file_id: str, path: str | Path) -> int:
+        """Stream a file to disk, whole or not at all, and return its size. Default: it is held as a text."""
+        raise NotImplementedError
 
-        def hook(name: str, default: Any = None) -> Any:
-            found = getattr(provider, name, None)
-            return found if callable(found) else default
+    def cancel_batch(self, batch_id: str) -> BatchRemoteRecord:
+        """Cancel a batch; one that has ended is no error. Default: batches of a cancelled run end by themselves."""
+        raise NotImplementedError
 
-        return cls(
-            estimate_tokens=hook("estimate_tokens", one_by_one),
-            read_record=hook("read_record", read_record),
-            download_to_path=hook("download_to_path"),
-            cancel_batch=hook("cancel_batch"),
-            list_batches=hook("list_batches"),
-            remove_input_file=hook("remove_input_file"),
-            find_input_files=hook("find_input_files"),
-            key_fingerprint=hook("key_fingerprint", _nothing),
-            enqueue_budget=hook("enqueue_budget", _nothing),
-            clock_offset=hook("clock_offset", _nothing),
-            close=hook("close", _nothing),
-        )
+    def list_batches(self) -> Iterator[list[BatchRemoteRecord]]:
+        """Pages of batches with their metadata, newest first, each fetched when it is asked for.
 
+        Default: a submission of unknown outcome can't be looked up, and ``EngineSettings.on_unknown`` decides.
+        """
+        raise NotImplementedError
 
-def _nothing() -> None:
-    return None
+    def remove_input_file(self, file_id: str) -> None:
+        """Delete a file, and return only if it is gone or never was. Default: a late create can't be prevented."""
+        raise NotImplementedError
+
+    def find_input_files(self, filename: str) -> list[str]:
+        """Ids of uploaded files of this name. Default: uploads that a process left when it died stay."""
+        raise NotImplementedError
+
+    def key_fingerprint(self) -> str | None:
+        """A digest that tells accounts apart. Default: another account's key is not noticed."""
+        raise NotImplementedError
+
+    def enqueue_budget(self) -> EnqueueBudget | None:
+        """The limit of tokens in flight. Default: none."""
+        raise NotImplementedError
+
+    def clock_offset(self) -> float | None:
+        """Seconds by which the provider's clock is ahead of this process's. Default: the clocks are taken to agree."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Release connections. Default: nothing."""
+        raise NotImplementedError

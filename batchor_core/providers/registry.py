@@ -10,9 +10,10 @@ from batchor_core.core.enums import ProviderKind
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ProviderConfig
 from batchor_core.core.types import JSONObject
+from batchor_core.providers.api import BatchApi
 from batchor_core.providers.base import BatchProvider
 
-ProviderFactory: TypeAlias = Callable[[Any], BatchProvider]
+ProviderFactory: TypeAlias = Callable[[Any], BatchProvider | BatchApi]
 """Makes a provider from its config."""
 
 ProviderConfigLoader: TypeAlias = Callable[[JSONObject], ProviderConfig]
@@ -60,7 +61,7 @@ class ProviderRegistry:
             raise TypeError(f"kind must be a non-empty string, not {kind!r}")
         self._entries[str(kind)] = _Entry(factory, loader)
 
-    def create(self, config: ProviderConfig) -> BatchProvider:
+    def create(self, config: ProviderConfig) -> BatchProvider | BatchApi:
         """Make the provider that ``config`` describes.
 
         Raises:

@@ -37,14 +37,13 @@ def _stop_reading(drive: Drive) -> None:
 
 
 def _cancel_batches(drive: Drive) -> None:
-    cancel_batch = drive.hooks.cancel_batch
-    if cancel_batch is None:
+    if not drive.api.limits.can_cancel:
         return  # they end by themselves
     for batch in drive.store.get_active_batches(run_id=drive.run_id):
         if is_terminal_batch(batch.status) or batch.status == "cancelling":
             continue
         try:
-            record = cancel_batch(batch.provider_batch_id)
+            state = drive.api.cancel(batch.provider_batch_id)
         except Exception as raised:  # tried again in the next cycle, until the batch ends one way or another
             error = as_provider_error(raised)
             drive.emit(
@@ -54,11 +53,11 @@ def _cancel_batches(drive: Drive) -> None:
                 message=str(error),
             )
             continue
-        if not is_terminal_batch(record["status"]):
+        if not state.has_ended:
             # a batch that is over already is left to the next poll, which harvests it
             drive.session.update_batch(
                 provider_batch_id=batch.provider_batch_id,
-                status=record["status"].lower(),
+                status=state.status,
                 output_file_id=None,
                 error_file_id=None,
             )

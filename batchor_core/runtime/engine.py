@@ -28,8 +28,10 @@ from batchor_core.core.retry import (
     backoff_delay,
 )
 from batchor_core.core.structured import StructuredOutputSchema, resolve_stored_model
-from batchor_core.providers.at_boundaries import ProviderAtBoundaries, hooks_at_boundaries
-from batchor_core.providers.base import BatchProvider, EnqueueBudget, ProviderHooks
+from batchor_core.providers.api import BatchApi
+from batchor_core.providers.at_boundaries import ApiAtBoundaries
+from batchor_core.providers.base import BatchProvider, EnqueueBudget
+from batchor_core.providers.eight_methods import as_batch_api
 from batchor_core.storage.state import DriverSession, PersistedRunConfig, StateStore
 
 log = logging.getLogger("batchor_core")
@@ -102,22 +104,20 @@ class Engine:
 class RunProvider:
     """A run's provider, built when it is first needed, so that reading a run needs no key."""
 
-    def __init__(self, build: Callable[[], BatchProvider]) -> None:
+    def __init__(self, build: Callable[[], BatchApi | BatchProvider]) -> None:
         self._build = build
         self._lock = threading.Lock()
-        self._built: tuple[BatchProvider, ProviderHooks] | None = None
+        self._built: BatchApi | None = None
 
-    def get(self) -> tuple[BatchProvider, ProviderHooks]:
-        """The provider, and its optional methods.
+    def get(self) -> BatchApi:
+        """The provider.
 
         Raises:
             MissingCredentialsError: There is no key for it.
         """
         with self._lock:
             if self._built is None:
-                provider = self._build()
-                hooks = hooks_at_boundaries(ProviderHooks.of(provider))
-                self._built = ProviderAtBoundaries(provider), hooks
+                self._built = ApiAtBoundaries(as_batch_api(self._build()))
             return self._built
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ class RunProvider:
         with self._lock:
             built, self._built = self._built, None
         if built is not None:
-            built[1].close()
+            built.close()
 
 
 @dataclass(slots=True)
@@ -138,6 +138,8 @@ class Sweeping:
         orphans: Provider ids of the batches that were reported.
         has_tidied: Whether this process has removed unfinished files of the run.
         failing_since: Questions about submissions that are answered with errors only, and since when by the store's clock.
+        owners: Marks of the submissions that batches without tags belong to, as far as their results have told; None for
+            batches of others.
     """
 
     began_at: float = field(default_factory=time.monotonic)
@@ -145,6 +147,7 @@ class Sweeping:
     orphans: set[str] = field(default_factory=set)
     has_tidied: bool = False
     failing_since: dict[str, float] = field(default_factory=dict)
+    owners: dict[str, str | None] = field(default_factory=dict)
 
     def is_due(self, *, to_submit: bool) -> bool:
         """Before the first submission of a process that found the run there, and hourly in one that lives long."""
@@ -207,14 +210,9 @@ class Drive:
         return self.engine.settings
 
     @property
-    def provider(self) -> BatchProvider:
-        """Whom to ask."""
-        return self._provider.get()[0]
-
-    @property
-    def hooks(self) -> ProviderHooks:
-        """The provider's optional methods."""
-        return self._provider.get()[1]
+    def api(self) -> BatchApi:
+        """The run's provider."""
+        return self._provider.get()
 
     @property
     def max_attempts(self) -> int:
@@ -258,7 +256,7 @@ class Drive:
 
     def budget(self) -> EnqueueBudget | None:
         """The account's token limits, if any are configured."""
-        return self.hooks.enqueue_budget()
+        return self.api.enqueue_budget()
 
     def emit(self, event_type: str, **data: object) -> None:
         """Tell the observer."""

@@ -15,15 +15,15 @@ from typing import Any, BinaryIO, NamedTuple
 import orjson
 from pydantic import BaseModel
 
-from batchor_core.core.batch_failure import judge_failed_batch
-from batchor_core.core.exceptions import ProviderError, StructuredOutputError
+from batchor_core.core.answers import Answer, names_two_rows, parse_line
+from batchor_core.core.exceptions import ProviderError, ProviderErrorKind, StructuredOutputError
 from batchor_core.core.models import ItemFailure
-from batchor_core.core.outcome import Answer, names_two_rows, parse_line
 from batchor_core.core.structured import parse_structured_output
-from batchor_core.core.types import BatchRemoteRecord, JSONObject
-from batchor_core.core.usage import usage_from_body
+from batchor_core.core.types import JSONObject
+from batchor_core.providers.api import BatchFailure, BatchState, ResultFile
 from batchor_core.runtime.engine import Drive, as_provider_error, log
 from batchor_core.runtime.line_size import LONG_LINE_BYTES, MAX_LINE_BYTES, fits_memory
+from batchor_core.runtime.lookup import wire_mark
 from batchor_core.storage.state import (
     ActiveBatchRecord,
     AppliedOutcome,
@@ -74,37 +74,30 @@ def download(drive: Drive, batch: ActiveBatchRecord, folder: Path) -> Download:
         path = folder / f"{batch.provider_batch_id}.{name}.jsonl"
         # an artifact exists whole or not at all, so one from before a crash is as good as a new download
         if not (keep and drive.artifacts.exists(key)):
-            _fetch(drive, file_id, path)
+            drive.api.fetch(ResultFile(file_id, is_error_file=name == "error"), path)
             if keep:
                 drive.artifacts.put_file(key, path)
         files.append(BatchFile(path, name == "error", key if keep else None))
     return Download(files)
 
 
-def _fetch(drive: Drive, file_id: str, path: Path) -> None:
-    to_path = drive.hooks.download_to_path
-    if to_path is not None:
-        to_path(file_id, path)
-    else:
-        path.write_bytes(drive.provider.download_file_content(file_id).encode("utf-8", "surrogatepass"))
-
-
-def harvest(drive: Drive, batch: ActiveBatchRecord, record: BatchRemoteRecord, download: Download) -> None:
+def harvest(drive: Drive, batch: ActiveBatchRecord, state: BatchState, download: Download) -> None:
     """Store every result of an ended batch, and its end."""
     _record_artifacts(drive, batch, download)
     owned = drive.session.submitted_items(provider_batch_id=batch.provider_batch_id)
+    mark = wire_mark(drive, batch.local_batch_id)
     intake = _Intake(drive, batch, owned, drive.is_structured, drive.model() if drive.is_structured else None)
-    for line in _streamed(drive, download) if drive.hooks.download_to_path else _parsed(drive, download):
-        intake.take(line)
+    for line in _streamed(drive, download) if drive.api.streams else _parsed(drive, download):
+        intake.take(line if mark is None else _unmarked(line, mark))
         del line  # a giant one must not stay while the next is read
-    if batch.status == "failed":
-        _fail_bad_lines(intake, record)
+    if state.failure is not None and batch.status == "failed":
+        _fail_bad_lines(intake, state.failure)
     if batch.input_file_id:
         # before the batch is over: after a crash in between, the next driver is here again, and deletes it again
         with suppress(Exception):  # tidying up; the file expires by itself
-            drive.provider.delete_input_file(batch.input_file_id)
-    intake.finish(BatchEnd(batch.status, usage_from_body(dict(record))))
-    _report(drive, batch, record, intake)
+            drive.api.discard(batch.input_file_id)
+    intake.finish(BatchEnd(batch.status, state.usage))
+    _report(drive, batch, state, intake)
 
 
 def _record_artifacts(drive: Drive, batch: ActiveBatchRecord, download: Download) -> None:
@@ -127,9 +120,16 @@ class _Line(NamedTuple):
     length: int
 
 
+def _unmarked(line: _Line, mark: str) -> _Line:
+    """The line under the custom_id that the store knows, where rows are sent behind the mark of their submission."""
+    return line._replace(
+        answer=line.answer._replace(custom_id=line.answer.custom_id.removeprefix(f"{mark}-"))
+    )
+
+
 def _streamed(drive: Drive, download: Download) -> Iterator[_Line]:
     """Line by line, whatever the size of the files. Rows of lines that can't be read are found missing in the end."""
-    read_record = drive.hooks.read_record
+    read = drive.api.read
     for file in download.files:
         is_kept = file.artifact_key is not None
         with _local_path(drive, file) as path, path.open("rb", buffering=_READ_BUFFER) as lines:
@@ -142,7 +142,7 @@ def _streamed(drive: Drive, download: Download) -> Iterator[_Line]:
                 line = None  # a giant one must not stay beside what was made of it
                 if record is not None:
                     try:
-                        answer = read_record(record)
+                        answer = read(record)
                     except Exception:  # one line that a provider's reader stumbles over is not the batch
                         log.debug("a line could not be read", exc_info=True)
                     else:
@@ -186,20 +186,10 @@ def _parsed(drive: Drive, download: Download) -> Iterator[_Line]:
         with _local_path(drive, file) as path:
             texts[file.is_error_file] = path.read_bytes().decode("utf-8", "surrogatepass")
     try:
-        successes, errors, _ = drive.provider.parse_batch_output(
-            output_content=texts.get(False), error_content=texts.get(True)
-        )
+        answers = drive.api.read_files(texts)
     except Exception as raised:
         raise as_provider_error(raised) from raised
-    for custom_id, record in successes.items():
-        yield _Line(drive.hooks.read_record(record)._replace(custom_id=custom_id), record, None, 0)
-    for custom_id, record in errors.items():
-        answer = drive.hooks.read_record(record)._replace(custom_id=custom_id)
-        if answer.failure is None:  # the provider knows better
-            failure = ItemFailure(
-                "provider_item_error", "the provider reports an error", True, raw_error=record
-            )
-            answer = answer._replace(failure=failure)
+    for answer, record in answers:
         yield _Line(answer, record, None, 0)
 
 
@@ -212,17 +202,17 @@ def _local_path(drive: Drive, file: BatchFile) -> Iterator[Path]:
             yield path
 
 
-def _fail_bad_lines(intake: _Intake, record: BatchRemoteRecord) -> None:
+def _fail_bad_lines(intake: _Intake, failure: BatchFailure) -> None:
     """Lines that the provider will never accept end here, since they would fail every batch they are in."""
-    bad_lines = judge_failed_batch(record.get("errors")).bad_lines
+    bad_lines = failure.bad_lines
     # nothing of a failed batch was run, so its items are all still there, in the order of its lines; if some are gone,
     # a crash came between, their lines are dealt with, and the numbers fit the rest no more
     if not bad_lines or intake.batch.item_count not in (0, len(intake.open)):
         return
     for number, custom_id in enumerate(sorted(intake.open, key=intake.open.__getitem__), 1):
         if number in bad_lines:
-            failure = ItemFailure("provider_item_error", bad_lines[number], retryable=False)
-            intake.fail(ItemFailureRecord(custom_id, failure))
+            error = ItemFailure("provider_item_error", bad_lines[number], retryable=False)
+            intake.fail(ItemFailureRecord(custom_id, error))
 
 
 @dataclass(slots=True)
@@ -349,7 +339,7 @@ class _Intake:
             self.drive.emit("items_failed", provider_batch_id=self.batch.provider_batch_id, count=done.failed)
 
 
-def _report(drive: Drive, batch: ActiveBatchRecord, record: BatchRemoteRecord, intake: _Intake) -> None:
+def _report(drive: Drive, batch: ActiveBatchRecord, state: BatchState, intake: _Intake) -> None:
     """Say how the batch ended, and draw the consequences for the run."""
     total = intake.total
     event = "batch_completed" if batch.status == "completed" else "batch_terminal_failure"
@@ -370,11 +360,13 @@ def _report(drive: Drive, batch: ActiveBatchRecord, record: BatchRemoteRecord, i
     elif total.completed:
         drive.session.clear_backoff()
     elif batch.status == "failed":
-        verdict = judge_failed_batch(record.get("errors"))
+        failure = state.failure or BatchFailure(
+            ProviderErrorKind.RETRY, "batch_terminal_failed", "the provider gave no reason"
+        )
         # a status code marks it as answered, so that the ceiling applies
         drive.control_plane_failed(
             ProviderError(
-                verdict.message, kind=verdict.kind, error_class=verdict.error_class, status_code=400
+                failure.message, kind=failure.kind, error_class=failure.error_class, status_code=400
             )
         )
     elif total.released or total.retrying:

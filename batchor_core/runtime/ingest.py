@@ -193,11 +193,11 @@ def render(
     encoded: list[bytes] = []
     prompts: list[PromptParts] = []
     kept = list(items)
-    build_line = drive.provider.build_request_line
+    build_line = drive.api.request_line
     for index, item in enumerate(kept, first_index):
         custom_id = custom_id_for(drive.run_id, _checked_id(item, index), index, 0)
         prompt = _prompt(item, build_prompt)
-        line = build_line(custom_id=custom_id, prompt_parts=prompt, structured_output=schema)
+        line = build_line(custom_id=custom_id, prompt=prompt, output=schema)
         lines.append(line)
         encoded.append(_encode(line, item, "the request"))
         prompts.append(prompt)
@@ -226,7 +226,7 @@ def _tokens(drive: Drive, lines: list[BatchRequestLine], encoded: list[bytes]) -
     chars_per_token = drive.config.chunk_policy.chars_per_token
     if drive.budget() is None:
         return [max(1, len(line) // chars_per_token) for line in encoded]
-    return drive.hooks.estimate_tokens(lines, chars_per_token=chars_per_token)
+    return drive.api.estimate_tokens(lines, chars_per_token=chars_per_token)
 
 
 def _checked_id(item: BatchItem[Any], index: int) -> str:

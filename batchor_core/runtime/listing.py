@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
-from batchor_core.core.types import BatchRemoteRecord
+from batchor_core.providers.api import BatchState
 
 LIST_MARGIN_SEC = 600.0
 """How much older than expected a listed batch may seem: clocks differ, and listings carry no order by contract."""
@@ -30,14 +30,14 @@ class Listing:
         is_complete: Whether every batch since the moment was seen. An incomplete list proves nothing absent.
     """
 
-    found: list[BatchRemoteRecord]
+    found: list[BatchState]
     is_complete: bool
 
 
 def read_list(
-    pages: Iterator[list[BatchRemoteRecord]],
+    pages: Iterator[list[BatchState]],
     *,
-    wanted: Callable[[BatchRemoteRecord], bool],
+    wanted: Callable[[BatchState], bool],
     oldest: float,
     page_cap: int,
 ) -> Listing:
@@ -46,7 +46,7 @@ def read_list(
     Reading stops early only where the list has shown itself to run from new to old: some compatible servers list the
     other way round, and there the first page would seem to prove that nothing new exists.
     """
-    found: list[BatchRemoteRecord] = []
+    found: list[BatchState] = []
     order = _Order()
     for number, page in enumerate(pages, 1):
         found += filter(wanted, page)
@@ -66,23 +66,22 @@ class _Order:
     falls: bool = False
     rises: bool = False
 
-    def see(self, page: list[BatchRemoteRecord]) -> None:
+    def see(self, page: list[BatchState]) -> None:
         for batch in page:
-            created_at = batch.get("created_at")
-            if created_at is None:
+            if batch.created_at is None:
                 self.rises = True  # nothing to tell by
                 continue
-            self.falls = self.falls or (self.last != float("inf") and created_at < self.last)
-            self.rises = self.rises or created_at > self.last
-            self.last = created_at
+            self.falls = self.falls or (self.last != float("inf") and batch.created_at < self.last)
+            self.rises = self.rises or batch.created_at > self.last
+            self.last = batch.created_at
 
     @property
     def is_newest_first(self) -> bool:
         return self.falls and not self.rises
 
 
-def _listing(found: list[BatchRemoteRecord], *, is_complete: bool) -> Listing:
+def _listing(found: list[BatchState], *, is_complete: bool) -> Listing:
     # of those of one second, which a list mostly gives newest first, the last is the oldest
     oldest_first = list(reversed(found))
-    oldest_first.sort(key=lambda batch: batch.get("created_at") or 0.0)
+    oldest_first.sort(key=lambda batch: batch.created_at or 0.0)
     return Listing(oldest_first, is_complete)

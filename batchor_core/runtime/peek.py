@@ -7,13 +7,13 @@ from collections.abc import Callable
 from batchor_core.core.enums import IntentState, RunControlState, RunLifecycleStatus
 from batchor_core.core.lifecycle import CLAIMABLE, is_terminal_batch
 from batchor_core.core.models import RunSummary
-from batchor_core.providers.base import BatchProvider
+from batchor_core.providers.api import BatchApi
 from batchor_core.runtime.sweep import sweep_is_due
 from batchor_core.storage.identity import is_certainly_gone
 from batchor_core.storage.state import ActiveBatchRecord, IntentRecord, StateStore
 
 
-def has_work(store: StateStore, run_id: str, provider: Callable[[], BatchProvider]) -> bool:
+def has_work(store: StateStore, run_id: str, provider: Callable[[], BatchApi]) -> bool:
     """Whether a cycle would find something to do. Items that wait for the token budget count: only a driver can tell.
 
     The provider is made, and asked, only if the store alone can't answer.
@@ -59,11 +59,11 @@ def has_local_work(
     return claimable and summary.backoff_remaining_sec <= 0
 
 
-def _has_ended(provider: BatchProvider, batch: ActiveBatchRecord) -> bool:
+def _has_ended(provider: BatchApi, batch: ActiveBatchRecord) -> bool:
     """Whether there is something to take in. A failing poll is work too: a cycle puts it on record, with its backoff."""
     if is_terminal_batch(batch.status):
         return True
     try:
-        return is_terminal_batch(str(provider.get_batch(batch.provider_batch_id)["status"]).lower())
+        return provider.poll(batch.provider_batch_id).has_ended
     except Exception:  # whatever it is, the cycle meets it again, and knows what to do about it
         return True

@@ -20,7 +20,7 @@ from batchor_core.core.retry import (
     POLL_FAILURE_CEILING,
     is_due,
 )
-from batchor_core.core.types import BatchRemoteRecord
+from batchor_core.providers.api import BatchState
 from batchor_core.runtime.engine import Drive, as_provider_error
 from batchor_core.runtime.harvest import Download, download, harvest
 from batchor_core.storage.state import ActiveBatchRecord
@@ -51,23 +51,21 @@ def poll(drive: Drive) -> None:
 
 def _ask(
     drive: Drive, due: Sequence[ActiveBatchRecord], pool: ThreadPoolExecutor
-) -> list[tuple[ActiveBatchRecord, BatchRemoteRecord]]:
+) -> list[tuple[ActiveBatchRecord, BatchState]]:
     """Keep each batch's status; returns those that have ended."""
-    get_batch = drive.provider.get_batch
-    asked = [(batch, pool.submit(get_batch, batch.provider_batch_id)) for batch in due]
+    asked = [(batch, pool.submit(drive.api.poll, batch.provider_batch_id)) for batch in due]
     ended = []
     for batch, answer in asked:
         try:
-            record = answer.result()
-            status = str(record["status"]).lower()
+            state = answer.result()
         except Exception as error:
             _poll_failed(drive, batch, as_provider_error(error))
             continue
-        known = _with_record(batch, record, status)
+        known = _with_state(batch, state)
         drive.emit("batch_polled", provider_batch_id=batch.provider_batch_id, status=known.status)
         if is_terminal_batch(known.status):
             # stored with the last of the batch's results, not before; until then its failures go on counting
-            ended.append((known, record))
+            ended.append((known, state))
         elif known != batch or batch.poll_failures:
             drive.session.update_batch(
                 provider_batch_id=batch.provider_batch_id,
@@ -78,23 +76,24 @@ def _ask(
     return ended
 
 
-def _with_record(batch: ActiveBatchRecord, record: BatchRemoteRecord, status: str) -> ActiveBatchRecord:
-    """The batch as it is now known. File ids may be absent, null or empty; a terminal status is never taken back."""
+def _with_state(batch: ActiveBatchRecord, state: BatchState) -> ActiveBatchRecord:
+    """The batch as it is now known. A file may not be there yet; a terminal status is never taken back."""
+    refs = {file.is_error_file: file.ref for file in state.results}
     return replace(
         batch,
-        status=batch.status if is_terminal_batch(batch.status) else status,
-        output_file_id=record.get("output_file_id") or batch.output_file_id,
-        error_file_id=record.get("error_file_id") or batch.error_file_id,
+        status=batch.status if is_terminal_batch(batch.status) else state.status,
+        output_file_id=refs.get(False) or batch.output_file_id,
+        error_file_id=refs.get(True) or batch.error_file_id,
     )
 
 
 def _take_in(
     drive: Drive,
-    ended: list[tuple[ActiveBatchRecord, BatchRemoteRecord]],
+    ended: list[tuple[ActiveBatchRecord, BatchState]],
     pool: ThreadPoolExecutor,
     folder: Path,
 ) -> None:
-    waiting: list[tuple[ActiveBatchRecord, BatchRemoteRecord, Future[Download]]] = []
+    waiting: list[tuple[ActiveBatchRecord, BatchState, Future[Download]]] = []
     queue = list(ended)
     while queue or waiting:
         # a few ahead of the harvest, so that neither the network nor the disk fills up with files that wait
@@ -150,7 +149,7 @@ def _poll_failed(drive: Drive, batch: ActiveBatchRecord, error: ProviderError) -
             drive.pause(f"batch {batch.provider_batch_id} can't be polled: {error.error_class}: {error}")
     elif hopeless and drive.is_cancelling():
         # there is nobody to wait for: what it might have brought is given up
-        given_up: BatchRemoteRecord = {"id": batch.provider_batch_id, "status": "cancelled"}
+        given_up = BatchState(batch.provider_batch_id, "cancelled")
         harvest(drive, replace(batch, status="cancelled"), given_up, Download([]))
 
 
@@ -165,7 +164,7 @@ def _is_lost(drive: Drive, batch: ActiveBatchRecord) -> bool:
     intent = intents.get(batch.local_batch_id)
     if intent is None:
         return False  # a store without intents has nobody to ask: the ceiling pauses the run
-    if intent.key_fingerprint != drive.hooks.key_fingerprint():
+    if intent.key_fingerprint != drive.api.key_fingerprint():
         drive.pause(
             f"batch {batch.provider_batch_id} is not found, and was made with another API key: resume with that key"
         )

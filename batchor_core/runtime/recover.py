@@ -7,24 +7,33 @@ A submission that was never sent is simply given back. One that *may* have been 
 3. Look again over a grace period, at least three complete listings, without blocking anything else.
 4. Still not found: it does not exist; the items go into a new batch, under new custom_ids.
 
-Where it can't be looked up, a person decides. Measured on a prototype: without step 2 a stalled driver paid twice in 11
+Where there is no input file to delete, nothing keeps a late create from arriving: then step 4 waits until the batch, had it been
+created, would have ended. Where batches carry no tags, a batch that may be the submission's is waited for until its first result
+says whose it is. Where it can't be looked up, a person decides. Measured on a prototype: without step 2 a stalled driver paid twice in 11
 of 12 rounds, with it in none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import assert_never
 
 from batchor_core.core.enums import IntentState
 from batchor_core.core.exceptions import ProviderError
 from batchor_core.core.lifecycle import UNSENT, status_to_register
 from batchor_core.core.retry import is_due
-from batchor_core.core.types import BatchRemoteRecord
+from batchor_core.providers.api import BatchState, FoundBy
 from batchor_core.runtime.engine import Drive, as_provider_error
-from batchor_core.runtime.listing import LIST_MARGIN_SEC, Listing, is_passing, read_list
+from batchor_core.runtime.listing import is_passing
+from batchor_core.runtime.lookup import Absent, Found, Unknowable, look_for
 from batchor_core.runtime.submit import discard_files
 from batchor_core.storage.state import IntentRecord
+
+LATE_MARGIN_SEC = 2 * 3_600.0
+"""How much longer than its lifetime a batch is looked for that nothing could have kept from being created."""
+
+LONGEST_PAUSE_SEC = 3_600.0
+"""The longest wait before an unfenced submission is looked up again."""
 
 PATIENCE_SEC = 3_600.0
 """How long answers that tell nothing (5xx and the like) are put up with before a person is asked."""
@@ -43,7 +52,9 @@ def recover(drive: Drive, *, keep_unsent: bool = False) -> None:
             _mark_unknown(drive, intent)
             _look_up(drive, intent)
         elif intent.state is IntentState.UNKNOWN and is_due(
-            intent.next_check_at or 0.0, drive.store.now(), longest=_pause_between_look_ups(drive)
+            intent.next_check_at or 0.0,
+            drive.store.now(),
+            longest=max(_pause_between_look_ups(drive), LONGEST_PAUSE_SEC),
         ):
             _look_up(drive, intent)
 
@@ -84,39 +95,27 @@ def _mark_unknown(drive: Drive, intent: IntentRecord) -> None:
 
 
 def _look_up(drive: Drive, intent: IntentRecord) -> None:
-    list_batches = drive.hooks.list_batches
-    if list_batches is None:
-        if drive.settings.on_unknown == "resubmit":
-            return _drop(drive, intent, reason="the provider can't be asked, and on_unknown is 'resubmit'")
-        return _quarantine(drive, intent, "look_up_unsupported")
-    if intent.key_fingerprint != drive.hooks.key_fingerprint():
+    if drive.api.limits.found_by is FoundBy.NOTHING and drive.settings.on_unknown == "resubmit":
+        return _drop(drive, intent, reason="the provider can't be asked, and on_unknown is 'resubmit'")
+    if intent.key_fingerprint != drive.api.key_fingerprint():
         return _quarantine(drive, intent, "api_key_changed")
     try:
-        listing = _matching(drive, intent, list_batches)
+        found = look_for(drive, intent)
     except Exception as raised:
         return _cannot_ask(
             drive, intent, "list", as_provider_error(raised), intent.clean_listings, intent.fenced_at
         )
     _was_answered(drive, intent, "list")
-    if listing.found:
-        return _adopt(drive, intent, listing.found)
-    if not listing.is_complete:
-        return _quarantine(drive, intent, "too_many_batches_to_list")
-    return _not_listed(drive, intent)
-
-
-def _matching(
-    drive: Drive, intent: IntentRecord, list_batches: Callable[[], Iterator[list[BatchRemoteRecord]]]
-) -> Listing:
-    """Batches made from the intent's file or named after it."""
-    sent_at = intent.created_at if intent.sending_at is None else intent.sending_at
-    return read_list(
-        list_batches(),
-        wanted=lambda batch: _is_of(batch, intent),
-        # in the server's own time: its batches carry no other
-        oldest=sent_at + intent.server_date_skew - LIST_MARGIN_SEC,
-        page_cap=drive.settings.list_page_cap,
-    )
+    match found:
+        case Found(batches):
+            return _adopt(drive, intent, batches)
+        case Absent():
+            return _not_listed(drive, intent)
+        case Unknowable(error_class, may_pass):
+            if may_pass:
+                return _check_again(drive, intent, intent.clean_listings, intent.fenced_at)
+            return _quarantine(drive, intent, error_class)
+    assert_never(found)
 
 
 def _cannot_ask(
@@ -139,45 +138,45 @@ def _was_answered(drive: Drive, intent: IntentRecord, question: str) -> None:
     drive.sweeping.failing_since.pop(f"{intent.local_batch_id} {question}", None)
 
 
-def _is_of(batch: BatchRemoteRecord, intent: IntentRecord) -> bool:
-    # each intent uploads its own file, so the file id alone identifies it, even through a gateway that drops metadata
-    if intent.input_file_id is not None and batch.get("input_file_id") == intent.input_file_id:
-        return True
-    return (batch.get("metadata") or {}).get("batchor_local_batch_id") == intent.local_batch_id
-
-
-def _adopt(drive: Drive, intent: IntentRecord, found: list[BatchRemoteRecord]) -> None:
+def _adopt(drive: Drive, intent: IntentRecord, found: list[BatchState]) -> None:
     batch, *others = found
     register_found(drive, intent, batch)
-    cancel = drive.hooks.cancel_batch
     for other in others:
         drive.emit(
-            "duplicate_provider_batch", local_batch_id=intent.local_batch_id, provider_batch_id=other["id"]
+            "duplicate_provider_batch",
+            local_batch_id=intent.local_batch_id,
+            provider_batch_id=other.batch_id,
         )
-        if cancel is not None:
-            try:
-                cancel(other["id"])
-            except Exception as raised:
-                drive.emit(
-                    "batch_poll_retry", provider_batch_id=other["id"], message=str(as_provider_error(raised))
-                )
+        cancel_stray(drive, other)
     if others:
         known = drive.store.get_run_summary(run_id=drive.run_id).orphan_batches
         drive.session.count_orphan_batches(known + len(others))
-        drive.sweeping.orphans.update(other["id"] for other in others)
+        drive.sweeping.orphans.update(other.batch_id for other in others)
 
 
-def register_found(drive: Drive, intent: IntentRecord, batch: BatchRemoteRecord) -> None:
+def cancel_stray(drive: Drive, batch: BatchState) -> None:
+    """Cancel a batch that nobody waits for, if it can be. It has been reported; more can't be done from here."""
+    if not drive.api.limits.can_cancel or batch.has_ended:
+        return
+    try:
+        drive.api.cancel(batch.batch_id)
+    except Exception as raised:
+        drive.emit(
+            "batch_poll_retry", provider_batch_id=batch.batch_id, message=str(as_provider_error(raised))
+        )
+
+
+def register_found(drive: Drive, intent: IntentRecord, batch: BatchState) -> None:
     """The submission, which is SENDING or in doubt, turned out to be this batch."""
     drive.session.register(
         local_batch_id=intent.local_batch_id,
-        provider_batch_id=batch["id"],
-        status=status_to_register(batch["status"]),
+        provider_batch_id=batch.batch_id,
+        status=status_to_register(batch.status),
     )
     drive.emit(
         "submission_recovered",
         local_batch_id=intent.local_batch_id,
-        provider_batch_id=batch["id"],
+        provider_batch_id=batch.batch_id,
         count=intent.item_count,
     )
 
@@ -186,34 +185,52 @@ def _not_listed(drive: Drive, intent: IntentRecord) -> None:
     now = drive.store.now()
     if intent.fenced_at is None:
         return _fence(drive, intent, now)
-    if intent.fenced_at > now:  # the clock was set back: the grace period begins anew
+    if intent.fenced_at > now:  # the clock was set back: the grace period begins again
         return _check_again(drive, intent, 0, now)
     clean = intent.clean_listings + 1
-    if clean >= drive.settings.look_ups and now - intent.fenced_at >= drive.settings.grace_sec:
-        return _drop(drive, intent, reason=f"not among the provider's batches in {clean} listings")
-    return _check_again(drive, intent, clean, intent.fenced_at)
+    if clean < drive.settings.look_ups or now - intent.fenced_at < drive.settings.grace_sec:
+        return _check_again(drive, intent, clean, intent.fenced_at)
+    if (
+        not _is_fenced(drive, intent)
+        and now - _sent_at(intent) < drive.api.limits.lifetime_sec + LATE_MARGIN_SEC
+    ):
+        # a create that nothing keeps from arriving: only the end of the batch's lifetime says that there is none
+        return _check_again(drive, intent, clean, intent.fenced_at)
+    return _drop(drive, intent, reason=f"not among the provider's batches in {clean} listings")
+
+
+def _is_fenced(drive: Drive, intent: IntentRecord) -> bool:
+    """Whether a create of the submission that is still on its way can only fail, once the fence is up."""
+    return drive.api.limits.can_fence and bool(intent.input_file_id)
 
 
 def _fence(drive: Drive, intent: IntentRecord, now: float) -> None:
-    """Delete the input file: from here on a delayed create can only fail."""
-    remove = drive.hooks.remove_input_file
-    if remove is None or intent.input_file_id is None:
-        return _quarantine(drive, intent, "input_file_can_not_be_deleted")
-    try:
-        remove(intent.input_file_id)
-    except Exception as raised:
-        return _cannot_ask(drive, intent, "fence", as_provider_error(raised), 0, None)
-    _was_answered(drive, intent, "fence")
+    """Keep a delayed create from starting a batch; where that can't be done, the grace period begins all the same."""
+    if _is_fenced(drive, intent):
+        try:
+            drive.api.fence(intent.input_file_id or "")
+        except Exception as raised:
+            return _cannot_ask(drive, intent, "fence", as_provider_error(raised), 0, None)
+        _was_answered(drive, intent, "fence")
     return _check_again(drive, intent, 0, now)
 
 
 def _check_again(drive: Drive, intent: IntentRecord, clean_listings: int, fenced_at: float | None) -> None:
+    now = drive.store.now()
+    pause = _pause_between_look_ups(drive)
+    if not _is_fenced(drive, intent):
+        # this may take as long as a batch lives: look often at first, and once an hour in the end
+        pause = min(max(pause, (now - _sent_at(intent)) / 10), LONGEST_PAUSE_SEC)
     drive.session.record_look_up(
         local_batch_id=intent.local_batch_id,
         clean_listings=clean_listings,
         fenced_at=fenced_at,
-        next_check_at=drive.store.now() + _pause_between_look_ups(drive),
+        next_check_at=now + pause,
     )
+
+
+def _sent_at(intent: IntentRecord) -> float:
+    return intent.created_at if intent.sending_at is None else intent.sending_at
 
 
 def _pause_between_look_ups(drive: Drive) -> float:

@@ -10,13 +10,13 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
+from batchor_core.core.answers import parse_line
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.garbage import collecting_less
 from batchor_core.core.jsontext import to_json
 from batchor_core.core.late import decode_later
 from batchor_core.core.models import BatchResultItem, StructuredItemResult, TextItemResult
-from batchor_core.core.outcome import parse_line
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.runtime.engine import CHUNK, Engine
 from batchor_core.storage.columns import unpack_response

@@ -47,6 +47,7 @@ from batchor_core.core.models import (
 from batchor_core.core.structured import resolve_stored_model
 from batchor_core.core.types import JSONObject
 from batchor_core.core.validation import check_run_id
+from batchor_core.providers.api import BatchApi
 from batchor_core.providers.base import BatchProvider
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
 from batchor_core.runtime import export
@@ -122,7 +123,7 @@ class BatchRunner:
         storage: str | StateStore | None = None,
         provider_registry: ProviderRegistry | None = None,
         storage_registry: StorageRegistry | None = None,
-        provider_factory: Callable[[Any], BatchProvider] | None = None,
+        provider_factory: Callable[[Any], BatchProvider | BatchApi] | None = None,
         observer: Callable[[RunEvent], None] | None = None,
         sleep: Callable[[float], None] | None = None,
         artifact_store: ArtifactStore | None = None,
@@ -225,7 +226,7 @@ class BatchRunner:
     def _create(self, job: BatchJob[Any, Any], run_id: str, extras: JSONObject | None) -> bool:
         """Store a new run; False if another process was faster. Whatever is wrong with the job shows before."""
         provider = RunProvider(lambda: self._make_provider(job.provider_config))
-        budget = provider.get()[1].enqueue_budget()
+        budget = provider.get().enqueue_budget()
         config = persisted_config(job, budget_key=budget.key if budget else None, extras=extras)
         checkpoint = first_checkpoint(job.items)
         try:
@@ -351,7 +352,7 @@ class BatchRunner:
         return run_ids
 
     def _has_work(self, run_id: str) -> bool:
-        return has_work(self.storage, run_id, lambda: self._attach(run_id).provider.get()[0])
+        return has_work(self.storage, run_id, self._attach(run_id).provider.get)
 
     def _cycle(self, drive: Drive, attached: _Attached) -> None:
         with collecting_less():
@@ -527,9 +528,9 @@ class BatchRunner:
             if intent.input_file_id is None:
                 continue
             try:
-                remove = self._attach(run_id).provider.get()[1].remove_input_file
-                if remove is not None:
-                    remove(intent.input_file_id)
+                api = self._attach(run_id).provider.get()
+                if api.limits.can_fence:
+                    api.fence(intent.input_file_id)
             except (
                 Exception
             ) as error:  # the decision counts all the same: it is made where nobody can be asked

@@ -19,16 +19,19 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import orjson
 
 from batchor_core.core.batching import BatchPlan, PlannedBatch, plan_batches
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.models import ItemFailure, PromptParts
+from batchor_core.core.wire_ids import on_the_wire
 from batchor_core.runtime.engine import Drive, as_provider_error
 from batchor_core.runtime.lease import spare_seconds, uptime
+from batchor_core.runtime.lookup import TAG, wire_mark
 from batchor_core.storage.state import Candidate, IntentRecord, RequestDraft, TokenBudget
 
 _WRITE_BUFFER = 1 << 20
@@ -76,7 +79,7 @@ def _fail_oversized(drive: Drive, plan: BatchPlan) -> None:
 @dataclass(frozen=True, slots=True)
 class _Uploading:
     intent: IntentRecord
-    file_id: Future[str]
+    handle: Future[str | None]
 
 
 def _send(drive: Drive, batches: list[PlannedBatch], pool: ThreadPoolExecutor) -> bool:
@@ -97,7 +100,7 @@ def _send(drive: Drive, batches: list[PlannedBatch], pool: ThreadPoolExecutor) -
             going = _create(drive, upload)
         else:
             # another batch met trouble, or the operator stopped the run; this one has cost nothing yet
-            _give_back(drive, upload.intent, _file_id_or_none(upload), error_class="not_sent")
+            _give_back(drive, upload.intent, _handle_or_none(upload), error_class="not_sent")
     return going and 0 < claimed == len(batches)
 
 
@@ -117,7 +120,7 @@ def _claim(drive: Drive, batch: PlannedBatch) -> IntentRecord | None:
         item_indexes=batch.item_indexes,
         max_attempts=drive.max_attempts,
         budget=TokenBudget(budget.key, budget.limit) if budget and budget.limit else None,
-        key_fingerprint=drive.hooks.key_fingerprint(),
+        key_fingerprint=drive.api.key_fingerprint(),
     )
     if intent is not None:
         drive.emit(
@@ -134,7 +137,8 @@ def write_requests(drive: Drive, intent: IntentRecord) -> str:
     assert intent.artifact_key is not None
     digest, size = hashlib.sha256(), 0
     with drive.artifacts.open_writer(intent.artifact_key) as file:
-        for block in _blocks(drive, drive.session.drafts(local_batch_id=intent.local_batch_id)):
+        mark = wire_mark(drive, intent.local_batch_id)
+        for block in _blocks(drive, drive.session.drafts(local_batch_id=intent.local_batch_id), mark):
             digest.update(block)
             size += len(block)
             file.write(block)
@@ -144,10 +148,10 @@ def write_requests(drive: Drive, intent: IntentRecord) -> str:
     return intent.artifact_key
 
 
-def _blocks(drive: Drive, drafts: Iterator[RequestDraft]) -> Iterator[bytes]:
+def _blocks(drive: Drive, drafts: Iterator[RequestDraft], mark: str | None) -> Iterator[bytes]:
     buffer = bytearray()
     for draft in drafts:
-        buffer += request_line(drive, draft)
+        buffer += request_line(drive, draft, mark)
         buffer += b"\n"
         if len(buffer) >= _WRITE_BUFFER:
             yield bytes(buffer)
@@ -155,57 +159,56 @@ def _blocks(drive: Drive, drafts: Iterator[RequestDraft]) -> Iterator[bytes]:
     yield bytes(buffer)
 
 
-def request_line(drive: Drive, draft: RequestDraft) -> bytes:
+def request_line(drive: Drive, draft: RequestDraft, mark: str | None) -> bytes:
     """The line as it is sent: the stored one, under the custom_id of this attempt."""
+    custom_id = draft.custom_id if mark is None else on_the_wire(draft.custom_id, mark=mark)
     if draft.request_line is None:
         prompt = PromptParts(draft.prompt, draft.system_prompt)
-        built = drive.provider.build_request_line(
-            custom_id=draft.custom_id, prompt_parts=prompt, structured_output=drive.schema
-        )
+        built = drive.api.request_line(custom_id=custom_id, prompt=prompt, output=drive.schema)
         return orjson.dumps(built)
-    if draft.generation == 0:
+    if draft.generation == 0 and mark is None:
         return draft.request_line
     line = orjson.loads(draft.request_line)
-    line["custom_id"] = draft.custom_id
+    line["custom_id"] = custom_id
     return orjson.dumps(line)
 
 
-def _upload(drive: Drive, key: str) -> str:
+def _upload(drive: Drive, key: str) -> str | None:
     with drive.artifacts.stage_local_copy(key) as path:
-        return drive.provider.upload_input_file(path)
+        return drive.api.prepare(path)
 
 
 def _create(drive: Drive, upload: _Uploading) -> bool:
     """Create the batch, once. False when no further one should be tried in this cycle."""
     intent = upload.intent
     try:
-        file_id = upload.file_id.result()
+        handle = upload.handle.result()
     except Exception as raised:  # whatever it is, an upload costs nothing
         return _not_created(drive, intent, None, as_provider_error(raised))
     drive.session.mark_uploaded(
-        local_batch_id=intent.local_batch_id, input_file_id=file_id, server_date_skew=_server_date_skew(drive)
+        local_batch_id=intent.local_batch_id,
+        input_file_id=handle or "",
+        server_date_skew=_server_date_skew(drive),
     )
     leased_at = uptime()
     drive.session.mark_sending(local_batch_id=intent.local_batch_id, ttl_sec=drive.settings.lease_ttl_sec)
     if not _lease_outlasts_a_request(drive, leased_at):
-        return _not_created(drive, intent, file_id, _TOO_SLOW)
+        return _not_created(drive, intent, handle, _TOO_SLOW)
     try:
-        record = drive.provider.create_batch(input_file_id=file_id, metadata=_metadata(drive, intent))
-        provider_batch_id, status = record["id"], str(record.get("status", "validating"))
-        if not isinstance(provider_batch_id, str) or not provider_batch_id:
-            raise ProviderError("the answer names no batch", error_class="unreadable_answer")
+        with _request_file(drive, intent, handle) as path:
+            state = drive.api.create(path, handle=handle, tags=_tags(drive, intent))
     except Exception as raised:  # whatever it is, the question is only whether the batch may exist
         error = as_provider_error(raised)
         if error.not_performed:
-            return _not_created(drive, intent, file_id, error)
+            return _not_created(drive, intent, handle, error)
         return _unknown(drive, intent, error)
     drive.session.register(
-        local_batch_id=intent.local_batch_id, provider_batch_id=provider_batch_id, status=status.lower()
+        local_batch_id=intent.local_batch_id, provider_batch_id=state.batch_id, status=state.status
     )
     drive.emit(
         "batch_submitted",
         local_batch_id=intent.local_batch_id,
-        provider_batch_id=provider_batch_id,
+        provider_batch_id=state.batch_id,
         count=intent.item_count,
         tokens=intent.submission_tokens,
     )
@@ -234,23 +237,36 @@ def _lease_outlasts_a_request(drive: Drive, leased_at: float) -> bool:
     return uptime() - leased_at <= spare
 
 
+@contextmanager
+def _request_file(drive: Drive, intent: IntentRecord, handle: str | None) -> Iterator[Path | None]:
+    """The request file, for a provider that takes requests inline; None where it has been uploaded."""
+    if handle is not None:
+        yield None
+        return
+    assert intent.artifact_key is not None
+    with drive.artifacts.stage_local_copy(intent.artifact_key) as path:
+        yield path
+
+
 def _server_date_skew(drive: Drive) -> float:
     """The provider's clock less the store's, as its last answer told; 0 where it does not tell."""
-    offset = drive.hooks.clock_offset()
+    offset = drive.api.clock_offset()
     return 0.0 if offset is None else offset + time.time() - drive.store.now()
 
 
-def _metadata(drive: Drive, intent: IntentRecord) -> dict[str, str]:
+def _tags(drive: Drive, intent: IntentRecord) -> dict[str, str] | None:
     """The user's pairs and ours, by which a batch is found again, by this engine or by a person in the console."""
+    if not drive.api.limits.max_tags:
+        return None
     return drive.config.batch_metadata | {
         "batchor_run_id": drive.run_id,
-        "batchor_local_batch_id": intent.local_batch_id,
+        TAG: intent.local_batch_id,
         "batchor_attempt": str(intent.epoch),
     }
 
 
-def _not_created(drive: Drive, intent: IntentRecord, file_id: str | None, error: ProviderError) -> bool:
-    _give_back(drive, intent, file_id, error_class=error.error_class)
+def _not_created(drive: Drive, intent: IntentRecord, handle: str | None, error: ProviderError) -> bool:
+    _give_back(drive, intent, handle, error_class=error.error_class)
     drive.control_plane_failed(error)
     return False
 
@@ -275,12 +291,12 @@ def _unknown(drive: Drive, intent: IntentRecord, error: ProviderError) -> bool:
     return False
 
 
-def _give_back(drive: Drive, intent: IntentRecord, file_id: str | None, *, error_class: str) -> None:
-    discard_files(drive, intent, file_id)
+def _give_back(drive: Drive, intent: IntentRecord, handle: str | None, *, error_class: str) -> None:
+    discard_files(drive, intent, handle)
     drive.session.drop(local_batch_id=intent.local_batch_id, error_class=error_class)
 
 
-def discard_files(drive: Drive, intent: IntentRecord, file_id: str | None) -> None:
+def discard_files(drive: Drive, intent: IntentRecord, handle: str | None) -> None:
     """Remove the files of a submission that is about to be dropped.
 
     First the files, then the row: a crash between the two leaves a row that names its files, so the next driver removes
@@ -290,13 +306,11 @@ def discard_files(drive: Drive, intent: IntentRecord, file_id: str | None) -> No
         if intent.artifact_key is not None:
             drive.artifacts.delete(intent.artifact_key)
     with suppress(Exception):
-        find = drive.hooks.find_input_files
-        stray = [file_id] if file_id else find(f"{intent.local_batch_id}.jsonl") if find else []
-        for stray_id in stray:
-            drive.provider.delete_input_file(stray_id)
+        for stray in [handle] if handle else drive.api.find_prepared(f"{intent.local_batch_id}.jsonl"):
+            drive.api.discard(stray)
 
 
-def _file_id_or_none(upload: _Uploading) -> str | None:
+def _handle_or_none(upload: _Uploading) -> str | None:
     with suppress(Exception):
-        return upload.file_id.result()
+        return upload.handle.result()
     return None

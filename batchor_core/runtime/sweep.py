@@ -17,19 +17,18 @@ that differs from store to store.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum, auto
-from pathlib import Path
 
 from batchor_core.core.enums import IntentState
 from batchor_core.core.exceptions import ProviderError
-from batchor_core.core.lifecycle import MAYBE_SENT, UNSENT, is_terminal_batch
-from batchor_core.core.outcome import parse_line
-from batchor_core.core.types import BatchRemoteRecord
+from batchor_core.core.lifecycle import MAYBE_SENT, UNSENT
+from batchor_core.providers.api import BatchState, ResultFile
 from batchor_core.runtime.engine import SWEEP_INTERVAL_SEC, Drive, as_provider_error
-from batchor_core.runtime.listing import LIST_MARGIN_SEC, is_passing, read_list
-from batchor_core.runtime.recover import register_found
+from batchor_core.runtime.listing import is_passing
+from batchor_core.runtime.lookup import Named, Strangers, bare_id, custom_ids_in, strangers
+from batchor_core.runtime.recover import cancel_stray, register_found
 from batchor_core.runtime.submit import discard_files, local_batch_prefix, write_requests
 from batchor_core.storage.state import IntentRecord
 
@@ -61,7 +60,7 @@ def sweep(drive: Drive) -> Swept:
         ProviderError: The list can't be read just now, and nothing may be sent before it can.
     """
     try:
-        strangers = _strangers(drive)
+        found = _strangers(drive)
     except Exception as raised:
         error = as_provider_error(raised)
         if is_passing(error):
@@ -71,10 +70,15 @@ def sweep(drive: Drive) -> Swept:
             Swept.CLEAN
         )  # a gateway without a list, or a key that may not read it: nothing can be learned here
     known = {intent.local_batch_id: intent for intent in drive.store.list_intents(run_id=drive.run_id)}
-    _free_rows(drive, known, {_local_batch_id(batch) for batch in strangers})
-    fates = [(batch, _fate(drive, batch, known)) for batch in strangers]
-    orphans = [batch for batch, fate in fates if fate is _Fate.ORPHAN]
-    _report(drive, orphans)
+    _free_rows(drive, known, {named.local_batch_id for named in found.batches})
+    fates = [(named, _fate(drive, named, known)) for named in found.batches]
+    _report(drive, [named for named, fate in fates if fate is _Fate.ORPHAN])
+    if found.undecided:
+        raise ProviderError(
+            f"{len(found.undecided)} batches that may be this run's still run, and only their results can tell whose they are: "
+            "nothing is sent before they have ended",
+            error_class="batches_still_running",
+        )
     if any(fate is _Fate.ROWS_FIRST for _, fate in fates):
         return Swept.ROWS_FIRST
     if any(fate is _Fate.DOUBTS_FIRST for _, fate in fates):
@@ -98,48 +102,34 @@ def _free_rows(drive: Drive, known: Mapping[str, IntentRecord], listed: set[str]
             )
 
 
-def _strangers(drive: Drive) -> list[BatchRemoteRecord]:
-    """Batches that carry the run's id and that no submission of the store accounts for, oldest first."""
-    list_batches = drive.hooks.list_batches
-    if list_batches is None:
-        return []
+def _strangers(drive: Drive) -> Strangers:
+    """Batches of the run that no submission of the store accounts for."""
     intents = drive.store.list_intents(run_id=drive.run_id)
     held = {intent.provider_batch_id for intent in intents if intent.state is not IntentState.DROPPED}
     # a store that shows no submissions, or not all, must not make its own live batches seem nobody's
     held |= {batch.provider_batch_id for batch in drive.store.get_active_batches(run_id=drive.run_id)}
     # what is still being looked up is recover.py's business
-    open_ids = {intent.local_batch_id for intent in intents if intent.state in MAYBE_SENT}
+    open_names = {intent.local_batch_id for intent in intents if intent.state in MAYBE_SENT}
     created_at = drive.store.get_run_summary(run_id=drive.run_id).created_at
-    mark = local_batch_prefix(drive.run_id, created_at)
-
-    def is_stranger(batch: BatchRemoteRecord) -> bool:
-        name = _local_batch_id(batch)
-        return name.startswith(mark) and name not in open_ids and batch["id"] not in held
-
-    return read_list(
-        list_batches(),
-        wanted=is_stranger,
-        oldest=created_at - LIST_MARGIN_SEC,
-        page_cap=drive.settings.list_page_cap,
-    ).found
+    return strangers(
+        drive,
+        prefix=local_batch_prefix(drive.run_id, created_at),
+        since=created_at,
+        accounted=lambda batch_id, name: batch_id in held or name in open_names,
+    )
 
 
-def _local_batch_id(batch: BatchRemoteRecord) -> str:
-    return (batch.get("metadata") or {}).get("batchor_local_batch_id", "")
-
-
-def _fate(drive: Drive, batch: BatchRemoteRecord, known: Mapping[str, IntentRecord]) -> _Fate:
-    intent = known.get(_local_batch_id(batch))
+def _fate(drive: Drive, named: Named, known: Mapping[str, IntentRecord]) -> _Fate:
+    batch = named.batch
+    intent = known.get(named.local_batch_id)
     if intent is not None and intent.state in UNSENT:
         # it was sent after the moment to which the store went back
-        drive.session.mark_uploaded(
-            local_batch_id=intent.local_batch_id, input_file_id=batch.get("input_file_id") or ""
-        )
+        drive.session.mark_uploaded(local_batch_id=intent.local_batch_id, input_file_id=batch.handle or "")
         _register(drive, batch, intent)
         return _Fate.ADOPTED
     if intent is not None:  # given up, or the twin of one that is registered
         return _Fate.ORPHAN
-    custom_ids = _custom_ids(drive, batch)
+    custom_ids = _custom_ids(drive, named)
     indexes = {_item_index(custom_id) for custom_id in custom_ids}
     if not custom_ids or None in indexes:
         return _Fate.ORPHAN
@@ -147,22 +137,22 @@ def _fate(drive: Drive, batch: BatchRemoteRecord, known: Mapping[str, IntentReco
     checkpoint = drive.store.get_ingest_checkpoint(run_id=drive.run_id)
     if checkpoint and not checkpoint.ingestion_complete and rows[-1] >= checkpoint.next_item_index:
         return _Fate.ROWS_FIRST
-    if _adopt(drive, batch, rows, custom_ids):
+    if _adopt(drive, named, rows, custom_ids):
         return _Fate.ADOPTED
     # the batch may be the second try of a submission whose first the restored store is still looking for
     in_doubt = any(other.state in (IntentState.SENDING, IntentState.UNKNOWN) for other in known.values())
     return _Fate.DOUBTS_FIRST if in_doubt else _Fate.ORPHAN
 
 
-def _adopt(drive: Drive, batch: BatchRemoteRecord, rows: list[int], custom_ids: set[str]) -> bool:
+def _adopt(drive: Drive, named: Named, rows: list[int], custom_ids: set[str]) -> bool:
     """Take the batch for the submission that the store would make next, if that is what it is."""
-    local_batch_id = _local_batch_id(batch)
+    batch, local_batch_id = named.batch, named.local_batch_id
     intent = drive.session.claim(
         local_batch_id=local_batch_id,
         artifact_key=f"{drive.run_id}/requests/{local_batch_id}.jsonl",
         item_indexes=rows,
         max_attempts=drive.max_attempts,
-        key_fingerprint=drive.hooks.key_fingerprint(),
+        key_fingerprint=drive.api.key_fingerprint(),
     )
     if intent is None:
         return False  # the rows are in another batch, or have ended
@@ -171,39 +161,28 @@ def _adopt(drive: Drive, batch: BatchRemoteRecord, rows: list[int], custom_ids: 
         drive.session.drop(local_batch_id=local_batch_id, error_class="other_attempts")
         return False
     write_requests(drive, intent)
-    drive.session.mark_uploaded(local_batch_id=local_batch_id, input_file_id=batch.get("input_file_id") or "")
+    drive.session.mark_uploaded(local_batch_id=local_batch_id, input_file_id=batch.handle or "")
     _register(drive, batch, intent)
     return True
 
 
-def _register(drive: Drive, batch: BatchRemoteRecord, intent: IntentRecord) -> None:
+def _register(drive: Drive, batch: BatchState, intent: IntentRecord) -> None:
     drive.session.mark_sending(local_batch_id=intent.local_batch_id, ttl_sec=drive.settings.lease_ttl_sec)
     register_found(drive, intent, batch)
 
 
-def _custom_ids(drive: Drive, batch: BatchRemoteRecord) -> set[str]:
-    """The rows of a batch, from its input file or, when that is gone, from what came of it."""
-    answered = [batch.get("output_file_id"), batch.get("error_file_id")]
-    for file_ids in ([batch.get("input_file_id")], answered):
+def _custom_ids(drive: Drive, named: Named) -> set[str]:
+    """The rows of a batch, from its request file or, when that is gone, from what came of it."""
+    batch = named.batch
+    sources = [batch, replace(batch, results=(ResultFile(batch.handle),))] if batch.handle else [batch]
+    for source in reversed(sources):
         try:
-            found = {custom_id for file_id in file_ids if file_id for custom_id in _ids_in(drive, file_id)}
+            found = set(custom_ids_in(drive, source))
         except Exception:  # deleted, or not ours to read: the other file may do
             found = set()
         if found:
-            return found
+            return {bare_id(drive, custom_id) for custom_id in found}
     return set()
-
-
-def _ids_in(drive: Drive, file_id: str) -> set[str]:
-    with tempfile.TemporaryDirectory(prefix="batchor-") as folder:
-        path = Path(folder) / "batch.jsonl"
-        if drive.hooks.download_to_path is not None:
-            drive.hooks.download_to_path(file_id, path)
-        else:
-            path.write_text(drive.provider.download_file_content(file_id), encoding="utf-8")
-        with path.open("rb") as lines:
-            records = (parse_line(line) for line in lines)
-            return {str(record["custom_id"]) for record in records if record and "custom_id" in record}
 
 
 def _item_index(custom_id: str) -> int | None:
@@ -213,34 +192,25 @@ def _item_index(custom_id: str) -> int | None:
     return int(index) if is_one else None
 
 
-def _report(drive: Drive, orphans: list[BatchRemoteRecord]) -> None:
-    """Count the batches that nobody waits for, and tell of each and cancel it once in the life of this process."""
+def _report(drive: Drive, orphans: list[Named]) -> None:
+    """Count the batches that nobody waits for, and report each and cancel it once in the life of this process."""
     if not orphans:
         return
     # the list holds the run's whole life, so this is their number, however often they are found
     known = drive.store.get_run_summary(run_id=drive.run_id).orphan_batches
     drive.session.count_orphan_batches(max(known, len(orphans)))
-    for batch in orphans:
-        if batch["id"] in drive.sweeping.orphans:
+    for named in orphans:
+        batch = named.batch
+        if batch.batch_id in drive.sweeping.orphans:
             continue
-        drive.sweeping.orphans.add(batch["id"])
+        drive.sweeping.orphans.add(batch.batch_id)
         drive.emit(
             "orphan_batch",
-            provider_batch_id=batch["id"],
-            status=batch["status"],
-            local_batch_id=_local_batch_id(batch),
+            provider_batch_id=batch.batch_id,
+            status=batch.status,
+            local_batch_id=named.local_batch_id,
         )
-        _cancel(drive, batch)
-
-
-def _cancel(drive: Drive, batch: BatchRemoteRecord) -> None:
-    cancel = drive.hooks.cancel_batch
-    if cancel is None or is_terminal_batch(batch["status"]):
-        return
-    try:
-        cancel(batch["id"])
-    except Exception as raised:  # it has been reported; more can't be done from here
-        drive.emit("batch_poll_retry", provider_batch_id=batch["id"], message=str(as_provider_error(raised)))
+        cancel_stray(drive, batch)
 
 
 # --- when to look ----------------------------------------------------------------------------------------------------

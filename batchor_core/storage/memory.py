@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -390,6 +390,11 @@ class MemoryStateStore(StateStore):
                 for run in self._runs.values()
                 if any((i.record.sending_at or 0.0) > sent_after for i in run.given_up_in_doubt())
             )
+
+    def registered_batches(self, provider_batch_ids: Sequence[str]) -> set[str]:
+        with self._lock:
+            registered = {batch_id for run in self._runs.values() for batch_id in run.batches}
+            return registered.intersection(provider_batch_ids)
 
     def list_intents(self, *, run_id: str) -> list[IntentRecord]:
         with self._run(run_id) as run:

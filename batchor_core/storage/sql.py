@@ -7,7 +7,7 @@ through; ``sql_engine`` is what differs between the databases.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -503,6 +503,10 @@ class SQLStore(StateStore):
     def runs_with_doubtful_past(self, *, sent_after: float) -> list[str]:
         with self.database.read() as connection:
             return sql_intents.runs_with_doubtful_past(connection, sent_after=sent_after)
+
+    def registered_batches(self, provider_batch_ids: Sequence[str]) -> set[str]:
+        with self.database.read() as connection:
+            return sql_intents.registered_batches(connection, provider_batch_ids)
 
     def list_intents(self, *, run_id: str) -> list[IntentRecord]:
         with self.database.read() as connection:

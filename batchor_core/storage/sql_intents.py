@@ -44,6 +44,9 @@ _BATCH = select(batches, _intents.local_batch_id, _intents.input_file_id, _inten
 )
 
 
+_IDS_AT_ONCE = 500  # SQLite takes some thousands of parameters
+
+
 def intent_record(row: AnyRow) -> IntentRecord:
     """A row of an intent as the engine sees it."""
     return IntentRecord(
@@ -210,6 +213,17 @@ def runs_with_doubtful_past(connection: Connection, *, sent_after: float) -> lis
         .order_by(runs.c.run_id)
     )
     return list(connection.execute(wanted).scalars())
+
+
+def registered_batches(connection: Connection, provider_batch_ids: Sequence[str]) -> set[str]:
+    """Those of these batches that any run has registered."""
+    given = {encode_text(batch_id): batch_id for batch_id in provider_batch_ids}
+    stored, found = list(given), set[str]()
+    for start in range(0, len(stored), _IDS_AT_ONCE):
+        chunk = stored[start : start + _IDS_AT_ONCE]
+        wanted = select(batches.c.provider_batch_id).where(batches.c.provider_batch_id.in_(chunk))
+        found.update(given[batch_id] for batch_id in connection.execute(wanted).scalars())
+    return found
 
 
 def find_again(run: LockedRun, intent: AnyRow, *, provider_batch_id: str) -> None:

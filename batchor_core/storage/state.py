@@ -830,6 +830,10 @@ class StateStore(ABC):
         """Every batch of a run, finished ones included; here only the active ones."""
         return self.get_active_batches(run_id=run_id)
 
+    def registered_batches(self, provider_batch_ids: Sequence[str]) -> set[str]:
+        """Those of these batches that any run of the store has registered; none where the store can't look them up."""
+        return set()
+
     def runs_with_doubtful_past(self, *, sent_after: float) -> list[str]:
         """Runs with a submission that was sent after this moment and given up without certainty (see ``runtime.sweep``)."""
         return []

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from batchor_core.core.answers import parse_line
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.models import PromptParts, ProviderConfig
-from batchor_core.core.outcome import parse_line, was_answered
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
-from batchor_core.providers.base import BatchProvider, EnqueueBudget
+from batchor_core.providers.base import BatchProvider, EnqueueBudget, OptionalMethods
+from batchor_core.providers.openai.answers import was_answered
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
 from batchor_core.testing.fake_clock import FakeClock
 from batchor_core.testing.sample_json import sample_json
@@ -110,7 +111,7 @@ class _Fault:
     after: bool
 
 
-class FakeProvider(BatchProvider):
+class FakeProvider(BatchProvider, OptionalMethods):
     """Runs batches in memory, answers as told, breaks as told, and keeps books of what really happened.
 
     ::

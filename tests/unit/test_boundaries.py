@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import inspect
 import os
 import signal
@@ -20,8 +19,8 @@ from batchor_core.core import boundaries
 from batchor_core.core.boundaries import Boundary, Kill, When
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.exceptions import ProviderError
-from batchor_core.providers.at_boundaries import ProviderAtBoundaries, hooks_at_boundaries
-from batchor_core.providers.base import BatchProvider, ProviderHooks
+from batchor_core.providers.api import BatchApi
+from batchor_core.providers.at_boundaries import ApiAtBoundaries
 from batchor_core.runtime import harvest
 from batchor_core.runtime.engine import RunProvider
 from batchor_core.testing.fake_provider import FakeProvider
@@ -35,8 +34,10 @@ BEGINNERS = {"begin", "begin_nested", "connect", "raw_connection", "begin_twopha
 HOME_OF_BEGIN = "storage/sql_engine.py"
 
 READING_ARTIFACTS = {"read_text", "stage_local_copy", "exists", "read_ranges"}
-PURE_PROVIDER = {"build_request_line", "parse_batch_output", "estimate_request_tokens"}
-PURE_HOOKS = {"estimate_tokens", "read_record", "key_fingerprint", "enqueue_budget", "clock_offset", "close"}
+PURE_API = {
+    *("request_line", "custom_id_of", "estimate_tokens", "read", "read_files"),
+    *("key_fingerprint", "enqueue_budget", "clock_offset", "close"),
+}
 
 
 def complaints(source: str, name: str) -> list[str]:
@@ -144,7 +145,7 @@ def _public(kind: type) -> set[str]:
     ("wrapper", "wrapped", "harmless"),
     [
         (ArtifactsAtBoundaries, ArtifactStore, READING_ARTIFACTS),
-        (ProviderAtBoundaries, BatchProvider, PURE_PROVIDER),
+        (ApiAtBoundaries, BatchApi, PURE_API),
     ],
 )
 def test_wrappers_name_every_operation_that_has_an_effect(
@@ -155,28 +156,8 @@ def test_wrappers_name_every_operation_that_has_an_effect(
     assert named == _public(wrapped) - harmless
 
 
-def test_every_hook_that_asks_the_provider_is_named() -> None:
-    given = ProviderHooks.of(FakeProvider())
-    named = hooks_at_boundaries(given)
-    unchanged = {
-        field.name
-        for field in dataclasses.fields(ProviderHooks)
-        if getattr(given, field.name) == getattr(named, field.name)
-    }
-    assert unchanged == PURE_HOOKS
-
-
-def test_hooks_that_a_provider_lacks_stay_absent() -> None:
-    given = dataclasses.replace(
-        ProviderHooks.of(FakeProvider()), list_batches=None, cancel_batch=None, remove_input_file=None
-    )
-    named = hooks_at_boundaries(given)
-    assert named.list_batches is named.cancel_batch is named.remove_input_file is None
-
-
 def test_a_run_has_its_provider_at_boundaries() -> None:
-    provider, _ = RunProvider(FakeProvider).get()
-    assert isinstance(provider, ProviderAtBoundaries)
+    assert isinstance(RunProvider(FakeProvider).get(), ApiAtBoundaries)
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ from pydantic import BaseModel
 
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.models import PromptParts
-from batchor_core.core.outcome import read_record
 from batchor_core.core.structured import model_output_schema
 from batchor_core.core.types import BatchRequestLine
-from batchor_core.providers.base import EnqueueBudget, ProviderHooks
+from batchor_core.providers.base import EnqueueBudget
+from batchor_core.providers.eight_methods import EightMethodsApi
+from batchor_core.providers.openai.answers import read_record
 from batchor_core.testing import FakeClock, FakeProvider
 from batchor_core.testing.fake_provider import answer_row, blank_row, http_error_row, row_error
 from batchor_core.testing.sample_json import sample_json
@@ -158,9 +159,9 @@ def test_unknown_ids_are_not_found() -> None:
 def test_hooks_answer_as_told() -> None:
     budget = EnqueueBudget("key", 10, 5)
     provider = FakeProvider(budget=budget, fingerprint="other")
-    hooks = ProviderHooks.of(provider)
-    assert (hooks.enqueue_budget(), hooks.key_fingerprint()) == (budget, "other")
-    hooks.close()
+    api = EightMethodsApi(provider)
+    assert (api.enqueue_budget(), api.key_fingerprint()) == (budget, "other")
+    api.close()
     assert provider.closed
 
 

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
-from batchor_core.core.outcome import is_quota_code
+from batchor_core.providers.openai.answers import is_quota_code
 
 NOT_PERFORMED_STATUSES = frozenset({400, 401, 403, 404, 413, 422, 429})
 """Answers that certainly did nothing. 408, 409 and 5xx may come from a gateway in front of a server that did."""

@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from batchor_core.core.answers import Answer, parse_line
 from batchor_core.core.exceptions import BatchorError, ProviderError, ProviderErrorKind
 from batchor_core.core.models import PromptParts
-from batchor_core.core.outcome import Answer, parse_line, read_record, was_answered
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
-from batchor_core.providers.base import BatchProvider, EnqueueBudget
+from batchor_core.providers.base import BatchProvider, EnqueueBudget, OptionalMethods
+from batchor_core.providers.openai.answers import read_record, was_answered
 from batchor_core.providers.openai.client import TRANSFER_TIMEOUT_SEC, make_client, with_timeout
 from batchor_core.providers.openai.config import OpenAIProviderConfig
 from batchor_core.providers.openai.credentials import fingerprint, resolve_base_url, resolve_openai_api_key
@@ -33,7 +34,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
-class OpenAIBatchProvider(BatchProvider):
+class OpenAIBatchProvider(BatchProvider, OptionalMethods):
     """Runs batches at OpenAI, or at a server with the same API.
 
     Nothing is sent twice: each call makes one request, and what came of it is told by a result or a
@@ -161,7 +162,7 @@ class OpenAIBatchProvider(BatchProvider):
         """Estimate a line's prompt tokens, its schema included."""
         return self._tokens.count([request_line], chars_per_token=chars_per_token)[0]
 
-    # Hooks; see ProviderHooks for what each promises.
+    # Hooks; see OptionalMethods for what each promises.
 
     def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
         """Estimate many lines, in their order."""

@@ -6,8 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchor_core.core.outcome import parse_line, was_answered
+from batchor_core.core.answers import parse_line
 from batchor_core.providers.openai import OpenAIBatchProvider, OpenAIProviderConfig
+from batchor_core.providers.openai.answers import was_answered
 
 
 def row(custom_id: Any, status: int = 200, **body: Any) -> str:

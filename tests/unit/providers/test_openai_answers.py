@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchor_core.core.models import ItemFailure
-from batchor_core.core.outcome import Answer, is_better, read_record, reconcile
 from batchor_core.core.usage import TokenUsage
+from batchor_core.providers.openai.answers import read_record
 
 USAGE = {
     "input_tokens": 11,
@@ -366,47 +366,3 @@ def test_no_json_makes_it_raise(anything: Any, body: Any, status: Any) -> None:
         answer = read_record(record)
         assert isinstance(answer.custom_id, str)
         assert answer.failure is not None or answer.text
-
-
-def good(custom_id: str, text: str = "yes") -> Answer:
-    return Answer(custom_id, text)
-
-
-def bad(custom_id: str, error_class: str = "provider_item_error") -> Answer:
-    return Answer(custom_id, failure=ItemFailure(error_class, "no", True))
-
-
-def test_every_submitted_id_is_completed_failed_or_missing_exactly_once() -> None:
-    result = reconcile([bad("b"), good("a"), good("elsewhere")], ["a", "b", "c"])
-    assert result.completed == [good("a")]
-    assert result.failed == [bad("b")]
-    assert result.missing == ["c"]
-    assert (result.unknown, result.duplicates) == (1, 0)
-
-
-def test_a_success_beats_an_error_in_either_order() -> None:
-    for answers in ([good("a"), bad("a")], [bad("a"), good("a")]):
-        result = reconcile(answers, ["a"])
-        assert (result.completed, result.failed, result.duplicates) == ([good("a")], [], 1)
-
-
-def test_the_first_good_answer_wins() -> None:
-    assert reconcile([good("a", "first"), good("a", "second")], ["a"]).completed == [good("a", "first")]
-    assert not is_better(good("a", "second"), good("a", "first"))
-
-
-def test_the_first_failure_stands_when_there_is_no_success() -> None:
-    assert reconcile([bad("a", "first"), bad("a", "second")], ["a"]).failed == [bad("a", "first")]
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from("abcde"), st.booleans())),
-    st.lists(st.sampled_from("abcd"), unique=True),
-)
-def test_reconciliation_partitions_what_was_submitted(
-    lines: list[tuple[str, bool]], submitted: list[str]
-) -> None:
-    result = reconcile([good(name) if ok else bad(name) for name, ok in lines], submitted)
-    ids = [answer.custom_id for answer in result.completed + result.failed] + result.missing
-    assert sorted(ids) == sorted(submitted)
-    assert len(result.completed) + len(result.failed) + result.duplicates + result.unknown == len(lines)

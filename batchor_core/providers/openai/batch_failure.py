@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from batchor_core.core.exceptions import ProviderErrorKind
+from batchor_core.providers.api import BatchFailure
 
 _QUOTA_CODES = frozenset({"billing_hard_limit_reached", "insufficient_quota", "billing_not_active"})
 _CAPACITY_CODES = frozenset({"token_limit_exceeded", "request_limit_exceeded"})
 
 
-@dataclass(frozen=True, slots=True)
-class BatchVerdict:
-    """Why a batch failed validation.
-
-    Attributes:
-        kind: What the engine does about it.
-        error_class: The provider's first code, or ``batch_terminal_failed``.
-        message: The provider's first message.
-        bad_lines: 1-based lines that can never pass, and why. The other lines of the batch are blameless.
-    """
-
-    kind: ProviderErrorKind
-    error_class: str
-    message: str
-    bad_lines: dict[int, str] = field(default_factory=dict)
-
-
-def judge_failed_batch(errors: Any) -> BatchVerdict:
+def judge_failed_batch(errors: Any) -> BatchFailure:
     """Read the ``errors`` of a failed batch: ``{"data": [{"code", "line", "message", "param"}]}``, all of it optional.
 
     One bad line fails the whole batch, and nothing of it is run. Codes nobody has heard of need a person, since sending
@@ -37,14 +20,14 @@ def judge_failed_batch(errors: Any) -> BatchVerdict:
     rows = errors.get("data") if isinstance(errors, dict) else errors
     entries = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     if not entries:
-        return BatchVerdict(ProviderErrorKind.RETRY, "batch_terminal_failed", "the provider gave no reason")
+        return BatchFailure(ProviderErrorKind.RETRY, "batch_terminal_failed", "the provider gave no reason")
     kinds = [_kind(entry) for entry in entries]
     for decisive in (ProviderErrorKind.QUOTA, ProviderErrorKind.CAPACITY, ProviderErrorKind.BAD_REQUEST):
         if decisive in kinds:
             return _verdict(decisive, entries[kinds.index(decisive)])
     bad_lines = {entry["line"]: _text(entry) for entry in entries if _line(entry) is not None}
     first = _verdict(ProviderErrorKind.RETRY, entries[0])
-    return BatchVerdict(first.kind, first.error_class, first.message, bad_lines)
+    return BatchFailure(first.kind, first.error_class, first.message, bad_lines)
 
 
 def _kind(entry: dict[str, Any]) -> ProviderErrorKind:
@@ -62,8 +45,8 @@ def _kind(entry: dict[str, Any]) -> ProviderErrorKind:
     return ProviderErrorKind.RETRY
 
 
-def _verdict(kind: ProviderErrorKind, entry: dict[str, Any]) -> BatchVerdict:
-    return BatchVerdict(kind, str(entry.get("code") or "batch_terminal_failed"), _text(entry))
+def _verdict(kind: ProviderErrorKind, entry: dict[str, Any]) -> BatchFailure:
+    return BatchFailure(kind, str(entry.get("code") or "batch_terminal_failed"), _text(entry))
 
 
 def _text(entry: dict[str, Any]) -> str:

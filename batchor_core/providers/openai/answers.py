@@ -8,15 +8,13 @@ here trusts a type: every line, however broken, becomes an :class:`Answer`.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-import orjson
-
+from batchor_core.core.answers import Answer
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.types import JSONObject, JSONValue
-from batchor_core.core.usage import TokenUsage, usage_from_body
+from batchor_core.core.usage import TokenUsage
+from batchor_core.providers.openai.usage import usage_from_body
 
 TERMINAL_ROW_CODES = {
     "batch_expired": "batch_terminal_expired",
@@ -43,119 +41,6 @@ PERMANENT_CODES = frozenset(
 
 MESSAGE_LIMIT = 2_000
 RAW_ERROR_DEPTH = 32
-
-
-class Answer(NamedTuple):
-    """What a provider said about one row.
-
-    Attributes:
-        custom_id: The row's name; empty if the line has none.
-        text: The answer; with a ``refusal`` failure, the refusal's own words.
-        usage: Billed tokens, also of answers that are no use.
-        failure: Why the answer is no use; None for a good one.
-        count_attempt: Whether the row was really tried. Rows that the provider never ran don't cost an attempt.
-        pause_reason: Why the run should stop and wait for a person; None if it need not.
-    """
-
-    custom_id: str
-    text: str | None = None
-    usage: TokenUsage | None = None
-    failure: ItemFailure | None = None
-    count_attempt: bool = True
-    pause_reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reconciliation:
-    """The answers of one batch beside what was submitted in it.
-
-    Attributes:
-        completed: Good answers, one per custom_id.
-        failed: Failures of ids without a good answer, one per custom_id.
-        missing: Submitted ids that no line mentions, in the order they were submitted.
-        unknown: Lines whose id was not submitted in this batch.
-        duplicates: Lines that told of an id again.
-    """
-
-    completed: list[Answer] = field(default_factory=list)
-    failed: list[Answer] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    unknown: int = 0
-    duplicates: int = 0
-
-
-def is_better(new: Answer, old: Answer | None) -> bool:
-    """Whether ``new`` takes the place of ``old``: the first good answer wins, and any success beats an error."""
-    return old is None or (old.failure is not None and new.failure is None)
-
-
-def reconcile(answers: Iterable[Answer], submitted: Collection[str]) -> Reconciliation:
-    """Match a batch's answers, from both files and in any order, with the ids that were submitted in it."""
-    wanted = dict.fromkeys(submitted)
-    best: dict[str, Answer] = {}
-    unknown = duplicates = 0
-    for answer in answers:
-        if answer.custom_id not in wanted:
-            unknown += 1
-            continue
-        old = best.get(answer.custom_id)
-        duplicates += old is not None
-        if is_better(answer, old):
-            best[answer.custom_id] = answer
-    return Reconciliation(
-        completed=[answer for answer in best.values() if answer.failure is None],
-        failed=[answer for answer in best.values() if answer.failure is not None],
-        missing=[custom_id for custom_id in wanted if custom_id not in best],
-        unknown=unknown,
-        duplicates=duplicates,
-    )
-
-
-def parse_line(line: str | bytes) -> JSONObject | None:
-    """Parse one line of a file; None if it holds no JSON object. Never raises.
-
-    What is not quite JSON is taken where it can be: NaN, and halves of surrogate pairs, which become ``?`` since no
-    file or database would take them.
-    """
-    data = line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass")
-    if names_two_rows(data):
-        return None
-    try:
-        record = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        record = _parse_leniently(line)
-    return record if isinstance(record, dict) else None
-
-
-def _parse_leniently(line: str | bytes) -> Any:
-    try:
-        text = line.decode("utf-8-sig", "replace") if isinstance(line, bytes) else line.removeprefix("\ufeff")
-        return json.loads(json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace"))
-    except (ValueError, RecursionError):  # ValueError also for integers of thousands of digits
-        return None
-
-
-def names_two_rows(line: bytes) -> bool:
-    """Whether an object of a line has the key ``custom_id`` twice: parsers take one of them, and who knows which is meant."""
-    if line.count(b'"custom_id"') < 2:
-        return False
-
-    def keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if sum(name == "custom_id" for name, _ in pairs) > 1:
-            raise _RepeatedKeyError
-        return dict(pairs)
-
-    try:
-        json.loads(line, object_pairs_hook=keys)
-    except _RepeatedKeyError:
-        return True
-    except (ValueError, RecursionError):
-        return False  # whoever parses it finds out
-    return False
-
-
-class _RepeatedKeyError(Exception):
-    pass
 
 
 def was_answered(record: JSONObject) -> bool:

@@ -1,0 +1,79 @@
+"""What a provider said about one row, whatever the provider, and how a line of JSON is read that may be broken."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import orjson
+
+from batchor_core.core.models import ItemFailure
+from batchor_core.core.types import JSONObject
+from batchor_core.core.usage import TokenUsage
+
+
+class Answer(NamedTuple):
+    """What a provider said about one row.
+
+    Attributes:
+        custom_id: The row's name; empty if the line has none.
+        text: The answer; with a ``refusal`` failure, the refusal's own words.
+        usage: Billed tokens, also of answers that are no use.
+        failure: Why the answer is no use; None for a good one.
+        count_attempt: Whether the row was really tried. Rows that the provider never ran don't cost an attempt.
+        pause_reason: Why the run should stop and wait for a person; None if it need not.
+    """
+
+    custom_id: str
+    text: str | None = None
+    usage: TokenUsage | None = None
+    failure: ItemFailure | None = None
+    count_attempt: bool = True
+    pause_reason: str | None = None
+
+
+def parse_line(line: str | bytes) -> JSONObject | None:
+    """Parse one line of a file; None if it holds no JSON object. Never raises.
+
+    What is not quite JSON is taken where it can be: NaN, and halves of surrogate pairs, which become ``?`` since no
+    file or database would take them.
+    """
+    data = line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass")
+    if names_two_rows(data):
+        return None
+    try:
+        record = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        record = _parse_leniently(line)
+    return record if isinstance(record, dict) else None
+
+
+def _parse_leniently(line: str | bytes) -> Any:
+    try:
+        text = line.decode("utf-8-sig", "replace") if isinstance(line, bytes) else line.removeprefix("\ufeff")
+        return json.loads(json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace"))
+    except (ValueError, RecursionError):  # ValueError also for integers of thousands of digits
+        return None
+
+
+def names_two_rows(line: bytes) -> bool:
+    """Whether an object of a line has the key ``custom_id`` twice: parsers take one of them, and who knows which is meant."""
+    if line.count(b'"custom_id"') < 2:
+        return False
+
+    def keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if sum(name == "custom_id" for name, _ in pairs) > 1:
+            raise _RepeatedKeyError
+        return dict(pairs)
+
+    try:
+        json.loads(line, object_pairs_hook=keys)
+    except _RepeatedKeyError:
+        return True
+    except (ValueError, RecursionError):
+        return False  # whoever parses it finds out
+    return False
+
+
+class _RepeatedKeyError(Exception):
+    pass

@@ -1,0 +1,257 @@
+"""The one protocol that the engine speaks with every provider, in terms of batches.
+
+A provider says in :class:`BatchLimits` what its API can do, and implements :class:`BatchApi`. Uploaded files, metadata, deletable
+inputs and pairs of result files are abilities that some vendors have, not things the engine counts on:
+
+========================  ==================================  ===========================================
+question                  a provider with files and metadata  a provider with neither
+========================  ==================================  ===========================================
+how requests get there    ``prepare`` uploads, ``create``     ``create`` sends the file's lines inline
+                          names the uploaded file
+whose batch is this       its tags name the submission        its first result names it (``FoundBy.ROWS``)
+can a late create be      yes: ``fence`` deletes the file     no: a doubt lasts until the batch is listed
+stopped                                                       or its lifetime is over
+========================  ==================================  ===========================================
+
+A provider with the eight documented methods of :class:`~batchor_core.providers.base.BatchProvider` is adapted to this
+protocol by ``providers.documented``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from batchor_core.core.answers import Answer
+from batchor_core.core.exceptions import ProviderErrorKind
+from batchor_core.core.lifecycle import is_terminal_batch
+from batchor_core.core.models import PromptParts
+from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.types import BatchRequestLine, JSONObject
+from batchor_core.core.usage import TokenUsage
+from batchor_core.providers.base import EnqueueBudget
+
+DAY_SEC = 86_400.0
+
+
+class FoundBy(StrEnum):
+    """What a batch can be recognised by when the answer to its creation was lost."""
+
+    TAGS = "tags"
+    """The list of batches shows the tags, or the uploaded file, that each was created with."""
+    ROWS = "rows"
+    """The list shows batches without tags. The first result of an ended one carries the name of its submission; a running
+    one can't be told from anybody else's."""
+    NOTHING = "nothing"
+    """Batches can't be listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """What a provider's batch API takes and can do.
+
+    Attributes:
+        max_requests: Requests in one batch; None for no limit of the provider's own.
+        max_bytes: Bytes of one request file; None likewise.
+        max_tags: Pairs of metadata that a batch carries; 0 where it carries none.
+        found_by: How a batch is recognised after a lost answer.
+        can_fence: Whether :meth:`BatchApi.fence` can make sure that a create still on its way comes to nothing.
+        can_cancel: Whether a running batch can be cancelled.
+        lifetime_sec: Seconds after its creation by which every batch has ended.
+        results_kept_sec: Seconds for which results can be fetched after the end; None if unknown.
+    """
+
+    max_requests: int | None = None
+    max_bytes: int | None = None
+    max_tags: int = 0
+    found_by: FoundBy = FoundBy.NOTHING
+    can_fence: bool = False
+    can_cancel: bool = False
+    lifetime_sec: float = DAY_SEC
+    results_kept_sec: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    """One file of results, as it can be fetched.
+
+    Attributes:
+        ref: The provider's id or address of it.
+        is_error_file: Whether the provider puts nothing but failures into it. Lines are read alike in both kinds.
+    """
+
+    ref: str
+    is_error_file: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCounts:
+    """How many requests of a batch the provider says were answered. Never settles a row; see ``core.lateness``."""
+
+    total: int | None = None
+    completed: int | None = None
+    failed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFailure:
+    """Why a provider refused a batch as a whole; nothing of it was run.
+
+    Attributes:
+        kind: What the engine does about it.
+        error_class: The provider's code.
+        message: The provider's words.
+        bad_lines: 1-based lines that can never pass, and why. The other lines of the batch are not to blame.
+    """
+
+    kind: ProviderErrorKind
+    error_class: str
+    message: str
+    bad_lines: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchState:
+    """What a provider says about one batch.
+
+    Attributes:
+        batch_id: The provider's id.
+        status: ``completed``, ``failed`` (refused, nothing was run), ``expired`` or ``cancelled`` once it has ended; until then
+            any word of the provider's own, lower-cased.
+        results: Its result files, as far as they are there.
+        created_at: Seconds since 1970 by the provider's clock; None if it does not say.
+        expires_at: When it ends at the latest; None likewise.
+        handle: The uploaded request file that it was made from, where there is one.
+        tags: What it was created with; None where the provider keeps none.
+        counts: What the provider counts; None where it does not.
+        failure: Why it was refused, if its status is ``failed``.
+        usage: Tokens that the provider states for the whole batch.
+    """
+
+    batch_id: str
+    status: str
+    results: tuple[ResultFile, ...] = ()
+    created_at: float | None = None
+    expires_at: float | None = None
+    handle: str | None = None
+    tags: Mapping[str, str] | None = None
+    counts: RequestCounts | None = None
+    failure: BatchFailure | None = None
+    usage: TokenUsage | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more happens at the provider."""
+        return is_terminal_batch(self.status)
+
+
+class BatchApi(ABC):
+    """One provider's batches, as the engine sees them.
+
+    Every method that leaves the process makes one request, or one for each page, and repeats nothing: the engine owns retries and
+    waiting. They raise :class:`~batchor_core.core.exceptions.ProviderError` and may be called from several threads.
+    """
+
+    limits: BatchLimits
+    """What this API takes and can do. Set by the subclass, and constant."""
+
+    streams: bool = True
+    """Whether result files are read line by line through :meth:`read`, or as whole texts through :meth:`read_files`."""
+
+    # requests
+
+    @abstractmethod
+    def request_line(
+        self, *, custom_id: str, prompt: PromptParts, output: StructuredOutputSchema | None
+    ) -> BatchRequestLine:
+        """One line of a request file. The same arguments give the same line, byte for byte."""
+
+    def custom_id_of(self, record: JSONObject) -> str:
+        """The custom_id in a line of a request file or of a result file; empty if there is none."""
+        custom_id = record.get("custom_id")
+        return custom_id if isinstance(custom_id, str) else ""
+
+    @abstractmethod
+    def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
+        """Estimated prompt tokens of each line."""
+
+    # submission
+
+    def prepare(self, request_file: Path) -> str | None:
+        """Make a request file ready to be named in :meth:`create`, such as by an upload, and return its handle.
+
+        None where requests travel in the create itself. Costs nothing and may be repeated.
+        """
+        return None
+
+    def discard(self, handle: str) -> None:
+        """Remove what :meth:`prepare` made, as far as that is possible. Tidying up only: failure is swallowed."""
+
+    def find_prepared(self, file_name: str) -> list[str]:
+        """Handles of request files of this name, which a process that died may have left."""
+        return []
+
+    @abstractmethod
+    def create(
+        self, request_file: Path | None, *, handle: str | None, tags: Mapping[str, str] | None
+    ) -> BatchState:
+        """Create a batch with exactly one request.
+
+        Args:
+            request_file: The requests, for a provider that takes them inline; None where :meth:`prepare` gave a handle.
+            handle: What :meth:`prepare` returned.
+            tags: Metadata that names the submission; None where batches carry none.
+
+        Raises:
+            ProviderError: With ``not_performed=True`` only if certainly no batch came of it.
+        """
+
+    # recovery
+
+    def list_batches(self) -> Iterator[list[BatchState]]:
+        """Pages of batches, newest first where the provider can, each fetched when it is asked for."""
+        raise NotImplementedError(f"{type(self).__name__} can't list batches")
+
+    def fence(self, handle: str) -> None:
+        """Make sure that a create which names this handle can't start a batch any more; return only if that is so."""
+        raise NotImplementedError(f"{type(self).__name__} can't fence a create")
+
+    def enqueue_budget(self) -> EnqueueBudget | None:
+        """The limit of tokens in flight; None for none."""
+        return None
+
+    def key_fingerprint(self) -> str | None:
+        """Tells accounts apart without revealing the key; None if unknown."""
+        return None
+
+    def clock_offset(self) -> float | None:
+        """Seconds by which the provider's clock is ahead of this process's, by its last answer; None if unknown."""
+        return None
+
+    # collection
+
+    @abstractmethod
+    def poll(self, batch_id: str) -> BatchState:
+        """Where a batch stands."""
+
+    @abstractmethod
+    def fetch(self, file: ResultFile, path: Path) -> None:
+        """Write a result file to ``path``, whole or not at all."""
+
+    @abstractmethod
+    def read(self, record: JSONObject) -> Answer:
+        """What one line of a result file says of its row. Never raises, whatever the line holds."""
+
+    def read_files(self, texts: Mapping[bool, str]) -> list[tuple[Answer, JSONObject]]:
+        """Every answer of a batch, from the texts of its files by ``is_error_file``; only called where ``streams`` is False."""
+        raise NotImplementedError(f"{type(self).__name__} streams its results")
+
+    def cancel(self, batch_id: str) -> BatchState:
+        """Ask for a batch to be cancelled. One that has ended already is no error."""
+        raise NotImplementedError(f"{type(self).__name__} can't cancel batches")
+
+    def close(self) -> None:
+        """Release connections."""

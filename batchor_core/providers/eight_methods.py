@@ -1,0 +1,249 @@
+"""A provider of the eight documented methods as a :class:`~batchor_core.providers.api.BatchApi`.
+
+The documented methods have OpenAI's shape: an uploaded file, a batch made from it, an output and an error file. This is the
+only place that translates between that shape and the engine's. What a provider can do beyond the eight methods it says by
+having methods of :class:`~batchor_core.providers.base.OptionalMethods`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from batchor_core.core.answers import Answer
+from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.models import ItemFailure, PromptParts
+from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
+from batchor_core.core.validation import MAX_METADATA_PAIRS
+from batchor_core.providers.api import (
+    DAY_SEC,
+    BatchApi,
+    BatchLimits,
+    BatchState,
+    FoundBy,
+    RequestCounts,
+    ResultFile,
+)
+from batchor_core.providers.base import BatchProvider, EnqueueBudget, OptionalMethods
+from batchor_core.providers.openai.answers import read_record
+from batchor_core.providers.openai.batch_failure import judge_failed_batch
+from batchor_core.providers.openai.usage import usage_from_body
+
+_OPTIONAL = tuple(name for name in vars(OptionalMethods) if not name.startswith("_"))
+_DOCUMENTED = tuple(name for name in vars(BatchProvider) if not name.startswith("_"))
+_NEARLY = 0.85
+"""How alike a method's name has to be to an optional one's for it to be taken for a misspelling."""
+
+
+class EightMethodsApi(BatchApi):
+    """Adapts ``provider``, which has the eight methods of :class:`BatchProvider`; it need not be a subclass.
+
+    Args:
+        provider: The provider.
+
+    Raises:
+        InvalidInputError: A method is named nearly like an optional one: it would be passed over in silence.
+    """
+
+    def __init__(self, provider: BatchProvider) -> None:
+        self._provider = provider
+        self._optional = _optional_methods(provider)
+        self.limits = BatchLimits(
+            max_tags=MAX_METADATA_PAIRS,
+            found_by=FoundBy.TAGS if "list_batches" in self._optional else FoundBy.NOTHING,
+            can_fence="remove_input_file" in self._optional,
+            can_cancel="cancel_batch" in self._optional,
+            lifetime_sec=DAY_SEC,
+        )
+        self.streams = "download_to_path" in self._optional
+        self._read: Callable[[JSONObject], Answer] = self._optional.get("read_record", read_record)
+
+    @property
+    def provider(self) -> BatchProvider:
+        """The provider that is adapted."""
+        return self._provider
+
+    # requests
+
+    def request_line(
+        self, *, custom_id: str, prompt: PromptParts, output: StructuredOutputSchema | None
+    ) -> BatchRequestLine:
+        """See :meth:`BatchProvider.build_request_line`."""
+        return self._provider.build_request_line(
+            custom_id=custom_id, prompt_parts=prompt, structured_output=output
+        )
+
+    def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
+        """All lines at once where the provider can, else one after the other."""
+        together = self._optional.get("estimate_tokens")
+        if together is not None:
+            counts: list[int] = together(lines, chars_per_token=chars_per_token)
+            return counts
+        estimate = self._provider.estimate_request_tokens
+        return [estimate(line, chars_per_token=chars_per_token) for line in lines]
+
+    # submission
+
+    def prepare(self, request_file: Path) -> str | None:
+        """Upload the file."""
+        return self._provider.upload_input_file(request_file)
+
+    def discard(self, handle: str) -> None:
+        """Delete the uploaded file if that is possible."""
+        self._provider.delete_input_file(handle)
+
+    def find_prepared(self, file_name: str) -> list[str]:
+        """Ids of uploaded files of this name, where the provider can look them up."""
+        find = self._optional.get("find_input_files")
+        return [] if find is None else find(file_name)
+
+    def create(
+        self, request_file: Path | None, *, handle: str | None, tags: Mapping[str, str] | None
+    ) -> BatchState:
+        """Create a batch from the uploaded file."""
+        assert handle is not None  # prepare() uploads always
+        metadata = None if tags is None else dict(tags)
+        return batch_state(self._provider.create_batch(input_file_id=handle, metadata=metadata))
+
+    # recovery
+
+    def list_batches(self) -> Iterator[list[BatchState]]:
+        """The provider's own pages."""
+        for page in self._optional["list_batches"]():
+            yield [batch_state(record) for record in page]
+
+    def fence(self, handle: str) -> None:
+        """Delete the uploaded file: a create that names it can only fail from then on."""
+        self._optional["remove_input_file"](handle)
+
+    def key_fingerprint(self) -> str | None:
+        """The provider's own, None without one."""
+        found: str | None = self._call_optional("key_fingerprint")
+        return found
+
+    def clock_offset(self) -> float | None:
+        """The provider's own, None without one."""
+        offset: float | None = self._call_optional("clock_offset")
+        return offset
+
+    def enqueue_budget(self) -> EnqueueBudget | None:
+        """The provider's own, None without one."""
+        budget: EnqueueBudget | None = self._call_optional("enqueue_budget")
+        return budget
+
+    # collection
+
+    def poll(self, batch_id: str) -> BatchState:
+        """See :meth:`BatchProvider.get_batch`."""
+        return batch_state(self._provider.get_batch(batch_id))
+
+    def fetch(self, file: ResultFile, path: Path) -> None:
+        """Stream the file to disk where the provider can; else write the text that it returns."""
+        to_path = self._optional.get("download_to_path")
+        if to_path is not None:
+            to_path(file.ref, path)
+            return
+        text = self._provider.download_file_content(file.ref)
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+
+    def read(self, record: JSONObject) -> Answer:
+        """By the provider's own reader, or as a line of OpenAI's."""
+        return self._read(record)
+
+    def read_files(self, texts: Mapping[bool, str]) -> list[tuple[Answer, JSONObject]]:
+        """By ``parse_batch_output``, whose split into good and bad answers holds."""
+        successes, errors, _ = self._provider.parse_batch_output(
+            output_content=texts.get(False), error_content=texts.get(True)
+        )
+        answers = [
+            (self._read(record)._replace(custom_id=custom_id), record)
+            for custom_id, record in successes.items()
+        ]
+        for custom_id, record in errors.items():
+            answer = self._read(record)._replace(custom_id=custom_id)
+            if answer.failure is None:  # it reads like a success, and the provider knows better
+                failure = ItemFailure(
+                    "provider_item_error", "the provider reports an error", True, raw_error=record
+                )
+                answer = answer._replace(failure=failure)
+            answers.append((answer, record))
+        return answers
+
+    def cancel(self, batch_id: str) -> BatchState:
+        """By the provider's own method."""
+        return batch_state(self._optional["cancel_batch"](batch_id))
+
+    def close(self) -> None:
+        """Close the provider, if it can be closed."""
+        self._call_optional("close")
+
+    def _call_optional(self, name: str) -> Any:
+        method = self._optional.get(name)
+        return None if method is None else method()
+
+
+def as_batch_api(provider: BatchApi | BatchProvider) -> BatchApi:
+    """``provider`` itself if it speaks the engine's protocol, else adapted to it."""
+    return provider if isinstance(provider, BatchApi) else EightMethodsApi(provider)
+
+
+def batch_state(record: BatchRemoteRecord) -> BatchState:
+    """What the documented record of a batch says. Everything but id and status may be absent, None or empty.
+
+    Raises:
+        KeyError, TypeError: There is no usable id or status.
+    """
+    batch_id, status = record["id"], record.get("status") or "validating"
+    if not isinstance(batch_id, str) or not batch_id:
+        raise TypeError(f"a batch's id must be a non-empty string, not {batch_id!r}")
+    status = str(status).lower()
+    output, error = record.get("output_file_id"), record.get("error_file_id")
+    results = [ResultFile(output)] if output else []
+    if error:
+        results.append(ResultFile(error, is_error_file=True))
+    return BatchState(
+        batch_id=batch_id,
+        status=status,
+        results=tuple(results),
+        created_at=record.get("created_at"),
+        expires_at=record.get("expires_at"),
+        handle=record.get("input_file_id"),
+        tags=record.get("metadata"),
+        counts=_counts(record.get("request_counts")),
+        failure=judge_failed_batch(record.get("errors")) if status == "failed" else None,
+        usage=usage_from_body(dict(record)),
+    )
+
+
+def _counts(counts: Any) -> RequestCounts | None:
+    if not isinstance(counts, dict):
+        return None
+    named = {name: _count(counts.get(name)) for name in ("total", "completed", "failed")}
+    return RequestCounts(**named) if any(value is not None for value in named.values()) else None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _optional_methods(provider: Any) -> dict[str, Callable[..., Any]]:
+    """The optional methods that ``provider`` has: its own, not the placeholders of :class:`OptionalMethods`."""
+    for name in dir(provider):
+        if name.startswith("_") or name in _OPTIONAL or name in _DOCUMENTED:
+            continue
+        near = difflib.get_close_matches(name, _OPTIONAL, n=1, cutoff=_NEARLY)
+        if near and near[0] not in dir(type(provider)) and callable(getattr(provider, name, None)):
+            raise InvalidInputError(
+                f"{type(provider).__name__}.{name} looks like a misspelling of the optional method {near[0]!r}, and would be "
+                f"passed over. Rename it to {near[0]!r}, or, if it is something else, to a name that is not so much alike."
+            )
+    found = {}
+    for name in _OPTIONAL:
+        method = getattr(provider, name, None)
+        placeholder = getattr(OptionalMethods, name)
+        if callable(method) and getattr(method, "__func__", method) is not placeholder:
+            found[name] = method
+    return found

@@ -1,0 +1,204 @@
+"""Which submission a batch of the provider's list belongs to, and which batches belong to a submission.
+
+Where batches carry tags, each names its submission. Where they don't, only the rows of an ended batch do; a batch that still
+runs could be anybody's, and what can't be told yet is said to be so, never taken for an answer.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchor_core.core.answers import parse_line
+from batchor_core.core.wire_ids import mark_of, name_of, split
+from batchor_core.providers.api import BatchState, FoundBy
+from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.listing import LIST_MARGIN_SEC, Listing, read_list
+from batchor_core.storage.state import IntentRecord
+
+TAG = "batchor_local_batch_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The batches of a submission, oldest first; more than one if the provider created it twice."""
+
+    batches: list[BatchState]
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Every batch that the provider lists was seen, and none belongs to the submission."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknowable:
+    """The provider's list can't tell.
+
+    Attributes:
+        error_class: Why not.
+        may_pass: Whether a later look may tell.
+    """
+
+    error_class: str
+    may_pass: bool = False
+
+
+LookUp = Found | Absent | Unknowable
+
+
+def look_for(drive: Drive, intent: IntentRecord) -> LookUp:
+    """Look for the batches of one submission. Raises what the provider raises."""
+    found_by = drive.api.limits.found_by
+    if found_by is FoundBy.NOTHING:
+        return Unknowable("look_up_unsupported")
+    sent_at = intent.created_at if intent.sending_at is None else intent.sending_at
+    # in the server's own time: its batches carry no other
+    oldest = sent_at + intent.server_date_skew - LIST_MARGIN_SEC
+    if found_by is FoundBy.TAGS:
+        listing = _read(drive, lambda batch: _is_named(batch, intent), oldest)
+        found, undecided = listing.found, False
+    else:
+        listing = _read(drive, lambda batch: _could_be(batch, intent, oldest), oldest)
+        owners = owners_by_rows(drive, listing.found)
+        found = [
+            batch for batch in listing.found if owners.get(batch.batch_id) == mark_of(intent.local_batch_id)
+        ]
+        undecided = any(batch.batch_id not in owners for batch in listing.found)
+    if found:
+        return Found(found)
+    if undecided:
+        return Unknowable("batches_still_running", may_pass=True)
+    return Absent() if listing.is_complete else Unknowable("too_many_batches_to_list")
+
+
+def _read(drive: Drive, wanted: Callable[[BatchState], bool], oldest: float) -> Listing:
+    return read_list(
+        drive.api.list_batches(), wanted=wanted, oldest=oldest, page_cap=drive.settings.list_page_cap
+    )
+
+
+def _is_named(batch: BatchState, intent: IntentRecord) -> bool:
+    # each submission uploads its own file, so the file alone identifies it, even through a gateway that drops metadata
+    if intent.input_file_id and batch.handle == intent.input_file_id:
+        return True
+    return (batch.tags or {}).get(TAG) == intent.local_batch_id
+
+
+def _could_be(batch: BatchState, intent: IntentRecord, oldest: float) -> bool:
+    total = None if batch.counts is None else batch.counts.total
+    return (batch.created_at or oldest) >= oldest and total in (None, 0, intent.item_count)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A batch and the name of its submission."""
+
+    batch: BatchState
+    local_batch_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Strangers:
+    """Batches of the run that no submission of the store accounts for.
+
+    Attributes:
+        batches: Oldest first.
+        undecided: Batches that may be the run's or anybody else's, since they still run and carry no tags.
+    """
+
+    batches: list[Named]
+    undecided: list[BatchState]
+
+
+def strangers(drive: Drive, *, prefix: str, since: float, accounted: Callable[[str, str], bool]) -> Strangers:
+    """Look for batches of the run by the prefix of its submissions' names.
+
+    Args:
+        drive: The driver.
+        prefix: How the names of the run's submissions begin.
+        since: When the run was created.
+        accounted: Says of a batch id and the name of its submission whether the store knows of it; the name is empty where
+            there is no telling.
+    """
+    found_by, oldest = drive.api.limits.found_by, since - LIST_MARGIN_SEC
+    if found_by is FoundBy.NOTHING:
+        return Strangers([], [])
+    if found_by is FoundBy.TAGS:
+
+        def name(batch: BatchState) -> str:
+            return (batch.tags or {}).get(TAG, "")
+
+        listing = _read(
+            drive,
+            lambda batch: name(batch).startswith(prefix) and not accounted(batch.batch_id, name(batch)),
+            oldest,
+        )
+        return Strangers([Named(batch, name(batch)) for batch in listing.found], [])
+    listing = _read(
+        drive,
+        lambda batch: (batch.created_at or oldest) >= oldest and not accounted(batch.batch_id, ""),
+        oldest,
+    )
+    elsewhere = drive.store.registered_batches([batch.batch_id for batch in listing.found])
+    candidates = [batch for batch in listing.found if batch.batch_id not in elsewhere]
+    owners = owners_by_rows(drive, candidates)
+    named = [
+        Named(batch, name_of(mark))
+        for batch in candidates
+        if (mark := owners.get(batch.batch_id)) is not None
+    ]
+    return Strangers(
+        [
+            entry
+            for entry in named
+            if entry.local_batch_id.startswith(prefix)
+            and not accounted(entry.batch.batch_id, entry.local_batch_id)
+        ],
+        [batch for batch in candidates if batch.batch_id not in owners],
+    )
+
+
+def owners_by_rows(drive: Drive, batches: list[BatchState]) -> dict[str, str | None]:
+    """The marks of the submissions that ended batches belong to, by batch id; None for batches that are nobody's here.
+
+    A batch that still runs is left out, and so is one whose results are not there yet: there is no telling.
+    """
+    known = drive.sweeping.owners
+    for batch in batches:
+        if batch.batch_id in known:
+            continue
+        if batch.status == "failed":
+            known[batch.batch_id] = None  # refused as a whole: nothing was run, whoever sent it
+        elif batch.has_ended and (custom_id := next(custom_ids_in(drive, batch), None)) is not None:
+            parts = split(custom_id)
+            known[batch.batch_id] = None if parts is None else parts[0]
+    return {batch.batch_id: known[batch.batch_id] for batch in batches if batch.batch_id in known}
+
+
+def wire_mark(drive: Drive, local_batch_id: str) -> str | None:
+    """What the custom_ids of a submission are sent behind; None where its batch carries tags."""
+    return mark_of(local_batch_id) if drive.api.limits.found_by is FoundBy.ROWS else None
+
+
+def bare_id(drive: Drive, wire_id: str) -> str:
+    """A custom_id as the store knows it."""
+    if drive.api.limits.found_by is not FoundBy.ROWS:
+        return wire_id
+    parts = split(wire_id)
+    return wire_id if parts is None else parts[1]
+
+
+def custom_ids_in(drive: Drive, batch: BatchState) -> Iterator[str]:
+    """The custom_ids in a batch's result files, as they were sent."""
+    with tempfile.TemporaryDirectory(prefix="batchor-") as folder:
+        for number, file in enumerate(batch.results):
+            path = Path(folder) / f"{number}.jsonl"
+            drive.api.fetch(file, path)
+            with path.open("rb") as lines:
+                for line in lines:
+                    record = parse_line(line)
+                    if record is not None and (custom_id := drive.api.custom_id_of(record)):
+                        yield custom_id

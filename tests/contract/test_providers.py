@@ -1,4 +1,4 @@
-"""What every provider promises, tried on the one in memory and on OpenAI's against the local server."""
+"""What every provider promises: the one in memory, OpenAI's against the local server, and one that is nothing like it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from pydantic import BaseModel
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.models import PromptParts, ProviderConfig
 from batchor_core.core.structured import model_output_schema
-from batchor_core.providers.base import BatchProvider, ProviderHooks
+from batchor_core.providers.api import BatchApi, BatchState, FoundBy, ResultFile
+from batchor_core.providers.eight_methods import as_batch_api
 from batchor_core.providers.openai import OpenAIEnqueueLimitConfig, OpenAIProviderConfig
 from batchor_core.testing.fake_provider import FakeProviderConfig, register_fake_provider
 from batchor_core.testing.openai_server import OpenAIServer
+from tests.support.stranger import StrangerConfig, register_stranger
+from tests.support.stranger import routes as stranger_routes
 
 CANARY = "sk-canary-0123456789abcdefghijklmnop"
 
@@ -64,32 +67,32 @@ class Answer(BaseModel):
     score: int
 
 
-@pytest.fixture(params=["fake", "openai responses", "openai chat"])
-def provider(request: pytest.FixtureRequest) -> Iterator[BatchProvider]:
-    registry = register_fake_provider()
+@pytest.fixture(params=["fake", "openai responses", "openai chat", "stranger"])
+def api(request: pytest.FixtureRequest) -> Iterator[BatchApi]:
+    registry = register_stranger(register_fake_provider())
     if request.param == "fake":
-        yield registry.create(FakeProviderConfig())
+        yield as_batch_api(registry.create(FakeProviderConfig()))
         return
-    endpoint = "/v1/responses" if request.param.endswith("responses") else "/v1/chat/completions"
-    with OpenAIServer(batch_seconds=0) as server:
-        config = OpenAIProviderConfig(
-            model="gpt-4.1", api_key="any", base_url=server.base_url, endpoint=endpoint
-        )  # type: ignore[arg-type]
-        openai = registry.create(config)
-        yield openai
-        ProviderHooks.of(openai).close()
+    with OpenAIServer(batch_seconds=0, protocols=[stranger_routes]) as server:
+        config: ProviderConfig
+        if request.param == "stranger":
+            config = StrangerConfig(server.base_url.removesuffix("/v1"))
+        else:
+            endpoint: Any = "/v1/responses" if request.param.endswith("responses") else "/v1/chat/completions"
+            config = OpenAIProviderConfig(
+                model="gpt-4.1", api_key="any", base_url=server.base_url, endpoint=endpoint
+            )
+        made = as_batch_api(registry.create(config))
+        yield made
+        made.close()
 
 
 @pytest.fixture
-def input_file(provider: BatchProvider, tmp_path: Path) -> Callable[..., Path]:
+def input_file(api: BatchApi, tmp_path: Path) -> Callable[..., Path]:
     def write(*prompts: str, name: str = "batch-1.jsonl", structured: bool = False) -> Path:
         schema = model_output_schema(Answer) if structured else None
         lines = [
-            provider.build_request_line(
-                custom_id=f"row-{index}",
-                prompt_parts=PromptParts(prompt, "Be brief."),
-                structured_output=schema,
-            )
+            api.request_line(custom_id=f"row-{index}", prompt=PromptParts(prompt, "Be brief."), output=schema)
             for index, prompt in enumerate(prompts)
         ]
         path = tmp_path / name
@@ -99,118 +102,142 @@ def input_file(provider: BatchProvider, tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def finish(provider: BatchProvider, batch_id: str) -> Any:
+def created(api: BatchApi, path: Path, tags: dict[str, str] | None = None) -> BatchState:
+    handle = api.prepare(path)
+    given = (tags or {}) if api.limits.max_tags else None
+    return api.create(path if handle is None else None, handle=handle, tags=given)
+
+
+def finished(api: BatchApi, batch_id: str) -> BatchState:
     for _ in range(20):
-        record = provider.get_batch(batch_id)
-        if record["status"] in ("completed", "failed", "expired", "cancelled"):
-            return record
-    raise AssertionError(f"batch never ended: {record}")
+        state = api.poll(batch_id)
+        if state.has_ended:
+            return state
+    raise AssertionError(f"the batch never ended: {state}")
 
 
-def test_the_same_item_gives_the_same_line(provider: BatchProvider) -> None:
+def answers(api: BatchApi, state: BatchState, folder: Path) -> list[Any]:
+    texts: dict[bool, str] = {}
+    for file in state.results:
+        api.fetch(file, folder / "results.jsonl")
+        texts[file.is_error_file] = (folder / "results.jsonl").read_text(encoding="utf-8")
+    if not api.streams:
+        return [answer for answer, _ in api.read_files(texts)]
+    return [api.read(json.loads(line)) for text in texts.values() for line in text.split("\n") if line]
+
+
+def test_the_same_item_gives_the_same_line(api: BatchApi) -> None:
     schema = model_output_schema(Answer)
 
     def build() -> str:
-        parts = PromptParts("prompt", "system")
-        return json.dumps(
-            provider.build_request_line(custom_id="a", prompt_parts=parts, structured_output=schema)
-        )
+        prompt = PromptParts("prompt", "system")
+        return json.dumps(api.request_line(custom_id="a", prompt=prompt, output=schema))
 
     assert build() == build()
-    assert json.loads(build())["custom_id"] == "a"
+    assert api.custom_id_of(json.loads(build())) == "a"
 
 
 @pytest.mark.parametrize("structured", [False, True])
 def test_a_batch_goes_through(
-    provider: BatchProvider, input_file: Callable[..., Path], tmp_path: Path, structured: bool
+    api: BatchApi, input_file: Callable[..., Path], tmp_path: Path, structured: bool
 ) -> None:
-    path = input_file("one", "two\u2028three", structured=structured)
-    file_id = provider.upload_input_file(path)
-    created = provider.create_batch(input_file_id=file_id, metadata={"batchor_run_id": "r"})
-    record = finish(provider, created["id"])
-    assert record["status"] == "completed"
-    assert record["input_file_id"] == file_id
-    content = provider.download_file_content(record["output_file_id"])
-    hooks = ProviderHooks.of(provider)
-    assert hooks.download_to_path is not None
-    assert hooks.download_to_path(record["output_file_id"], tmp_path / "out.jsonl") == len(content.encode())
-    assert (tmp_path / "out.jsonl").read_text(encoding="utf-8") == content
-    successes, errors, records = provider.parse_batch_output(output_content=content, error_content=None)
-    assert (set(successes), errors, len(records)) == ({"row-0", "row-1"}, {}, 2)
-    answers = [hooks.read_record(found) for found in records]
-    assert all(answer.failure is None and answer.text and answer.usage for answer in answers)
+    batch = created(api, input_file("one", "two\u2028three", structured=structured))
+    state = finished(api, batch.batch_id)
+    assert (state.batch_id, state.status) == (batch.batch_id, "completed")
+    found = answers(api, state, tmp_path)
+    assert sorted(answer.custom_id for answer in found) == ["row-0", "row-1"]
+    assert all(answer.failure is None and answer.text and answer.usage for answer in found)
     if structured:
-        for answer in answers:
+        for answer in found:
             Answer.model_validate_json(answer.text or "")
 
 
 def test_a_created_batch_is_listed_with_what_identifies_it(
-    provider: BatchProvider, input_file: Callable[..., Path]
+    api: BatchApi, input_file: Callable[..., Path]
 ) -> None:
-    file_id = provider.upload_input_file(input_file("one"))
-    created = provider.create_batch(input_file_id=file_id, metadata={"batchor_local_batch_id": "local-1"})
-    hooks = ProviderHooks.of(provider)
-    assert hooks.list_batches is not None
-    (found,) = [record for page in hooks.list_batches() for record in page]
-    assert (found["id"], found["input_file_id"]) == (created["id"], file_id)
-    assert found["metadata"] == {"batchor_local_batch_id": "local-1"}
-    assert isinstance(found["created_at"], int | float)
+    batch = created(api, input_file("one"), {"batchor_local_batch_id": "local-1"})
+    (found,) = [state for page in api.list_batches() for state in page]
+    assert found.batch_id == batch.batch_id
+    assert isinstance(found.created_at, int | float)
+    match api.limits.found_by:
+        case FoundBy.TAGS:
+            assert found.handle
+            assert found.tags == {"batchor_local_batch_id": "local-1"}
+        case FoundBy.ROWS:
+            assert found.tags is None
+        case FoundBy.NOTHING:
+            raise AssertionError("it was listed")
 
 
-def test_an_uploaded_file_is_found_by_name_until_it_is_removed(
-    provider: BatchProvider, input_file: Callable[..., Path]
+def test_an_uploaded_file_is_found_by_name_until_it_is_gone(
+    api: BatchApi, input_file: Callable[..., Path]
 ) -> None:
-    hooks = ProviderHooks.of(provider)
-    assert hooks.find_input_files is not None
-    assert hooks.remove_input_file is not None
-    first = provider.upload_input_file(input_file("one", name="a.jsonl"))
-    provider.upload_input_file(input_file("one", name="b.jsonl"))
-    assert hooks.find_input_files("a.jsonl") == [first]
-    hooks.remove_input_file(first)
-    hooks.remove_input_file(first)
-    provider.delete_input_file(first)
-    assert hooks.find_input_files("a.jsonl") == []
+    first = api.prepare(input_file("one", name="a.jsonl"))
+    if first is None:
+        assert api.find_prepared("a.jsonl") == []
+        return
+    api.prepare(input_file("one", name="b.jsonl"))
+    assert api.find_prepared("a.jsonl") == [first]
+    api.fence(first)
+    api.fence(first)
+    api.discard(first)
+    assert api.find_prepared("a.jsonl") == []
 
 
-def test_a_removed_file_can_make_no_batch(provider: BatchProvider, input_file: Callable[..., Path]) -> None:
-    hooks = ProviderHooks.of(provider)
-    assert hooks.remove_input_file is not None
-    file_id = provider.upload_input_file(input_file("one"))
-    hooks.remove_input_file(file_id)
+def test_behind_a_fence_no_batch_can_be_made(api: BatchApi, input_file: Callable[..., Path]) -> None:
+    handle = api.prepare(input_file("one"))
+    if not api.limits.can_fence:
+        with pytest.raises(NotImplementedError):
+            api.fence(handle or "")
+        return
+    assert handle is not None
+    api.fence(handle)
     with pytest.raises(ProviderError) as caught:
-        provider.create_batch(input_file_id=file_id)
+        api.create(None, handle=handle, tags={})
     assert caught.value.not_performed
 
 
-def test_cancelling_twice_is_fine(provider: BatchProvider, input_file: Callable[..., Path]) -> None:
-    created = provider.create_batch(input_file_id=provider.upload_input_file(input_file("one")))
-    hooks = ProviderHooks.of(provider)
-    assert hooks.cancel_batch is not None
-    hooks.cancel_batch(created["id"])
-    hooks.cancel_batch(created["id"])
-    assert finish(provider, created["id"])["status"] in ("cancelled", "completed")
-    assert hooks.cancel_batch(created["id"])["status"] in ("cancelled", "completed")
+def test_cancelling_twice_is_fine(api: BatchApi, input_file: Callable[..., Path]) -> None:
+    batch = created(api, input_file("one"))
+    api.cancel(batch.batch_id)
+    api.cancel(batch.batch_id)
+    assert finished(api, batch.batch_id).status in ("cancelled", "completed")
+    assert api.cancel(batch.batch_id).status in ("cancelled", "completed")
 
 
-@pytest.mark.parametrize("method", ["get_batch", "download_file_content"])
-def test_what_does_not_exist_is_not_found(provider: BatchProvider, method: str) -> None:
+def test_a_batch_that_does_not_exist_is_not_found(api: BatchApi) -> None:
     with pytest.raises(ProviderError) as caught:
-        getattr(provider, method)("batch_none" if method == "get_batch" else "file-none")
+        api.poll("batch_none")
     assert caught.value.kind is ProviderErrorKind.NOT_FOUND
 
 
-def test_tokens_of_many_lines_are_those_of_each(provider: BatchProvider) -> None:
+def test_results_that_do_not_exist_are_not_found(api: BatchApi, tmp_path: Path) -> None:
+    with pytest.raises(ProviderError) as caught:
+        api.fetch(ResultFile("/none"), tmp_path / "results")
+    assert caught.value.kind is ProviderErrorKind.NOT_FOUND
+    assert not (tmp_path / "results").exists()
+
+
+def test_tokens_of_many_lines_are_those_of_each(api: BatchApi) -> None:
     lines = [
-        provider.build_request_line(custom_id="a", prompt_parts=PromptParts("word " * n)) for n in (0, 1, 50)
+        api.request_line(custom_id="a", prompt=PromptParts("word " * times), output=None)
+        for times in (0, 1, 50)
     ]
-    hooks = ProviderHooks.of(provider)
-    together = hooks.estimate_tokens(lines, chars_per_token=4)
-    assert together == [provider.estimate_request_tokens(line, chars_per_token=4) for line in lines]
+    together = api.estimate_tokens(lines, chars_per_token=4)
+    assert together == [api.estimate_tokens([line], chars_per_token=4)[0] for line in lines]
     assert together[0] >= 0
-    assert together[2] > together[1]
+    assert together[1] < together[2]
 
 
-def test_its_account_has_a_name_that_tells_nothing(provider: BatchProvider) -> None:
-    hooks = ProviderHooks.of(provider)
-    assert hooks.key_fingerprint() == hooks.key_fingerprint()
-    assert hooks.enqueue_budget() is None
+def test_its_account_has_a_name_that_tells_nothing(api: BatchApi) -> None:
+    assert api.key_fingerprint() == api.key_fingerprint()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{}, {"custom_id": 7}, {"key": "a", "result": 3}, {"custom_id": "a", "response": [], "error": {}}],
+)
+def test_no_line_makes_the_reader_raise(api: BatchApi, record: Any) -> None:
+    answer = api.read(record)
+    assert answer.failure is not None
+    assert isinstance(answer.custom_id, str)

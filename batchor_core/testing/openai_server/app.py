@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 import orjson
 from starlette.applications import Starlette
@@ -17,11 +18,15 @@ from batchor_core.testing.openai_server.engine import Engine
 from batchor_core.testing.openai_server.errors import ApiError, bad_request
 from batchor_core.testing.openai_server.faults import fault_from_json
 
+Protocol: TypeAlias = Callable[[Engine], list[Route]]
+"""Routes that show the same account in another vendor's words."""
 
-def make_app(engine: Engine) -> Starlette:
+
+def make_app(engine: Engine, protocols: Iterable[Protocol] = ()) -> Starlette:
     """The application over ``engine``. Every route does its work in a thread, so none holds up the others."""
+    others = [route for protocol in protocols for route in protocol(engine)]
     return Starlette(
-        routes=_file_routes(engine) + _batch_routes(engine) + _control_routes(engine),
+        routes=[*_file_routes(engine), *_batch_routes(engine), *_control_routes(engine), *others],
         exception_handlers={ApiError: _refused, HTTPException: _no_route},
     )
 

@@ -13,7 +13,7 @@ from typing import Self
 
 import uvicorn
 
-from batchor_core.testing.openai_server.app import make_app
+from batchor_core.testing.openai_server.app import Protocol, make_app
 from batchor_core.testing.openai_server.books import Books
 from batchor_core.testing.openai_server.clock import Clock, ServerClock
 from batchor_core.testing.openai_server.engine import Engine
@@ -58,6 +58,7 @@ class OpenAIServer:
         omit_nulls: Leave optional fields out of answers instead of sending null.
         state_dir: Where to keep files and state. A later server on the same directory carries on with them. A
             temporary directory, removed at the end, by default.
+        protocols: Further routes over the same account, such as another vendor's protocol.
         host: Address to listen on; loopback by default. The server accepts strangers' requests: keep it
             there.
         port: Port to listen on; 0, the default, picks a free one.
@@ -79,6 +80,7 @@ class OpenAIServer:
         clean_error_file_id: str | None = None,
         omit_nulls: bool = False,
         state_dir: str | Path | None = None,
+        protocols: Iterable[Protocol] = (),
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -95,6 +97,7 @@ class OpenAIServer:
         )
         self._clock = _clock(manual, clock)
         self._host, self._port = host, port
+        self._protocols = tuple(protocols)
         self._temporary = state_dir is None
         self._directory = Path(tempfile.mkdtemp(prefix="openai-server-") if state_dir is None else state_dir)
         self._engine = Engine(
@@ -112,7 +115,7 @@ class OpenAIServer:
             OSError: The address can't be listened on.
         """
         if self._running is None:
-            app = Wire(make_app(self._engine), self._engine)
+            app = Wire(make_app(self._engine, self._protocols), self._engine)
             self._running = _Running(app, self._host, self._port)
             _log.debug("listening on %s", self.base_url)
         return self

@@ -25,6 +25,7 @@ from batchor_core.core.exceptions import (
     RunIngestionSourceRequiredError,
     RunPausedError,
 )
+from batchor_core.providers.api import BatchState
 from batchor_core.runtime.listing import read_list
 from batchor_core.storage.postgres import PostgresStorage
 from batchor_core.storage.sqlite import SQLiteStorage
@@ -506,10 +507,10 @@ def test_runs_without_doubts_cost_no_question(any_world: World) -> None:
 # --- reading a list --------------------------------------------------------------------------------------------------
 
 
-def pages(*times: list[float | None]) -> Iterator[list[Any]]:
+def pages(*times: list[float | None]) -> Iterator[list[BatchState]]:
     number = itertools.count()
     for page in times:
-        yield [{"id": f"b{next(number)}", "created_at": moment} for moment in page]
+        yield [BatchState(f"b{next(number)}", "completed", created_at=moment) for moment in page]
 
 
 @pytest.mark.parametrize(
@@ -539,5 +540,5 @@ def test_a_list_is_read_as_far_as_it_proves_something(
 
     listing = read_list(counted(), wanted=lambda batch: True, oldest=5.0, page_cap=cap)
     assert (len(seen), listing.is_complete) == (read, is_complete)
-    moments = [batch["created_at"] or 0.0 for batch in listing.found]
+    moments = [batch.created_at or 0.0 for batch in listing.found]
     assert moments == sorted(moments)

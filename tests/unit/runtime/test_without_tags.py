@@ -1,0 +1,195 @@
+"""Paying once at a provider whose batches carry no tags and whose creates can't be fenced: what can't be told is waited for."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchor_core.artifacts.local import LocalArtifactStore
+from batchor_core.core.enums import IntentState, RunLifecycleStatus
+from batchor_core.core.models import BatchItem, BatchJob, ChunkPolicy, RunEvent
+from batchor_core.core.wire_ids import split
+from batchor_core.runtime.run import Run
+from batchor_core.runtime.runner import BatchRunner
+from batchor_core.storage.sqlite import SQLiteStorage
+from batchor_core.testing.fake_clock import FakeClock
+from batchor_core.testing.openai_server import OpenAIServer
+from batchor_core.testing.openai_server.faults import HttpFault
+from batchor_core.testing.openai_server.replies import Reply
+from tests.support.stranger import PREFIX, StrangerConfig, register_stranger, routes
+
+RUN = "run-1"
+HOUR = 3_600.0
+JOBS = f"{PREFIX}/jobs"
+
+
+class Place:
+    """A provider, a store and a clock that outlive their runners."""
+
+    def __init__(self, folder: Path, server: OpenAIServer, clock: FakeClock) -> None:
+        self.folder, self.server, self.clock = folder, server, clock
+        self.config = StrangerConfig(server.base_url.removesuffix("/v1"))
+        self.events: list[RunEvent] = []
+        self.stores: list[SQLiteStorage] = []
+        self.open()
+
+    def open(self) -> None:
+        self.store = SQLiteStorage(
+            path=self.folder / "runs.sqlite3", now=self.clock, provider_registry=register_stranger()
+        )
+        self.stores.append(self.store)
+
+    def start(self, rows: int = 3, *, run_id: str = RUN, per_batch: int = 50) -> Run:
+        job: BatchJob[Any, Any] = BatchJob(
+            items=[BatchItem(f"row {number}", f"{run_id} question {number}") for number in range(rows)],
+            build_prompt=lambda item: item.payload,
+            provider_config=self.config,
+            chunk_policy=ChunkPolicy(max_requests=per_batch),
+        )
+        runner = BatchRunner(
+            storage=self.store,
+            provider_registry=register_stranger(),
+            artifact_store=LocalArtifactStore(self.folder / "artifacts"),
+            observer=self.events.append,
+            sleep=self.clock.sleep,
+        )
+        return runner.start(job, run_id=run_id)
+
+    def pass_time(self, run: Run, seconds: float, *, steps: int = 20) -> None:
+        for _ in range(steps):
+            if run.refresh().status is not RunLifecycleStatus.RUNNING:
+                return
+            self.clock.advance(seconds / steps)
+        run.refresh()
+
+    def lose(self, *, after_work: bool, times: int = 1) -> None:
+        self.server.faults.add(HttpFault("cut", method="POST", path=JOBS, after_work=after_work, times=times))
+
+    def creates(self) -> int:
+        return sum(
+            request.method == "POST" and request.path == JOBS for request in self.server.books.requests
+        )
+
+    def intents(self) -> list[Any]:
+        return list(self.store.list_intents(run_id=RUN))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    clock = FakeClock()
+    with OpenAIServer(clock=clock, batch_seconds=600, protocols=[routes]) as server:
+        server.responder = lambda body, endpoint, custom_id: Reply.answer(body["messages"][-1]["content"])
+        made = Place(tmp_path, server, clock)
+        yield made
+        for store in made.stores:
+            store.close()
+
+
+def paid_once(place: Place, rows: int) -> bool:
+    executed = place.server.books.bodies_executed
+    return len(executed) == rows and set(executed.values()) == {1}
+
+
+def test_a_run_goes_through_and_its_rows_name_their_submission(place: Place) -> None:
+    run = place.start(5, per_batch=2)
+    place.pass_time(run, HOUR)
+    assert run.status is RunLifecycleStatus.COMPLETED
+    assert [result.output_text for result in run.results()] == [f"{RUN} question {n}" for n in range(5)]
+    assert all(result.usage and result.usage.input_tokens for result in run.results())
+    sent = [execution.custom_id for execution in place.server.books.executions()]
+    assert len({parts[0] for custom_id in sent if (parts := split(custom_id))}) == 3
+    assert all(len(custom_id) <= 64 for custom_id in sent)
+    assert paid_once(place, 5)
+
+
+def test_a_lost_answer_is_settled_by_the_first_result_and_not_before(place: Place) -> None:
+    place.lose(after_work=True)
+    run = place.start()
+    place.pass_time(run, 500.0)
+    (intent,) = place.intents()
+    assert intent.state is IntentState.UNKNOWN  # a job is listed that runs, and could be anybody's
+    place.pass_time(run, HOUR)
+    assert run.status is RunLifecycleStatus.COMPLETED
+    assert place.creates() == 1
+    assert paid_once(place, 3)
+
+
+def test_a_lost_request_holds_until_a_batch_could_live_no_more(place: Place) -> None:
+    place.lose(after_work=False)
+    run = place.start()
+    place.pass_time(run, 25 * HOUR, steps=50)
+    (intent,) = place.intents()
+    assert intent.state is IntentState.UNKNOWN
+    assert place.creates() == 1
+    assert run.summary().unknown_batches == 1
+    place.pass_time(run, 3 * HOUR, steps=50)
+    assert run.status is RunLifecycleStatus.COMPLETED
+    assert place.creates() == 2
+    assert paid_once(place, 3)
+
+
+def test_an_operator_need_not_wait(place: Place) -> None:
+    place.lose(after_work=False)
+    run = place.start()
+    place.pass_time(run, HOUR)
+    (intent,) = place.intents()
+    run._runner.resubmit_batch(RUN, intent.local_batch_id)
+    place.pass_time(run, HOUR)
+    assert run.status is RunLifecycleStatus.COMPLETED
+    assert paid_once(place, 3)
+
+
+def test_jobs_of_other_runs_in_the_store_are_not_waited_for(place: Place) -> None:
+    other = place.start(3, run_id="other")
+    place.lose(after_work=True)
+    run = place.start()
+    place.pass_time(run, 700.0, steps=10)
+    place.pass_time(other, 700.0, steps=10)
+    place.pass_time(run, HOUR)
+    assert (run.status, other.status) == (RunLifecycleStatus.COMPLETED, RunLifecycleStatus.COMPLETED)
+    assert paid_once(place, 6)
+
+
+def test_results_that_are_late_prove_nothing(place: Place) -> None:
+    """The job has ended, and there is nothing yet to tell whose it is by."""
+    from batchor_core.testing.openai_server.faults import BatchFault
+
+    place.server.faults.add(BatchFault("late_files", seconds=2 * HOUR))
+    place.lose(after_work=True)
+    run = place.start()
+    place.pass_time(run, HOUR)
+    assert place.intents()[0].state is IntentState.UNKNOWN
+    place.pass_time(run, 4 * HOUR)
+    assert run.status is RunLifecycleStatus.COMPLETED
+    assert place.creates() == 1
+    assert paid_once(place, 3)
+
+
+@pytest.mark.parametrize("waited", [0.0, HOUR])
+def test_a_restored_backup_finds_what_it_has_forgotten(place: Place, waited: float) -> None:
+    """Nothing is sent while a job that runs may be one of the run's own; its results tell, and it is adopted."""
+    place.server.faults.add(HttpFault("status", method="POST", path=JOBS, status=429))
+    place.start(4, per_batch=2)  # refused for once, so that the backup knows of nothing that was sent
+    place.store.close()
+    kept = place.folder / "kept.sqlite3"
+    shutil.copy(place.folder / "runs.sqlite3", kept)
+    place.open()
+    run = place.start(4, per_batch=2)
+    place.pass_time(run, 100.0)
+    assert place.creates() == 3
+    before = place.creates()
+    place.store.close()
+    for path in place.folder.glob("runs.sqlite3*"):
+        path.unlink()
+    shutil.copy(kept, place.folder / "runs.sqlite3")
+    place.clock.advance(waited)
+    place.open()
+    run = place.start(4, per_batch=2)
+    place.pass_time(run, 60 * HOUR, steps=200)
+    assert run.status is RunLifecycleStatus.COMPLETED
+    assert place.creates() == before
+    assert paid_once(place, 4)

@@ -13,7 +13,7 @@ import dagster as dg
 
 from batchor_core import RunSummary
 from batchor_core.core.models import ProviderConfig
-from batchor_core.core.usage import TokenUsage
+from batchor_core.core.usage import TOKEN_KINDS, TokenUsage
 from batchor_dagster.parquet import ErrorCount, ParquetReport
 
 Metadata: TypeAlias = dict[str, dg.MetadataValue[Any]]
@@ -134,10 +134,7 @@ def result_metadata(
         "batchor/revision": dg.MetadataValue.int(report.last_sequence),
         "batchor/completed": dg.MetadataValue.int(report.row_count - report.failed_count),
         "batchor/failed": dg.MetadataValue.int(report.failed_count),
-        "batchor/input_tokens": dg.MetadataValue.int(billed.input_tokens),
-        "batchor/cached_tokens": dg.MetadataValue.int(billed.cached_tokens),
-        "batchor/output_tokens": dg.MetadataValue.int(billed.output_tokens),
-        "batchor/reasoning_tokens": dg.MetadataValue.int(billed.reasoning_tokens),
+        **{f"batchor/{kind}": dg.MetadataValue.int(getattr(billed, kind)) for kind in TOKEN_KINDS},
         "preview": dg.MetadataValue.md(markdown_table(report.preview)),
     }
     if report.errors:

@@ -13,6 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +29,7 @@ from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.garbage import collecting_less
 from batchor_core.core.structured import parse_structured_output
-from batchor_core.core.usage import TokenUsage
+from batchor_core.core.usage import TOKEN_KINDS, TokenUsage
 from batchor_core.storage.rows import answer_text, failure_of, metadata_json
 from batchor_core.storage.state import ResultRow
 from batchor_dagster.columns import Column, json_columns, model_columns, takes_json, to_array
@@ -49,10 +50,7 @@ _TRAILING = {
     "output_text": pa.string(),
     "error_class": pa.string(),
     "error_message": pa.string(),
-    "input_tokens": pa.int64(),
-    "cached_tokens": pa.int64(),
-    "output_tokens": pa.int64(),
-    "reasoning_tokens": pa.int64(),
+    **dict.fromkeys(TOKEN_KINDS, pa.int64()),
     "metadata": pa.string(),
 }
 OWN_COLUMNS = (*_LEADING, *_TRAILING)
@@ -287,10 +285,7 @@ def _trailing_values(page: Sequence[ResultRow]) -> dict[str, list[Any]]:
         "output_text": [row.output_text for row in page],
         "error_class": [failure and failure.error_class for failure in failures],
         "error_message": [failure and failure.message for failure in failures],
-        "input_tokens": [row.input_tokens for row in page],
-        "cached_tokens": [row.cached_tokens for row in page],
-        "output_tokens": [row.output_tokens for row in page],
-        "reasoning_tokens": [row.reasoning_tokens for row in page],
+        **{kind: list(map(attrgetter(kind), page)) for kind in TOKEN_KINDS},
         "metadata": [metadata_json(row) for row in page],
     }
 
@@ -305,7 +300,7 @@ class _Tally:
         self._last = 0
         self._errors: Counter[str] = Counter()
         self._examples: dict[str, tuple[str, str]] = {}
-        self._usage = [0, 0, 0, 0]
+        self._usage = [0] * len(TOKEN_KINDS)
         self._preview: list[dict[str, Any]] = []
 
     def add(self, page: Sequence[ResultRow], batch: pa.RecordBatch, unfitting: int) -> None:
@@ -318,9 +313,7 @@ class _Tally:
                 self._failed += 1
                 self._errors[error_class] += 1
                 self._examples.setdefault(error_class, (row.item_id, failure.message if failure else ""))
-        for position, name in enumerate(
-            ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
-        ):
+        for position, name in enumerate(TOKEN_KINDS):
             self._usage[position] += pc.sum(batch.column(name)).as_py() or 0
         if page:
             self._last = page[-1].sequence or self._last

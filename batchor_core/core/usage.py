@@ -1,8 +1,13 @@
-"""Token usage of one row, and the sum over a run."""
+"""Token usage of one row, and the sum over a run.
+
+The kinds of tokens are the fields of :class:`TokenUsage` and nothing else: columns of the database and of tables, and what prices
+are looked up by, come from :data:`TOKEN_KINDS`. A provider maps its own words to these kinds where it reads an answer.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,16 +15,18 @@ class TokenUsage:
     """Tokens as the provider billed them.
 
     Attributes:
-        input_tokens: All prompt tokens, cached ones included.
-        cached_tokens: Prompt tokens served from the prompt cache.
+        input_tokens: All prompt tokens, those read from and written to the prompt cache included.
+        cached_tokens: Prompt tokens that were read from the prompt cache.
         output_tokens: All completion tokens, reasoning included.
         reasoning_tokens: Completion tokens spent on reasoning.
+        cache_write_tokens: Prompt tokens that were written to the prompt cache, which some models charge extra for.
     """
 
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -27,9 +34,11 @@ class TokenUsage:
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: TokenUsage) -> TokenUsage:
-        return TokenUsage(
-            self.input_tokens + other.input_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.output_tokens + other.output_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
+        return TokenUsage(*map(sum, zip(counts(self), counts(other), strict=True)))
+
+
+TOKEN_KINDS: tuple[str, ...] = tuple(kind.name for kind in fields(TokenUsage))
+"""Every kind of token, in the order of columns."""
+
+counts = attrgetter(*TOKEN_KINDS)
+"""The numbers of a :class:`TokenUsage`, in the order of :data:`TOKEN_KINDS`."""

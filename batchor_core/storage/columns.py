@@ -12,7 +12,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 
@@ -20,7 +20,7 @@ from batchor_core.core.enums import ItemStatus
 from batchor_core.core.jsontext import to_json
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.types import JSONObject, JSONValue
-from batchor_core.core.usage import TokenUsage
+from batchor_core.core.usage import TOKEN_KINDS, TokenUsage, counts
 from batchor_core.storage.state import RawResponseRef
 
 STATUS: Final = {status.value: status for status in ItemStatus}
@@ -165,17 +165,18 @@ def raw_columns(raw: RawResponseRef | None) -> tuple[bool | None, int | None, in
     return (None, None, None) if raw is None else raw
 
 
-def usage_columns(usage: TokenUsage | None) -> tuple[int | None, int | None, int | None, int | None]:
-    """Input, cached, output and reasoning tokens; all None when nobody said."""
-    if usage is None:
-        return None, None, None, None
-    return usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.reasoning_tokens
+_Count: TypeAlias = "int | None"
+_UsageColumns: TypeAlias = tuple[_Count, _Count, _Count, _Count, _Count]  # one for each of TOKEN_KINDS
+
+_NO_USAGE: Any = (None,) * len(TOKEN_KINDS)
 
 
-def usage_from_columns(
-    input_tokens: int | None, cached: int | None, output: int | None, reasoning: int | None
-) -> TokenUsage | None:
-    """The usage that :func:`usage_columns` was given."""
-    if input_tokens is None:
-        return None
-    return TokenUsage(input_tokens, cached or 0, output or 0, reasoning or 0)
+def usage_columns(usage: TokenUsage | None) -> _UsageColumns:
+    """The tokens of each kind, as columns; all None when nobody said."""
+    columns: _UsageColumns = _NO_USAGE if usage is None else counts(usage)
+    return columns
+
+
+def usage_from_columns(*stored: int | None) -> TokenUsage | None:
+    """The usage that :func:`usage_columns` was given. A kind that an earlier version did not keep counts 0."""
+    return None if stored[0] is None else TokenUsage(*[count or 0 for count in stored])

@@ -10,7 +10,7 @@ from batchor_core.core.enums import ItemStatus
 from batchor_core.core.late import decode_later
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.types import JSONObject
-from batchor_core.core.usage import TokenUsage
+from batchor_core.core.usage import TokenUsage, counts
 from batchor_core.storage.columns import (
     STATUS,
     STATUS_NAME,
@@ -79,7 +79,7 @@ def failure_of(row: ResultRow) -> ItemFailure | None:
 
 def usage_of(row: ResultRow) -> TokenUsage | None:
     """Tokens of the last answer."""
-    return usage_from_columns(row.input_tokens, row.cached_tokens, row.output_tokens, row.reasoning_tokens)
+    return usage_from_columns(*counts(row))
 
 
 def record_of(row: ResultRow) -> PersistedItemRecord:

@@ -34,6 +34,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from batchor_core.core import lifecycle
 from batchor_core.core.enums import IntentState, ItemStatus
 from batchor_core.core.lifecycle import CLAIMABLE
+from batchor_core.core.usage import TOKEN_KINDS
 
 metadata = MetaData()
 
@@ -73,10 +74,7 @@ runs = Table(
     _count("queued_local_tokens"),
     _count("submitted_tokens"),
     _count("terminal_sequence"),
-    _count("input_tokens"),
-    _count("cached_tokens"),
-    _count("output_tokens"),
-    _count("reasoning_tokens"),
+    *[_count(kind) for kind in TOKEN_KINDS],
     _count("orphan_batches"),
     # how far the reading of the source has come; ingestion_complete is NULL until something was said about it
     Column("source_kind", Text),
@@ -206,10 +204,7 @@ item_results = Table(
     Column("output_text", Text),
     Column("output_json", Text),  # JSON; NULL where text_is_json
     Column("text_is_json", Boolean, nullable=False),
-    Column("input_tokens", BigInteger),  # all four NULL: the provider did not say
-    Column("cached_tokens", BigInteger),
-    Column("output_tokens", BigInteger),
-    Column("reasoning_tokens", BigInteger),
+    *[Column(kind, BigInteger) for kind in TOKEN_KINDS],  # all NULL: the provider did not say
     Column("error", Text),  # JSON
     Column("intent_key", BigInteger),
     # either where the raw response lies in the batch's kept file, or the response itself, zlib-compressed JSON
@@ -294,9 +289,6 @@ batches = Table(
     Column("error_artifact_path", Text),
     Column("poll_failures", Integer, nullable=False, server_default="0"),
     Column("next_poll_at", Double, nullable=False, server_default="0"),
-    Column("input_tokens", BigInteger),
-    Column("cached_tokens", BigInteger),
-    Column("output_tokens", BigInteger),
-    Column("reasoning_tokens", BigInteger),
+    *[Column(kind, BigInteger) for kind in TOKEN_KINDS],
     UniqueConstraint("run_key", "provider_batch_id", name="batches_by_provider_id"),
 )

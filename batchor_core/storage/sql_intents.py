@@ -12,6 +12,7 @@ from batchor_core.core import lifecycle
 from batchor_core.core.enums import IntentState
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.lifecycle import OPEN_INTENTS, is_terminal_batch
+from batchor_core.core.usage import TOKEN_KINDS
 from batchor_core.storage import sql_items
 from batchor_core.storage.columns import (
     decode_optional_text,
@@ -390,8 +391,8 @@ def keep_poll(
 def keep_end(connection: Connection, batch: AnyRow, end: BatchEnd) -> None:
     """Keep a batch's final state."""
     keep_poll(connection, batch, status=end.status, output_file_id=None, error_file_id=None)
-    names = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
-    change_batch(connection, batch.intent_key, **dict(zip(names, usage_columns(end.usage), strict=True)))
+    usage = dict(zip(TOKEN_KINDS, usage_columns(end.usage), strict=True))
+    change_batch(connection, batch.intent_key, **usage)
 
 
 def release_submitted(run: LockedRun, batch: AnyRow, **how: Any) -> int:

@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, Connection, Select, and_, bindparam, case, fu
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core.lifecycle import custom_id_for
+from batchor_core.core.usage import TOKEN_KINDS
 from batchor_core.storage.columns import (
     any_escaped,
     decode_json,
@@ -48,10 +49,7 @@ def _columns(status: Any, attempt_count: Any, error: Any) -> tuple[Any, ...]:
         _results.output_json,
         _results.text_is_json,
         error,
-        _results.input_tokens,
-        _results.cached_tokens,
-        _results.output_tokens,
-        _results.reasoning_tokens,
+        *[_results[kind] for kind in TOKEN_KINDS],
         _raw_path,
         _results.raw_is_error_file,
         _results.raw_offset,

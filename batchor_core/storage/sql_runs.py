@@ -17,7 +17,8 @@ from batchor_core.core.lifecycle import IN_FLIGHT, run_status
 from batchor_core.core.models import ArtifactPolicy, ChunkPolicy, RetryPolicy, RunSummary
 from batchor_core.core.retry import LONGEST_LEASE_SEC, backoff_delay, is_due
 from batchor_core.core.types import JSONValue
-from batchor_core.core.usage import TokenUsage
+from batchor_core.core.usage import TOKEN_KINDS, TokenUsage
+from batchor_core.core.usage import counts as billed
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.storage.columns import (
     decode_json,
@@ -88,7 +89,7 @@ class LockedRun:
         self.run_id: str = row.run_id
         self._sequence = self._first_sequence = int(row.terminal_sequence)
         self._deltas: Counter[str] = Counter()
-        self._usage = [0, 0, 0, 0]
+        self._usage = [0] * len(TOKEN_KINDS)
 
     def now(self) -> float:
         """The store's clock."""
@@ -109,10 +110,8 @@ class LockedRun:
         """An answer was paid for."""
         if usage is not None:
             total = self._usage  # a new TokenUsage for every answer would cost more than writing it
-            total[0] += usage.input_tokens
-            total[1] += usage.cached_tokens
-            total[2] += usage.output_tokens
-            total[3] += usage.reasoning_tokens
+            for number, count in enumerate(billed(usage)):
+                total[number] += count
 
     def next_sequence(self) -> int:
         """The next terminal sequence."""
@@ -126,7 +125,7 @@ class LockedRun:
     def flush(self) -> None:
         """Write the counts."""
         self._deltas["terminal_sequence"] = self._sequence - self._first_sequence
-        self._deltas.update(asdict(TokenUsage(*self._usage)))
+        self._deltas.update(dict(zip(TOKEN_KINDS, self._usage, strict=True)))
         if any(self._deltas.values()):
             more = {f"more_{name}": self._deltas[name] for name in _COUNTED}
             self.connection.execute(_COUNT, {"key": self.run_key, **more})
@@ -285,7 +284,7 @@ def summary_from(
         backoff_remaining_sec=backoff_remaining(row, now),
         control_reason=decode_optional_text(row.control_reason),
         ingestion_complete=complete,
-        usage=TokenUsage(row.input_tokens, row.cached_tokens, row.output_tokens, row.reasoning_tokens),
+        usage=TokenUsage(*billed(row)),
         estimated_tokens=row.queued_local_tokens + row.submitted_tokens,
         unknown_batches=doubtful.get((row.run_key, IntentState.UNKNOWN.value), 0),
         quarantined_batches=doubtful.get((row.run_key, IntentState.QUARANTINED.value), 0),

@@ -244,6 +244,7 @@ class ResultRow(NamedTuple):
     cached_tokens: int | None
     output_tokens: int | None
     reasoning_tokens: int | None
+    cache_write_tokens: int | None
     raw_artifact_path: str | None
     raw_is_error_file: bool | None
     raw_offset: int | None

@@ -25,6 +25,7 @@ def usage_from_body(body: dict[str, Any]) -> TokenUsage | None:
         _count(input_details, "cached_tokens"),
         _count(usage, "output_tokens", "completion_tokens"),
         _count(output_details, "reasoning_tokens"),
+        _count(input_details, "cache_write_tokens"),
     )
 
 

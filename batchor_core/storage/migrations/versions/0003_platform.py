@@ -1,0 +1,29 @@
+"""What the engine keeps so that any provider, money and outputs find their place.
+
+Frozen once released: later changes of ``schema.py`` get revisions of their own.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    """Bring the tables of 0002 here, with what is in them."""
+    schema = op.get_context().version_table_schema
+    _add_token_kinds(schema)
+
+
+def _add_token_kinds(schema: str | None) -> None:
+    """Tokens written to a prompt cache; of answers stored before, nobody kept them."""
+    op.add_column(
+        "runs",
+        sa.Column("cache_write_tokens", sa.BigInteger(), server_default="0", nullable=False),
+        schema=schema,
+    )
+    for table in ("item_results", "batches"):
+        op.add_column(table, sa.Column("cache_write_tokens", sa.BigInteger()), schema=schema)

@@ -298,5 +298,11 @@ batches = Table(
     Column("cached_tokens", BigInteger),
     Column("output_tokens", BigInteger),
     Column("reasoning_tokens", BigInteger),
+    # see core.lateness
+    Column("due_at", Double),  # by when it should have ended
+    Column("ended_at", Double),  # since when its results are waited for
+    Column("late_rows", BigInteger, nullable=False, server_default="0"),
+    Column("looks", Integer, nullable=False, server_default="0"),
+    Column("wait_reason", Text),
     UniqueConstraint("run_key", "provider_batch_id", name="batches_by_provider_id"),
 )

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from batchor_core.cli.findings import Quarantined, chosen, quarantined
+from batchor_core.cli.findings import waiting as being_waited_for
 from batchor_core.cli.printable import printable
 from batchor_core.cli.stores import open_store
 from batchor_core.cli.views import choices, moment, state, summary_lines, text
@@ -46,9 +47,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other prog
 
 
 class Decision(StrEnum):
-    """What can be done about a submission of unknown outcome."""
+    """What can be done about a submission of unknown outcome, or about a batch that is late."""
 
     ADOPT = "adopt"
+    WAIT = "wait"
     RESUBMIT = "resubmit"
     FAIL = "fail"
 
@@ -115,7 +117,7 @@ def doctor(
     postgres: Postgres = False,
     schema: Schema = None,
 ) -> None:
-    """Find what a person has to see to, and settle it: adopt PROVIDER_BATCH_ID, resubmit or fail.
+    """Find what a person has to see to, and settle it: adopt PROVIDER_BATCH_ID, wait, resubmit or fail.
 
     Exits with 1 while something waits for a decision.
     """
@@ -133,6 +135,7 @@ def doctor(
             console.print(text(f"{each}: {state(summary)}"))
             found = quarantined(store, each)
             _print(console, choices(each, found, options=_options(db, postgres, schema)))
+            _print(console, (f"  {reason}; it is waited for" for reason in being_waited_for(store, each)))
             if summary.orphan_batches:
                 console.print(
                     f"  {summary.orphan_batches} batches at the provider belong to no submission of this run; look for them "
@@ -147,7 +150,8 @@ def doctor(
 def _troubled(listings: list[RunListing]) -> Iterator[RunListing]:
     for listing in listings:
         summary = listing.summary
-        if summary.quarantined_batches or summary.orphan_batches or summary.control_reason:
+        late = summary.late_batches or summary.overdue_batches
+        if summary.quarantined_batches or summary.orphan_batches or summary.control_reason or late:
             yield listing
 
 
@@ -170,12 +174,18 @@ def _settle(
         _fail(f"several submissions are in quarantine, name one with --batch: {names}")
     if decision is Decision.ADOPT and not provider_batch_id:
         _fail("adopt needs the provider's batch id")
+    if decision is Decision.ADOPT and one.is_late:
+        _fail("the provider knows this batch, there is nothing to adopt: choose wait, resubmit or fail")
+    if decision is Decision.WAIT and not one.is_late:
+        _fail("there is no batch to wait for: choose adopt, resubmit or fail")
     if not yes:
         typer.confirm(_question(one, decision, provider_batch_id), abort=True)
     runner = BatchRunner(storage=store)
     match decision:
         case Decision.ADOPT:
             runner.adopt_batch(run_id, one.local_batch_id, provider_batch_id or "")
+        case Decision.WAIT:
+            runner.keep_waiting(run_id, one.local_batch_id)
         case Decision.RESUBMIT:
             runner.resubmit_batch(run_id, one.local_batch_id)
         case Decision.FAIL:
@@ -188,6 +198,10 @@ def _question(one: Quarantined, decision: Decision, provider_batch_id: str | Non
     match decision:
         case Decision.ADOPT:
             return f"Take {printable(provider_batch_id)} for the batch with {rows}?"
+        case Decision.WAIT:
+            return f"Wait on for {rows}?"
+        case Decision.RESUBMIT if one.is_late:
+            return f"Send {rows} again? They may have been paid for, and will be paid for again."
         case Decision.RESUBMIT:
             return f"Send {rows} again? If their batch exists after all, they are paid for twice."
         case Decision.FAIL:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchor_core.core.enums import IntentState
-from batchor_core.storage.state import IntentRecord, StateStore
+from batchor_core.core.lateness import LOOKED_AT
+from batchor_core.runtime.late import overdue_reason
+from batchor_core.storage.state import ActiveBatchRecord, IntentRecord, StateStore
 
 REASONS = {
     "api_key_changed": "it was sent with another API key or account, whose batches this one can't see",
@@ -28,6 +30,7 @@ class Quarantined:
         item_count: Rows in it.
         input_file_id: Its input file at the provider.
         provider_batch_id: Its batch, where that was once known.
+        is_late: Whether the provider knows the batch, and what is missing is its end or its results.
     """
 
     local_batch_id: str
@@ -35,15 +38,43 @@ class Quarantined:
     item_count: int
     input_file_id: str | None
     provider_batch_id: str | None
+    is_late: bool = False
 
 
 def quarantined(store: StateStore, run_id: str) -> list[Quarantined]:
     """The submissions of a run that wait for a decision, oldest first."""
-    return [_finding(i) for i in store.list_intents(run_id=run_id) if i.state is IntentState.QUARANTINED]
+    found = [i for i in store.list_intents(run_id=run_id) if i.state is IntentState.QUARANTINED]
+    batches = (
+        {batch.local_batch_id: batch for batch in store.get_active_batches(run_id=run_id)} if found else {}
+    )
+    return [_finding(intent, batches.get(intent.local_batch_id)) for intent in found]
 
 
-def _finding(intent: IntentRecord) -> Quarantined:
+def waiting(store: StateStore, run_id: str) -> list[str]:
+    """What the engine waits for without having asked anybody: late results, and batches that should have ended."""
+    now = store.now()
+    batches = [batch for batch in store.get_active_batches(run_id=run_id) if not batch.quarantined]
+    late = [batch.wait_reason or "" for batch in batches if batch.ended_at is not None]
+    overdue = [
+        overdue_reason(batch)
+        for batch in batches
+        if batch.ended_at is None and batch.due_at is not None and batch.due_at < now
+    ]
+    return late + overdue
+
+
+def _finding(intent: IntentRecord, batch: ActiveBatchRecord | None) -> Quarantined:
     error_class = intent.last_error_class or "unknown"
+    if batch is not None and error_class in LOOKED_AT:
+        is_over = batch.ended_at is not None
+        return Quarantined(
+            intent.local_batch_id,
+            (batch.wait_reason or error_class) if is_over else overdue_reason(batch),
+            batch.late_rows if is_over else intent.item_count,
+            intent.input_file_id,
+            intent.provider_batch_id,
+            is_late=True,
+        )
     return Quarantined(
         intent.local_batch_id,
         REASONS.get(error_class, f"the provider can't be asked ({error_class})"),

@@ -26,6 +26,13 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
         yield "holds back for", f"{summary.backoff_remaining_sec:,.0f} s"
     if summary.unknown_batches:
         yield "being looked up", f"{summary.unknown_batches:,} batches of unknown outcome"
+    if summary.late_batches:
+        yield (
+            "late",
+            f"{summary.late_rows:,} rows of {summary.late_batches:,} batches that are over are waited for",
+        )
+    if summary.overdue_batches:
+        yield "overdue", f"{summary.overdue_batches:,} batches should have ended by now"
     if summary.orphan_batches:
         yield "orphans", f"{summary.orphan_batches:,} batches at the provider that nobody waits for"
     yield "tokens", f"{summary.usage.input_tokens:,} in, {summary.usage.output_tokens:,} out"
@@ -62,6 +69,11 @@ def choices(run_id: str, found: list[Quarantined], *, options: str) -> Iterator[
             + (f", input file {one.input_file_id}" if one.input_file_id else "")
             + (f", batch {one.provider_batch_id}" if one.provider_batch_id else "")
         )
+        if one.is_late:
+            yield f"    wait on:                     {command} wait{batch}{options}"
+            yield f"    send the rest again, paid:   {command} resubmit{batch}{options}"
+            yield f"    fail the rest:               {command} fail{batch}{options}"
+            continue
         yield f"    it exists:       {command} adopt PROVIDER_BATCH_ID{batch}{options}"
         yield f"    it does not:     {command} resubmit{batch}{options}"
         yield f"    leave its rows:  {command} fail{batch}{options}"

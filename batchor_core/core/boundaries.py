@@ -61,6 +61,7 @@ class Boundary(StrEnum):
     # transactions: consumption
     UPDATE_BATCH = "update_batch"
     RECORD_POLL_FAILURE = "record_poll_failure"
+    RECORD_WAIT = "record_wait"
     RECORD_BATCH_FILES = "record_batch_files"
     APPLY_OUTCOME = "apply_outcome"
     RESET_BATCH = "reset_batch"

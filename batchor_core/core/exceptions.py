@@ -22,7 +22,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from batchor_core.core.types import JSONValue
@@ -203,18 +203,39 @@ class RunIngestionSourceRequiredError(BatchorError, RuntimeError):
 
 
 class QuarantinedBatchError(BatchorError, RuntimeError):
-    """It can't be found out whether a batch was created, so a person has to decide.
+    """It can't be found out what became of a batch or of its results, so a person has to decide.
 
     Attributes:
         run_id: The run.
         local_batch_ids: The submissions in question.
+        late: Of these, the batches that the provider knows and that are waited for in vain, with what is waited for.
     """
 
-    def __init__(self, run_id: str, local_batch_ids: Sequence[str]) -> None:
+    def __init__(
+        self, run_id: str, local_batch_ids: Sequence[str], *, late: Mapping[str, str] | None = None
+    ) -> None:
         self.run_id = run_id
         self.local_batch_ids = list(local_batch_ids)
-        super().__init__(
-            f"run {run_id!r}: it can't be found out what became of {', '.join(self.local_batch_ids)}. "
+        self.late = dict(late or {})
+        unknown = [name for name in self.local_batch_ids if name not in self.late]
+        parts = [self._late(name, reason) for name, reason in self.late.items()]
+        if unknown:
+            parts.append(self._unknown(unknown))
+        super().__init__(f"run {run_id!r}: {' '.join(parts)}")
+
+    @staticmethod
+    def _late(local_batch_id: str, reason: str) -> str:
+        return (
+            f"submission {local_batch_id}: {reason}. Call one of runner.keep_waiting(run_id, local_batch_id), "
+            "runner.resubmit_batch(run_id, local_batch_id) to keep what is there and pay for the rest again, or "
+            "runner.fail_batch(run_id, local_batch_id) to keep what is there and end the rest as failed, or use "
+            "`batchor doctor`."
+        )
+
+    @staticmethod
+    def _unknown(local_batch_ids: Sequence[str]) -> str:
+        return (
+            f"it can't be found out what became of {', '.join(local_batch_ids)}. "
             "Look for the batch in the provider's console (metadata batchor_local_batch_id), then call one of "
             "runner.adopt_batch(run_id, local_batch_id, provider_batch_id), runner.resubmit_batch(run_id, local_batch_id) "
             "or runner.fail_batch(run_id, local_batch_id), or use `batchor doctor`."

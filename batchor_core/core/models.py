@@ -292,6 +292,9 @@ class RunSummary:
         unknown_batches: Submissions whose outcome is being looked up.
         quarantined_batches: Submissions that wait for a person.
         orphan_batches: Batches found at the provider that this run never registered.
+        late_batches: Batches that are over at the provider and whose results are not all there yet.
+        late_rows: Items in them that are waited for.
+        overdue_batches: Batches that should have ended by now.
         created_at: When the run was created, seconds since 1970 by the store's clock; 0 where it is not kept.
     """
 
@@ -311,6 +314,9 @@ class RunSummary:
     unknown_batches: int = 0
     quarantined_batches: int = 0
     orphan_batches: int = 0
+    late_batches: int = 0
+    late_rows: int = 0
+    overdue_batches: int = 0
     created_at: float = 0.0
 
 

@@ -8,9 +8,6 @@ UNCOUNTED_FAILURE_CEILING = 10
 POLL_FAILURE_CEILING = 30
 """Answered but useless polls of one batch in a row before the run pauses itself: over an hour at the default backoff."""
 
-LATE_FILE_POLLS = 5
-"""Polls for which a completed batch may still lack its files before its rows count as missing."""
-
 LONGEST_POLL_WAIT_SEC = 3_600.0
 """The longest wait before a batch is asked for again, whatever a provider wishes."""
 

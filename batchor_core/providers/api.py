@@ -27,6 +27,7 @@ from pathlib import Path
 
 from batchor_core.core.answers import Answer
 from batchor_core.core.exceptions import ProviderErrorKind
+from batchor_core.core.lateness import StatedCounts
 from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.models import PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
@@ -88,15 +89,6 @@ class ResultFile:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestCounts:
-    """How many requests of a batch the provider says were answered. Never settles a row; see ``core.lateness``."""
-
-    total: int | None = None
-    completed: int | None = None
-    failed: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class BatchFailure:
     """Why a provider refused a batch as a whole; nothing of it was run.
 
@@ -126,7 +118,7 @@ class BatchState:
         expires_at: When it ends at the latest; None likewise.
         handle: The uploaded request file that it was made from, where there is one.
         tags: What it was created with; None where the provider keeps none.
-        counts: What the provider counts; None where it does not.
+        counts: What the provider counts. It never settles a row; see ``core.lateness``.
         failure: Why it was refused, if its status is ``failed``.
         usage: Tokens that the provider states for the whole batch.
     """
@@ -138,7 +130,7 @@ class BatchState:
     expires_at: float | None = None
     handle: str | None = None
     tags: Mapping[str, str] | None = None
-    counts: RequestCounts | None = None
+    counts: StatedCounts = field(default_factory=StatedCounts)
     failure: BatchFailure | None = None
     usage: TokenUsage | None = None
 
@@ -244,6 +236,13 @@ class BatchApi(ABC):
     @abstractmethod
     def read(self, record: JSONObject) -> Answer:
         """What one line of a result file says of its row. Never raises, whatever the line holds."""
+
+    def is_failure(self, record: JSONObject, answer: Answer) -> bool:
+        """Whether the provider counts a line as failed rather than answered. An answer of no use was answered.
+
+        The default takes every line without a good answer for failed, which errs on the side of waiting longer.
+        """
+        return answer.failure is not None
 
     def read_files(self, texts: Mapping[bool, str]) -> list[tuple[Answer, JSONObject]]:
         """Every answer of a batch, from the texts of its files by ``is_error_file``; only called where ``streams`` is False."""

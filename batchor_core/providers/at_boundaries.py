@@ -94,6 +94,10 @@ class ApiAtBoundaries(BatchApi):
         """See :meth:`BatchApi.read`."""
         return self._api.read(record)
 
+    def is_failure(self, record: JSONObject, answer: Answer) -> bool:
+        """See :meth:`BatchApi.is_failure`."""
+        return self._api.is_failure(record, answer)
+
     def read_files(self, texts: Mapping[bool, str]) -> list[tuple[Answer, JSONObject]]:
         """See :meth:`BatchApi.read_files`."""
         return self._api.read_files(texts)

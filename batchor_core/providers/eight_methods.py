@@ -24,12 +24,12 @@ from batchor_core.providers.api import (
     BatchLimits,
     BatchState,
     FoundBy,
-    RequestCounts,
     ResultFile,
 )
 from batchor_core.providers.base import BatchProvider, EnqueueBudget, OptionalMethods
 from batchor_core.providers.openai.answers import read_record
 from batchor_core.providers.openai.batch_failure import judge_failed_batch
+from batchor_core.providers.openai.counts import is_error_line, read_counts
 from batchor_core.providers.openai.usage import usage_from_body
 
 _OPTIONAL = tuple(name for name in vars(OptionalMethods) if not name.startswith("_"))
@@ -153,6 +153,10 @@ class EightMethodsApi(BatchApi):
         """By the provider's own reader, or as a line of OpenAI's."""
         return self._read(record)
 
+    def is_failure(self, record: JSONObject, answer: Answer) -> bool:
+        """By the line's status: a row that was answered uselessly was answered."""
+        return answer.failure is not None and is_error_line(record)
+
     def read_files(self, texts: Mapping[bool, str]) -> list[tuple[Answer, JSONObject]]:
         """By ``parse_batch_output``, whose split into good and bad answers holds."""
         successes, errors, _ = self._provider.parse_batch_output(
@@ -212,21 +216,10 @@ def batch_state(record: BatchRemoteRecord) -> BatchState:
         expires_at=record.get("expires_at"),
         handle=record.get("input_file_id"),
         tags=record.get("metadata"),
-        counts=_counts(record.get("request_counts")),
+        counts=read_counts(record.get("request_counts")),
         failure=judge_failed_batch(record.get("errors")) if status == "failed" else None,
         usage=usage_from_body(dict(record)),
     )
-
-
-def _counts(counts: Any) -> RequestCounts | None:
-    if not isinstance(counts, dict):
-        return None
-    named = {name: _count(counts.get(name)) for name in ("total", "completed", "failed")}
-    return RequestCounts(**named) if any(value is not None for value in named.values()) else None
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _optional_methods(provider: Any) -> dict[str, Callable[..., Any]]:

@@ -7,9 +7,13 @@ or a paid batch would be orphaned.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from batchor_core.core.lateness import CANCEL_SEC
 from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.models import ItemFailure
 from batchor_core.runtime.engine import Drive, as_provider_error
+from batchor_core.storage.state import ActiveBatchRecord
 
 CANCELLED = ItemFailure(
     "run_cancelled", "the run was cancelled before this item was answered", retryable=False
@@ -39,7 +43,8 @@ def _stop_reading(drive: Drive) -> None:
 def _cancel_batches(drive: Drive) -> None:
     if not drive.api.limits.can_cancel:
         return  # they end by themselves
-    for batch in drive.store.get_active_batches(run_id=drive.run_id):
+    for stored in drive.session.remembered(drive.store.get_active_batches(run_id=drive.run_id)):
+        batch = _due_soon(drive, stored)
         if is_terminal_batch(batch.status) or batch.status == "cancelling":
             continue
         try:
@@ -60,4 +65,21 @@ def _cancel_batches(drive: Drive) -> None:
                 status=state.status,
                 output_file_id=None,
                 error_file_id=None,
+                next_poll_at=batch.next_poll_at,
             )
+
+
+def _due_soon(drive: Drive, batch: ActiveBatchRecord) -> ActiveBatchRecord:
+    """A batch that is asked to stop should be over soon, and not only when it expires: a cancellation has an end."""
+    due_at = drive.store.now() + CANCEL_SEC
+    if is_terminal_batch(batch.status) or (batch.due_at is not None and batch.due_at <= due_at):
+        return batch
+    drive.session.update_batch(
+        provider_batch_id=batch.provider_batch_id,
+        status=batch.status,
+        output_file_id=None,
+        error_file_id=None,
+        due_at=due_at,
+        next_poll_at=batch.next_poll_at,
+    )
+    return replace(batch, due_at=due_at)

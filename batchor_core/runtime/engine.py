@@ -20,6 +20,7 @@ from batchor_core.core.exceptions import (
     ProviderError,
     ProviderErrorKind,
 )
+from batchor_core.core.lateness import Patience
 from batchor_core.core.models import RunEvent
 from batchor_core.core.retry import (
     LEAST_OF_DELAY,
@@ -55,6 +56,7 @@ class EngineSettings:
         parallel_transfers: Uploads and downloads at the same time.
         on_unknown: What to do about a submission of unknown outcome when the provider offers no way to ask:
             ``resubmit`` it, or ``hold`` it for a person.
+        patience: How long to wait for results that are late, and for batches that don't end, before a person is asked.
         model_modules: Packages and modules that output models of stored runs may be imported from; None allows any. The
             class that a job was given in this process is used without asking.
     """
@@ -65,6 +67,7 @@ class EngineSettings:
     list_page_cap: int = 200
     parallel_transfers: int = 4
     on_unknown: Literal["resubmit", "hold"] = "resubmit"
+    patience: Patience = field(default_factory=Patience)
     model_modules: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:

@@ -1,29 +1,32 @@
 """Taking in what an ended batch brought: its files, line by line, into results.
 
 A batch's lines are matched by ``custom_id`` with the items that the batch still owns, so that doing it again after a crash
-changes nothing. Results are stored in chunks, and the batch's own end with the last chunk: only then is it over.
+changes nothing. Results are stored in chunks, and the batch's own end with the last chunk: only then is it over. Where rows
+have no line and may yet get one, the lines that are there are stored, and the batch stays; see late.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, assert_never
 
 import orjson
 from pydantic import BaseModel
 
-from batchor_core.core.answers import Answer, names_two_rows, parse_line
+from batchor_core.core.answers import Answer
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind, StructuredOutputError
+from batchor_core.core.lateness import AtHand, Move
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.structured import parse_structured_output
-from batchor_core.core.types import JSONObject
-from batchor_core.providers.api import BatchFailure, BatchState, ResultFile
-from batchor_core.runtime.engine import Drive, as_provider_error, log
-from batchor_core.runtime.line_size import LONG_LINE_BYTES, MAX_LINE_BYTES, fits_memory
+from batchor_core.providers.api import BatchFailure, BatchState
+from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.files import Download
+from batchor_core.runtime.late import judge, wait_for_results
+from batchor_core.runtime.line_size import LONG_LINE_BYTES
 from batchor_core.runtime.lookup import wire_mark
+from batchor_core.runtime.result_lines import Line, Reading, read_lines
 from batchor_core.storage.state import (
     ActiveBatchRecord,
     AppliedOutcome,
@@ -31,67 +34,55 @@ from batchor_core.storage.state import (
     BatchEnd,
     CompletedItemRecord,
     ItemFailureRecord,
-    RawResponseRef,
 )
 
 CHUNK = 2_000
 """Results stored per transaction, unless LONG_LINE_BYTES are reached before. Of half as many, each row takes a twentieth
 longer."""
 
-_READ_BUFFER = 1 << 18
-_SKIP_BYTES = 1024 * 1024
+_MOST_OTHERS = 100_000
+"""Lines that are not the batch's open items' and are told apart; a batch has half as many rows."""
+
 _BAD_BYTES = 32 * 1024 * 1024
 """Bad answers wait for the end of the files. Of so many the words are kept; of any more only what went wrong, besides the
 line in the artifact."""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchFile:
-    """One of a batch's two files, here on disk."""
-
-    path: Path
-    is_error_file: bool
-    artifact_key: str | None
-    """Where it is kept; None if the job keeps no raw files."""
-
-
-@dataclass(frozen=True, slots=True)
-class Download:
-    """A batch's files, output first."""
-
-    files: list[BatchFile]
-
-
-def download(drive: Drive, batch: ActiveBatchRecord, folder: Path) -> Download:
-    """Fetch the files of an ended batch, whole, and keep them as artifacts. May run in another thread."""
-    wanted = (("output", batch.output_file_id), ("error", batch.error_file_id))
-    keep = drive.config.artifact_policy.persist_raw_output_artifacts
-    files = []
-    for name, file_id in wanted:
-        if not file_id:
-            continue
-        key = f"{drive.run_id}/responses/{batch.local_batch_id or batch.provider_batch_id}.{name}.jsonl"
-        path = folder / f"{batch.provider_batch_id}.{name}.jsonl"
-        # an artifact exists whole or not at all, so one from before a crash is as good as a new download
-        if not (keep and drive.artifacts.exists(key)):
-            drive.api.fetch(ResultFile(file_id, is_error_file=name == "error"), path)
-            if keep:
-                drive.artifacts.put_file(key, path)
-        files.append(BatchFile(path, name == "error", key if keep else None))
-    return Download(files)
-
-
 def harvest(drive: Drive, batch: ActiveBatchRecord, state: BatchState, download: Download) -> None:
-    """Store every result of an ended batch, and its end."""
+    """Store every result that an ended batch has brought, and its end, unless some are still to come."""
     _record_artifacts(drive, batch, download)
     owned = drive.session.submitted_items(provider_batch_id=batch.provider_batch_id)
-    mark = wire_mark(drive, batch.local_batch_id)
     intake = _Intake(drive, batch, owned, drive.is_structured, drive.model() if drive.is_structured else None)
-    for line in _streamed(drive, download) if drive.api.streams else _parsed(drive, download):
+    mark, reading = wire_mark(drive, batch.local_batch_id), Reading()
+    for line in read_lines(drive, download, reading):
         intake.take(line if mark is None else _unmarked(line, mark))
         del line  # a giant one must not stay while the next is read
     if state.failure is not None and batch.status == "failed":
         _fail_bad_lines(intake, state.failure)
+    hand = intake.at_hand(reading, gone=len(download.gone))
+    decision = judge(drive, batch, state, hand)
+    match decision.move:
+        case Move.COLLECT:
+            _collect(drive, batch, state, intake)
+        case Move.WAIT | Move.ASK:
+            intake.keep(holds_failures=decision.holds_failures)
+            wait_for_results(
+                drive, batch, decision=decision, counts=state.counts, hand=hand, gone=download.gone
+            )
+            if intake.pause_reason is not None and drive.is_running():
+                drive.pause(intake.pause_reason)
+        case _:
+            assert_never(decision.move)
+
+
+def give_up(drive: Drive, batch: ActiveBatchRecord) -> None:
+    """End a batch of a cancelled run that can't be asked after, without what it may have brought."""
+    owned = drive.session.submitted_items(provider_batch_id=batch.provider_batch_id)
+    intake = _Intake(drive, batch, owned, drive.is_structured, None)
+    _collect(drive, batch, BatchState(batch.provider_batch_id, batch.status), intake)
+
+
+def _collect(drive: Drive, batch: ActiveBatchRecord, state: BatchState, intake: _Intake) -> None:
     if batch.input_file_id:
         # before the batch is over: after a crash in between, the next driver is here again, and deletes it again
         with suppress(Exception):  # tidying up; the file expires by itself
@@ -107,99 +98,11 @@ def _record_artifacts(drive: Drive, batch: ActiveBatchRecord, download: Download
         drive.store.record_batch_artifacts(run_id=drive.run_id, pointers=[pointer])
 
 
-class _Line(NamedTuple):
-    """One line of a batch's files.
-
-    ``raw`` says where it lies in the kept file; None if there is no such file, or if the line is not strict JSON and has
-    to be kept as it was understood. ``length`` is about its share of memory.
-    """
-
-    answer: Answer
-    record: JSONObject
-    raw: RawResponseRef | None
-    length: int
-
-
-def _unmarked(line: _Line, mark: str) -> _Line:
+def _unmarked(line: Line, mark: str) -> Line:
     """The line under the custom_id that the store knows, where rows are sent behind the mark of their submission."""
     return line._replace(
         answer=line.answer._replace(custom_id=line.answer.custom_id.removeprefix(f"{mark}-"))
     )
-
-
-def _streamed(drive: Drive, download: Download) -> Iterator[_Line]:
-    """Line by line, whatever the size of the files. Rows of lines that can't be read are found missing in the end."""
-    read = drive.api.read
-    for file in download.files:
-        is_kept = file.artifact_key is not None
-        with _local_path(drive, file) as path, path.open("rb", buffering=_READ_BUFFER) as lines:
-            offset = 0
-            while True:
-                length, line = _bounded_line(lines)
-                if not length:
-                    break
-                record, is_strict = (None, False) if line is None else _decoded(line)
-                line = None  # a giant one must not stay beside what was made of it
-                if record is not None:
-                    try:
-                        answer = read(record)
-                    except Exception:  # one line that a provider's reader stumbles over is not the batch
-                        log.debug("a line could not be read", exc_info=True)
-                    else:
-                        kept = is_kept and is_strict
-                        raw = RawResponseRef(file.is_error_file, offset, length) if kept else None
-                        yield _Line(answer, record, raw, length)
-                        del answer  # as above
-                record = None
-                offset += length
-
-
-def _bounded_line(file: BinaryIO) -> tuple[int, bytes | None]:
-    """The next line with its length; of one that is too long the length alone, without ever having the whole in memory.
-
-    The length is 0 at the end. Binary lines end at \\n alone; text lines would also end at U+2028 and U+0085, which models
-    write.
-    """
-    line = file.readline(MAX_LINE_BYTES + 1)
-    length = len(line)
-    if length <= MAX_LINE_BYTES:
-        return length, line if fits_memory(line) else None
-    while not line.endswith(b"\n") and (line := file.readline(_SKIP_BYTES)):
-        length += len(line)
-    return length, None
-
-
-def _decoded(line: bytes) -> tuple[JSONObject | None, bool]:
-    if names_two_rows(line):
-        return None, False
-    try:
-        record = orjson.loads(line)
-    except ValueError:
-        return None if len(line) >= LONG_LINE_BYTES else parse_line(line), False
-    return (record if isinstance(record, dict) else None), True
-
-
-def _parsed(drive: Drive, download: Download) -> Iterator[_Line]:
-    """Both files at once, by the provider's own method: for providers that have the documented methods alone."""
-    texts: dict[bool, str] = {}
-    for file in download.files:
-        with _local_path(drive, file) as path:
-            texts[file.is_error_file] = path.read_bytes().decode("utf-8", "surrogatepass")
-    try:
-        answers = drive.api.read_files(texts)
-    except Exception as raised:
-        raise as_provider_error(raised) from raised
-    for answer, record in answers:
-        yield _Line(answer, record, None, 0)
-
-
-@contextmanager
-def _local_path(drive: Drive, file: BatchFile) -> Iterator[Path]:
-    if file.artifact_key is None:
-        yield file.path
-    else:
-        with drive.artifacts.stage_local_copy(file.artifact_key) as path:
-            yield path
 
 
 def _fail_bad_lines(intake: _Intake, failure: BatchFailure) -> None:
@@ -212,12 +115,16 @@ def _fail_bad_lines(intake: _Intake, failure: BatchFailure) -> None:
     for number, custom_id in enumerate(sorted(intake.open, key=intake.open.__getitem__), 1):
         if number in bad_lines:
             error = ItemFailure("provider_item_error", bad_lines[number], retryable=False)
-            intake.fail(ItemFailureRecord(custom_id, error))
+            intake.fail(ItemFailureRecord(custom_id, error), is_error=True)
 
 
 @dataclass(slots=True)
 class _Intake:
-    """Collects answers and stores them in chunks."""
+    """Collects answers and stores them in chunks.
+
+    Lines that are none of the batch's open items' are counted by name: most are those of items that were stored when the
+    files were read before.
+    """
 
     drive: Drive
     batch: ActiveBatchRecord
@@ -230,16 +137,34 @@ class _Intake:
     pause_reason: str | None = None
     strangers: int = 0
     missing: int = 0
+    again: Counter[str] = field(default_factory=Counter)
+    """Error classes of the rows that go back for another try."""
+    _mine: frozenset[str] = frozenset()
+    _others: dict[int, bool] = field(default_factory=dict)
+    """Whether the lines of a row that is not ours, or no longer, are all errors; by hash, since names may be of any length."""
+    _error_rows: set[str] = field(default_factory=set)
     _good: list[CompletedItemRecord] = field(default_factory=list)
     _good_bytes: int = 0
     _bad: dict[str, ItemFailureRecord] = field(default_factory=dict)
     _bad_bytes: int = 0
 
-    def take(self, line: _Line) -> None:
+    def __post_init__(self) -> None:
+        self._mine = frozenset(self.open)
+
+    @property
+    def size(self) -> int:
+        """Rows of the batch."""
+        return max(self.batch.item_count, len(self._mine))
+
+    def take(self, line: Line) -> None:
         """One line of a file. The first good answer of a row wins, and any good answer over a bad one."""
         answer = line.answer
         if answer.custom_id not in self.open:
             self.strangers += 1
+            if answer.custom_id not in self._mine and len(self._others) < _MOST_OTHERS:
+                is_error = self.drive.api.is_failure(line.record, answer)
+                name = hash(answer.custom_id)
+                self._others[name] = self._others.get(name, True) and is_error
             return
         failure = answer.failure or self._unusable(answer)
         # what is as long is kept in its file or not at all: compressing it would take as much memory again
@@ -279,22 +204,56 @@ class _Intake:
                 raw_response=raw_response,
                 usage=answer.usage,
                 raw=line.raw,
-            )
+            ),
+            is_error=self.drive.api.is_failure(line.record, answer),
         )
 
     def _store_good(self) -> None:
         self._store(completions=self._good)
         self._good, self._good_bytes = [], 0
 
-    def fail(self, record: ItemFailureRecord) -> None:
+    def fail(self, record: ItemFailureRecord, *, is_error: bool) -> None:
         """Keep a bad answer until the files have been read: a good one may follow."""
-        self._bad.setdefault(record.custom_id, record)
+        if record.custom_id not in self._bad:
+            self._bad[record.custom_id] = record
+            if is_error:
+                self._error_rows.add(record.custom_id)
+
+    def at_hand(self, reading: Reading, *, gone: int) -> AtHand:
+        """What the files hold, once they have been read."""
+        bad_errors = len(self._error_rows & self._bad.keys())
+        other_errors = sum(self._others.values())
+        good = len(self._mine) - len(self.open)
+        return AtHand(
+            submitted=self.size,
+            missing=len(self.open) - len(self._bad),
+            answered=good
+            + len(self._bad)
+            - bad_errors
+            + len(self._others)
+            - other_errors
+            + reading.unreadable,
+            failed=bad_errors + other_errors,
+            gone=gone,
+            is_cut=reading.is_cut,
+        )
+
+    def keep(self, *, holds_failures: bool) -> None:
+        """Store what the files hold, and leave the batch as it is."""
+        if self._good:
+            self._store_good()
+        bad = [] if holds_failures else list(self._bad.values())
+        for start in range(0, len(bad), CHUNK):
+            self._store(failures=bad[start : start + CHUNK])
 
     def finish(self, end: BatchEnd) -> None:
         """Store what is left, give back what no line mentioned, and end the batch."""
         bad = list(self._bad.values())
         missing = [custom_id for custom_id in self.open if custom_id not in self._bad]
         self.missing = len(missing)
+        self.again.update(record.error.error_class for record in bad if record.error.retryable)
+        if missing:
+            self.again[_missing_class(self.batch)] += len(missing)
         steps: list[dict[str, Any]] = [{"completions": self._good}] if self._good else []
         steps += [{"failures": bad[start : start + CHUNK]} for start in range(0, len(bad), CHUNK)]
         steps += [
@@ -357,8 +316,8 @@ def _report(drive: Drive, batch: ActiveBatchRecord, state: BatchState, intake: _
         return
     if intake.pause_reason is not None:
         drive.pause(intake.pause_reason)
-    elif total.completed:
-        drive.session.clear_backoff()
+    elif total.completed or len(intake._mine) < batch.item_count:
+        drive.session.clear_backoff()  # it has brought good answers, now or when its files were read before
     elif batch.status == "failed":
         failure = state.failure or BatchFailure(
             ProviderErrorKind.RETRY, "batch_terminal_failed", "the provider gave no reason"
@@ -370,9 +329,12 @@ def _report(drive: Drive, batch: ActiveBatchRecord, state: BatchState, intake: _
             )
         )
     elif total.released or total.retrying:
-        error_class = (
-            "batch_output_missing_row" if batch.status == "completed" else f"batch_terminal_{batch.status}"
-        )
+        said = ", ".join(f"{count} {name}" for name, count in intake.again.most_common())
         drive.hold_back(
-            error_class, f"batch {batch.provider_batch_id} ended as {batch.status} without a good answer"
+            intake.again.most_common(1)[0][0],
+            f"batch {batch.provider_batch_id} ended as {batch.status} without a good answer; rows that go again: {said}",
         )
+
+
+def _missing_class(batch: ActiveBatchRecord) -> str:
+    return "batch_output_missing_row" if batch.status == "completed" else f"batch_terminal_{batch.status}"

@@ -88,7 +88,7 @@ def _is_named(batch: BatchState, intent: IntentRecord) -> bool:
 
 
 def _could_be(batch: BatchState, intent: IntentRecord, oldest: float) -> bool:
-    total = None if batch.counts is None else batch.counts.total
+    total = batch.counts.total
     return (batch.created_at or oldest) >= oldest and total in (None, 0, intent.item_count)
 
 

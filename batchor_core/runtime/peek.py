@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from batchor_core.core.enums import IntentState, RunControlState, RunLifecycleStatus
+from batchor_core.core.lateness import is_looked_at
 from batchor_core.core.lifecycle import CLAIMABLE, is_terminal_batch
 from batchor_core.core.models import RunSummary
 from batchor_core.providers.api import BatchApi
@@ -28,7 +29,12 @@ def has_work(store: StateStore, run_id: str, provider: Callable[[], BatchApi]) -
     if has_local_work(summary, batches, intents, now) or sweep_is_due(intents, now=now):
         return True
     cancelling = summary.control_state is RunControlState.CANCEL_REQUESTED
-    due = [batch for batch in batches if batch.next_poll_at <= now and (cancelling or not batch.quarantined)]
+    due = [
+        batch
+        for batch in batches
+        if batch.next_poll_at <= now
+        and is_looked_at(quarantine_cause=batch.quarantine_cause, is_cancelling=cancelling)
+    ]
     return any(_has_ended(provider(), batch) for batch in due)
 
 

@@ -1,7 +1,7 @@
 """Asking after every batch in flight, and harvesting those that have ended.
 
 Batches are asked and downloaded several at once and harvested one after the other. Trouble with one batch is kept with that
-batch, with a backoff of its own: the others go on.
+batch, with a backoff of its own: the others go on. What is late is looked at less and less often; see late.py.
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
+from batchor_core.core.lateness import is_looked_at
 from batchor_core.core.lifecycle import is_terminal_batch
-from batchor_core.core.retry import (
-    LATE_FILE_POLLS,
-    LONGEST_POLL_WAIT_SEC,
-    POLL_FAILURE_CEILING,
-    is_due,
-)
+from batchor_core.core.retry import LONGEST_POLL_WAIT_SEC, POLL_FAILURE_CEILING, is_due
 from batchor_core.providers.api import BatchState
 from batchor_core.runtime.engine import Drive, as_provider_error
-from batchor_core.runtime.harvest import Download, download, harvest
+from batchor_core.runtime.files import Download, download
+from batchor_core.runtime.harvest import give_up, harvest
+from batchor_core.runtime.late import due_at, judge_overdue, say_overdue
 from batchor_core.storage.state import ActiveBatchRecord
 
 LOST_AFTER_SEC = 600.0
@@ -32,12 +30,12 @@ LOST_AFTER_SEC = 600.0
 def poll(drive: Drive) -> None:
     """Ask after each batch that is due, and take in what has ended."""
     now, longest = drive.store.now(), _longest_wait(drive)
-    # a batch that waits for a person's word is asked for once more where the run is cancelled and nobody will give it
     cancelling = drive.is_cancelling()
     due = [
         batch
-        for batch in drive.store.get_active_batches(run_id=drive.run_id)
-        if is_due(batch.next_poll_at, now, longest=longest) and (cancelling or not batch.quarantined)
+        for batch in drive.session.remembered(drive.store.get_active_batches(run_id=drive.run_id))
+        if is_due(batch.next_poll_at, now, longest=longest)
+        and is_looked_at(quarantine_cause=batch.quarantine_cause, is_cancelling=cancelling)
     ]
     if not due:
         return
@@ -66,14 +64,26 @@ def _ask(
         if is_terminal_batch(known.status):
             # stored with the last of the batch's results, not before; until then its failures go on counting
             ended.append((known, state))
-        elif known != batch or batch.poll_failures:
-            drive.session.update_batch(
-                provider_batch_id=batch.provider_batch_id,
-                status=known.status,
-                output_file_id=known.output_file_id,
-                error_file_id=known.error_file_id,
-            )
+        else:
+            _goes_on(drive, batch, replace(known, due_at=due_at(drive, batch, state)))
     return ended
+
+
+def _goes_on(drive: Drive, before: ActiveBatchRecord, batch: ActiveBatchRecord) -> None:
+    """Keep what is known of a batch that has not ended, and say so if it should have."""
+    overdue = judge_overdue(drive, batch)
+    if overdue is None and batch == before and not before.poll_failures:
+        return
+    drive.session.update_batch(
+        provider_batch_id=batch.provider_batch_id,
+        status=batch.status,
+        output_file_id=batch.output_file_id,
+        error_file_id=batch.error_file_id,
+        due_at=batch.due_at,
+        next_poll_at=0.0 if overdue is None else drive.store.now() + overdue.look_in_sec,
+    )
+    if overdue is not None:
+        say_overdue(drive, batch, overdue)
 
 
 def _with_state(batch: ActiveBatchRecord, state: BatchState) -> ActiveBatchRecord:
@@ -98,23 +108,16 @@ def _take_in(
     while queue or waiting:
         # a few ahead of the harvest, so that neither the network nor the disk fills up with files that wait
         while queue and len(waiting) < drive.settings.parallel_transfers:
-            batch, record = queue.pop(0)
-            waiting.append((batch, record, pool.submit(download, drive, batch, folder)))
-        batch, record, fetched = waiting.pop(0)
+            batch, state = queue.pop(0)
+            waiting.append((batch, state, pool.submit(download, drive, batch, folder)))
+        batch, state, fetched = waiting.pop(0)
         try:
             files = fetched.result()
         except Exception as error:
             _poll_failed(drive, batch, as_provider_error(error))
             continue
-        if batch.status == "completed" and not files.files and batch.poll_failures < LATE_FILE_POLLS:
-            _poll_failed(
-                drive,
-                batch,
-                ProviderError("completed, but its files are not there yet", error_class="late_files"),
-            )
-            continue
         try:
-            harvest(drive, batch, record, files)
+            harvest(drive, batch, state, files)
         except ProviderError as error:
             _poll_failed(drive, batch, error)
         if not drive.in_time():
@@ -148,9 +151,8 @@ def _poll_failed(drive: Drive, batch: ActiveBatchRecord, error: ProviderError) -
         if needs_a_person or hopeless:
             drive.pause(f"batch {batch.provider_batch_id} can't be polled: {error.error_class}: {error}")
     elif hopeless and drive.is_cancelling():
-        # there is nobody to wait for: what it might have brought is given up
-        given_up = BatchState(batch.provider_batch_id, "cancelled")
-        harvest(drive, replace(batch, status="cancelled"), given_up, Download([]))
+        # nothing is bought any more: what it might have brought is given up
+        give_up(drive, replace(batch, status="cancelled"))
 
 
 def _is_lost(drive: Drive, batch: ActiveBatchRecord) -> bool:

@@ -100,7 +100,7 @@ class Run:
 
         Raises:
             RunPausedError: The run is paused; its ``reason`` says why if the engine did it.
-            QuarantinedBatchError: All that is left waits for a decision about batches of unknown outcome.
+            QuarantinedBatchError: All that is left waits for a decision about batches of unknown outcome, or late ones.
             RunIngestionSourceRequiredError: All that is left has yet to be read, and this process has no source for it.
             StorageError: The store can't be used, or has been out of reach for ten minutes.
             TimeoutError: The time is up. The run goes on with the next ``wait()`` or ``refresh()``.

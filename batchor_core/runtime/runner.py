@@ -32,6 +32,7 @@ from batchor_core.core.exceptions import (
     StorageError,
 )
 from batchor_core.core.garbage import collecting_less
+from batchor_core.core.lateness import LOOKED_AT, needs_a_person
 from batchor_core.core.lifecycle import IN_DOUBT
 from batchor_core.core.models import (
     ArtifactExportResult,
@@ -55,6 +56,7 @@ from batchor_core.runtime.config import check_same_job, persisted_config
 from batchor_core.runtime.cycle import run_cycle
 from batchor_core.runtime.engine import Drive, Engine, EngineSettings, RunProvider, Sweeping
 from batchor_core.runtime.ingest import Reader, check_same_source, first_checkpoint
+from batchor_core.runtime.late import overdue_reason
 from batchor_core.runtime.lease import LeaseKeeper, check_lease_term
 from batchor_core.runtime.peek import has_work
 from batchor_core.runtime.results import check_cursor, row_pages, typed_page
@@ -420,11 +422,13 @@ class BatchRunner:
             raise RunPausedError(run_id, self.storage.get_control_reason(run_id=run_id))
         counts = summary.status_counts
         moving = summary.unknown_batches + counts[ItemStatus.PENDING] + counts[ItemStatus.FAILED_RETRYABLE]
+        active = self.storage.get_active_batches(run_id=run_id) if summary.quarantined_batches else []
         if summary.quarantined_batches:
-            active = self.storage.get_active_batches(run_id=run_id)
-            # those of a cancelled run are polled until they are given up
             cancelling = summary.control_state is RunControlState.CANCEL_REQUESTED
-            moving += sum(cancelling or not batch.quarantined for batch in active)
+            moving += sum(
+                not needs_a_person(quarantine_cause=batch.quarantine_cause, is_cancelling=cancelling)
+                for batch in active
+            )
         else:
             moving += summary.active_batches + counts[ItemStatus.SUBMITTED]
         if moving or self.storage.get_lease(run_id=run_id) is not None:
@@ -432,7 +436,15 @@ class BatchRunner:
         if summary.quarantined_batches:
             intents = self.storage.list_intents(run_id=run_id)
             raise QuarantinedBatchError(
-                run_id, [intent.local_batch_id for intent in intents if intent.state == "quarantined"]
+                run_id,
+                [intent.local_batch_id for intent in intents if intent.state == "quarantined"],
+                late={
+                    batch.local_batch_id: overdue_reason(batch)
+                    if batch.ended_at is None
+                    else batch.wait_reason or ""
+                    for batch in active
+                    if batch.quarantine_cause in LOOKED_AT
+                },
             )
         attached = self._attached.get(run_id)
         if not summary.ingestion_complete and (attached is None or attached.job is None):
@@ -504,8 +516,14 @@ class BatchRunner:
         """Say of a quarantined submission: this is its batch. Its results are then taken in."""
         return self._settle(run_id, local_batch_id, "adopt", provider_batch_id)
 
+    def keep_waiting(self, run_id: str, local_batch_id: str) -> Run:
+        """Say of a quarantined batch that is late: wait on. Patience with it begins again."""
+        return self._settle(run_id, local_batch_id, "wait", None)
+
     def resubmit_batch(self, run_id: str, local_batch_id: str) -> Run:
         """Say of a quarantined submission: it was never created. Its items go into a new batch.
+
+        Of a batch that is late: what it has brought stays, and its other items are sent, and paid for, again.
 
         Its input file is deleted first, if the provider lets us, so that a request still on its way can't create it now.
         """
@@ -550,7 +568,7 @@ class BatchRunner:
             decision=decision,
             provider_batch_id=provider_batch_id,
         )
-        event = "submission_recovered" if decision == "adopt" else "submission_dropped"
+        event = "submission_recovered" if decision in ("adopt", "wait") else "submission_dropped"
         self._engine.emit(run_id, event, local_batch_id=local_batch_id, decision=decision, by="operator")
         return self.get_run(run_id)
 

@@ -21,6 +21,7 @@ from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.types import JSONValue
 from batchor_core.storage.state import (
+    ActiveBatchRecord,
     AppliedOutcome,
     BatchEnd,
     Candidate,
@@ -35,6 +36,7 @@ from batchor_core.storage.state import (
     QueuedItemFailureRecord,
     RequestArtifactPointer,
     RequestDraft,
+    ResultsWait,
     RetryBackoffState,
     StateStore,
     TokenBudget,
@@ -82,6 +84,9 @@ class _Book:
     held: dict[int, _Held] = field(default_factory=dict)
     intents: dict[str, _Intent] = field(default_factory=dict)
     poll_failures: dict[str, int] = field(default_factory=dict)
+    next_poll_at: dict[str, float] = field(default_factory=dict)
+    due_at: dict[str, float] = field(default_factory=dict)
+    waits: dict[str, ResultsWait] = field(default_factory=dict)
     index_of: dict[str, int] = field(default_factory=dict)
     tokens_of: dict[str, int] = field(default_factory=dict)
     submitted: dict[str, _Submitted] = field(default_factory=dict)
@@ -102,6 +107,8 @@ class DocumentedSession(DriverSession):
     - The enqueue budget counts this run only, and estimates tokens from the length of the prompt after a restart.
     - The prompts must be in the store: it knows no finished request lines, so ``append`` refuses items without a prompt.
     - custom_ids differ in each attempt, but can't be derived again from a restored backup.
+    - What is waited for of a batch that is over is kept in this process: after a restart the waiting begins again. Where a
+      person has to decide, the run pauses.
     - Poll failures, reasons of a self-pause and orphan batches are not shown by the store. Item indexes of earlier
       processes' items are found by reading all item records once, which takes memory for the whole run.
 
@@ -398,11 +405,26 @@ class DocumentedSession(DriverSession):
 
     # --- consumption -------------------------------------------------------------------------------------------------
 
+    def remembered(self, batches: Sequence[ActiveBatchRecord]) -> list[ActiveBatchRecord]:
+        book = self._book
+        with book.lock:
+            return [_as_remembered(batch, book) for batch in batches]
+
     def update_batch(
-        self, *, provider_batch_id: str, status: str, output_file_id: str | None, error_file_id: str | None
+        self,
+        *,
+        provider_batch_id: str,
+        status: str,
+        output_file_id: str | None,
+        error_file_id: str | None,
+        due_at: float | None = None,
+        next_poll_at: float = 0.0,
     ) -> None:
         with self._book.lock:
             self._book.poll_failures.pop(provider_batch_id, None)
+            self._book.next_poll_at[provider_batch_id] = next_poll_at
+            if due_at is not None:
+                self._book.due_at[provider_batch_id] = due_at
         self._store.update_batch_status(
             run_id=self.run_id,
             provider_batch_id=provider_batch_id,
@@ -411,11 +433,19 @@ class DocumentedSession(DriverSession):
             error_file_id=error_file_id,
         )
 
+    def record_wait(self, *, provider_batch_id: str, wait: ResultsWait) -> None:
+        """Kept in this process. The store learns of the batch's end with its last result: it may show none that is over."""
+        with self._book.lock:
+            self._book.poll_failures.pop(provider_batch_id, None)
+            self._book.waits[provider_batch_id] = wait
+            self._book.next_poll_at[provider_batch_id] = wait.next_poll_at
+
     def record_poll_failure(self, *, provider_batch_id: str, next_poll_at: float) -> int:
-        """Counted in this process; the store does not show ``next_poll_at``."""
+        """Counted in this process."""
         with self._book.lock:
             failures = self._book.poll_failures.get(provider_batch_id, 0) + 1
             self._book.poll_failures[provider_batch_id] = failures
+            self._book.next_poll_at[provider_batch_id] = next_poll_at
             return failures
 
     def submitted_items(self, *, provider_batch_id: str) -> dict[str, int]:
@@ -475,6 +505,8 @@ class DocumentedSession(DriverSession):
                 self._store.update_batch_status(
                     run_id=self.run_id, provider_batch_id=provider_batch_id, status=end.status
                 )
+                for kept in (self._book.waits, self._book.due_at, self._book.next_poll_at):
+                    kept.pop(provider_batch_id, None)
             return outcome
 
     # --- the run as a whole ------------------------------------------------------------------------------------------
@@ -522,6 +554,32 @@ class DocumentedSession(DriverSession):
         if intent.record.state not in allowed:
             raise RunStateError(self.run_id, f"submission {local_batch_id!r} is {intent.record.state}")
         return intent
+
+
+def _as_remembered(batch: ActiveBatchRecord, book: _Book) -> ActiveBatchRecord:
+    """A batch with what its store does not keep."""
+    name = batch.provider_batch_id
+    sizes = [one.record.item_count for one in book.intents.values() if one.record.provider_batch_id == name]
+    known = replace(
+        batch,
+        item_count=batch.item_count or sum(sizes),
+        poll_failures=book.poll_failures.get(name, batch.poll_failures),
+        next_poll_at=book.next_poll_at.get(name, batch.next_poll_at),
+        due_at=book.due_at.get(name, batch.due_at),
+    )
+    wait = book.waits.get(name)
+    if wait is None:
+        return known
+    return replace(
+        known,
+        status=wait.status,
+        output_file_id=wait.output_file_id or known.output_file_id,
+        error_file_id=wait.error_file_id or known.error_file_id,
+        ended_at=wait.ended_at,
+        late_rows=wait.late_rows,
+        looks=wait.looks,
+        wait_reason=wait.reason,
+    )
 
 
 def _generation(local_batch_id: str) -> int:

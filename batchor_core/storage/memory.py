@@ -449,11 +449,17 @@ class MemoryStateStore(StateStore):
             intent = run.intent_in(local_batch_id, lifecycle.IN_DOUBT)
             lost = intent.record.provider_batch_id is not None
             match decision:
+                case "wait":
+                    if not lost:
+                        raise RunStateError(run_id, f"submission {local_batch_id!r} has no batch to wait for")
+                    run.find_again(
+                        intent, provider_batch_id=str(intent.record.provider_batch_id), now=self.now()
+                    )
                 case "adopt":
                     if not provider_batch_id:
                         raise InvalidInputError("adopting a batch needs its provider_batch_id")
                     if lost:
-                        run.find_again(intent, provider_batch_id=provider_batch_id)
+                        run.find_again(intent, provider_batch_id=provider_batch_id, now=self.now())
                     else:
                         run.register(
                             intent, provider_batch_id=provider_batch_id, status="validating", now=self.now()
@@ -466,7 +472,9 @@ class MemoryStateStore(StateStore):
                     else:
                         run.drop(intent, f"operator_{decision}")
                 case _:
-                    raise InvalidInputError(f"decision {decision!r} must be one of adopt, resubmit, fail")
+                    raise InvalidInputError(
+                        f"decision {decision!r} must be one of adopt, wait, resubmit, fail"
+                    )
 
 
 _GIVEN_UP = ItemFailure(

@@ -30,6 +30,7 @@ from batchor_core.storage.repeated import StoredContents
 from batchor_core.storage.rows import record_of
 from batchor_core.storage.state import (
     ActiveBatchRecord,
+    BatchEnd,
     CompletedItemRecord,
     DriverIdentity,
     IngestCheckpoint,
@@ -40,10 +41,14 @@ from batchor_core.storage.state import (
     PersistedRunConfig,
     RawResponseRef,
     ResultRow,
+    ResultsWait,
     RetryBackoffState,
 )
 
 _NEW = ItemState(ItemStatus.PENDING, attempt_count=0, generation=0)
+
+_NOTHING_LATE: dict[str, Any] = {"ended_at": None, "late_rows": 0, "looks": 0, "wait_reason": None}
+_SETTLED: dict[str, Any] = {"quarantined": False, "quarantine_cause": None}
 
 
 def frozen(value: JSONValue | None) -> str | None:
@@ -445,7 +450,7 @@ class RunRow:
         intent.record = replace(intent.record, state=IntentState.QUARANTINED, last_error_class=error_class)
         batch = self.batches.get(intent.record.provider_batch_id or "")
         if batch is not None:
-            batch.record = replace(batch.record, quarantined=True)
+            batch.record = replace(batch.record, quarantined=True, quarantine_cause=error_class)
 
     def given_up_in_doubt(self) -> list[IntentRow]:
         """Submissions of which nobody knows for certain that they have no batch."""
@@ -456,11 +461,15 @@ class RunRow:
             if intent.record.state is IntentState.DROPPED and intent.record.next_check_at is not None
         ]
 
-    def find_again(self, intent: IntentRow, *, provider_batch_id: str) -> None:
-        """A lost batch is there after all, under this id."""
+    def find_again(self, intent: IntentRow, *, provider_batch_id: str, now: float) -> None:
+        """A lost batch is there after all, under this id; patience with a late one is counted from here."""
         known = str(intent.record.provider_batch_id)
         batch = self.batches[known]
-        changes: dict[str, Any] = {"poll_failures": 0, "next_poll_at": 0.0, "quarantined": False}
+        changes: dict[str, Any] = {"poll_failures": 0, "next_poll_at": 0.0, "looks": 0, **_SETTLED}
+        if batch.record.ended_at is not None:
+            changes["ended_at"] = now
+        if batch.record.due_at is not None and batch.record.due_at < now:
+            changes["due_at"] = now
         if provider_batch_id != known:
             if provider_batch_id in self.batches:
                 raise RunStateError(self.run_id, f"batch {provider_batch_id!r} belongs to another submission")
@@ -469,6 +478,8 @@ class RunRow:
                 "status": "validating",
                 "output_file_id": None,
                 "error_file_id": None,
+                "due_at": None,
+                **_NOTHING_LATE,
             }
             self.batches = {
                 provider_batch_id if name == known else name: row for name, row in self.batches.items()
@@ -484,13 +495,18 @@ class RunRow:
         )
 
     def give_up_batch(self, intent: IntentRow, error_class: str, *, now: float) -> None:
-        """A lost batch will bring nothing: what it still owns comes back."""
+        """A batch will bring nothing more: what it still owns comes back.
+
+        One that is over stays on record with what it has brought; any other may turn up after all.
+        """
         batch = self.batches[str(intent.record.provider_batch_id)]
         for index in sorted(batch.owned):
             self.release(self.items[index], used_custom_id=True)
-        known = batch.record
-        status = known.status if lifecycle.is_terminal_batch(known.status) else lifecycle.LOST_BATCH
-        batch.record = replace(known, status=status, quarantined=False)
+        batch.record = replace(batch.record, **_NOTHING_LATE, **_SETTLED)
+        if lifecycle.is_terminal_batch(batch.record.status):
+            intent.record = replace(intent.record, state=IntentState.REGISTERED, last_error_class=error_class)
+            return
+        batch.record = replace(batch.record, status=lifecycle.LOST_BATCH)
         intent.record = replace(
             intent.record, state=IntentState.DROPPED, last_error_class=error_class, next_check_at=now
         )
@@ -546,7 +562,14 @@ class RunRow:
         return row
 
     def poll(
-        self, batch: BatchRow, *, status: str, output_file_id: str | None, error_file_id: str | None
+        self,
+        batch: BatchRow,
+        *,
+        status: str,
+        output_file_id: str | None,
+        error_file_id: str | None,
+        due_at: float | None = None,
+        next_poll_at: float = 0.0,
     ) -> None:
         """Keep what a poll said. A final status stays, and a file id that is missing now does not undo one."""
         known = batch.record
@@ -555,9 +578,36 @@ class RunRow:
             status=known.status if lifecycle.is_terminal_batch(known.status) else status,
             output_file_id=output_file_id or known.output_file_id,
             error_file_id=error_file_id or known.error_file_id,
+            due_at=known.due_at if due_at is None else due_at,
             poll_failures=0,
-            next_poll_at=0.0,
+            next_poll_at=next_poll_at,
         )
+
+    def wait_for(self, batch: BatchRow, wait: ResultsWait) -> None:
+        """Keep what is waited for of a batch that is over."""
+        self.poll(
+            batch,
+            status=wait.status,
+            output_file_id=wait.output_file_id,
+            error_file_id=wait.error_file_id,
+            next_poll_at=wait.next_poll_at,
+        )
+        batch.record = replace(
+            batch.record,
+            ended_at=wait.ended_at,
+            late_rows=wait.late_rows,
+            looks=wait.looks,
+            wait_reason=wait.reason,
+        )
+
+    def end(self, batch: BatchRow, end: BatchEnd) -> None:
+        """Keep a batch's final state; nobody has to decide about it any more."""
+        batch.usage = end.usage
+        self.poll(batch, status=end.status, output_file_id=None, error_file_id=None)
+        batch.record = replace(batch.record, **_NOTHING_LATE, **_SETTLED)
+        intent = self.intents[batch.record.local_batch_id]
+        if intent.record.state is IntentState.QUARANTINED:
+            intent.record = replace(intent.record, state=IntentState.REGISTERED)
 
     def requeue_local(self) -> int:
         """Free what was claimed and certainly not sent; finish the registration of what was sent."""
@@ -628,6 +678,7 @@ class RunRow:
         """Where the run stands."""
         counts = {status: len(indexes) for status, indexes in self.by_status.items()}
         states = [intent.record.state for intent in self.intents.values()]
+        active = [batch.record for batch in self.batches.values() if batch.active]
         return RunSummary(
             run_id=self.run_id,
             status=lifecycle.run_status(counts, ingestion_complete=self.ingestion_complete),
@@ -636,7 +687,7 @@ class RunRow:
             completed_items=counts[ItemStatus.COMPLETED],
             failed_items=counts[ItemStatus.FAILED_PERMANENT],
             status_counts=counts,
-            active_batches=sum(batch.active for batch in self.batches.values()),
+            active_batches=len(active),
             backoff_remaining_sec=self.backoff_remaining(now),
             control_reason=self.control_reason,
             ingestion_complete=self.ingestion_complete,
@@ -645,6 +696,14 @@ class RunRow:
             unknown_batches=states.count(IntentState.UNKNOWN),
             quarantined_batches=states.count(IntentState.QUARANTINED),
             orphan_batches=self.orphan_batches,
+            late_batches=sum(batch.ended_at is not None for batch in active),
+            late_rows=sum(batch.late_rows for batch in active),
+            overdue_batches=sum(
+                batch.due_at is not None
+                and batch.due_at < now
+                and not lifecycle.is_terminal_batch(batch.status)
+                for batch in active
+            ),
             created_at=self.created_at,
         )
 

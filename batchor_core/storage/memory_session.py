@@ -25,6 +25,7 @@ from batchor_core.storage.state import (
     ItemFailureRecord,
     MaterializedItem,
     RequestDraft,
+    ResultsWait,
     RetryBackoffState,
     TokenBudget,
 )
@@ -256,11 +257,28 @@ class MemorySession(DriverSession):
     # --- consumption -------------------------------------------------------------------------------------------------
 
     def update_batch(
-        self, *, provider_batch_id: str, status: str, output_file_id: str | None, error_file_id: str | None
+        self,
+        *,
+        provider_batch_id: str,
+        status: str,
+        output_file_id: str | None,
+        error_file_id: str | None,
+        due_at: float | None = None,
+        next_poll_at: float = 0.0,
     ) -> None:
         with self._write() as run:
-            batch = run.batch(provider_batch_id)
-            run.poll(batch, status=status, output_file_id=output_file_id, error_file_id=error_file_id)
+            run.poll(
+                run.batch(provider_batch_id),
+                status=status,
+                output_file_id=output_file_id,
+                error_file_id=error_file_id,
+                due_at=due_at,
+                next_poll_at=next_poll_at,
+            )
+
+    def record_wait(self, *, provider_batch_id: str, wait: ResultsWait) -> None:
+        with self._write() as run:
+            run.wait_for(run.batch(provider_batch_id), wait)
 
     def record_poll_failure(self, *, provider_batch_id: str, next_poll_at: float) -> int:
         with self._write() as run:
@@ -296,8 +314,7 @@ class MemorySession(DriverSession):
                     run.release(item, used_custom_id=True)
                     released += 1
             if end is not None:
-                batch.usage = end.usage
-                run.poll(batch, status=end.status, output_file_id=None, error_file_id=None)
+                run.end(batch, end)
             return AppliedOutcome(
                 completed=completed,
                 failed=moved.count(ItemStatus.FAILED_PERMANENT),

@@ -290,5 +290,11 @@ batches = Table(
     Column("poll_failures", Integer, nullable=False, server_default="0"),
     Column("next_poll_at", Double, nullable=False, server_default="0"),
     *[Column(kind, BigInteger) for kind in TOKEN_KINDS],
+    # see core.lateness
+    Column("due_at", Double),  # by when it should have ended
+    Column("ended_at", Double),  # since when its results are waited for
+    Column("late_rows", BigInteger, nullable=False, server_default="0"),
+    Column("looks", Integer, nullable=False, server_default="0"),
+    Column("wait_reason", Text),
     UniqueConstraint("run_key", "provider_batch_id", name="batches_by_provider_id"),
 )

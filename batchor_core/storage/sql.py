@@ -25,6 +25,7 @@ from batchor_core.storage import sql_artifacts, sql_intents, sql_items, sql_reco
 from batchor_core.storage.columns import (
     decode_json,
     decode_optional_text,
+    decode_text,
     encode_optional_text,
     encode_text,
 )
@@ -152,10 +153,11 @@ class SQLStore(StateStore):
     def get_run_summary(self, *, run_id: str) -> RunSummary:
         with self.database.read() as connection:
             row = sql_runs.run_row(self.database, connection, run_id)
+            now = self.database.now(connection)
             return sql_runs.summary_from(
                 row,
-                now=self.database.now(connection),
-                active=sql_runs.active_batch_counts(connection, row.run_key),
+                now=now,
+                active=sql_runs.active_batch_counts(connection, now=now, run_key=row.run_key),
                 doubtful=sql_runs.doubtful_counts(connection, row.run_key),
             )
 
@@ -163,7 +165,7 @@ class SQLStore(StateStore):
         newest_first = select(runs).order_by(runs.c.created_at.desc(), runs.c.run_key.desc())
         with self.database.read() as connection:
             now = self.database.now(connection)
-            active = sql_runs.active_batch_counts(connection)
+            active = sql_runs.active_batch_counts(connection, now=now)
             doubtful = sql_runs.doubtful_counts(connection)
             return [
                 RunListing(
@@ -527,6 +529,11 @@ class SQLStore(StateStore):
             )
             lost = intent.provider_batch_id is not None
             match decision:
+                case "wait":
+                    if not lost:
+                        raise RunStateError(run_id, f"submission {local_batch_id!r} has no batch to wait for")
+                    known = decode_text(intent.provider_batch_id)
+                    sql_intents.find_again(run, intent, provider_batch_id=known)
                 case "adopt":
                     if not provider_batch_id:
                         raise InvalidInputError("adopting a batch needs its provider_batch_id")
@@ -545,4 +552,6 @@ class SQLStore(StateStore):
                         cancel_items(run, owned, _GIVEN_UP)
                     give_up(run, intent, error_class=f"operator_{decision}")
                 case _:
-                    raise InvalidInputError(f"decision {decision!r} must be one of adopt, resubmit, fail")
+                    raise InvalidInputError(
+                        f"decision {decision!r} must be one of adopt, wait, resubmit, fail"
+                    )

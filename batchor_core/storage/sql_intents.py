@@ -33,16 +33,16 @@ from batchor_core.storage.sql_items import (
     release_all,
 )
 from batchor_core.storage.sql_runs import ACTIVE_BATCH, LockedRun
-from batchor_core.storage.state import ActiveBatchRecord, BatchEnd, IntentRecord
+from batchor_core.storage.state import ActiveBatchRecord, BatchEnd, IntentRecord, ResultsWait
 
 _intents = submission_intents.c
 
 _INTENT = select(submission_intents, batches.c.provider_batch_id).outerjoin(
     batches, batches.c.intent_key == _intents.intent_key
 )
-_BATCH = select(batches, _intents.local_batch_id, _intents.input_file_id, _intents.state).join(
-    submission_intents, _intents.intent_key == batches.c.intent_key
-)
+_BATCH = select(
+    batches, _intents.local_batch_id, _intents.input_file_id, _intents.state, _intents.last_error_class
+).join(submission_intents, _intents.intent_key == batches.c.intent_key)
 
 
 _IDS_AT_ONCE = 500  # SQLite takes some thousands of parameters
@@ -230,7 +230,8 @@ def registered_batches(connection: Connection, provider_batch_ids: Sequence[str]
 def find_again(run: LockedRun, intent: AnyRow, *, provider_batch_id: str) -> None:
     """A lost batch is there after all, under this id."""
     given = encode_text(provider_batch_id)
-    values: dict[str, object] = {"poll_failures": 0, "next_poll_at": 0.0}
+    batch = run.connection.execute(select(batches).where(batches.c.intent_key == intent.intent_key)).one()
+    values = _waiting_begins_again(batch, now=run.now())
     if given != intent.provider_batch_id:
         if find_batch(run.connection, run.run_key, provider_batch_id) is not None:
             raise RunStateError(run.run_id, f"batch {provider_batch_id!r} belongs to another submission")
@@ -240,23 +241,50 @@ def find_again(run: LockedRun, intent: AnyRow, *, provider_batch_id: str) -> Non
             "is_terminal": False,
             "output_file_id": None,
             "error_file_id": None,
+            "due_at": None,
+            **_NOTHING_LATE,
         }
     change_batch(run.connection, intent.intent_key, **values)
     change_intent(run.connection, intent.intent_key, state=IntentState.REGISTERED.value)
 
 
+_NOTHING_LATE: dict[str, object] = {"ended_at": None, "late_rows": 0, "looks": 0, "wait_reason": None}
+
+
+def _waiting_begins_again(batch: AnyRow, *, now: float) -> dict[str, object]:
+    """A person has chosen to wait on: patience is counted from here."""
+    values: dict[str, object] = {"poll_failures": 0, "next_poll_at": 0.0, "looks": 0}
+    if batch.ended_at is not None:
+        values["ended_at"] = now
+    if batch.due_at is not None and batch.due_at < now:
+        values["due_at"] = now
+    return values
+
+
 def give_up_batch(run: LockedRun, intent: AnyRow, *, error_class: str) -> None:
-    """A lost batch will bring nothing: what it still owns comes back."""
+    """A batch will bring nothing more: what it still owns comes back.
+
+    One that is over stays on record with what it has brought. Any other may go on at the provider: should it turn up,
+    somebody has to hear of it.
+    """
     batch = run.connection.execute(select(batches).where(batches.c.intent_key == intent.intent_key)).one()
     release_submitted(run, batch)
-    if not batch.is_terminal:
-        change_batch(run.connection, intent.intent_key, status=lifecycle.LOST_BATCH, is_terminal=True)
+    change_batch(run.connection, intent.intent_key, **_NOTHING_LATE)
+    if batch.is_terminal:
+        change_intent(
+            run.connection,
+            intent.intent_key,
+            state=IntentState.REGISTERED.value,
+            last_error_class=encode_text(error_class),
+        )
+        return
+    change_batch(run.connection, intent.intent_key, status=lifecycle.LOST_BATCH, is_terminal=True)
     change_intent(
         run.connection,
         intent.intent_key,
         state=IntentState.DROPPED.value,
         last_error_class=encode_text(error_class),
-        next_check_at=run.now(),  # should it turn up after all, somebody has to hear of it
+        next_check_at=run.now(),
     )
 
 
@@ -334,6 +362,14 @@ def batch_record(row: AnyRow) -> ActiveBatchRecord:
         poll_failures=row.poll_failures,
         next_poll_at=row.next_poll_at,
         quarantined=row.state == IntentState.QUARANTINED.value,
+        quarantine_cause=(
+            decode_text(row.last_error_class or "") if row.state == IntentState.QUARANTINED.value else None
+        ),
+        due_at=row.due_at,
+        ended_at=row.ended_at,
+        late_rows=row.late_rows,
+        looks=row.looks,
+        wait_reason=decode_optional_text(row.wait_reason),
     )
 
 
@@ -376,23 +412,46 @@ def keep_poll(
     status: str,
     output_file_id: str | None,
     error_file_id: str | None,
+    due_at: float | None = None,
+    next_poll_at: float = 0.0,
+    **more: object,
 ) -> None:
     """Keep what a poll said. A final status stays, and a file id that is missing now does not undo one."""
-    values: dict[str, object] = {"poll_failures": 0, "next_poll_at": 0.0}
+    values: dict[str, object] = {"poll_failures": 0, "next_poll_at": next_poll_at, **more}
     if not batch.is_terminal:
         values |= {"status": encode_text(status), "is_terminal": is_terminal_batch(status)}
     if output_file_id:
         values["output_file_id"] = encode_text(output_file_id)
     if error_file_id:
         values["error_file_id"] = encode_text(error_file_id)
+    if due_at is not None:
+        values["due_at"] = due_at
     change_batch(connection, batch.intent_key, **values)
 
 
+def keep_wait(connection: Connection, batch: AnyRow, wait: ResultsWait) -> None:
+    """Keep what is waited for of a batch that is over."""
+    keep_poll(
+        connection,
+        batch,
+        status=wait.status,
+        output_file_id=wait.output_file_id,
+        error_file_id=wait.error_file_id,
+        next_poll_at=wait.next_poll_at,
+        ended_at=wait.ended_at,
+        late_rows=wait.late_rows,
+        looks=wait.looks,
+        wait_reason=encode_text(wait.reason),
+    )
+
+
 def keep_end(connection: Connection, batch: AnyRow, end: BatchEnd) -> None:
-    """Keep a batch's final state."""
+    """Keep a batch's final state; nobody has to decide about it any more."""
     keep_poll(connection, batch, status=end.status, output_file_id=None, error_file_id=None)
     usage = dict(zip(TOKEN_KINDS, usage_columns(end.usage), strict=True))
-    change_batch(connection, batch.intent_key, **usage)
+    change_batch(connection, batch.intent_key, **_NOTHING_LATE, **usage)
+    asked = and_(_intents.intent_key == batch.intent_key, _intents.state == IntentState.QUARANTINED.value)
+    connection.execute(submission_intents.update().where(asked).values(state=IntentState.REGISTERED.value))
 
 
 def release_submitted(run: LockedRun, batch: AnyRow, **how: Any) -> int:

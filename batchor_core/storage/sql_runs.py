@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select
+from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select
 
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import LeaseLostError, RunNotFoundError
@@ -242,12 +242,35 @@ def checkpoint_from(row: AnyRow) -> IngestCheckpoint | None:
 # --- summaries -------------------------------------------------------------------------------------------------------
 
 
-def active_batch_counts(connection: Connection, run_key: int | None = None) -> dict[int, int]:
+class ActiveBatches(NamedTuple):
+    """How many batches of a run are active, and what is wrong with them."""
+
+    active: int = 0
+    late: int = 0
+    late_rows: int = 0
+    overdue: int = 0
+
+
+def active_batch_counts(
+    connection: Connection, *, now: float, run_key: int | None = None
+) -> dict[int, ActiveBatches]:
     """Active batches by run; runs without any are left out."""
-    wanted = select(batches.c.run_key, func.count()).where(ACTIVE_BATCH).group_by(batches.c.run_key)
+    columns = batches.c
+    is_overdue = and_(columns.is_terminal.is_(False), columns.due_at < now)
+    wanted = (
+        select(
+            columns.run_key,
+            func.count(),
+            func.count(columns.ended_at),
+            func.sum(columns.late_rows),
+            func.sum(case((is_overdue, 1), else_=0)),
+        )
+        .where(ACTIVE_BATCH)
+        .group_by(columns.run_key)
+    )
     if run_key is not None:
-        wanted = wanted.where(batches.c.run_key == run_key)
-    return {key: count for key, count in connection.execute(wanted).all()}  # noqa: C416 - rows are no pairs to mypy
+        wanted = wanted.where(columns.run_key == run_key)
+    return {key: ActiveBatches(*map(int, counts)) for key, *counts in connection.execute(wanted).all()}
 
 
 def doubtful_counts(connection: Connection, run_key: int | None = None) -> dict[tuple[int, str], int]:
@@ -264,11 +287,12 @@ def doubtful_counts(connection: Connection, run_key: int | None = None) -> dict[
 
 
 def summary_from(
-    row: AnyRow, *, now: float, active: Mapping[int, int], doubtful: Mapping[tuple[int, str], int]
+    row: AnyRow, *, now: float, active: Mapping[int, ActiveBatches], doubtful: Mapping[tuple[int, str], int]
 ) -> RunSummary:
     """A run's summary, from its row and what was counted beside it."""
     counts = {status: getattr(row, f"{status.value}_items") for status in ItemStatus}
     total = sum(counts.values())
+    batches_now = active.get(row.run_key, ActiveBatches())
     # a run without a checkpoint got all its items when it was created; one without items either was interrupted
     # before its checkpoint was written, and must not look finished
     complete = total > 0 if row.ingestion_complete is None else bool(row.ingestion_complete)
@@ -280,7 +304,7 @@ def summary_from(
         completed_items=counts[ItemStatus.COMPLETED],
         failed_items=counts[ItemStatus.FAILED_PERMANENT],
         status_counts=counts,
-        active_batches=active.get(row.run_key, 0),
+        active_batches=batches_now.active,
         backoff_remaining_sec=backoff_remaining(row, now),
         control_reason=decode_optional_text(row.control_reason),
         ingestion_complete=complete,
@@ -289,6 +313,9 @@ def summary_from(
         unknown_batches=doubtful.get((row.run_key, IntentState.UNKNOWN.value), 0),
         quarantined_batches=doubtful.get((row.run_key, IntentState.QUARANTINED.value), 0),
         orphan_batches=row.orphan_batches,
+        late_batches=batches_now.late,
+        late_rows=batches_now.late_rows,
+        overdue_batches=batches_now.overdue,
         created_at=row.created_at,
     )
 

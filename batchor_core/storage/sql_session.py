@@ -32,6 +32,7 @@ from batchor_core.storage.state import (
     ItemFailureRecord,
     MaterializedItem,
     RequestDraft,
+    ResultsWait,
     RetryBackoffState,
     TokenBudget,
 )
@@ -279,13 +280,31 @@ class SQLSession(DriverSession):
     # --- consumption -------------------------------------------------------------------------------------------------
 
     def update_batch(
-        self, *, provider_batch_id: str, status: str, output_file_id: str | None, error_file_id: str | None
+        self,
+        *,
+        provider_batch_id: str,
+        status: str,
+        output_file_id: str | None,
+        error_file_id: str | None,
+        due_at: float | None = None,
+        next_poll_at: float = 0.0,
     ) -> None:
         with self._write(Boundary.UPDATE_BATCH) as connection:
             batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
             sql_intents.keep_poll(
-                connection, batch, status=status, output_file_id=output_file_id, error_file_id=error_file_id
+                connection,
+                batch,
+                status=status,
+                output_file_id=output_file_id,
+                error_file_id=error_file_id,
+                due_at=due_at,
+                next_poll_at=next_poll_at,
             )
+
+    def record_wait(self, *, provider_batch_id: str, wait: ResultsWait) -> None:
+        with self._write(Boundary.RECORD_WAIT) as connection:
+            batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
+            sql_intents.keep_wait(connection, batch, wait)
 
     def record_poll_failure(self, *, provider_batch_id: str, next_poll_at: float) -> int:
         with self._write(Boundary.RECORD_POLL_FAILURE) as connection:

@@ -197,7 +197,19 @@ class ActiveBatchRecord:
     """Polls that failed in a row."""
     next_poll_at: float = 0.0
     quarantined: bool = False
-    """The provider does not know it any more, and a person has to decide."""
+    """A person has to decide about it."""
+    quarantine_cause: str | None = None
+    """Why: a :class:`~batchor_core.core.lateness.Cause`, or ``batch_not_found``."""
+    due_at: float | None = None
+    """By when it should have ended."""
+    ended_at: float | None = None
+    """Since when it is over and its results are waited for; None while they are not."""
+    late_rows: int = 0
+    """Items that are waited for."""
+    looks: int = 0
+    """How often it was looked at in vain since ``ended_at``."""
+    wait_reason: str | None = None
+    """What is waited for, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,8 +404,33 @@ class RunListing:
 OwnerCheck: TypeAlias = Callable[[DriverIdentity], bool]
 """Says of a lease's holder whether its process is certainly gone."""
 
-IntentDecision: TypeAlias = Literal["adopt", "resubmit", "fail"]
-"""What an operator can decide about a submission of unknown outcome."""
+IntentDecision: TypeAlias = Literal["adopt", "wait", "resubmit", "fail"]
+"""What an operator can decide about a submission of unknown outcome, or about a batch that is late."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsWait:
+    """Where the waiting for an ended batch's results stands.
+
+    Attributes:
+        status: The batch's final status.
+        ended_at: Since when it is waited for.
+        late_rows: Items that are waited for.
+        looks: Looks in vain so far.
+        reason: What is waited for, in words.
+        next_poll_at: When to look again.
+        output_file_id: As the provider names it now.
+        error_file_id: As the provider names it now.
+    """
+
+    status: str
+    ended_at: float
+    late_rows: int
+    looks: int
+    reason: str
+    next_poll_at: float
+    output_file_id: str | None = None
+    error_file_id: str | None = None
 
 
 class DriverSession(ABC):
@@ -500,7 +537,7 @@ class DriverSession(ABC):
     def quarantine(self, *, local_batch_id: str, error_class: str) -> None:
         """A person has to decide: intent QUARANTINED, its items stay where they are.
 
-        Also for a REGISTERED one, whose batch the provider does not know any more.
+        Also for a REGISTERED one, whose batch is late or not known to the provider any more.
         """
 
     def record_sweep(self, *, next_check_at: float) -> None:
@@ -524,11 +561,29 @@ class DriverSession(ABC):
 
     # consumption
 
+    def remembered(self, batches: Sequence[ActiveBatchRecord]) -> list[ActiveBatchRecord]:
+        """The same batches with what this session knows of them beyond the store."""
+        return list(batches)
+
     @abstractmethod
     def update_batch(
-        self, *, provider_batch_id: str, status: str, output_file_id: str | None, error_file_id: str | None
+        self,
+        *,
+        provider_batch_id: str,
+        status: str,
+        output_file_id: str | None,
+        error_file_id: str | None,
+        due_at: float | None = None,
+        next_poll_at: float = 0.0,
     ) -> None:
-        """Keep a polled status and clear the batch's poll failures. A terminal status stays; it is never taken back."""
+        """Keep a polled status and clear the batch's poll failures. A terminal status stays; it is never taken back.
+
+        None leaves the stored ``due_at``. The batch is asked for again at ``next_poll_at``.
+        """
+
+    @abstractmethod
+    def record_wait(self, *, provider_batch_id: str, wait: ResultsWait) -> None:
+        """The batch is over, and some of its results are waited for. It stays active and keeps its SUBMITTED items."""
 
     @abstractmethod
     def record_poll_failure(self, *, provider_batch_id: str, next_poll_at: float) -> int:
@@ -552,7 +607,8 @@ class DriverSession(ABC):
         """Store a chunk of results, and with ``end`` the batch's final status, in one transaction.
 
         Only items that are SUBMITTED in this batch move; others are passed over, so that a replay changes nothing and
-        counts no attempt twice. Results get the next terminal sequences in the order given, completions first.
+        counts no attempt twice. Results get the next terminal sequences in the order given, completions first. With
+        ``end``, nothing of the batch is waited for any more, and nobody has to decide about it.
         """
 
     # the run as a whole
@@ -868,7 +924,8 @@ class StateStore(ABC):
         """An operator's word on a QUARANTINED (or UNKNOWN) intent.
 
         ``adopt`` registers ``provider_batch_id``, ``resubmit`` frees the items for a new batch, ``fail`` ends them. Where a
-        batch was registered and then lost, its own id may be adopted once more.
+        batch was registered and then lost, its own id may be adopted once more; ``wait`` is the same without an id, and
+        begins the waiting for a late batch again.
 
         Raises:
             RunStateError: The intent waits for nobody's word, or the batch belongs to another submission.

@@ -27,6 +27,7 @@ from starlette.routing import Route
 
 from batchor_core.core.answers import Answer
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
+from batchor_core.core.lateness import StatedCounts
 from batchor_core.core.models import ItemFailure, PromptParts, ProviderConfig
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRequestLine, JSONObject
@@ -38,7 +39,6 @@ from batchor_core.providers.api import (
     BatchLimits,
     BatchState,
     FoundBy,
-    RequestCounts,
     ResultFile,
 )
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
@@ -177,7 +177,7 @@ class StrangerApi(BatchApi):
             results=(ResultFile(job["outcome"]),) if job.get("outcome") else (),
             created_at=job.get("born"),
             expires_at=job.get("dies"),
-            counts=RequestCounts(tally.get("all"), tally.get("said"), tally.get("failed")),
+            counts=StatedCounts(tally.get("said"), tally.get("failed"), tally.get("all")),
             failure=None if rejected is None else BatchFailure(ProviderErrorKind.RETRY, "rejected", rejected),
         )
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from batchor_core.core.exceptions import InvalidInputError, ProviderErrorKind
-from batchor_core.providers.api import FoundBy, RequestCounts, ResultFile
+from batchor_core.core.lateness import StatedCounts
+from batchor_core.providers.api import FoundBy, ResultFile
 from batchor_core.providers.base import OptionalMethods
 from batchor_core.providers.eight_methods import EightMethodsApi, batch_state
 from batchor_core.providers.openai import OpenAIBatchProvider, OpenAIProviderConfig
@@ -102,21 +103,21 @@ def test_methods_of_its_own_are_nobodys_business(name: str) -> None:
 @pytest.mark.parametrize(
     ("record", "expected"),
     [
-        ({}, ((), None, False)),
-        ({"output_file_id": "o", "error_file_id": ""}, ((ResultFile("o"),), None, False)),
+        ({}, ((), StatedCounts(), False)),
+        ({"output_file_id": "o", "error_file_id": ""}, ((ResultFile("o"),), StatedCounts(), False)),
         (
             {
                 "output_file_id": None,
                 "error_file_id": "e",
                 "request_counts": {"completed": None, "failed": None},
             },
-            ((ResultFile("e", is_error_file=True),), None, False),
+            ((ResultFile("e", is_error_file=True),), StatedCounts(), False),
         ),
         (
             {"status": "COMPLETED", "request_counts": {"total": 3, "completed": 2, "failed": True}},
-            ((), RequestCounts(3, 2, None), True),
+            ((), StatedCounts(2, None, 3), True),
         ),
-        ({"status": "scheduling", "request_counts": "3"}, ((), None, False)),
+        ({"status": "scheduling", "request_counts": "3"}, ((), StatedCounts(), False)),
     ],
 )
 def test_a_record_of_a_batch_is_read_whatever_is_left_out(record: dict[str, Any], expected: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the engine keeps so that any provider, money and outputs find their place.
+"""What the engine keeps so that any provider, money and late results find their place.
 
 Frozen once released: later changes of ``schema.py`` get revisions of their own.
 """
@@ -14,8 +14,10 @@ down_revision = "0002"
 
 def upgrade() -> None:
     """Bring the tables of 0002 here, with what is in them."""
+    # Alembic's own operations know nothing of schema translation
     schema = op.get_context().version_table_schema
     _add_token_kinds(schema)
+    _add_lateness(schema)
 
 
 def _add_token_kinds(schema: str | None) -> None:
@@ -27,3 +29,15 @@ def _add_token_kinds(schema: str | None) -> None:
     )
     for table in ("item_results", "batches"):
         op.add_column(table, sa.Column("cache_write_tokens", sa.BigInteger()), schema=schema)
+
+
+def _add_lateness(schema: str | None) -> None:
+    """What is waited for of batches that are over, and when batches should be over."""
+    for column in (
+        sa.Column("due_at", sa.Double()),
+        sa.Column("ended_at", sa.Double()),
+        sa.Column("late_rows", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("looks", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("wait_reason", sa.Text()),
+    ):
+        op.add_column("batches", column, schema=schema)

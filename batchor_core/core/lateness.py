@@ -1,0 +1,281 @@
+"""What to do about rows that an ended batch has brought no line for, and about a batch that does not end.
+
+Absence proves nothing. A batch can be reported as over while its result files are not named yet, not there yet, or
+shorter than they will be; each of those rows has been paid for. So a row is sent again only if something speaks for it:
+
+- A count never settles a row, but it may forbid buying it again: while the provider states more answered rows than lines
+  are at hand, the rows without a line are waited for, and then a person is asked.
+- Counts that account for the whole batch and state no further answer free the rest. Rows that they state as failed cost
+  nothing to run again, but their error line says whether that makes sense, so it is waited for during some minutes.
+- Where no counts account for the batch, the rows are waited for during some minutes, unless a result file is missing or
+  visibly cut: then a person is asked in the end.
+
+Rows that do have a line are stored at once, whatever becomes of the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+
+LEAST_LOOKS = 3
+"""Looks at an ended batch before the passing of time alone frees a row: a clock that jumps ahead is no patience."""
+
+LONGEST_LOOK_SEC = 3_600.0
+"""The longest wait between two looks."""
+
+OVERDUE_MARGIN_SEC = 900.0
+"""How long after its expiry a batch may take to be reported as over before anybody is told."""
+
+CANCEL_SEC = 1_800.0
+"""How long a cancelled batch may take to end before anybody is told; OpenAI speaks of ten minutes."""
+
+_DAY = 86_400.0
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": _DAY}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the engine waits by itself, in seconds.
+
+    Attributes:
+        results_sec: For results that the provider states and does not hand over; then a person is asked.
+        unconfirmed_sec: For results of a batch whose counts don't account for it; then its missing rows are sent again.
+        cancelled_sec: For either, and for a batch that should have ended, once the run is cancelled.
+        overdue_sec: For a batch that should have ended, beyond its expiry; then a person is asked.
+    """
+
+    results_sec: float = 6 * 3_600.0
+    unconfirmed_sec: float = 600.0
+    cancelled_sec: float = 3_600.0
+    overdue_sec: float = _DAY
+
+    def __post_init__(self) -> None:
+        for name in ("results_sec", "unconfirmed_sec", "cancelled_sec", "overdue_sec"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"Patience.{name} must not be negative")
+
+
+# --- what the provider states ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StatedCounts:
+    """How many requests of a batch the provider says were answered, failed, and are in it; None where it does not say."""
+
+    completed: int | None = None
+    failed: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """What an ended batch has brought so far.
+
+    Attributes:
+        submitted: Rows that the batch was made of.
+        missing: Of these, the rows without a line.
+        answered: Lines of rows that were answered, whether the answer is any use; with them lines that can't be read.
+        failed: Lines of rows that were not: errors of any kind.
+        gone: Named result files that the provider does not have.
+        is_cut: Whether a result file breaks off in the middle of its last line.
+    """
+
+    submitted: int
+    missing: int
+    answered: int = 0
+    failed: int = 0
+    gone: int = 0
+    is_cut: bool = False
+
+    @property
+    def lines(self) -> int:
+        """Lines of any kind."""
+        return self.answered + self.failed
+
+
+def stated_but_not_there(counts: StatedCounts, hand: AtHand) -> int:
+    """Rows without a line that the provider states as answered. A count beyond the batch's size is taken for all rows."""
+    return max(0, min((counts.completed or 0) - hand.answered, hand.missing))
+
+
+def _account_for_all(counts: StatedCounts, status: str, hand: AtHand) -> bool:
+    """Whether the counts tell what became of each row, so that what they don't state as answered was not."""
+    if counts.completed is None:
+        return False
+    total = counts.total or 0
+    if status == "completed":
+        # every row of a completed batch was worked on: counts that say less lag behind, or were never kept
+        done = counts.completed + (counts.failed or 0)
+        return done >= hand.submitted or (0 < total <= done)
+    return total >= hand.submitted
+
+
+# --- the decision ----------------------------------------------------------------------------------------------------
+
+
+class Move(Enum):
+    """What to do with an ended batch."""
+
+    COLLECT = auto()
+    """The batch is over: store what is there; rows without a line may be sent again."""
+    WAIT = auto()
+    """Store what is there and look again; rows without a line stay with the batch."""
+    ASK = auto()
+    """The same, and let a person decide about the rest. The engine goes on looking meanwhile."""
+
+
+class Cause(StrEnum):
+    """Why a batch is waited for; stored, and shown as the error class of its submission when a person is asked."""
+
+    RESULTS_LATE = "results_late"
+    """The provider states more answered rows than there are lines."""
+    RESULT_FILE_GONE = "result_file_gone"
+    """The provider names a result file and does not have it."""
+    RESULT_FILE_CUT = "result_file_cut"
+    """A result file breaks off in the middle of a line."""
+    NO_RESULTS = "no_results"
+    """The batch is completed, and there is not a single line."""
+    UNCONFIRMED = "unconfirmed"
+    """Nothing tells what became of the rows without a line."""
+    OVERDUE = "batch_overdue"
+    """The batch should have ended, and has not."""
+
+
+LOOKED_AT = frozenset(Cause)
+"""Causes for which a person is asked while the provider still knows the batch: it is looked at all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do about an ended batch.
+
+    Attributes:
+        move: What to do.
+        cause: Why it is waited for; None to collect.
+        look_in_sec: When to look again.
+        holds_failures: Whether rows with an error line wait too, since the provider states more answers than the rows
+            without any line can account for.
+    """
+
+    move: Move
+    cause: Cause | None = None
+    look_in_sec: float = 0.0
+    holds_failures: bool = False
+
+
+_COLLECT = Decision(Move.COLLECT)
+
+
+def judge_end(
+    *,
+    status: str,
+    counts: StatedCounts,
+    hand: AtHand,
+    waited_sec: float,
+    looks: int,
+    is_cancelling: bool,
+    patience: Patience,
+) -> Decision:
+    """Decide about a batch that is over.
+
+    Args:
+        status: Its final status, in lower case.
+        counts: What the provider states.
+        hand: What there is.
+        waited_sec: Since the batch was first seen to be over, or since a person chose to wait on.
+        looks: Looks at the ended batch before this one, counted from the same moment.
+        is_cancelling: Whether the run is cancelled: then nothing is bought, and nobody has to be asked.
+        patience: How long to wait.
+    """
+    if not hand.missing:
+        return _COLLECT
+    if stated_but_not_there(counts, hand):
+        cause = Cause.RESULT_FILE_GONE if hand.gone else Cause.RESULTS_LATE
+        asks = True
+    elif status == "failed":
+        return _COLLECT  # its input was refused: nothing of it was run
+    elif _account_for_all(counts, status, hand):
+        if (counts.failed or 0) <= hand.failed and not hand.gone:
+            return _COLLECT
+        cause, asks = Cause.UNCONFIRMED, False
+    elif hand.gone:
+        cause, asks = Cause.RESULT_FILE_GONE, True
+    elif hand.is_cut:
+        cause, asks = Cause.RESULT_FILE_CUT, True
+    elif status == "completed" and not hand.lines:
+        cause, asks = Cause.NO_RESULTS, True
+    else:
+        cause, asks = Cause.UNCONFIRMED, False
+    limit = patience.results_sec if asks else patience.unconfirmed_sec
+    if is_cancelling:
+        limit, asks = min(limit, patience.cancelled_sec), False
+    is_over = waited_sec >= limit and (looks >= LEAST_LOOKS or limit == 0)
+    if is_over and not asks:
+        return _COLLECT
+    return Decision(
+        Move.ASK if is_over else Move.WAIT,
+        cause,
+        next_look(waited_sec, limit),
+        holds_failures=(counts.completed or 0) + hand.failed > hand.submitted,
+    )
+
+
+def next_look(waited_sec: float, limit_sec: float) -> float:
+    """Seconds until the next look: half of the time waited so far, from two seconds to an hour, and not beyond the limit."""
+    least = min(2.0, max(limit_sec / 10.0, 0.01))
+    pause = min(max(waited_sec / 2.0, least), LONGEST_LOOK_SEC)
+    left = limit_sec - waited_sec
+    return max(min(pause, left), least) if left > 0 else pause
+
+
+def seconds_since(moment: float | None, now: float) -> float:
+    """Seconds since a stored moment, 0 if it lies ahead: the clock was set back, and the waiting begins again."""
+    return 0.0 if moment is None or moment > now else now - moment
+
+
+# --- batches that don't end ------------------------------------------------------------------------------------------
+
+
+def due_at(*, expires_at: float | None, created_at: float, completion_window: object) -> float:
+    """When a batch should be over at the latest: some time after its expiry, which follows from its window if not given."""
+    expiry = (
+        expires_at if expires_at and expires_at > created_at else created_at + window_sec(completion_window)
+    )
+    return expiry + OVERDUE_MARGIN_SEC
+
+
+def window_sec(window: object) -> float:
+    """Seconds of a completion window such as ``24h``; a day where it can't be understood."""
+    text = window.strip().lower() if isinstance(window, str) else ""
+    number, unit = text[:-1], text[-1:]
+    if unit in _UNITS and number.isascii() and number.isdigit() and 0 < len(number) < 10:
+        return int(number) * _UNITS[unit]
+    return _DAY
+
+
+def judge_overdue(
+    *, due_at: float | None, now: float, is_cancelling: bool, patience: Patience
+) -> Decision | None:
+    """Decide about a batch that has not ended; None while there is time."""
+    late_sec = seconds_since(due_at, now)
+    if due_at is None or late_sec <= 0:
+        return None
+    limit = patience.cancelled_sec if is_cancelling else patience.overdue_sec
+    move = Move.ASK if late_sec >= limit else Move.WAIT
+    return Decision(move, Cause.OVERDUE, next_look(late_sec, limit))
+
+
+def needs_a_person(*, quarantine_cause: str | None, is_cancelling: bool) -> bool:
+    """Whether nothing but a person's word is waited for.
+
+    A cancelled run ends by itself, except for batches that go on at the provider and may yet bring what was paid for.
+    """
+    if quarantine_cause is None:
+        return False
+    return not is_cancelling or quarantine_cause == Cause.OVERDUE
+
+
+def is_looked_at(*, quarantine_cause: str | None, is_cancelling: bool) -> bool:
+    """Whether a batch is asked after: one that the provider has lost waits for a word, all others may yet come."""
+    return quarantine_cause is None or is_cancelling or quarantine_cause in LOOKED_AT

@@ -1,0 +1,154 @@
+"""The lines of a batch's result files, one by one, as the provider's reader understands them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import orjson
+
+from batchor_core.core.answers import Answer, names_two_rows, parse_line
+from batchor_core.core.types import JSONObject
+from batchor_core.runtime.engine import Drive, as_provider_error, log
+from batchor_core.runtime.files import BatchFile, Download
+from batchor_core.runtime.line_size import LONG_LINE_BYTES, MAX_LINE_BYTES, fits_memory
+from batchor_core.storage.state import RawResponseRef
+
+_READ_BUFFER = 1 << 18
+_SKIP_BYTES = 1024 * 1024
+
+
+class Line(NamedTuple):
+    """One line of a batch's files.
+
+    ``raw`` says where it lies in the kept file; None if there is no such file, or if the line is not strict JSON and has
+    to be kept as it was understood. ``length`` is about its share of memory.
+    """
+
+    answer: Answer
+    record: JSONObject
+    raw: RawResponseRef | None
+    length: int
+
+
+@dataclass(slots=True)
+class Reading:
+    """What was found in a batch's files beside lines that can be read.
+
+    Attributes:
+        unreadable: Whole lines that hold no record.
+        is_cut: Whether a file breaks off in the middle of its last line.
+    """
+
+    unreadable: int = 0
+    is_cut: bool = False
+
+    def note(self, line: bytes | None) -> None:
+        """A line that can't be read; None for one that is too long to be looked at."""
+        if line == b"\n":
+            # may lie between two versions of a file (see files.py), and lines of the older one would count twice
+            self.unreadable = 0
+        elif line is None or line.endswith(b"\n"):
+            self.unreadable += line is None or not line.isspace()
+        elif not line.isspace():
+            self.is_cut = True
+
+
+def read_lines(drive: Drive, download: Download, reading: Reading) -> Iterator[Line]:
+    """Every line that can be read; ``reading`` tells of the rest."""
+    lines = _streamed if drive.api.streams else _parsed
+    return lines(drive, download, reading)
+
+
+def _streamed(drive: Drive, download: Download, reading: Reading) -> Iterator[Line]:
+    """Line by line, whatever the size of the files. Rows of lines that can't be read are found missing in the end."""
+    read = drive.api.read
+    for file in download.files:
+        is_kept = file.artifact_key is not None
+        with _local_path(drive, file) as path, path.open("rb", buffering=_READ_BUFFER) as lines:
+            offset = 0
+            while True:
+                length, line = _bounded_line(lines)
+                if not length:
+                    break
+                record, is_strict = (None, False) if line is None else _decoded(line)
+                if record is None:
+                    reading.note(line)
+                line = None  # a giant one must not stay beside what was made of it
+                if record is not None:
+                    try:
+                        answer = read(record)
+                    except Exception:  # one line that a provider's reader stumbles over is not the batch
+                        log.debug("a line could not be read", exc_info=True)
+                        reading.unreadable += 1
+                    else:
+                        kept = is_kept and is_strict
+                        raw = RawResponseRef(file.is_error_file, offset, length) if kept else None
+                        yield Line(answer, record, raw, length)
+                        del answer  # as above
+                record = None
+                offset += length
+
+
+def _bounded_line(file: BinaryIO) -> tuple[int, bytes | None]:
+    """The next line with its length; of one that is too long the length alone, without ever having the whole in memory.
+
+    The length is 0 at the end. Binary lines end at \\n alone; text lines would also end at U+2028 and U+0085, which models
+    write.
+    """
+    line = file.readline(MAX_LINE_BYTES + 1)
+    length = len(line)
+    if length <= MAX_LINE_BYTES:
+        return length, line if fits_memory(line) else None
+    while not line.endswith(b"\n") and (line := file.readline(_SKIP_BYTES)):
+        length += len(line)
+    return length, None
+
+
+def _decoded(line: bytes) -> tuple[JSONObject | None, bool]:
+    if names_two_rows(line):
+        return None, False
+    try:
+        record = orjson.loads(line)
+    except ValueError:
+        return None if len(line) >= LONG_LINE_BYTES else parse_line(line), False
+    return (record if isinstance(record, dict) else None), True
+
+
+def _parsed(drive: Drive, download: Download, reading: Reading) -> Iterator[Line]:
+    """Both files at once, by the provider's own method: for providers that have the documented methods alone."""
+    texts: dict[bool, str] = {}
+    for file in download.files:
+        with _local_path(drive, file) as path:
+            texts[file.is_error_file] = path.read_bytes().decode("utf-8", "surrogatepass")
+    try:
+        answers = drive.api.read_files(texts)
+    except Exception as raised:
+        raise as_provider_error(raised) from raised
+    _note_unreadable(reading, list(texts.values()), len(answers))
+    for answer, record in answers:
+        yield Line(answer, record, None, 0)
+
+
+def _note_unreadable(reading: Reading, texts: list[str], records: int) -> None:
+    """Find lines that a provider's parser has left out, if its files are JSON lines and it has left out any."""
+    for text in texts:
+        last = text.rpartition("\n")[2]
+        reading.is_cut |= bool(last.strip()) and parse_line(last) is None
+    lines = [line for text in texts for line in text.split("\n") if line.strip()]
+    if len(lines) > records:
+        unreadable = sum(parse_line(line) is None for line in lines)
+        if len(lines) - unreadable >= records:
+            reading.unreadable = max(0, unreadable - reading.is_cut)
+
+
+@contextmanager
+def _local_path(drive: Drive, file: BatchFile) -> Iterator[Path]:
+    if file.artifact_key is None:
+        yield file.path
+    else:
+        with drive.artifacts.stage_local_copy(file.artifact_key) as path:
+            yield path

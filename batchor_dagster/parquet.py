@@ -27,6 +27,7 @@ from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.garbage import collecting_less
+from batchor_core.core.pricing import CostTally
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.usage import TokenUsage
 from batchor_core.storage.rows import answer_text, failure_of, metadata_json
@@ -140,6 +141,7 @@ def write_results_parquet(
     output: type[BaseModel] | None = None,
     *,
     are_checked: bool = False,
+    costs: CostTally | None = None,
 ) -> ParquetReport:
     """Write every terminal result of a run to ``path``, a local path or an fsspec URL. Replaces what was there.
 
@@ -153,6 +155,7 @@ def write_results_parquet(
             ``output_text`` alone.
         are_checked: Every stored answer has been checked against a model with this very schema. Answers to simple models are
             then not checked again, which is about twice as fast.
+        costs: Gets the tokens of every row.
 
     Raises:
         OSError: The file can't be written; what was there before is untouched.
@@ -171,6 +174,8 @@ def write_results_parquet(
         for page in run.iter_row_pages(page_size=PAGE_ROWS):
             batch, unfitting = _record_batch(page, schema, answers)
             tally.add(page, batch, unfitting)
+            if costs is not None:
+                _add_costs(costs, page)
             group.append(batch)
             rows, size = rows + batch.num_rows, size + batch.nbytes
             if rows >= ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES:
@@ -293,6 +298,21 @@ def _trailing_values(page: Sequence[ResultRow]) -> dict[str, list[Any]]:
         "reasoning_tokens": [row.reasoning_tokens for row in page],
         "metadata": [metadata_json(row) for row in page],
     }
+
+
+def _add_costs(costs: CostTally, page: Sequence[ResultRow]) -> None:
+    stated = [row for row in page if row.input_tokens is not None]
+    costs.add(
+        {
+            "input_tokens": [row.input_tokens or 0 for row in stated],
+            "cached_tokens": [row.cached_tokens or 0 for row in stated],
+            "output_tokens": [row.output_tokens or 0 for row in stated],
+            "reasoning_tokens": [row.reasoning_tokens or 0 for row in stated],
+        }
+    )
+    if len(stated) < len(page):
+        answers = sum(row.input_tokens is None and row.status == _COMPLETED for row in page)
+        costs.add_unstated(rows=len(page) - len(stated), answers=answers)
 
 
 class _Tally:

@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeAlias, assert_never
@@ -23,6 +23,7 @@ from batchor_core.core.exceptions import (
     RunPausedError,
     SourceMismatchError,
 )
+from batchor_core.core.pricing import CostTally
 from batchor_core.core.structured import model_output_schema, resolve_model
 from batchor_core.storage.state import PersistedRunConfig
 from batchor_dagster.batch import BatchAsset, partition_of
@@ -55,6 +56,7 @@ from batchor_dagster.metadata import (
     Metadata,
     describe,
     progress_metadata,
+    rates_of_run,
     result_metadata,
     runs_url,
     submission_metadata,
@@ -178,11 +180,16 @@ def write(
     path = asset.result_path(resource, partition_key)
     config = run.config
     output = asset.output or _stored_model(config)
-    report = write_results_parquet(run, path, output, are_checked=_is_stored_schema(output, config))
+    costs = CostTally(rates_of_run(config.provider_config, run.summary()))
+    report = write_results_parquet(
+        run, path, output, are_checked=_is_stored_schema(output, config), costs=costs
+    )
     context.log.info(f"wrote {report.row_count} rows, {report.failed_count} of them failed, to {path}")
+    summary = run.summary()
     return result_metadata(
         report,
-        summary=run.summary(),
+        summary=summary,
+        cost=costs.cost(asdict(summary.usage)),
         config=config.provider_config,
         generation=generation_of(config.extras),
         links=_links(context, resource, run),

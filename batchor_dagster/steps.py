@@ -177,7 +177,9 @@ def write(
     partition_key: str | None,
 ) -> Metadata:
     """Write one run's results over the partition's file."""
-    path = asset.result_path(resource, partition_key)
+    files = asset.result_files(resource)
+    files.adopt(partition_key)
+    path = files.path(partition_key)
     config = run.config
     output = asset.output or _stored_model(config)
     costs = CostTally(rates_of_run(config.provider_config, run.summary()))
@@ -215,10 +217,10 @@ def judge_results(
         finished = [
             key for key, summary in summaries.items() if summary.status is not RunLifecycleStatus.RUNNING
         ]
-        files = [read_footer(asset.result_path(resource, key)) for key in finished]
-        yield schema_result(
-            [footer for footer in files if footer is not None], asset.output, threshold=threshold
-        )
+        files = asset.result_files(resource)
+        paths = [path for key in finished if (path := files.existing(key)) is not None]
+        footers = [footer for path in paths if (footer := read_footer(path)) is not None]
+        yield schema_result(footers, asset.output, threshold=threshold)
 
 
 def _newest_summaries(asset: BatchAsset, runner: BatchRunner) -> dict[str | None, RunSummary]:

@@ -346,7 +346,7 @@ class _Tally:
             self._last = page[-1].sequence or self._last
         wanted = PREVIEW_ROWS - len(self._preview)
         if wanted > 0:
-            self._preview += batch.slice(0, wanted).to_pylist()
+            self._preview += _previewed(batch.slice(0, wanted))
 
     def report(self, uri: str, schema: pa.Schema) -> ParquetReport:
         return ParquetReport(
@@ -364,9 +364,35 @@ class _Tally:
         )
 
 
+def _previewed(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except (ArithmeticError, ValueError):
+        names = batch.schema.names
+        rows = [{name: _shown(batch.column(name)[row]) for name in names} for row in range(batch.num_rows)]
+    return rows
+
+
+def _shown(value: pa.Scalar) -> Any:
+    try:
+        return value.as_py()
+    except (ArithmeticError, ValueError) as error:  # such as a date that is beyond the year 9999 in UTC
+        return f"({error})"
+
+
 @contextlib.contextmanager
 def _whole_file(path: str) -> Iterator[Path]:
     """A local path to write to; what is written there appears under ``path`` when the block ends well, else not at all."""
+    try:
+        with _written_whole(path) as local:
+            yield local
+    except OSError as error:  # a full disk does not say which file it is about
+        error.add_note(f"while writing {path}; what was there before is untouched")
+        raise
+
+
+@contextlib.contextmanager
+def _written_whole(path: str) -> Iterator[Path]:
     filesystem, target = fsspec.core.url_to_fs(path)
     protocols = {filesystem.protocol} if isinstance(filesystem.protocol, str) else set(filesystem.protocol)
     if "file" in protocols:

@@ -182,7 +182,8 @@ def write(
     path = files.path(partition_key)
     config = run.config
     output = asset.output or _stored_model(config)
-    costs = CostTally(rates_of_run(config.provider_config, run.summary()))
+    provider_config = resource.with_server(config.provider_config)
+    costs = CostTally(rates_of_run(provider_config, run.summary()))
     report = write_results_parquet(
         run, path, output, are_checked=_is_stored_schema(output, config), costs=costs
     )
@@ -192,7 +193,7 @@ def write(
         report,
         summary=summary,
         cost=costs.cost(asdict(summary.usage)),
-        config=config.provider_config,
+        config=provider_config,
         generation=generation_of(config.extras),
         links=_links(context, resource, run),
     )
@@ -423,7 +424,7 @@ def _submission_metadata(task: Task, run: Run, decision: Decision | None) -> Met
         task.context.log.warning(f"batch run {run.run_id}: {unknown_outcome(summary)}")
     return submission_metadata(
         summary,
-        config.provider_config,
+        task.resource.with_server(config.provider_config),
         generation=generation_of(config.extras),
         links=_links(task.context, task.resource, run),
         reason=decision.reason if decision is not None else "",

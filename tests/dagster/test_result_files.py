@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import duckdb
 import fsspec
 import pandas as pd
@@ -12,9 +14,10 @@ import polars as pl
 import pyarrow.dataset as pads
 import pytest
 
-from batchor_dagster import write_results_parquet
+from batchor_dagster import BatchAsset, BatchorResource, write_results_parquet
 from batchor_dagster.result_files import ResultFiles
 from batchor_dagster.run_ids import earlier_path_segment
+from tests.dagster.test_assets import materialize, metadata_of
 from tests.dagster.test_parquet import Pages, Review, good
 
 KEYS = [
@@ -122,6 +125,18 @@ def test_files_move_with_the_folder_of_their_asset(tmp_path: Path) -> None:
     whole.adopt(None)
     assert whole.existing(None) == whole.path(None)
     assert pads.dataset(tmp_path).count_rows() == 2
+
+
+def test_materializing_a_partition_again_replaces_the_file_of_an_earlier_build(
+    make_asset: Callable[..., BatchAsset], resource: BatchorResource, instance: dg.DagsterInstance
+) -> None:
+    stale = earlier(resource.results_base(), "_US", asset="facts")
+    wrote(stale, rows=7)
+    asset = make_asset(wait=True, partitions_def=dg.StaticPartitionsDefinition(["_US"]))
+    metadata = metadata_of(materialize(asset.assets, resource, instance, partition="_US"))
+    assert pads.dataset(f"{resource.results_base()}/facts").count_rows() == 3
+    assert metadata["dagster/uri"] == asset.result_path(resource, "_US")
+    assert not Path(stale).exists()
 
 
 def listed(base: str) -> list[str]:

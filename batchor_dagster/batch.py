@@ -11,8 +11,8 @@ from batchor_core import BatchRunner
 from batchor_core.core.types import JSONObject
 from batchor_core.storage.state import RunListing
 from batchor_dagster.generations import ASSET_EXTRA, GENERATION_EXTRA, PARTITION_EXTRA, generation_of
-from batchor_dagster.parquet import partition_path
 from batchor_dagster.resource import BatchorResource
+from batchor_dagster.result_files import ResultFiles
 from batchor_dagster.run_ids import batch_run_id
 
 
@@ -60,7 +60,11 @@ class BatchAsset:
 
     def result_path(self, resource: BatchorResource, partition_key: str | None = None) -> str:
         """The result file of a partition: a path or URL."""
-        return partition_path(resource.results_base(), self.key.path, partition_key)
+        return self.result_files(resource).path(partition_key)
+
+    def result_files(self, resource: BatchorResource) -> ResultFiles:
+        """The result files of all partitions."""
+        return ResultFiles(resource.results_base(), self.key.path)
 
     def extras(self, partition_key: str | None, generation: int) -> JSONObject:
         """What lets the sensor find the partition of a run that it meets in the store."""

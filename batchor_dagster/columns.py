@@ -98,7 +98,10 @@ class Column:
         """One Arrow array of field values; None stays null."""
         convert = self.convert
         if convert is not None:
-            values = [None if value is None else convert(value) for value in values]
+            try:
+                values = [None if value is None else convert(value) for value in values]
+            except _UNFITTING:
+                values = [None if value is None else _converted(convert, value) for value in values]
         return to_array(values, self.type)
 
 
@@ -204,11 +207,22 @@ def _only_restricts(constraint: Any) -> bool:
     )
 
 
+_UNFITTING = (pa.ArrowException, ArithmeticError, ValueError, TypeError)
+
+
+def _converted(convert: Callable[[Any], Any], value: Any) -> Any:
+    """The value as Arrow takes it; None where it has no such form, such as an integer beyond what a float holds."""
+    try:
+        return convert(value)
+    except _UNFITTING:
+        return None
+
+
 def to_array(values: Sequence[Any], arrow: pa.DataType) -> pa.Array:
     """Arrow's own conversion of the whole column; value by value only if one of them does not fit."""
     try:
         return pa.array(values, type=arrow)
-    except (pa.ArrowException, OverflowError, ValueError, TypeError):
+    except _UNFITTING:
         return pa.array([_fitting(value, arrow) for value in values], type=arrow)
 
 
@@ -217,7 +231,7 @@ def _fitting(value: Any, arrow: pa.DataType) -> Any:
         value = value.encode("utf-8", "replace").decode()
     try:
         pa.array([value], type=arrow)
-    except (pa.ArrowException, OverflowError, ValueError, TypeError):
+    except _UNFITTING:
         return None
     return value
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 import dagster as dg
 import fsspec
@@ -12,8 +15,14 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from batchor_core.core.enums import ItemStatus
-from batchor_dagster.parquet import partition_path
+from batchor_core.core.exceptions import InvalidInputError
+from batchor_dagster.parquet import read_footer
 from batchor_dagster.resource import BatchorResource
+from batchor_dagster.result_files import ResultFiles
+from batchor_dagster.schemas import integer_ranges, unified_schema
+
+_FOOTERS_AT_ONCE = 16
+_NAMED = 5  # partitions that an error names
 
 
 def build_results_io_manager(
@@ -23,7 +32,8 @@ def build_results_io_manager(
 
     The annotation of the downstream asset's parameter says what it gets: a pyarrow ``Dataset`` or ``Table``, a Polars
     ``LazyFrame`` or ``DataFrame``, or a pandas ``DataFrame``; without one, a Dataset. An asset that depends on several
-    partitions gets them as one::
+    partitions gets them as one, with every column of any of them, also where the model has grown or changed in between. An
+    input with the metadata ``allow_missing_partitions`` skips those without a file, and is None where none has one::
 
         @batch_asset(output=Review, io_manager_key="results")
         def reviews(context) -> BatchJob: ...
@@ -71,35 +81,84 @@ class ResultsIOManager(dg.IOManager):
         """The results of the partitions that the input stands for.
 
         Raises:
-            DagsterInvariantViolationError: A partition has no result file yet; names it.
+            DagsterInvariantViolationError: A partition has no result file yet, or one that can't be read, or their columns
+                have types that nothing holds together. Names the partitions.
         """
         keys: Sequence[str | None] = [None]
         if context.has_asset_partitions:
             keys = list(context.asset_partition_keys)
-        base, path = self._resource.results_base(), context.asset_key.path
-        dataset = _dataset(context, {key: partition_path(base, path, key) for key in keys})
+        files = ResultFiles(self._resource.results_base(), context.asset_key.path)
+        dataset = _dataset(context, keys, files)
+        if dataset is None:
+            return None
         if self._completed_only:
             dataset = dataset.filter(pc.field("status") == ItemStatus.COMPLETED.value)
         return _shaped(dataset, context.dagster_type.typing_type)
 
 
-def _dataset(context: dg.InputContext, files: dict[str | None, str]) -> pads.Dataset:
-    found = [fsspec.core.url_to_fs(path) for path in files.values()]
+def _dataset(context: dg.InputContext, keys: Sequence[str | None], files: ResultFiles) -> pads.Dataset | None:
+    """The files of the partitions as one; None if there are none, and need not be any."""
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+        looked = list(pool.map(lambda key: _look(context, files, key), keys))
     missing = [
-        f"{name or 'its file'} ({path})"
-        for (name, path), (filesystem, target) in zip(files.items(), found, strict=True)
-        if not filesystem.exists(target)
+        f"{_partition(key)} ({files.path(key)})" for key, found in zip(keys, looked, strict=True) if not found
     ]
     if missing:
-        raise dg.DagsterInvariantViolationError(
-            f"{context.asset_key.to_user_string()} has no results yet for {', '.join(missing[:5])}"
-            + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        told = ", ".join(missing[:_NAMED]) + (
+            f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         )
-    return pads.dataset([target for _, target in found], filesystem=found[0][0], format="parquet")
+        # the metadata that Dagster's own IO managers look at
+        if not (context.definition_metadata or {}).get("allow_missing_partitions", False):
+            raise dg.DagsterInvariantViolationError(f"{_name(context)} has no results yet for {told}")
+        context.log.warning(
+            f"skipped, since allow_missing_partitions is set: {_name(context)} has no results yet for {told}"
+        )
+    found = {_partition(key): file for key, file in zip(keys, looked, strict=True) if file}
+    if not found:
+        return None
+    try:
+        schema = unified_schema(
+            {name: file.schema for name, file in found.items()}, lambda name: integer_ranges(found[name].path)
+        )
+    except InvalidInputError as error:
+        raise dg.DagsterInvariantViolationError(f"{_name(context)}: {error}") from error
+    places = [fsspec.core.url_to_fs(file.path) for file in found.values()]
+    return pads.dataset(
+        [target for _, target in places], schema=schema, filesystem=places[0][0], format="parquet"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: str
+    schema: pa.Schema
+
+
+def _look(context: dg.InputContext, files: ResultFiles, key: str | None) -> _File | None:
+    path = files.existing(key)
+    if path is None:
+        return None
+    try:
+        footer = read_footer(path)
+    except (OSError, pa.ArrowException) as error:
+        raise dg.DagsterInvariantViolationError(
+            f"{_name(context)}, {_partition(key)}: {path} can't be read ({error}); if the file is damaged, materialize it again"
+        ) from error
+    return None if footer is None else _File(path, footer.schema)
+
+
+def _partition(key: str | None) -> str:
+    return "its file" if key is None else key
+
+
+def _name(context: dg.InputContext) -> str:
+    return context.asset_key.to_user_string()
 
 
 def _shaped(dataset: pads.Dataset, wanted: Any) -> Any:
     """The dataset as the type that was asked for; types are told by name, so that no library is imported in vain."""
+    if get_origin(wanted) in (Union, UnionType):  # of a frame and None, for partitions that may be missing
+        wanted = next((member for member in get_args(wanted) if member is not NoneType), wanted)
     package = getattr(wanted, "__module__", "").partition(".")[0]
     shape = _SHAPES.get((package, getattr(wanted, "__name__", "")))
     return dataset if shape is None else shape(dataset)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any, TypeAlias
+from datetime import UTC, datetime
+from typing import Any, TypeAlias, assert_never
 from urllib.parse import quote, urlencode
 
 import dagster as dg
 
-from batchor_core import RunSummary
+from batchor_core import ItemStatus, RunSummary
 from batchor_core.core.models import ProviderConfig
-from batchor_core.core.usage import TOKEN_KINDS, TokenUsage
+from batchor_core.core.pricing import BatchRates, Cost, Rates, Unpriced
+from batchor_core.core.usage import TOKEN_KINDS
 from batchor_dagster.parquet import ErrorCount, ParquetReport
 
 Metadata: TypeAlias = dict[str, dg.MetadataValue[Any]]
-
-BATCH_DISCOUNT = Decimal("0.5")
-"""OpenAI bills batches at half the list price: https://platform.openai.com/docs/guides/batch"""
 
 _PREVIEW_CELL = 80
 _ERROR_CLASSES = 10
@@ -66,10 +64,7 @@ def submission_metadata(
     }
     if reason:
         metadata["batchor/decision"] = dg.MetadataValue.text(reason)
-    cost = batch_cost(config, TokenUsage(input_tokens=summary.estimated_tokens))
-    if cost:
-        metadata["batchor/estimated_input_cost_usd"] = dg.MetadataValue.float(float(cost))
-    return metadata
+    return {**metadata, **_estimate_metadata(summary, rates_of_run(config, summary))}
 
 
 def progress_metadata(summary: RunSummary) -> Metadata:
@@ -114,13 +109,20 @@ def _count(number: int, one: str, many: str | None = None) -> str:
 
 
 def result_metadata(
-    report: ParquetReport, *, summary: RunSummary, config: ProviderConfig, generation: int, links: Links
+    report: ParquetReport,
+    *,
+    summary: RunSummary,
+    cost: Cost | Unpriced,
+    config: ProviderConfig,
+    generation: int,
+    links: Links,
 ) -> Metadata:
     """What to show of a result file.
 
     Args:
         report: What was written.
         summary: Of the run that it was written from; its tokens include attempts that were tried again.
+        cost: What the run has cost, those attempts included.
         config: Whom the run asked.
         generation: How often the partition has been run anew.
         links: Where to go from here.
@@ -141,10 +143,8 @@ def result_metadata(
         metadata["batchor/errors"] = error_table(report.errors)
     if report.unfitting_count:
         metadata["batchor/unfitting"] = dg.MetadataValue.int(report.unfitting_count)
-    cost = batch_cost(config, billed)
-    if cost is not None:
-        metadata["batchor/cost_usd"] = dg.MetadataValue.float(float(cost))
     warning = unknown_outcome(summary)
+    metadata |= _cost_metadata(cost, unknown=warning)
     if warning:
         metadata["batchor/warning"] = dg.MetadataValue.text(warning)
     return metadata
@@ -195,32 +195,37 @@ def describe(summary: RunSummary) -> str:
     return ", ".join(parts)
 
 
-def batch_cost(config: ProviderConfig, usage: TokenUsage) -> Decimal | None:
-    """US dollars at half the list price that genai-prices knows, or None where it knows none or is not installed.
+def rates_of_run(config: ProviderConfig, summary: RunSummary) -> Rates:
+    """What the run's tokens cost on the day it was created."""
+    created = datetime.fromtimestamp(summary.created_at, UTC) if summary.created_at else datetime.now(UTC)
+    return config.batch_rates(at=created)
 
-    Prices are those of the installed genai-prices release; nothing is looked up online. Compatible servers bill as they like,
-    so there is a figure for OpenAI's own API only.
-    """
-    model = getattr(config, "model", None)
-    if config.provider_kind != "openai" or not isinstance(model, str) or getattr(config, "base_url", None):
-        return None
-    try:
-        from genai_prices import Usage, calc_price
-    except ImportError:
-        return None
-    try:
-        price = calc_price(
-            Usage(
-                input_tokens=usage.input_tokens,
-                cache_read_tokens=usage.cached_tokens,
-                output_tokens=usage.output_tokens,
-            ),
-            model_ref=model,
-            provider_id="openai",
-        )
-    except LookupError:
-        return None
-    return price.total_price * BATCH_DISCOUNT
+
+def _cost_metadata(cost: Cost | Unpriced, *, unknown: str = "") -> Metadata:
+    match cost:
+        case Unpriced(reason):
+            return {"batchor/cost_note": dg.MetadataValue.text(reason)}
+        case Cost(usd, missing):
+            metadata: Metadata = {"batchor/cost_usd": dg.MetadataValue.float(float(usd))}
+            if left_out := [*missing, *([unknown] if unknown else [])]:
+                note = f"at least; not included: {'; '.join(left_out)}"
+                metadata["batchor/cost_note"] = dg.MetadataValue.text(note)
+            return metadata
+        case _:
+            assert_never(cost)
+
+
+def _estimate_metadata(summary: RunSummary, rates: Rates) -> Metadata:
+    match rates:
+        case Unpriced():
+            return _cost_metadata(rates)
+        case BatchRates():
+            in_flight = (ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED)
+            requests = sum(summary.status_counts.get(status, 0) for status in in_flight)
+            usd = rates.estimate(input_tokens=summary.estimated_tokens, requests=requests)
+            return {"batchor/estimated_input_cost_usd": dg.MetadataValue.float(float(usd))} if usd else {}
+        case _:
+            assert_never(rates)
 
 
 def table_schema(report: ParquetReport) -> dg.TableSchema:

@@ -28,6 +28,7 @@ from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.garbage import collecting_less
+from batchor_core.core.pricing import CostTally
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.usage import TOKEN_KINDS, TokenUsage
 from batchor_core.storage.rows import answer_text, failure_of, metadata_json
@@ -138,6 +139,7 @@ def write_results_parquet(
     output: type[BaseModel] | None = None,
     *,
     are_checked: bool = False,
+    costs: CostTally | None = None,
 ) -> ParquetReport:
     """Write every terminal result of a run to ``path``, a local path or an fsspec URL. Replaces what was there.
 
@@ -151,6 +153,7 @@ def write_results_parquet(
             ``output_text`` alone.
         are_checked: Every stored answer has been checked against a model with this very schema. Answers to simple models are
             then not checked again, which is about twice as fast.
+        costs: Gets the tokens of every row.
 
     Raises:
         OSError: The file can't be written; what was there before is untouched.
@@ -169,6 +172,8 @@ def write_results_parquet(
         for page in run.iter_row_pages(page_size=PAGE_ROWS):
             batch, unfitting = _record_batch(page, schema, answers)
             tally.add(page, batch, unfitting)
+            if costs is not None:
+                _add_costs(costs, page)
             group.append(batch)
             rows, size = rows + batch.num_rows, size + batch.nbytes
             if rows >= ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES:
@@ -290,6 +295,14 @@ def _trailing_values(page: Sequence[ResultRow]) -> dict[str, list[Any]]:
     }
 
 
+def _add_costs(costs: CostTally, page: Sequence[ResultRow]) -> None:
+    stated = [row for row in page if row.input_tokens is not None]
+    costs.add({kind: [getattr(row, kind) or 0 for row in stated] for kind in TOKEN_KINDS})
+    if len(stated) < len(page):
+        answers = sum(row.input_tokens is None and row.status == _COMPLETED for row in page)
+        costs.add_unstated(rows=len(page) - len(stated), answers=answers)
+
+
 class _Tally:
     """Sums over the pages, so that nothing has to be read twice."""
 
@@ -319,7 +332,7 @@ class _Tally:
             self._last = page[-1].sequence or self._last
         wanted = PREVIEW_ROWS - len(self._preview)
         if wanted > 0:
-            self._preview += batch.slice(0, wanted).to_pylist()
+            self._preview += _previewed(batch.slice(0, wanted))
 
     def report(self, uri: str, schema: pa.Schema) -> ParquetReport:
         return ParquetReport(
@@ -337,9 +350,35 @@ class _Tally:
         )
 
 
+def _previewed(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except (ArithmeticError, ValueError):
+        names = batch.schema.names
+        rows = [{name: _shown(batch.column(name)[row]) for name in names} for row in range(batch.num_rows)]
+    return rows
+
+
+def _shown(value: pa.Scalar) -> Any:
+    try:
+        return value.as_py()
+    except (ArithmeticError, ValueError) as error:  # such as a date that is beyond the year 9999 in UTC
+        return f"({error})"
+
+
 @contextlib.contextmanager
 def _whole_file(path: str) -> Iterator[Path]:
     """A local path to write to; what is written there appears under ``path`` when the block ends well, else not at all."""
+    try:
+        with _written_whole(path) as local:
+            yield local
+    except OSError as error:  # a full disk does not say which file it is about
+        error.add_note(f"while writing {path}; what was there before is untouched")
+        raise
+
+
+@contextlib.contextmanager
+def _written_whole(path: str) -> Iterator[Path]:
     filesystem, target = fsspec.core.url_to_fs(path)
     protocols = {filesystem.protocol} if isinstance(filesystem.protocol, str) else set(filesystem.protocol)
     if "file" in protocols:

@@ -129,6 +129,12 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Folder or URL under which result files lie."""
         return self.parquet_base or str(Path(self.root).expanduser().absolute() / "results")
 
+    def with_server(self, config: ProviderConfig) -> ProviderConfig:
+        """The config of a job, with this resource's server where the job names none of its own."""
+        if isinstance(config, OpenAIProviderConfig):
+            return dataclasses.replace(config, base_url=config.base_url or _resolved(self.base_url))
+        return config
+
     def _close(self) -> None:
         runner, self._runner = self._runner, None
         if runner is None:
@@ -166,12 +172,9 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def _make_provider(self, config: ProviderConfig) -> BatchProvider | BatchApi:
         """The provider of a job, with this resource's key and server where the job names none of its own."""
+        config = self.with_server(config)
         if isinstance(config, OpenAIProviderConfig):
-            config = dataclasses.replace(
-                config,
-                api_key=config.api_key or _resolved(self.api_key) or "",
-                base_url=config.base_url or _resolved(self.base_url),
-            )
+            config = dataclasses.replace(config, api_key=config.api_key or _resolved(self.api_key) or "")
         return build_default_provider_registry().create(config)
 
 

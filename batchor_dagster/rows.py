@@ -7,7 +7,7 @@ An upstream asset gives a frame, a table or an iterator. :class:`RowItemSource` 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pyarrow.dataset as pads
 
 from batchor_core import BatchItem, IndexedBatchItem, ItemSource, ResumableItemSource
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.sources.arrow_rows import Problem, check_columns, dicts
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
 from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row, RowMapping, json_safe
 
@@ -64,24 +65,65 @@ class RowItemSource(ItemSource[Any]):
         return isinstance(self._data, pa.RecordBatchReader | Iterator)
 
     def __iter__(self) -> Iterator[BatchItem[Any]]:
-        for index, row in enumerate(_dicts(self._data)):
+        for index, row in enumerate(_dicts(self._data, self._mapping.error)):
             yield self._mapping.item(row, row_index=index, line=index + 1)
 
 
-def _dicts(data: Any) -> Iterator[Row]:
+def _dicts(data: Any, problem: Problem) -> Iterator[Row]:
     if hasattr(data, "collect") and not hasattr(data, "__arrow_c_stream__"):  # a Polars LazyFrame
         data = data.collect()
-    if isinstance(data, pads.Dataset):
-        batches: Iterable[pa.RecordBatch] = data.to_batches(batch_size=_ROWS_AT_A_TIME)
-    elif hasattr(data, "__arrow_c_stream__"):
-        batches = pa.RecordBatchReader.from_stream(data)
-    else:
-        for row in data:
-            yield dict(row)
+    if isinstance(data, pads.Dataset) or hasattr(data, "__arrow_c_stream__"):
+        yield from _arrow_dicts(data, problem)
         return
-    for batch in batches:
-        for start in range(0, batch.num_rows, _ROWS_AT_A_TIME):
-            yield from batch.slice(start, _ROWS_AT_A_TIME).to_pylist()
+    if not isinstance(data, Iterable):
+        raise problem(
+            f"rows are a table, a frame or an iterable of mappings, and this is of type {type(data).__name__}"
+        )
+    for line, row in enumerate(data, 1):
+        if not hasattr(row, "keys"):  # of sqlite3 are no Mapping, and have them
+            raise problem(
+                f"a row maps column names to values, and this one is of type {type(row).__name__}", line=line
+            )
+        yield dict(row)
+
+
+def _arrow_dicts(data: Any, problem: Problem) -> Iterator[Row]:
+    line = 1
+    batches = _batches(data, problem)
+    try:
+        for batch in batches:
+            for start in range(0, batch.num_rows, _ROWS_AT_A_TIME):
+                rows = dicts(batch.slice(start, _ROWS_AT_A_TIME), first_line=line, problem=problem)
+                line += len(rows)
+                yield from rows
+    except _UNREADABLE as error:  # not OSError, which may pass: a step is tried again after it
+        raise problem(f"the data can't be read ({_words(error)})", line=line) from error
+
+
+def _batches(data: Any, problem: Problem) -> Iterator[pa.RecordBatch]:
+    if isinstance(data, pads.Dataset):
+        check_columns(data.schema.names, problem)
+        return iter(data.to_batches(batch_size=_ROWS_AT_A_TIME))
+    check_columns([name for name in getattr(data, "columns", ()) if isinstance(name, str)], problem)
+    dtypes = getattr(data, "schema", None)
+    for name, dtype in dtypes.items() if isinstance(dtypes, Mapping) else ():
+        if str(dtype) == "Object":  # Polars hands out the objects' addresses
+            raise problem(
+                "Polars can't hand out a column of Python objects; give it another type", column=str(name)
+            )
+    try:
+        reader = pa.RecordBatchReader.from_stream(data)
+    except (*_UNREADABLE, ValueError) as error:
+        raise problem(f"the data has no Arrow form ({_words(error)}); give every column one type") from error
+    check_columns(reader.schema.names, problem)
+    return iter(reader)
+
+
+_UNREADABLE = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError)
+
+
+def _words(error: Exception) -> str:
+    return "; ".join(map(str, error.args))
 
 
 class _IndexedItems(ResumableItemSource[Any]):

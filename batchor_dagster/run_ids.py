@@ -17,8 +17,18 @@ MAX_SEGMENT = 120  # leaves room for ".parquet" and a temporary suffix within th
 _SEPARATOR = "--"
 _GENERATION_ROOM = len("--g9999")
 _DIGEST_CHARACTERS = 16  # 64 bits
+_NAMELESS = "key"  # in place of a key without a single safe character
 _KEY_PART = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)*")
 _PARTITION = re.compile(r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*")
+_SEGMENT = re.compile(r"[a-z0-9][a-z0-9_]*(?:[.-][a-z0-9_]+)*")
+_DEVICES = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)),
+}
+"""Windows takes these names for devices, whatever follows a dot after them."""
 _LIKE_A_GENERATION = re.compile(r"g[0-9]+")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_]+")
 
@@ -62,10 +72,21 @@ def _is_readable(partition_key: str | None) -> bool:
 
 
 def safe_path_segment(key: str) -> str:
-    """A partition key as one path segment that every file system and object store takes.
+    """A partition key, or a part of an asset key, as the name of a file or folder on every file system and object store.
 
-    ``2026-01-01`` stays as it is; ``a/b``, ``..``, an empty or a very long key become a readable name and a digest.
+    ``2026-01-01`` stays as it is. Any other key becomes a readable name and a digest, if its name would
+
+    - begin with ``_`` or ``.``, which pyarrow, pandas and Spark skip when they read a folder,
+    - hold a capital, so that it might differ from another name in case alone, which macOS and Windows do not tell apart,
+    - be a device on Windows, be empty or very long, or hold any other character than ``a-z``, ``0-9``, ``_``, ``-`` and ``.``.
     """
+    if len(key) <= MAX_SEGMENT and _SEGMENT.fullmatch(key) and key.partition(".")[0] not in _DEVICES:
+        return key
+    return _with_digest([_slug(key) or _NAMELESS], _digest([key]), limit=MAX_SEGMENT)
+
+
+def earlier_path_segment(key: str) -> str:
+    """The name that earlier builds gave the file or folder; it may still be there."""
     if len(key) <= MAX_SEGMENT and _PARTITION.fullmatch(key):
         return key
     return _with_digest([_slug(key)], _digest([key]), limit=MAX_SEGMENT)

@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeAlias, assert_never
@@ -23,6 +23,7 @@ from batchor_core.core.exceptions import (
     RunPausedError,
     SourceMismatchError,
 )
+from batchor_core.core.pricing import CostTally
 from batchor_core.core.structured import model_output_schema, resolve_model
 from batchor_core.storage.state import PersistedRunConfig
 from batchor_dagster.batch import BatchAsset, partition_of
@@ -55,6 +56,7 @@ from batchor_dagster.metadata import (
     Metadata,
     describe,
     progress_metadata,
+    rates_of_run,
     result_metadata,
     runs_url,
     submission_metadata,
@@ -175,15 +177,23 @@ def write(
     partition_key: str | None,
 ) -> Metadata:
     """Write one run's results over the partition's file."""
-    path = asset.result_path(resource, partition_key)
+    files = asset.result_files(resource)
+    files.adopt(partition_key)
+    path = files.path(partition_key)
     config = run.config
     output = asset.output or _stored_model(config)
-    report = write_results_parquet(run, path, output, are_checked=_is_stored_schema(output, config))
+    provider_config = resource.with_server(config.provider_config)
+    costs = CostTally(rates_of_run(provider_config, run.summary()))
+    report = write_results_parquet(
+        run, path, output, are_checked=_is_stored_schema(output, config), costs=costs
+    )
     context.log.info(f"wrote {report.row_count} rows, {report.failed_count} of them failed, to {path}")
+    summary = run.summary()
     return result_metadata(
         report,
-        summary=run.summary(),
-        config=config.provider_config,
+        summary=summary,
+        cost=costs.cost(asdict(summary.usage)),
+        config=provider_config,
         generation=generation_of(config.extras),
         links=_links(context, resource, run),
     )
@@ -208,10 +218,10 @@ def judge_results(
         finished = [
             key for key, summary in summaries.items() if summary.status is not RunLifecycleStatus.RUNNING
         ]
-        files = [read_footer(asset.result_path(resource, key)) for key in finished]
-        yield schema_result(
-            [footer for footer in files if footer is not None], asset.output, threshold=threshold
-        )
+        files = asset.result_files(resource)
+        paths = [path for key in finished if (path := files.existing(key)) is not None]
+        footers = [footer for path in paths if (footer := read_footer(path)) is not None]
+        yield schema_result(footers, asset.output, threshold=threshold)
 
 
 def _newest_summaries(asset: BatchAsset, runner: BatchRunner) -> dict[str | None, RunSummary]:
@@ -414,7 +424,7 @@ def _submission_metadata(task: Task, run: Run, decision: Decision | None) -> Met
         task.context.log.warning(f"batch run {run.run_id}: {unknown_outcome(summary)}")
     return submission_metadata(
         summary,
-        config.provider_config,
+        task.resource.with_server(config.provider_config),
         generation=generation_of(config.extras),
         links=_links(task.context, task.resource, run),
         reason=decision.reason if decision is not None else "",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
 from batchor_core.core.enums import ItemStatus, ProviderKind, RunControlState, RunLifecycleStatus
 from batchor_core.core.late import Late
+from batchor_core.core.pricing import Rates, Unpriced
 from batchor_core.core.structured import model_output_schema
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
@@ -77,6 +79,10 @@ class ProviderConfig(ABC):
     def to_public_payload(self) -> JSONObject:
         """All settings as JSON without secrets: this is what is stored. Override it where there are secrets."""
         return self.to_payload()
+
+    def batch_rates(self, *, at: datetime) -> Rates:
+        """What the tokens of a batch cost on a day. Override it where a price list is known; it needs no key."""
+        return Unpriced(f"no price list known for the provider {self.provider_kind}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,16 +14,17 @@ import pytest
 from pydantic import BaseModel
 
 from batchor_core import ItemStatus, OpenAIProviderConfig, RunControlState, RunLifecycleStatus, RunSummary
+from batchor_core.core.pricing import BatchRates, Cost, Unpriced
 from batchor_core.core.usage import TokenUsage
 from batchor_dagster.checks import completion_result, judge, judge_schema, schema_result
 from batchor_dagster.control import ACTION_TAG, APPLIED_TAG, RUN_ID_TAG, STATE_TAG
 from batchor_dagster.driving import DRIVEN_TAG
 from batchor_dagster.metadata import (
     Links,
-    batch_cost,
     describe,
     markdown_table,
     progress_metadata,
+    rates_of_run,
     result_metadata,
     runs_url,
     submission_metadata,
@@ -58,6 +60,8 @@ REPORT = ParquetReport(
 )
 LINKS = Links(controls="[pause](/guess)", runs="/runs?q")
 MINI = OpenAIProviderConfig(model="gpt-4.1-mini")
+NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
+COST = Cost(Decimal("1.50"))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +106,7 @@ def test_a_run_is_described_in_one_line(changes: dict[str, object], text: str) -
 
 def test_results_carry_what_dagster_knows_by_name() -> None:
     summary = dataclasses.replace(SUMMARY, usage=TokenUsage(1000, 200, 100, 0))
-    metadata = result_metadata(REPORT, summary=summary, config=MINI, generation=2, links=LINKS)
+    metadata = result_metadata(REPORT, summary=summary, cost=COST, config=MINI, generation=2, links=LINKS)
     assert metadata["dagster/partition_row_count"] == dg.MetadataValue.int(100)
     assert metadata["dagster/uri"] == dg.MetadataValue.text("s3://bucket/facts/birds.parquet")
     assert metadata["dagster/column_schema"] == dg.MetadataValue.table_schema(table_schema(REPORT))
@@ -184,23 +188,54 @@ def test_the_runs_page_is_filtered_by_the_batch_run() -> None:
     )
 
 
-def test_batches_cost_half_the_list_price() -> None:
-    # gpt-4.1-mini lists $0.40 for a million input tokens, $0.10 cached, $1.60 output
-    usage = TokenUsage(input_tokens=1_000_000, cached_tokens=500_000, output_tokens=1_000_000)
-    assert batch_cost(MINI, usage) == Decimal("0.925")
-
-
 @pytest.mark.parametrize(
-    "config",
+    ("cost", "entries"),
     [
-        OpenAIProviderConfig(model="no-such-model-anywhere"),
-        OpenAIProviderConfig(model="gpt-4.1-mini", base_url="https://other.example.org/v1"),
+        (COST, {"batchor/cost_usd": 1.5}),
+        (
+            Cost(Decimal("1.50"), ("2 answers without token counts", "calls of the tool web_search")),
+            {
+                "batchor/cost_usd": 1.5,
+                "batchor/cost_note": "at least; not included: 2 answers without token counts; calls of the tool web_search",
+            },
+        ),
+        (Unpriced("no batch price known for x"), {"batchor/cost_note": "no batch price known for x"}),
     ],
 )
-def test_where_no_price_is_known_none_is_shown(config: OpenAIProviderConfig) -> None:
-    assert batch_cost(config, TokenUsage(1000)) is None
-    assert "batchor/cost_usd" not in result_metadata(
-        REPORT, summary=SUMMARY, config=config, generation=1, links=LINKS
+def test_a_cost_is_shown_with_what_it_leaves_out(cost: Cost | Unpriced, entries: dict[str, object]) -> None:
+    metadata = result_metadata(REPORT, summary=SUMMARY, cost=cost, config=MINI, generation=1, links=LINKS)
+    assert {name: entry.value for name, entry in metadata.items() if "cost" in name} == entries
+
+
+def test_batches_of_unknown_outcome_may_cost_more() -> None:
+    summary = dataclasses.replace(SUMMARY, orphan_batches=1)
+    metadata = result_metadata(REPORT, summary=summary, cost=COST, config=MINI, generation=1, links=LINKS)
+    assert metadata["batchor/cost_note"].value == f"at least; not included: {unknown_outcome(summary)}"
+
+
+def test_the_estimate_of_a_submission_is_at_batch_rates() -> None:
+    statuses = {ItemStatus.SUBMITTED: 700, ItemStatus.QUEUED_LOCAL: 300, ItemStatus.PENDING: 1_000}
+    summary = dataclasses.replace(
+        SUMMARY, created_at=NOVEMBER.timestamp(), estimated_tokens=1_000_000, status_counts=statuses
+    )
+    metadata = submission_metadata(summary, MINI, generation=1, links=LINKS)
+    assert metadata["batchor/estimated_input_cost_usd"].value == 0.2
+    # a thousand requests of a thousand tokens reach no long-context price together
+    tiered = submission_metadata(summary, OpenAIProviderConfig(model="gpt-5.4"), generation=1, links=LINKS)
+    assert tiered["batchor/estimated_input_cost_usd"].value == 1.25
+    unpriced = submission_metadata(
+        summary, OpenAIProviderConfig(model="gpt-5.3-codex"), generation=1, links=LINKS
+    )
+    assert "batchor/estimated_input_cost_usd" not in unpriced
+    assert unpriced["batchor/cost_note"].value == "no batch price known for gpt-5.3-codex on 2026-11-01"
+
+
+def test_prices_are_those_of_the_day_the_run_was_created() -> None:
+    config = OpenAIProviderConfig(model="gpt-5.4")
+    old = dataclasses.replace(SUMMARY, created_at=datetime(2026, 1, 1, tzinfo=UTC).timestamp())
+    assert rates_of_run(config, old) == Unpriced("no batch price known for gpt-5.4 on 2026-01-01")
+    assert isinstance(
+        rates_of_run(config, dataclasses.replace(SUMMARY, created_at=NOVEMBER.timestamp())), BatchRates
     )
 
 
@@ -294,10 +329,11 @@ def test_every_entry_is_in_the_reference() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reference" / "dagster.md").read_text(encoding="utf-8")
     summary = dataclasses.replace(SUMMARY, control_reason="401", quarantined_batches=1)
     report = dataclasses.replace(REPORT, unfitting_count=1)
+    cost = Cost(Decimal(3), ("calls of the tool web_search",))
     shown = {
         **submission_metadata(summary, MINI, generation=1, links=LINKS, reason="new"),
         **progress_metadata(summary),
-        **result_metadata(report, summary=summary, config=MINI, generation=1, links=LINKS),
+        **result_metadata(report, summary=summary, cost=cost, config=MINI, generation=1, links=LINKS),
     }
     listed = set(re.findall(r"`((?:batchor|dagster)/\w+|preview)`", page))
     assert set(shown) <= listed

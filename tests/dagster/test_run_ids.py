@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -114,6 +115,54 @@ def test_different_partition_keys_never_share_a_path_segment(keys: list[str]) ->
     for segment in segments:
         assert check_artifact_key(segment) == (segment,)
         assert len(segment) <= MAX_SEGMENT
+
+
+@given(st.lists(st.text(alphabet="aAbB_.-1", max_size=4), min_size=2, max_size=2, unique=True))
+def test_no_two_segments_differ_in_case_alone(keys: list[str]) -> None:
+    first, second = (safe_path_segment(key).casefold() for key in keys)
+    assert first != second
+
+
+@given(st.one_of(st.text(max_size=130), st.text(alphabet="_.aA-", max_size=5)))
+def test_no_reader_of_folders_skips_a_segment(key: str) -> None:
+    segment = safe_path_segment(key)
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", segment)
+    assert segment[-1].isalnum() or segment[-1] == "_"
+
+
+@pytest.mark.parametrize(
+    ("key", "pattern"),
+    [
+        ("2026-01-01", "2026-01-01"),
+        ("de", "de"),
+        ("de_at.v2", "de_at.v2"),
+        ("東京", "key--{}"),
+        (".", "key--{}"),
+        ("_", "key--{}"),
+        ("_all", "all--{}"),
+        (".hidden", "hidden--{}"),
+        ("DE", "DE--{}"),
+        ("con", "con--{}"),
+        ("nul.2026", "nul_2026--{}"),
+        ("COM1", "COM1--{}"),
+        ("lpt9", "lpt9--{}"),
+        ("com", "com"),
+        ("console", "console"),
+        ("dot.", "dot--{}"),
+        ("space ", "space--{}"),
+        ("a=b", "a_b--{}"),
+        ("2026-01-01|de", "2026_01_01_de--{}"),
+    ],
+)
+def test_only_names_that_every_reader_takes_stay_as_they_are(key: str, pattern: str) -> None:
+    assert re.fullmatch(pattern.format("[0-9a-f]{16}").replace(".v", r"\.v"), safe_path_segment(key))
+
+
+def test_both_normal_forms_of_a_key_have_a_file_of_their_own() -> None:
+    composed, decomposed = (unicodedata.normalize(form, "Zürich") for form in ("NFC", "NFD"))
+    segments = {safe_path_segment(composed), safe_path_segment(decomposed)}
+    assert len(segments) == 2
+    assert all(segment.isascii() for segment in segments)
 
 
 @pytest.mark.parametrize("key", ["..", ".", "", "a/../b", "C:\\x", "nul\x00", "\ud800"])

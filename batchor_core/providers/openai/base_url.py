@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from urllib.parse import urlsplit
 
 from batchor_core.core.exceptions import InvalidInputError
+
+
+def effective_base_url(base_url: str | None) -> str | None:
+    """The server of a config with this ``base_url``: falls back to ``OPENAI_BASE_URL``; None means OpenAI's own."""
+    return base_url or os.environ.get("OPENAI_BASE_URL", "").strip() or None
 
 
 def check_base_url(url: str) -> str:

@@ -6,13 +6,16 @@ import copy
 import json
 import math
 from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from typing import Any, TypeAlias, cast
 
 from batchor_core.core.enums import OpenAIEndpoint, OpenAIModel, OpenAIReasoningEffort, ProviderKind
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ProviderConfig
+from batchor_core.core.pricing import Rates
 from batchor_core.core.types import JSONObject
 from batchor_core.providers.openai.base_url import check_base_url
+from batchor_core.providers.openai.pricing import openai_batch_rates
 
 OpenAIModelName: TypeAlias = OpenAIModel | str
 """A known model, or the name of any other."""
@@ -177,6 +180,10 @@ class OpenAIProviderConfig(ProviderConfig):
             "project": self.project,
             "request_options": copy.deepcopy(self.request_options),
         }
+
+    def batch_rates(self, *, at: datetime) -> Rates:
+        """What the tokens of a batch cost on a day, at OpenAI itself or at a compatible server with a known price list."""
+        return openai_batch_rates(self.model, self.base_url, self.request_options, at=at)
 
     @classmethod
     def from_payload(cls, payload: JSONObject) -> OpenAIProviderConfig:

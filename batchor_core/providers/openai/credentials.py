@@ -7,7 +7,7 @@ import hmac
 import os
 
 from batchor_core.core.exceptions import MissingCredentialsError
-from batchor_core.providers.openai.base_url import check_base_url
+from batchor_core.providers.openai.base_url import check_base_url, effective_base_url
 from batchor_core.providers.openai.config import OpenAIProviderConfig
 
 
@@ -31,7 +31,7 @@ def resolve_base_url(config: OpenAIProviderConfig) -> str | None:
     Raises:
         InvalidInputError: The key may not be sent there.
     """
-    url = config.base_url or os.environ.get("OPENAI_BASE_URL", "").strip()
+    url = effective_base_url(config.base_url)
     return check_base_url(url) if url else None
 
 

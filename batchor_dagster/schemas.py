@@ -1,0 +1,117 @@
+"""One schema for result files that different forms of a model have made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchor_core.core.exceptions import InvalidInputError
+
+_NAMED = 3  # partitions that an error names for each type
+_EXACT = 2**53  # a double holds every integer up to here
+
+Ranges: TypeAlias = Callable[[str], Mapping[str, tuple[int, int]]]
+"""The smallest and the largest integer of each leaf column of a partition's file, as far as the file says."""
+
+
+def unified_schema(schemas: Mapping[str, pa.Schema], ranges: Ranges) -> pa.Schema:
+    """The schema that all files can be read with: every column of any of them, its types promoted to one that holds all.
+
+    A column that a file has not got is null there. Nested columns are treated alike. No promotion changes a value: integers
+    become floats only where a float holds each of them exactly, decimals never do.
+
+    Args:
+        schemas: By partition.
+        ranges: Looked at where integers would become floats.
+
+    Raises:
+        InvalidInputError: There is no such schema; names the columns, their types and the partitions.
+    """
+    fields: dict[str, pa.Field] = {}
+    found: dict[str, dict[pa.DataType, list[str]]] = {}
+    for partition, schema in schemas.items():
+        for field in schema:
+            fields.setdefault(field.name, field)
+            found.setdefault(field.name, {}).setdefault(field.type, []).append(partition)
+    problems, unified = [], []
+    for name, types in found.items():
+        common = _common_type(name, list(types))
+        problem = "" if common is not None else "no type holds both"
+        if common is not None:
+            problem = _loss(name, types, common, ranges)
+            unified.append(fields[name].with_type(common))
+        if problem:
+            told = ", ".join(f"{kind} in {_listed(partitions)}" for kind, partitions in types.items())
+            problems.append(f"column {name} is {told} ({problem})")
+    if problems:
+        raise InvalidInputError(
+            f"these partitions can't be read together: {'; '.join(problems)}. Load them one at a time, or materialize those "
+            "again that an older form of the model has made"
+        )
+    return pa.schema(unified)
+
+
+def integer_ranges(path: str) -> dict[str, tuple[int, int]]:
+    """The smallest and the largest value of each leaf column of integers, from the footer of a file."""
+    filesystem, target = fsspec.core.url_to_fs(path)
+    with filesystem.open(target, "rb") as file, pq.ParquetFile(file) as parquet:
+        metadata = parquet.metadata
+        ranges: dict[str, tuple[int, int]] = {}
+        for group in range(metadata.num_row_groups):
+            for index in range(metadata.num_columns):
+                column = metadata.row_group(group).column(index)
+                statistics = column.statistics
+                if statistics is None or not statistics.has_min_max or not isinstance(statistics.min, int):
+                    continue
+                low, high = ranges.get(column.path_in_schema, (statistics.min, statistics.max))
+                ranges[column.path_in_schema] = min(low, statistics.min), max(high, statistics.max)
+    return ranges
+
+
+def _common_type(name: str, types: Sequence[pa.DataType]) -> pa.DataType | None:
+    try:
+        schemas = [pa.schema([pa.field(name, kind)]) for kind in types]
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return None
+
+
+def _loss(name: str, types: Mapping[pa.DataType, Sequence[str]], common: pa.DataType, ranges: Ranges) -> str:
+    """What would be lost if the column had this type; empty if nothing."""
+    becomes = dict(_leaves(name, common))
+    if any(pa.types.is_decimal256(leaf) for leaf in becomes.values()):
+        return "no decimal of 38 digits holds both"
+    for kind, partitions in types.items():
+        for path, leaf in _leaves(name, kind):
+            target = becomes.get(path)  # None where the file has nothing but nulls for a list or struct
+            if target is None or not pa.types.is_floating(target) or pa.types.is_floating(leaf):
+                continue
+            if pa.types.is_decimal(leaf):
+                return "a float would round the decimals"
+            if not pa.types.is_integer(leaf):
+                continue  # of nulls
+            for partition in partitions:
+                low, high = ranges(partition).get(path, (0, 0))
+                if low < -_EXACT or high > _EXACT:
+                    return f"a float would round integers of {partition}, from {low} to {high}"
+    return ""
+
+
+def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+    """The leaf columns of a column, by the paths that Parquet files give them."""
+    if pa.types.is_struct(kind):
+        for field in kind:
+            yield from _leaves(f"{path}.{field.name}", field.type)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        yield from _leaves(f"{path}.list.element", kind.value_type)
+    else:
+        yield path, kind
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -12,14 +12,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.dataset as pads
 
 from batchor_core import BatchItem, IndexedBatchItem, ItemSource, ResumableItemSource
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.plain import json_safe, without_missing
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
-from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row, RowMapping, json_safe
+from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row, RowMapping
+from batchor_core.storage.columns import decode_json, encode_strictly
 
 _ROWS_AT_A_TIME = 10_000
 
@@ -77,7 +78,7 @@ def _dicts(data: Any) -> Iterator[Row]:
         batches = pa.RecordBatchReader.from_stream(data)
     else:
         for row in data:
-            yield dict(row)
+            yield without_missing(row)
         return
     for batch in batches:
         for start in range(0, batch.num_rows, _ROWS_AT_A_TIME):
@@ -127,20 +128,16 @@ def _line(item: BatchItem[Any]) -> bytes:
             f"a job's items must be BatchItem objects, and one is a {type(item).__name__}"
         )
     try:
-        return orjson.dumps([item.item_id, item.payload, item.metadata], option=_AS_THE_ENGINE)
-    except (TypeError, ValueError, RecursionError) as error:
+        text = encode_strictly([item.item_id, item.payload, item.metadata])
+    except TypeError as error:
         raise InvalidInputError(
-            f"item {item.item_id!r}: its payload and metadata must be JSON, and are not ({error})"
+            f"item {item.item_id!r}: its payload and metadata must be JSON, and are not ({error}). Convert them with "
+            "batchor_core.sources.rows.json_safe"
         ) from error
-
-
-# what the engine refuses is refused here: a date that is written down and read back would be a string
-_AS_THE_ENGINE = (
-    orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_APPEND_NEWLINE
-)
+    return f"{text}\n".encode()
 
 
 def _spooled(path: Path) -> Iterator[BatchItem[Any]]:
     with path.open("rb") as file:
         for line in file:
-            yield BatchItem(*orjson.loads(line))
+            yield BatchItem(*decode_json(line.decode()))

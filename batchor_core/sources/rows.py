@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import math
 import re
-from collections.abc import Callable, Mapping
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum
-from pathlib import Path, PurePath
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Generic, TypeAlias
-from uuid import UUID
 
 from batchor_core.core.exceptions import SourceRowError
 from batchor_core.core.models import BatchItem, PayloadT
+from batchor_core.core.plain import json_safe as json_safe
 from batchor_core.core.types import JSONObject, JSONValue
 
 LINEAGE_KEY = "batchor_lineage"
@@ -114,39 +109,3 @@ def hive_partition(path: Path) -> str | None:
     """The ``key=value`` folders of a path, joined with slashes; None without any."""
     folders = [part for part in path.parts[:-1] if _HIVE_FOLDER.fullmatch(part)]
     return "/".join(folders) or None
-
-
-def json_safe(value: Any) -> JSONValue:
-    """A Python value as JSON.
-
-    Dates and times become ISO 8601, timedeltas seconds, decimals and UUIDs strings, bytes base64, NaN and infinities
-    null, enums their values, tuples and sets lists.
-
-    Raises:
-        TypeError: The value has no JSON form.
-    """
-    match value:
-        case None | bool() | str():
-            return value
-        case Enum():
-            return json_safe(value.value)
-        case int():
-            return value
-        case float():
-            return value if math.isfinite(value) else None
-        case Mapping():
-            return {str(key): json_safe(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [json_safe(inner) for inner in value]
-        case set() | frozenset():
-            return [json_safe(inner) for inner in sorted(value, key=str)]
-        case datetime() | date() | time():
-            return value.isoformat()
-        case timedelta():
-            return value.total_seconds()
-        case Decimal() | UUID() | PurePath():
-            return str(value)
-        case bytes() | bytearray() | memoryview():
-            return base64.b64encode(value).decode("ascii")
-        case _:
-            raise TypeError(f"a {type(value).__name__} has no JSON form; convert it in the callback")

@@ -12,15 +12,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.dataset as pads
 
 from batchor_core import BatchItem, IndexedBatchItem, ItemSource, ResumableItemSource
-from batchor_core.core.exceptions import InvalidInputError
-from batchor_core.sources.arrow_rows import Problem, check_columns, dicts
+from batchor_core.core.exceptions import InvalidInputError, SourceRowError
+from batchor_core.core.plain import json_safe, without_missing
+from batchor_core.sources.arrow_rows import Problem, UnfitValue, check_columns, python_rows
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
-from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row, RowMapping, json_safe
+from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row, RowMapping
+from batchor_core.storage.columns import decode_json, encode_strictly
 
 _ROWS_AT_A_TIME = 10_000
 
@@ -73,7 +74,7 @@ def _dicts(data: Any, problem: Problem) -> Iterator[Row]:
     if hasattr(data, "collect") and not hasattr(data, "__arrow_c_stream__"):  # a Polars LazyFrame
         data = data.collect()
     if isinstance(data, pads.Dataset) or hasattr(data, "__arrow_c_stream__"):
-        yield from _arrow_dicts(data, problem)
+        yield from map(without_missing, _arrow_dicts(data, problem))
         return
     if not isinstance(data, Iterable):
         raise problem(
@@ -84,18 +85,22 @@ def _dicts(data: Any, problem: Problem) -> Iterator[Row]:
             raise problem(
                 f"a row maps column names to values, and this one is of type {type(row).__name__}", line=line
             )
-        yield dict(row)
+        yield without_missing(dict(row))
 
 
 def _arrow_dicts(data: Any, problem: Problem) -> Iterator[Row]:
     line = 1
+
+    def unfit(value: UnfitValue) -> SourceRowError:
+        return problem(value.problem, line=line + value.row, column=value.column)
+
     batches = _batches(data, problem)
     try:
         for batch in batches:
             for start in range(0, batch.num_rows, _ROWS_AT_A_TIME):
-                rows = dicts(batch.slice(start, _ROWS_AT_A_TIME), first_line=line, problem=problem)
-                line += len(rows)
-                yield from rows
+                part = batch.slice(start, _ROWS_AT_A_TIME)
+                yield from python_rows(part, unfit)
+                line += part.num_rows
     except _UNREADABLE as error:  # not OSError, which may pass: a step is tried again after it
         raise problem(f"the data can't be read ({_words(error)})", line=line) from error
 
@@ -169,20 +174,16 @@ def _line(item: BatchItem[Any]) -> bytes:
             f"a job's items must be BatchItem objects, and one is a {type(item).__name__}"
         )
     try:
-        return orjson.dumps([item.item_id, item.payload, item.metadata], option=_AS_THE_ENGINE)
-    except (TypeError, ValueError, RecursionError) as error:
+        text = encode_strictly([item.item_id, item.payload, item.metadata])
+    except TypeError as error:
         raise InvalidInputError(
-            f"item {item.item_id!r}: its payload and metadata must be JSON, and are not ({error})"
+            f"item {item.item_id!r}: its payload and metadata must be JSON, and are not ({error}). Convert them with "
+            "batchor_core.sources.rows.json_safe"
         ) from error
-
-
-# what the engine refuses is refused here: a date that is written down and read back would be a string
-_AS_THE_ENGINE = (
-    orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_APPEND_NEWLINE
-)
+    return f"{text}\n".encode()
 
 
 def _spooled(path: Path) -> Iterator[BatchItem[Any]]:
     with path.open("rb") as file:
         for line in file:
-            yield BatchItem(*orjson.loads(line))
+            yield BatchItem(*decode_json(line.decode()))

@@ -1,24 +1,157 @@
-"""JSON of values that came from a provider, whatever they hold."""
+"""JSON text read and written without changing a number.
+
+orjson is fast and reads what a double or 64 bits can't hold as the nearest double, so that two ids of twenty digits become
+the same one. What may hold such a number is found by its looks, and read and written by slower means.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
 import orjson
 
 from batchor_core.core.types import JSONValue
 
+# to a search for sixteen digits a translated text is one for a constant, which takes a twentieth of a pattern's time
+_SHAPES = bytes.maketrans(b"123456789.E", b"0000000000e")
+_LONGEST_SURE = 15  # a double holds every number of so many digits, unless its exponent has three
+_DIGITS = b"0" * (_LONGEST_SURE + 1)
+_EXPONENTS = (b"0e000", b"0e-000", b"0e+000")
+_NUMBER = re.compile(rb"[0-9][0-9.]*(?:[eE][+-]?[0-9]+)?")
+_WITH_EXPONENT = re.compile(rb"[0-9][0-9.]*[eE][+-]?[0-9]{3,}")
+_OUTSIDE_VALUES = re.compile(r'("(?:[^"\\]|\\.)*")|(-?\b(?:NaN|Infinity)\b)|\s+', re.DOTALL)
+
+
+def loads_exactly(text: bytes) -> Any:
+    """The value of a JSON text in UTF-8, every number exact: an int of any size, a float, or a Decimal.
+
+    A number with a fraction or an exponent is a float if a double prints back the digits that are written, as it does
+    for every number that a program has written from a double. Any other is a Decimal.
+
+    Raises:
+        ValueError: It is not JSON (NaN and halves of surrogate pairs are not), or a number has too many digits to read.
+    """
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        try:  # it may be that a number is too large for a double
+            value = _loaded_slowly(text)
+            json.dumps(
+                value, default=str, ensure_ascii=False
+            ).encode()  # lone surrogates are no JSON here either
+        except (json.JSONDecodeError, UnicodeError, RecursionError):
+            pass
+        else:
+            return value
+        raise
+    return value if all_numbers_fit(text) else _loaded_slowly(text)
+
+
+def all_numbers_fit(text: bytes) -> bool:
+    """Whether a double or 64 bits hold each number of a JSON text; some of what is in its strings is taken for numbers."""
+    shapes = text.translate(_SHAPES)
+    at = shapes.find(_DIGITS)
+    while at >= 0:
+        number = _NUMBER.match(text, at)
+        if number is None:  # it begins with a point, as no number does
+            at = len(text) - len(text[at:].lstrip(b"."))
+        else:
+            written, at = number[0], number.end()
+            if not (b"." in written and _is_shortest(written)):
+                start = number.start()
+                if not _fits(text[start - 1 : at] if text[start - 1 : start] == b"-" else written):
+                    return False
+        at = shapes.find(_DIGITS, at)
+    if any(exponent in shapes for exponent in _EXPONENTS):
+        return all(map(_fits, _WITH_EXPONENT.findall(text)))
+    return True
+
+
+def _is_shortest(number: bytes) -> bool:
+    """Whether it is what Python writes for a float, which is the usual case."""
+    try:
+        return repr(float(number)).encode() == number
+    except ValueError:
+        return False
+
+
+def _fits(number: bytes) -> bool:
+    digits = number.removeprefix(b"-")
+    if digits.isdigit():
+        return len(digits) < 19 or (len(digits) < 21 and -(2**63) <= int(number) < 2**64)
+    try:
+        return type(_number(number.decode())) is float
+    except ValueError:
+        return True  # such as a version within a string
+
+
+def _loaded_slowly(text: bytes) -> Any:
+    return json.loads(text.decode(), parse_float=_number, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _number(written: str) -> float | Decimal:
+    """A JSON number that is not an integer, as a float if that keeps it."""
+    as_float = float(written)
+    if repr(as_float) == written:
+        return as_float
+    try:
+        exact = Decimal(written)
+    except InvalidOperation:
+        raise ValueError(f"the exponent of {written[:40]} is beyond all bounds") from None
+    if math.isfinite(as_float):
+        digits = len(exact.as_tuple().digits)
+        if Decimal(f"{as_float:.{max(digits, 1) - 1}e}") == exact:
+            return as_float
+    return exact
+
 
 def to_json(value: JSONValue) -> bytes:
-    """JSON text of any value that a JSON parser gave, such as integers beyond 64 bits, which orjson reads as floats or refuses.
+    """JSON text of any value that a JSON parser gave, such as integers beyond 64 bits, which orjson refuses.
 
-    Deep nesting that no encoder follows is named instead of raised: a result must stay readable.
+    NaN and infinities, which are not JSON, become null. Deep nesting that no encoder follows is named instead of raised: a
+    result must stay readable.
     """
     try:
         return orjson.dumps(value)
     except TypeError:
         pass
     try:
-        return json.dumps(value).encode()
+        return standard_json(value).encode()
     except RecursionError:
         return b'"[nested too deeply to be shown]"'
+
+
+def standard_json(value: Any) -> str:
+    """What ``json.dumps`` makes of a value, in ASCII, with null for NaN and infinities as orjson writes them."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_finite(inner) for inner in value]
+        case _:
+            return value
+
+
+def minified(text: str) -> bytes:
+    """A JSON text on one line, its numbers and strings as they are written, null in place of NaN and infinities."""
+    compact = _OUTSIDE_VALUES.sub(lambda found: found[1] or ("null" if found[2] else ""), text)
+    return compact.encode(
+        "utf-8", "backslashreplace"
+    )  # a lone surrogate's escape in Python is the one in JSON

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-import orjson
-
 from batchor_core.core.exceptions import (
     InvalidInputError,
     RunIngestionSourceRequiredError,
@@ -21,6 +19,7 @@ from batchor_core.core.exceptions import (
 from batchor_core.core.lifecycle import custom_id_for
 from batchor_core.core.models import BatchItem, BatchItems, PromptBuilder, PromptParts
 from batchor_core.core.types import BatchRequestLine, JSONValue
+from batchor_core.runtime.encoding import encoded_metadata, encoded_request, named
 from batchor_core.runtime.engine import CHUNK, Drive
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
 from batchor_core.storage.state import IngestCheckpoint, MaterializedItem
@@ -199,7 +198,7 @@ def render(
         prompt = _prompt(item, build_prompt)
         line = build_line(custom_id=custom_id, prompt=prompt, output=schema)
         lines.append(line)
-        encoded.append(_encode(line, item, "the request"))
+        encoded.append(encoded_request(line, prompt, item))
         prompts.append(prompt)
     # a store without sessions of its own may not know of finished lines, so it gets the prompts to build them from
     keeps_lines = drive.store.supports_leases
@@ -208,12 +207,12 @@ def render(
             item.item_id,
             index,
             item.payload,
-            _metadata(item),
+            item.metadata,
             "" if keeps_lines else prompt.prompt,
             None if keeps_lines else prompt.system_prompt,
             request_line,
             tokens,
-            _encode(item.metadata, item, "metadata").decode(),
+            encoded_metadata(item),
         )
         for index, (item, prompt, request_line, tokens) in enumerate(
             zip(kept, prompts, encoded, _tokens(drive, lines, encoded), strict=True), first_index
@@ -243,34 +242,12 @@ def _prompt(item: BatchItem[Any], build_prompt: PromptBuilder) -> PromptParts:
     try:
         prompt = build_prompt(item)
     except Exception as error:
-        error.add_note(f"build_prompt raised this for item {item.item_id!r}; nothing of its chunk was stored")
+        error.add_note(f"build_prompt raised this for {named(item)}; nothing of its chunk was stored")
         raise
     if isinstance(prompt, str):
         return PromptParts(prompt)
     if not isinstance(prompt, PromptParts):
         raise InvalidInputError(
-            f"build_prompt returned a {type(prompt).__name__} for item {item.item_id!r}; return a str or PromptParts"
+            f"build_prompt returned a {type(prompt).__name__} for {named(item)}; return a str or PromptParts"
         )
     return prompt
-
-
-def _metadata(item: BatchItem[Any]) -> dict[str, JSONValue]:
-    if not isinstance(item.metadata, dict):
-        raise InvalidInputError(
-            f"item {item.item_id!r}: metadata must be a dict, not {type(item.metadata).__name__}"
-        )
-    return item.metadata
-
-
-def _encode(value: Any, item: BatchItem[Any], what: str) -> bytes:
-    try:
-        return orjson.dumps(value, option=_STRICT)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInputError(
-            f"item {item.item_id!r}: {what} can't be stored as JSON ({error}). Convert it to str, int, float, bool, None, "
-            "lists and dicts with string keys, for example with pydantic's model_dump(mode='json')."
-        ) from error
-
-
-# what json.dumps would refuse is refused here too: a dataclass or datetime would come back as something else
-_STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME

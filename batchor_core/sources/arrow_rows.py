@@ -1,18 +1,49 @@
-"""Arrow rows as dicts of Python values, with the place of a value that Python has no form for."""
+"""Record batches of Arrow as Python rows, with errors that name the row and column of a value that has no Python form."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from batchor_core.core.exceptions import SourceRowError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from batchor_core.sources.rows import Row
 
 Problem = Callable[..., SourceRowError]
 """Makes the error: called with a message, and with ``line`` and ``column`` where they are known."""
+
+
+class UnfitValue(NamedTuple):
+    """A value that Python has no form for.
+
+    Attributes:
+        row: 0-based row within the batch.
+        column: Its column.
+        problem: What is wrong, and what to do.
+        cause: What Arrow raised.
+    """
+
+    row: int
+    column: str
+    problem: str
+    cause: Exception
+
+
+def python_rows(batch: Any, fail: Callable[[UnfitValue], Exception]) -> Iterator[Row]:
+    """The rows of a pyarrow RecordBatch as dicts; nanoseconds are cut to the microseconds that ``datetime`` holds.
+
+    Args:
+        batch: The batch.
+        fail: Makes the error that is raised for a value without a Python form, after the rows before it.
+    """
+    batch = _microseconds(batch)
+    try:
+        rows = batch.to_pylist()
+    except Exception as error:  # by type: OverflowError, ValueError, KeyError, and what extension types raise
+        unfit = _unfit_value(batch, error)
+        yield from batch.slice(0, unfit.row).to_pylist()
+        raise fail(unfit) from unfit.cause
+    yield from rows
 
 
 def check_columns(names: Sequence[str], problem: Problem) -> None:
@@ -26,45 +57,42 @@ def check_columns(names: Sequence[str], problem: Problem) -> None:
         raise problem("there are two columns of this name; rename one of them", column=repeated[0])
 
 
-def dicts(batch: pa.RecordBatch, *, first_line: int, problem: Problem) -> list[dict[str, Any]]:
-    """The rows of a batch.
-
-    Args:
-        batch: Its columns have different names.
-        first_line: 1-based number of its first row, for error messages.
-        problem: Makes the error.
-
-    Raises:
-        SourceRowError: Python has no form for a value, such as a date beyond the year 9999 in its time zone.
-    """
-    try:
-        rows: list[dict[str, Any]] = batch.to_pylist()
-    except (ArithmeticError, ValueError, LookupError, NotImplementedError) as error:
-        raise _located(batch, error, first_line, problem) from error
-    return rows
-
-
-def _located(batch: pa.RecordBatch, error: Exception, first_line: int, problem: Problem) -> SourceRowError:
-    for field, column in zip(batch.schema, batch.columns, strict=True):
-        for row in range(len(column)):
+def _unfit_value(batch: Any, error: Exception) -> UnfitValue:
+    found: UnfitValue | None = None
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        for row in range(batch.num_rows if found is None else found.row):
             try:
                 column[row].as_py()
-            except (ArithmeticError, ValueError, LookupError, NotImplementedError) as found:
-                return problem(
-                    f"Python has no form for this value of type {field.type} ({_reason(found)}); {_fix(found)}",
-                    line=first_line + row,
-                    column=field.name,
-                )
-    return problem(f"Python has no form for the rows from here on ({_reason(error)})", line=first_line)
+            except Exception as cause:  # as above
+                found = UnfitValue(row, name, _problem(column.type, cause), cause)
+                break
+    return found or UnfitValue(0, batch.schema.names[0], f"the rows have no Python form: {error}", error)
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def _problem(kind: Any, cause: Exception) -> str:
+    if isinstance(cause, OverflowError):
+        why = "Python's dates are of the years 1 to 9999, in the column's time zone too, and its durations have a limit"
+    elif isinstance(cause, KeyError):
+        why = f"there is no time zone {getattr(kind, 'tz', None) or str(cause)!r} on this machine"
+    elif isinstance(cause, UnicodeDecodeError):
+        why = f"the text is not utf-8 ({cause})"
+    else:
+        why = f"{type(cause).__name__}: {cause}"
+    return f"this value of type {kind} has no Python form: {why}. Cast the column to another type or a string, or leave it out"
 
 
-def _fix(error: Exception) -> str:
-    if isinstance(error, UnicodeError):
-        return "it is not UTF-8: cast the column to binary, and decode it"
-    if isinstance(error, LookupError):
-        return "its time zone is not known here: cast the column to UTC"
-    return "clip or clean the column, or cast it to integers or strings"
+def _microseconds(batch: Any) -> Any:
+    # to_pylist refuses nanoseconds unless pandas happens to be installed, and gives its types then
+    import pyarrow as pa
+
+    coarser: dict[str, Callable[[Any], Any]] = {
+        "timestamp[ns": lambda kind: pa.timestamp("us", tz=kind.tz),
+        "duration[ns": lambda kind: pa.duration("us"),
+        "time64[ns": lambda kind: pa.time64("us"),
+    }
+    for index, field in enumerate(batch.schema):
+        make = coarser.get(str(field.type).partition(",")[0].rstrip("]"))
+        if make is not None:
+            values = batch.column(index).cast(make(field.type), safe=False)
+            batch = batch.set_column(index, field.name, values)
+    return batch

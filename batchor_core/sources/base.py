@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Generic
 
@@ -57,6 +57,19 @@ class CheckpointedBatchItem(Generic[PayloadT]):
     item: BatchItem[PayloadT]
 
 
+@dataclass(frozen=True, slots=True)
+class RowPlaces:
+    """Where some rows of a source are, for error messages.
+
+    Attributes:
+        found: 0-based row to words such as ``/data/rows.csv, line 7``.
+        count: How many rows were counted: all of the source's.
+    """
+
+    found: dict[int, str]
+    count: int
+
+
 class ItemSource(ABC, Generic[PayloadT]):
     """Items one after the other, without a place to go on from."""
 
@@ -87,6 +100,10 @@ class CheckpointedItemSource(ItemSource[PayloadT]):
         Args:
             checkpoint: From :meth:`initial_checkpoint` or a :class:`CheckpointedBatchItem`.
         """
+
+    def places(self, rows: Collection[int]) -> RowPlaces | None:
+        """Where these 0-based rows are, in words for an error message; None where the source can't say."""
+        return None
 
     def __iter__(self) -> Iterator[BatchItem[PayloadT]]:
         for checkpointed in self.iter_from_checkpoint(self.initial_checkpoint()):

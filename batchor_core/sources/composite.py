@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import orjson
 
@@ -13,6 +13,7 @@ from batchor_core.core.types import JSONValue
 from batchor_core.sources.base import (
     CheckpointedBatchItem,
     CheckpointedItemSource,
+    RowPlaces,
     SourceIdentity,
     checkpoint_index,
 )
@@ -48,6 +49,18 @@ class CompositeItemSource(CheckpointedItemSource[PayloadT]):
             source_ref=" + ".join(part.source_ref for part in parts),
             source_fingerprint=f"blake2b:{hashlib.blake2b(described, digest_size=20).hexdigest()}",
         )
+
+    def places(self, rows: Collection[int]) -> RowPlaces | None:
+        """Where these 0-based rows, counted through all sources, are; None if a source before one of them can't say."""
+        found: dict[int, str] = {}
+        count = 0
+        for source in self.sources:
+            part = source.places({row - count for row in rows if row >= count})
+            if part is None:
+                return None
+            found |= {row + count: place for row, place in part.found.items()}
+            count += part.count
+        return RowPlaces(found, count)
 
     def initial_checkpoint(self) -> JSONValue:
         """Before the first item of the first source."""

@@ -5,35 +5,33 @@ Each item carries ``batchor_lineage`` in its metadata: see :class:`batchor_core.
 
 from __future__ import annotations
 
+import codecs
 import csv
-import json
-import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
-
-import orjson
 
 from batchor_core.core.exceptions import InvalidInputError, SourceRowError
 from batchor_core.core.models import PayloadT
 from batchor_core.core.types import JSONValue
 from batchor_core.sources.base import (
     CheckpointedBatchItem,
-    CheckpointedItemSource,
     IndexedBatchItem,
     ResumableItemSource,
+    RowPlaces,
     SourceIdentity,
     checkpoint_index,
 )
-from batchor_core.sources.fingerprint import content_fingerprint
+from batchor_core.sources.csv_format import CsvFormat, csv_problem, delimiter_hint, one_column_problem
+from batchor_core.sources.fingerprint import file_identity
+from batchor_core.sources.json_rows import BadLineError, parsed_row
 from batchor_core.sources.lines import MAX_LINE_BYTES, Lines, Place, has_safe_offsets
+from batchor_core.sources.opening import local_path
+from batchor_core.sources.parquet import ParquetItemSource
 from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row, RowMapping
 
-_LONG_NUMBER = re.compile(rb"[0-9]{20}")
-
-PARQUET_BATCH_ROWS = 1_000
-PARQUET_BUFFER = 1024 * 1024
+__all__ = ["CsvItemSource", "JsonlItemSource", "ParquetItemSource"]
 
 
 class _TextFileSource(ResumableItemSource[PayloadT]):
@@ -56,15 +54,17 @@ class _TextFileSource(ResumableItemSource[PayloadT]):
         primary_key: str | None = None,
         partition_id: str | None = None,
     ) -> None:
-        self.path = _absolute(path)
+        self.path = local_path(path)
         self.item_id_from_row = item_id_from_row
         self.payload_from_row = payload_from_row
         self.metadata_from_row = metadata_from_row
         self.encoding = encoding
         try:
             has_safe_offsets(encoding)
-        except LookupError as error:
-            raise InvalidInputError(f"there is no encoding {encoding!r}") from error
+        except (LookupError, TypeError) as error:
+            raise InvalidInputError(
+                f"there is no encoding {encoding!r}; common ones are 'utf-8', 'utf-16', 'cp1252' and 'latin-1'"
+            ) from error
         self._mapping = RowMapping(
             self.path,
             item_id_from_row=item_id_from_row,
@@ -76,8 +76,23 @@ class _TextFileSource(ResumableItemSource[PayloadT]):
 
     def source_identity(self) -> SourceIdentity:
         """The kind, the absolute path, and a fingerprint of the content
-        (:func:`~batchor_core.sources.fingerprint.content_fingerprint`)."""
-        return _identity(self.kind, self.path)
+        (:func:`~batchor_core.sources.fingerprint.content_fingerprint`) with the options that change its rows."""
+        codec = codecs.lookup(self.encoding).name.removesuffix("-sig")
+        options = {"encoding": codec} if codec != "utf-8" else {}
+        return file_identity(self.kind, self.path, codec, options | self._options())
+
+    def _options(self) -> dict[str, Any]:
+        return {}
+
+    def places(self, rows: Collection[int]) -> RowPlaces:
+        """Where these 0-based rows are in the file; reads it up to the last of them."""
+        found: dict[int, str] = {}
+        count = 0
+        for row_index, line in self._starts(self._lines(Place())):
+            count = row_index + 1
+            if row_index in rows:
+                found[row_index] = f"{self.path}, line {line}"
+        return RowPlaces(found, count)
 
     def iter_from(self, item_index: int) -> Iterator[IndexedBatchItem[PayloadT]]:
         """Items from this 0-based row on; the rows before it are read over."""
@@ -101,6 +116,10 @@ class _TextFileSource(ResumableItemSource[PayloadT]):
         """The file's lines from a place on."""
 
     @abstractmethod
+    def _starts(self, lines: Lines[Any]) -> Iterator[tuple[int, int]]:
+        """Row index and 1-based line of each row, without looking at what it holds."""
+
+    @abstractmethod
     def _rows_of(self, lines: Lines[Any], first: int) -> Iterator[tuple[int, int, Row]]:
         """Row index, 1-based line and row, from row ``first`` on."""
 
@@ -108,7 +127,8 @@ class _TextFileSource(ResumableItemSource[PayloadT]):
 class JsonlItemSource(_TextFileSource[PayloadT]):
     """Items from a file with one JSON object per line.
 
-    Lines end at ``\\n`` alone; ``\\r\\n``, a byte order mark and blank lines are fine. Memory does not grow with the file.
+    No number is rounded: integers keep all their digits, and a number with a fraction that a float can't hold is a
+    ``Decimal``. Lines end at ``\\n`` alone; ``\\r\\n``, a byte order mark and blank lines are fine. Memory does not grow with the file.
 
     Args:
         path: The file; ``~`` is expanded.
@@ -128,6 +148,10 @@ class JsonlItemSource(_TextFileSource[PayloadT]):
     def _lines(self, place: Place) -> Lines[bytes]:
         return Lines(self.path, self.encoding, place, kind=bytes)
 
+    def _starts(self, lines: Lines[bytes]) -> Iterator[tuple[int, int]]:
+        filled = (lines.line for line in lines if line and not line.isspace())
+        yield from enumerate(filled, lines.place.row)
+
     def _rows_of(self, lines: Lines[bytes], first: int) -> Iterator[tuple[int, int, Row]]:
         row_index = lines.place.row
         for line in lines:
@@ -139,22 +163,15 @@ class JsonlItemSource(_TextFileSource[PayloadT]):
 
     def _parsed(self, line: bytes, number: int) -> Row:
         try:
-            row = orjson.loads(line)
-            if _LONG_NUMBER.search(line):
-                row = json.loads(
-                    line
-                )  # orjson rounds integers beyond 64 bits, which would change ids unnoticed
-        except orjson.JSONDecodeError as error:
-            raise self._mapping.error(_json_problem(line, error), number) from error
-        if not isinstance(row, dict):
-            raise self._mapping.error(f"holds a JSON {_json_kind(row)}, and must hold an object", number)
-        return row
+            return parsed_row(line, number=number)
+        except BadLineError as error:
+            raise self._mapping.error(str(error), number) from error.__cause__
 
 
 class CsvItemSource(_TextFileSource[PayloadT]):
     """Items from a CSV file whose first row names the columns; all values are strings.
 
-    Commas separate, double quotes quote, and quoted values may hold line ends. Blank lines are passed over. A row with
+    The options are those of Python's ``csv``; quoted values may hold line ends. Blank lines are passed over. A row with
     more or fewer values than the header is an error. Memory does not grow with the file. Python's limit on the length of
     a CSV field, which is one for the whole process, is raised to 64 MiB.
 
@@ -166,82 +183,21 @@ class CsvItemSource(_TextFileSource[PayloadT]):
         encoding: The file's encoding; a UTF-8 byte order mark is passed over.
         primary_key: Column whose value is recorded in the lineage.
         partition_id: Recorded in the lineage; by default the Hive folders (``day=2026-01-01``) of the path.
+        delimiter: Between two values. By default a comma, and a header of one column that holds another usual
+            delimiter is refused.
+        quotechar: Around values that hold delimiters or line ends.
+        escapechar: Takes its meaning from the next character; none by default.
+        doublequote: A quote within a quoted value is written twice.
+        skipinitialspace: Spaces after a delimiter are passed over.
+        quoting: ``csv.QUOTE_MINIMAL``, or ``csv.QUOTE_NONE`` where quotes are ordinary characters.
+        strict: Refuse improper CSV; False guesses as Python's ``csv`` does by default.
 
     Raises:
+        InvalidInputError: An option is not usable.
         SourceRowError: While reading; names the file, line and column. Rows before it have been given out.
     """
 
     kind = "csv"
-
-    def _lines(self, place: Place) -> Lines[str]:
-        return Lines(self.path, self.encoding, place, kind=str)
-
-    def _rows_of(self, lines: Lines[str], first: int) -> Iterator[tuple[int, int, Row]]:
-        csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
-        records = self._records(lines)
-        if lines.place.offset:
-            _, header = next(self._records(self._lines(Place())), (0, []))
-        else:
-            _, header = next(records, (0, []))
-        self._check_header(header)
-        row_index = lines.place.row
-        for line, record in records:
-            if row_index >= first:
-                if len(record) != len(header):
-                    raise self._width_error(header, record, line)
-                yield row_index, line, dict(zip(header, record, strict=True))
-            row_index += 1
-
-    def _records(self, lines: Lines[str]) -> Iterator[tuple[int, list[str]]]:
-        reader = csv.reader(lines, strict=True)
-        while True:
-            line = lines.line + 1
-            try:
-                record = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise self._mapping.error(f"is not CSV: {error}", line) from error
-            if record:
-                yield line, record
-
-    def _check_header(self, header: list[str]) -> None:
-        if not header:
-            raise self._mapping.error("has no header; the first row must name the columns", 1)
-        repeated = sorted({name for name in header if header.count(name) > 1})
-        if repeated:
-            named = ", ".join(map(repr, repeated))
-            raise self._mapping.error(
-                f"the header names columns more than once: {named}", 1, column=repeated[0]
-            )
-
-    def _width_error(self, header: list[str], record: list[str], line: int) -> SourceRowError:
-        message = f"the row has {len(record)} values, and the header names {len(header)} columns"
-        missing = header[len(record)] if len(record) < len(header) else None
-        return self._mapping.error(message, line, column=missing)
-
-
-class ParquetItemSource(CheckpointedItemSource[PayloadT]):
-    """Items from a Parquet file, read a thousand rows at a time, whatever the size of its row groups.
-
-    The callbacks get Python values: ``datetime``, ``Decimal``, ``bytes``, lists, dicts; nanoseconds are cut to the
-    microseconds that ``datetime`` holds. Metadata is converted as ``rows.json_safe`` says. A checkpoint is ``[row group,
-    row within it]``; the lineage names both too.
-
-    Args:
-        path: The file; ``~`` is expanded.
-        item_id_from_row: Returns a non-empty string, unique within the run.
-        payload_from_row: Returns the item's payload, for ``build_prompt``.
-        metadata_from_row: Returns a dict that is kept beside the item.
-        columns: Columns to read, all by default; ``a.b`` is a field of a struct.
-        primary_key: Column whose value is recorded in the lineage.
-        partition_id: Recorded in the lineage; by default the Hive folders (``day=2026-01-01``) of the path.
-
-    Raises:
-        SourceRowError: While reading; names the file, the 1-based row and the column.
-    """
-
-    kind: ClassVar[str] = "parquet"
 
     def __init__(
         self,
@@ -250,134 +206,93 @@ class ParquetItemSource(CheckpointedItemSource[PayloadT]):
         item_id_from_row: ItemIdFromRow,
         payload_from_row: Callable[[Row], PayloadT],
         metadata_from_row: MetadataFromRow | None = None,
-        columns: Sequence[str] | None = None,
+        encoding: str = "utf-8",
         primary_key: str | None = None,
         partition_id: str | None = None,
+        delimiter: str | None = None,
+        quotechar: str | None = '"',
+        escapechar: str | None = None,
+        doublequote: bool = True,
+        skipinitialspace: bool = False,
+        quoting: int = csv.QUOTE_MINIMAL,
+        strict: bool = True,
     ) -> None:
-        self.path = _absolute(path)
-        self.item_id_from_row = item_id_from_row
-        self.payload_from_row = payload_from_row
-        self.metadata_from_row = metadata_from_row
-        self.columns = None if columns is None else list(columns)
-        self._mapping = RowMapping(
-            self.path,
+        super().__init__(
+            path,
             item_id_from_row=item_id_from_row,
             payload_from_row=payload_from_row,
             metadata_from_row=metadata_from_row,
+            encoding=encoding,
             primary_key=primary_key,
             partition_id=partition_id,
         )
-
-    def source_identity(self) -> SourceIdentity:
-        """The kind, the absolute path, and a fingerprint of the content
-        (:func:`~batchor_core.sources.fingerprint.content_fingerprint`)."""
-        return _identity(self.kind, self.path)
-
-    def initial_checkpoint(self) -> JSONValue:
-        """Row 0 of row group 0."""
-        return [0, 0]
-
-    def iter_from_checkpoint(self, checkpoint: JSONValue) -> Iterator[CheckpointedBatchItem[PayloadT]]:
-        """Items from a row on; earlier row groups are not read."""
-        import pyarrow as pa  # takes 0.2 s to import, and only this source needs it
-        import pyarrow.parquet as pq
-
-        first_group, first_row = self._parse(checkpoint)
-        try:
-            # measured on a row group of 240 MB: streamed like this it takes 5 MB, and with the defaults all of it
-            with pq.ParquetFile(self.path, buffer_size=PARQUET_BUFFER, pre_buffer=False) as file:
-                self._check_columns(file)
-                for index, group, row, values in self._rows_from(file, first_group, first_row):
-                    item = self._mapping.item(
-                        values, row_index=index, line=index + 1, row_group=group, row_in_group=row
-                    )
-                    yield CheckpointedBatchItem([group, row + 1], item)
-        except (pa.ArrowException, OSError) as error:
-            raise self._mapping.error(f"can't be read as Parquet: {error}") from error
-
-    def _parse(self, checkpoint: JSONValue) -> tuple[int, int]:
-        if not isinstance(checkpoint, list | tuple) or len(checkpoint) != 2:
-            raise InvalidInputError(
-                f"{checkpoint!r} is no checkpoint of a ParquetItemSource: [row group, row] is expected"
-            )
-        return checkpoint_index(checkpoint[0]), checkpoint_index(checkpoint[1])
-
-    def _rows_from(self, file: Any, first_group: int, first_row: int) -> Iterator[tuple[int, int, int, Row]]:
-        rows_before = 0
-        for group in range(file.metadata.num_row_groups):
-            if group >= first_group:
-                skip = first_row if group == first_group else 0
-                for row, values in enumerate(self._group(file, group, skip), skip):
-                    yield rows_before + row, group, row, values
-            rows_before += file.metadata.row_group(group).num_rows
-
-    def _group(self, file: Any, group: int, skip: int) -> Iterator[Row]:
-        for batch in file.iter_batches(
-            batch_size=PARQUET_BATCH_ROWS, row_groups=[group], columns=self.columns
-        ):
-            if skip >= batch.num_rows:
-                skip -= batch.num_rows
-                continue
-            try:
-                rows = _microseconds(batch.slice(skip)).to_pylist()
-            except ValueError as error:  # such as nanoseconds within a struct
-                raise self._mapping.error(
-                    f"row group {group} has values without a Python form: {error}"
-                ) from error
-            yield from rows
-            skip = 0
-
-    def _check_columns(self, file: Any) -> None:
-        names = file.schema_arrow.names
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise self._mapping.error("the schema has two columns of this name", column=repeated[0])
-        for column in self.columns or ():
-            if column not in names and column.split(".")[0] not in names:
-                there = ", ".join(map(repr, names[:20]))
-                raise self._mapping.error(
-                    f"there is no such column to read; there are {there}", column=column
-                )
-
-
-def _microseconds(batch: Any) -> Any:
-    # to_pylist refuses nanoseconds unless pandas happens to be installed, and gives its types then
-    import pyarrow as pa
-
-    coarser: dict[str, Callable[[Any], Any]] = {
-        "timestamp[ns": lambda kind: pa.timestamp("us", tz=kind.tz),
-        "duration[ns": lambda kind: pa.duration("us"),
-        "time64[ns": lambda kind: pa.time64("us"),
-    }
-    for index, field in enumerate(batch.schema):
-        make = coarser.get(str(field.type).partition(",")[0].rstrip("]"))
-        if make is not None:
-            values = batch.column(index).cast(make(field.type), safe=False)
-            batch = batch.set_column(index, field.name, values)
-    return batch
-
-
-def _absolute(path: str | Path) -> Path:
-    return Path(path).expanduser().absolute()
-
-
-def _identity(kind: str, path: Path) -> SourceIdentity:
-    try:
-        return SourceIdentity(
-            source_kind=kind, source_ref=str(path), source_fingerprint=content_fingerprint(path)
+        self._format = CsvFormat(
+            delimiter=delimiter,
+            quotechar=quotechar,
+            escapechar=escapechar,
+            doublequote=doublequote,
+            skipinitialspace=skipinitialspace,
+            quoting=quoting,
+            strict=strict,
         )
-    except OSError as error:
-        raise SourceRowError(f"can't be read: {error.strerror or error}", path=str(path)) from error
 
+    def _options(self) -> dict[str, Any]:
+        return self._format.changed_options()
 
-def _json_problem(line: bytes, error: orjson.JSONDecodeError) -> str:
-    try:
-        line.decode()
-    except UnicodeDecodeError as undecodable:
-        return f"is not utf-8: byte 0x{line[undecodable.start]:02x} at position {undecodable.start + 1}"
-    return f"is not JSON: {error.msg} at position {error.colno}"
+    def _lines(self, place: Place) -> Lines[str]:
+        return Lines(self.path, self.encoding, place, kind=str)
 
+    def _starts(self, lines: Lines[str]) -> Iterator[tuple[int, int]]:
+        records = self._records(lines)
+        next(records, None)
+        yield from enumerate((line for line, _ in records), lines.place.row)
 
-def _json_kind(value: object) -> str:
-    names = {list: "list", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
-    return names.get(type(value), type(value).__name__)
+    def _rows_of(self, lines: Lines[str], first: int) -> Iterator[tuple[int, int, Row]]:
+        records = self._records(lines)
+        if lines.place.offset:
+            _, header = next(self._records(self._lines(Place())), (0, []))
+        else:
+            _, header = next(records, (0, []))
+        self._check_header(header)
+        self._mapping.hint = hint = delimiter_hint(header, self._format.separator)
+        row_index = lines.place.row
+        for line, record in records:
+            if row_index >= first:
+                if len(record) != len(header):
+                    raise self._width_error(header, record, line, hint)
+                yield row_index, line, dict(zip(header, record, strict=True))
+            row_index += 1
+
+    def _records(self, lines: Lines[str]) -> Iterator[tuple[int, list[str]]]:
+        csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+        reader = self._format.reader(lines)
+        while True:
+            line = lines.line + 1
+            try:
+                record = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise self._mapping.error(csv_problem(error, self._format), line) from error
+            if record:
+                yield line, record
+
+    def _check_header(self, header: list[str]) -> None:
+        if not header:
+            raise self._mapping.error("has no header; the first row must name the columns", 1)
+        problem = one_column_problem(header, self._format)
+        if problem is not None:
+            raise self._mapping.error(problem, 1)
+        repeated = sorted({name for name in header if header.count(name) > 1})
+        if repeated:
+            named = ", ".join(map(repr, repeated))
+            raise self._mapping.error(
+                f"the header names columns more than once: {named}", 1, column=repeated[0]
+            )
+
+    def _width_error(self, header: list[str], record: list[str], line: int, hint: str) -> SourceRowError:
+        message = f"the row has {len(record)} values, and the header names {len(header)} columns"
+        if len(record) > len(header):
+            message += f". A value that holds {self._format.separator!r} has to be quoted"
+        missing = header[len(record)] if len(record) < len(header) else None
+        return self._mapping.error(f"{message}. {hint}" if hint else message, line, column=missing)

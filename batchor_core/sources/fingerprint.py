@@ -1,10 +1,15 @@
-"""A file's identity from its content."""
+"""A file's identity from its content and how it is read."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from batchor_core.core.exceptions import SourceRowError
+from batchor_core.sources.base import SourceIdentity
+from batchor_core.sources.opening import open_file, os_problem
 
 BLOCK = 1024 * 1024
 WHOLE_FILE = 64 * BLOCK
@@ -24,6 +29,38 @@ def content_fingerprint(path: Path) -> str:
         for offset in _block_offsets(size):
             _add_block(digest, file, offset)
     return f"blake2b:{size}:{digest.hexdigest()}"
+
+
+_OPTIONS = ";"
+
+
+def with_options(fingerprint: str, options: Mapping[str, Any]) -> str:
+    """A content's fingerprint with the options of its reading that make other rows of it; none where they are the usual."""
+    if not options:
+        return fingerprint
+    return fingerprint + _OPTIONS + ", ".join(f"{name}={value!r}" for name, value in sorted(options.items()))
+
+
+def split_options(fingerprint: str) -> tuple[str, str]:
+    """The content's part of a fingerprint, and the options in words; empty for the usual ones."""
+    content, _, options = fingerprint.partition(_OPTIONS)
+    return content, options
+
+
+def file_identity(kind: str, path: Path, encoding: str | None, options: dict[str, Any]) -> SourceIdentity:
+    """The identity of a source of one file.
+
+    Raises:
+        SourceRowError: The file can't be read, or is none of the source's kind.
+    """
+    open_file(path, encoding=encoding).close()
+    try:
+        content = content_fingerprint(path)
+    except OSError as error:
+        raise SourceRowError(f"can't be read: {os_problem(path, error)}", path=str(path)) from error
+    return SourceIdentity(
+        source_kind=kind, source_ref=str(path), source_fingerprint=with_options(content, options)
+    )
 
 
 def _block_offsets(size: int) -> list[int]:

@@ -13,6 +13,7 @@ from typing import BinaryIO, Generic, TypeVar
 from batchor_core.core.exceptions import InvalidInputError, SourceRowError
 from batchor_core.core.types import JSONValue
 from batchor_core.sources.base import checkpoint_index
+from batchor_core.sources.opening import not_encoded, open_file, os_problem
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """A longer line is an error: it would otherwise be read into memory whole, whatever its size."""
@@ -72,10 +73,11 @@ class Lines(Generic[LineT]):
 
     def __iter__(self) -> Iterator[LineT]:
         try:
-            with self._path.open("rb") as file:
+            with open_file(self._path, encoding=self._codec) as file:
                 yield from self._seekable(file) if self._has_offsets else self._decoded(file)
         except OSError as error:
-            raise SourceRowError(f"can't be read: {error.strerror or error}", path=str(self._path)) from error
+            problem = os_problem(self._path, error)
+            raise SourceRowError(f"can't be read: {problem}", path=str(self._path)) from error
 
     def _seekable(self, file: BinaryIO) -> Iterator[LineT]:
         self._go_to(file, self.place.offset)
@@ -98,10 +100,7 @@ class Lines(Generic[LineT]):
         try:
             return raw.decode(self._codec)
         except UnicodeDecodeError as error:
-            found = raw[error.start : error.start + 1].hex()
-            raise self._error(
-                f"is not {self._codec}: byte 0x{found} at position {error.start + 1}"
-            ) from error
+            raise self._error(not_encoded(raw, error.start, self._codec)) from error
 
     def _decoded(self, file: BinaryIO) -> Iterator[LineT]:
         with io.TextIOWrapper(file, self._codec, newline="\n") as text:
@@ -110,6 +109,8 @@ class Lines(Generic[LineT]):
                     self.line += 1
                     if len(line) == MAX_LINE_BYTES and not line.endswith("\n"):
                         raise self._error(f"is longer than {MAX_LINE_BYTES:,} characters")
+                    if self.line == 1:
+                        line = line.removeprefix("\ufeff")  # where the encoding's name tells the byte order
                     yield self._text(line)
             except UnicodeError as error:  # it reads ahead, so the line is the first that it may be
                 raise self._error(f"or a later one is not {self._codec}: {error}", ahead=1) from error

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import math
+import difflib
 import re
-from collections.abc import Callable, Mapping
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum
-from pathlib import Path, PurePath
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Generic, TypeAlias
-from uuid import UUID
 
-from batchor_core.core.exceptions import SourceRowError
+from batchor_core.core.exceptions import InvalidInputError, SourceRowError
 from batchor_core.core.models import BatchItem, PayloadT
+from batchor_core.core.plain import json_safe as json_safe
 from batchor_core.core.types import JSONObject, JSONValue
 
 LINEAGE_KEY = "batchor_lineage"
@@ -32,6 +28,9 @@ class RowMapping(Generic[PayloadT]):
     ``metadata["batchor_lineage"]`` holds ``source_path``, ``row_index`` (0-based), whatever the format adds,
     ``primary_key`` where a column is named for it, and ``partition_id`` where one is given or the path has Hive folders
     (``.../country=de/day=2026-01-01/part.parquet``).
+
+    Attributes:
+        hint: Said where a column is missing, such as that the file seems to have another delimiter.
     """
 
     def __init__(
@@ -44,6 +43,17 @@ class RowMapping(Generic[PayloadT]):
         primary_key: str | None,
         partition_id: str | None,
     ) -> None:
+        for name, function in (
+            ("item_id_from_row", item_id_from_row),
+            ("payload_from_row", payload_from_row),
+            ("metadata_from_row", metadata_from_row),
+        ):
+            if not callable(function) and not (function is None and name == "metadata_from_row"):
+                raise InvalidInputError(_function_problem(name, function))
+        for name, text in (("primary_key", primary_key), ("partition_id", partition_id)):
+            if text is not None and not isinstance(text, str):
+                raise InvalidInputError(f"{name} must be a str or None, and is {text!r}")
+        self.hint = ""
         self._path = str(path)
         self._item_id_from_row = item_id_from_row
         self._payload_from_row = payload_from_row
@@ -75,9 +85,13 @@ class RowMapping(Generic[PayloadT]):
             metadata = {} if self._metadata_from_row is None else json_safe(self._metadata_from_row(row))
             step = "primary_key"
             key = {} if self._primary_key is None else {"primary_key": json_safe(row[self._primary_key])}
-        except (
-            Exception
-        ) as error:  # the callbacks are the user's; what they raise gets the place where it happened
+        except Exception as error:
+            if type(error).__module__ != "builtins":  # the user may catch an error of their own by its type
+                where = self.error(f"{step} raised this", line)
+                error.add_note(
+                    f"{where}; the items of earlier chunks are stored, so that a fixed job goes on from there"
+                )
+                raise
             raise self._callback_error(step, error, row, line) from error
         if not isinstance(item_id, str) or not item_id:
             mend = "return str(...) of it" if item_id not in (None, "") else "every row needs an id"
@@ -97,56 +111,28 @@ class RowMapping(Generic[PayloadT]):
         return SourceRowError(message, path=self._path, line=line, column=column)
 
     def _callback_error(self, step: str, error: Exception, row: Row, line: int) -> SourceRowError:
-        if (
-            isinstance(error, KeyError)
-            and error.args
-            and isinstance(error.args[0], str)
-            and error.args[0] not in row
-        ):
+        if isinstance(error, KeyError) and error.args and _is_missing_column(error.args[0], row):
             there = ", ".join(repr(name) for name in list(row)[:20])
-            return self.error(
-                f"{step} wants a column that is not there; there are {there}", line, column=error.args[0]
-            )
+            message = f"{step} wants a column that is not there; there are {there}"
+            close = difflib.get_close_matches(error.args[0], [str(name) for name in row], n=1)
+            message += f". Did you mean {close[0]!r}?" if close else ""
+            message += f". {self.hint}" if self.hint else ""
+            return self.error(message, line, column=error.args[0])
         return self.error(f"{step} failed with {type(error).__name__}: {error}", line)
+
+
+def _is_missing_column(name: object, row: Row) -> bool:
+    return isinstance(name, str) and name not in row
+
+
+def _function_problem(name: str, given: object) -> str:
+    problem = f"{name} must be a function of a row, and is {given!r}"
+    if isinstance(given, str):
+        problem += f"; for a column of that name: lambda row: row[{given!r}]"
+    return problem
 
 
 def hive_partition(path: Path) -> str | None:
     """The ``key=value`` folders of a path, joined with slashes; None without any."""
     folders = [part for part in path.parts[:-1] if _HIVE_FOLDER.fullmatch(part)]
     return "/".join(folders) or None
-
-
-def json_safe(value: Any) -> JSONValue:
-    """A Python value as JSON.
-
-    Dates and times become ISO 8601, timedeltas seconds, decimals and UUIDs strings, bytes base64, NaN and infinities
-    null, enums their values, tuples and sets lists.
-
-    Raises:
-        TypeError: The value has no JSON form.
-    """
-    match value:
-        case None | bool() | str():
-            return value
-        case Enum():
-            return json_safe(value.value)
-        case int():
-            return value
-        case float():
-            return value if math.isfinite(value) else None
-        case Mapping():
-            return {str(key): json_safe(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [json_safe(inner) for inner in value]
-        case set() | frozenset():
-            return [json_safe(inner) for inner in sorted(value, key=str)]
-        case datetime() | date() | time():
-            return value.isoformat()
-        case timedelta():
-            return value.total_seconds()
-        case Decimal() | UUID() | PurePath():
-            return str(value)
-        case bytes() | bytearray() | memoryview():
-            return base64.b64encode(value).decode("ascii")
-        case _:
-            raise TypeError(f"a {type(value).__name__} has no JSON form; convert it in the callback")

@@ -17,8 +17,9 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 from batchor_core.core.enums import ItemStatus
-from batchor_core.core.jsontext import to_json
+from batchor_core.core.jsontext import all_numbers_fit, minified, standard_json
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.plain import stored_as_json
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TOKEN_KINDS, TokenUsage, counts
 from batchor_core.storage.state import RawResponseRef
@@ -35,6 +36,8 @@ _LONG_NUMBER = re.compile(r"\d{19}")  # from here on orjson reads a float
 _OPTIONS = (
     orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
+
+_STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 def encode_text(text: str) -> str:
@@ -81,7 +84,23 @@ def encode_json(value: JSONValue) -> str:
     try:
         return orjson.dumps(value, option=_OPTIONS).decode()
     except TypeError:
-        return _MARK + json.dumps(value)
+        return _MARK + standard_json(value)
+
+
+def encode_strictly(value: Any) -> str:
+    """JSON text of what has to come back as the same value; null for what stands for no value, such as NaN.
+
+    Raises:
+        TypeError: A part is no JSON value, such as a date, which would come back as a string. Says where it is.
+    """
+    try:
+        return orjson.dumps(value, option=_STRICT).decode()
+    except (TypeError, ValueError, RecursionError):
+        pass  # integers beyond 64 bits, halves of surrogate pairs, numpy's numbers, or what is no JSON at all
+    try:
+        return encode_json(stored_as_json(value))
+    except RecursionError:
+        raise TypeError("it holds itself, or is nested too deeply") from None
 
 
 def decode_json(stored: str) -> Any:
@@ -110,13 +129,15 @@ def decode_answer(text: str) -> Any:
 
 
 def answer_json(text: str) -> bytes:
-    """JSON of :func:`decode_answer`'s value, on one line and without what the model put between the values."""
+    """The JSON of an answer, on one line and without what the model put between the values; its numbers as written."""
     try:
         compact = orjson.dumps(orjson.loads(text))
     except (ValueError, TypeError):
-        return to_json(decode_answer(text))
+        decode_answer(text)  # raises if it is no JSON
+        return minified(text)
     # text that comes out as it went in holds no number that was changed; to search it for one would take far longer
-    return compact if compact == text.encode() else to_json(decode_answer(text))
+    written = text.encode()
+    return compact if compact == written or all_numbers_fit(written) else minified(text)
 
 
 def plain_json(stored: str) -> str:

@@ -182,7 +182,7 @@ class RunRow:
             row = ItemRow(
                 item_index=item.item_index,
                 item_id=item.item_id,
-                metadata=frozen(item.metadata),
+                metadata=item.metadata_json or frozen(item.metadata),
                 prompt=item.prompt,
                 system_prompt=item.system_prompt,
                 request_line=item.request_line,

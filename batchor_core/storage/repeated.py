@@ -25,7 +25,7 @@ class StoredContents(NamedTuple):
         """
         stored = (_read_back(self.metadata), *self[1:])
         new = (
-            _read_back(encode_optional_json(item.metadata)),
+            _read_back(item.metadata_json or encode_optional_json(item.metadata)),
             item.prompt,
             item.system_prompt,
             item.request_line,

@@ -63,7 +63,9 @@ def test_a_value_that_python_can_not_hold_is_named(
         data = pads.dataset(tmp_path / "rows.parquet")
     elif shape == "reader":
         data = table.to_reader()
-    with pytest.raises(SourceRowError, match=r"^rows, line 12001, column 't': Python has no form") as caught:
+    with pytest.raises(
+        SourceRowError, match=r"^rows, line 12001, column 't': .* has no Python form"
+    ) as caught:
         payloads(data)
     if shape != "dataset":  # Parquet has fewer types
         assert str(value.type) in str(caught.value)

@@ -124,6 +124,11 @@ def batch_asset(
     if not 0 <= failure_threshold <= 1:
         raise InvalidInputError(f"failure_threshold is a share from 0 to 1, not {failure_threshold}")
     termination, change = OnTermination(on_termination), OnChange(on_change)
+    if termination is not OnTermination.detach and not wait:
+        raise InvalidInputError(
+            f"on_termination={str(termination)!r} has no effect without wait=True: no step of this asset waits for its run. "
+            "Leave it out, or pause and cancel the run with the control job."
+        )
     prefix = [key_prefix] if isinstance(key_prefix, str) else list(key_prefix or [])
 
     def decorate(function: JobFunction) -> BatchAsset:

@@ -8,7 +8,7 @@ cursor is only a hint, so that a tick that died costs nothing but its time.
 import inspect
 import time
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import dagster as dg
 
@@ -28,6 +28,7 @@ from batchor_dagster.ticks import Cursor, Tick
 
 Drive: TypeAlias = Literal["tick", "job"]
 
+WORKER_PATIENCE_SEC = 120.0
 MAX_TIME_BUDGET_SEC = 50  # Dagster cuts a tick at 60 s, and what it cuts runs on beside the next tick
 
 
@@ -40,7 +41,7 @@ def build_batch_sensor(
     max_run_requests: int = 25,
     drive: Drive = "tick",
     drive_job: dg.JobDefinition | None = None,
-    worker_patience_seconds: float = 120,
+    worker_patience_seconds: float | None = None,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
     resource_key: str = "batchor",
     description: str | None = None,
@@ -58,9 +59,9 @@ def build_batch_sensor(
         max_run_requests: Dagster runs that one tick launches at most; the others follow with later ticks.
         drive: ``tick`` does the work in the tick, in the code location's process. ``job`` launches a Dagster run for each
             batch run that has something to do, wherever the deployment's run launcher puts it: for big files and many runs.
-        drive_job: What ``drive="job"`` launches, made with :func:`build_drive_job`: for tags or an executor of its own.
+        drive_job: Only with ``drive="job"``: what is launched, made with :func:`build_drive_job`: for tags or an executor of its own.
         worker_patience_seconds: With ``drive="job"``: a worker that began so long ago and does not hold its run is taken for dead,
-            and another one is launched. More than a step of yours takes to start.
+            and another one is launched; 120 by default. More than a step of yours takes to start.
         default_status: Whether it runs as soon as it is deployed. It costs nothing while there is no active run.
         resource_key: Name of the :class:`BatchorResource`.
         description: Shown in the UI.
@@ -71,6 +72,12 @@ def build_batch_sensor(
         )
     if max_run_requests < 1:
         raise ValueError("max_run_requests must be at least 1")
+    if drive not in get_args(Drive):
+        raise ValueError(f"drive must be 'tick' or 'job', not {drive!r}")
+    if drive != "job" and (drive_job is not None or worker_patience_seconds is not None):
+        ignored = "drive_job" if drive_job is not None else "worker_patience_seconds"
+        raise ValueError(f"{ignored} has no effect with drive={drive!r}: set drive='job', or leave it out")
+    patience = WORKER_PATIENCE_SEC if worker_patience_seconds is None else worker_patience_seconds
     jobs: list[Any] = [results_job(asset) for asset in assets]
     worker = drive_job or build_drive_job(resource_key=resource_key, name=_drive_job_name(name))
     if drive == "job":
@@ -97,7 +104,7 @@ def build_batch_sensor(
                     job_name=worker.name,
                     limit=max_run_requests - len(requests),
                     budget_sec=time_budget_seconds,
-                    worker_patience_sec=worker_patience_seconds,
+                    worker_patience_sec=patience,
                     now=began,
                 )
             look_after_ended(tick)

@@ -49,7 +49,7 @@ class Provider:
             )
 
 
-Providers: TypeAlias = "ProviderRegistry | Mapping[str, Provider]"
+Providers: TypeAlias = ProviderRegistry | Mapping[str, Provider]
 
 
 def check_providers(given: object) -> None:

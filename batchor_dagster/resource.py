@@ -1,7 +1,5 @@
 """One resource: where runs are kept, how the provider is reached, where results go."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -119,7 +117,8 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     webserver_url: str = Field(
         default="", description="Put before links to the Dagster UI, where relative ones would not do."
     )
-    # not a field of Dagster's config, which can't hold classes, and shows what it holds
+    # a dependency, not config: that can't hold classes, and the UI shows it. Dagster knows it by its annotation, so that
+    # this module has no `from __future__ import annotations`.
     providers: dg.ResourceDependency[Any] = None  # type: ignore[assignment]
 
     _runner: BatchRunner | None = PrivateAttr(default=None)

@@ -102,6 +102,7 @@ class Task:
         build_job: Makes the job of one partition.
         rerun: What the run config asks for.
         on_change: What a changed job does.
+        tells_partitions_apart: Whether the user's function takes the context, and with it the partition.
     """
 
     asset: BatchAsset
@@ -110,6 +111,7 @@ class Task:
     build_job: BuildJob
     rerun: Rerun
     on_change: OnChange
+    tells_partitions_apart: bool = True
 
     @property
     def action(self) -> str | None:
@@ -287,6 +289,15 @@ def _build_job(task: Task, partition_key: str | None, folder: Path) -> BatchJob[
 
 def _begin(task: Task, runner: BatchRunner, partition_key: str | None) -> tuple[Run, Decision | None]:
     """The partition's run, after whatever has to be done to it now."""
+    if (
+        not task.tells_partitions_apart
+        and not task.action
+        and len(partition_keys(task.asset, task.context)) > 1
+    ):
+        raise InvalidInputError(
+            f"The function of {name_of(task.asset.key)} takes no context, so each partition of this range would send, and pay "
+            "for, the same rows. Nothing was sent: give it a first parameter named context, or run the partitions one by one."
+        )
     if task.action:
         run_id = task.asset.newest_run_id(runner, partition_key)
         _name_run(task, run_id)

@@ -14,11 +14,11 @@ from batchor_core.core.exceptions import BatchorError
 from batchor_core.storage.state import RunListing
 from batchor_dagster.control import (
     ACTION_TAG,
-    CONTROL_JOB,
     RUN_ID_TAG,
     STATE_TAG,
     apply_control,
     is_applied,
+    is_control_run,
     mark_applied,
     tagged_run_ids,
 )
@@ -55,7 +55,7 @@ def reconcile_tags(tick: Tick, cursor: Cursor, *, now: float) -> None:
     for record in all_records(tick.context.instance, updated):
         run: dg.DagsterRun = record.dagster_run
         run_ids, action = tagged_run_ids(run.tags), run.tags.get(ACTION_TAG)
-        if action is None or run.job_name == CONTROL_JOB or not run_ids or is_applied(run.tags, run.run_id):
+        if action is None or is_control_run(run) or not run_ids or is_applied(run.tags, run.run_id):
             continue
         for run_id in run_ids:
             try:
@@ -135,7 +135,7 @@ def _submitting_run(instance: dg.DagsterInstance, found: Found) -> dg.DagsterRun
     submitting = [
         record
         for record in [*named, *_last_submission(instance, found)]
-        if record.dagster_run.job_name != CONTROL_JOB
+        if not is_control_run(record.dagster_run)
         and "dagster/sensor_name" not in record.dagster_run.tags
         and run_id in tagged_run_ids(record.dagster_run.tags)
     ]

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import dagster as dg
 
 from batchor_dagster.assets import BatchAsset
+from batchor_dagster.control import DEFAULT_RESOURCE
 from batchor_dagster.driving import (
     DRIVE_JOB,
     Driven,
@@ -28,6 +29,7 @@ from batchor_dagster.ticks import Cursor, Tick
 
 Drive: TypeAlias = Literal["tick", "job"]
 
+SENSOR = "batchor_sensor"
 WORKER_PATIENCE_SEC = 120.0
 MAX_TIME_BUDGET_SEC = 50  # Dagster cuts a tick at 60 s, and what it cuts runs on beside the next tick
 
@@ -35,7 +37,7 @@ MAX_TIME_BUDGET_SEC = 50  # Dagster cuts a tick at 60 s, and what it cuts runs o
 def build_batch_sensor(
     *,
     assets: Sequence[BatchAsset],
-    name: str = "batchor_sensor",
+    name: str | None = None,
     minimum_interval_seconds: int = 30,
     time_budget_seconds: float = 30,
     max_run_requests: int = 25,
@@ -52,7 +54,7 @@ def build_batch_sensor(
 
     Args:
         assets: What ``@batch_asset`` returned.
-        name: The sensor's name.
+        name: The sensor's name; ``batchor_sensor``, or ``batchor_sensor_<resource key>`` for another resource.
         minimum_interval_seconds: Between two ticks.
         time_budget_seconds: No run's turn begins later in a tick; at most 50. A step that has begun, such as a download, is
             finished, and Dagster cuts a tick at 60 s.
@@ -78,6 +80,7 @@ def build_batch_sensor(
         ignored = "drive_job" if drive_job is not None else "worker_patience_seconds"
         raise ValueError(f"{ignored} has no effect with drive={drive!r}: set drive='job', or leave it out")
     patience = WORKER_PATIENCE_SEC if worker_patience_seconds is None else worker_patience_seconds
+    name = name or (SENSOR if resource_key == DEFAULT_RESOURCE else f"{SENSOR}_{resource_key}")
     jobs: list[Any] = [results_job(asset) for asset in assets]
     worker = drive_job or build_drive_job(resource_key=resource_key, name=_drive_job_name(name))
     if drive == "job":
@@ -142,4 +145,4 @@ def build_batch_sensor(
 
 
 def _drive_job_name(sensor_name: str) -> str:
-    return DRIVE_JOB if sensor_name == "batchor_sensor" else f"{sensor_name}_drive"
+    return DRIVE_JOB if sensor_name == SENSOR else f"{sensor_name}_drive"

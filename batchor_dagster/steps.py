@@ -33,6 +33,7 @@ from batchor_dagster.control import (
     add_run_id_tag,
     apply_all,
     apply_control,
+    control_job_name,
     control_links,
     mark_applied,
 )
@@ -187,7 +188,7 @@ def write(
         summary=run.summary(),
         config=config.provider_config,
         generation=generation_of(config.extras),
-        links=_links(context, resource, run),
+        links=_links(context, resource, asset.resource_key, run),
     )
 
 
@@ -427,7 +428,7 @@ def _submission_metadata(task: Task, run: Run, decision: Decision | None) -> Met
         summary,
         config.provider_config,
         generation=generation_of(config.extras),
-        links=_links(task.context, task.resource, run),
+        links=_links(task.context, task.resource, task.asset.resource_key, run),
         reason=decision.reason if decision is not None else "",
     )
 
@@ -542,10 +543,17 @@ def name_of(key: dg.AssetKey | None) -> str:
     return key.to_user_string() if key is not None else ""
 
 
-def _links(context: dg.AssetExecutionContext, resource: BatchorResource, run: Run) -> Links:
+def _links(
+    context: dg.AssetExecutionContext, resource: BatchorResource, resource_key: str, run: Run
+) -> Links:
     url = resource.webserver_url
     return Links(
-        controls=control_links(run.run_id, location=_code_location(context), webserver_url=url),
+        controls=control_links(
+            run.run_id,
+            location=_code_location(context),
+            webserver_url=url,
+            job_name=control_job_name(resource_key),
+        ),
         runs=runs_url(run.run_id, webserver_url=url),
     )
 

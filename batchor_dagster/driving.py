@@ -14,7 +14,8 @@ from batchor_dagster.control import NO_RETRIES, RUN_ID_TAG, op_name
 from batchor_dagster.landing import UNFINISHED
 from batchor_dagster.metadata import describe
 from batchor_dagster.resource import BatchorResource
-from batchor_dagster.ticks import Cursor, Tick, all_records, in_turn, is_active, is_finished, standing
+from batchor_dagster.states import is_active, is_finished, standing
+from batchor_dagster.ticks import Cursor, Tick, all_records, in_turn
 
 DRIVE_JOB = "batchor_drive"
 DRIVEN_TAG = "batchor/drives"

@@ -22,7 +22,7 @@ from batchor_dagster.driving import (
     look_after_ended,
     request_drivers,
 )
-from batchor_dagster.landing import result_requests, results_job
+from batchor_dagster.landing import lacking_results, result_requests, results_job
 from batchor_dagster.operators import reconcile_tags, show
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.ticks import Cursor, Tick
@@ -97,7 +97,8 @@ def build_batch_sensor(
             if drive == "tick":
                 driven = drive_in_turn(tick, cursor, listings, budget_sec=time_budget_seconds)
                 listings = runner.list_runs()
-            requests = result_requests(tick, listings, limit=max_run_requests)
+            lacking = list(lacking_results(tick, listings))
+            requests = result_requests(tick, lacking, limit=max_run_requests)
             if drive == "job":
                 # after the results, which are what people wait for
                 driven = request_drivers(
@@ -111,14 +112,18 @@ def build_batch_sensor(
                     now=began,
                 )
             look_after_ended(tick)
-            observations, shown = show(tick, cursor, listings)
+            shown = show(tick, cursor, listings, lacking={found.listing.run_id for found in lacking})
             report = tick.report(listings, next_look_sec=minimum_interval_seconds)
         context.log.info(report.splitlines()[0])
         return dg.SensorResult(
             run_requests=[*requests, *driven.requests],
-            asset_events=observations,
+            asset_events=shown.observations,
             cursor=Cursor(
-                after=driven.last or cursor.after, tags_read_until=began, shown=shown, driven=driven.asked
+                after=driven.last or cursor.after,
+                tags_read_until=began,
+                shown=shown.states,
+                ended_until=shown.ended_until,
+                driven=driven.asked,
             ).dump(),
             skip_reason=None if requests or driven.requests else report,
         )

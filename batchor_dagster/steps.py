@@ -61,6 +61,7 @@ from batchor_dagster.metadata import (
     submission_metadata,
     unknown_outcome,
 )
+from batchor_dagster.observing import is_shown, observation
 from batchor_dagster.parquet import read_footer, write_results_parquet
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.rows import resumable
@@ -141,14 +142,18 @@ def submit_wait_write(task: Task, on_termination: OnTermination) -> dg.Materiali
                 runs[key] = _begin(task, runner, key)[0]
             except (BatchorError, dg.Failure) as error:  # told below, when the others are done
                 refused[key] = error
-        if runs and task.action and ControlAction.parse(task.action) is ControlAction.pause:
-            raise dg.Failure(
-                f"Batch run {', '.join(run.run_id for run in runs.values())} is paused, as asked. "
-                f"Materialize again with {ACTION_TAG}=resume to go on.",
-                allow_retries=False,
-            )
-        with _termination(task, runner, list(runs.values()), on_termination):
-            _wait(task, runs)
+        try:
+            if runs and task.action and ControlAction.parse(task.action) is ControlAction.pause:
+                raise dg.Failure(
+                    f"Batch run {', '.join(run.run_id for run in runs.values())} is paused, as asked. "
+                    f"Materialize again with {ACTION_TAG}=resume to go on.",
+                    allow_retries=False,
+                )
+            with _termination(task, runner, list(runs.values()), on_termination):
+                _wait(task, runs)
+        finally:  # finished, paused or left to others: that is what the asset shows from here
+            for key, run in runs.items():
+                _show_state(task.asset, task.context, run, key)
 
         def finish(key: str | None) -> Metadata:
             if key in refused:
@@ -163,11 +168,14 @@ def write_results(
 ) -> dg.MaterializeResult[Any]:
     """Write the results of each partition's newest run, which must be finished."""
     with resource.runner() as runner, clear_failures():
-        return _each_partition(
-            asset,
-            context,
-            lambda key: write(asset, context, resource, _finished_run(asset, context, runner, key), key),
-        )
+
+        def finish(key: str | None) -> Metadata:
+            run = _finished_run(asset, context, runner, key)
+            metadata = write(asset, context, resource, run, key)
+            _show_state(asset, context, run, key)  # nobody else does where no sensor runs
+            return metadata
+
+        return _each_partition(asset, context, finish)
 
 
 def write(
@@ -456,12 +464,20 @@ def _wait(task: Task, runs: dict[str | None, Run]) -> None:
                 if shown.get(key) != (done := summary.completed_items + summary.failed_items):
                     shown[key] = done
                     task.context.log.info(f"batch run {run.run_id}: {describe(summary)}")
-                    task.context.log_event(
-                        dg.AssetObservation(
-                            task.asset.key, partition=key, metadata=progress_metadata(summary)
-                        )
-                    )
+                    task.context.log_event(observation(task.asset, key, summary))
         time.sleep(task.resource.poll_interval_sec)
+
+
+def _show_state(
+    asset: BatchAsset, context: dg.AssetExecutionContext, run: Run, partition_key: str | None
+) -> None:
+    """Let the last event of the partition be where its run stands, unless it is that already."""
+    try:
+        summary = run.summary()
+        if not is_shown(context.instance, asset, partition_key, summary):
+            context.log_event(observation(asset, partition_key, summary))
+    except BatchorError as error:
+        context.log.warning(f"batch run {run.run_id}: where it stands can't be shown: {error}")
 
 
 @contextmanager

@@ -84,7 +84,11 @@ from batchor_core.providers.openai import (
     OpenAIProviderConfig,
     resolve_openai_api_key,
 )
-from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
+from batchor_core.providers.registry import (
+    ProviderPlugin,
+    ProviderRegistry,
+    build_default_provider_registry,
+)
 from batchor_core.runtime.engine import EngineSettings
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
@@ -153,6 +157,7 @@ __all__ = [
     "ProviderError",
     "ProviderErrorKind",
     "ProviderKind",
+    "ProviderPlugin",
     "ProviderRegistry",
     "QuarantinedBatchError",
     "ResumableItemSource",

@@ -15,6 +15,7 @@ from batchor_dagster.driving import build_drive_job
 from batchor_dagster.generations import OnChange, Rerun
 from batchor_dagster.io import build_results_io_manager
 from batchor_dagster.parquet import ParquetReport, partition_path, write_results_parquet
+from batchor_dagster.providers import Provider
 from batchor_dagster.resource import BatchorResource, LiteralKeyWarning
 from batchor_dagster.rows import RowItemSource
 from batchor_dagster.run_ids import batch_run_id, safe_path_segment
@@ -31,6 +32,7 @@ __all__ = [
     "OnChange",
     "OnTermination",
     "ParquetReport",
+    "Provider",
     "Rerun",
     "RowItemSource",
     "apply_control",

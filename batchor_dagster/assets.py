@@ -6,9 +6,8 @@ the two a sensor drives the run. With ``wait=True`` there is ``<name>`` alone, w
 
 import dataclasses
 import inspect
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import dagster as dg
 from pydantic import BaseModel, Field
@@ -17,6 +16,7 @@ from batchor_core import BatchJob
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_dagster.batch import BatchAsset, partition_of
 from batchor_dagster.checks import COMPLETION_CHECK, SCHEMA_CHECK
+from batchor_dagster.functions import CONFIG, JobFunction
 from batchor_dagster.generations import OnChange, Rerun
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.steps import (
@@ -31,10 +31,7 @@ from batchor_dagster.steps import (
 
 __all__ = ["BatchAsset", "BatchConfig", "OnTermination", "batch_asset", "partition_of"]
 
-JobFunction: TypeAlias = Callable[..., BatchJob[Any, Any]]
-
 KINDS = {"openai", "parquet"}
-_CONFIG = "config"
 
 
 class BatchConfig(dg.Config):
@@ -74,11 +71,12 @@ def batch_asset(
     pool: str | None = None,
     io_manager_key: str | None = None,
     resource_key: str = "batchor",
-) -> Callable[[JobFunction], BatchAsset]:
+) -> Callable[[Callable[..., BatchJob[Any, Any]]], BatchAsset]:
     """Make a batch job of each partition an asset.
 
-    The function takes the context, and config, upstream assets and resources as in ``@dg.asset``, and returns a
-    :class:`~batchor_core.BatchJob`::
+    The function takes what one under ``@dg.asset`` may take, and returns a :class:`~batchor_core.BatchJob`: a first parameter
+    that is named ``context``, or annotated as one, is the context; ``config`` is the run config; those annotated as resources
+    are resources; all others are upstream assets. It may do without any of them::
 
         @batch_asset(partitions_def=days, output=Review)
         def reviews(context: dg.AssetExecutionContext) -> BatchJob:
@@ -124,10 +122,16 @@ def batch_asset(
     if not 0 <= failure_threshold <= 1:
         raise InvalidInputError(f"failure_threshold is a share from 0 to 1, not {failure_threshold}")
     termination, change = OnTermination(on_termination), OnChange(on_change)
+    if termination is not OnTermination.detach and not wait:
+        raise InvalidInputError(
+            f"on_termination={str(termination)!r} has no effect without wait=True: no step of this asset waits for its run. "
+            "Leave it out, or pause and cancel the run with the control job."
+        )
     prefix = [key_prefix] if isinstance(key_prefix, str) else list(key_prefix or [])
 
-    def decorate(function: JobFunction) -> BatchAsset:
-        base = name or function.__name__
+    def decorate(function: Callable[..., BatchJob[Any, Any]]) -> BatchAsset:
+        described = JobFunction.of(function, resource_key=resource_key)
+        base = name or described.name
         made = BatchAsset(
             key=dg.AssetKey([*prefix, base]),
             submission_key=None if wait else dg.AssetKey([*prefix, f"{base}_submission"]),
@@ -155,7 +159,7 @@ def batch_asset(
             "io_manager_key": io_manager_key,
         }
         if made.submission_key is None:
-            step = _job_step(made, function, change, lambda task: submit_wait_write(task, termination))
+            step = _job_step(made, described, change, lambda task: submit_wait_write(task, termination))
             made.assets.append(dg.asset(**results, **inputs, **shared)(step))
         else:
             made.assets.append(
@@ -165,7 +169,7 @@ def batch_asset(
                     kinds={"openai"},
                     **inputs,
                     **shared,
-                )(_job_step(made, function, change, submit))
+                )(_job_step(made, described, change, submit))
             )
             made.assets.append(
                 dg.asset(
@@ -231,47 +235,33 @@ def _job_step(
     act: Callable[[Task], dg.MaterializeResult[Any]],
 ) -> Callable[..., dg.MaterializeResult[Any]]:
     """A step function with the parameters of the user's, and config and the resource if that did not ask for them."""
-    hints = typing.get_type_hints(function, include_extras=True)
-    parameters = list(inspect.signature(function).parameters.values())
-    if not parameters:
-        raise InvalidInputError(f"{function.__name__} must take the context as its first parameter")
-    own = {parameter.name for parameter in parameters[1:]}
+    own = {parameter.name for parameter in function.parameters}
     added = {
         name: kind
-        for name, kind in {asset.resource_key: BatchorResource, _CONFIG: BatchConfig}.items()
+        for name, kind in {asset.resource_key: BatchorResource, CONFIG: BatchConfig}.items()
         if name not in own
     }
 
     def step(context: dg.AssetExecutionContext, **given: Any) -> dg.MaterializeResult[Any]:
-        resource, config = given[asset.resource_key], given[_CONFIG]
+        resource, config = given[asset.resource_key], given[CONFIG]
         passed = {name: value for name, value in given.items() if name not in added}
         return act(
             Task(
                 asset=asset,
                 context=context,
                 resource=resource,
-                build_job=lambda here: _checked_job(asset, function(here, **passed)),
+                build_job=lambda here: _checked_job(asset, function(here, passed)),
                 rerun=config.rerun if isinstance(config, BatchConfig) else Rerun.auto,
                 on_change=on_change,
+                tells_partitions_apart=function.context is not None,
             )
         )
 
-    # Dagster finds no upstream assets in keyword-only parameters
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    hints |= {"context": dg.AssetExecutionContext, **added}
-    step_parameters = [
-        parameter.replace(kind=kind, annotation=hints.get(parameter.name, inspect.Parameter.empty))
-        for parameter in [
-            inspect.Parameter("context", kind),
-            *(inspect.Parameter(name, kind) for name in added),
-            *parameters[1:],
-        ]
-    ]
-    step.__signature__ = inspect.Signature(step_parameters)  # type: ignore[attr-defined]
-    names = [parameter.name for parameter in step_parameters]
-    step.__annotations__ = {name: hints[name] for name in names if name in hints}
+    parameters = function.step_parameters(added)
+    step.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    step.__annotations__ = {p.name: p.annotation for p in parameters if p.annotation is not p.empty}
     step.__annotations__["return"] = dg.MaterializeResult
-    step.__name__ = function.__name__
+    step.__name__ = function.name
     return step
 
 

@@ -39,6 +39,11 @@ NO_RETRIES = {"dagster/max_retries": "0"}
 """Keeps a deployment's ``run_retries`` off Dagster runs that the sensor, or a person, launches again if need be."""
 
 CONTROL_JOB = "batchor_control"
+
+CONTROL_TAG = "batchor/control"
+"""Marks the Dagster runs of control jobs, whatever their names are."""
+
+DEFAULT_RESOURCE = "batchor"
 _CONTROL_OP = "apply_batchor_control"
 
 
@@ -202,14 +207,35 @@ class ControlConfig(dg.Config):
     action: ControlAction | None = None
 
 
-def build_control_job(*, resource_key: str = "batchor", name: str = CONTROL_JOB) -> dg.JobDefinition:
+def control_job_name(resource_key: str) -> str:
+    """The control job of a resource: ``batchor_control`` for ``batchor``, else with the key behind it."""
+    return CONTROL_JOB if resource_key == DEFAULT_RESOURCE else f"{CONTROL_JOB}_{resource_key}"
+
+
+def op_name(op: str, job_name: str, *, usual: str) -> str:
+    """An op's name, unique in the code location, as Dagster wants it: with the job's behind it where that has a name of its own."""
+    return op if job_name == usual else f"{op}__{job_name}"
+
+
+def is_control_run(run: dg.DagsterRun) -> bool:
+    """Whether a Dagster run is one of a control job."""
+    return CONTROL_TAG in run.tags or run.job_name == CONTROL_JOB
+
+
+def build_control_job(*, resource_key: str = DEFAULT_RESOURCE, name: str | None = None) -> dg.JobDefinition:
     """The job behind the links: applies one action to one or more batch runs.
 
     Launch it with ``batchor/run_id`` and ``batchor/action`` as tags, or with the same two in its run config.
+
+    Args:
+        resource_key: Name of the :class:`BatchorResource`.
+        name: The job's name; ``batchor_control``, or ``batchor_control_<resource key>`` for another resource. The links in the
+            assets' metadata go to that name.
     """
+    job_name = name or control_job_name(resource_key)
 
     @dg.op(
-        name=_CONTROL_OP,
+        name=op_name(_CONTROL_OP, job_name, usual=CONTROL_JOB),
         required_resource_keys={resource_key},
         description="Pause, resume, cancel or retry batch runs.",
     )
@@ -228,13 +254,13 @@ def build_control_job(*, resource_key: str = "batchor", name: str = CONTROL_JOB)
         mark_applied(context.instance, context.run.run_id, str(action))
 
     @dg.job(
-        name=name,
+        name=job_name,
         description="Pause, resume, cancel or retry a batch run.",
         executor_def=dg.in_process_executor,  # a moment's work: no further process, or pod, for its only step
-        tags=NO_RETRIES,
+        tags={**NO_RETRIES, CONTROL_TAG: "yes"},
     )
     def control_job() -> None:
-        control()
+        control.alias(_CONTROL_OP)()  # its name in run config, whatever the job's is
 
     return control_job
 
@@ -304,10 +330,16 @@ def launchpad_url(
     )
 
 
-def control_links(run_id: str, *, location: str | None = None, webserver_url: str = "") -> str:
+def control_links(
+    run_id: str, *, location: str | None = None, webserver_url: str = "", job_name: str = CONTROL_JOB
+) -> str:
     """Markdown with one launchpad link per action, and what it does."""
+
+    def link(action: ControlAction) -> str:
+        return launchpad_url(
+            run_id, action, location=location, webserver_url=webserver_url, job_name=job_name
+        )
+
     return "\n".join(
-        f"- [{action.replace('_', ' ')}]({launchpad_url(run_id, action, location=location, webserver_url=webserver_url)})"
-        f" {EFFECTS[action]}"
-        for action in ControlAction
+        f"- [{action.replace('_', ' ')}]({link(action)}) {EFFECTS[action]}" for action in ControlAction
     )

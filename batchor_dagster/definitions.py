@@ -42,6 +42,11 @@ def build_batch_definitions(
         executor: How the steps of a Dagster run are executed, such as ``k8s_job_executor``; Dagster's own default if left out.
         **sensor_settings: For :func:`build_batch_sensor`, such as ``minimum_interval_seconds`` or ``drive``.
     """
+    if sensor is not None and sensor_settings:
+        raise ValueError(
+            f"{', '.join(sorted(sensor_settings))} would have no effect on the sensor that was given: say it to "
+            "build_batch_sensor(...), or leave sensor out"
+        )
     keys = {asset.resource_key for asset in assets} or {"batchor"}
     if len(keys) > 1:
         raise ValueError(

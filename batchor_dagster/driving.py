@@ -10,11 +10,12 @@ import dagster as dg
 from batchor_core import BatchRunner, Run, RunSummary
 from batchor_core.core.lifecycle import CLAIMABLE
 from batchor_core.storage.state import RunListing
-from batchor_dagster.control import NO_RETRIES, RUN_ID_TAG
+from batchor_dagster.control import NO_RETRIES, RUN_ID_TAG, op_name
 from batchor_dagster.landing import UNFINISHED
 from batchor_dagster.metadata import describe
 from batchor_dagster.resource import BatchorResource
-from batchor_dagster.ticks import Cursor, Tick, all_records, in_turn, is_active, is_finished, standing
+from batchor_dagster.states import is_active, is_finished, standing
+from batchor_dagster.ticks import Cursor, Tick, all_records, in_turn
 
 DRIVE_JOB = "batchor_drive"
 DRIVEN_TAG = "batchor/drives"
@@ -223,7 +224,7 @@ def build_drive_job(
         executor: The code location's own one by default.
     """
 
-    @dg.op(name=_DRIVE_OP, required_resource_keys={resource_key})
+    @dg.op(name=op_name(_DRIVE_OP, name, usual=DRIVE_JOB), required_resource_keys={resource_key})
     def drive(context: dg.OpExecutionContext, config: DriveConfig) -> None:
         resource: BatchorResource = getattr(context.resources, resource_key)
         stop_at = time.monotonic() + config.seconds
@@ -244,6 +245,6 @@ def build_drive_job(
         executor_def=executor,
     )
     def drive_job() -> None:
-        drive()
+        drive.alias(_DRIVE_OP)()  # its name in run config, whatever the job's is
 
     return drive_job

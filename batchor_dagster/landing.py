@@ -9,7 +9,8 @@ from batchor_core.storage.state import RunListing
 from batchor_dagster.assets import BatchAsset
 from batchor_dagster.control import NO_RETRIES, RUN_ID_TAG, tagged_run_ids
 from batchor_dagster.generations import generation_of
-from batchor_dagster.ticks import Found, Tick, all_records, is_finished, latest_materialization
+from batchor_dagster.states import is_finished
+from batchor_dagster.ticks import Found, Tick, all_records, latest_materialization
 
 RESULTS_JOB_PREFIX = "batchor_results__"
 RUN_KEY_TAG = "dagster/run_key"
@@ -40,10 +41,9 @@ def results_job_name(asset: BatchAsset) -> str:
     return RESULTS_JOB_PREFIX + asset.key.to_python_identifier()
 
 
-def result_requests(tick: Tick, listings: Iterable[RunListing], *, limit: int) -> list[dg.RunRequest]:
+def result_requests(tick: Tick, lacking: Sequence[Found], *, limit: int) -> list[dg.RunRequest]:
     """Run requests for finished runs whose results are not materialized; at most ``limit``, the rest with later ticks."""
     instance = tick.context.instance
-    lacking = list(_lacking(tick, listings))
     launched = _launched(instance, [found.listing for found in lacking])
     waiting = _waiting_run_ids(instance) if any(f.asset.submission_key is None for f in lacking) else set()
     requests: list[dg.RunRequest] = []
@@ -87,7 +87,8 @@ def run_key(listing: RunListing, attempt: int = 1) -> str:
     return revision if attempt == 1 else f"{revision}:attempt-{attempt}"
 
 
-def _lacking(tick: Tick, listings: Iterable[RunListing]) -> Iterator[Found]:
+def lacking_results(tick: Tick, listings: Iterable[RunListing]) -> Iterator[Found]:
+    """Finished runs whose results are not materialized as they are now."""
     materialized = _Materialized(tick.context.instance)
     for found in tick.found(listings):
         if is_finished(found.listing.summary) and not materialized(found):

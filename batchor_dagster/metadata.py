@@ -16,6 +16,7 @@ from batchor_core.core.models import ProviderConfig
 from batchor_core.core.pricing import BatchRates, Cost, Rates, Unpriced
 from batchor_core.core.usage import TOKEN_KINDS
 from batchor_dagster.parquet import ErrorCount, ParquetReport
+from batchor_dagster.states import state_of
 
 Metadata: TypeAlias = dict[str, dg.MetadataValue[Any]]
 
@@ -174,10 +175,9 @@ def error_table(errors: Mapping[str, ErrorCount]) -> dg.TableMetadataValue:
 
 def describe(summary: RunSummary) -> str:
     """One line about a run: ``running: 40 of 100 items done, 2 failed, 3 batches at the provider``."""
-    state = summary.status.value if summary.status.value != "running" else summary.control_state.value
     done = summary.completed_items + summary.failed_items
     total = f"{summary.total_items}" if summary.ingestion_complete else f"{summary.total_items} so far"
-    parts = [f"{state.replace('_', ' ')}: {done} of {total} items done"]
+    parts = [f"{state_of(summary).replace('_', ' ')}: {done} of {total} items done"]
     if summary.failed_items:
         parts.append(f"{summary.failed_items} failed")
     if summary.active_batches:

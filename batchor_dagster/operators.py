@@ -6,32 +6,33 @@ Dagster run that submitted it, whoever did it and by which way.
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
 
 import dagster as dg
 
+from batchor_core import RunSummary
 from batchor_core.core.exceptions import BatchorError
 from batchor_core.storage.state import RunListing
 from batchor_dagster.control import (
     ACTION_TAG,
-    CONTROL_JOB,
     RUN_ID_TAG,
     STATE_TAG,
     apply_control,
     is_applied,
+    is_control_run,
     mark_applied,
     tagged_run_ids,
 )
-from batchor_dagster.metadata import progress_metadata
+from batchor_dagster.observing import is_shown, observation
+from batchor_dagster.states import is_finished, shown_as, state_of
 from batchor_dagster.ticks import (
     Cursor,
     Found,
     Tick,
     all_records,
-    is_finished,
     latest_materialization,
-    standing,
-    state_of,
 )
 
 _FIRST_LOOK_BACK_SEC = 24 * 3600.0
@@ -44,6 +45,9 @@ _RECONCILED = [
 ]
 _LATEST_RUNS = 10
 
+_LOOKS = 100
+"""Runs about which one tick asks the event log: each costs a few milliseconds, and a lost cursor knows none of thousands."""
+
 
 def reconcile_tags(tick: Tick, cursor: Cursor, *, now: float) -> None:
     """Apply actions that were put on Dagster runs after their launch, each once. One that is wrong is reported once."""
@@ -55,7 +59,7 @@ def reconcile_tags(tick: Tick, cursor: Cursor, *, now: float) -> None:
     for record in all_records(tick.context.instance, updated):
         run: dg.DagsterRun = record.dagster_run
         run_ids, action = tagged_run_ids(run.tags), run.tags.get(ACTION_TAG)
-        if action is None or run.job_name == CONTROL_JOB or not run_ids or is_applied(run.tags, run.run_id):
+        if action is None or is_control_run(run) or not run_ids or is_applied(run.tags, run.run_id):
             continue
         for run_id in run_ids:
             try:
@@ -71,43 +75,91 @@ def reconcile_tags(tick: Tick, cursor: Cursor, *, now: float) -> None:
         mark_applied(tick.context.instance, run.run_id, action)
 
 
-def show(
-    tick: Tick, cursor: Cursor, listings: Sequence[RunListing]
-) -> tuple[list[dg.AssetObservation], Mapping[str, str]]:
-    """Observations of what is new since the last tick, and what the next one has to know of it.
+@dataclass(frozen=True)
+class Shown:
+    """What a tick shows of where runs stand, and what the next one has to know of it.
 
-    Runs whose state is new have it written on the Dagster runs that submitted them.
+    Attributes:
+        observations: Events for the partitions.
+        states: As :attr:`Cursor.shown`.
+        ended_until: As :attr:`Cursor.ended_until`.
+    """
+
+    observations: list[dg.AssetObservation]
+    states: Mapping[str, str]
+    ended_until: tuple[float, str]
+
+
+class News(Enum):
+    """Whether a run stands where it was last shown."""
+
+    NONE = "none"
+    CHANGED = "changed"
+    UNKNOWN = "unknown"  # Dagster's event log has to be asked
+
+
+def news(summary: RunSummary, before: str | None, *, is_behind: bool, is_lacking: bool) -> News:
+    """Whether something has to be shown of a run.
+
+    Args:
+        summary: Where it stands.
+        before: What the last tick showed of it; None if it has not seen it, or has seen it finished.
+        is_behind: Whether every ended run of its age has been shown.
+        is_lacking: Whether its results are not written: it has ended, perhaps once more, since they were.
+    """
+    if before == shown_as(summary):
+        return News.NONE
+    if not is_finished(summary):
+        return News.CHANGED if before is not None else News.UNKNOWN
+    # whoever wrote the results of an ended run has shown its end too, and a tick may have died before its cursor was kept
+    return News.NONE if before is None and is_behind and not is_lacking else News.UNKNOWN
+
+
+def show(tick: Tick, cursor: Cursor, listings: Sequence[RunListing], *, lacking: Collection[str]) -> Shown:
+    """Observations of what is new since the last tick: one for each run that stands elsewhere than was last shown.
+
+    Runs whose state is new have it written on the Dagster runs that submitted them. The event log is asked about runs that the
+    cursor does not know, some of them in each tick, the oldest first.
     """
     observations: list[dg.AssetObservation] = []
-    shown: dict[str, str] = {}
+    states: dict[str, str] = {}
     changed: list[Found] = []
-    for found in tick.found(listings):
+    ended_until, looks, is_behind_all = cursor.ended_until, 0, True
+    for found in sorted(tick.found(listings), key=lambda found: _age(found.listing)):
         summary, run_id = found.listing.summary, found.listing.run_id
-        now, before = standing(summary), cursor.shown.get(run_id)
-        if not is_finished(summary):
-            shown[run_id] = now
-        elif before is None:
-            continue  # finished, and known to be
+        before, is_lacking = cursor.shown.get(run_id), run_id in lacking
+        is_behind = _age(found.listing) <= cursor.ended_until
         if state_of(summary) == "paused":
             (tick.problem if summary.control_reason else tick.note)(
                 f"{run_id} is paused: {summary.control_reason or 'an operator asked for it'}"
             )
-        if now == (before or "running:0:0"):
+        what = news(summary, before, is_behind=is_behind, is_lacking=is_lacking)
+        if what is News.UNKNOWN and looks >= _LOOKS:
+            if before is not None:
+                states[run_id] = before
+            is_behind_all = is_behind_all and is_behind
             continue
-        if not is_finished(summary):
-            observations.append(_observation(found))
-        if before is None or before.split(":")[0] != state_of(summary):
+        if is_behind_all:
+            ended_until = max(ended_until, _age(found.listing))
+        if not is_finished(summary) or is_lacking:
+            states[run_id] = shown_as(summary)
+        if what is News.NONE:
+            continue
+        is_told = False
+        if what is News.UNKNOWN:
+            looks += 1
+            is_told = is_shown(tick.context.instance, found.asset, found.partition_key, summary)
+        if not is_told:
+            observations.append(observation(found.asset, found.partition_key, summary))
+        is_known = before is not None and before.split(":")[0] == state_of(summary)
+        if not is_known and not (is_told and state_of(summary) == "running"):
             changed.append(found)
     _tag_states(tick, changed, {one.run_id: state_of(one.summary) for one in listings})
-    return observations, shown
+    return Shown(observations, states, ended_until)
 
 
-def _observation(found: Found) -> dg.AssetObservation:
-    return dg.AssetObservation(
-        found.asset.submission_key or found.asset.key,
-        partition=found.partition_key,
-        metadata=progress_metadata(found.listing.summary),
-    )
+def _age(listing: RunListing) -> tuple[float, str]:
+    return listing.created_at, listing.run_id
 
 
 def _tag_states(tick: Tick, changed: Iterable[Found], states: Mapping[str, str]) -> None:
@@ -135,7 +187,7 @@ def _submitting_run(instance: dg.DagsterInstance, found: Found) -> dg.DagsterRun
     submitting = [
         record
         for record in [*named, *_last_submission(instance, found)]
-        if record.dagster_run.job_name != CONTROL_JOB
+        if not is_control_run(record.dagster_run)
         and "dagster/sensor_name" not in record.dagster_run.tags
         and run_id in tagged_run_ids(record.dagster_run.tags)
     ]

@@ -1,11 +1,8 @@
 """One resource: where runs are kept, how the provider is reached, where results go."""
 
-from __future__ import annotations
-
-import dataclasses
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,16 +15,25 @@ from batchor_core import (
     BatchRunner,
     LocalArtifactStore,
     MemoryStateStore,
-    OpenAIProviderConfig,
     PostgresStorage,
+    ProviderRegistry,
     SQLiteStorage,
     StateStore,
-    build_default_provider_registry,
 )
+from batchor_core.core.enums import ProviderKind, StorageKind
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ProviderConfig
 from batchor_core.providers.api import BatchApi
 from batchor_core.providers.base import BatchProvider
+from batchor_core.storage.postgres import DSN_VARIABLE, SCHEMA_VARIABLE
+from batchor_dagster.providers import (
+    Providers,
+    check_providers,
+    registry_of,
+    resolved,
+    settings_of,
+    with_settings,
+)
 
 _MEMORY_STORES: dict[str, MemoryStateStore] = {}
 """Stores of this process by root, since every Dagster step makes its resources anew."""
@@ -37,15 +43,41 @@ class LiteralKeyWarning(UserWarning):
     """A key was written into the code, where Dagster's config snapshots and the UI can show it."""
 
 
+_BELONGS_TO = {
+    "sqlite_path": StorageKind.SQLITE,
+    "postgres_dsn": StorageKind.POSTGRES,
+    "postgres_schema": StorageKind.POSTGRES,
+}
+"""Settings that one kind of storage reads, and the others do not."""
+
+_FOLDERS = ("root", "sqlite_path")
+"""Settings that are paths on this machine, and can't be URLs."""
+
+
 class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Where runs are kept, how the provider is reached, where results go.
 
     All parts of a deployment that use it (steps, the sensor, the daemon) must reach the same store and the same folders:
     ``sqlite`` and folders suit one machine; several machines want ``postgres`` and shared storage.
 
+    A setting that the others leave without effect is refused, not ignored. What is left out may come from the environment,
+    each setting by itself.
+
     Example::
 
         BatchorResource(root="data", api_key=dg.EnvVar("OPENAI_API_KEY"))
+
+    OpenAI's provider is there, and so is every provider that an installed package registers under the entry point group
+    ``batchor.providers``. ``providers`` adds your own, and gives keys and addresses to any of them::
+
+        BatchorResource(
+            root="data",
+            providers={
+                "acme": Provider(
+                    AcmeProvider, AcmeConfig.from_payload, settings={"api_key": dg.EnvVar("ACME_API_KEY")}
+                )
+            },
+        )
     """
 
     root: str = Field(
@@ -60,7 +92,10 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=None,
         description="postgresql://..., best given as EnvVar; BATCHOR_POSTGRES_DSN where it is left out.",
     )
-    postgres_schema: str = Field(default="batchor", description="Database schema of the postgres store.")
+    postgres_schema: str | None = Field(
+        default=None,
+        description="Database schema of the postgres store; BATCHOR_POSTGRES_SCHEMA, then batchor, where it is left out.",
+    )
     artifacts: str | None = Field(
         default=None, description="Folder or fsspec URL for request and output files; <root>/artifacts."
     )
@@ -69,7 +104,8 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     api_key: str | None = Field(
         default=None,
-        description="The provider's key, always as EnvVar; OPENAI_API_KEY where it is left out.",
+        description="OpenAI's key, always as EnvVar; OPENAI_API_KEY where it is left out. Other providers have theirs in "
+        "providers.",
         repr=False,
     )
     base_url: str | None = Field(
@@ -82,11 +118,16 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     webserver_url: str = Field(
         default="", description="Put before links to the Dagster UI, where relative ones would not do."
     )
+    # a dependency, not config: that can't hold classes, and the UI shows it. Dagster knows it by its annotation, so that
+    # this module has no `from __future__ import annotations`.
+    providers: dg.ResourceDependency[Any] = None  # type: ignore[assignment]
 
     _runner: BatchRunner | None = PrivateAttr(default=None)
 
     def __init__(self, **data: Any) -> None:
         super().__init__(**data)
+        check_providers(self.providers)
+        self._check()
         key = data.get("api_key")
         # Dagster makes the resource again with EnvVars resolved: a value that stands in the environment is one of those
         if isinstance(key, str) and not isinstance(key, dg.EnvVar) and key not in os.environ.values():
@@ -118,22 +159,24 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def get_runner(self) -> BatchRunner:
         """The runner of this resource, made at the first call; closed when Dagster tears the resource down."""
         if self._runner is None:
+            registry = registry_of(self._providers)
             self._runner = BatchRunner(
-                storage=self._open_storage(),
+                storage=self._open_storage(registry),
+                provider_registry=registry,
                 artifact_store=self._open_artifacts(),
-                provider_factory=self._make_provider,
+                provider_factory=lambda config: self._make_provider(registry, config),
             )
         return self._runner
 
     def results_base(self) -> str:
         """Folder or URL under which result files lie."""
-        return self.parquet_base or str(Path(self.root).expanduser().absolute() / "results")
+        return self._value("parquet_base") or str(self._root() / "results")
 
     def with_server(self, config: ProviderConfig) -> ProviderConfig:
         """The config of a job, with this resource's server where the job names none of its own."""
-        if isinstance(config, OpenAIProviderConfig):
-            return dataclasses.replace(config, base_url=config.base_url or _resolved(self.base_url))
-        return config
+        if config.provider_kind != ProviderKind.OPENAI or self.base_url is None:
+            return config
+        return with_settings(config, {"base_url": self.base_url}, where="BatchorResource")
 
     def _close(self) -> None:
         runner, self._runner = self._runner, None
@@ -143,41 +186,118 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if not isinstance(runner.storage, MemoryStateStore):
             runner.storage.close()
 
-    def _open_storage(self) -> StateStore:
-        root = Path(self.root).expanduser().absolute()
-        match self.storage:
-            case "sqlite":
-                return SQLiteStorage(path=self.sqlite_path or root / "batchor.sqlite3")
-            case "postgres":
-                dsn = _resolved(self.postgres_dsn)
-                return (
-                    PostgresStorage(dsn=dsn, schema=self.postgres_schema)
-                    if dsn
-                    else PostgresStorage.from_env()
+    @property
+    def _providers(self) -> Providers | None:
+        return self.providers  # type: ignore[no-any-return]
+
+    def _check(self) -> None:
+        """Refuse settings that would have no effect, as far as they are known: EnvVars are known when they are used.
+
+        Raises:
+            InvalidInputError: Names the setting, and what to do.
+        """
+        if not isinstance(self.storage, dg.EnvVar):
+            given = {name for name in _BELONGS_TO if getattr(self, name) is not None}
+            check_storage(self.storage, given)
+        for name in _FOLDERS:
+            value = getattr(self, name)
+            if not isinstance(value, dg.EnvVar) and value is not None:
+                _check_folder(name, value)
+        twice = settings_of(self._providers, ProviderKind.OPENAI).keys() & self._openai_settings().keys()
+        if twice:
+            name = min(twice)
+            raise InvalidInputError(
+                f"BatchorResource.{name} and providers['openai'].settings[{name!r}] say the same twice: leave one of them out"
+            )
+
+    def _value(self, name: str) -> str | None:
+        """A setting that may be left out."""
+        value: str | None = getattr(self, name)
+        return None if value is None else str(resolved(f"BatchorResource.{name}", value))
+
+    def _root(self) -> Path:
+        root = str(resolved("BatchorResource.root", self.root))
+        _check_folder("root", root)
+        return Path(root).expanduser().absolute()
+
+    def _open_storage(self, registry: ProviderRegistry) -> StateStore:
+        given = {name: value for name in _BELONGS_TO if (value := self._value(name)) is not None}
+        match check_storage(str(resolved("BatchorResource.storage", self.storage)), given):
+            case StorageKind.SQLITE:
+                path = given.get("sqlite_path")
+                if path is not None:
+                    _check_folder("sqlite_path", path)
+                return SQLiteStorage(
+                    path=path or self._root() / "batchor.sqlite3", provider_registry=registry
                 )
-            case "memory":
-                return _MEMORY_STORES.setdefault(str(root), MemoryStateStore())
-            case other:
-                raise InvalidInputError(
-                    f"BatchorResource.storage must be sqlite, postgres or memory, not {other!r}"
-                )
+            case StorageKind.POSTGRES:
+                variables = {
+                    DSN_VARIABLE: given.get("postgres_dsn"),
+                    SCHEMA_VARIABLE: given.get("postgres_schema"),
+                }
+                overriding = {name: value for name, value in variables.items() if value is not None}
+                return PostgresStorage.from_env(env=os.environ | overriding, provider_registry=registry)
+            case StorageKind.MEMORY:
+                return _MEMORY_STORES.setdefault(str(self._root()), MemoryStateStore())
 
     def _open_artifacts(self) -> ArtifactStore:
-        where = self.artifacts or str(Path(self.root).expanduser().absolute() / "artifacts")
+        where = self._value("artifacts") or str(self._root() / "artifacts")
         if "://" not in where:
             return LocalArtifactStore(where)
         from batchor_core.artifacts.object_store import ObjectStoreArtifactStore
 
         return ObjectStoreArtifactStore(where)
 
-    def _make_provider(self, config: ProviderConfig) -> BatchProvider | BatchApi:
-        """The provider of a job, with this resource's key and server where the job names none of its own."""
-        config = self.with_server(config)
-        if isinstance(config, OpenAIProviderConfig):
-            config = dataclasses.replace(config, api_key=config.api_key or _resolved(self.api_key) or "")
-        return build_default_provider_registry().create(config)
+    def _openai_settings(self) -> dict[str, Any]:
+        given = {"api_key": self.api_key, "base_url": self.base_url}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _make_provider(self, registry: ProviderRegistry, config: ProviderConfig) -> BatchProvider | BatchApi:
+        """The provider of a run, with this resource's settings where its job leaves them out."""
+        kind = str(config.provider_kind)
+        if kind not in registry.kinds():
+            raise InvalidInputError(
+                f"no provider is registered as {kind!r} for this BatchorResource; known: {', '.join(map(repr, registry.kinds()))}. Give it with "
+                f"BatchorResource(providers={{{kind!r}: Provider(factory, loader)}}), or install the package that registers it "
+                "under the entry point group batchor.providers."
+            )
+        config = registry.known_config(config)
+        if kind == ProviderKind.OPENAI:
+            config = with_settings(config, self._openai_settings(), where="BatchorResource")
+        config = with_settings(
+            config, settings_of(self._providers, kind), where=f"BatchorResource.providers[{kind!r}].settings"
+        )
+        return registry.create(config)
 
 
-def _resolved(setting: str | None) -> str | None:
-    """A setting's value where the resource is used outside Dagster, which would have resolved an EnvVar itself."""
-    return setting.get_value() if isinstance(setting, dg.EnvVar) else setting
+def check_storage(storage: str, given: Iterable[str]) -> StorageKind:
+    """The kind of store that is meant.
+
+    Args:
+        storage: What the resource says.
+        given: Names of further settings that it has.
+
+    Raises:
+        InvalidInputError: There is no such kind, or it has no use for one of the settings.
+    """
+    try:
+        kind = StorageKind(storage)
+    except ValueError:
+        raise InvalidInputError(
+            f"BatchorResource.storage must be sqlite, postgres or memory, not {storage!r}"
+        ) from None
+    for name in sorted(given):
+        if _BELONGS_TO[name] is not kind:
+            raise InvalidInputError(
+                f"BatchorResource.{name} has no effect with storage={str(kind)!r}: leave it out, or set "
+                f"storage={str(_BELONGS_TO[name])!r}"
+            )
+    return kind
+
+
+def _check_folder(name: str, value: str) -> None:
+    if "://" in value:
+        raise InvalidInputError(
+            f"BatchorResource.{name} is a path on this machine, not a URL such as {value!r}. Only artifacts and parquet_base "
+            "may be URLs; the store is SQLite in a folder, or Postgres."
+        )

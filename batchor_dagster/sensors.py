@@ -8,11 +8,12 @@ cursor is only a hint, so that a tick that died costs nothing but its time.
 import inspect
 import time
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import dagster as dg
 
 from batchor_dagster.assets import BatchAsset
+from batchor_dagster.control import DEFAULT_RESOURCE
 from batchor_dagster.driving import (
     DRIVE_JOB,
     Driven,
@@ -21,26 +22,28 @@ from batchor_dagster.driving import (
     look_after_ended,
     request_drivers,
 )
-from batchor_dagster.landing import result_requests, results_job
+from batchor_dagster.landing import lacking_results, result_requests, results_job
 from batchor_dagster.operators import reconcile_tags, show
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.ticks import Cursor, Tick
 
 Drive: TypeAlias = Literal["tick", "job"]
 
+SENSOR = "batchor_sensor"
+WORKER_PATIENCE_SEC = 120.0
 MAX_TIME_BUDGET_SEC = 50  # Dagster cuts a tick at 60 s, and what it cuts runs on beside the next tick
 
 
 def build_batch_sensor(
     *,
     assets: Sequence[BatchAsset],
-    name: str = "batchor_sensor",
+    name: str | None = None,
     minimum_interval_seconds: int = 30,
     time_budget_seconds: float = 30,
     max_run_requests: int = 25,
     drive: Drive = "tick",
     drive_job: dg.JobDefinition | None = None,
-    worker_patience_seconds: float = 120,
+    worker_patience_seconds: float | None = None,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
     resource_key: str = "batchor",
     description: str | None = None,
@@ -51,16 +54,16 @@ def build_batch_sensor(
 
     Args:
         assets: What ``@batch_asset`` returned.
-        name: The sensor's name.
+        name: The sensor's name; ``batchor_sensor``, or ``batchor_sensor_<resource key>`` for another resource.
         minimum_interval_seconds: Between two ticks.
         time_budget_seconds: No run's turn begins later in a tick; at most 50. A step that has begun, such as a download, is
             finished, and Dagster cuts a tick at 60 s.
         max_run_requests: Dagster runs that one tick launches at most; the others follow with later ticks.
         drive: ``tick`` does the work in the tick, in the code location's process. ``job`` launches a Dagster run for each
             batch run that has something to do, wherever the deployment's run launcher puts it: for big files and many runs.
-        drive_job: What ``drive="job"`` launches, made with :func:`build_drive_job`: for tags or an executor of its own.
+        drive_job: Only with ``drive="job"``: what is launched, made with :func:`build_drive_job`: for tags or an executor of its own.
         worker_patience_seconds: With ``drive="job"``: a worker that began so long ago and does not hold its run is taken for dead,
-            and another one is launched. More than a step of yours takes to start.
+            and another one is launched; 120 by default. More than a step of yours takes to start.
         default_status: Whether it runs as soon as it is deployed. It costs nothing while there is no active run.
         resource_key: Name of the :class:`BatchorResource`.
         description: Shown in the UI.
@@ -71,6 +74,13 @@ def build_batch_sensor(
         )
     if max_run_requests < 1:
         raise ValueError("max_run_requests must be at least 1")
+    if drive not in get_args(Drive):
+        raise ValueError(f"drive must be 'tick' or 'job', not {drive!r}")
+    if drive != "job" and (drive_job is not None or worker_patience_seconds is not None):
+        ignored = "drive_job" if drive_job is not None else "worker_patience_seconds"
+        raise ValueError(f"{ignored} has no effect with drive={drive!r}: set drive='job', or leave it out")
+    patience = WORKER_PATIENCE_SEC if worker_patience_seconds is None else worker_patience_seconds
+    name = name or (SENSOR if resource_key == DEFAULT_RESOURCE else f"{SENSOR}_{resource_key}")
     jobs: list[Any] = [results_job(asset) for asset in assets]
     worker = drive_job or build_drive_job(resource_key=resource_key, name=_drive_job_name(name))
     if drive == "job":
@@ -87,7 +97,8 @@ def build_batch_sensor(
             if drive == "tick":
                 driven = drive_in_turn(tick, cursor, listings, budget_sec=time_budget_seconds)
                 listings = runner.list_runs()
-            requests = result_requests(tick, listings, limit=max_run_requests)
+            lacking = list(lacking_results(tick, listings))
+            requests = result_requests(tick, lacking, limit=max_run_requests)
             if drive == "job":
                 # after the results, which are what people wait for
                 driven = request_drivers(
@@ -97,18 +108,22 @@ def build_batch_sensor(
                     job_name=worker.name,
                     limit=max_run_requests - len(requests),
                     budget_sec=time_budget_seconds,
-                    worker_patience_sec=worker_patience_seconds,
+                    worker_patience_sec=patience,
                     now=began,
                 )
             look_after_ended(tick)
-            observations, shown = show(tick, cursor, listings)
+            shown = show(tick, cursor, listings, lacking={found.listing.run_id for found in lacking})
             report = tick.report(listings, next_look_sec=minimum_interval_seconds)
         context.log.info(report.splitlines()[0])
         return dg.SensorResult(
             run_requests=[*requests, *driven.requests],
-            asset_events=observations,
+            asset_events=shown.observations,
             cursor=Cursor(
-                after=driven.last or cursor.after, tags_read_until=began, shown=shown, driven=driven.asked
+                after=driven.last or cursor.after,
+                tags_read_until=began,
+                shown=shown.states,
+                ended_until=shown.ended_until,
+                driven=driven.asked,
             ).dump(),
             skip_reason=None if requests or driven.requests else report,
         )
@@ -135,4 +150,4 @@ def build_batch_sensor(
 
 
 def _drive_job_name(sensor_name: str) -> str:
-    return DRIVE_JOB if sensor_name == "batchor_sensor" else f"{sensor_name}_drive"
+    return DRIVE_JOB if sensor_name == SENSOR else f"{sensor_name}_drive"

@@ -34,6 +34,7 @@ from batchor_dagster.control import (
     add_run_id_tag,
     apply_all,
     apply_control,
+    control_job_name,
     control_links,
     mark_applied,
 )
@@ -62,6 +63,7 @@ from batchor_dagster.metadata import (
     submission_metadata,
     unknown_outcome,
 )
+from batchor_dagster.observing import is_shown, observation
 from batchor_dagster.parquet import read_footer, write_results_parquet
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.rows import resumable
@@ -104,6 +106,7 @@ class Task:
         build_job: Makes the job of one partition.
         rerun: What the run config asks for.
         on_change: What a changed job does.
+        tells_partitions_apart: Whether the user's function takes the context, and with it the partition.
     """
 
     asset: BatchAsset
@@ -112,6 +115,7 @@ class Task:
     build_job: BuildJob
     rerun: Rerun
     on_change: OnChange
+    tells_partitions_apart: bool = True
 
     @property
     def action(self) -> str | None:
@@ -140,14 +144,18 @@ def submit_wait_write(task: Task, on_termination: OnTermination) -> dg.Materiali
                 runs[key] = _begin(task, runner, key)[0]
             except (BatchorError, dg.Failure) as error:  # told below, when the others are done
                 refused[key] = error
-        if runs and task.action and ControlAction.parse(task.action) is ControlAction.pause:
-            raise dg.Failure(
-                f"Batch run {', '.join(run.run_id for run in runs.values())} is paused, as asked. "
-                f"Materialize again with {ACTION_TAG}=resume to go on.",
-                allow_retries=False,
-            )
-        with _termination(task, runner, list(runs.values()), on_termination):
-            _wait(task, runs)
+        try:
+            if runs and task.action and ControlAction.parse(task.action) is ControlAction.pause:
+                raise dg.Failure(
+                    f"Batch run {', '.join(run.run_id for run in runs.values())} is paused, as asked. "
+                    f"Materialize again with {ACTION_TAG}=resume to go on.",
+                    allow_retries=False,
+                )
+            with _termination(task, runner, list(runs.values()), on_termination):
+                _wait(task, runs)
+        finally:  # finished, paused or left to others: that is what the asset shows from here
+            for key, run in runs.items():
+                _show_state(task.asset, task.context, run, key)
 
         def finish(key: str | None) -> Metadata:
             if key in refused:
@@ -162,11 +170,14 @@ def write_results(
 ) -> dg.MaterializeResult[Any]:
     """Write the results of each partition's newest run, which must be finished."""
     with resource.runner() as runner, clear_failures():
-        return _each_partition(
-            asset,
-            context,
-            lambda key: write(asset, context, resource, _finished_run(asset, context, runner, key), key),
-        )
+
+        def finish(key: str | None) -> Metadata:
+            run = _finished_run(asset, context, runner, key)
+            metadata = write(asset, context, resource, run, key)
+            _show_state(asset, context, run, key)  # nobody else does where no sensor runs
+            return metadata
+
+        return _each_partition(asset, context, finish)
 
 
 def write(
@@ -195,7 +206,7 @@ def write(
         cost=costs.cost(asdict(summary.usage)),
         config=provider_config,
         generation=generation_of(config.extras),
-        links=_links(context, resource, run),
+        links=_links(context, resource, asset.resource_key, run),
     )
 
 
@@ -297,6 +308,15 @@ def _build_job(task: Task, partition_key: str | None, folder: Path) -> BatchJob[
 
 def _begin(task: Task, runner: BatchRunner, partition_key: str | None) -> tuple[Run, Decision | None]:
     """The partition's run, after whatever has to be done to it now."""
+    if (
+        not task.tells_partitions_apart
+        and not task.action
+        and len(partition_keys(task.asset, task.context)) > 1
+    ):
+        raise InvalidInputError(
+            f"The function of {name_of(task.asset.key)} takes no context, so each partition of this range would send, and pay "
+            "for, the same rows. Nothing was sent: give it a first parameter named context, or run the partitions one by one."
+        )
     if task.action:
         run_id = task.asset.newest_run_id(runner, partition_key)
         _name_run(task, run_id)
@@ -426,7 +446,7 @@ def _submission_metadata(task: Task, run: Run, decision: Decision | None) -> Met
         summary,
         task.resource.with_server(config.provider_config),
         generation=generation_of(config.extras),
-        links=_links(task.context, task.resource, run),
+        links=_links(task.context, task.resource, task.asset.resource_key, run),
         reason=decision.reason if decision is not None else "",
     )
 
@@ -454,12 +474,20 @@ def _wait(task: Task, runs: dict[str | None, Run]) -> None:
                 if shown.get(key) != (done := summary.completed_items + summary.failed_items):
                     shown[key] = done
                     task.context.log.info(f"batch run {run.run_id}: {describe(summary)}")
-                    task.context.log_event(
-                        dg.AssetObservation(
-                            task.asset.key, partition=key, metadata=progress_metadata(summary)
-                        )
-                    )
+                    task.context.log_event(observation(task.asset, key, summary))
         time.sleep(task.resource.poll_interval_sec)
+
+
+def _show_state(
+    asset: BatchAsset, context: dg.AssetExecutionContext, run: Run, partition_key: str | None
+) -> None:
+    """Let the last event of the partition be where its run stands, unless it is that already."""
+    try:
+        summary = run.summary()
+        if not is_shown(context.instance, asset, partition_key, summary):
+            context.log_event(observation(asset, partition_key, summary))
+    except BatchorError as error:
+        context.log.warning(f"batch run {run.run_id}: where it stands can't be shown: {error}")
 
 
 @contextmanager
@@ -541,10 +569,17 @@ def name_of(key: dg.AssetKey | None) -> str:
     return key.to_user_string() if key is not None else ""
 
 
-def _links(context: dg.AssetExecutionContext, resource: BatchorResource, run: Run) -> Links:
+def _links(
+    context: dg.AssetExecutionContext, resource: BatchorResource, resource_key: str, run: Run
+) -> Links:
     url = resource.webserver_url
     return Links(
-        controls=control_links(run.run_id, location=_code_location(context), webserver_url=url),
+        controls=control_links(
+            run.run_id,
+            location=_code_location(context),
+            webserver_url=url,
+            job_name=control_job_name(resource_key),
+        ),
         runs=runs_url(run.run_id, webserver_url=url),
     )
 

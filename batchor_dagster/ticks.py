@@ -8,10 +8,10 @@ from typing import Any, Self
 import dagster as dg
 
 from batchor_core import BatchRunner, RunSummary
-from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.storage.state import RunListing
 from batchor_dagster.assets import BatchAsset, partition_of
 from batchor_dagster.generations import newest_generations
+from batchor_dagster.states import is_active, is_finished
 
 _SHOWN = 10
 
@@ -23,13 +23,15 @@ class Cursor:
     Attributes:
         after: The run that had the last turn.
         tags_read_until: Dagster runs that were updated before have been searched for operators' tags; seconds since 1970.
-        shown: What was last shown of each run that is not finished.
+        shown: What was last shown of each run that is not finished, or whose results are not written.
+        ended_until: Runs that were created up to then, and have ended, have been shown; their time and id.
         driven: How each run stood when a worker was last asked for, and when that was.
     """
 
     after: str = ""
     tags_read_until: float = 0.0
     shown: Mapping[str, str] = field(default_factory=dict)
+    ended_until: tuple[float, str] = (0.0, "")
     driven: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
     @classmethod
@@ -37,10 +39,12 @@ class Cursor:
         """Read a cursor; one that can't be read is an empty one."""
         try:
             stored = json.loads(text or "{}")
+            created_at, run_id = stored.get("ended_until", (0.0, ""))
             return cls(
                 after=str(stored.get("after", "")),
                 tags_read_until=float(stored.get("tags_read_until", 0.0)),
                 shown={str(run_id): str(what) for run_id, what in stored.get("shown", {}).items()},
+                ended_until=(float(created_at), str(run_id)),
                 driven={
                     str(run_id): (str(state), float(at))
                     for run_id, (state, at) in stored.get("driven", {}).items()
@@ -56,6 +60,7 @@ class Cursor:
                 "after": self.after,
                 "tags_read_until": self.tags_read_until,
                 "shown": dict(self.shown),
+                "ended_until": list(self.ended_until),
                 "driven": {run_id: list(last) for run_id, last in self.driven.items()},
             }
         )
@@ -115,29 +120,6 @@ class Tick:
             shown.append(f"and {len(lines) - _SHOWN} more; the tick's log has them all")
         told = headline([listing.summary for listing in listings], next_look_sec=next_look_sec)
         return "\n· ".join([told, *shown])  # the UI shows it all in one line
-
-
-def is_finished(summary: RunSummary) -> bool:
-    """Whether every item has ended."""
-    return summary.status is not RunLifecycleStatus.RUNNING
-
-
-def is_active(summary: RunSummary) -> bool:
-    """Whether the sensor has to do with a run: it is neither finished nor paused."""
-    return not is_finished(summary) and summary.control_state is not RunControlState.PAUSED
-
-
-def state_of(summary: RunSummary) -> str:
-    """One word for tags: running, paused, cancelling, cancelled, completed, completed_with_failures."""
-    cancelled = summary.control_state is RunControlState.CANCEL_REQUESTED
-    if is_finished(summary):
-        return "cancelled" if cancelled else summary.status.value
-    return "cancelling" if cancelled else summary.control_state.value
-
-
-def standing(summary: RunSummary) -> str:
-    """A run's state and progress in a few characters: while it is the same, there is nothing new to show."""
-    return f"{state_of(summary)}:{summary.completed_items}:{summary.failed_items}"
 
 
 def headline(summaries: Sequence[RunSummary], *, next_look_sec: int) -> str:

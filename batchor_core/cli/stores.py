@@ -23,6 +23,10 @@ def open_store(db: Path | None, *, postgres: bool, schema: str | None) -> StateS
         from batchor_core.storage.postgres import SCHEMA_VARIABLE, PostgresStorage
 
         return PostgresStorage.from_env(env=os.environ | ({SCHEMA_VARIABLE: schema} if schema else {}))
+    if schema:
+        raise InvalidInputError(
+            "--schema names a schema of Postgres: give it with --postgres, or leave it out"
+        )
     path = (db or SQLiteStorage.default_path("default")).expanduser()
     if not path.is_file():
         raise InvalidInputError(f"there is no database at {path}; name one with --db, or use --postgres")

@@ -21,8 +21,8 @@ from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus, StorageKind
 from batchor_core.core.exceptions import (
+    InvalidInputError,
     LeaseLostError,
-    MissingCredentialsError,
     QuarantinedBatchError,
     RunIngestionSourceRequiredError,
     RunNotFinishedError,
@@ -332,8 +332,8 @@ class BatchRunner:
             return summary
         try:
             self._drive(run_id, sweep_ended)
-        except MissingCredentialsError:
-            return summary  # reading an ended run needs no key
+        except InvalidInputError:
+            return summary  # reading an ended run needs neither its key nor its provider
         return self.storage.get_run_summary(run_id=run_id)
 
     def sweep_ended_runs(self) -> list[str]:

@@ -72,13 +72,17 @@ def _unfit_value(batch: Any, error: Exception) -> UnfitValue:
 def _problem(kind: Any, cause: Exception) -> str:
     if isinstance(cause, OverflowError):
         why = "Python's dates are of the years 1 to 9999, in the column's time zone too, and its durations have a limit"
+        fix = "Clip or clean the column, or cast it to integers or strings"
     elif isinstance(cause, KeyError):
         why = f"there is no time zone {getattr(kind, 'tz', None) or str(cause)!r} on this machine"
+        fix = "Cast the column to UTC"
     elif isinstance(cause, UnicodeDecodeError):
-        why = f"the text is not utf-8 ({cause})"
+        why = f"the text is not UTF-8 ({cause})"
+        fix = "Cast the column to binary, and decode it"
     else:
         why = f"{type(cause).__name__}: {cause}"
-    return f"this value of type {kind} has no Python form: {why}. Cast the column to another type or a string, or leave it out"
+        fix = "Cast the column to another type or a string, or leave it out"
+    return f"this value of type {kind} has no Python form: {why}. {fix}"
 
 
 def _microseconds(batch: Any) -> Any:

@@ -1,12 +1,13 @@
 """The component: a YAML file with model, prompt, source and output schema becomes batch assets."""
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import dagster as dg
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from batchor_core import (
     BatchItem,
@@ -16,16 +17,20 @@ from batchor_core import (
     OpenAIProviderConfig,
     ParquetItemSource,
     PromptParts,
+    ProviderConfig,
+    build_default_provider_registry,
 )
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.sources.base import CheckpointedItemSource
 from batchor_core.sources.rows import Row, json_safe
 from batchor_dagster.assets import batch_asset
 from batchor_dagster.batch import BatchAsset
+from batchor_dagster.components.keys import checked
+from batchor_dagster.components.resource import Resource
 from batchor_dagster.components.scaffold import BatchScaffolder
 from batchor_dagster.components.schema import output_model
+from batchor_dagster.components.sharing import DEFAULT_KEY, Asked, resource_keys
 from batchor_dagster.control import build_control_job
-from batchor_dagster.resource import BatchorResource
 from batchor_dagster.sensors import build_batch_sensor
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
@@ -90,19 +95,34 @@ class Partitions(dg.Model, dg.Resolvable):
 
 
 class OpenAI(dg.Model):
-    """Settings of OpenAIProviderConfig; what is left out keeps its default."""
+    """Settings of OpenAIProviderConfig, and sampling; what is left out keeps its default."""
 
     model: str = Field(description="The model, such as gpt-5-mini.")
     endpoint: str | None = Field(default=None, description="/v1/responses or /v1/chat/completions.")
     reasoning_effort: str | None = None
     max_output_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
     request_options: dict[str, Any] | None = Field(
-        default=None, description="Put into every request as they are, such as temperature."
+        default=None, description="Further fields of every request, put into it as they are."
     )
 
     def config(self) -> OpenAIProviderConfig:
-        """As the engine has it."""
-        return OpenAIProviderConfig(**self.model_dump(exclude_none=True))
+        """As the engine has it.
+
+        Raises:
+            InvalidInputError: ``request_options`` says again what has a key of its own.
+        """
+        settings = self.model_dump(exclude_none=True)
+        sampling: dict[str, Any] = {
+            name: settings.pop(name) for name in ("temperature", "top_p") if name in settings
+        }
+        options = settings.pop("request_options", {})
+        if sampling.keys() & options.keys():
+            raise InvalidInputError(
+                f"openai: {min(sampling.keys() & options.keys())} stands in request_options too; leave one of them out"
+            )
+        return OpenAIProviderConfig(**settings, request_options={**options, **sampling})
 
 
 class Batch(dg.Model, dg.Resolvable):
@@ -111,7 +131,12 @@ class Batch(dg.Model, dg.Resolvable):
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)  # for the automation condition
 
     name: str = Field(description="Asset key of the results, with slashes for prefixes.")
-    openai: OpenAI
+    openai: OpenAI | None = None
+    provider: dict[str, Any] | None = Field(
+        default=None,
+        description="Instead of openai: `kind`, and the settings of that provider's config. An installed package registers the "
+        "kind under the entry point group batchor.providers.",
+    )
     prompt: str = Field(description="Prompt of a row; {column} stands for the row's value.")
     system_prompt: str | None = Field(default=None, description="Instructions; {column} works here too.")
     source: Source
@@ -137,9 +162,37 @@ class Batch(dg.Model, dg.Resolvable):
         dg.AutomationCondition[Any] | None, dg.Resolver.default(model_field_type=str | None)
     ] = None
 
-    def asset(self, folder: Path) -> BatchAsset:
+    @property
+    def key(self) -> dg.AssetKey:
+        """Asset key of the results."""
+        return dg.AssetKey(self.name.split("/"))
+
+    def config(self) -> ProviderConfig:
+        """The provider's settings.
+
+        Raises:
+            InvalidInputError: There are none, or two; or they are none of that provider's.
+        """
+        if (self.openai is None) == (self.provider is None):
+            raise InvalidInputError(f"{self.name}: give either openai or provider")
+        if self.openai is not None:
+            return self.openai.config()
+        settings = dict(self.provider or {})
+        kind = settings.pop("kind", None)
+        if not isinstance(kind, str):
+            raise InvalidInputError(
+                f"{self.name}: provider needs a kind, such as the name that a package registers"
+            )
+        try:
+            return build_default_provider_registry().load_config({"provider_kind": kind, "config": settings})
+        except (TypeError, KeyError, ValueError) as error:
+            raise InvalidInputError(f"{self.name}: provider {kind!r}: {error}") from error
+
+    def asset(self, folder: Path, *, resource_key: str = DEFAULT_KEY) -> BatchAsset:
         """The batch asset. Its source is looked for in ``folder``."""
-        *prefix, name = self.name.split("/")
+        *prefix, name = self.key.path
+        config = self.config()
+        model = getattr(config, "model", None) or str(config.provider_kind)
 
         @batch_asset(
             name=name,
@@ -151,14 +204,15 @@ class Batch(dg.Model, dg.Resolvable):
             failure_threshold=self.failure_threshold,
             blocking=self.blocking,
             group_name=self.group_name,
-            description=self.description or f"{self.openai.model} on {self.source.path}",
+            description=self.description or f"{model} on {self.source.path}",
             owners=self.owners,
             tags=self.tags,
-            kinds=self.kinds,
+            kinds=self.kinds or {str(config.provider_kind), "parquet"},
             deps=[dg.AssetKey.from_user_string(key) for key in self.deps or []],
             code_version=self.code_version,
             pool=self.pool,
             automation_condition=self.automation_condition,
+            resource_key=resource_key,
         )
         def batch(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
             return self.job(folder, context.partition_key if self.partitions else None)
@@ -171,7 +225,7 @@ class Batch(dg.Model, dg.Resolvable):
         return BatchJob(
             items=self._source(path),
             build_prompt=self._prompt,
-            provider_config=self.openai.config(),
+            provider_config=self.config(),
         )
 
     def _source(self, path: Path) -> CheckpointedItemSource[Any]:
@@ -209,61 +263,113 @@ def filled(template: str, row: Mapping[str, Any]) -> str:
     return _PLACEHOLDER.sub(value, template)
 
 
-class Resource(dg.Model, dg.Resolvable):
-    """The batchor resource, for a project that does not define it elsewhere."""
-
-    root: str = Field(default=".batchor", description="Folder for the database, artifacts and results.")
-    storage: str = Field(default="sqlite", description="sqlite or postgres.")
-    artifacts: str | None = Field(
-        default=None, description="Folder or fsspec URL for request and output files."
-    )
-    parquet_base: str | None = Field(default=None, description="Folder or fsspec URL for result files.")
-    base_url: str | None = Field(default=None, description="Another OpenAI-compatible server.")
-
-    def made(self) -> BatchorResource:
-        """The key and the database's DSN come from the environment, so that no secret stands in YAML."""
-        return BatchorResource(**self.model_dump(exclude_none=True))
-
-
 @dg.scaffold_with(BatchScaffolder)
 class BatchComponent(dg.Component, dg.Model, dg.Resolvable):
     """Batch jobs as assets, described in YAML: model, prompt, source file, output schema, partitions.
 
-    Each batch becomes a submission, its results, their checks; the component adds the sensor that drives them, and the
-    control job.
+    Each batch becomes a submission, its results, their checks. The components of a project whose resources agree share
+    the resource, the sensor that drives their runs, and the control job.
     """
 
-    batches: list[Batch] = Field(description="The jobs; one sensor drives them all.")
+    batches: list[Batch] = Field(description="The jobs.")
     resource: Resource | None = Field(
         default=None,
-        description="The batchor resource. Leave it out where the project defines a resource named batchor elsewhere, and in "
-        "all but one component.",
+        description="Where runs are kept. Components that say the same share it, and those that say nothing use it, or one "
+        "named batchor that the project defines in Python.",
+    )
+    resource_key: str | None = Field(
+        default=None,
+        description="Name of the resource; batchor by default. With another database, batchor_ and the first batch's name.",
     )
     control_job: bool | None = Field(
         default=None,
-        description="Whether to define the job behind pause, resume, cancel and retry, of which a project has one. By default "
-        "the component that defines the resource does.",
+        description="Whether to define the job behind pause, resume, cancel and retry. By default, where the resource is "
+        "described.",
     )
     sensor_name: str | None = Field(
-        default=None, description="By default the first batch's name and _sensor."
+        default=None,
+        description="A sensor of its own for this component's batches, instead of the one that all components of the resource "
+        "share.",
     )
-    sensor_interval_seconds: int = Field(default=30, gt=0, description="Between two looks at the runs.")
+    sensor_interval_seconds: int = Field(
+        default=30,
+        gt=0,
+        description="Between two looks at the runs; components that share a sensor get the shortest.",
+    )
+
+    @classmethod
+    def model(cls) -> type[BaseModel]:
+        """The YAML's model, which names unknown keys."""
+        return _checked_model(cls, super().model())
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """What the YAML file means."""
-        assets = [batch.asset(context.path) for batch in self.batches]
-        if not assets:
+        """What the YAML file means.
+
+        Raises:
+            InvalidInputError: It has no batches, or disagrees with another component about the resource they share.
+        """
+        if not self.batches:
             raise InvalidInputError("a BatchComponent needs at least one batch")
-        sensor = build_batch_sensor(
-            assets=assets,
-            name=self.sensor_name or f"{assets[0].key.to_python_identifier()}_sensor",
-            minimum_interval_seconds=self.sensor_interval_seconds,
-        )
-        has_control = self.control_job if self.control_job is not None else self.resource is not None
+        project = _components_of(context)
+        is_known = any(one is self for one in project)
+        everyone = project if is_known else [self]  # built by hand, outside a project
+        keys = resource_keys([one.asked() for one in everyone])
+        key = next(key for one, key in zip(everyone, keys, strict=True) if one is self)
+        sharing = [one for one, its_key in zip(everyone, keys, strict=True) if its_key == key]
+        resource = next((one.resource for one in sharing if one.resource is not None), None)
+        wanted = {one.control_job for one in sharing}
+        has_control = True in wanted or (False not in wanted and resource is not None)
+        assets = [batch.asset(context.path, resource_key=key) for batch in self.batches]
         return dg.Definitions(
             assets=[definition for asset in assets for definition in asset.assets],
             asset_checks=[check for asset in assets for check in asset.checks],
-            jobs=[build_control_job()] if has_control else [],
-            sensors=[sensor],
-            resources={"batchor": self.resource.made()} if self.resource is not None else {},
+            jobs=[build_control_job(resource_key=key)] if has_control and sharing[0] is self else [],
+            sensors=self._sensors(
+                sharing, key, name=_sensor_name(key) if is_known else f"{self.asked().name}_sensor"
+            ),
+            resources={key: resource.made()} if resource is not None else {},
         )
+
+    def asked(self) -> Asked:
+        """What it says of its resource."""
+        return Asked(
+            name=self.batches[0].key.to_python_identifier() if self.batches else "",
+            settings=self.resource.model_dump() if self.resource is not None else None,
+            key=self.resource_key,
+        )
+
+    def _sensors(
+        self, sharing: Sequence["BatchComponent"], key: str, *, name: str
+    ) -> list[dg.SensorDefinition]:
+        """Its own sensor, or, for the first of those that share one, the shared one."""
+        if self.sensor_name is not None:
+            together = [self]
+        else:
+            together = [one for one in sharing if one.sensor_name is None]
+            if together[0] is not self:
+                return []
+        return [
+            build_batch_sensor(
+                # only their names and partitions count here, not where their sources lie
+                assets=[batch.asset(Path(), resource_key=key) for one in together for batch in one.batches],
+                name=self.sensor_name or name,
+                minimum_interval_seconds=min(one.sensor_interval_seconds for one in together),
+                resource_key=key,
+            )
+        ]
+
+
+@functools.cache
+def _checked_model(component: type[BaseModel], derived: type[BaseModel]) -> type[BaseModel]:
+    return checked(derived, component)
+
+
+def _sensor_name(resource_key: str) -> str:
+    return "batchor_components_sensor" + ("" if resource_key == DEFAULT_KEY else f"_{resource_key}")
+
+
+def _components_of(context: dg.ComponentLoadContext) -> list[BatchComponent]:
+    """Every component of the project, in an order that all of them see."""
+    tree = getattr(context, "component_tree", None)
+    found: list[BatchComponent] = tree.get_all_components(BatchComponent) if tree is not None else []
+    return sorted((one for one in found if one.batches), key=lambda one: one.asked().name)

@@ -31,7 +31,7 @@ attributes:
         summary: string
         topics: list[string]
 {partitions}
-  # once per project; the key is taken from OPENAI_API_KEY
+  # components with the same resource share it; the key is taken from OPENAI_API_KEY
   resource:
     root: .batchor
 """

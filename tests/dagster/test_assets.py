@@ -381,13 +381,6 @@ class TestMistakes:
         with pytest.raises(InvalidInputError, match="share from 0 to 1"):
             batch_asset(failure_threshold=5)
 
-    def test_a_function_without_a_context_is_refused(self) -> None:
-        with pytest.raises(InvalidInputError, match="must take the context"):
-
-            @batch_asset()
-            def bare() -> BatchJob[Any, Any]:
-                raise AssertionError
-
 
 class TestSignature:
     def test_the_function_may_ask_for_resources_and_upstream_assets(

@@ -1,5 +1,6 @@
 """A YAML file becomes batch assets, and the dg commands that people type make and check it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -225,6 +226,27 @@ def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def definitions_of(project: Path) -> dict[str, list[str]]:
+    """What a code location of the project has, as the daemon would load it."""
+    code = (
+        "import json; from shop.definitions import defs; made = defs().get_repository_def(); "
+        "print(json.dumps({'jobs': sorted(j for j in made.job_names if not j.startswith('__')), "
+        "'sensors': sorted(s.name for s in made.sensor_defs), "
+        "'resources': sorted(k for k in made.get_top_level_resources() if k != 'io_manager')}))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": f"src:{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    return json.loads(shown.stdout)  # type: ignore[no-any-return]
+
+
 @pytest.mark.acceptance
 def test_the_scaffolded_component_passes_the_check_of_definitions(project: Path) -> None:
     made = run(
@@ -247,12 +269,45 @@ def test_the_scaffolded_component_passes_the_check_of_definitions(project: Path)
     second = project / "src" / "shop" / "defs" / "daily" / "defs.yaml"
     content = yaml.safe_load(second.read_text())
     assert content["attributes"]["batches"][0]["partitions"] == {"type": "daily", "start_date": "2026-11-01"}
-    del content["attributes"]["resource"]  # the first component has it
-    second.write_text(yaml.safe_dump(content))
 
+    third = run(project, "scaffold", "defs", "batchor_dagster.BatchComponent", "others")
+    assert third.returncode == 0, third.stdout + third.stderr
     checked = run(project, "check", "defs")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "All definitions loaded successfully." in checked.stdout + checked.stderr
+    listed = definitions_of(project)
+    assert listed["resources"] == ["batchor"]
+    assert listed["sensors"] == ["batchor_components_sensor"]
+    assert [job for job in listed["jobs"] if "control" in job] == ["batchor_control"]
+    assert len(listed["jobs"]) == 4
+
+    # one that keeps its runs elsewhere has everything of its own
+    elsewhere = project / "src" / "shop" / "defs" / "others" / "defs.yaml"
+    elsewhere.write_text(elsewhere.read_text().replace("root: .batchor", "root: .elsewhere"))
+    apart = definitions_of(project)
+    assert apart["resources"] == ["batchor", "batchor_others"]
+    assert apart["sensors"] == ["batchor_components_sensor", "batchor_components_sensor_batchor_others"]
+    assert [job for job in apart["jobs"] if "control" in job] == [
+        "batchor_control",
+        "batchor_control_batchor_others",
+    ]
+
+    misspelt = elsewhere.read_text()
+    elsewhere.write_text(misspelt.replace("        model:", "        temprature: 0\n        model:"))
+    refused = run(
+        project, "check", "defs"
+    )  # dg holds one file of each component type against its schema, the rest load
+    assert refused.returncode != 0
+    said = refused.stdout + refused.stderr
+    assert "unknown key 'batches[0].openai.temprature'; did you mean 'temperature'?" in said
+    assert "not valid under any" not in said
+    elsewhere.write_text(misspelt.replace("    root:", "    base_url: https://example.com/v1\n    root:"))
+    assert run(project, "check", "defs").returncode == 0
+    elsewhere.write_text(elsewhere.read_text().replace(".elsewhere", "./.batchor"))
+    torn = run(project, "check", "defs")
+    assert torn.returncode != 0
+    assert "use the same database" in torn.stdout + torn.stderr
+    assert "base_url: None and 'https://example.com/v1'" in (torn.stdout + torn.stderr)
 
 
 OF_DAGSTER = pytest.mark.filterwarnings("ignore:.parse_obj_as. is deprecated")

@@ -27,7 +27,8 @@ from batchor_dagster import BatchAsset, BatchorResource, build_batch_definitions
 from batchor_dagster.control import ACTION_TAG, RUN_ID_TAG, STATE_TAG
 from batchor_dagster.driving import is_worth_a_worker, turn
 from batchor_dagster.landing import next_attempt
-from batchor_dagster.ticks import Cursor, headline, in_turn, standing, state_of
+from batchor_dagster.states import standing, state_of
+from batchor_dagster.ticks import Cursor, headline, in_turn
 
 MakeAsset = Callable[..., BatchAsset]
 

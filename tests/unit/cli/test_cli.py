@@ -211,3 +211,9 @@ def test_the_command_is_there(world: World) -> None:
     )
     assert json.loads(done.stdout)[0]["run_id"] == RUN
     assert done.stderr == ""
+
+
+def test_a_schema_without_postgres_is_refused(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, ["runs", "--db", str(tmp_path / "runs.sqlite3"), "--schema", "team_a"])
+    assert shown.exit_code != 0
+    assert "--schema names a schema of Postgres" in shown.output

@@ -1,0 +1,106 @@
+"""Misspelt keys of a component's YAML, named with their place and the nearest key that exists."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, create_model, model_validator
+
+
+def unknown_keys(value: object, model: type[BaseModel], *, place: str = "") -> Iterator[str]:
+    """A line for each key that the model does not have, at any depth.
+
+    Args:
+        value: What stands in the YAML; what is no mapping where one belongs is left to the model's own check.
+        model: What it should be.
+        place: Of the value, such as ``batches[0].openai``.
+    """
+    if not isinstance(value, Mapping):
+        return
+    for key, inner in value.items():
+        path = f"{place}.{key}" if place else str(key)
+        if key not in model.model_fields:
+            yield f"unknown key {path!r}{_advice(str(key), model)}"
+            continue
+        nested = _nested(model.model_fields[key].annotation)
+        if nested is None:
+            continue
+        if isinstance(inner, Sequence) and not isinstance(inner, str):
+            for index, one in enumerate(inner):
+                yield from unknown_keys(one, nested, place=f"{path}[{index}]")
+        else:
+            yield from unknown_keys(inner, nested, place=path)
+
+
+def _advice(key: str, model: type[BaseModel]) -> str:
+    near = difflib.get_close_matches(key, model.model_fields, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known here: {', '.join(model.model_fields)}"
+
+
+def _nested(annotation: Any) -> type[BaseModel] | None:
+    """The model within ``Model | None``, ``list[Model]`` or ``Annotated[Model, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated, list):
+        return next((found for one in typing.get_args(annotation) if (found := _nested(one))), None)
+    return None
+
+
+def checked(derived: type[BaseModel], described: type[BaseModel]) -> type[BaseModel]:
+    """The model that Dagster derives from a component, with clear words about unknown keys.
+
+    Args:
+        derived: Dagster's model, whose every object may be a template string instead. Because of that, it calls a whole object
+            invalid where one key in it is.
+        described: The component.
+    """
+
+    def check(cls: type[BaseModel], value: Any) -> Any:
+        lines = list(unknown_keys(value, described))
+        if lines:
+            raise ValueError("; ".join(lines))
+        return value
+
+    def schema(cls: type[BaseModel], *arguments: Any, **settings: Any) -> dict[str, Any]:
+        full: dict[str, Any] = _pointed(derived.model_json_schema(*arguments, **settings))
+        return full
+
+    before: Any = model_validator(mode="before")
+    made = create_model(
+        derived.__name__, __base__=derived, __validators__={"refuse_unknown_keys": before(classmethod(check))}
+    )
+    made.model_json_schema = classmethod(schema)  # type: ignore[assignment, method-assign]
+    return made
+
+
+def _pointed(schema: Any) -> Any:
+    """A JSON schema whose errors point at the key that is wrong.
+
+    ``anyOf`` an object or a template string becomes: if it is no string, then it is that object; validators go into it then.
+    An unknown property is held against the names of the known ones, which the validators' messages list.
+    """
+    if isinstance(schema, list):
+        return [_pointed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: _pointed(value) for key, value in schema.items()}
+    if isinstance(made.get("anyOf"), list):
+        plain = [one for one in made["anyOf"] if one.keys() <= {"type"} and one.get("type") in _PLAIN]
+        others = [one for one in made["anyOf"] if one not in plain]
+        if plain and len(others) == 1:
+            del made["anyOf"]
+            made |= {"if": {"type": [one["type"] for one in plain]}, "else": others[0]}
+    if made.get("additionalProperties") is False and isinstance(made.get("properties"), dict):
+        del made["additionalProperties"]
+        made["propertyNames"] = {"enum": list(made["properties"])}
+    return made
+
+
+_PLAIN = {"string", "null"}
+"""Types that a template string, or nothing, has instead of an object."""

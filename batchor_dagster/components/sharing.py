@@ -1,0 +1,94 @@
+"""Which components of a project share a resource, a sensor and a control job, and under which key.
+
+A component that describes its resource gets one resource with all that describe the same; one that describes none uses the
+project's. What is kept in another database is another resource, with a key of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchor_core.core.exceptions import InvalidInputError
+
+DEFAULT_KEY = "batchor"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one component says of its resource.
+
+    Attributes:
+        name: The component's first batch, as a Python name.
+        settings: Of the resource it describes, defaults included; None if it describes none.
+        key: The key it asks for; None if it leaves that open.
+    """
+
+    name: str
+    settings: Mapping[str, Any] | None
+    key: str | None = None
+
+
+def resource_keys(components: Sequence[Asked]) -> list[str]:
+    """The resource key of each component, in their order.
+
+    A key that was asked for is given. Of the others, the resource that most components describe has the key ``batchor``, and so
+    have components that describe none; each further resource is named after the first component that describes it.
+
+    Raises:
+        InvalidInputError: Components disagree about one resource, or about the resource of one database: a sensor drives all
+            runs of its database, and would send those of one component with the other's key, or to the other's server.
+    """
+    described = sorted((one for one in components if one.settings is not None), key=lambda one: one.name)
+    _check_databases(described)
+    named: dict[str, Asked] = {}
+    for one in described:
+        if one.key is not None:
+            first = named.setdefault(one.key, one)
+            _check_same(first, one, f"the resource {one.key!r}", "give one of them another resource_key")
+    keys = {_database(one.settings or {}): key for key, one in named.items()}
+    by_use = Counter(_database(one.settings or {}) for one in described)
+    for one in sorted(described, key=lambda one: -by_use[_database(one.settings or {})]):
+        if one.key is None:
+            key = DEFAULT_KEY if DEFAULT_KEY not in keys.values() else f"{DEFAULT_KEY}_{one.name}"
+            keys.setdefault(_database(one.settings or {}), key)
+    return [
+        one.key or (DEFAULT_KEY if one.settings is None else keys[_database(one.settings)])
+        for one in components
+    ]
+
+
+def _check_databases(described: Iterable[Asked]) -> None:
+    first: dict[str, Asked] = {}
+    for one in described:
+        database = _database(one.settings or {})
+        _check_same(
+            first.setdefault(database, one),
+            one,
+            f"the same database, {database},",
+            "give one of them another root",
+        )
+
+
+def _check_same(one: Asked, another: Asked, shared: str, otherwise: str) -> None:
+    before, now = one.settings or {}, another.settings or {}
+    differing = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    if differing:
+        details = ", ".join(f"{name}: {before.get(name)!r} and {now.get(name)!r}" for name in differing)
+        raise InvalidInputError(
+            f"The components of {one.name!r} and {another.name!r} use {shared} with different settings ({details}). Make them "
+            f"the same, leave `resource` out of one, or {otherwise}."
+        )
+
+
+def _database(settings: Mapping[str, Any]) -> str:
+    """What tells one store from another."""
+    storage, root = settings.get("storage"), str(settings.get("root"))
+    if storage == "postgres":
+        return f"postgres schema {settings.get('postgres_schema') or 'of the environment'}"
+    path = Path(settings.get("sqlite_path") or Path(root, "batchor.sqlite3")).expanduser().absolute()
+    return f"{storage} {os.path.normpath(path)}"

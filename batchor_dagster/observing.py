@@ -1,0 +1,68 @@
+"""The last word on a partition in Dagster's event log: what it says of its batch run, and whether that still holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+
+from batchor_core import RunSummary
+from batchor_dagster.batch import BatchAsset
+from batchor_dagster.metadata import describe, progress_metadata
+from batchor_dagster.states import is_finished
+
+_COUNTDOWN = re.compile(r", next submission in \d+ s")
+
+
+def observed_key(asset: BatchAsset) -> dg.AssetKey:
+    """The asset that shows where a run stands: the submission, or the only one of an asset that waits."""
+    return asset.submission_key or asset.key
+
+
+def observation(asset: BatchAsset, partition_key: str | None, summary: RunSummary) -> dg.AssetObservation:
+    """Where a run stands, as an event."""
+    return dg.AssetObservation(
+        observed_key(asset),
+        partition=partition_key,
+        metadata={"batchor/run_id": dg.MetadataValue.text(summary.run_id), **progress_metadata(summary)},
+    )
+
+
+def is_shown(
+    instance: dg.DagsterInstance, asset: BatchAsset, partition_key: str | None, summary: RunSummary
+) -> bool:
+    """Whether the newest event of the partition says what is so now; asks the instance twice."""
+    wanted = dg.AssetRecordsFilter(
+        asset_key=observed_key(asset),
+        asset_partitions=None if partition_key is None else [partition_key],
+    )
+    observed = instance.fetch_observations(wanted, limit=1).records
+    materialized = instance.fetch_materializations(wanted, limit=1).records
+    newest = max([*observed, *materialized], key=lambda record: record.timestamp, default=None)
+    if newest is None:
+        return False
+    event: Any = newest.asset_observation or newest.asset_materialization
+    return tells({name: entry.value for name, entry in event.metadata.items()}, summary)
+
+
+def tells(shown: Mapping[str, Any], summary: RunSummary) -> bool:
+    """Whether an event's metadata says where the run stands.
+
+    The event that brought a run's results says how many rows have ended and in which revision: of an asset that waits, that is
+    the final word.
+    """
+    if shown.get("batchor/run_id", summary.run_id) != summary.run_id:
+        return False
+    status = shown.get("batchor/status")
+    if status is not None:
+        # seconds until the next submission pass without a change of state
+        return _COUNTDOWN.sub("", str(status)) == describe(replace(summary, backoff_remaining_sec=0.0))
+    ended = (shown.get("batchor/completed"), shown.get("batchor/failed"))
+    return (
+        "batchor/revision" in shown
+        and is_finished(summary)
+        and ended == (summary.completed_items, summary.failed_items)
+    )

@@ -45,8 +45,8 @@ def payloads(data: Any) -> list[Any]:
         (pa.array([2**31 - 1], pa.date32()), "Clip"),
         (pa.array([2**62], pa.date64()), "Clip"),
         (pa.array([2**62], pa.duration("s")), "Clip"),
-        (pa.array([1], pa.timestamp("us", "Mars/Base")), "cast the column to UTC"),
-        (NOT_UTF8, "cast the column to binary"),
+        (pa.array([1], pa.timestamp("us", "Mars/Base")), "Cast the column to UTC"),
+        (NOT_UTF8, "Cast the column to binary"),
     ],
 )
 @pytest.mark.parametrize("shape", ["table", "dataset", "reader"])

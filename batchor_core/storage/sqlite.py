@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -264,9 +263,6 @@ class SQLiteDatabase(Database):
             [f"{name}={literal(value)}" for name, value in same.items()] + [f"{name}=?" for name in columns]
         )
         sql = f"UPDATE items SET {changed} WHERE run_key={int(run_key)} AND item_index=?"  # noqa: S608 - our own names
-        # the index moves to the end: from Python 3.14 on, a list of values does not go with numbered placeholders
-        if columns:
-            rows = list(map(itemgetter(*range(1, 1 + len(columns)), 0), rows))
         connection.exec_driver_sql(sql, rows)
 
     def among(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:

@@ -14,7 +14,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo ui test test-browser hostile chaos lives check fmt bench bench-full clean
+.PHONY: help env demo ui test test-browser hostile chaos lives versions check fmt bench bench-full clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -42,6 +42,9 @@ test-browser: env  ## operate the Dagster UI in a headless Chromium; screenshots
 
 hostile: env  ## try 200 seeds of every way in which a provider's files can be wrong
 	@BATCHOR_TEST_HOSTILE_SEEDS=200 $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 1800 tests/hostile
+
+versions: env  ## try the lowest and the newest versions that pyproject.toml allows, on every Python here
+	@$(BIN)/python -m tests.versions $(if $(PYTHONS),--python $(PYTHONS))
 
 check: env  ## lint, format, types, import rules
 	@$(BIN)/ruff check $(CODE)

@@ -189,7 +189,7 @@ class PostgresDatabase(Database):
             [f"{name} = {literal(value)}" for name, value in same.items()]
             + [f"{name} = change.{name}" for name in columns]
         )
-        names = ["item_index", *columns, "run_key"]
+        names = [*columns, "item_index", "run_key"]
         lists = ", ".join(f"%s::{_driver_type(tables.items.c[name].type)}[]" for name in names)
         sql = (  # our own names, and a schema that is checked and quoted
             f"UPDATE {self.name_of(tables.items)} AS item SET {changed} "  # noqa: S608

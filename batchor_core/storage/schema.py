@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -27,6 +28,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
     literal_column,
 )
 from sqlalchemy.sql.elements import ColumnElement
@@ -147,7 +149,13 @@ items = Table(
     Column("terminal_sequence", BigInteger),
     Column("last_error", Text),  # of an item that is not terminal; a terminal one has it in item_results
     sqlite_with_rowid=False,
-    postgresql_with={"fillfactor": 50},  # room for the next version of each row in its own page
+)
+
+# room for the next version of each row in its own page; as an argument of Table it needs SQLAlchemy 2.1
+event.listen(
+    items,
+    "after_create",
+    DDL("ALTER TABLE %(fullname)s SET (fillfactor = 50)").execute_if(dialect="postgresql"),
 )
 
 # SQLite reads candidates from the index alone. Postgres would have to look whether each row is visible anyway, and

@@ -26,11 +26,12 @@ AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
 
 
 def without_constants(
-    columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, key_last: bool = False
 ) -> tuple[dict[str, Constant], list[str], list[tuple[Any, ...]]]:
     """Columns that every row has the same plain value in, and the names and values of the others.
 
-    Drivers take their time for each parameter, be it NULL. The first column, by which rows are told apart, stays.
+    Drivers take their time for each parameter, be it NULL. The first column, by which rows are told apart, stays; with
+    ``key_last`` it becomes the last one.
     """
     same: dict[str, Constant] = {}
     names: list[str] = []
@@ -41,6 +42,9 @@ def without_constants(
         else:
             names.append(name)
             varying.append(values)
+    if key_last:
+        names.append(names.pop(0))
+        varying.append(varying.pop(0))
     return same, names, list(zip(*varying, strict=True))
 
 
@@ -220,8 +224,8 @@ class Database(ABC):
         ``same`` are columns that are set alike in every row.
         """
         if rows:
-            constants, names, varying = without_constants(("item_index", *columns), rows)
-            self._update_items(connection, run_key, names[1:], varying, same=constants | dict(same))
+            constants, names, varying = without_constants(("item_index", *columns), rows, key_last=True)
+            self._update_items(connection, run_key, names[:-1], varying, same=constants | dict(same))
 
     @abstractmethod
     def _update_items(
@@ -232,7 +236,8 @@ class Database(ABC):
         rows: list[tuple[Any, ...]],
         *,
         same: Mapping[str, Constant],
-    ) -> None: ...
+    ) -> None:
+        """:meth:`change_items` with rows that end with their item_index, where the placeholder of the condition stands."""
 
     @abstractmethod
     def among(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:

@@ -260,10 +260,9 @@ class SQLiteDatabase(Database):
         same: Mapping[str, Constant],
     ) -> None:
         changed = ", ".join(
-            [f"{name}={literal(value)}" for name, value in same.items()]
-            + [f"{name}=?{number}" for number, name in enumerate(columns, 2)]
+            [f"{name}={literal(value)}" for name, value in same.items()] + [f"{name}=?" for name in columns]
         )
-        sql = f"UPDATE items SET {changed} WHERE run_key={int(run_key)} AND item_index=?1"  # noqa: S608 - our own names
+        sql = f"UPDATE items SET {changed} WHERE run_key={int(run_key)} AND item_index=?"  # noqa: S608 - our own names
         connection.exec_driver_sql(sql, rows)
 
     def among(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:

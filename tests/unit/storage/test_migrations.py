@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, MetaData, inspect
+from sqlalchemy import Connection, MetaData, inspect, text
 
 from batchor_core.core.boundaries import Boundary
 from batchor_core.core.enums import ItemStatus
@@ -155,6 +155,23 @@ def _layout(store: SQLStore) -> dict[str, Any]:
         }
         for name in look.get_table_names(schema)
     }
+
+
+@pytest.mark.parametrize("open_store", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True)
+@pytest.mark.parametrize("migrated", [False, True])
+def test_postgres_leaves_room_for_the_next_version_of_an_items_row(
+    open_store: Opener, migrated: bool
+) -> None:
+    store = open_store()
+    if migrated:
+        _turn_back(store)
+        store.close()
+        store = open_store()
+    options = text("SELECT unnest(reloptions) FROM pg_class WHERE oid = CAST(:name AS regclass)")
+    with store.database.read() as connection:
+        assert list(connection.execute(options, {"name": _name(store, "items")}).scalars()) == [
+            "fillfactor=50"
+        ]
 
 
 def _where(options: dict[str, Any]) -> list[str]:

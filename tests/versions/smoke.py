@@ -1,0 +1,165 @@
+"""What must work with every version that an install may bring: run as a script, with warnings as errors.
+
+It knows nothing of pytest and of this repository: it is run in an environment that holds the wheel and its dependencies only.
+``BATCHOR_TEST_POSTGRES_DSN`` names the PostgreSQL to use.
+"""
+
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+import batchor_core as batchor
+from batchor_core.testing.openai_server import OpenAIServer
+
+ROWS = 20
+
+
+class Review(BaseModel):
+    sentiment: str
+    score: float
+    words: list[str]
+
+
+def job(server: OpenAIServer, items: Any) -> batchor.BatchJob[Any, Any]:
+    return batchor.BatchJob(
+        items=items,
+        build_prompt=lambda item: f"Judge this: {item.payload}",
+        provider_config=batchor.OpenAIProviderConfig(
+            model="gpt-5-mini", base_url=server.base_url, api_key="any", poll_interval_sec=0.05
+        ),
+        structured_output=Review,
+        chunk_policy=batchor.ChunkPolicy(max_requests=ROWS // 2),
+    )
+
+
+def whole_run(server: OpenAIServer, storage: batchor.StateStore, folder: Path) -> None:
+    """From a file to typed results, an export, a retry, and a second process that finds it finished."""
+    rows = folder / "rows.csv"
+    rows.write_text("id,text\n" + "".join(f"{n},text {n}\n" for n in range(ROWS)))
+    items = batchor.CsvItemSource(
+        rows, item_id_from_row=lambda row: str(row["id"]), payload_from_row=lambda row: row["text"]
+    )
+    with batchor.BatchRunner(storage=storage, temp_root=folder / "artifacts") as runner:
+        run = runner.run_and_wait(job(server, items), run_id="smoke")
+        assert run.status is batchor.RunLifecycleStatus.COMPLETED, run
+        assert all(isinstance(result.output, Review) for result in run.results())
+        run.export_artifacts(folder / "bundle")
+        created = len(server.books.batches)
+        assert runner.run_and_wait(job(server, items), run_id="smoke").is_finished
+        assert len(server.books.batches) == created
+
+
+def sqlite(server: OpenAIServer, folder: Path) -> None:
+    path = folder / "runs.sqlite3"
+    store = batchor.SQLiteStorage(path=path)
+    whole_run(server, store, folder)
+    store.close()
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "batchor_core.cli", "runs", "--db", str(path)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "smoke" in done.stdout, done.stdout
+
+
+def postgres(server: OpenAIServer, folder: Path) -> None:
+    import psycopg
+
+    dsn, schema = os.environ["BATCHOR_TEST_POSTGRES_DSN"], f"smoke_{uuid.uuid4().hex[:12]}"
+    store = batchor.PostgresStorage(dsn=dsn, schema=schema)
+    try:
+        whole_run(server, store, folder)
+        with psycopg.connect(dsn) as connection:
+            found = connection.execute(
+                "SELECT reloptions FROM pg_class WHERE oid = %s::regclass", [f"{schema}.items"]
+            ).fetchone()
+        assert found == (["fillfactor=50"],), found
+    finally:
+        store.close()
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+def command_line(server: OpenAIServer, folder: Path) -> None:
+    command = Path(sys.executable).with_name("batchor")
+    done = subprocess.run([command, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout, done.stdout
+
+
+def dagster(server: OpenAIServer, folder: Path) -> None:
+    import dagster as dg
+    import pyarrow.parquet as pq
+
+    from batchor_dagster import BatchorResource, batch_asset, build_batch_definitions
+
+    @batch_asset(partitions_def=dg.StaticPartitionsDefinition(["birds"]), output=Review, wait=True)
+    def reviews(context: dg.AssetExecutionContext) -> batchor.BatchJob[Any, Any]:
+        return job(server, [batchor.BatchItem(f"{context.partition_key}-{n}", n) for n in range(3)])
+
+    resource = BatchorResource(root=str(folder))
+    build_batch_definitions(assets=[reviews], resources={"batchor": resource}).get_repository_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = dg.materialize(
+            reviews.assets, partition_key="birds", instance=instance, resources={"batchor": resource}
+        )
+    assert done.success
+    materialized = done.asset_materializations_for_node("reviews")[-1].metadata
+    assert "batchor/run_id" in materialized, materialized
+    (file,) = (folder / "results").rglob("*.parquet")
+    assert pq.read_table(file).num_rows == 3
+    assert pq.read_table(file)["words"].type.value_type == "string"
+
+
+def object_store(server: OpenAIServer, folder: Path) -> None:
+    from batchor_core.artifacts.object_store import ObjectStoreArtifactStore
+
+    artifacts = ObjectStoreArtifactStore("memory://artifacts")
+    items = [batchor.BatchItem(str(n), n) for n in range(3)]
+    with batchor.BatchRunner(storage=batchor.MemoryStateStore(), artifact_store=artifacts) as runner:
+        assert runner.run_and_wait(job(server, items)).export_artifacts(folder).exported_artifact_paths
+    assert ObjectStoreArtifactStore("s3://bucket/prefix", key="k", secret="s")  # s3fs is there
+
+
+CHECKS: list[Callable[[OpenAIServer, Path], None]] = [sqlite, postgres, command_line, object_store, dagster]
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="smoke-") as temporary:
+        yield Path(temporary)
+
+
+def resolve_here(host: Any, *args: Any, **kwargs: Any) -> Any:
+    """Names resolve to this machine or not at all, at once: looking for token tables would take half a minute."""
+    if host not in ("localhost", "127.0.0.1", None):
+        raise socket.gaierror(socket.EAI_NONAME, f"there is no network here: {host}")
+    return _getaddrinfo(host, *args, **kwargs)
+
+
+_getaddrinfo = socket.getaddrinfo
+
+
+def main() -> None:
+    socket.getaddrinfo = resolve_here
+    for check in CHECKS:
+        with folder() as place, OpenAIServer(batch_seconds=0.0) as server:
+            began = time.monotonic()
+            check(server, place)
+            print(f"{check.__name__}: {time.monotonic() - began:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

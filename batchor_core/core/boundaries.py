@@ -41,6 +41,7 @@ class Boundary(StrEnum):
     CLOSE_SESSION = "close_session"
     # transactions: submission
     CLAIM = "claim"
+    KEEP_PLACE = "keep_place"
     MARK_WRITTEN = "mark_written"
     MARK_UPLOADED = "mark_uploaded"
     MARK_SENDING = "mark_sending"

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
+from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.enums import ItemStatus, ProviderKind, RunControlState, RunLifecycleStatus
 from batchor_core.core.late import Late
 from batchor_core.core.structured import model_output_schema
@@ -77,6 +78,14 @@ class ProviderConfig(ABC):
     def to_public_payload(self) -> JSONObject:
         """All settings as JSON without secrets: this is what is stored. Override it where there are secrets."""
         return self.to_payload()
+
+    def enqueue_budget(self) -> EnqueueBudget | None:
+        """How many prompt tokens may wait at the provider, and under which name they are counted; None for no limit."""
+        return None
+
+    def account_fingerprint(self) -> str | None:
+        """Tells accounts and servers apart without revealing a key; None if the config doesn't know."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)

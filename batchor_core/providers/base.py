@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from batchor_core.core.enqueue_budget import EnqueueBudget, account_of, budget_of
 from batchor_core.core.models import PromptParts, ProviderConfig
 from batchor_core.core.outcome import Answer, read_record
 from batchor_core.core.structured import StructuredOutputSchema
@@ -74,21 +75,6 @@ class BatchProvider(ABC):
         """Estimate a line's prompt tokens. ``chars_per_token`` divides characters where there is no tokenizer."""
 
 
-@dataclass(frozen=True, slots=True)
-class EnqueueBudget:
-    """How many prompt tokens may wait at a provider.
-
-    Attributes:
-        key: Names what shares the limit, such as an account and model; runs with the same key share it.
-        limit: Tokens in flight under this key, 0 for no limit.
-        per_batch: Tokens in one batch, 0 for no limit.
-    """
-
-    key: str
-    limit: int
-    per_batch: int
-
-
 class TokenEstimator(Protocol):
     """Estimates the prompt tokens of several lines at once, in their order."""
 
@@ -107,8 +93,9 @@ class ProviderHooks:
         list_batches: Pages of batches, newest first, fetched as they are asked for.
         remove_input_file: Returns only if the file is gone (or never was), else raises ProviderError.
         find_input_files: ``(filename) -> ids`` of uploaded input files of that name.
-        key_fingerprint: Tells accounts apart without revealing the key; None if unknown.
-        enqueue_budget: Limit of tokens in flight; None for none.
+        key_fingerprint: Tells accounts apart without revealing the key; None if unknown. By default what the config says.
+        enqueue_budget: Limit of tokens in flight; None for none. By default what the config says; where the config sets
+            limits, they apply, and of this only the key counts.
         clock_offset: Seconds by which the provider's clock is ahead of this process's, by its last answer; None if unknown.
         close: Releases connections.
     """
@@ -149,6 +136,20 @@ class ProviderHooks:
             clock_offset=hook("clock_offset", _nothing),
             close=hook("close", _nothing),
         )
+
+    def completed_by(self, config: Any) -> ProviderHooks:
+        """The same hooks, with what the config knows where the provider says nothing."""
+
+        def key_fingerprint() -> str | None:
+            return self.key_fingerprint() or account_of(config)
+
+        def enqueue_budget() -> EnqueueBudget | None:
+            limits, stated = budget_of(config), self.enqueue_budget()
+            if limits is None or stated is None:
+                return limits or stated
+            return replace(limits, key=stated.key)  # the provider knows its account best
+
+        return replace(self, key_fingerprint=key_fingerprint, enqueue_budget=enqueue_budget)
 
 
 def _nothing() -> None:

@@ -13,6 +13,8 @@ from typing import Literal
 from pydantic import BaseModel
 
 from batchor_core.artifacts.base import ArtifactStore
+from batchor_core.core.admission import Allowance, Measure
+from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import (
     MissingCredentialsError,
@@ -20,7 +22,7 @@ from batchor_core.core.exceptions import (
     ProviderError,
     ProviderErrorKind,
 )
-from batchor_core.core.models import RunEvent
+from batchor_core.core.models import ProviderConfig, RunEvent
 from batchor_core.core.retry import (
     LEAST_OF_DELAY,
     LONGEST_LEASE_SEC,
@@ -29,7 +31,7 @@ from batchor_core.core.retry import (
 )
 from batchor_core.core.structured import StructuredOutputSchema, resolve_stored_model
 from batchor_core.providers.at_boundaries import ProviderAtBoundaries, hooks_at_boundaries
-from batchor_core.providers.base import BatchProvider, EnqueueBudget, ProviderHooks
+from batchor_core.providers.base import BatchProvider, ProviderHooks
 from batchor_core.storage.state import DriverSession, PersistedRunConfig, StateStore
 
 log = logging.getLogger("batchor_core")
@@ -102,13 +104,14 @@ class Engine:
 class RunProvider:
     """A run's provider, built when it is first needed, so that reading a run needs no key."""
 
-    def __init__(self, build: Callable[[], BatchProvider]) -> None:
+    def __init__(self, build: Callable[[], BatchProvider], config: ProviderConfig) -> None:
         self._build = build
+        self._config = config
         self._lock = threading.Lock()
         self._built: tuple[BatchProvider, ProviderHooks] | None = None
 
     def get(self) -> tuple[BatchProvider, ProviderHooks]:
-        """The provider, and its optional methods.
+        """The provider, and its optional methods, with what the config knows where the provider has none.
 
         Raises:
             MissingCredentialsError: There is no key for it.
@@ -116,7 +119,7 @@ class RunProvider:
         with self._lock:
             if self._built is None:
                 provider = self._build()
-                hooks = hooks_at_boundaries(ProviderHooks.of(provider))
+                hooks = hooks_at_boundaries(ProviderHooks.of(provider).completed_by(self._config))
                 self._built = ProviderAtBoundaries(provider), hooks
             return self._built
 
@@ -259,6 +262,13 @@ class Drive:
     def budget(self) -> EnqueueBudget | None:
         """The account's token limits, if any are configured."""
         return self.hooks.enqueue_budget()
+
+    def allowances(self) -> list[Allowance]:
+        """What the run shares with others and has to stay within."""
+        budget = self.budget()
+        if budget is None or not budget.limit:
+            return []
+        return [Allowance(Measure.ENQUEUED_TOKENS, budget.key, budget.limit)]
 
     def emit(self, event_type: str, **data: object) -> None:
         """Tell the observer."""

@@ -24,12 +24,13 @@ from dataclasses import dataclass
 
 import orjson
 
-from batchor_core.core.batching import BatchPlan, PlannedBatch, plan_batches
+from batchor_core.core.admission import Admission, Granted, Wait, admit, may_send, must_keep, still_waiting
+from batchor_core.core.batching import BatchLimits, PlannedBatch
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.models import ItemFailure, PromptParts
 from batchor_core.runtime.engine import Drive, as_provider_error
 from batchor_core.runtime.lease import spare_seconds, uptime
-from batchor_core.storage.state import Candidate, IntentRecord, RequestDraft, TokenBudget
+from batchor_core.storage.state import IntentRecord, RequestDraft
 
 _WRITE_BUFFER = 1 << 20
 
@@ -41,27 +42,45 @@ def submit(drive: Drive, *, more_to_come: bool) -> None:
         while (
             drive.may_go_on() and drive.store.get_batch_retry_backoff_remaining_sec(run_id=drive.run_id) <= 0
         ):
+            granted = _granted(drive)
+            if not may_send(granted):  # nothing has become free: no look at the rows, and no files
+                _keep_place(drive, granted, still_waiting(granted))
+                return
             candidates = drive.session.candidates(max_attempts=drive.max_attempts, limit=window)
             if not candidates:
                 return
-            plan = _plan(drive, candidates, more_to_come=more_to_come or len(candidates) == window)
-            _fail_oversized(drive, plan)
-            if not _send(drive, plan.batches, pool) or len(candidates) < window:
+            admission = admit(
+                candidates,
+                _batch_limits(drive),
+                granted,
+                more_to_come=more_to_come or len(candidates) == window,
+            )
+            _fail_oversized(drive, admission)
+            sent_all = _send(drive, admission.batches, pool)
+            if admission.wait is not None and (sent_all or not admission.batches):
+                _keep_place(drive, _granted(drive) if admission.batches else granted, admission.wait)
+                return
+            if not sent_all or len(candidates) < window:
                 return
 
 
-def _plan(drive: Drive, candidates: Sequence[Candidate], *, more_to_come: bool) -> BatchPlan:
+def _granted(drive: Drive) -> list[Granted]:
+    return [Granted(allowance, drive.session.standing(allowance)) for allowance in drive.allowances()]
+
+
+def _batch_limits(drive: Drive) -> BatchLimits:
     policy, budget = drive.config.chunk_policy, drive.budget()
-    return plan_batches(
-        candidates,
-        max_requests=policy.max_requests,
-        max_file_bytes=policy.max_file_bytes,
-        max_batch_tokens=budget.per_batch if budget else 0,
-        more_to_come=more_to_come,
-    )
+    return BatchLimits(policy.max_requests, policy.max_file_bytes, budget.per_batch if budget else 0)
 
 
-def _fail_oversized(drive: Drive, plan: BatchPlan) -> None:
+def _keep_place(drive: Drive, granted: Sequence[Granted], wait: Wait | None) -> None:
+    """Stay in the queue. Written now and then, not with every look."""
+    for allowance, standing in granted:
+        if wait is not None and must_keep(wait, standing):
+            drive.session.keep_place(allowance, wait)
+
+
+def _fail_oversized(drive: Drive, plan: Admission) -> None:
     if not plan.oversized:
         return
     drive.session.fail_unsubmitted(
@@ -86,7 +105,8 @@ def _send(drive: Drive, batches: list[PlannedBatch], pool: ThreadPoolExecutor) -
     for batch in batches:
         if len(uploading) >= drive.settings.parallel_transfers:
             going = _create(drive, uploading.popleft())
-        intent = _claim(drive, batch) if going and drive.may_go_on() else None
+        is_last = batch is batches[-1]
+        intent = _claim(drive, batch, leaves_queue=is_last) if going and drive.may_go_on() else None
         if intent is None:
             break
         claimed += 1
@@ -107,16 +127,16 @@ def local_batch_prefix(run_id: str, created_at: float) -> str:
     return f"batch-{mark}-"
 
 
-def _claim(drive: Drive, batch: PlannedBatch) -> IntentRecord | None:
+def _claim(drive: Drive, batch: PlannedBatch, *, leaves_queue: bool) -> IntentRecord | None:
     created_at = drive.store.get_run_summary(run_id=drive.run_id).created_at
     local_batch_id = local_batch_prefix(drive.run_id, created_at) + uuid.uuid4().hex
-    budget = drive.budget()
     intent = drive.session.claim(
         local_batch_id=local_batch_id,
         artifact_key=f"{drive.run_id}/requests/{local_batch_id}.jsonl",
         item_indexes=batch.item_indexes,
         max_attempts=drive.max_attempts,
-        budget=TokenBudget(budget.key, budget.limit) if budget and budget.limit else None,
+        allowances=drive.allowances(),
+        leaves_queue=leaves_queue,
         key_fingerprint=drive.hooks.key_fingerprint(),
     )
     if intent is not None:

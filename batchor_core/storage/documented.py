@@ -12,9 +12,20 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, assert_never
 
 from batchor_core.core import lifecycle
+from batchor_core.core.admission import (
+    Allowance,
+    Granted,
+    Measure,
+    Place,
+    Standing,
+    Wait,
+    free,
+    kept_place,
+    standing_of,
+)
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.lifecycle import ItemState
@@ -37,7 +48,6 @@ from batchor_core.storage.state import (
     RequestDraft,
     RetryBackoffState,
     StateStore,
-    TokenBudget,
 )
 
 _PAGE = 1_000
@@ -85,6 +95,7 @@ class _Book:
     index_of: dict[str, int] = field(default_factory=dict)
     tokens_of: dict[str, int] = field(default_factory=dict)
     submitted: dict[str, _Submitted] = field(default_factory=dict)
+    place: Place | None = None
     may_back_off: bool = True
     """Whether the store's backoff may need clearing; not known at first."""
 
@@ -197,7 +208,8 @@ class DocumentedSession(DriverSession):
         artifact_key: str,
         item_indexes: Sequence[int],
         max_attempts: int,
-        budget: TokenBudget | None = None,
+        allowances: Sequence[Allowance] = (),
+        leaves_queue: bool = False,
         key_fingerprint: str | None = None,
     ) -> IntentRecord | None:
         """Make an intent of items that :meth:`candidates` has shown."""
@@ -209,8 +221,10 @@ class DocumentedSession(DriverSession):
             if any(index not in book.held for index in indexes):
                 return None
             tokens = sum(book.held[index].tokens for index in indexes)
-            if budget is not None and self._tokens_in_flight() + tokens > budget.limit:
+            if any(tokens > free(Granted(one, self.standing(one))) for one in allowances):
                 return None
+            if leaves_queue:
+                book.place = None
             generation = _generation(local_batch_id)
             lines = [
                 (self._custom_id(book.held[index], generation), book.held.pop(index)) for index in indexes
@@ -230,6 +244,21 @@ class DocumentedSession(DriverSession):
 
     def _custom_id(self, held: _Held, generation: int) -> str:
         return lifecycle.custom_id_for(self.run_id, held.item.item_id, held.item_index, generation)
+
+    def standing(self, allowance: Allowance) -> Standing:
+        """Knows of this run alone."""
+        match allowance.measure:
+            case Measure.ENQUEUED_TOKENS:
+                own = self._tokens_in_flight()
+            case _:
+                assert_never(allowance.measure)
+        place, now = self._book.place, self._store.now()
+        return standing_of(own=own, others=0, place=place, order=0, waiters=(), now=now)
+
+    def keep_place(self, allowance: Allowance, wait: Wait) -> None:
+        """Kept in this process, for the run's own patience: there are no others to queue with."""
+        with self._book.lock:
+            self._book.place = kept_place(self._book.place, wait, now=self._store.now())
 
     def _tokens_in_flight(self) -> int:
         submitted = self._store.get_active_submitted_token_estimate(run_id=self.run_id)

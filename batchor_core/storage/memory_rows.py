@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, assert_never
 
 from batchor_core.core import lifecycle
+from batchor_core.core.admission import Measure, Place
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError
 from batchor_core.core.lifecycle import ItemState
@@ -148,6 +149,7 @@ class RunRow:
     lease: LeaseRow = field(default_factory=LeaseRow)
     backoff: RetryBackoffState = field(default_factory=RetryBackoffState)
     usage: TokenUsage = field(default_factory=TokenUsage)
+    place: Place | None = None
     orphan_batches: int = 0
     last_sequence: int = 0
     exported_at: float | None = None
@@ -579,6 +581,25 @@ class RunRow:
     def tokens_in_flight(self) -> int:
         """Estimated tokens of the items that are, or are about to be, in a batch."""
         return sum(self.tokens[status] for status in lifecycle.IN_FLIGHT)
+
+    def in_flight(self, measure: Measure) -> int:
+        """What the run has in flight, as an allowance counts it."""
+        match measure:
+            case Measure.ENQUEUED_TOKENS:
+                return self.tokens_in_flight
+            case _:
+                assert_never(measure)
+
+    @property
+    def can_send_more(self) -> bool:
+        """Whether the run has items to send, and is not paused or cancelled."""
+        waits = any(self.by_status[status] for status in lifecycle.CLAIMABLE)
+        return waits and self.control_state is RunControlState.RUNNING
+
+    def share(self, budget_key: str) -> None:
+        """Count the run under this key from here on."""
+        if self.config.budget_key != budget_key:
+            self.config = replace(self.config, budget_key=budget_key)
 
     @property
     def ingestion_complete(self) -> bool:

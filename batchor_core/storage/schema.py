@@ -91,6 +91,11 @@ runs = Table(
     Column("backoff_sec", Double, nullable=False, server_default="0"),
     Column("next_retry_at", Double),
     Column("last_error_class", Text),
+    Column("last_error_message", Text),
+    # the run's place in the queue for its budget: core.admission.Place
+    Column("waiting_since", Double),
+    Column("waiting_need", BigInteger),
+    Column("waiting_seen_at", Double),
     Column("exported_at", Double),
     Column("export_root", Text),
 )
@@ -103,6 +108,7 @@ Index(
     sqlite_where=IN_FLIGHT_RUNS,
     postgresql_where=IN_FLIGHT_RUNS,
 )
+_index_where("runs_waiting", runs.c.waiting_since, runs.c.budget_key)
 
 run_leases = Table(
     "run_leases",

@@ -31,7 +31,6 @@ from batchor_core.storage.columns import (
 )
 from batchor_core.storage.schema import (
     IN_DOUBT,
-    IN_FLIGHT_RUNS,
     batches,
     run_leases,
     runs,
@@ -292,17 +291,6 @@ def summary_from(
         orphan_batches=row.orphan_batches,
         created_at=row.created_at,
     )
-
-
-def tokens_in_flight(connection: Connection, *, budget_key: str, run_key: int) -> int:
-    """Estimated tokens that the runs with this key, and this run, have claimed or submitted."""
-    columns = runs.c
-    held = func.coalesce(func.sum(columns.queued_local_tokens + columns.submitted_tokens), 0)
-    others = select(held).where(
-        IN_FLIGHT_RUNS, columns.budget_key == encode_text(budget_key), columns.run_key != run_key
-    )
-    own = select(columns.queued_local_tokens + columns.submitted_tokens).where(columns.run_key == run_key)
-    return int(connection.execute(others).scalar_one()) + int(connection.execute(own).scalar_one())
 
 
 # --- backoff ---------------------------------------------------------------------------------------------------------

@@ -11,12 +11,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core import lifecycle
+from batchor_core.core.admission import Allowance, Granted, Standing, Wait, free
 from batchor_core.core.boundaries import Boundary
 from batchor_core.core.enums import IntentState, RunControlState
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError, StorageError
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.types import JSONValue
-from batchor_core.storage import sql_intents, sql_items, sql_records, sql_runs
+from batchor_core.storage import sql_budgets, sql_intents, sql_items, sql_records, sql_runs
 from batchor_core.storage.columns import encode_text
 from batchor_core.storage.schema import items, runs
 from batchor_core.storage.sql_engine import Database
@@ -33,7 +34,6 @@ from batchor_core.storage.state import (
     MaterializedItem,
     RequestDraft,
     RetryBackoffState,
-    TokenBudget,
 )
 
 CANCEL_CHUNK = 5_000
@@ -110,7 +110,8 @@ class SQLSession(DriverSession):
         artifact_key: str,
         item_indexes: Sequence[int],
         max_attempts: int,
-        budget: TokenBudget | None = None,
+        allowances: Sequence[Allowance] = (),
+        leaves_queue: bool = False,
         key_fingerprint: str | None = None,
     ) -> IntentRecord | None:
         indexes = sorted(set(item_indexes))
@@ -123,8 +124,10 @@ class SQLSession(DriverSession):
             )
             waiting = sql_items.waiting(run.connection, claimed)
             count, tokens = sum(one.items for one in waiting), sum(one.tokens for one in waiting)
-            if count < len(indexes) or not self._fits(run, tokens, budget):
+            if count < len(indexes) or not self._fits(run, tokens, allowances):
                 return None
+            for allowance in allowances:
+                sql_budgets.count_under(run, allowance, leaves_queue=leaves_queue)
             intent_key = sql_intents.create_intent(
                 run,
                 local_batch_id=local_batch_id,
@@ -140,14 +143,25 @@ class SQLSession(DriverSession):
             assert row is not None
             return sql_intents.intent_record(row)
 
-    def _fits(self, run: LockedRun, tokens: int, budget: TokenBudget | None) -> bool:
-        if budget is None:
-            return True
-        self._database.lock_budget(
-            run.connection, budget.key
-        )  # the last lock of a transaction: see LockedRun
-        held = sql_runs.tokens_in_flight(run.connection, budget_key=budget.key, run_key=self._run_key)
-        return held + tokens <= budget.limit
+    def _fits(self, run: LockedRun, tokens: int, allowances: Sequence[Allowance]) -> bool:
+        for allowance in sorted(allowances, key=lambda one: one.key):  # always in this order: no deadlocks
+            # the last locks of a transaction: see LockedRun
+            self._database.lock_budget(run.connection, allowance.key)
+            if tokens > free(Granted(allowance, self._standing(run.connection, allowance))):
+                return False
+        return True
+
+    def standing(self, allowance: Allowance) -> Standing:
+        with self._database.read() as connection:
+            return self._standing(connection, allowance)
+
+    def _standing(self, connection: Connection, allowance: Allowance) -> Standing:
+        now = self._database.now(connection)
+        return sql_budgets.standing(connection, allowance, run_key=self._run_key, now=now)
+
+    def keep_place(self, allowance: Allowance, wait: Wait) -> None:
+        with self._run(Boundary.KEEP_PLACE) as run:
+            sql_budgets.keep_place(run, allowance, wait)
 
     def drafts(self, *, local_batch_id: str) -> Iterator[RequestDraft]:
         with self._database.read() as connection:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+from batchor_core.core.admission import Allowance, Standing, Wait
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.late import Late
 from batchor_core.core.models import (
@@ -343,14 +344,6 @@ class IntentRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenBudget:
-    """The most tokens that all runs with one key may have in flight together."""
-
-    key: str
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
 class BatchEnd:
     """The final state of a batch, written with the last of its results."""
 
@@ -447,14 +440,24 @@ class DriverSession(ABC):
         artifact_key: str,
         item_indexes: Sequence[int],
         max_attempts: int,
-        budget: TokenBudget | None = None,
+        allowances: Sequence[Allowance] = (),
+        leaves_queue: bool = False,
         key_fingerprint: str | None = None,
     ) -> IntentRecord | None:
         """Create the intent CLAIMED and move its items to QUEUED_LOCAL. Line numbers follow the item order.
 
-        Returns None, and changes nothing, when the items no longer fit the budget shared with other runs, or when one of
-        them is no longer claimable.
+        Returns None, and changes nothing, when the items no longer fit an allowance shared with other runs
+        (``core.admission.free``), or when one of them is no longer claimable. Under allowances, the run counts under their
+        key from here on; with ``leaves_queue`` it has got what it waited for, and gives up its place.
         """
+
+    @abstractmethod
+    def standing(self, allowance: Allowance) -> Standing:
+        """Where the run stands among all runs that share an allowance. Reads only."""
+
+    @abstractmethod
+    def keep_place(self, allowance: Allowance, wait: Wait) -> None:
+        """Queue for an allowance, or say that the run still waits: a place that it has keeps its age."""
 
     @abstractmethod
     def drafts(self, *, local_batch_id: str) -> Iterator[RequestDraft]:

@@ -24,7 +24,7 @@ from batchor_core.providers.at_boundaries import ProviderAtBoundaries, hooks_at_
 from batchor_core.providers.base import BatchProvider, ProviderHooks
 from batchor_core.runtime import harvest
 from batchor_core.runtime.engine import RunProvider
-from batchor_core.testing.fake_provider import FakeProvider
+from batchor_core.testing.fake_provider import FakeProvider, FakeProviderConfig
 from tests.support.world import World, text_job
 
 PACKAGE = Path(boundaries.__file__).parents[1]
@@ -175,7 +175,7 @@ def test_hooks_that_a_provider_lacks_stay_absent() -> None:
 
 
 def test_a_run_has_its_provider_at_boundaries() -> None:
-    provider, _ = RunProvider(FakeProvider).get()
+    provider, _ = RunProvider(FakeProvider, FakeProviderConfig()).get()
     assert isinstance(provider, ProviderAtBoundaries)
 
 

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias, cast
 
+from batchor_core.core.enqueue_budget import EnqueueBudget, budget_key, effective_budget, smallest_limit
 from batchor_core.core.enums import OpenAIEndpoint, OpenAIModel, OpenAIReasoningEffort, ProviderKind
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ProviderConfig
@@ -54,17 +55,12 @@ class OpenAIEnqueueLimitConfig:
     @property
     def inflight_limit(self) -> int:
         """Tokens that may be in flight: the smaller of the target share and the limit less headroom; 0 for no limit."""
-        if not self.enqueued_token_limit:
-            return 0
-        share = int(self.enqueued_token_limit * self.target_ratio)
-        return max(1, min(share, self.enqueued_token_limit - self.headroom))
+        return effective_budget(self.enqueued_token_limit, self.target_ratio, self.headroom)
 
     @property
     def batch_limit(self) -> int:
         """Tokens that one batch may hold; 0 for no limit."""
-        return min(
-            (limit for limit in (self.inflight_limit, self.max_batch_enqueued_tokens) if limit), default=0
-        )
+        return smallest_limit(self.inflight_limit, self.max_batch_enqueued_tokens)
 
     def to_payload(self) -> JSONObject:
         """The limits as JSON."""
@@ -177,6 +173,26 @@ class OpenAIProviderConfig(ProviderConfig):
             "project": self.project,
             "request_options": copy.deepcopy(self.request_options),
         }
+
+    def enqueue_budget(self) -> EnqueueBudget | None:
+        """The limits, shared by all that use this account and model; None if none are set."""
+        limits = self.enqueue_limits
+        if not limits.batch_limit:
+            return None
+        key = budget_key(self, self.account_fingerprint())
+        return EnqueueBudget(key=key, limit=limits.inflight_limit, per_batch=limits.batch_limit)
+
+    def account_fingerprint(self) -> str | None:
+        """Sixteen hex digits that tell keys, accounts and servers apart; None without a key."""
+        from batchor_core.providers.openai.credentials import (
+            find_openai_api_key,
+            fingerprint,
+            resolve_base_url,
+        )
+
+        resolve_base_url(self)  # what may raise comes before the key is a local variable
+        key = find_openai_api_key(self)
+        return fingerprint(key, self) if key else None
 
     @classmethod
     def from_payload(cls, payload: JSONObject) -> OpenAIProviderConfig:

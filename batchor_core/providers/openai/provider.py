@@ -6,10 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from batchor_core.core.enqueue_budget import budget_key
 from batchor_core.core.exceptions import BatchorError, ProviderError, ProviderErrorKind
 from batchor_core.core.models import PromptParts
 from batchor_core.core.outcome import Answer, parse_line, read_record, was_answered
@@ -18,7 +20,7 @@ from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObj
 from batchor_core.providers.base import BatchProvider, EnqueueBudget
 from batchor_core.providers.openai.client import TRANSFER_TIMEOUT_SEC, make_client, with_timeout
 from batchor_core.providers.openai.config import OpenAIProviderConfig
-from batchor_core.providers.openai.credentials import fingerprint, resolve_base_url, resolve_openai_api_key
+from batchor_core.providers.openai.credentials import find_openai_api_key, fingerprint, resolve_base_url
 from batchor_core.providers.openai.download import download
 from batchor_core.providers.openai.errors import translate, unreadable
 from batchor_core.providers.openai.records import batch_record, read
@@ -243,11 +245,9 @@ class OpenAIBatchProvider(BatchProvider):
 
     def enqueue_budget(self) -> EnqueueBudget | None:
         """The config's limits, shared by all that use this account and model; None if it sets none."""
-        limits = self._config.enqueue_limits
-        if not limits.batch_limit:
-            return None
-        key = f"openai:{self.key_fingerprint() or 'unknown'}:{self._config.model}"
-        return EnqueueBudget(key=key, limit=limits.inflight_limit, per_batch=limits.batch_limit)
+        budget = self._config.enqueue_budget()
+        # the client that was given may have a key of its own
+        return budget and replace(budget, key=budget_key(self._config, self.key_fingerprint()))
 
     def clock_offset(self) -> float | None:
         """Seconds by which the server's clock is ahead of ours, by its last answer; None before the first."""
@@ -281,10 +281,7 @@ class OpenAIBatchProvider(BatchProvider):
         given = getattr(self._given, "api_key", None)
         if isinstance(given, str) and given:
             return given
-        try:
-            return resolve_openai_api_key(self._config)
-        except BatchorError:
-            return ""
+        return find_openai_api_key(self._config)
 
     def _call(self, action: str, request: Callable[[], T]) -> T:
         """Make a request; whatever it raises becomes a ProviderError."""

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from batchor_core.core.admission import Wait
 from batchor_core.core.enums import ItemStatus, RunControlState
 from batchor_core.core.exceptions import BatchorError
 from batchor_core.core.lifecycle import TERMINAL, custom_id_for
@@ -36,7 +37,6 @@ from batchor_core.storage.state import (
     RequestArtifactPointer,
     RetryBackoffState,
     StateStore,
-    TokenBudget,
 )
 from tests.contract.stores import kit
 from tests.contract.stores.kit import ALICE, BOB, MAX, Clock, make_backend
@@ -237,12 +237,19 @@ class Lives(RuleBasedStateMachine):
                 artifact_key=f"{local}.jsonl",
                 item_indexes=indexes,
                 max_attempts=MAX,
-                budget=TokenBudget(self.run_id, limit),
+                allowances=[kit.tokens(self.run_id, limit)],
             ),
         )
         drafts = self.on_sessions(owner, lambda s: list(s.drafts(local_batch_id=local)))
         if isinstance(drafts, list):
             self.custom_ids |= {draft.custom_id for draft in drafts}
+
+    @precondition(lambda self: self.sessions)
+    @rule(data=st.data(), need=st.integers(0, 50), since=st.none() | st.integers(0, 2_000_000_000))
+    def queue_for_budget(self, data: st.DataObject, need: int, since: int | None) -> None:
+        owner, allowance = self.draw_session(data), kit.tokens(self.run_id, 100)
+        self.on_sessions(owner, lambda s: s.keep_place(allowance, Wait(need, since)))
+        self.on_sessions(owner, lambda s: s.standing(allowance))
 
     @precondition(lambda self: self.sessions)
     @rule(data=st.data(), local=LOCALS, steps=st.integers(1, 4), batch=BATCHES)

@@ -131,6 +131,8 @@ def doctor(
         for each in run_ids:
             summary = store.get_run_summary(run_id=each)
             console.print(text(f"{each}: {state(summary)}"))
+            if summary.trouble:
+                console.print(text(f"  tries again by itself: {summary.trouble}"))
             found = quarantined(store, each)
             _print(console, choices(each, found, options=_options(db, postgres, schema)))
             if summary.orphan_batches:
@@ -147,7 +149,8 @@ def doctor(
 def _troubled(listings: list[RunListing]) -> Iterator[RunListing]:
     for listing in listings:
         summary = listing.summary
-        if summary.quarantined_batches or summary.orphan_batches or summary.control_reason:
+        needs_a_person = summary.quarantined_batches or summary.orphan_batches or summary.control_reason
+        if needs_a_person or summary.trouble:
             yield listing
 
 

@@ -302,6 +302,8 @@ class RunSummary:
         quarantined_batches: Submissions that wait for a person.
         orphan_batches: Batches found at the provider that this run never registered.
         created_at: When the run was created, seconds since 1970 by the store's clock; 0 where it is not kept.
+        trouble: What the run is trying again, and why; None if it meets no trouble. Needs nobody by itself: a run that does
+            is paused, or has batches in quarantine.
     """
 
     run_id: str
@@ -321,6 +323,7 @@ class RunSummary:
     quarantined_batches: int = 0
     orphan_batches: int = 0
     created_at: float = 0.0
+    trouble: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,7 @@ def hooks_at_boundaries(hooks: ProviderHooks) -> ProviderHooks:
         cancel_batch=_named(Boundary.CANCEL_BATCH, hooks.cancel_batch),
         remove_input_file=_named(Boundary.REMOVE_FILE, hooks.remove_input_file),
         find_input_files=_named(Boundary.FIND_FILES, hooks.find_input_files),
+        is_input_file_ready=_named(Boundary.LOOK_AT_FILE, hooks.is_input_file_ready),
         list_batches=_paged(Boundary.LIST_BATCHES, hooks.list_batches),
     )
 

@@ -93,6 +93,8 @@ class ProviderHooks:
         list_batches: Pages of batches, newest first, fetched as they are asked for.
         remove_input_file: Returns only if the file is gone (or never was), else raises ProviderError.
         find_input_files: ``(filename) -> ids`` of uploaded input files of that name.
+        is_input_file_ready: ``(file_id) -> True``, False while it is not there or not processed yet, None if that can't be
+            told. Raises ProviderError if the provider has rejected it.
         key_fingerprint: Tells accounts apart without revealing the key; None if unknown. By default what the config says.
         enqueue_budget: Limit of tokens in flight; None for none. By default what the config says; where the config sets
             limits, they apply, and of this only the key counts.
@@ -107,6 +109,7 @@ class ProviderHooks:
     list_batches: Callable[[], Iterator[list[BatchRemoteRecord]]] | None
     remove_input_file: Callable[[str], None] | None
     find_input_files: Callable[[str], list[str]] | None
+    is_input_file_ready: Callable[[str], bool | None] | None
     key_fingerprint: Callable[[], str | None]
     enqueue_budget: Callable[[], EnqueueBudget | None]
     clock_offset: Callable[[], float | None]
@@ -131,6 +134,7 @@ class ProviderHooks:
             list_batches=hook("list_batches"),
             remove_input_file=hook("remove_input_file"),
             find_input_files=hook("find_input_files"),
+            is_input_file_ready=hook("is_input_file_ready"),
             key_fingerprint=hook("key_fingerprint", _nothing),
             enqueue_budget=hook("enqueue_budget", _nothing),
             clock_offset=hook("clock_offset", _nothing),

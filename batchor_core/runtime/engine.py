@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, assert_never
 
 from pydantic import BaseModel
 
@@ -24,6 +24,7 @@ from batchor_core.core.exceptions import (
 )
 from batchor_core.core.models import ProviderConfig, RunEvent
 from batchor_core.core.retry import (
+    FILE_RETRY_SEC,
     LEAST_OF_DELAY,
     LONGEST_LEASE_SEC,
     UNCOUNTED_FAILURE_CEILING,
@@ -307,6 +308,18 @@ class Drive:
                 self.hold_back(
                     error.error_class, str(error), retry_after=error.retry_after, has_ceiling=answered
                 )
+            case ProviderErrorKind.NO_ROUTE:
+                # where it has worked before, a gateway may have lost its way for a moment
+                if self.store.get_batches(run_id=self.run_id):
+                    self.hold_back(error.error_class, str(error), retry_after=error.retry_after)
+                else:
+                    self.pause(f"{error.error_class}: {error}")
+            case ProviderErrorKind.NOT_READY:
+                # a new file will be as young as this one was, so the ceiling has to be some minutes away
+                asked = max(error.retry_after or 0.0, FILE_RETRY_SEC)
+                self.hold_back(error.error_class, str(error), retry_after=asked)
+            case _:
+                assert_never(error.kind)
 
     def hold_back(
         self, error_class: str, message: str, *, retry_after: float | None = None, has_ceiling: bool = True
@@ -318,6 +331,15 @@ class Drive:
             error_class=error_class,
             base_delay_sec=max(policy.base_backoff_sec, asked),
             max_delay_sec=max(policy.max_backoff_sec, asked),
+            message=f"{error_class}: {message}",
+        )
+        log.warning(
+            "run %s: %d failures in a row, trying again in %.0f s: %s: %s",
+            self.run_id,
+            state.consecutive_failures,
+            state.backoff_sec,
+            error_class,
+            message,
         )
         self.emit(
             "batch_submit_retry",
@@ -333,6 +355,7 @@ class Drive:
 
     def pause(self, reason: str) -> None:
         """Pause the run by the engine's own decision."""
+        log.warning("run %s is paused: %s", self.run_id, reason)
         self.session.pause(reason=reason)
         self.emit("run_paused", reason=reason, by="engine")
 

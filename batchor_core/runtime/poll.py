@@ -21,7 +21,7 @@ from batchor_core.core.retry import (
     is_due,
 )
 from batchor_core.core.types import BatchRemoteRecord
-from batchor_core.runtime.engine import Drive, as_provider_error
+from batchor_core.runtime.engine import Drive, as_provider_error, log
 from batchor_core.runtime.harvest import Download, download, harvest
 from batchor_core.storage.state import ActiveBatchRecord
 
@@ -130,7 +130,18 @@ def _poll_failed(drive: Drive, batch: ActiveBatchRecord, error: ProviderError) -
     asked = min(error.retry_after or 0.0, LONGEST_POLL_WAIT_SEC)
     wait = max(drive.delay_after(batch.poll_failures + 1), asked)
     failures = drive.session.record_poll_failure(
-        provider_batch_id=batch.provider_batch_id, next_poll_at=drive.store.now() + wait
+        provider_batch_id=batch.provider_batch_id,
+        next_poll_at=drive.store.now() + wait,
+        error=f"{error.error_class}: {error}",
+    )
+    log.warning(
+        "run %s: batch %s can't be polled (%d in a row), trying again in %.0f s: %s: %s",
+        drive.run_id,
+        batch.provider_batch_id,
+        failures,
+        wait,
+        error.error_class,
+        error,
     )
     drive.emit(
         "batch_poll_retry",

@@ -8,7 +8,8 @@ The life of one submission, its *intent*::
                                      no usable answer ──┴──> UNKNOWN   recover.py looks it up; nothing of it is sent again
 
 Each arrow is one transaction. The order is the promise: no POST without a durable SENDING row, and never a second POST
-for one intent. What a crash leaves behind is settled by recover.py at the start of the next cycle.
+for one intent. The one exception is a POST that was certainly refused because the input file was not there or not
+processed yet: the intent goes back to UPLOADED with a time, and the same file is tried again then. What a crash leaves behind is settled by recover.py at the start of the next cycle.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ import orjson
 from batchor_core.core.admission import Admission, Granted, Wait, admit, may_send, must_keep, still_waiting
 from batchor_core.core.batching import BatchLimits, PlannedBatch
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
+from batchor_core.core.input_file import FILE_NOT_READY
 from batchor_core.core.models import ItemFailure, PromptParts
-from batchor_core.runtime.engine import Drive, as_provider_error
+from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait, is_due
+from batchor_core.runtime.engine import Drive, as_provider_error, log
 from batchor_core.runtime.lease import spare_seconds, uptime
 from batchor_core.storage.state import IntentRecord, RequestDraft
 
@@ -42,6 +45,8 @@ def submit(drive: Drive, *, more_to_come: bool) -> None:
         while (
             drive.may_go_on() and drive.store.get_batch_retry_backoff_remaining_sec(run_id=drive.run_id) <= 0
         ):
+            if not _send_postponed(drive):
+                return
             granted = _granted(drive)
             if not may_send(granted):  # nothing has become free: no look at the rows, and no files
                 _keep_place(drive, granted, still_waiting(granted))
@@ -205,6 +210,11 @@ def _create(drive: Drive, upload: _Uploading) -> bool:
     drive.session.mark_uploaded(
         local_batch_id=intent.local_batch_id, input_file_id=file_id, server_date_skew=_server_date_skew(drive)
     )
+    return _post(drive, intent, file_id)
+
+
+def _post(drive: Drive, intent: IntentRecord, file_id: str) -> bool:
+    """Send the one request that pays, for a submission whose file is at the provider."""
     leased_at = uptime()
     drive.session.mark_sending(local_batch_id=intent.local_batch_id, ttl_sec=drive.settings.lease_ttl_sec)
     if not _lease_outlasts_a_request(drive, leased_at):
@@ -216,9 +226,11 @@ def _create(drive: Drive, upload: _Uploading) -> bool:
             raise ProviderError("the answer names no batch", error_class="unreadable_answer")
     except Exception as raised:  # whatever it is, the question is only whether the batch may exist
         error = as_provider_error(raised)
-        if error.not_performed:
-            return _not_created(drive, intent, file_id, error)
-        return _unknown(drive, intent, error)
+        if not error.not_performed:
+            return _unknown(drive, intent, error)
+        if error.kind is ProviderErrorKind.NOT_READY:
+            return _file_not_ready(drive, intent, file_id, error)
+        return _not_created(drive, intent, file_id, error)
     drive.session.register(
         local_batch_id=intent.local_batch_id, provider_batch_id=provider_batch_id, status=status.lower()
     )
@@ -267,6 +279,84 @@ def _metadata(drive: Drive, intent: IntentRecord) -> dict[str, str]:
         "batchor_local_batch_id": intent.local_batch_id,
         "batchor_attempt": str(intent.epoch),
     }
+
+
+def _send_postponed(drive: Drive) -> bool:
+    """Try the submissions again whose files were not ready; False while one is left, or if nothing more should be tried."""
+    ready = True
+    for intent in drive.session.open_intents():
+        if not intent.is_postponed:
+            continue
+        file_id, now = intent.input_file_id or "", drive.store.now()
+        if not is_due(intent.next_check_at or 0.0, now, longest=FILE_PATIENCE_SEC):
+            ready = False
+        elif not drive.may_go_on():
+            return False
+        else:
+            error = _file_trouble(drive, file_id)
+            if error is not None:
+                going = _file_not_ready(drive, intent, file_id, error)
+            else:
+                going = _post(drive, intent, file_id)
+            if not going:
+                return False
+            still_open = {one.local_batch_id for one in drive.session.open_intents()}
+            ready = ready and intent.local_batch_id not in still_open
+    return ready
+
+
+def _file_trouble(drive: Drive, file_id: str) -> ProviderError | None:
+    """Why it is of no use yet to make a batch of a file, where the provider can tell."""
+    look = drive.hooks.is_input_file_ready
+    if look is None:
+        return None
+    try:
+        is_ready = look(file_id)
+    except Exception as raised:  # a look costs nothing
+        return as_provider_error(raised)
+    if is_ready is False:
+        return ProviderError(
+            f"file {file_id} is not processed yet",
+            kind=ProviderErrorKind.NOT_READY,
+            error_class=FILE_NOT_READY,
+            not_performed=True,
+        )
+    return None
+
+
+def _file_not_ready(drive: Drive, intent: IntentRecord, file_id: str, error: ProviderError) -> bool:
+    """Wait with a submission until its file is ready, which takes moments as a rule; after a while, ask a person.
+
+    Certainly no batch came of it. The file stays, since a new one would be as young as this one was.
+    """
+    now = drive.store.now()
+    age = max(0.0, now - (intent.created_at if intent.uploaded_at is None else intent.uploaded_at))
+    passes = error.kind in (ProviderErrorKind.NOT_READY, ProviderErrorKind.RETRY, ProviderErrorKind.CAPACITY)
+    if not passes:
+        return _not_created(drive, intent, file_id, error)
+    if error.kind is ProviderErrorKind.NOT_READY and age >= FILE_PATIENCE_SEC:
+        _give_back(drive, intent, file_id, error_class=error.error_class)
+        drive.pause(
+            f"{error.error_class}: {age / 60:.0f} minutes after its upload the provider still makes no batch of input file "
+            f"{file_id}: {error}. Check that the key's project may read uploaded files and that the provider processes "
+            "batch files; resume() uploads the rows again"
+        )
+        return False
+    wait = file_wait(age, retry_after=error.retry_after or 0.0)
+    drive.session.postpone(
+        local_batch_id=intent.local_batch_id, error_class=error.error_class, next_check_at=now + wait
+    )
+    drive.emit(
+        "submission_postponed",
+        local_batch_id=intent.local_batch_id,
+        error_class=error.error_class,
+        message=str(error),
+        retry_in_sec=wait,
+    )
+    log.warning(
+        "run %s: submission %s waits for its input file: %s", drive.run_id, intent.local_batch_id, error
+    )
+    return True
 
 
 def _not_created(drive: Drive, intent: IntentRecord, file_id: str | None, error: ProviderError) -> bool:

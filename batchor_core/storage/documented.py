@@ -303,13 +303,27 @@ class DocumentedSession(DriverSession):
                 state=IntentState.UPLOADED,
                 input_file_id=input_file_id,
                 server_date_skew=server_date_skew,
+                uploaded_at=self._store.now(),
             )
 
     def mark_sending(self, *, local_batch_id: str, ttl_sec: float) -> None:
         """Kept in this process only: it guards against a second request of this driver, not against a crash."""
         with self._book.lock:
             intent = self._intent(local_batch_id, (IntentState.UPLOADED,))
-            intent.record = replace(intent.record, state=IntentState.SENDING, sending_at=self._store.now())
+            intent.record = replace(
+                intent.record, state=IntentState.SENDING, sending_at=self._store.now(), next_check_at=None
+            )
+
+    def postpone(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
+        """Kept in this process only: after a crash the items are given back, and go into a new file."""
+        with self._book.lock:
+            intent = self._intent(local_batch_id, (IntentState.SENDING, IntentState.UPLOADED))
+            intent.record = replace(
+                intent.record,
+                state=IntentState.UPLOADED,
+                last_error_class=error_class,
+                next_check_at=next_check_at,
+            )
 
     def register(self, *, local_batch_id: str, provider_batch_id: str, status: str) -> None:
         """Record the batch with its custom_ids, then its items; both may be repeated."""
@@ -399,7 +413,7 @@ class DocumentedSession(DriverSession):
             freed = sum(
                 self._drop(intent, "driver_lost")
                 for intent in self._book.intents.values()
-                if intent.record.state in _NOT_SENT
+                if intent.record.state in _NOT_SENT and not intent.record.is_postponed
             )
             self._release_held()
             if not self.open_intents():
@@ -440,7 +454,9 @@ class DocumentedSession(DriverSession):
             error_file_id=error_file_id,
         )
 
-    def record_poll_failure(self, *, provider_batch_id: str, next_poll_at: float) -> int:
+    def record_poll_failure(
+        self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
+    ) -> int:
         """Counted in this process; the store does not show ``next_poll_at``."""
         with self._book.lock:
             failures = self._book.poll_failures.get(provider_batch_id, 0) + 1
@@ -526,8 +542,9 @@ class DocumentedSession(DriverSession):
                 self._end_held(dict.fromkeys(self._book.held, error))
 
     def record_failure(
-        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float
+        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float, message: str | None = None
     ) -> RetryBackoffState:
+        """The message is lost: the documented methods have no place for it."""
         self._book.may_back_off = True
         return self._store.record_batch_retry_failure(
             run_id=self.run_id,

@@ -16,6 +16,7 @@ from batchor_core.core.exceptions import DuplicateItemError, RunStateError
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure, RunSummary
 from batchor_core.core.retry import LONGEST_LEASE_SEC, is_due
+from batchor_core.core.trouble import trouble
 from batchor_core.core.types import JSONValue
 from batchor_core.core.usage import TokenUsage
 from batchor_core.storage.columns import (
@@ -116,6 +117,7 @@ class BatchRow:
     output_artifact_path: str | None = None
     error_artifact_path: str | None = None
     usage: TokenUsage | None = None
+    poll_error: str | None = None
 
     @property
     def active(self) -> bool:
@@ -419,7 +421,14 @@ class RunRow:
         items = self.owned_by(intent)
         for item in items:
             self.release(item, used_custom_id=intent.record.sending_at is not None)
-        intent.record = replace(intent.record, state=IntentState.DROPPED, last_error_class=error_class)
+        unsent = intent.record.state in lifecycle.UNSENT
+        intent.record = replace(
+            intent.record,
+            state=IntentState.DROPPED,
+            last_error_class=error_class,
+            # of a dropped intent this says that there was doubt; about a postponed one there was none
+            next_check_at=None if unsent else intent.record.next_check_at,
+        )
         return len(items)
 
     def register(self, intent: IntentRow, *, provider_batch_id: str, status: str, now: float) -> None:
@@ -436,6 +445,7 @@ class RunRow:
                 created_at=now,
             )
         )
+        self.backoff = replace(self.backoff, last_error_message=None)  # submission works
         for item in self.owned_by(intent):
             self.submit(item, provider_batch_id)
         intent.record = replace(
@@ -463,6 +473,7 @@ class RunRow:
         known = str(intent.record.provider_batch_id)
         batch = self.batches[known]
         changes: dict[str, Any] = {"poll_failures": 0, "next_poll_at": 0.0, "quarantined": False}
+        batch.poll_error = None
         if provider_batch_id != known:
             if provider_batch_id in self.batches:
                 raise RunStateError(self.run_id, f"batch {provider_batch_id!r} belongs to another submission")
@@ -560,12 +571,15 @@ class RunRow:
             poll_failures=0,
             next_poll_at=0.0,
         )
+        batch.poll_error = None
 
     def requeue_local(self) -> int:
         """Free what was claimed and certainly not sent; finish the registration of what was sent."""
         freed = 0
         for intent in self.intents.values():
-            if intent.record.state in (IntentState.CLAIMED, IntentState.UPLOADED):
+            if intent.record.state in lifecycle.UNSENT:
+                if intent.record.is_postponed:
+                    continue
                 freed += self.drop(intent, "driver_lost")
             elif intent.record.state is IntentState.REGISTERED and self.by_status[ItemStatus.QUEUED_LOCAL]:
                 for item in self.owned_by(intent):
@@ -627,7 +641,7 @@ class RunRow:
         return 0.0 if is_due(at, now, longest=self.backoff.backoff_sec) else at - now
 
     def count_failure(
-        self, *, error_class: str, delay: Callable[[int], float], now: float
+        self, *, error_class: str, delay: Callable[[int], float], now: float, message: str | None = None
     ) -> RetryBackoffState:
         """Advance the backoff; ``delay`` gives the seconds for the n-th failure in a row."""
         consecutive = self.backoff.consecutive_failures + 1
@@ -638,6 +652,7 @@ class RunRow:
             backoff_sec=backoff_sec,
             next_retry_at=now + backoff_sec,
             last_error_class=error_class,
+            last_error_message=message,
         )
         return self.backoff
 
@@ -649,15 +664,17 @@ class RunRow:
         """Where the run stands."""
         counts = {status: len(indexes) for status, indexes in self.by_status.items()}
         states = [intent.record.state for intent in self.intents.values()]
+        active = [batch for batch in self.batches.values() if batch.active]
+        status = lifecycle.run_status(counts, ingestion_complete=self.ingestion_complete)
         return RunSummary(
             run_id=self.run_id,
-            status=lifecycle.run_status(counts, ingestion_complete=self.ingestion_complete),
+            status=status,
             control_state=self.control_state,
             total_items=len(self.items),
             completed_items=counts[ItemStatus.COMPLETED],
             failed_items=counts[ItemStatus.FAILED_PERMANENT],
             status_counts=counts,
-            active_batches=sum(batch.active for batch in self.batches.values()),
+            active_batches=len(active),
             backoff_remaining_sec=self.backoff_remaining(now),
             control_reason=self.control_reason,
             ingestion_complete=self.ingestion_complete,
@@ -667,6 +684,14 @@ class RunRow:
             quarantined_batches=states.count(IntentState.QUARANTINED),
             orphan_batches=self.orphan_batches,
             created_at=self.created_at,
+            trouble=trouble(
+                status,
+                self.control_state,
+                submit_failures=self.backoff.consecutive_failures,
+                submit_error=self.backoff.last_error_message,
+                poll_failures=max((batch.record.poll_failures for batch in active), default=0),
+                poll_error=max((batch.poll_error or "" for batch in active), default="") or None,
+            ),
         )
 
     @property

@@ -222,14 +222,27 @@ class MemorySession(DriverSession):
                 state=IntentState.UPLOADED,
                 input_file_id=input_file_id,
                 server_date_skew=server_date_skew,
+                uploaded_at=self._now(),
             )
 
     def mark_sending(self, *, local_batch_id: str, ttl_sec: float) -> None:
         with self._write() as run:
             intent = run.intent_in(local_batch_id, (IntentState.UPLOADED,))
             now = self._now()
-            intent.record = replace(intent.record, state=IntentState.SENDING, sending_at=now)
+            intent.record = replace(
+                intent.record, state=IntentState.SENDING, sending_at=now, next_check_at=None
+            )
             run.lease.expires_at = now + ttl_sec
+
+    def postpone(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
+        with self._write() as run:
+            intent = run.intent_in(local_batch_id, (IntentState.SENDING, IntentState.UPLOADED))
+            intent.record = replace(
+                intent.record,
+                state=IntentState.UPLOADED,
+                last_error_class=error_class,
+                next_check_at=next_check_at,
+            )
 
     def register(self, *, local_batch_id: str, provider_batch_id: str, status: str) -> None:
         with self._write() as run:
@@ -299,11 +312,14 @@ class MemorySession(DriverSession):
             batch = run.batch(provider_batch_id)
             run.poll(batch, status=status, output_file_id=output_file_id, error_file_id=error_file_id)
 
-    def record_poll_failure(self, *, provider_batch_id: str, next_poll_at: float) -> int:
+    def record_poll_failure(
+        self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
+    ) -> int:
         with self._write() as run:
             batch = run.batch(provider_batch_id)
             failures = batch.record.poll_failures + 1
             batch.record = replace(batch.record, poll_failures=failures, next_poll_at=next_poll_at)
+            batch.poll_error = error
             return failures
 
     def submitted_items(self, *, provider_batch_id: str) -> dict[str, int]:
@@ -354,11 +370,14 @@ class MemorySession(DriverSession):
             return run.cancel([*run.in_status(*lifecycle.CLAIMABLE), *run.free_queued()], error)
 
     def record_failure(
-        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float
+        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float, message: str | None = None
     ) -> RetryBackoffState:
         with self._write() as run:
             return run.count_failure(
-                error_class=error_class, delay=jittered(base_delay_sec, max_delay_sec), now=self._now()
+                error_class=error_class,
+                delay=jittered(base_delay_sec, max_delay_sec),
+                now=self._now(),
+                message=message,
             )
 
     def clear_backoff(self) -> None:

@@ -271,6 +271,7 @@ submission_intents = Table(
     Column("next_check_at", Double),
     Column("last_error_class", Text),
     Column("server_date_skew", Double, nullable=False, server_default="0"),
+    Column("uploaded_at", Double),
     UniqueConstraint("run_key", "local_batch_id", name="submission_intents_by_local_id"),
 )
 IN_DOUBT = submission_intents.c.state.in_(_literals(lifecycle.IN_DOUBT))
@@ -300,6 +301,7 @@ batches = Table(
     Column("error_artifact_path", Text),
     Column("poll_failures", Integer, nullable=False, server_default="0"),
     Column("next_poll_at", Double, nullable=False, server_default="0"),
+    Column("poll_error", Text),
     Column("input_tokens", BigInteger),
     Column("cached_tokens", BigInteger),
     Column("output_tokens", BigInteger),

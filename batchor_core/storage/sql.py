@@ -155,7 +155,7 @@ class SQLStore(StateStore):
             return sql_runs.summary_from(
                 row,
                 now=self.database.now(connection),
-                active=sql_runs.active_batch_counts(connection, row.run_key),
+                active=sql_runs.active_batches(connection, row.run_key),
                 doubtful=sql_runs.doubtful_counts(connection, row.run_key),
             )
 
@@ -163,7 +163,7 @@ class SQLStore(StateStore):
         newest_first = select(runs).order_by(runs.c.created_at.desc(), runs.c.run_key.desc())
         with self.database.read() as connection:
             now = self.database.now(connection)
-            active = sql_runs.active_batch_counts(connection)
+            active = sql_runs.active_batches(connection)
             doubtful = sql_runs.doubtful_counts(connection)
             return [
                 RunListing(

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select
 
@@ -16,6 +16,7 @@ from batchor_core.core.exceptions import LeaseLostError, RunNotFoundError
 from batchor_core.core.lifecycle import IN_FLIGHT, run_status
 from batchor_core.core.models import ArtifactPolicy, ChunkPolicy, RetryPolicy, RunSummary
 from batchor_core.core.retry import LONGEST_LEASE_SEC, backoff_delay, is_due
+from batchor_core.core.trouble import trouble
 from batchor_core.core.types import JSONValue
 from batchor_core.core.usage import TokenUsage
 from batchor_core.providers.registry import ProviderRegistry
@@ -242,12 +243,26 @@ def checkpoint_from(row: AnyRow) -> IngestCheckpoint | None:
 # --- summaries -------------------------------------------------------------------------------------------------------
 
 
-def active_batch_counts(connection: Connection, run_key: int | None = None) -> dict[int, int]:
+class ActiveBatches(NamedTuple):
+    """A run's batches in flight."""
+
+    batches: int = 0
+    poll_failures: int = 0
+    """The most polls in a row that failed."""
+    poll_error: str | None = None
+    """What one of them said."""
+
+
+def active_batches(connection: Connection, run_key: int | None = None) -> dict[int, ActiveBatches]:
     """Active batches by run; runs without any are left out."""
-    wanted = select(batches.c.run_key, func.count()).where(ACTIVE_BATCH).group_by(batches.c.run_key)
+    figures = (func.count(), func.max(batches.c.poll_failures), func.max(batches.c.poll_error))
+    wanted = select(batches.c.run_key, *figures).where(ACTIVE_BATCH).group_by(batches.c.run_key)
     if run_key is not None:
         wanted = wanted.where(batches.c.run_key == run_key)
-    return {key: count for key, count in connection.execute(wanted).all()}  # noqa: C416 - rows are no pairs to mypy
+    return {
+        key: ActiveBatches(count, failures or 0, decode_optional_text(error))
+        for key, count, failures, error in connection.execute(wanted).all()
+    }
 
 
 def doubtful_counts(connection: Connection, run_key: int | None = None) -> dict[tuple[int, str], int]:
@@ -264,7 +279,7 @@ def doubtful_counts(connection: Connection, run_key: int | None = None) -> dict[
 
 
 def summary_from(
-    row: AnyRow, *, now: float, active: Mapping[int, int], doubtful: Mapping[tuple[int, str], int]
+    row: AnyRow, *, now: float, active: Mapping[int, ActiveBatches], doubtful: Mapping[tuple[int, str], int]
 ) -> RunSummary:
     """A run's summary, from its row and what was counted beside it."""
     counts = {status: getattr(row, f"{status.value}_items") for status in ItemStatus}
@@ -272,15 +287,20 @@ def summary_from(
     # a run without a checkpoint got all its items when it was created; one without items either was interrupted
     # before its checkpoint was written, and must not look finished
     complete = total > 0 if row.ingestion_complete is None else bool(row.ingestion_complete)
+    status, control_state = (
+        run_status(counts, ingestion_complete=complete),
+        RunControlState(row.control_state),
+    )
+    in_flight = active.get(row.run_key, ActiveBatches())
     return RunSummary(
         run_id=row.run_id,
-        status=run_status(counts, ingestion_complete=complete),
-        control_state=RunControlState(row.control_state),
+        status=status,
+        control_state=control_state,
         total_items=total,
         completed_items=counts[ItemStatus.COMPLETED],
         failed_items=counts[ItemStatus.FAILED_PERMANENT],
         status_counts=counts,
-        active_batches=active.get(row.run_key, 0),
+        active_batches=in_flight.batches,
         backoff_remaining_sec=backoff_remaining(row, now),
         control_reason=decode_optional_text(row.control_reason),
         ingestion_complete=complete,
@@ -290,6 +310,14 @@ def summary_from(
         quarantined_batches=doubtful.get((row.run_key, IntentState.QUARANTINED.value), 0),
         orphan_batches=row.orphan_batches,
         created_at=row.created_at,
+        trouble=trouble(
+            status,
+            control_state,
+            submit_failures=row.consecutive_failures,
+            submit_error=decode_optional_text(row.last_error_message),
+            poll_failures=in_flight.poll_failures,
+            poll_error=in_flight.poll_error,
+        ),
     )
 
 
@@ -310,11 +338,17 @@ def backoff_from(row: AnyRow) -> RetryBackoffState:
         backoff_sec=row.backoff_sec,
         next_retry_at=row.next_retry_at,
         last_error_class=decode_optional_text(row.last_error_class),
+        last_error_message=decode_optional_text(row.last_error_message),
     )
 
 
 def count_failure(
-    run: LockedRun, *, error_class: str, base_delay_sec: float, max_delay_sec: float
+    run: LockedRun,
+    *,
+    error_class: str,
+    base_delay_sec: float,
+    max_delay_sec: float,
+    message: str | None = None,
 ) -> RetryBackoffState:
     """Advance the backoff by one failure of the control plane."""
     before = run_row(run.database, run.connection, run.run_id)
@@ -327,16 +361,33 @@ def count_failure(
         backoff_sec=delay,
         next_retry_at=run.now() + delay,
         last_error_class=error_class,
+        last_error_message=message,
     )
-    run.change(**{**asdict(after), "last_error_class": encode_text(error_class)})
+    texts = {
+        "last_error_class": encode_text(error_class),
+        "last_error_message": encode_optional_text(message),
+    }
+    run.change(**asdict(after) | texts)
     return after
 
 
 def clear_backoff(connection: Connection, run_key: int) -> None:
     """Forget the failures in a row; writes nothing when there were none."""
     failing = and_(runs.c.run_key == run_key, runs.c.consecutive_failures > 0)
-    cleared = {"consecutive_failures": 0, "backoff_sec": 0.0, "next_retry_at": None, "last_error_class": None}
+    cleared = {
+        "consecutive_failures": 0,
+        "backoff_sec": 0.0,
+        "next_retry_at": None,
+        "last_error_class": None,
+        "last_error_message": None,
+    }
     connection.execute(runs.update().where(failing).values(cleared))
+
+
+def submission_works(connection: Connection, run_key: int) -> None:
+    """Forget what the last failure said. The failures in a row still count: a batch may yet fail as a whole."""
+    said = and_(runs.c.run_key == run_key, runs.c.last_error_message.is_not(None))
+    connection.execute(runs.update().where(said).values(last_error_message=None))
 
 
 # --- leases ----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from batchor_core.core.exceptions import DuplicateItemError, RunStateError, Stor
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.types import JSONValue
 from batchor_core.storage import sql_budgets, sql_intents, sql_items, sql_records, sql_runs
-from batchor_core.storage.columns import encode_text
+from batchor_core.storage.columns import encode_optional_text, encode_text
 from batchor_core.storage.schema import items, runs
 from batchor_core.storage.sql_engine import Database
 from batchor_core.storage.sql_items import ItemChanges, ItemRow, is_status
@@ -186,14 +186,19 @@ class SQLSession(DriverSession):
     def mark_uploaded(
         self, *, local_batch_id: str, input_file_id: str, server_date_skew: float = 0.0
     ) -> None:
-        self._change_intent(
-            Boundary.MARK_UPLOADED,
-            local_batch_id,
-            (IntentState.CLAIMED, IntentState.UPLOADED),
-            state=IntentState.UPLOADED.value,
-            input_file_id=encode_text(input_file_id),
-            server_date_skew=server_date_skew,
-        )
+        with self._write(Boundary.MARK_UPLOADED) as connection:
+            allowed = (IntentState.CLAIMED, IntentState.UPLOADED)
+            intent = sql_intents.intent_in(
+                connection, self._run_key, local_batch_id, allowed, run_id=self.run_id
+            )
+            sql_intents.change_intent(
+                connection,
+                intent.intent_key,
+                state=IntentState.UPLOADED.value,
+                input_file_id=encode_text(input_file_id),
+                server_date_skew=server_date_skew,
+                uploaded_at=self._database.now(connection),
+            )
 
     def mark_sending(self, *, local_batch_id: str, ttl_sec: float) -> None:
         with self._write(Boundary.MARK_SENDING, exclusive=True) as connection:
@@ -205,8 +210,19 @@ class SQLSession(DriverSession):
                 intent.intent_key,
                 state=IntentState.SENDING.value,
                 sending_at=self._database.now(connection),
+                next_check_at=None,
             )
             sql_runs.extend_lease(self._database, connection, self._run_key, ttl_sec=ttl_sec)
+
+    def postpone(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
+        self._change_intent(
+            Boundary.POSTPONE,
+            local_batch_id,
+            (IntentState.SENDING, IntentState.UPLOADED),
+            state=IntentState.UPLOADED.value,
+            last_error_class=encode_text(error_class),
+            next_check_at=next_check_at,
+        )
 
     def register(self, *, local_batch_id: str, provider_batch_id: str, status: str) -> None:
         anything = tuple(IntentState)
@@ -301,12 +317,18 @@ class SQLSession(DriverSession):
                 connection, batch, status=status, output_file_id=output_file_id, error_file_id=error_file_id
             )
 
-    def record_poll_failure(self, *, provider_batch_id: str, next_poll_at: float) -> int:
+    def record_poll_failure(
+        self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
+    ) -> int:
         with self._write(Boundary.RECORD_POLL_FAILURE) as connection:
             batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
             failures: int = batch.poll_failures + 1
             sql_intents.change_batch(
-                connection, batch.intent_key, poll_failures=failures, next_poll_at=next_poll_at
+                connection,
+                batch.intent_key,
+                poll_failures=failures,
+                next_poll_at=next_poll_at,
+                poll_error=encode_optional_text(error),
             )
             return failures
 
@@ -371,11 +393,15 @@ class SQLSession(DriverSession):
         return count
 
     def record_failure(
-        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float
+        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float, message: str | None = None
     ) -> RetryBackoffState:
         with self._run(Boundary.RECORD_FAILURE) as run:
             return sql_runs.count_failure(
-                run, error_class=error_class, base_delay_sec=base_delay_sec, max_delay_sec=max_delay_sec
+                run,
+                error_class=error_class,
+                base_delay_sec=base_delay_sec,
+                max_delay_sec=max_delay_sec,
+                message=message,
             )
 
     def clear_backoff(self) -> None:

@@ -262,6 +262,8 @@ class RetryBackoffState:
     backoff_sec: float = 0.0
     next_retry_at: float | None = None
     last_error_class: str | None = None
+    last_error_message: str | None = None
+    """What it said; None once a submission has worked since."""
 
 
 # --- records of the driver session -----------------------------------------------------------------------------------
@@ -341,6 +343,12 @@ class IntentRecord:
     last_error_class: str | None = None
     provider_batch_id: str | None = None
     server_date_skew: float = 0.0
+    uploaded_at: float | None = None
+
+    @property
+    def is_postponed(self) -> bool:
+        """Whether it waits for its input file: the provider has refused to make a batch of it, but only for now."""
+        return self.state is IntentState.UPLOADED and self.next_check_at is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -481,6 +489,13 @@ class DriverSession(ABC):
         """
 
     @abstractmethod
+    def postpone(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
+        """SENDING -> UPLOADED (or UPLOADED stays so): certainly no batch, as the input file is not ready; try again then.
+
+        It keeps its items and its file, also when another driver takes over.
+        """
+
+    @abstractmethod
     def register(self, *, local_batch_id: str, provider_batch_id: str, status: str) -> None:
         """The batch exists: intent REGISTERED, batch recorded, its items SUBMITTED. Repeating it is fine."""
 
@@ -516,7 +531,7 @@ class DriverSession(ABC):
     def requeue_local(self) -> int:
         """Free what a dead driver left behind.
 
-        CLAIMED and UPLOADED intents are dropped, QUEUED_LOCAL items without an intent become PENDING; what may have been
+        CLAIMED and UPLOADED intents are dropped, unless they are postponed; QUEUED_LOCAL items without an intent become PENDING; what may have been
         sent (SENDING, UNKNOWN, QUARANTINED) is left to the look-up. Returns the number of items freed.
         """
 
@@ -533,8 +548,10 @@ class DriverSession(ABC):
         """Keep a polled status and clear the batch's poll failures. A terminal status stays; it is never taken back."""
 
     @abstractmethod
-    def record_poll_failure(self, *, provider_batch_id: str, next_poll_at: float) -> int:
-        """Count a failed poll; returns how many failed in a row."""
+    def record_poll_failure(
+        self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
+    ) -> int:
+        """Count a failed poll, and keep what it said for the summary; returns how many failed in a row."""
 
     @abstractmethod
     def submitted_items(self, *, provider_batch_id: str) -> dict[str, int]:
@@ -569,9 +586,12 @@ class DriverSession(ABC):
 
     @abstractmethod
     def record_failure(
-        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float
+        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float, message: str | None = None
     ) -> RetryBackoffState:
-        """Count a failure of the control plane and advance the backoff; delays as in ``core.retry``."""
+        """Count a failure of the control plane and advance the backoff; delays as in ``core.retry``.
+
+        ``message`` is shown in the summary until a batch is registered.
+        """
 
     @abstractmethod
     def clear_backoff(self) -> None:

@@ -129,6 +129,7 @@ class FakeProvider(BatchProvider):
         answered_rows: How many rows of a batch that expires or is cancelled are answered; the others are not.
         budget: What :meth:`enqueue_budget` returns.
         fingerprint: What :meth:`key_fingerprint` returns.
+        files_ready: What :meth:`is_input_file_ready` returns.
         clock: Gives ``created_at``; without it, batches are a second apart.
 
     Attributes:
@@ -148,6 +149,7 @@ class FakeProvider(BatchProvider):
         answered_rows: int = 0,
         budget: EnqueueBudget | None = None,
         fingerprint: str | None = "fake",
+        files_ready: bool | None = None,
         clock: FakeClock | None = None,
     ) -> None:
         self.config = config or FakeProviderConfig()
@@ -156,6 +158,7 @@ class FakeProvider(BatchProvider):
         self.answered_rows = answered_rows
         self.budget = budget
         self.fingerprint = fingerprint
+        self.files_ready = files_ready
         self.files: dict[str, bytes] = {}
         self.filenames: dict[str, str] = {}
         self.batches: dict[str, FakeBatch] = {}
@@ -295,6 +298,10 @@ class FakeProvider(BatchProvider):
             ],
         )
 
+    def is_input_file_ready(self, file_id: str) -> bool | None:
+        """Return what was given as ``files_ready``."""
+        return self._do("is_input_file_ready", file_id, lambda: self.files_ready)
+
     def key_fingerprint(self) -> str | None:
         """Return what was given as ``fingerprint``."""
         return self.fingerprint
@@ -330,7 +337,8 @@ class FakeProvider(BatchProvider):
         if input_file_id not in self.files:
             raise ProviderError(
                 f"cannot find file {input_file_id}",
-                error_class="file_not_found",
+                kind=ProviderErrorKind.NOT_READY,
+                error_class="input_file_not_ready",
                 status_code=400,
                 not_performed=True,
             )

@@ -172,6 +172,7 @@ WRITES: dict[str, Callable[[DriverSession], object]] = {
         end=BatchEnd("completed"),
     ),
     "keep_place": lambda s: s.keep_place(kit.tokens("key", 10), Wait(need=5)),
+    "postpone": lambda s: s.postpone(local_batch_id="b1", error_class="e", next_check_at=1.0),
     "pause": lambda s: s.pause(reason="because"),
     "cancel_remaining": lambda s: s.cancel_remaining(error=kit.failure()),
     "record_failure": lambda s: s.record_failure(error_class="e", base_delay_sec=1, max_delay_sec=1),

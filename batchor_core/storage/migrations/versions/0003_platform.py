@@ -18,6 +18,8 @@ def upgrade() -> None:
         op.get_context().version_table_schema
     )  # Alembic's own operations know nothing of schema translation
     _change_runs(schema)
+    op.add_column("submission_intents", sa.Column("uploaded_at", sa.Double()), schema=schema)
+    op.add_column("batches", sa.Column("poll_error", sa.Text()), schema=schema)
 
 
 def _change_runs(schema: str | None) -> None:

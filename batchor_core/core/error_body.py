@@ -141,7 +141,18 @@ def _place(loc: Any) -> str:
 
 def _rest(value: Mapping[str, Any]) -> str:
     """An object without any field that is known to say something: as it is."""
-    plain = {key: one for key, one in value.items() if isinstance(one, str | int | float) and one != ""}
+    named = {
+        "code",
+        "type",
+        "param",
+        "loc",
+        "input",
+    }  # these say nothing by themselves, or are the request's own
+    plain = {
+        key: one
+        for key, one in value.items()
+        if key not in named and isinstance(one, str | int | float) and one != ""
+    }
     if not plain:
         return ""
     try:

@@ -410,3 +410,26 @@ def test_reconciliation_partitions_what_was_submitted(
     ids = [answer.custom_id for answer in result.completed + result.failed] + result.missing
     assert sorted(ids) == sorted(submitted)
     assert len(result.completed) + len(result.failed) + result.duplicates + result.unknown == len(lines)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"detail": [{"loc": ["body", "model"], "msg": "Field required"}]}, "body.model: Field required"),
+        ({"detail": "no such deployment"}, "no such deployment"),
+        ({"message": "bad", "code": "x"}, "bad"),
+        ({"error": {"detail": "inside"}}, "inside"),
+        ({"error": "text"}, "text"),
+        (["one", "two"], "one; two"),
+        ("<html><title>413 Too Large</title></html>", "a web page: 413 Too Large"),
+        ("plain", "plain"),
+        ({}, "HTTP 422"),
+        (None, "HTTP 422"),
+        ({"error": {"code": "x"}}, "HTTP 422"),
+    ],
+)
+def test_an_error_body_of_any_shape_says_why_a_row_failed(body: Any, message: str) -> None:
+    answer = read_record({"custom_id": "a", "response": {"status_code": 422, "body": body}, "error": None})
+    assert answer.failure is not None
+    assert answer.failure.message == message
+    assert not answer.failure.retryable

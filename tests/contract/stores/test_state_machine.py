@@ -275,13 +275,17 @@ class Lives(RuleBasedStateMachine):
 
     @precondition(lambda self: self.sessions)
     @rule(
-        data=st.data(), local=LOCALS, step=st.sampled_from(["drop", "mark_unknown", "look_up", "quarantine"])
+        data=st.data(),
+        local=LOCALS,
+        step=st.sampled_from(["drop", "mark_unknown", "look_up", "quarantine", "postpone"]),
     )
     def trouble(self, data: st.DataObject, local: str, step: str) -> None:
         def call(session: DriverSession) -> None:
             match step:
                 case "drop":
                     session.drop(local_batch_id=local, error_class="rejected")
+                case "postpone":
+                    session.postpone(local_batch_id=local, error_class="too_early", next_check_at=6.0)
                 case "mark_unknown":
                     session.mark_unknown(local_batch_id=local, error_class="timeout", next_check_at=5.0)
                 case "look_up":
@@ -316,7 +320,7 @@ class Lives(RuleBasedStateMachine):
         )
         if status == "something new":
             self.on_sessions(
-                owner, lambda s: s.record_poll_failure(provider_batch_id=batch, next_poll_at=77.0)
+                owner, lambda s: s.record_poll_failure(provider_batch_id=batch, next_poll_at=77.0, error="no")
             )
 
     @precondition(lambda self: self.sessions)
@@ -367,7 +371,9 @@ class Lives(RuleBasedStateMachine):
                 case "cancel":
                     return session.cancel_remaining(error=kit.failure("run_cancelled", retryable=False))
                 case "fail":
-                    return session.record_failure(error_class="e", base_delay_sec=1, max_delay_sec=9)
+                    return session.record_failure(
+                        error_class="e", base_delay_sec=1, max_delay_sec=9, message="m"
+                    )
                 case "clear":
                     return session.clear_backoff()
                 case _:

@@ -211,3 +211,13 @@ def test_the_command_is_there(world: World) -> None:
     )
     assert json.loads(done.stdout)[0]["run_id"] == RUN
     assert done.stderr == ""
+
+
+def test_the_doctor_and_the_run_show_what_is_tried_again(world: World) -> None:
+    lost = ProviderError("no route to host", error_class="connection", not_performed=True)
+    world.provider.fail("upload_input_file", lost)
+    world.start(text_job(3))
+    for words in (["doctor"], ["show", RUN]):
+        shown = batchor(world, *words)
+        assert "held back after 1 failure: connection: no route to host" in shown.output
+        assert shown.exit_code == 0

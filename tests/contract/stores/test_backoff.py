@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchor_core.storage.state import RetryBackoffState, StateStore
+from tests.contract.stores import kit
 from tests.contract.stores.kit import RUN, Backend, Clock, create, drive
 
 

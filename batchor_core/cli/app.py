@@ -133,6 +133,8 @@ def doctor(
         for each in run_ids:
             summary = store.get_run_summary(run_id=each)
             console.print(text(f"{each}: {state(summary)}"))
+            if summary.trouble:
+                console.print(text(f"  tries again by itself: {summary.trouble}"))
             found = quarantined(store, each)
             _print(console, choices(each, found, options=_options(db, postgres, schema)))
             _print(console, (f"  {reason}; it is waited for" for reason in being_waited_for(store, each)))
@@ -151,7 +153,8 @@ def _troubled(listings: list[RunListing]) -> Iterator[RunListing]:
     for listing in listings:
         summary = listing.summary
         late = summary.late_batches or summary.overdue_batches
-        if summary.quarantined_batches or summary.orphan_batches or summary.control_reason or late:
+        needs_a_person = summary.quarantined_batches or summary.orphan_batches or summary.control_reason
+        if needs_a_person or summary.trouble or late:
             yield listing
 
 

@@ -24,6 +24,8 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield "active batches", f"{summary.active_batches:,}"
     if summary.backoff_remaining_sec:
         yield "holds back for", f"{summary.backoff_remaining_sec:,.0f} s"
+    if summary.trouble:
+        yield "trouble", summary.trouble
     if summary.unknown_batches:
         yield "being looked up", f"{summary.unknown_batches:,} batches of unknown outcome"
     if summary.late_batches:

@@ -318,6 +318,10 @@ class ProviderErrorKind(StrEnum):
     """The provider will never accept this."""
     NOT_FOUND = "not_found"
     """No such file or batch, perhaps only not yet."""
+    NO_ROUTE = "no_route"
+    """The address answers, and not as the API does: its setting is wrong, and a person must act."""
+    NOT_READY = "not_ready"
+    """The input file is not there or not processed yet: nothing was created, and it passes within minutes."""
 
 
 class ProviderError(BatchorError, RuntimeError):

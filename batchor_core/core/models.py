@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
+from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.enums import ItemStatus, ProviderKind, RunControlState, RunLifecycleStatus
 from batchor_core.core.late import Late
 from batchor_core.core.pricing import Rates, Unpriced
@@ -83,6 +84,14 @@ class ProviderConfig(ABC):
     def batch_rates(self, *, at: datetime) -> Rates:
         """What the tokens of a batch cost on a day. Override it where a price list is known; it needs no key."""
         return Unpriced(f"no price list known for the provider {self.provider_kind}")
+
+    def enqueue_budget(self) -> EnqueueBudget | None:
+        """How many prompt tokens may wait at the provider, and under which name they are counted; None for no limit."""
+        return None
+
+    def account_fingerprint(self) -> str | None:
+        """Tells accounts and servers apart without revealing a key; None if the config doesn't know."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +311,8 @@ class RunSummary:
         late_rows: Items in them that are waited for.
         overdue_batches: Batches that should have ended by now.
         created_at: When the run was created, seconds since 1970 by the store's clock; 0 where it is not kept.
+        trouble: What the run is trying again, and why; None if it meets no trouble. Needs nobody by itself: a run that does
+            is paused, or has batches in quarantine.
     """
 
     run_id: str
@@ -324,6 +335,7 @@ class RunSummary:
     late_rows: int = 0
     overdue_batches: int = 0
     created_at: float = 0.0
+    trouble: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,14 @@ LONGEST_POLL_WAIT_SEC = 3_600.0
 LONGEST_LEASE_SEC = 3_600.0
 """The longest time for which a lease may be taken without being renewed."""
 
+FILE_PATIENCE_SEC = 900.0
+"""How long after its upload an input file may not be there or not processed yet before a person is asked."""
+
+FILE_RETRY_SEC = 60.0
+"""The least wait after a batch that failed since its input file was not there; so the ceiling is ten minutes away."""
+
+_FILE_WAIT_SEC = (5.0, 60.0)
+
 LEAST_OF_DELAY = 0.75
 """The share of a delay that jitter leaves at least."""
 
@@ -29,6 +37,12 @@ def backoff_delay(*, failures: int, base_sec: float, max_sec: float, jitter: flo
     # the exponent is capped first: 2.0 ** 1100 overflows
     plain = min(base_sec * 2.0 ** min(failures - 1, 60), max_sec)
     return plain * (1.0 - (1.0 - LEAST_OF_DELAY) * min(max(jitter, 0.0), 1.0))
+
+
+def file_wait(age_sec: float, *, retry_after: float = 0.0) -> float:
+    """Seconds until a create is tried again whose input file was not ready at this age: about as long as it has been there."""
+    shortest, longest = _FILE_WAIT_SEC
+    return max(min(retry_after, FILE_PATIENCE_SEC), min(longest, max(shortest, age_sec)))
 
 
 def is_due(at: float, now: float, *, longest: float) -> bool:

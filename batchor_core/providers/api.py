@@ -26,6 +26,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from batchor_core.core.answers import Answer
+from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.exceptions import ProviderErrorKind
 from batchor_core.core.lateness import StatedCounts
 from batchor_core.core.lifecycle import is_terminal_batch
@@ -33,7 +34,6 @@ from batchor_core.core.models import PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.core.usage import TokenUsage
-from batchor_core.providers.base import EnqueueBudget
 
 DAY_SEC = 86_400.0
 
@@ -179,6 +179,14 @@ class BatchApi(ABC):
         """
         return None
 
+    def is_ready(self, handle: str) -> bool | None:
+        """Whether a prepared file can be named in a create yet; None if that can't be told before.
+
+        Raises:
+            ProviderError: The provider has rejected the file.
+        """
+        return None
+
     def discard(self, handle: str) -> None:
         """Remove what :meth:`prepare` made, as far as that is possible. Tidying up only: failure is swallowed."""
 
@@ -212,11 +220,11 @@ class BatchApi(ABC):
         raise NotImplementedError(f"{type(self).__name__} can't fence a create")
 
     def enqueue_budget(self) -> EnqueueBudget | None:
-        """The limit of tokens in flight; None for none."""
+        """A limit of tokens in flight that the provider knows by itself. The config's own limits win; None for none."""
         return None
 
     def key_fingerprint(self) -> str | None:
-        """Tells accounts apart without revealing the key; None if unknown."""
+        """Tells accounts apart without revealing the key; None leaves it to the config."""
         return None
 
     def clock_offset(self) -> float | None:

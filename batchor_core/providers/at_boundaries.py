@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from batchor_core.core.answers import Answer
 from batchor_core.core.boundaries import Boundary, at
-from batchor_core.core.models import PromptParts
+from batchor_core.core.enqueue_budget import EnqueueBudget, account_of, budget_of
+from batchor_core.core.models import PromptParts, ProviderConfig
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.providers.api import BatchApi, BatchState, ResultFile
-from batchor_core.providers.base import EnqueueBudget
 
 
 class ApiAtBoundaries(BatchApi):
-    """Passes every call on to ``api``; those that leave this process pass a boundary."""
+    """Passes every call on to ``api``; those that leave this process pass a boundary.
 
-    def __init__(self, api: BatchApi) -> None:
+    Where the provider does not say whose account it uses or what may wait there, the config does.
+    """
+
+    def __init__(self, api: BatchApi, config: ProviderConfig) -> None:
         self._api = api
+        self._config = config
         self.limits = api.limits
         self.streams = api.streams
 
@@ -36,6 +41,11 @@ class ApiAtBoundaries(BatchApi):
         """See :meth:`BatchApi.find_prepared`."""
         with at(Boundary.FIND_FILES):
             return self._api.find_prepared(file_name)
+
+    def is_ready(self, handle: str) -> bool | None:
+        """See :meth:`BatchApi.is_ready`."""
+        with at(Boundary.LOOK_AT_FILE):
+            return self._api.is_ready(handle)
 
     def create(
         self, request_file: Path | None, *, handle: str | None, tags: Mapping[str, str] | None
@@ -103,12 +113,15 @@ class ApiAtBoundaries(BatchApi):
         return self._api.read_files(texts)
 
     def enqueue_budget(self) -> EnqueueBudget | None:
-        """See :meth:`BatchApi.enqueue_budget`."""
-        return self._api.enqueue_budget()
+        """The config's limits, under the provider's own name for the account where it has one."""
+        limits, stated = budget_of(self._config), self._api.enqueue_budget()
+        if limits is None or stated is None:
+            return limits or stated
+        return replace(limits, key=stated.key)
 
     def key_fingerprint(self) -> str | None:
-        """See :meth:`BatchApi.key_fingerprint`."""
-        return self._api.key_fingerprint()
+        """See :meth:`BatchApi.key_fingerprint`; else by the config."""
+        return self._api.key_fingerprint() or account_of(self._config)
 
     def clock_offset(self) -> float | None:
         """See :meth:`BatchApi.clock_offset`."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from batchor_core.core.answers import Answer
+from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.models import PromptParts, ProviderConfig
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
@@ -73,21 +73,6 @@ class BatchProvider(ABC):
         """Estimate a line's prompt tokens. ``chars_per_token`` divides characters where there is no tokenizer."""
 
 
-@dataclass(frozen=True, slots=True)
-class EnqueueBudget:
-    """How many prompt tokens may wait at a provider.
-
-    Attributes:
-        key: Names what shares the limit, such as an account and model; runs with the same key share it.
-        limit: Tokens in flight under this key, 0 for no limit.
-        per_batch: Tokens in one batch, 0 for no limit.
-    """
-
-    key: str
-    limit: int
-    per_batch: int
-
-
 class OptionalMethods:
     """What a provider of the eight methods may offer besides them. Inherit from it to have a type checker hold your signatures
     against these; any class with methods of these names will do.
@@ -127,12 +112,20 @@ class OptionalMethods:
         """Ids of uploaded files of this name. Default: uploads that a process left when it died stay."""
         raise NotImplementedError
 
+    def is_input_file_ready(self, file_id: str) -> bool | None:
+        """Whether an uploaded file is processed; None if that can't be told. Default: nobody knows before the create.
+
+        Raises:
+            ProviderError: The provider has rejected the file.
+        """
+        raise NotImplementedError
+
     def key_fingerprint(self) -> str | None:
-        """A digest that tells accounts apart. Default: another account's key is not noticed."""
+        """A digest that tells accounts apart. Default: what the config says."""
         raise NotImplementedError
 
     def enqueue_budget(self) -> EnqueueBudget | None:
-        """The limit of tokens in flight. Default: none."""
+        """The limit of tokens in flight. Default: the config's, which also wins over this, but for the key."""
         raise NotImplementedError
 
     def clock_offset(self) -> float | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from batchor_core.core.answers import Answer
+from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ItemFailure, PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
@@ -26,7 +27,7 @@ from batchor_core.providers.api import (
     FoundBy,
     ResultFile,
 )
-from batchor_core.providers.base import BatchProvider, EnqueueBudget, OptionalMethods
+from batchor_core.providers.base import BatchProvider, OptionalMethods
 from batchor_core.providers.openai.answers import read_record
 from batchor_core.providers.openai.batch_failure import judge_failed_batch
 from batchor_core.providers.openai.counts import is_error_line, read_counts
@@ -94,6 +95,12 @@ class EightMethodsApi(BatchApi):
     def discard(self, handle: str) -> None:
         """Delete the uploaded file if that is possible."""
         self._provider.delete_input_file(handle)
+
+    def is_ready(self, handle: str) -> bool | None:
+        """By the provider's own look at the file; None without one."""
+        look = self._optional.get("is_input_file_ready")
+        ready: bool | None = None if look is None else look(handle)
+        return ready
 
     def find_prepared(self, file_name: str) -> list[str]:
         """Ids of uploaded files of this name, where the provider can look them up."""

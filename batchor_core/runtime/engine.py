@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, assert_never
 
 from pydantic import BaseModel
 
 from batchor_core.artifacts.base import ArtifactStore
+from batchor_core.core.admission import Allowance, Measure
+from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import (
     MissingCredentialsError,
@@ -21,8 +23,9 @@ from batchor_core.core.exceptions import (
     ProviderErrorKind,
 )
 from batchor_core.core.lateness import Patience
-from batchor_core.core.models import RunEvent
+from batchor_core.core.models import ProviderConfig, RunEvent
 from batchor_core.core.retry import (
+    FILE_RETRY_SEC,
     LEAST_OF_DELAY,
     LONGEST_LEASE_SEC,
     UNCOUNTED_FAILURE_CEILING,
@@ -31,7 +34,7 @@ from batchor_core.core.retry import (
 from batchor_core.core.structured import StructuredOutputSchema, resolve_stored_model
 from batchor_core.providers.api import BatchApi
 from batchor_core.providers.at_boundaries import ApiAtBoundaries
-from batchor_core.providers.base import BatchProvider, EnqueueBudget
+from batchor_core.providers.base import BatchProvider
 from batchor_core.providers.eight_methods import as_batch_api
 from batchor_core.storage.state import DriverSession, PersistedRunConfig, StateStore
 
@@ -107,8 +110,9 @@ class Engine:
 class RunProvider:
     """A run's provider, built when it is first needed, so that reading a run needs no key."""
 
-    def __init__(self, build: Callable[[], BatchApi | BatchProvider]) -> None:
+    def __init__(self, build: Callable[[], BatchApi | BatchProvider], config: ProviderConfig) -> None:
         self._build = build
+        self._config = config
         self._lock = threading.Lock()
         self._built: BatchApi | None = None
 
@@ -120,7 +124,7 @@ class RunProvider:
         """
         with self._lock:
             if self._built is None:
-                self._built = ApiAtBoundaries(as_batch_api(self._build()))
+                self._built = ApiAtBoundaries(as_batch_api(self._build()), self._config)
             return self._built
 
     def close(self) -> None:
@@ -261,6 +265,13 @@ class Drive:
         """The account's token limits, if any are configured."""
         return self.api.enqueue_budget()
 
+    def allowances(self) -> list[Allowance]:
+        """What the run shares with others and has to stay within."""
+        budget = self.budget()
+        if budget is None or not budget.limit:
+            return []
+        return [Allowance(Measure.ENQUEUED_TOKENS, budget.key, budget.limit)]
+
     def emit(self, event_type: str, **data: object) -> None:
         """Tell the observer."""
         kind = self.config.provider_config.provider_kind
@@ -298,6 +309,18 @@ class Drive:
                 self.hold_back(
                     error.error_class, str(error), retry_after=error.retry_after, has_ceiling=answered
                 )
+            case ProviderErrorKind.NO_ROUTE:
+                # where it has worked before, a gateway may have lost its way for a moment
+                if self.store.get_batches(run_id=self.run_id):
+                    self.hold_back(error.error_class, str(error), retry_after=error.retry_after)
+                else:
+                    self.pause(f"{error.error_class}: {error}")
+            case ProviderErrorKind.NOT_READY:
+                # a new file will be as young as this one was, so the ceiling has to be some minutes away
+                asked = max(error.retry_after or 0.0, FILE_RETRY_SEC)
+                self.hold_back(error.error_class, str(error), retry_after=asked)
+            case _:
+                assert_never(error.kind)
 
     def hold_back(
         self, error_class: str, message: str, *, retry_after: float | None = None, has_ceiling: bool = True
@@ -309,6 +332,15 @@ class Drive:
             error_class=error_class,
             base_delay_sec=max(policy.base_backoff_sec, asked),
             max_delay_sec=max(policy.max_backoff_sec, asked),
+            message=f"{error_class}: {message}",
+        )
+        log.warning(
+            "run %s: %d failures in a row, trying again in %.0f s: %s: %s",
+            self.run_id,
+            state.consecutive_failures,
+            state.backoff_sec,
+            error_class,
+            message,
         )
         self.emit(
             "batch_submit_retry",
@@ -324,6 +356,7 @@ class Drive:
 
     def pause(self, reason: str) -> None:
         """Pause the run by the engine's own decision."""
+        log.warning("run %s is paused: %s", self.run_id, reason)
         self.session.pause(reason=reason)
         self.emit("run_paused", reason=reason, by="engine")
 

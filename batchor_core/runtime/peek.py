@@ -49,7 +49,10 @@ def has_local_work(
 ) -> bool:
     """What the store alone can tell: a submission to settle, items to send, a cancellation to pass on."""
     for intent in intents:
-        if intent.state in (IntentState.CLAIMED, IntentState.UPLOADED, IntentState.SENDING):
+        if intent.is_postponed:
+            if (intent.next_check_at or 0.0) <= now:
+                return True
+        elif intent.state in (IntentState.CLAIMED, IntentState.UPLOADED, IntentState.SENDING):
             return True  # left by a driver that is gone: nobody holds the lease
         if intent.state is IntentState.UNKNOWN and (intent.next_check_at or 0.0) <= now:
             return True

@@ -17,7 +17,7 @@ from batchor_core.core.lateness import is_looked_at
 from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.retry import LONGEST_POLL_WAIT_SEC, POLL_FAILURE_CEILING, is_due
 from batchor_core.providers.api import BatchState
-from batchor_core.runtime.engine import Drive, as_provider_error
+from batchor_core.runtime.engine import Drive, as_provider_error, log
 from batchor_core.runtime.files import Download, download
 from batchor_core.runtime.harvest import give_up, harvest
 from batchor_core.runtime.late import due_at, judge_overdue, say_overdue
@@ -132,7 +132,18 @@ def _poll_failed(drive: Drive, batch: ActiveBatchRecord, error: ProviderError) -
     asked = min(error.retry_after or 0.0, LONGEST_POLL_WAIT_SEC)
     wait = max(drive.delay_after(batch.poll_failures + 1), asked)
     failures = drive.session.record_poll_failure(
-        provider_batch_id=batch.provider_batch_id, next_poll_at=drive.store.now() + wait
+        provider_batch_id=batch.provider_batch_id,
+        next_poll_at=drive.store.now() + wait,
+        error=f"{error.error_class}: {error}",
+    )
+    log.warning(
+        "run %s: batch %s can't be polled (%d in a row), trying again in %.0f s: %s: %s",
+        drive.run_id,
+        batch.provider_batch_id,
+        failures,
+        wait,
+        error.error_class,
+        error,
     )
     drive.emit(
         "batch_poll_retry",

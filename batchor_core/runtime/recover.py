@@ -68,10 +68,17 @@ def _tidy_up(drive: Drive) -> None:
 
 
 def give_back_unsent(drive: Drive) -> None:
-    """Free the rows of submissions that have not come as far as SENDING."""
-    unsent = [intent for intent in drive.session.open_intents() if intent.state in UNSENT]
+    """Free the rows of submissions that have not come as far as SENDING; what waits for its input file goes on waiting."""
+    gives_up = drive.is_cancelling()
+    unsent = [
+        intent
+        for intent in drive.session.open_intents()
+        if intent.state in UNSENT and (gives_up or not intent.is_postponed)
+    ]
     for intent in unsent:
         discard_files(drive, intent, intent.input_file_id)
+        if intent.is_postponed:
+            drive.session.drop(local_batch_id=intent.local_batch_id, error_class="run_cancelled")
     # also frees claims that have no intent, which other users of the store may have left
     freed = drive.session.requeue_local()
     for intent in unsent:

@@ -227,7 +227,7 @@ class BatchRunner:
 
     def _create(self, job: BatchJob[Any, Any], run_id: str, extras: JSONObject | None) -> bool:
         """Store a new run; False if another process was faster. Whatever is wrong with the job shows before."""
-        provider = RunProvider(lambda: self._make_provider(job.provider_config))
+        provider = RunProvider(lambda: self._make_provider(job.provider_config), job.provider_config)
         budget = provider.get().enqueue_budget()
         config = persisted_config(job, budget_key=budget.key if budget else None, extras=extras)
         checkpoint = first_checkpoint(job.items)
@@ -264,7 +264,7 @@ class BatchRunner:
                 reader.build_prompt = job.build_prompt
             if comparable:  # the source that was handed in is read on from the checkpoint
                 reader = None
-            provider = RunProvider(lambda: self._make_provider(job.provider_config))
+            provider = RunProvider(lambda: self._make_provider(job.provider_config), job.provider_config)
             self._attached[run_id] = _Attached(config, provider, job.structured_output, job, reader)
         self._engine.emit(run_id, "run_resumed", provider_kind=job.provider_config.provider_kind)
 
@@ -274,7 +274,10 @@ class BatchRunner:
         attached = self._attached.get(run_id)
         if attached is None:
             config = self.storage.get_run_config(run_id=run_id)
-            attached = _Attached(config, RunProvider(lambda: self._make_provider(config.provider_config)))
+            attached = _Attached(
+                config,
+                RunProvider(lambda: self._make_provider(config.provider_config), config.provider_config),
+            )
             self._attached[run_id] = attached
         return attached
 

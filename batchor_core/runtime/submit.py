@@ -8,7 +8,8 @@ The life of one submission, its *intent*::
                                      no usable answer ──┴──> UNKNOWN   recover.py looks it up; nothing of it is sent again
 
 Each arrow is one transaction. The order is the promise: no POST without a durable SENDING row, and never a second POST
-for one intent. What a crash leaves behind is settled by recover.py at the start of the next cycle.
+for one intent. The one exception is a POST that was certainly refused because the input file was not there or not
+processed yet: the intent goes back to UPLOADED with a time, and the same file is tried again then. What a crash leaves behind is settled by recover.py at the start of the next cycle.
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ from pathlib import Path
 
 import orjson
 
-from batchor_core.core.batching import BatchPlan, PlannedBatch, plan_batches
+from batchor_core.core.admission import Admission, Granted, Wait, admit, may_send, must_keep, still_waiting
+from batchor_core.core.batching import BatchLimits, PlannedBatch
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
+from batchor_core.core.input_file import FILE_NOT_READY
 from batchor_core.core.models import ItemFailure, PromptParts
+from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait, is_due
 from batchor_core.core.wire_ids import on_the_wire
-from batchor_core.runtime.engine import Drive, as_provider_error
+from batchor_core.runtime.engine import Drive, as_provider_error, log
 from batchor_core.runtime.lease import spare_seconds, uptime
 from batchor_core.runtime.lookup import TAG, wire_mark
-from batchor_core.storage.state import Candidate, IntentRecord, RequestDraft, TokenBudget
+from batchor_core.storage.state import IntentRecord, RequestDraft
 
 _WRITE_BUFFER = 1 << 20
 
@@ -44,27 +48,47 @@ def submit(drive: Drive, *, more_to_come: bool) -> None:
         while (
             drive.may_go_on() and drive.store.get_batch_retry_backoff_remaining_sec(run_id=drive.run_id) <= 0
         ):
+            if not _send_postponed(drive):
+                return
+            granted = _granted(drive)
+            if not may_send(granted):  # nothing has become free: no look at the rows, and no files
+                _keep_place(drive, granted, still_waiting(granted))
+                return
             candidates = drive.session.candidates(max_attempts=drive.max_attempts, limit=window)
             if not candidates:
                 return
-            plan = _plan(drive, candidates, more_to_come=more_to_come or len(candidates) == window)
-            _fail_oversized(drive, plan)
-            if not _send(drive, plan.batches, pool) or len(candidates) < window:
+            admission = admit(
+                candidates,
+                _batch_limits(drive),
+                granted,
+                more_to_come=more_to_come or len(candidates) == window,
+            )
+            _fail_oversized(drive, admission)
+            sent_all = _send(drive, admission.batches, pool)
+            if admission.wait is not None and (sent_all or not admission.batches):
+                _keep_place(drive, _granted(drive) if admission.batches else granted, admission.wait)
+                return
+            if not sent_all or len(candidates) < window:
                 return
 
 
-def _plan(drive: Drive, candidates: Sequence[Candidate], *, more_to_come: bool) -> BatchPlan:
+def _granted(drive: Drive) -> list[Granted]:
+    return [Granted(allowance, drive.session.standing(allowance)) for allowance in drive.allowances()]
+
+
+def _batch_limits(drive: Drive) -> BatchLimits:
     policy, budget = drive.config.chunk_policy, drive.budget()
-    return plan_batches(
-        candidates,
-        max_requests=policy.max_requests,
-        max_file_bytes=policy.max_file_bytes,
-        max_batch_tokens=budget.per_batch if budget else 0,
-        more_to_come=more_to_come,
-    )
+    return BatchLimits(policy.max_requests, policy.max_file_bytes, budget.per_batch if budget else 0)
 
 
-def _fail_oversized(drive: Drive, plan: BatchPlan) -> None:
+def _keep_place(drive: Drive, granted: Sequence[Granted], wait: Wait | None) -> None:
+    """Stay in the queue. Written now and then, not with every look."""
+    for allowance, standing in granted:
+        if wait is not None and must_keep(wait, standing):
+            drive.session.keep_place(allowance, wait)
+
+
+def _fail_oversized(drive: Drive, plan: Admission) -> None:
     if not plan.oversized:
         return
     drive.session.fail_unsubmitted(
@@ -89,7 +113,8 @@ def _send(drive: Drive, batches: list[PlannedBatch], pool: ThreadPoolExecutor) -
     for batch in batches:
         if len(uploading) >= drive.settings.parallel_transfers:
             going = _create(drive, uploading.popleft())
-        intent = _claim(drive, batch) if going and drive.may_go_on() else None
+        is_last = batch is batches[-1]
+        intent = _claim(drive, batch, leaves_queue=is_last) if going and drive.may_go_on() else None
         if intent is None:
             break
         claimed += 1
@@ -110,16 +135,16 @@ def local_batch_prefix(run_id: str, created_at: float) -> str:
     return f"batch-{mark}-"
 
 
-def _claim(drive: Drive, batch: PlannedBatch) -> IntentRecord | None:
+def _claim(drive: Drive, batch: PlannedBatch, *, leaves_queue: bool) -> IntentRecord | None:
     created_at = drive.store.get_run_summary(run_id=drive.run_id).created_at
     local_batch_id = local_batch_prefix(drive.run_id, created_at) + uuid.uuid4().hex
-    budget = drive.budget()
     intent = drive.session.claim(
         local_batch_id=local_batch_id,
         artifact_key=f"{drive.run_id}/requests/{local_batch_id}.jsonl",
         item_indexes=batch.item_indexes,
         max_attempts=drive.max_attempts,
-        budget=TokenBudget(budget.key, budget.limit) if budget and budget.limit else None,
+        allowances=drive.allowances(),
+        leaves_queue=leaves_queue,
         key_fingerprint=drive.api.key_fingerprint(),
     )
     if intent is not None:
@@ -190,6 +215,11 @@ def _create(drive: Drive, upload: _Uploading) -> bool:
         input_file_id=handle or "",
         server_date_skew=_server_date_skew(drive),
     )
+    return _post(drive, intent, handle)
+
+
+def _post(drive: Drive, intent: IntentRecord, handle: str | None) -> bool:
+    """Send the one request that pays, for a submission whose requests are ready."""
     leased_at = uptime()
     drive.session.mark_sending(local_batch_id=intent.local_batch_id, ttl_sec=drive.settings.lease_ttl_sec)
     if not _lease_outlasts_a_request(drive, leased_at):
@@ -199,9 +229,11 @@ def _create(drive: Drive, upload: _Uploading) -> bool:
             state = drive.api.create(path, handle=handle, tags=_tags(drive, intent))
     except Exception as raised:  # whatever it is, the question is only whether the batch may exist
         error = as_provider_error(raised)
-        if error.not_performed:
-            return _not_created(drive, intent, handle, error)
-        return _unknown(drive, intent, error)
+        if not error.not_performed:
+            return _unknown(drive, intent, error)
+        if error.kind is ProviderErrorKind.NOT_READY:
+            return _file_not_ready(drive, intent, handle, error)
+        return _not_created(drive, intent, handle, error)
     drive.session.register(
         local_batch_id=intent.local_batch_id, provider_batch_id=state.batch_id, status=state.status
     )
@@ -263,6 +295,83 @@ def _tags(drive: Drive, intent: IntentRecord) -> dict[str, str] | None:
         TAG: intent.local_batch_id,
         "batchor_attempt": str(intent.epoch),
     }
+
+
+def _send_postponed(drive: Drive) -> bool:
+    """Try the submissions again whose files were not ready; False while one is left, or if nothing more should be tried."""
+    ready = True
+    for intent in drive.session.open_intents():
+        if not intent.is_postponed:
+            continue
+        handle, now = intent.input_file_id or None, drive.store.now()
+        if not is_due(intent.next_check_at or 0.0, now, longest=FILE_PATIENCE_SEC):
+            ready = False
+        elif not drive.may_go_on():
+            return False
+        else:
+            error = _file_trouble(drive, handle)
+            if error is not None:
+                going = _file_not_ready(drive, intent, handle, error)
+            else:
+                going = _post(drive, intent, handle)
+            if not going:
+                return False
+            still_open = {one.local_batch_id for one in drive.session.open_intents()}
+            ready = ready and intent.local_batch_id not in still_open
+    return ready
+
+
+def _file_trouble(drive: Drive, handle: str | None) -> ProviderError | None:
+    """Why it is of no use yet to make a batch of a file, where the provider can tell."""
+    if handle is None:
+        return None
+    try:
+        is_ready = drive.api.is_ready(handle)
+    except Exception as raised:  # a look costs nothing
+        return as_provider_error(raised)
+    if is_ready is False:
+        return ProviderError(
+            f"file {handle} is not processed yet",
+            kind=ProviderErrorKind.NOT_READY,
+            error_class=FILE_NOT_READY,
+            not_performed=True,
+        )
+    return None
+
+
+def _file_not_ready(drive: Drive, intent: IntentRecord, handle: str | None, error: ProviderError) -> bool:
+    """Wait with a submission until its file is ready, which takes moments as a rule; after a while, ask a person.
+
+    Certainly no batch came of it. The file stays, since a new one would be as young as this one was.
+    """
+    now = drive.store.now()
+    age = max(0.0, now - (intent.created_at if intent.uploaded_at is None else intent.uploaded_at))
+    passes = error.kind in (ProviderErrorKind.NOT_READY, ProviderErrorKind.RETRY, ProviderErrorKind.CAPACITY)
+    if not passes:
+        return _not_created(drive, intent, handle, error)
+    if error.kind is ProviderErrorKind.NOT_READY and age >= FILE_PATIENCE_SEC:
+        _give_back(drive, intent, handle, error_class=error.error_class)
+        drive.pause(
+            f"{error.error_class}: {age / 60:.0f} minutes after its upload the provider still makes no batch of input file "
+            f"{handle}: {error}. Check that the key's project may read uploaded files and that the provider processes "
+            "batch files; resume() uploads the rows again"
+        )
+        return False
+    wait = file_wait(age, retry_after=error.retry_after or 0.0)
+    drive.session.postpone(
+        local_batch_id=intent.local_batch_id, error_class=error.error_class, next_check_at=now + wait
+    )
+    drive.emit(
+        "submission_postponed",
+        local_batch_id=intent.local_batch_id,
+        error_class=error.error_class,
+        message=str(error),
+        retry_in_sec=wait,
+    )
+    log.warning(
+        "run %s: submission %s waits for its input file: %s", drive.run_id, intent.local_batch_id, error
+    )
+    return True
 
 
 def _not_created(drive: Drive, intent: IntentRecord, handle: str | None, error: ProviderError) -> bool:

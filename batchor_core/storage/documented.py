@@ -12,9 +12,20 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, assert_never
 
 from batchor_core.core import lifecycle
+from batchor_core.core.admission import (
+    Allowance,
+    Granted,
+    Measure,
+    Place,
+    Standing,
+    Wait,
+    free,
+    kept_place,
+    standing_of,
+)
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.lifecycle import ItemState
@@ -39,7 +50,6 @@ from batchor_core.storage.state import (
     ResultsWait,
     RetryBackoffState,
     StateStore,
-    TokenBudget,
 )
 
 _PAGE = 1_000
@@ -90,6 +100,7 @@ class _Book:
     index_of: dict[str, int] = field(default_factory=dict)
     tokens_of: dict[str, int] = field(default_factory=dict)
     submitted: dict[str, _Submitted] = field(default_factory=dict)
+    place: Place | None = None
     may_back_off: bool = True
     """Whether the store's backoff may need clearing; not known at first."""
 
@@ -204,7 +215,8 @@ class DocumentedSession(DriverSession):
         artifact_key: str,
         item_indexes: Sequence[int],
         max_attempts: int,
-        budget: TokenBudget | None = None,
+        allowances: Sequence[Allowance] = (),
+        leaves_queue: bool = False,
         key_fingerprint: str | None = None,
     ) -> IntentRecord | None:
         """Make an intent of items that :meth:`candidates` has shown."""
@@ -216,8 +228,10 @@ class DocumentedSession(DriverSession):
             if any(index not in book.held for index in indexes):
                 return None
             tokens = sum(book.held[index].tokens for index in indexes)
-            if budget is not None and self._tokens_in_flight() + tokens > budget.limit:
+            if any(tokens > free(Granted(one, self.standing(one))) for one in allowances):
                 return None
+            if leaves_queue:
+                book.place = None
             generation = _generation(local_batch_id)
             lines = [
                 (self._custom_id(book.held[index], generation), book.held.pop(index)) for index in indexes
@@ -237,6 +251,21 @@ class DocumentedSession(DriverSession):
 
     def _custom_id(self, held: _Held, generation: int) -> str:
         return lifecycle.custom_id_for(self.run_id, held.item.item_id, held.item_index, generation)
+
+    def standing(self, allowance: Allowance) -> Standing:
+        """Knows of this run alone."""
+        match allowance.measure:
+            case Measure.ENQUEUED_TOKENS:
+                own = self._tokens_in_flight()
+            case _:
+                assert_never(allowance.measure)
+        place, now = self._book.place, self._store.now()
+        return standing_of(own=own, others=0, place=place, order=0, waiters=(), now=now)
+
+    def keep_place(self, allowance: Allowance, wait: Wait) -> None:
+        """Kept in this process, for the run's own patience: there are no others to queue with."""
+        with self._book.lock:
+            self._book.place = kept_place(self._book.place, wait, now=self._store.now())
 
     def _tokens_in_flight(self) -> int:
         submitted = self._store.get_active_submitted_token_estimate(run_id=self.run_id)
@@ -281,13 +310,27 @@ class DocumentedSession(DriverSession):
                 state=IntentState.UPLOADED,
                 input_file_id=input_file_id,
                 server_date_skew=server_date_skew,
+                uploaded_at=self._store.now(),
             )
 
     def mark_sending(self, *, local_batch_id: str, ttl_sec: float) -> None:
         """Kept in this process only: it guards against a second request of this driver, not against a crash."""
         with self._book.lock:
             intent = self._intent(local_batch_id, (IntentState.UPLOADED,))
-            intent.record = replace(intent.record, state=IntentState.SENDING, sending_at=self._store.now())
+            intent.record = replace(
+                intent.record, state=IntentState.SENDING, sending_at=self._store.now(), next_check_at=None
+            )
+
+    def postpone(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
+        """Kept in this process only: after a crash the items are given back, and go into a new file."""
+        with self._book.lock:
+            intent = self._intent(local_batch_id, (IntentState.SENDING, IntentState.UPLOADED))
+            intent.record = replace(
+                intent.record,
+                state=IntentState.UPLOADED,
+                last_error_class=error_class,
+                next_check_at=next_check_at,
+            )
 
     def register(self, *, local_batch_id: str, provider_batch_id: str, status: str) -> None:
         """Record the batch with its custom_ids, then its items; both may be repeated."""
@@ -377,7 +420,7 @@ class DocumentedSession(DriverSession):
             freed = sum(
                 self._drop(intent, "driver_lost")
                 for intent in self._book.intents.values()
-                if intent.record.state in _NOT_SENT
+                if intent.record.state in _NOT_SENT and not intent.record.is_postponed
             )
             self._release_held()
             if not self.open_intents():
@@ -440,8 +483,10 @@ class DocumentedSession(DriverSession):
             self._book.waits[provider_batch_id] = wait
             self._book.next_poll_at[provider_batch_id] = wait.next_poll_at
 
-    def record_poll_failure(self, *, provider_batch_id: str, next_poll_at: float) -> int:
-        """Counted in this process."""
+    def record_poll_failure(
+        self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
+    ) -> int:
+        """Counted in this process; the store does not show ``next_poll_at``."""
         with self._book.lock:
             failures = self._book.poll_failures.get(provider_batch_id, 0) + 1
             self._book.poll_failures[provider_batch_id] = failures
@@ -529,8 +574,9 @@ class DocumentedSession(DriverSession):
                 self._end_held(dict.fromkeys(self._book.held, error))
 
     def record_failure(
-        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float
+        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float, message: str | None = None
     ) -> RetryBackoffState:
+        """The message is lost: the documented methods have no place for it."""
         self._book.may_back_off = True
         return self._store.record_batch_retry_failure(
             run_id=self.run_id,

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, assert_never
 
 from batchor_core.core import lifecycle
+from batchor_core.core.admission import Measure, Place
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure, RunSummary
 from batchor_core.core.retry import LONGEST_LEASE_SEC, is_due
+from batchor_core.core.trouble import trouble
 from batchor_core.core.types import JSONValue
 from batchor_core.core.usage import TokenUsage
 from batchor_core.storage.columns import (
@@ -120,6 +122,7 @@ class BatchRow:
     output_artifact_path: str | None = None
     error_artifact_path: str | None = None
     usage: TokenUsage | None = None
+    poll_error: str | None = None
 
     @property
     def active(self) -> bool:
@@ -153,6 +156,7 @@ class RunRow:
     lease: LeaseRow = field(default_factory=LeaseRow)
     backoff: RetryBackoffState = field(default_factory=RetryBackoffState)
     usage: TokenUsage = field(default_factory=TokenUsage)
+    place: Place | None = None
     orphan_batches: int = 0
     last_sequence: int = 0
     exported_at: float | None = None
@@ -422,7 +426,14 @@ class RunRow:
         items = self.owned_by(intent)
         for item in items:
             self.release(item, used_custom_id=intent.record.sending_at is not None)
-        intent.record = replace(intent.record, state=IntentState.DROPPED, last_error_class=error_class)
+        unsent = intent.record.state in lifecycle.UNSENT
+        intent.record = replace(
+            intent.record,
+            state=IntentState.DROPPED,
+            last_error_class=error_class,
+            # of a dropped intent this says that there was doubt; about a postponed one there was none
+            next_check_at=None if unsent else intent.record.next_check_at,
+        )
         return len(items)
 
     def register(self, intent: IntentRow, *, provider_batch_id: str, status: str, now: float) -> None:
@@ -439,6 +450,7 @@ class RunRow:
                 created_at=now,
             )
         )
+        self.backoff = replace(self.backoff, last_error_message=None)  # submission works
         for item in self.owned_by(intent):
             self.submit(item, provider_batch_id)
         intent.record = replace(
@@ -470,6 +482,7 @@ class RunRow:
             changes["ended_at"] = now
         if batch.record.due_at is not None and batch.record.due_at < now:
             changes["due_at"] = now
+        batch.poll_error = None
         if provider_batch_id != known:
             if provider_batch_id in self.batches:
                 raise RunStateError(self.run_id, f"batch {provider_batch_id!r} belongs to another submission")
@@ -582,6 +595,7 @@ class RunRow:
             poll_failures=0,
             next_poll_at=next_poll_at,
         )
+        batch.poll_error = None
 
     def wait_for(self, batch: BatchRow, wait: ResultsWait) -> None:
         """Keep what is waited for of a batch that is over."""
@@ -613,7 +627,9 @@ class RunRow:
         """Free what was claimed and certainly not sent; finish the registration of what was sent."""
         freed = 0
         for intent in self.intents.values():
-            if intent.record.state in (IntentState.CLAIMED, IntentState.UPLOADED):
+            if intent.record.state in lifecycle.UNSENT:
+                if intent.record.is_postponed:
+                    continue
                 freed += self.drop(intent, "driver_lost")
             elif intent.record.state is IntentState.REGISTERED and self.by_status[ItemStatus.QUEUED_LOCAL]:
                 for item in self.owned_by(intent):
@@ -629,6 +645,25 @@ class RunRow:
     def tokens_in_flight(self) -> int:
         """Estimated tokens of the items that are, or are about to be, in a batch."""
         return sum(self.tokens[status] for status in lifecycle.IN_FLIGHT)
+
+    def in_flight(self, measure: Measure) -> int:
+        """What the run has in flight, as an allowance counts it."""
+        match measure:
+            case Measure.ENQUEUED_TOKENS:
+                return self.tokens_in_flight
+            case _:
+                assert_never(measure)
+
+    @property
+    def can_send_more(self) -> bool:
+        """Whether the run has items to send, and is not paused or cancelled."""
+        waits = any(self.by_status[status] for status in lifecycle.CLAIMABLE)
+        return waits and self.control_state is RunControlState.RUNNING
+
+    def share(self, budget_key: str) -> None:
+        """Count the run under this key from here on."""
+        if self.config.budget_key != budget_key:
+            self.config = replace(self.config, budget_key=budget_key)
 
     @property
     def ingestion_complete(self) -> bool:
@@ -656,7 +691,7 @@ class RunRow:
         return 0.0 if is_due(at, now, longest=self.backoff.backoff_sec) else at - now
 
     def count_failure(
-        self, *, error_class: str, delay: Callable[[int], float], now: float
+        self, *, error_class: str, delay: Callable[[int], float], now: float, message: str | None = None
     ) -> RetryBackoffState:
         """Advance the backoff; ``delay`` gives the seconds for the n-th failure in a row."""
         consecutive = self.backoff.consecutive_failures + 1
@@ -667,6 +702,7 @@ class RunRow:
             backoff_sec=backoff_sec,
             next_retry_at=now + backoff_sec,
             last_error_class=error_class,
+            last_error_message=message,
         )
         return self.backoff
 
@@ -678,10 +714,11 @@ class RunRow:
         """Where the run stands."""
         counts = {status: len(indexes) for status, indexes in self.by_status.items()}
         states = [intent.record.state for intent in self.intents.values()]
-        active = [batch.record for batch in self.batches.values() if batch.active]
+        active = [batch for batch in self.batches.values() if batch.active]
+        status = lifecycle.run_status(counts, ingestion_complete=self.ingestion_complete)
         return RunSummary(
             run_id=self.run_id,
-            status=lifecycle.run_status(counts, ingestion_complete=self.ingestion_complete),
+            status=status,
             control_state=self.control_state,
             total_items=len(self.items),
             completed_items=counts[ItemStatus.COMPLETED],
@@ -696,15 +733,23 @@ class RunRow:
             unknown_batches=states.count(IntentState.UNKNOWN),
             quarantined_batches=states.count(IntentState.QUARANTINED),
             orphan_batches=self.orphan_batches,
-            late_batches=sum(batch.ended_at is not None for batch in active),
-            late_rows=sum(batch.late_rows for batch in active),
+            late_batches=sum(batch.record.ended_at is not None for batch in active),
+            late_rows=sum(batch.record.late_rows for batch in active),
             overdue_batches=sum(
-                batch.due_at is not None
-                and batch.due_at < now
-                and not lifecycle.is_terminal_batch(batch.status)
+                batch.record.due_at is not None
+                and batch.record.due_at < now
+                and not lifecycle.is_terminal_batch(batch.record.status)
                 for batch in active
             ),
             created_at=self.created_at,
+            trouble=trouble(
+                status,
+                self.control_state,
+                submit_failures=self.backoff.consecutive_failures,
+                submit_error=self.backoff.last_error_message,
+                poll_failures=max((batch.record.poll_failures for batch in active), default=0),
+                poll_error=max((batch.poll_error or "" for batch in active), default="") or None,
+            ),
         )
 
     @property

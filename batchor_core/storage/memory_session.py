@@ -9,6 +9,16 @@ from dataclasses import replace
 from threading import RLock
 
 from batchor_core.core import lifecycle
+from batchor_core.core.admission import (
+    Allowance,
+    Granted,
+    Standing,
+    Wait,
+    Waiter,
+    free,
+    kept_place,
+    standing_of,
+)
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import LeaseLostError, RunStateError
 from batchor_core.core.models import ItemFailure
@@ -27,7 +37,6 @@ from batchor_core.storage.state import (
     RequestDraft,
     ResultsWait,
     RetryBackoffState,
-    TokenBudget,
 )
 
 _DRAFT_PAGE = 1_000
@@ -109,7 +118,8 @@ class MemorySession(DriverSession):
         artifact_key: str,
         item_indexes: Sequence[int],
         max_attempts: int,
-        budget: TokenBudget | None = None,
+        allowances: Sequence[Allowance] = (),
+        leaves_queue: bool = False,
         key_fingerprint: str | None = None,
     ) -> IntentRecord | None:
         with self._write() as run:
@@ -119,8 +129,11 @@ class MemorySession(DriverSession):
             items = [run.items[index] for index in indexes if index in run.items]
             claimable = all(lifecycle.can_claim(item.state, max_attempts=max_attempts) for item in items)
             tokens = sum(item.submission_tokens for item in items)
-            if not claimable or len(items) < len(indexes) or not self._fits(run, tokens, budget):
+            if not claimable or len(items) < len(indexes) or not self._fits(run, tokens, allowances):
                 return None
+            for allowance in allowances:
+                run.share(allowance.key)
+                run.place = None if leaves_queue else run.place
             for item in items:
                 run.claim(item, intent_id=local_batch_id)
             record = IntentRecord(
@@ -136,13 +149,37 @@ class MemorySession(DriverSession):
             run.intents[local_batch_id] = IntentRow(record, indexes)
             return record
 
-    def _fits(self, run: RunRow, tokens: int, budget: TokenBudget | None) -> bool:
-        if budget is None:
-            return True
-        sharing = (
-            other for other in self._runs.values() if other is run or other.config.budget_key == budget.key
+    def _fits(self, run: RunRow, tokens: int, allowances: Sequence[Allowance]) -> bool:
+        return all(tokens <= free(Granted(one, self._standing(run, one))) for one in allowances)
+
+    def standing(self, allowance: Allowance) -> Standing:
+        with self._read() as run:
+            return self._standing(run, allowance)
+
+    def _standing(self, run: RunRow, allowance: Allowance) -> Standing:
+        order = {other.run_id: number for number, other in enumerate(self._runs.values())}
+        sharing = [
+            other
+            for other in self._runs.values()
+            if other is not run and other.config.budget_key == allowance.key
+        ]
+        return standing_of(
+            own=run.in_flight(allowance.measure),
+            others=sum(other.in_flight(allowance.measure) for other in sharing),
+            place=run.place,
+            order=order.get(run.run_id, 0),
+            waiters=[
+                Waiter(other.place, order[other.run_id], other.in_flight(allowance.measure))
+                for other in sharing
+                if other.place is not None and other.can_send_more
+            ],
+            now=self._now(),
         )
-        return sum(other.tokens_in_flight for other in sharing) + tokens <= budget.limit
+
+    def keep_place(self, allowance: Allowance, wait: Wait) -> None:
+        with self._write() as run:
+            run.place = kept_place(run.place, wait, now=self._now())
+            run.share(allowance.key)
 
     def drafts(self, *, local_batch_id: str) -> Iterator[RequestDraft]:
         with self._read() as run:
@@ -186,14 +223,27 @@ class MemorySession(DriverSession):
                 state=IntentState.UPLOADED,
                 input_file_id=input_file_id,
                 server_date_skew=server_date_skew,
+                uploaded_at=self._now(),
             )
 
     def mark_sending(self, *, local_batch_id: str, ttl_sec: float) -> None:
         with self._write() as run:
             intent = run.intent_in(local_batch_id, (IntentState.UPLOADED,))
             now = self._now()
-            intent.record = replace(intent.record, state=IntentState.SENDING, sending_at=now)
+            intent.record = replace(
+                intent.record, state=IntentState.SENDING, sending_at=now, next_check_at=None
+            )
             run.lease.expires_at = now + ttl_sec
+
+    def postpone(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
+        with self._write() as run:
+            intent = run.intent_in(local_batch_id, (IntentState.SENDING, IntentState.UPLOADED))
+            intent.record = replace(
+                intent.record,
+                state=IntentState.UPLOADED,
+                last_error_class=error_class,
+                next_check_at=next_check_at,
+            )
 
     def register(self, *, local_batch_id: str, provider_batch_id: str, status: str) -> None:
         with self._write() as run:
@@ -280,11 +330,14 @@ class MemorySession(DriverSession):
         with self._write() as run:
             run.wait_for(run.batch(provider_batch_id), wait)
 
-    def record_poll_failure(self, *, provider_batch_id: str, next_poll_at: float) -> int:
+    def record_poll_failure(
+        self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
+    ) -> int:
         with self._write() as run:
             batch = run.batch(provider_batch_id)
             failures = batch.record.poll_failures + 1
             batch.record = replace(batch.record, poll_failures=failures, next_poll_at=next_poll_at)
+            batch.poll_error = error
             return failures
 
     def submitted_items(self, *, provider_batch_id: str) -> dict[str, int]:
@@ -334,11 +387,14 @@ class MemorySession(DriverSession):
             return run.cancel([*run.in_status(*lifecycle.CLAIMABLE), *run.free_queued()], error)
 
     def record_failure(
-        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float
+        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float, message: str | None = None
     ) -> RetryBackoffState:
         with self._write() as run:
             return run.count_failure(
-                error_class=error_class, delay=jittered(base_delay_sec, max_delay_sec), now=self._now()
+                error_class=error_class,
+                delay=jittered(base_delay_sec, max_delay_sec),
+                now=self._now(),
+                message=message,
             )
 
     def clear_backoff(self) -> None:

@@ -91,6 +91,11 @@ runs = Table(
     Column("backoff_sec", Double, nullable=False, server_default="0"),
     Column("next_retry_at", Double),
     Column("last_error_class", Text),
+    Column("last_error_message", Text),
+    # the run's place in the queue for its budget: core.admission.Place
+    Column("waiting_since", Double),
+    Column("waiting_need", BigInteger),
+    Column("waiting_seen_at", Double),
     Column("exported_at", Double),
     Column("export_root", Text),
 )
@@ -103,6 +108,7 @@ Index(
     sqlite_where=IN_FLIGHT_RUNS,
     postgresql_where=IN_FLIGHT_RUNS,
 )
+_index_where("runs_waiting", runs.c.waiting_since, runs.c.budget_key)
 
 run_leases = Table(
     "run_leases",
@@ -268,6 +274,7 @@ submission_intents = Table(
     Column("next_check_at", Double),
     Column("last_error_class", Text),
     Column("server_date_skew", Double, nullable=False, server_default="0"),
+    Column("uploaded_at", Double),
     UniqueConstraint("run_key", "local_batch_id", name="submission_intents_by_local_id"),
 )
 IN_DOUBT = submission_intents.c.state.in_(_literals(lifecycle.IN_DOUBT))
@@ -297,6 +304,7 @@ batches = Table(
     Column("error_artifact_path", Text),
     Column("poll_failures", Integer, nullable=False, server_default="0"),
     Column("next_poll_at", Double, nullable=False, server_default="0"),
+    Column("poll_error", Text),
     *[Column(kind, BigInteger) for kind in TOKEN_KINDS],
     # see core.lateness
     Column("due_at", Double),  # by when it should have ended

@@ -157,7 +157,7 @@ class SQLStore(StateStore):
             return sql_runs.summary_from(
                 row,
                 now=now,
-                active=sql_runs.active_batch_counts(connection, now=now, run_key=row.run_key),
+                active=sql_runs.active_batches(connection, now=now, run_key=row.run_key),
                 doubtful=sql_runs.doubtful_counts(connection, row.run_key),
             )
 
@@ -165,7 +165,7 @@ class SQLStore(StateStore):
         newest_first = select(runs).order_by(runs.c.created_at.desc(), runs.c.run_key.desc())
         with self.database.read() as connection:
             now = self.database.now(connection)
-            active = sql_runs.active_batch_counts(connection, now=now)
+            active = sql_runs.active_batches(connection, now=now)
             doubtful = sql_runs.doubtful_counts(connection)
             return [
                 RunListing(

@@ -32,7 +32,7 @@ from batchor_core.storage.sql_items import (
     owned_by,
     release_all,
 )
-from batchor_core.storage.sql_runs import ACTIVE_BATCH, LockedRun
+from batchor_core.storage.sql_runs import ACTIVE_BATCH, LockedRun, submission_works
 from batchor_core.storage.state import ActiveBatchRecord, BatchEnd, IntentRecord, ResultsWait
 
 _intents = submission_intents.c
@@ -69,6 +69,7 @@ def intent_record(row: AnyRow) -> IntentRecord:
         last_error_class=decode_optional_text(row.last_error_class),
         provider_batch_id=decode_optional_text(row.provider_batch_id),
         server_date_skew=row.server_date_skew,
+        uploaded_at=row.uploaded_at,
     )
 
 
@@ -179,6 +180,7 @@ def insert_batch(
         raise RunStateError(
             run.run_id, f"batch {provider_batch_id!r} belongs to another submission"
         ) from error
+    submission_works(run.connection, run.run_key)
 
 
 def drop(run: LockedRun, intent: AnyRow, *, error_class: str) -> int:
@@ -194,6 +196,8 @@ def drop(run: LockedRun, intent: AnyRow, *, error_class: str) -> int:
         intent.intent_key,
         state=IntentState.DROPPED.value,
         last_error_class=encode_text(error_class),
+        # of a dropped intent this says that there was doubt; about a postponed one there was none
+        next_check_at=None if intent.state in _UNSENT else intent.next_check_at,
     )
     return freed
 
@@ -297,7 +301,9 @@ def was_sent(connection: Connection, run_key: int) -> bool:
 
 def requeue_local(run: LockedRun) -> int:
     """Free what was claimed and certainly not sent, and finish registrations; returns the number of items freed."""
-    unsent = _INTENT.where(_intents.run_key == run.run_key, _intents.state.in_(_UNSENT))
+    unsent = _INTENT.where(
+        _intents.run_key == run.run_key, _intents.state.in_(_UNSENT), _intents.next_check_at.is_(None)
+    )
     freed = sum(
         drop(run, intent, error_class="driver_lost") for intent in run.connection.execute(unsent).all()
     )
@@ -417,7 +423,12 @@ def keep_poll(
     **more: object,
 ) -> None:
     """Keep what a poll said. A final status stays, and a file id that is missing now does not undo one."""
-    values: dict[str, object] = {"poll_failures": 0, "next_poll_at": next_poll_at, **more}
+    values: dict[str, object] = {
+        "poll_failures": 0,
+        "next_poll_at": next_poll_at,
+        "poll_error": None,
+        **more,
+    }
     if not batch.is_terminal:
         values |= {"status": encode_text(status), "is_terminal": is_terminal_batch(status)}
     if output_file_id:

@@ -16,6 +16,7 @@ from batchor_core.core.exceptions import LeaseLostError, RunNotFoundError
 from batchor_core.core.lifecycle import IN_FLIGHT, run_status
 from batchor_core.core.models import ArtifactPolicy, ChunkPolicy, RetryPolicy, RunSummary
 from batchor_core.core.retry import LONGEST_LEASE_SEC, backoff_delay, is_due
+from batchor_core.core.trouble import trouble
 from batchor_core.core.types import JSONValue
 from batchor_core.core.usage import TOKEN_KINDS, TokenUsage
 from batchor_core.core.usage import counts as billed
@@ -32,7 +33,6 @@ from batchor_core.storage.columns import (
 )
 from batchor_core.storage.schema import (
     IN_DOUBT,
-    IN_FLIGHT_RUNS,
     batches,
     run_leases,
     runs,
@@ -249,9 +249,13 @@ class ActiveBatches(NamedTuple):
     late: int = 0
     late_rows: int = 0
     overdue: int = 0
+    poll_failures: int = 0
+    """The most polls in a row that failed."""
+    poll_error: str | None = None
+    """What one of them said."""
 
 
-def active_batch_counts(
+def active_batches(
     connection: Connection, *, now: float, run_key: int | None = None
 ) -> dict[int, ActiveBatches]:
     """Active batches by run; runs without any are left out."""
@@ -264,13 +268,18 @@ def active_batch_counts(
             func.count(columns.ended_at),
             func.sum(columns.late_rows),
             func.sum(case((is_overdue, 1), else_=0)),
+            func.max(columns.poll_failures),
+            func.max(columns.poll_error),
         )
         .where(ACTIVE_BATCH)
         .group_by(columns.run_key)
     )
     if run_key is not None:
         wanted = wanted.where(columns.run_key == run_key)
-    return {key: ActiveBatches(*map(int, counts)) for key, *counts in connection.execute(wanted).all()}
+    return {
+        key: ActiveBatches(active, late, int(rows), int(overdue), failures, decode_optional_text(error))
+        for key, active, late, rows, overdue, failures, error in connection.execute(wanted).all()
+    }
 
 
 def doubtful_counts(connection: Connection, run_key: int | None = None) -> dict[tuple[int, str], int]:
@@ -292,19 +301,23 @@ def summary_from(
     """A run's summary, from its row and what was counted beside it."""
     counts = {status: getattr(row, f"{status.value}_items") for status in ItemStatus}
     total = sum(counts.values())
-    batches_now = active.get(row.run_key, ActiveBatches())
     # a run without a checkpoint got all its items when it was created; one without items either was interrupted
     # before its checkpoint was written, and must not look finished
     complete = total > 0 if row.ingestion_complete is None else bool(row.ingestion_complete)
+    status, control_state = (
+        run_status(counts, ingestion_complete=complete),
+        RunControlState(row.control_state),
+    )
+    in_flight = active.get(row.run_key, ActiveBatches())
     return RunSummary(
         run_id=row.run_id,
-        status=run_status(counts, ingestion_complete=complete),
-        control_state=RunControlState(row.control_state),
+        status=status,
+        control_state=control_state,
         total_items=total,
         completed_items=counts[ItemStatus.COMPLETED],
         failed_items=counts[ItemStatus.FAILED_PERMANENT],
         status_counts=counts,
-        active_batches=batches_now.active,
+        active_batches=in_flight.active,
         backoff_remaining_sec=backoff_remaining(row, now),
         control_reason=decode_optional_text(row.control_reason),
         ingestion_complete=complete,
@@ -313,22 +326,19 @@ def summary_from(
         unknown_batches=doubtful.get((row.run_key, IntentState.UNKNOWN.value), 0),
         quarantined_batches=doubtful.get((row.run_key, IntentState.QUARANTINED.value), 0),
         orphan_batches=row.orphan_batches,
-        late_batches=batches_now.late,
-        late_rows=batches_now.late_rows,
-        overdue_batches=batches_now.overdue,
+        late_batches=in_flight.late,
+        late_rows=in_flight.late_rows,
+        overdue_batches=in_flight.overdue,
         created_at=row.created_at,
+        trouble=trouble(
+            status,
+            control_state,
+            submit_failures=row.consecutive_failures,
+            submit_error=decode_optional_text(row.last_error_message),
+            poll_failures=in_flight.poll_failures,
+            poll_error=in_flight.poll_error,
+        ),
     )
-
-
-def tokens_in_flight(connection: Connection, *, budget_key: str, run_key: int) -> int:
-    """Estimated tokens that the runs with this key, and this run, have claimed or submitted."""
-    columns = runs.c
-    held = func.coalesce(func.sum(columns.queued_local_tokens + columns.submitted_tokens), 0)
-    others = select(held).where(
-        IN_FLIGHT_RUNS, columns.budget_key == encode_text(budget_key), columns.run_key != run_key
-    )
-    own = select(columns.queued_local_tokens + columns.submitted_tokens).where(columns.run_key == run_key)
-    return int(connection.execute(others).scalar_one()) + int(connection.execute(own).scalar_one())
 
 
 # --- backoff ---------------------------------------------------------------------------------------------------------
@@ -348,11 +358,17 @@ def backoff_from(row: AnyRow) -> RetryBackoffState:
         backoff_sec=row.backoff_sec,
         next_retry_at=row.next_retry_at,
         last_error_class=decode_optional_text(row.last_error_class),
+        last_error_message=decode_optional_text(row.last_error_message),
     )
 
 
 def count_failure(
-    run: LockedRun, *, error_class: str, base_delay_sec: float, max_delay_sec: float
+    run: LockedRun,
+    *,
+    error_class: str,
+    base_delay_sec: float,
+    max_delay_sec: float,
+    message: str | None = None,
 ) -> RetryBackoffState:
     """Advance the backoff by one failure of the control plane."""
     before = run_row(run.database, run.connection, run.run_id)
@@ -365,16 +381,33 @@ def count_failure(
         backoff_sec=delay,
         next_retry_at=run.now() + delay,
         last_error_class=error_class,
+        last_error_message=message,
     )
-    run.change(**{**asdict(after), "last_error_class": encode_text(error_class)})
+    texts = {
+        "last_error_class": encode_text(error_class),
+        "last_error_message": encode_optional_text(message),
+    }
+    run.change(**asdict(after) | texts)
     return after
 
 
 def clear_backoff(connection: Connection, run_key: int) -> None:
     """Forget the failures in a row; writes nothing when there were none."""
     failing = and_(runs.c.run_key == run_key, runs.c.consecutive_failures > 0)
-    cleared = {"consecutive_failures": 0, "backoff_sec": 0.0, "next_retry_at": None, "last_error_class": None}
+    cleared = {
+        "consecutive_failures": 0,
+        "backoff_sec": 0.0,
+        "next_retry_at": None,
+        "last_error_class": None,
+        "last_error_message": None,
+    }
     connection.execute(runs.update().where(failing).values(cleared))
+
+
+def submission_works(connection: Connection, run_key: int) -> None:
+    """Forget what the last failure said. The failures in a row still count: a batch may yet fail as a whole."""
+    said = and_(runs.c.run_key == run_key, runs.c.last_error_message.is_not(None))
+    connection.execute(runs.update().where(said).values(last_error_message=None))
 
 
 # --- leases ----------------------------------------------------------------------------------------------------------

@@ -11,13 +11,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core import lifecycle
+from batchor_core.core.admission import Allowance, Granted, Standing, Wait, free
 from batchor_core.core.boundaries import Boundary
 from batchor_core.core.enums import IntentState, RunControlState
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError, StorageError
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.types import JSONValue
-from batchor_core.storage import sql_intents, sql_items, sql_records, sql_runs
-from batchor_core.storage.columns import encode_text
+from batchor_core.storage import sql_budgets, sql_intents, sql_items, sql_records, sql_runs
+from batchor_core.storage.columns import encode_optional_text, encode_text
 from batchor_core.storage.schema import items, runs
 from batchor_core.storage.sql_engine import Database
 from batchor_core.storage.sql_items import ItemChanges, ItemRow, is_status
@@ -34,7 +35,6 @@ from batchor_core.storage.state import (
     RequestDraft,
     ResultsWait,
     RetryBackoffState,
-    TokenBudget,
 )
 
 CANCEL_CHUNK = 5_000
@@ -111,7 +111,8 @@ class SQLSession(DriverSession):
         artifact_key: str,
         item_indexes: Sequence[int],
         max_attempts: int,
-        budget: TokenBudget | None = None,
+        allowances: Sequence[Allowance] = (),
+        leaves_queue: bool = False,
         key_fingerprint: str | None = None,
     ) -> IntentRecord | None:
         indexes = sorted(set(item_indexes))
@@ -124,8 +125,10 @@ class SQLSession(DriverSession):
             )
             waiting = sql_items.waiting(run.connection, claimed)
             count, tokens = sum(one.items for one in waiting), sum(one.tokens for one in waiting)
-            if count < len(indexes) or not self._fits(run, tokens, budget):
+            if count < len(indexes) or not self._fits(run, tokens, allowances):
                 return None
+            for allowance in allowances:
+                sql_budgets.count_under(run, allowance, leaves_queue=leaves_queue)
             intent_key = sql_intents.create_intent(
                 run,
                 local_batch_id=local_batch_id,
@@ -141,14 +144,25 @@ class SQLSession(DriverSession):
             assert row is not None
             return sql_intents.intent_record(row)
 
-    def _fits(self, run: LockedRun, tokens: int, budget: TokenBudget | None) -> bool:
-        if budget is None:
-            return True
-        self._database.lock_budget(
-            run.connection, budget.key
-        )  # the last lock of a transaction: see LockedRun
-        held = sql_runs.tokens_in_flight(run.connection, budget_key=budget.key, run_key=self._run_key)
-        return held + tokens <= budget.limit
+    def _fits(self, run: LockedRun, tokens: int, allowances: Sequence[Allowance]) -> bool:
+        for allowance in sorted(allowances, key=lambda one: one.key):  # always in this order: no deadlocks
+            # the last locks of a transaction: see LockedRun
+            self._database.lock_budget(run.connection, allowance.key)
+            if tokens > free(Granted(allowance, self._standing(run.connection, allowance))):
+                return False
+        return True
+
+    def standing(self, allowance: Allowance) -> Standing:
+        with self._database.read() as connection:
+            return self._standing(connection, allowance)
+
+    def _standing(self, connection: Connection, allowance: Allowance) -> Standing:
+        now = self._database.now(connection)
+        return sql_budgets.standing(connection, allowance, run_key=self._run_key, now=now)
+
+    def keep_place(self, allowance: Allowance, wait: Wait) -> None:
+        with self._run(Boundary.KEEP_PLACE) as run:
+            sql_budgets.keep_place(run, allowance, wait)
 
     def drafts(self, *, local_batch_id: str) -> Iterator[RequestDraft]:
         with self._database.read() as connection:
@@ -173,14 +187,19 @@ class SQLSession(DriverSession):
     def mark_uploaded(
         self, *, local_batch_id: str, input_file_id: str, server_date_skew: float = 0.0
     ) -> None:
-        self._change_intent(
-            Boundary.MARK_UPLOADED,
-            local_batch_id,
-            (IntentState.CLAIMED, IntentState.UPLOADED),
-            state=IntentState.UPLOADED.value,
-            input_file_id=encode_text(input_file_id),
-            server_date_skew=server_date_skew,
-        )
+        with self._write(Boundary.MARK_UPLOADED) as connection:
+            allowed = (IntentState.CLAIMED, IntentState.UPLOADED)
+            intent = sql_intents.intent_in(
+                connection, self._run_key, local_batch_id, allowed, run_id=self.run_id
+            )
+            sql_intents.change_intent(
+                connection,
+                intent.intent_key,
+                state=IntentState.UPLOADED.value,
+                input_file_id=encode_text(input_file_id),
+                server_date_skew=server_date_skew,
+                uploaded_at=self._database.now(connection),
+            )
 
     def mark_sending(self, *, local_batch_id: str, ttl_sec: float) -> None:
         with self._write(Boundary.MARK_SENDING, exclusive=True) as connection:
@@ -192,8 +211,19 @@ class SQLSession(DriverSession):
                 intent.intent_key,
                 state=IntentState.SENDING.value,
                 sending_at=self._database.now(connection),
+                next_check_at=None,
             )
             sql_runs.extend_lease(self._database, connection, self._run_key, ttl_sec=ttl_sec)
+
+    def postpone(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
+        self._change_intent(
+            Boundary.POSTPONE,
+            local_batch_id,
+            (IntentState.SENDING, IntentState.UPLOADED),
+            state=IntentState.UPLOADED.value,
+            last_error_class=encode_text(error_class),
+            next_check_at=next_check_at,
+        )
 
     def register(self, *, local_batch_id: str, provider_batch_id: str, status: str) -> None:
         anything = tuple(IntentState)
@@ -306,12 +336,18 @@ class SQLSession(DriverSession):
             batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
             sql_intents.keep_wait(connection, batch, wait)
 
-    def record_poll_failure(self, *, provider_batch_id: str, next_poll_at: float) -> int:
+    def record_poll_failure(
+        self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
+    ) -> int:
         with self._write(Boundary.RECORD_POLL_FAILURE) as connection:
             batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
             failures: int = batch.poll_failures + 1
             sql_intents.change_batch(
-                connection, batch.intent_key, poll_failures=failures, next_poll_at=next_poll_at
+                connection,
+                batch.intent_key,
+                poll_failures=failures,
+                next_poll_at=next_poll_at,
+                poll_error=encode_optional_text(error),
             )
             return failures
 
@@ -376,11 +412,15 @@ class SQLSession(DriverSession):
         return count
 
     def record_failure(
-        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float
+        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float, message: str | None = None
     ) -> RetryBackoffState:
         with self._run(Boundary.RECORD_FAILURE) as run:
             return sql_runs.count_failure(
-                run, error_class=error_class, base_delay_sec=base_delay_sec, max_delay_sec=max_delay_sec
+                run,
+                error_class=error_class,
+                base_delay_sec=base_delay_sec,
+                max_delay_sec=max_delay_sec,
+                message=message,
             )
 
     def clear_backoff(self) -> None:

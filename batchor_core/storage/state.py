@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+from batchor_core.core.admission import Allowance, Standing, Wait
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.late import Late
 from batchor_core.core.models import (
@@ -274,6 +275,8 @@ class RetryBackoffState:
     backoff_sec: float = 0.0
     next_retry_at: float | None = None
     last_error_class: str | None = None
+    last_error_message: str | None = None
+    """What it said; None once a submission has worked since."""
 
 
 # --- records of the driver session -----------------------------------------------------------------------------------
@@ -353,14 +356,12 @@ class IntentRecord:
     last_error_class: str | None = None
     provider_batch_id: str | None = None
     server_date_skew: float = 0.0
+    uploaded_at: float | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class TokenBudget:
-    """The most tokens that all runs with one key may have in flight together."""
-
-    key: str
-    limit: int
+    @property
+    def is_postponed(self) -> bool:
+        """Whether it waits for its input file: the provider has refused to make a batch of it, but only for now."""
+        return self.state is IntentState.UPLOADED and self.next_check_at is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -485,14 +486,24 @@ class DriverSession(ABC):
         artifact_key: str,
         item_indexes: Sequence[int],
         max_attempts: int,
-        budget: TokenBudget | None = None,
+        allowances: Sequence[Allowance] = (),
+        leaves_queue: bool = False,
         key_fingerprint: str | None = None,
     ) -> IntentRecord | None:
         """Create the intent CLAIMED and move its items to QUEUED_LOCAL. Line numbers follow the item order.
 
-        Returns None, and changes nothing, when the items no longer fit the budget shared with other runs, or when one of
-        them is no longer claimable.
+        Returns None, and changes nothing, when the items no longer fit an allowance shared with other runs
+        (``core.admission.free``), or when one of them is no longer claimable. Under allowances, the run counts under their
+        key from here on; with ``leaves_queue`` it has got what it waited for, and gives up its place.
         """
+
+    @abstractmethod
+    def standing(self, allowance: Allowance) -> Standing:
+        """Where the run stands among all runs that share an allowance. Reads only."""
+
+    @abstractmethod
+    def keep_place(self, allowance: Allowance, wait: Wait) -> None:
+        """Queue for an allowance, or say that the run still waits: a place that it has keeps its age."""
 
     @abstractmethod
     def drafts(self, *, local_batch_id: str) -> Iterator[RequestDraft]:
@@ -513,6 +524,13 @@ class DriverSession(ABC):
         """UPLOADED -> SENDING, durable before it returns, with the time; also renews the lease for ``ttl_sec``.
 
         Raises RunStateError unless the intent is UPLOADED: no intent is ever sent twice.
+        """
+
+    @abstractmethod
+    def postpone(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
+        """SENDING -> UPLOADED (or UPLOADED stays so): certainly no batch, as the input file is not ready; try again then.
+
+        It keeps its items and its file, also when another driver takes over.
         """
 
     @abstractmethod
@@ -551,7 +569,7 @@ class DriverSession(ABC):
     def requeue_local(self) -> int:
         """Free what a dead driver left behind.
 
-        CLAIMED and UPLOADED intents are dropped, QUEUED_LOCAL items without an intent become PENDING; what may have been
+        CLAIMED and UPLOADED intents are dropped, unless they are postponed; QUEUED_LOCAL items without an intent become PENDING; what may have been
         sent (SENDING, UNKNOWN, QUARANTINED) is left to the look-up. Returns the number of items freed.
         """
 
@@ -586,8 +604,10 @@ class DriverSession(ABC):
         """The batch is over, and some of its results are waited for. It stays active and keeps its SUBMITTED items."""
 
     @abstractmethod
-    def record_poll_failure(self, *, provider_batch_id: str, next_poll_at: float) -> int:
-        """Count a failed poll; returns how many failed in a row."""
+    def record_poll_failure(
+        self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
+    ) -> int:
+        """Count a failed poll, and keep what it said for the summary; returns how many failed in a row."""
 
     @abstractmethod
     def submitted_items(self, *, provider_batch_id: str) -> dict[str, int]:
@@ -623,9 +643,12 @@ class DriverSession(ABC):
 
     @abstractmethod
     def record_failure(
-        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float
+        self, *, error_class: str, base_delay_sec: float, max_delay_sec: float, message: str | None = None
     ) -> RetryBackoffState:
-        """Count a failure of the control plane and advance the backoff; delays as in ``core.retry``."""
+        """Count a failure of the control plane and advance the backoff; delays as in ``core.retry``.
+
+        ``message`` is shown in the summary until a batch is registered.
+        """
 
     @abstractmethod
     def clear_backoff(self) -> None:

@@ -130,6 +130,7 @@ class FakeProvider(BatchProvider, OptionalMethods):
         answered_rows: How many rows of a batch that expires or is cancelled are answered; the others are not.
         budget: What :meth:`enqueue_budget` returns.
         fingerprint: What :meth:`key_fingerprint` returns.
+        files_ready: What :meth:`is_input_file_ready` returns.
         clock: Gives ``created_at``; without it, batches are a second apart.
 
     Attributes:
@@ -149,6 +150,7 @@ class FakeProvider(BatchProvider, OptionalMethods):
         answered_rows: int = 0,
         budget: EnqueueBudget | None = None,
         fingerprint: str | None = "fake",
+        files_ready: bool | None = None,
         clock: FakeClock | None = None,
     ) -> None:
         self.config = config or FakeProviderConfig()
@@ -157,6 +159,7 @@ class FakeProvider(BatchProvider, OptionalMethods):
         self.answered_rows = answered_rows
         self.budget = budget
         self.fingerprint = fingerprint
+        self.files_ready = files_ready
         self.files: dict[str, bytes] = {}
         self.filenames: dict[str, str] = {}
         self.batches: dict[str, FakeBatch] = {}
@@ -296,6 +299,10 @@ class FakeProvider(BatchProvider, OptionalMethods):
             ],
         )
 
+    def is_input_file_ready(self, file_id: str) -> bool | None:
+        """Return what was given as ``files_ready``."""
+        return self._do("is_input_file_ready", file_id, lambda: self.files_ready)
+
     def key_fingerprint(self) -> str | None:
         """Return what was given as ``fingerprint``."""
         return self.fingerprint
@@ -331,7 +338,8 @@ class FakeProvider(BatchProvider, OptionalMethods):
         if input_file_id not in self.files:
             raise ProviderError(
                 f"cannot find file {input_file_id}",
-                error_class="file_not_found",
+                kind=ProviderErrorKind.NOT_READY,
+                error_class="input_file_not_ready",
                 status_code=400,
                 not_performed=True,
             )

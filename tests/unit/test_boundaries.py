@@ -23,7 +23,7 @@ from batchor_core.providers.api import BatchApi
 from batchor_core.providers.at_boundaries import ApiAtBoundaries
 from batchor_core.runtime import harvest
 from batchor_core.runtime.engine import RunProvider
-from batchor_core.testing.fake_provider import FakeProvider
+from batchor_core.testing.fake_provider import FakeProvider, FakeProviderConfig
 from tests.support.world import World, text_job
 
 PACKAGE = Path(boundaries.__file__).parents[1]
@@ -157,7 +157,7 @@ def test_wrappers_name_every_operation_that_has_an_effect(
 
 
 def test_a_run_has_its_provider_at_boundaries() -> None:
-    assert isinstance(RunProvider(FakeProvider).get(), ApiAtBoundaries)
+    assert isinstance(RunProvider(FakeProvider, FakeProviderConfig()).get(), ApiAtBoundaries)
 
 
 @pytest.fixture

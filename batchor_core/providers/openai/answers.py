@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from batchor_core.core.answers import Answer
+from batchor_core.core.error_body import read_error_body
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
@@ -83,9 +84,16 @@ def _read_other(custom_id: str, line: dict[str, Any], response: dict[str, Any]) 
             custom_id, _error_object(content["error"]), status=None, usage=usage_from_body(content)
         )
     error = _error_object(content.get("error")) or _error_object(line.get("error"))
-    if not error and isinstance(body, str) and body.strip():
-        error = {"message": body}
+    if not error.get("message"):
+        error = _shown(body) | error
     return _read_error(custom_id, error, status=status, usage=usage_from_body(content))
+
+
+def _shown(body: Any) -> dict[str, Any]:
+    """An error body of another shape than OpenAI's: ``{"detail": [...]}``, ``{"message": ...}``, text, a web page."""
+    said = read_error_body(body)
+    found = {"message": said.message, "code": said.code, "type": said.type}
+    return {name: text for name, text in found.items() if text} if said.message else {}
 
 
 def _read_body(custom_id: str, body: dict[str, Any]) -> Answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from batchor_core.core.exceptions import ProviderErrorKind
+from batchor_core.core.input_file import FILE_NOT_READY, is_file_not_ready
 from batchor_core.providers.api import BatchFailure
 
 _QUOTA_CODES = frozenset({"billing_hard_limit_reached", "insufficient_quota", "billing_not_active"})
@@ -22,7 +23,12 @@ def judge_failed_batch(errors: Any) -> BatchFailure:
     if not entries:
         return BatchFailure(ProviderErrorKind.RETRY, "batch_terminal_failed", "the provider gave no reason")
     kinds = [_kind(entry) for entry in entries]
-    for decisive in (ProviderErrorKind.QUOTA, ProviderErrorKind.CAPACITY, ProviderErrorKind.BAD_REQUEST):
+    for decisive in (
+        ProviderErrorKind.QUOTA,
+        ProviderErrorKind.CAPACITY,
+        ProviderErrorKind.BAD_REQUEST,
+        ProviderErrorKind.NOT_READY,
+    ):
         if decisive in kinds:
             return _verdict(decisive, entries[kinds.index(decisive)])
     bad_lines = {entry["line"]: _text(entry) for entry in entries if _line(entry) is not None}
@@ -36,9 +42,10 @@ def _kind(entry: dict[str, Any]) -> ProviderErrorKind:
         return ProviderErrorKind.QUOTA
     if code in _CAPACITY_CODES or ("limit reached" in message and "enqueued" in message):
         return ProviderErrorKind.CAPACITY
-    # a file that was just uploaded may not be visible yet
-    if entry.get("param") == "file_id" or "cannot find file" in message:
-        return ProviderErrorKind.RETRY
+    if _line(entry) is None and is_file_not_ready(
+        code=code, param=str(entry.get("param") or ""), message=message
+    ):
+        return ProviderErrorKind.NOT_READY
     # the model is the same in every line, so it is the job that is wrong, not the line
     if code == "model_not_found" or entry.get("param") == "body.model" or _line(entry) is None:
         return ProviderErrorKind.BAD_REQUEST
@@ -46,7 +53,10 @@ def _kind(entry: dict[str, Any]) -> ProviderErrorKind:
 
 
 def _verdict(kind: ProviderErrorKind, entry: dict[str, Any]) -> BatchFailure:
-    return BatchFailure(kind, str(entry.get("code") or "batch_terminal_failed"), _text(entry))
+    error_class = str(entry.get("code") or "batch_terminal_failed")
+    if kind is ProviderErrorKind.NOT_READY:
+        error_class = FILE_NOT_READY  # the code is mostly "invalid_request", which says nothing
+    return BatchFailure(kind, error_class, _text(entry))
 
 
 def _text(entry: dict[str, Any]) -> str:

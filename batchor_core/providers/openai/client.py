@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -42,10 +42,16 @@ def _tls_context(cert_file: str | None, cert_dir: str | None) -> ssl.SSLContext:
     return context
 
 
-def make_client(config: OpenAIProviderConfig, *, on_date: Callable[[float], None] | None = None) -> OpenAI:
+def make_client(
+    config: OpenAIProviderConfig,
+    *,
+    on_date: Callable[[float], None] | None = None,
+    on_content_type: Callable[[str], None] | None = None,
+) -> OpenAI:
     """Make a client that neither retries nor follows redirects; both would post a batch a second time.
 
-    ``on_date`` gets the server's time, seconds since 1970, with each answer that has a Date header.
+    ``on_date`` gets the server's time, seconds since 1970, with each answer that has a Date header; ``on_content_type`` gets
+    the type of each answer, in the thread of its request.
 
     Raises:
         MissingCredentialsError: There is no key.
@@ -69,18 +75,24 @@ def make_client(config: OpenAIProviderConfig, *, on_date: Callable[[float], None
             follow_redirects=False,
             timeout=config.request_timeout_sec,
             verify=_tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
-            event_hooks={"response": [_date_reader(on_date)] if on_date else []},
+            event_hooks={"response": [*_date_reader(on_date), *_type_reader(on_content_type)]},
         ),
     )
 
 
-def _date_reader(on_date: Callable[[float], None]) -> Callable[[Any], None]:
+def _date_reader(on_date: Callable[[float], None] | None) -> Iterator[Callable[[Any], None]]:
     def read_date(response: Any) -> None:
         date = timestamp(response.headers.get("date"))
-        if date is not None:
+        if date is not None and on_date is not None:
             on_date(date)
 
-    return read_date
+    if on_date is not None:
+        yield read_date
+
+
+def _type_reader(on_content_type: Callable[[str], None] | None) -> Iterator[Callable[[Any], None]]:
+    if on_content_type is not None:
+        yield lambda response: on_content_type(response.headers.get("content-type") or "")
 
 
 def with_timeout(client: Any, seconds: float) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, TypeAlias, cast
 
+from batchor_core.core.enqueue_budget import EnqueueBudget, budget_key, effective_budget, smallest_limit
 from batchor_core.core.enums import OpenAIEndpoint, OpenAIModel, OpenAIReasoningEffort, ProviderKind
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ProviderConfig
@@ -57,17 +58,12 @@ class OpenAIEnqueueLimitConfig:
     @property
     def inflight_limit(self) -> int:
         """Tokens that may be in flight: the smaller of the target share and the limit less headroom; 0 for no limit."""
-        if not self.enqueued_token_limit:
-            return 0
-        share = int(self.enqueued_token_limit * self.target_ratio)
-        return max(1, min(share, self.enqueued_token_limit - self.headroom))
+        return effective_budget(self.enqueued_token_limit, self.target_ratio, self.headroom)
 
     @property
     def batch_limit(self) -> int:
         """Tokens that one batch may hold; 0 for no limit."""
-        return min(
-            (limit for limit in (self.inflight_limit, self.max_batch_enqueued_tokens) if limit), default=0
-        )
+        return smallest_limit(self.inflight_limit, self.max_batch_enqueued_tokens)
 
     def to_payload(self) -> JSONObject:
         """The limits as JSON."""
@@ -184,6 +180,26 @@ class OpenAIProviderConfig(ProviderConfig):
     def batch_rates(self, *, at: datetime) -> Rates:
         """What the tokens of a batch cost on a day, at OpenAI itself or at a compatible server with a known price list."""
         return openai_batch_rates(self.model, self.base_url, self.request_options, at=at)
+
+    def enqueue_budget(self) -> EnqueueBudget | None:
+        """The limits, shared by all that use this account and model; None if none are set."""
+        limits = self.enqueue_limits
+        if not limits.batch_limit:
+            return None
+        key = budget_key(self, self.account_fingerprint())
+        return EnqueueBudget(key=key, limit=limits.inflight_limit, per_batch=limits.batch_limit)
+
+    def account_fingerprint(self) -> str | None:
+        """Sixteen hex digits that tell keys, accounts and servers apart; None without a key."""
+        from batchor_core.providers.openai.credentials import (
+            find_openai_api_key,
+            fingerprint,
+            resolve_base_url,
+        )
+
+        resolve_base_url(self)  # what may raise comes before the key is a local variable
+        key = find_openai_api_key(self)
+        return fingerprint(key, self) if key else None
 
     @classmethod
     def from_payload(cls, payload: JSONObject) -> OpenAIProviderConfig:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
 
+from batchor_core.core import enqueue_budget
 from batchor_core.core.exceptions import MissingCredentialsError
 from batchor_core.providers.openai.base_url import check_base_url, effective_base_url
 from batchor_core.providers.openai.config import OpenAIProviderConfig
@@ -17,12 +16,17 @@ def resolve_openai_api_key(config: OpenAIProviderConfig) -> str:
     Raises:
         MissingCredentialsError: There is neither.
     """
-    key = config.api_key.strip() or os.environ.get("OPENAI_API_KEY", "").strip()
+    key = find_openai_api_key(config)
     if not key:
         raise MissingCredentialsError(
             "no OpenAI API key: set the environment variable OPENAI_API_KEY, or OpenAIProviderConfig(api_key=...)"
         )
     return key
+
+
+def find_openai_api_key(config: OpenAIProviderConfig) -> str:
+    """The key of :func:`resolve_openai_api_key`, or an empty string."""
+    return config.api_key.strip() or os.environ.get("OPENAI_API_KEY", "").strip()
 
 
 def resolve_base_url(config: OpenAIProviderConfig) -> str | None:
@@ -45,5 +49,4 @@ def resolve_account(config: OpenAIProviderConfig) -> tuple[str | None, str | Non
 def fingerprint(key: str, config: OpenAIProviderConfig) -> str:
     """Sixteen hex digits that differ between keys, accounts and servers, and from which no key can be found."""
     organization, project = resolve_account(config)
-    seen_by = "\0".join([resolve_base_url(config) or "", organization or "", project or ""])
-    return hmac.new(key.encode(), f"batchor\0{seen_by}".encode(), hashlib.sha256).hexdigest()[:16]
+    return enqueue_budget.fingerprint(key, resolve_base_url(config) or "", organization or "", project or "")

@@ -13,23 +13,28 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from batchor_core.core.error_body import MAX_MESSAGE, READ_CHARS, ErrorBody, is_page, read_error_body
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
+from batchor_core.core.input_file import FILE_NOT_READY, is_file_not_ready
 from batchor_core.providers.openai.answers import is_quota_code
 
-NOT_PERFORMED_STATUSES = frozenset({400, 401, 403, 404, 413, 422, 429})
+NOT_PERFORMED_STATUSES = frozenset({400, 401, 403, 404, 405, 413, 422, 429})
 """Answers that certainly did nothing. 408, 409 and 5xx may come from a gateway in front of a server that did."""
 
 NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 """Names of transport errors before the first byte. By name, as the SDK changed its HTTP library (httpx, httpx2)."""
 
 MAX_RETRY_AFTER_SEC = 86_400.0
-MAX_MESSAGE = 500
-READ_CHARS = 10_000
-"""How much of a message is looked at: some gateways answer with whole pages."""
+NO_ROUTE = "no_such_route"
+
+WEB_PAGE = "<html>"
+"""Stands for a web page whose text is not at hand."""
+
+_NOT_READY_STATUSES = frozenset({400, 404, 409, 422, 425})
+_MISSING_RESOURCE_CODES = frozenset({"model_not_found", "DeploymentNotFound", "deployment_not_found"})
 
 _QUEUE_FULL = re.compile(r"enqueued (token|request)s? limit", re.IGNORECASE)
 _QUEUE_FULL_CODES = frozenset({"token_limit_exceeded", "request_limit_exceeded"})
-_NO_SUCH_FILE = re.compile(r"cannot find file", re.IGNORECASE)
 _SECRETS = re.compile(
     r"\bsk-[\w*.-]{4,}"  # OpenAI's keys, whole or masked
     r"|\b(?:bearer|basic)\s+[\w.~+/=-]{8,}"
@@ -44,31 +49,62 @@ class _Verdict:
     error_class: str
 
 
-def translate(error: BaseException, *, action: str, secrets: Sequence[str] = ()) -> ProviderError:
+def translate(
+    error: BaseException,
+    *,
+    action: str,
+    secrets: Sequence[str] = (),
+    is_route: bool = False,
+    input_file: str | None = None,
+) -> ProviderError:
     """Turn whatever an SDK call raised into a :class:`ProviderError` that says what to do about it.
 
     ``action`` names the call, for the message. ``secrets`` are removed from the text, as are pieces that look like keys.
+    ``is_route`` says that the call's path names a route alone and no file or batch: nothing else can be missing there.
+    ``input_file`` is the file of which a batch was to be made, if that was the call.
     Raise the result outside the ``except`` block, so that it does not carry the original and its text along.
     """
     status = getattr(error, "status_code", None)
     if not isinstance(status, int):
         return _transport_error(error, action, secrets)
-    code, kind, message = _error_fields(error)
-    verdict = _verdict(status, code, kind, message)
+    said = read_error_body(getattr(error, "body", None))
+    verdict = _verdict(status, said, error, is_route=is_route, input_file=input_file)
+    message = "" if status == 401 else said.message  # a 401 quotes the key
+    if verdict.kind is ProviderErrorKind.NO_ROUTE:
+        message = ". ".join(part for part in (message, no_route(_url(error), _location(error))) if part)
     return ProviderError(
-        _describe(
-            action, status, code or kind, "" if status == 401 else message, secrets
-        ),  # a 401 quotes the key
+        _describe(action, status, said.code or said.type, message, secrets),
         kind=verdict.kind,
         error_class=verdict.error_class,
         status_code=status,
         retry_after=_retry_after(error),
-        not_performed=status in NOT_PERFORMED_STATUSES,
+        # a server that names the file and says that it is not ready yet has made no batch of it
+        not_performed=status in NOT_PERFORMED_STATUSES or verdict.kind is ProviderErrorKind.NOT_READY,
     )
 
 
-def unreadable(action: str) -> ProviderError:
-    """A success whose body is not what was asked for. It may well have had its effect."""
+def no_route(url: str, location: str = "") -> str:
+    """Why a request found nobody to take it, and what to do."""
+    where = f"{url} answers, but" if url else "the address answers, but"
+    moved = f"; it points to {location}" if location else ""
+    return (
+        f"{where} not as the API does{moved}: check base_url, which should look like https://api.openai.com/v1, with the "
+        "version and without the route"
+    )
+
+
+def unreadable(action: str, answer: Any = None, *, url: str = "") -> ProviderError:
+    """A success whose body is not what was asked for. It may well have had its effect.
+
+    ``answer`` is given where nothing is paid for: a web page then says that the address is not the API's.
+    """
+    if is_page(answer):
+        return ProviderError(
+            _short(f"{action}: HTTP 200: {read_error_body(answer).message[:100]}. {no_route(url)}"),
+            kind=ProviderErrorKind.NO_ROUTE,
+            error_class=NO_ROUTE,
+            status_code=200,
+        )
     return ProviderError(
         f"{action}: the server's answer can't be read", error_class="unreadable_answer", status_code=200
     )
@@ -85,28 +121,39 @@ def _transport_error(error: BaseException, action: str, secrets: Sequence[str]) 
         error_class = "connection"
     else:
         error_class = "unreadable_answer"
+    # what the SDK stumbles over was an answer, so it is not waited for as a server is that gives none
+    answered = error_class == "unreadable_answer" and isinstance(
+        error, AttributeError | TypeError | ValueError | LookupError
+    )
     return ProviderError(
         f"{action}: {_short(redact(_text(f'{names[-1]}: {error}'), secrets))}",
         error_class=error_class,
+        status_code=200 if answered else None,
         not_performed=never_sent,
     )
 
 
-def _verdict(status: int, code: str, kind: str, message: str) -> _Verdict:
+def _verdict(
+    status: int, said: ErrorBody, error: BaseException, *, is_route: bool, input_file: str | None
+) -> _Verdict:
+    code, kind, message = said.code, said.type, said.message
     if is_quota_code(code) or is_quota_code(kind):
         return _Verdict(ProviderErrorKind.QUOTA, _class_name(code if is_quota_code(code) else kind, "quota"))
     if code in _QUEUE_FULL_CODES or _QUEUE_FULL.search(message):
         return _Verdict(ProviderErrorKind.CAPACITY, "enqueue_token_limit")
     if status in (401, 403):
         return _Verdict(ProviderErrorKind.CREDENTIALS, "credentials")
-    if status == 404:
+    if input_file is not None and status in _NOT_READY_STATUSES and not said.is_page:
+        named = status == 404 and input_file in message
+        if named or is_file_not_ready(code=code, param=said.param, message=message):
+            return _Verdict(ProviderErrorKind.NOT_READY, FILE_NOT_READY)
+    if is_route and _is_no_route(status, said, error, is_create=input_file is not None):
+        return _Verdict(ProviderErrorKind.NO_ROUTE, NO_ROUTE)
+    if status == 404 and not is_route:
         return _Verdict(ProviderErrorKind.NOT_FOUND, "not_found")
-    if status == 400 and _NO_SUCH_FILE.search(message):
-        # a file can be missing for a moment after its upload
-        return _Verdict(ProviderErrorKind.RETRY, "file_not_found")
     if status == 429:
         return _Verdict(ProviderErrorKind.RETRY, "rate_limit")
-    if status in (408, 409):
+    if status in (408, 409, 425):
         return _Verdict(ProviderErrorKind.RETRY, "timeout" if status == 408 else "conflict")
     if 400 <= status < 500:
         return _Verdict(ProviderErrorKind.BAD_REQUEST, _class_name(code, "bad_request"))
@@ -114,19 +161,30 @@ def _verdict(status: int, code: str, kind: str, message: str) -> _Verdict:
     return _Verdict(ProviderErrorKind.RETRY, "server_error" if status >= 500 else "redirect")
 
 
+def _is_no_route(status: int, said: ErrorBody, error: BaseException, *, is_create: bool) -> bool:
+    """Whether a request that names nothing but a route found none."""
+    if status == 404:
+        return said.code not in _MISSING_RESOURCE_CODES
+    if status == 405 or is_create:  # what a create came to must be certain
+        return status == 405
+    return status in (410, 501) or (status in (301, 308) and bool(_location(error)))  # moved for good
+
+
+def _url(error: BaseException) -> str:
+    """Where the request went, without its query."""
+    request = getattr(error, "request", None) or getattr(getattr(error, "response", None), "request", None)
+    return str(getattr(request, "url", "")).partition("?")[0]
+
+
+def _location(error: BaseException) -> str:
+    headers: Any = getattr(getattr(error, "response", None), "headers", None) or {}
+    found = headers.get("location")
+    return found.partition("?")[0] if isinstance(found, str) else ""
+
+
 def _class_name(code: str, default: str) -> str:
     """A vendor's code where it can serve as a name; it ends up in logs, tables and events."""
     return code if code.isidentifier() and len(code) <= 64 else default
-
-
-def _error_fields(error: BaseException) -> tuple[str, str, str]:
-    """Code, type and message of the error object in an answer, wherever the server put it."""
-    body: Any = getattr(error, "body", None)
-    if isinstance(body, dict) and isinstance(body.get("error"), dict | str):
-        body = body["error"]
-    if isinstance(body, dict):
-        return _text(body.get("code")), _text(body.get("type")), _text(body.get("message"))
-    return "", "", _text(body)
 
 
 def _text(value: Any) -> str:

@@ -6,11 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from batchor_core.core.answers import Answer, parse_line
+from batchor_core.core.enqueue_budget import budget_key
 from batchor_core.core.exceptions import BatchorError, ProviderError, ProviderErrorKind
 from batchor_core.core.models import PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
@@ -19,15 +21,22 @@ from batchor_core.providers.base import BatchProvider, EnqueueBudget, OptionalMe
 from batchor_core.providers.openai.answers import read_record, was_answered
 from batchor_core.providers.openai.client import TRANSFER_TIMEOUT_SEC, make_client, with_timeout
 from batchor_core.providers.openai.config import OpenAIProviderConfig
-from batchor_core.providers.openai.credentials import fingerprint, resolve_base_url, resolve_openai_api_key
+from batchor_core.providers.openai.credentials import find_openai_api_key, fingerprint, resolve_base_url
 from batchor_core.providers.openai.download import download
-from batchor_core.providers.openai.errors import translate, unreadable
+from batchor_core.providers.openai.errors import WEB_PAGE, translate, unreadable
 from batchor_core.providers.openai.records import batch_record, read
 from batchor_core.providers.openai.requests import RequestLines
 from batchor_core.providers.openai.tokens import TokenCounter
 
 BATCH_PAGE = 100  # the most that GET /batches gives
 FILE_PAGE = 1_000
+
+FILE_PENDING = frozenset(
+    {"pending", "running", "notrunning", "processing", "uploading", "importing", "queued"}
+)
+"""Statuses of a file that some servers process before a batch can be made of it. OpenAI's own have none of these."""
+
+FILE_REJECTED = frozenset({"error", "failed", "deleted", "canceled", "cancelled"})
 
 T = TypeVar("T")
 
@@ -53,6 +62,7 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         self._made: Any = None
         self._clock_offset: float | None = None
         self._lock = threading.Lock()
+        self._answered = threading.local()
         self._lines = RequestLines(config)
         self._tokens = TokenCounter(str(config.model))
 
@@ -74,11 +84,13 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         client = self._patient_client()
         with path.open("rb") as file:
             answer = self._call(
-                f"upload of {path.name}", lambda: client.files.create(file=(path.name, file), purpose="batch")
+                f"upload of {path.name}",
+                lambda: client.files.create(file=(path.name, file), purpose="batch"),
+                is_route=True,
             )
         file_id = read(answer, "id")
         if not isinstance(file_id, str) or not file_id:
-            raise unreadable(f"upload of {path.name}")
+            raise unreadable(f"upload of {path.name}", answer, url=str(getattr(client, "base_url", "")))
         return file_id
 
     def delete_input_file(self, file_id: str) -> None:
@@ -107,6 +119,8 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
                 completion_window=self._config.completion_window,
                 **options,
             ),
+            is_route=True,
+            input_file=input_file_id,
         )
         return _record(answer, action)
 
@@ -236,6 +250,34 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         )
         return [read(file, "id") for page in pages for file in page if read(file, "filename") == filename]
 
+    def is_input_file_ready(self, file_id: str) -> bool | None:
+        """Whether a batch can be made of a file, by the status that the server gives; None where it gives none it stands for.
+
+        Raises:
+            ProviderError: The server has rejected the file, or can't be asked.
+        """
+        client = self._client()
+        action = f"look-up of {file_id}"
+        try:
+            answer = self._call(action, lambda: client.files.retrieve(file_id))
+        except ProviderError as error:
+            if error.kind is ProviderErrorKind.NOT_FOUND:
+                return (
+                    None  # not there yet, or a server that has content without metadata: a create will tell
+                )
+            raise
+        status = str(read(answer, "status") or "").lower()
+        if status in FILE_REJECTED:
+            details = read(answer, "status_details")
+            raise ProviderError(
+                f"{action}: the server has rejected the input file: status {status}"
+                + (f", {details}" if isinstance(details, str) and details else ""),
+                kind=ProviderErrorKind.BAD_REQUEST,
+                error_class="input_file_rejected",
+                not_performed=True,
+            )
+        return False if status in FILE_PENDING else True if status == "processed" else None
+
     def key_fingerprint(self) -> str | None:
         """Sixteen hex digits that tell keys, accounts and servers apart; None without a key."""
         resolve_base_url(self._config)  # what may raise comes before the key is a local variable
@@ -244,11 +286,9 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
 
     def enqueue_budget(self) -> EnqueueBudget | None:
         """The config's limits, shared by all that use this account and model; None if it sets none."""
-        limits = self._config.enqueue_limits
-        if not limits.batch_limit:
-            return None
-        key = f"openai:{self.key_fingerprint() or 'unknown'}:{self._config.model}"
-        return EnqueueBudget(key=key, limit=limits.inflight_limit, per_batch=limits.batch_limit)
+        budget = self._config.enqueue_budget()
+        # the client that was given may have a key of its own
+        return budget and replace(budget, key=budget_key(self._config, self.key_fingerprint()))
 
     def clock_offset(self) -> float | None:
         """Seconds by which the server's clock is ahead of ours, by its last answer; None before the first."""
@@ -256,6 +296,9 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
 
     def _note_date(self, date: float) -> None:
         self._clock_offset = date - time.time()
+
+    def _note_content_type(self, content_type: str) -> None:
+        self._answered.with_page = content_type.startswith("text/html")
 
     def close(self) -> None:
         """Close the connections of the provider's own client; the next call opens new ones."""
@@ -275,20 +318,27 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
             return self._given
         with self._lock:
             if self._made is None:
-                self._made = make_client(self._config, on_date=self._note_date)
+                self._made = make_client(
+                    self._config, on_date=self._note_date, on_content_type=self._note_content_type
+                )
             return self._made
 
     def _key(self) -> str:
         given = getattr(self._given, "api_key", None)
         if isinstance(given, str) and given:
             return given
-        try:
-            return resolve_openai_api_key(self._config)
-        except BatchorError:
-            return ""
+        return find_openai_api_key(self._config)
 
-    def _call(self, action: str, request: Callable[[], T]) -> T:
-        """Make a request; whatever it raises becomes a ProviderError."""
+    def _call(
+        self,
+        action: str,
+        request: Callable[[], T],
+        *,
+        is_route: bool = False,
+        input_file: str | None = None,
+    ) -> T:
+        """Make a request; whatever it raises becomes a ProviderError. See :func:`translate` for the last two."""
+        self._answered.with_page = False
         try:
             return request()
         except ProviderError:
@@ -296,7 +346,20 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         except Exception as error:
             # Broad on purpose: the SDK lets errors of its transport and of JSON through, and an error that is not
             # recognised must count as "may have happened", never as a crash between a batch and its registration.
-            translated = translate(error, action=action, secrets=[self._key()])
+            if (
+                is_route
+                and input_file is None
+                and self._answered.with_page
+                and not hasattr(error, "status_code")
+            ):
+                # the SDK stumbles over a web page where it expects a list
+                translated = unreadable(
+                    action, WEB_PAGE, url=str(getattr(self._raw_client(), "base_url", ""))
+                )
+            else:
+                translated = translate(
+                    error, action=action, secrets=[self._key()], is_route=is_route, input_file=input_file
+                )
         raise translated
 
     def _announced_size(self, client: Any, file_id: str) -> int | None:
@@ -317,10 +380,10 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         seen: set[str] = set()
         cursor: dict[str, str] = {}
         while True:
-            page = self._call(action, partial(fetch, **cursor))
+            page = self._call(action, partial(fetch, **cursor), is_route=True)
             entries, has_more = read(page, "data"), read(page, "has_more")
             if not isinstance(entries, list):
-                raise unreadable(action)
+                raise unreadable(action, page)
             if entries:
                 yield entries
             if not entries or not (len(entries) >= size if has_more is None else has_more):

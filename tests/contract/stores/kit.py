@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+from batchor_core.core.admission import Allowance, Measure
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.lifecycle import custom_id_for
 from batchor_core.core.models import ChunkPolicy, ItemFailure, ProviderConfig, RetryPolicy
@@ -242,6 +243,10 @@ def failure(error_class: str = "provider_item_error", *, retryable: bool = True)
 
 def usage(tokens: int) -> TokenUsage:
     return TokenUsage(input_tokens=tokens, cached_tokens=1, output_tokens=2, reasoning_tokens=1)
+
+
+def tokens(key: str, limit: int) -> Allowance:
+    return Allowance(Measure.ENQUEUED_TOKENS, key, limit)
 
 
 # --- steps through the documented methods ----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchor_core.storage.state import RetryBackoffState, StateStore
+from tests.contract.stores import kit
 from tests.contract.stores.kit import RUN, Backend, Clock, create, drive
 
 
@@ -98,3 +99,21 @@ def test_the_state_can_be_read(store: StateStore) -> None:
     state = store.get_retry_backoff(run_id=RUN)
     assert (state.consecutive_failures, state.total_failures, state.last_error_class) == (1, 1, "rate_limit")
     assert state.backoff_sec == pytest.approx(recorded.backoff_sec)
+
+
+def test_what_the_last_failure_said_is_shown_until_something_is_submitted(store: StateStore) -> None:
+    create(store, 2)
+    session = drive(store)
+    session.record_failure(error_class="e", base_delay_sec=8.0, max_delay_sec=60.0, message="e: no luck")
+    assert store.get_retry_backoff(run_id=RUN).last_error_message == "e: no luck"
+    assert "no luck" in (store.get_run_summary(run_id=RUN).trouble or "")
+    kit.submit(session, 0)
+    state = store.get_retry_backoff(run_id=RUN)
+    assert (state.consecutive_failures, state.last_error_message) == (1, None)
+    assert store.get_run_summary(run_id=RUN).trouble is None
+    session.record_poll_failure(provider_batch_id="p1", next_poll_at=1.0, error="timeout: slow")
+    assert "timeout: slow" in (store.get_run_summary(run_id=RUN).trouble or "")
+    session.update_batch(
+        provider_batch_id="p1", status="in_progress", output_file_id=None, error_file_id=None
+    )
+    assert store.get_run_summary(run_id=RUN).trouble is None

@@ -5,16 +5,22 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-from batchor_core.core.enums import ItemStatus
-from batchor_core.storage.state import DriverIdentity, DriverSession, IntentRecord, StateStore, TokenBudget
+from batchor_core.core.admission import PLACE_LIFETIME_SEC, Place, Standing, Wait
+from batchor_core.core.enums import ItemStatus, RunControlState
+from batchor_core.storage.state import DriverIdentity, DriverSession, IntentRecord, StateStore
 from tests.contract.stores import kit
-from tests.contract.stores.kit import MAX, RUN, Backend, Clock, create, drive
+from tests.contract.stores.kit import MAX, RUN, Backend, Clock, create, drive, tokens
 
 KEY = "echo/account/model"
 
 
 def claim(
-    session: DriverSession, *indexes: int, limit: int, local: str = "b1", key: str = KEY
+    session: DriverSession,
+    *indexes: int,
+    limit: int,
+    local: str = "b1",
+    key: str = KEY,
+    leaves_queue: bool = False,
 ) -> IntentRecord | None:
     """Claim items of ten tokens each under a budget."""
     session.candidates(max_attempts=MAX, limit=10_000)
@@ -23,7 +29,8 @@ def claim(
         artifact_key=f"{local}.jsonl",
         item_indexes=indexes,
         max_attempts=MAX,
-        budget=TokenBudget(key, limit),
+        allowances=[tokens(key, limit)],
+        leaves_queue=leaves_queue,
     )
 
 
@@ -96,3 +103,81 @@ def test_racing_runs_stay_under_the_budget_together(backend: Backend, clock: Clo
     with ThreadPoolExecutor(len(names)) as pool:
         claimed = sum(pool.map(work, names))
     assert claimed == 10
+
+
+# --- the queue -------------------------------------------------------------------------------------------------------
+
+
+def two_runs(store: StateStore) -> tuple[DriverSession, DriverSession]:
+    create(store, 4, budget_key=KEY)
+    create(store, 4, run_id="run-2", budget_key=KEY)
+    return drive(store), drive(store, run_id="run-2")
+
+
+def test_a_run_sees_what_is_in_flight_and_who_waits(store: StateStore, clock: Clock) -> None:
+    one, two = two_runs(store)
+    allowance = tokens(KEY, 100)
+    assert claim(one, 0, 1, 2, limit=100) is not None
+    assert two.standing(allowance) == Standing(others=30, settled=30, now=clock.seconds)
+    one.keep_place(allowance, Wait(need=7))
+    place = Place(clock.seconds, 7, clock.seconds)
+    assert two.standing(allowance) == Standing(others=30, waiting=1, ahead=7, now=clock.seconds)
+    assert one.standing(allowance) == Standing(own=30, place=place, now=clock.seconds)
+
+
+def test_a_place_keeps_its_age_until_the_run_has_got_what_it_waited_for(
+    store: StateStore, clock: Clock
+) -> None:
+    one, _ = two_runs(store)
+    allowance = tokens(KEY, 100)
+    began = clock.seconds
+    one.keep_place(allowance, Wait(need=7))
+    clock.advance(60)
+    one.keep_place(allowance, Wait(need=9))
+    assert one.standing(allowance).place == Place(began, 9, clock.seconds)
+    assert claim(one, 0, limit=100) is not None
+    assert one.standing(allowance).place == Place(began, 9, clock.seconds)
+    assert claim(one, 1, limit=100, local="b2", leaves_queue=True) is not None
+    assert one.standing(allowance).place is None
+    one.keep_place(allowance, Wait(need=9, since=began))
+    assert one.standing(allowance).place == Place(began, 9, clock.seconds)
+
+
+def test_a_place_is_lost_by_who_does_not_ask_again(store: StateStore, clock: Clock) -> None:
+    one, two = two_runs(store)
+    allowance = tokens(KEY, 100)
+    one.keep_place(allowance, Wait(need=7))
+    clock.advance(PLACE_LIFETIME_SEC + 1)
+    assert two.standing(allowance) == Standing(now=clock.seconds)
+    assert one.standing(allowance).place is None
+    one.keep_place(allowance, Wait(need=7))
+    assert one.standing(allowance).place == Place(clock.seconds, 7, clock.seconds)
+
+
+def test_who_is_paused_or_has_nothing_to_send_holds_up_nobody(store: StateStore, clock: Clock) -> None:
+    one, two = two_runs(store)
+    allowance = tokens(KEY, 100)
+    one.keep_place(allowance, Wait(need=7))
+    store.set_run_control_state(run_id=RUN, control_state=RunControlState.PAUSED)
+    assert two.standing(allowance) == Standing(now=clock.seconds)
+    store.set_run_control_state(run_id=RUN, control_state=RunControlState.RUNNING)
+    assert two.standing(allowance).waiting == 1
+    one.cancel_remaining(error=kit.failure())
+    assert two.standing(allowance) == Standing(now=clock.seconds)
+
+
+def test_a_claim_leaves_what_those_ahead_need(store: StateStore, clock: Clock) -> None:
+    one, two = two_runs(store)
+    one.keep_place(tokens(KEY, 40), Wait(need=30))
+    clock.advance(1)
+    assert claim(two, 0, 1, limit=40) is None
+    assert claim(two, 0, limit=40) is not None
+    assert claim(one, 0, 1, 2, limit=40) is not None
+
+
+def test_a_run_counts_under_the_key_of_its_last_claim(store: StateStore) -> None:
+    """Runs of a provider that stated no budget were stored without a key."""
+    create(store, 4)
+    create(store, 4, run_id="run-2")
+    assert claim(drive(store), 0, 1, limit=30) is not None
+    assert claim(drive(store, run_id="run-2"), 0, 1, limit=30) is None

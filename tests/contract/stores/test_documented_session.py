@@ -11,7 +11,7 @@ from batchor_core.core.exceptions import RunNotFoundError, RunStateError
 from batchor_core.storage import documented
 from batchor_core.storage.documented import DocumentedSession
 from batchor_core.storage.memory import MemoryStateStore
-from batchor_core.storage.state import StateStore, TokenBudget
+from batchor_core.storage.state import StateStore
 from tests.contract.stores import kit
 from tests.contract.stores.kit import BOB, MAX, RUN, ThirdPartyStore, create, drive, statuses, take
 
@@ -132,12 +132,12 @@ def test_the_budget_of_the_run_itself_is_kept(inner: MemoryStateStore) -> None:
     create(store)
     session = drive(store)
     session.append(kit.items(0, 1, 2), next_item_index=3, checkpoint_payload=None, ingestion_complete=True)
-    budget = TokenBudget("key", 20)
+    budget = [kit.tokens("key", 20)]
     kit.submit(session, 0)
-    take(session, 1, local="b2", budget=budget)
+    take(session, 1, local="b2", allowances=budget)
     session.candidates(max_attempts=MAX, limit=9)
     claim = session.claim(
-        local_batch_id="b3", artifact_key="k", item_indexes=[2], max_attempts=MAX, budget=budget
+        local_batch_id="b3", artifact_key="k", item_indexes=[2], max_attempts=MAX, allowances=budget
     )
     assert claim is None
 

@@ -8,6 +8,7 @@ from threading import Barrier
 
 import pytest
 
+from batchor_core.core.admission import Wait
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import LeaseLostError
 from batchor_core.storage.state import BatchEnd, DriverIdentity, DriverSession, LeaseRecord, StateStore
@@ -170,13 +171,15 @@ WRITES: dict[str, Callable[[DriverSession], object]] = {
         max_attempts=MAX,
         end=BatchEnd("completed"),
     ),
+    "keep_place": lambda s: s.keep_place(kit.tokens("key", 10), Wait(need=5)),
+    "postpone": lambda s: s.postpone(local_batch_id="b1", error_class="e", next_check_at=1.0),
     "pause": lambda s: s.pause(reason="because"),
     "cancel_remaining": lambda s: s.cancel_remaining(error=kit.failure()),
     "record_failure": lambda s: s.record_failure(error_class="e", base_delay_sec=1, max_delay_sec=1),
     "clear_backoff": lambda s: s.clear_backoff(),
     "count_orphan_batches": lambda s: s.count_orphan_batches(3),
 }
-_READS = {"candidates", "drafts", "open_intents", "submitted_items", "close"}
+_READS = {"standing", "candidates", "drafts", "open_intents", "submitted_items", "close"}
 
 
 def test_the_table_of_writes_is_complete() -> None:

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from batchor_core.core.admission import Wait
 from batchor_core.core.enums import ItemStatus, RunControlState
 from batchor_core.core.exceptions import BatchorError
 from batchor_core.core.lifecycle import TERMINAL, custom_id_for
@@ -36,7 +37,6 @@ from batchor_core.storage.state import (
     RequestArtifactPointer,
     RetryBackoffState,
     StateStore,
-    TokenBudget,
 )
 from tests.contract.stores import kit
 from tests.contract.stores.kit import ALICE, BOB, MAX, Clock, make_backend
@@ -237,12 +237,19 @@ class Lives(RuleBasedStateMachine):
                 artifact_key=f"{local}.jsonl",
                 item_indexes=indexes,
                 max_attempts=MAX,
-                budget=TokenBudget(self.run_id, limit),
+                allowances=[kit.tokens(self.run_id, limit)],
             ),
         )
         drafts = self.on_sessions(owner, lambda s: list(s.drafts(local_batch_id=local)))
         if isinstance(drafts, list):
             self.custom_ids |= {draft.custom_id for draft in drafts}
+
+    @precondition(lambda self: self.sessions)
+    @rule(data=st.data(), need=st.integers(0, 50), since=st.none() | st.integers(0, 2_000_000_000))
+    def queue_for_budget(self, data: st.DataObject, need: int, since: int | None) -> None:
+        owner, allowance = self.draw_session(data), kit.tokens(self.run_id, 100)
+        self.on_sessions(owner, lambda s: s.keep_place(allowance, Wait(need, since)))
+        self.on_sessions(owner, lambda s: s.standing(allowance))
 
     @precondition(lambda self: self.sessions)
     @rule(data=st.data(), local=LOCALS, steps=st.integers(1, 4), batch=BATCHES)
@@ -268,13 +275,17 @@ class Lives(RuleBasedStateMachine):
 
     @precondition(lambda self: self.sessions)
     @rule(
-        data=st.data(), local=LOCALS, step=st.sampled_from(["drop", "mark_unknown", "look_up", "quarantine"])
+        data=st.data(),
+        local=LOCALS,
+        step=st.sampled_from(["drop", "mark_unknown", "look_up", "quarantine", "postpone"]),
     )
     def trouble(self, data: st.DataObject, local: str, step: str) -> None:
         def call(session: DriverSession) -> None:
             match step:
                 case "drop":
                     session.drop(local_batch_id=local, error_class="rejected")
+                case "postpone":
+                    session.postpone(local_batch_id=local, error_class="too_early", next_check_at=6.0)
                 case "mark_unknown":
                     session.mark_unknown(local_batch_id=local, error_class="timeout", next_check_at=5.0)
                 case "look_up":
@@ -309,7 +320,7 @@ class Lives(RuleBasedStateMachine):
         )
         if status == "something new":
             self.on_sessions(
-                owner, lambda s: s.record_poll_failure(provider_batch_id=batch, next_poll_at=77.0)
+                owner, lambda s: s.record_poll_failure(provider_batch_id=batch, next_poll_at=77.0, error="no")
             )
 
     @precondition(lambda self: self.sessions)
@@ -360,7 +371,9 @@ class Lives(RuleBasedStateMachine):
                 case "cancel":
                     return session.cancel_remaining(error=kit.failure("run_cancelled", retryable=False))
                 case "fail":
-                    return session.record_failure(error_class="e", base_delay_sec=1, max_delay_sec=9)
+                    return session.record_failure(
+                        error_class="e", base_delay_sec=1, max_delay_sec=9, message="m"
+                    )
                 case "clear":
                     return session.clear_backoff()
                 case _:

@@ -217,3 +217,13 @@ def test_a_schema_without_postgres_is_refused(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["runs", "--db", str(tmp_path / "runs.sqlite3"), "--schema", "team_a"])
     assert shown.exit_code != 0
     assert "--schema names a schema of Postgres" in shown.output
+
+
+def test_the_doctor_and_the_run_show_what_is_tried_again(world: World) -> None:
+    lost = ProviderError("no route to host", error_class="connection", not_performed=True)
+    world.provider.fail("upload_input_file", lost)
+    world.start(text_job(3))
+    for words in (["doctor"], ["show", RUN]):
+        shown = batchor(world, *words)
+        assert "held back after 1 failure: connection: no route to host" in shown.output
+        assert shown.exit_code == 0

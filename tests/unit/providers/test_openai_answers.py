@@ -366,3 +366,26 @@ def test_no_json_makes_it_raise(anything: Any, body: Any, status: Any) -> None:
         answer = read_record(record)
         assert isinstance(answer.custom_id, str)
         assert answer.failure is not None or answer.text
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"detail": [{"loc": ["body", "model"], "msg": "Field required"}]}, "body.model: Field required"),
+        ({"detail": "no such deployment"}, "no such deployment"),
+        ({"message": "bad", "code": "x"}, "bad"),
+        ({"error": {"detail": "inside"}}, "inside"),
+        ({"error": "text"}, "text"),
+        (["one", "two"], "one; two"),
+        ("<html><title>413 Too Large</title></html>", "a web page: 413 Too Large"),
+        ("plain", "plain"),
+        ({}, "HTTP 422"),
+        (None, "HTTP 422"),
+        ({"error": {"code": "x"}}, "HTTP 422"),
+    ],
+)
+def test_an_error_body_of_any_shape_says_why_a_row_failed(body: Any, message: str) -> None:
+    answer = read_record({"custom_id": "a", "response": {"status_code": 422, "body": body}, "error": None})
+    assert answer.failure is not None
+    assert answer.failure.message == message
+    assert not answer.failure.retryable

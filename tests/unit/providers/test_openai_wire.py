@@ -27,10 +27,12 @@ RETRY, CAPACITY, CREDENTIALS = (
     ProviderErrorKind.CAPACITY,
     ProviderErrorKind.CREDENTIALS,
 )
-QUOTA, BAD_REQUEST, NOT_FOUND = (
+QUOTA, BAD_REQUEST, NOT_FOUND, NOT_READY, NO_ROUTE = (
     ProviderErrorKind.QUOTA,
     ProviderErrorKind.BAD_REQUEST,
     ProviderErrorKind.NOT_FOUND,
+    ProviderErrorKind.NOT_READY,
+    ProviderErrorKind.NO_ROUTE,
 )
 
 BATCH = {
@@ -54,15 +56,20 @@ ANSWERS: list[tuple[int, Any, ProviderErrorKind, str, bool]] = [
     (
         400,
         error_body("Cannot find file file-1, or project proj_1 does not have access"),
-        RETRY,
-        "file_not_found",
+        NOT_READY,
+        "input_file_not_ready",
         True,
     ),
+    (404, error_body("No such File object: file-1"), NOT_READY, "input_file_not_ready", True),
+    (409, error_body("The file file-1 is not processed yet"), NOT_READY, "input_file_not_ready", True),
+    (404, error_body(), NO_ROUTE, "no_such_route", True),
+    (404, b"<html><title>404 Not Found</title></html>", NO_ROUTE, "no_such_route", True),
+    (405, {"detail": "Method Not Allowed"}, NO_ROUTE, "no_such_route", True),
+    (404, error_body(code="model_not_found"), BAD_REQUEST, "model_not_found", True),
     (400, error_body(code="billing_hard_limit_reached"), QUOTA, "billing_hard_limit_reached", True),
     (400, error_body(code="token_limit_exceeded"), CAPACITY, "enqueue_token_limit", True),
     (401, error_body(code="invalid_api_key"), CREDENTIALS, "credentials", True),
     (403, error_body(), CREDENTIALS, "credentials", True),
-    (404, error_body(), NOT_FOUND, "not_found", True),
     (408, error_body(), RETRY, "timeout", False),
     (409, error_body(), RETRY, "conflict", False),
     (413, b"<html>too large</html>", BAD_REQUEST, "bad_request", True),
@@ -562,3 +569,99 @@ def test_the_key_is_in_no_error_repr_payload_or_pickle(server, provider, reply, 
     for text in texts:
         assert canary[:12] not in text
         assert canary[-4:] not in text
+
+
+@pytest.fixture
+def jsonl(tmp_path: Path) -> Path:
+    path = tmp_path / "batch-1.jsonl"
+    path.write_bytes(b"{}\n")
+    return path
+
+
+# --- addresses that answer, and not as the API does ------------------------------------------------------------------
+
+PAGE = b"<!DOCTYPE html><html><head><title>Welcome</title></head><body>Log in</body></html>"
+HTML = {"content-type": "text/html"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        (404, b"", {}),
+        (404, {"detail": "Not Found"}, {}),
+        (404, b"404 page not found", {"content-type": "text/plain"}),
+        (404, PAGE, HTML),
+        (405, {"detail": "Method Not Allowed"}, {}),
+        (410, b"", {}),
+        (501, b"", {}),
+        (200, PAGE, HTML),
+        (301, b"", {"location": "https://elsewhere.example/v1/files"}),
+        (308, b"", {"location": "https://elsewhere.example/v1/files"}),
+    ],
+)
+def test_an_upload_that_finds_no_route_names_the_address(
+    server, provider, reply, jsonl, status, body, headers
+) -> None:
+    server.always(reply(status, body, headers))
+    with pytest.raises(ProviderError) as caught:
+        provider.upload_input_file(jsonl)
+    error = caught.value
+    assert (error.kind, error.error_class) == (NO_ROUTE, "no_such_route")
+    assert server.url in str(error)
+    assert "https://api.openai.com/v1" in str(error)
+    assert ("elsewhere" in str(error)) == ("location" in headers)
+
+
+@pytest.mark.parametrize("status", [302, 303, 307])
+def test_a_passing_redirect_of_an_upload_is_waited_for(server, provider, reply, jsonl, status) -> None:
+    server.always(reply(status, b"", {"location": "https://login.example/"}))
+    with pytest.raises(ProviderError) as caught:
+        provider.upload_input_file(jsonl)
+    assert (caught.value.kind, caught.value.error_class) == (RETRY, "redirect")
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, b""), (405, b""), (200, PAGE)])
+def test_a_list_that_is_no_route_is_told_from_an_outage(server, provider, reply, status, body) -> None:
+    server.always(reply(status, body, HTML))
+    with pytest.raises(ProviderError) as caught:
+        list(provider.list_batches())
+    assert caught.value.kind is NO_ROUTE
+
+
+def test_a_missing_batch_is_no_missing_route(server, provider, reply) -> None:
+    server.always(reply(404, error_body()))
+    with pytest.raises(ProviderError) as caught:
+        provider.get_batch("batch_1")
+    assert (caught.value.kind, caught.value.error_class) == (NOT_FOUND, "not_found")
+
+
+# --- the input file --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("processed", True),
+        ("uploaded", None),  # OpenAI's own word for a file that is there
+        ("pending", False),
+        ("running", False),
+        ("notRunning", False),
+        ("something new", None),
+        (None, None),
+    ],
+)
+def test_a_files_status_tells_whether_it_is_ready(server, provider, reply, status, expected) -> None:
+    server.always(reply(200, {"id": "file-1", "object": "file", "status": status}))
+    assert provider.is_input_file_ready("file-1") is expected
+
+
+def test_a_file_that_is_not_there_yet_tells_nothing(server, provider, reply) -> None:
+    server.always(reply(404, error_body()))
+    assert provider.is_input_file_ready("file-1") is None
+
+
+def test_a_file_that_the_server_rejects_needs_a_person(server, provider, reply) -> None:
+    server.always(reply(200, {"id": "file-1", "status": "error", "status_details": "line 3 is no JSON"}))
+    with pytest.raises(ProviderError, match="line 3 is no JSON") as caught:
+        provider.is_input_file_ready("file-1")
+    assert (caught.value.kind, caught.value.not_performed) == (BAD_REQUEST, True)

@@ -25,7 +25,7 @@ from batchor_core.testing.fake_provider import FakeProvider
 from tests.contract.stores.kit import ThirdPartyStore
 from tests.support.world import RUN, World, errors, text_job, texts
 
-REFUSED = [400, 401, 403, 404, 413, 422, 429]
+REFUSED = [400, 401, 403, 404, 405, 413, 422, 429]
 UNCLEAR = [None, 200, 307, 408, 409, 500, 502, 503]
 
 DOCUMENTED = (

@@ -22,9 +22,8 @@ from batchor_core.storage.state import (
     PreparedSubmission,
     QueuedItemFailureRecord,
     RequestArtifactPointer,
-    TokenBudget,
 )
-from tests.contract.stores.kit import MAX, RUN, config, drive, registry, send, submit, take, upload
+from tests.contract.stores.kit import MAX, RUN, config, drive, registry, send, submit, take, tokens, upload
 from tests.postgres_server import postgres_dsn, postgres_schema
 
 COUNT = 40
@@ -43,7 +42,7 @@ def _drive_everything(store: SQLiteStorage) -> None:
     arguments: dict[str, Any] = {"checkpoint_payload": None, "ingestion_complete": True}
     session.append(_items(*range(1, COUNT)), next_item_index=COUNT, **arguments)
     session.append(_items(*range(1, COUNT)), next_item_index=COUNT, **arguments)
-    custom_ids = take(session, *range(10), budget=TokenBudget("k", 1_000))
+    custom_ids = take(session, *range(10), allowances=[tokens("k", 1_000)])
     upload(session)
     session.mark_sending(local_batch_id="b1", ttl_sec=60)
     session.register(local_batch_id="b1", provider_batch_id="p1", status="validating")

@@ -1,4 +1,4 @@
-"""What the engine keeps so that any provider, money and late results find their place.
+"""What the engine keeps so that any provider, money, budgets and late results find their place.
 
 Frozen once released: later changes of ``schema.py`` get revisions of their own.
 """
@@ -18,6 +18,9 @@ def upgrade() -> None:
     schema = op.get_context().version_table_schema
     _add_token_kinds(schema)
     _add_lateness(schema)
+    _add_budget_queue(schema)
+    op.add_column("submission_intents", sa.Column("uploaded_at", sa.Double()), schema=schema)
+    op.add_column("batches", sa.Column("poll_error", sa.Text()), schema=schema)
 
 
 def _add_token_kinds(schema: str | None) -> None:
@@ -41,3 +44,20 @@ def _add_lateness(schema: str | None) -> None:
         sa.Column("wait_reason", sa.Text()),
     ):
         op.add_column("batches", column, schema=schema)
+
+
+def _add_budget_queue(schema: str | None) -> None:
+    """Runs that wait for a budget queue for it, and say what holds them up."""
+    op.add_column("runs", sa.Column("last_error_message", sa.Text()), schema=schema)
+    op.add_column("runs", sa.Column("waiting_since", sa.Double()), schema=schema)
+    op.add_column("runs", sa.Column("waiting_need", sa.BigInteger()), schema=schema)
+    op.add_column("runs", sa.Column("waiting_seen_at", sa.Double()), schema=schema)
+    waiting = sa.column("waiting_since").is_not(None)
+    op.create_index(
+        "runs_waiting",
+        "runs",
+        ["budget_key"],
+        schema=schema,
+        sqlite_where=waiting,
+        postgresql_where=waiting,
+    )

@@ -1,0 +1,43 @@
+"""Whether an error says that an uploaded input file is not there, or not processed, *yet*.
+
+For some moments after an upload a provider may not find the file that it has just taken, and some servers process a file
+for minutes before a batch can be made of it. Nothing was created then, and the same request works a little later. What
+servers call it differs, so this is judged by their words, and here alone: for answers to a create and for batches that
+fail their validation.
+"""
+
+from __future__ import annotations
+
+import re
+
+FILE_NOT_READY = "input_file_not_ready"
+
+_CODES = frozenset({"file_not_found", "file_not_ready", "file_not_processed", "input_file_not_found"})
+_FILE = re.compile(r"\bfiles?\b|\bfile[-_ ]?id\b|\bfile-\w|\bassistant-\w|\binput_file", re.IGNORECASE)
+_NOT_THERE = re.compile(
+    r"(can(no|')t|could ?n(o|')t|unable to|failed to) (be )?(find|found|locate)"
+    r"|\bno such\b|\bnot (be )?found\b|\b(does|do) ?n(o|')t exist|\bdoes not have access\b",
+    re.IGNORECASE,
+)
+_STATE = r"(processed|ready|available|uploaded|completed?|finished|succeeded|terminal)"
+_NOT_DONE = re.compile(
+    rf"\b(not|n't) (yet )?(been )?(fully )?(in )?(an? |the )?(valid )?['\"]?{_STATE}"
+    r"|\b(still|currently|being) (being )?['\"]?(process|pending|upload|import|validat|running)"
+    r"|\b(status|state)\b.{0,20}\b(pending|uploaded|processing|running|not ?running|queued)\b"
+    r"|['\"]?\b(pending|processing|not ?running|queued)['\"]? (status|state)\b"
+    rf"|\b(must|has to|needs? to) (have )?be(en)? .{{0,20}}{_STATE}",
+    re.IGNORECASE,
+)
+_NEVER = re.compile(
+    r"\b(expired|deleted|purpose|too large|invalid file format|unsupported|extension)\b", re.IGNORECASE
+)
+
+
+def is_file_not_ready(*, code: str, param: str, message: str) -> bool:
+    """Whether a refused create, or a batch that failed as a whole, only came too early for its input file."""
+    if _NEVER.search(message):
+        return False
+    if code in _CODES:
+        return True
+    names_file = param in ("file_id", "input_file_id") or bool(_FILE.search(message))
+    return names_file and bool(_NOT_THERE.search(message) or _NOT_DONE.search(message))

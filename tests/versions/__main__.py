@@ -31,6 +31,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 Resolution = Literal["lowest-direct", "highest"]
 RESOLUTIONS: tuple[Resolution, ...] = ("lowest-direct", "highest")
 
+
 @dataclass(frozen=True)
 class Python:
     """An interpreter.

@@ -4,7 +4,6 @@ It knows nothing of pytest and of this repository: it is run in an environment t
 ``BATCHOR_TEST_POSTGRES_DSN`` names the PostgreSQL to use.
 """
 
-
 import os
 import socket
 import subprocess

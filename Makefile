@@ -46,11 +46,12 @@ hostile: env  ## try 200 seeds of every way in which a provider's files can be w
 versions: env  ## try the lowest and the newest versions that pyproject.toml allows, on every Python here
 	@$(BIN)/python -m tests.versions $(if $(PYTHONS),--python $(PYTHONS))
 
-check: env  ## lint, format, types, import rules
+check: env  ## lint, format, types, import rules, types of what the pages show
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
+	@$(BIN)/python -m tests.snippets
 
 chaos: env  ## kill drivers in every way for 40 minutes; SUITES="pairs drivers" picks, ARGS="--scale 0.1" shortens
 	@$(BIN)/python -m tests.chaos $(SUITES) $(ARGS)

@@ -204,12 +204,14 @@ _IMPORTED_LATE = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Import a database's store when it is first asked for: SQLAlchemy takes as long to import as all the rest."""
-    if name not in _IMPORTED_LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(_IMPORTED_LATE[name]), name)
-    return found
+if not TYPE_CHECKING:  # a type checker would take every misspelled name for one that comes late
+
+    def __getattr__(name: str) -> Any:
+        """Import a database's store when it is first asked for: SQLAlchemy takes as long to import as all the rest."""
+        if name not in _IMPORTED_LATE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(_IMPORTED_LATE[name]), name)
+        return found
 
 
 def __dir__() -> list[str]:

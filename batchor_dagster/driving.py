@@ -4,6 +4,7 @@ import datetime as dt
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
 
@@ -210,7 +211,7 @@ def build_drive_job(
     *,
     resource_key: str = "batchor",
     name: str = DRIVE_JOB,
-    tags: Mapping[str, str] | None = None,
+    tags: Mapping[str, Any] | None = None,
     executor: dg.ExecutorDefinition | None = None,
 ) -> dg.JobDefinition:
     """A job that drives one batch run for as long as there is something to do, on whatever the run launcher gives it.

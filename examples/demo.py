@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def main() -> int:
     return 0
 
 
-def _submit(dg: Any, defs: Any, cards: Any, topics: list[str], instance: Any) -> None:
+def _submit(dg: Any, defs: Any, cards: Any, topics: Sequence[str], instance: Any) -> None:
     print("\nsubmitting")
     for topic in topics:
         result = dg.materialize(
@@ -69,7 +69,7 @@ def _submit(dg: Any, defs: Any, cards: Any, topics: list[str], instance: Any) ->
         print(f"  {cards.submission_key.to_user_string()} [{topic}]: {metadata['batchor/status'].value}")
 
 
-def _drive(dg: Any, defs: Any, topics: list[str], instance: Any) -> dict[str, Any]:
+def _drive(dg: Any, defs: Any, topics: Sequence[str], instance: Any) -> dict[str, Any]:
     """Tick the sensor as Dagster's daemon would, and launch what it asks for."""
     sensor = defs.resolve_sensor_def("batchor_sensor")
     written: dict[str, Any] = {}

@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias
 
 from pydantic import BaseModel
+from typing_extensions import TypeVar  # that of typing has defaults from Python 3.13 on
 
 from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.enums import ItemStatus, ProviderKind, RunControlState, RunLifecycleStatus
@@ -19,8 +20,8 @@ from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
 from batchor_core.core.validation import check_batch_metadata
 
-PayloadT = TypeVar("PayloadT")
-ModelT = TypeVar("ModelT", bound=BaseModel)
+PayloadT = TypeVar("PayloadT", default=Any)
+ModelT = TypeVar("ModelT", bound=BaseModel, default=Any)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,10 @@ class PromptParts:
     system_prompt: str | None = None
 
 
-PromptBuilder: TypeAlias = Callable[[BatchItem[Any]], PromptParts | str]
+PromptBuilder: TypeAlias = Callable[[BatchItem[PayloadT]], PromptParts | str]
 """Turns an item into its prompt. Called once per item, while it is ingested."""
 
-BatchItems: TypeAlias = Iterable[BatchItem[Any]]
+BatchItems: TypeAlias = Iterable[BatchItem[PayloadT]]
 """Items, or an :class:`~batchor_core.ItemSource` that streams them."""
 
 
@@ -183,8 +184,8 @@ class BatchJob(Generic[PayloadT, ModelT]):
         InvalidInputError: ``batch_metadata`` breaks the provider's limits.
     """
 
-    items: BatchItems
-    build_prompt: PromptBuilder
+    items: BatchItems[PayloadT]
+    build_prompt: PromptBuilder[PayloadT]
     provider_config: ProviderConfig
     structured_output: type[ModelT] | None = None
     schema_name: str | None = None
@@ -253,6 +254,11 @@ class TextItemResult(Late):
     error: ItemFailure | None = None
     metadata: JSONObject = field(default_factory=dict)
     usage: TokenUsage | None = None
+
+    @property
+    def output(self) -> Any:
+        """The answer, None on failure, for code that reads runs of both kinds: here the text, in structured runs an object."""
+        return None if self.error is not None else self.output_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ JSONScalar: TypeAlias = "str | int | float | bool | None"
 JSONValue: TypeAlias = "JSONScalar | list[JSONValue] | dict[str, JSONValue]"
 """Anything that ``json.dumps`` accepts without a custom encoder."""
 
-JSONObject: TypeAlias = "dict[str, JSONValue]"
+JSONObject: TypeAlias = dict[str, Any]
 """A JSON object."""
 
 

@@ -17,7 +17,7 @@ from batchor_core.providers.base import BatchProvider
 ProviderFactory: TypeAlias = Callable[[Any], BatchProvider | BatchApi]
 """Makes a provider from its config."""
 
-ProviderConfigLoader: TypeAlias = Callable[[JSONObject], ProviderConfig]
+ProviderConfigLoader: TypeAlias = Callable[[dict[str, Any]], ProviderConfig]
 """Makes a config from the JSON that its ``to_payload`` or ``to_public_payload`` wrote."""
 
 

@@ -100,7 +100,7 @@ class Engine:
         """Tell the observer. What it raises is logged and goes no further: watching a run must not end it."""
         if self.observer is None:
             return
-        event = RunEvent(event_type=event_type, run_id=run_id, provider_kind=provider_kind, data=dict(data))  # type: ignore[arg-type]
+        event = RunEvent(event_type=event_type, run_id=run_id, provider_kind=provider_kind, data=dict(data))
         try:
             self.observer(event)
         except Exception:

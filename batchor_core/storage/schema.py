@@ -158,11 +158,8 @@ items = Table(
 )
 
 # room for the next version of each row in its own page; as an argument of Table it needs SQLAlchemy 2.1
-event.listen(
-    items,
-    "after_create",
-    DDL("ALTER TABLE %(fullname)s SET (fillfactor = 50)").execute_if(dialect="postgresql"),
-)
+_leave_room = DDL("ALTER TABLE %(fullname)s SET (fillfactor = 50)")  # type: ignore[no-untyped-call]
+event.listen(items, "after_create", _leave_room.execute_if(dialect="postgresql"))
 
 # SQLite reads candidates from the index alone. Postgres would have to look whether each row is visible anyway, and
 # attempt_count, which changes at the end, must be in none of its indexes

@@ -72,7 +72,10 @@ def test_every_direct_dependency_is_pinned_for_development() -> None:
         *project["dependencies"],
         *(name for extra in project["optional-dependencies"].values() for name in extra),
     ]
-    pinned = {line.partition("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    pinned = {
+        line.partition("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+    }
     names = {re.split(r"[\[><=]", requirement)[0].lower() for requirement in asked} - {"batchor-core"}
     assert names <= pinned
 

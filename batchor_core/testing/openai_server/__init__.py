@@ -39,16 +39,18 @@ __all__ = [
 _EXTRA = {"starlette", "uvicorn", "python_multipart"}
 
 
-def __getattr__(name: str) -> Any:
-    """Import the server when it is first used, so that everything else here works without its libraries."""
-    if name != "OpenAIServer":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        import_module("python_multipart")  # starlette reads uploads with it, and would miss it only then
-        return import_module(f"{__name__}.server").OpenAIServer
-    except ModuleNotFoundError as missing:
-        library = (missing.name or "").partition(".")[0]
-        if library not in _EXTRA:
-            raise
-        message = f"the local server needs {library}: pip install 'batchor-core[emulator]'"
-        raise ModuleNotFoundError(message, name=missing.name) from missing
+if not TYPE_CHECKING:  # a type checker would take every misspelled name for one that comes late
+
+    def __getattr__(name: str) -> Any:
+        """Import the server when it is first used, so that everything else here works without its libraries."""
+        if name != "OpenAIServer":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            import_module("python_multipart")  # starlette reads uploads with it, and would miss it only then
+            return import_module(f"{__name__}.server").OpenAIServer
+        except ModuleNotFoundError as missing:
+            library = (missing.name or "").partition(".")[0]
+            if library not in _EXTRA:
+                raise
+            message = f"the local server needs {library}: pip install 'batchor-core[emulator]'"
+            raise ModuleNotFoundError(message, name=missing.name) from missing

@@ -120,13 +120,17 @@ class StructuredOutputError(BatchorError, ValueError):
             ``refusal``, ``content_filter`` or ``incomplete_response``.
         message: What is wrong with it.
         raw_error: The parser's own details, where there are any.
+        may_pass: Whether another answer to the same request could do better.
     """
 
-    def __init__(self, error_class: str, message: str, *, raw_error: JSONValue | None = None) -> None:
+    def __init__(
+        self, error_class: str, message: str, *, raw_error: JSONValue | None = None, may_pass: bool = True
+    ) -> None:
         super().__init__(message)
         self.error_class = error_class
         self.message = message
         self.raw_error = raw_error
+        self.may_pass = may_pass
 
 
 class RunNotFoundError(BatchorError, KeyError):

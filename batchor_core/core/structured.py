@@ -27,6 +27,7 @@ from batchor_core.core.exceptions import (
     StructuredOutputError,
     StructuredOutputSchemaError,
 )
+from batchor_core.core.repeating import validator_fault_may_pass
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.validation import check_schema_name
 
@@ -234,7 +235,11 @@ def parse_structured_output(text: str, model: type[SchemaModelT]) -> SchemaModel
             ) from error
         raise _mismatch(text, model, _summary(error), errors=_details(error)) from error
     except Exception as error:  # a validator of the user's model may raise anything; it costs this item alone
-        raise _mismatch(text, model, f"{type(error).__name__}: {error}", errors=None) from error
+        why = f"{type(error).__name__}: {error}"
+        may_pass = validator_fault_may_pass(error)
+        if not may_pass:
+            why = f"its validator failed with {why}; correct the validator"
+        raise _mismatch(text, model, why, errors=None, may_pass=may_pass) from error
 
 
 def _is_model(value: object) -> TypeGuard[type[BaseModel]]:
@@ -244,11 +249,14 @@ def _is_model(value: object) -> TypeGuard[type[BaseModel]]:
 _NOT_JSON = {"json_invalid", "string_unicode"}
 
 
-def _mismatch(text: str, model: type[BaseModel], why: str, *, errors: JSONValue) -> StructuredOutputError:
+def _mismatch(
+    text: str, model: type[BaseModel], why: str, *, errors: JSONValue, may_pass: bool = True
+) -> StructuredOutputError:
     return StructuredOutputError(
         "structured_output_validation_failed",
         f"the answer is no {model.__name__}: {why}",
         raw_error={"output": cast(JSONValue, from_json(text)), "errors": errors},
+        may_pass=may_pass,
     )
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from batchor_core.core.batch_failure import judge_failed_batch
 from batchor_core.core.exceptions import ProviderError, StructuredOutputError
 from batchor_core.core.models import ItemFailure
-from batchor_core.core.outcome import Answer, names_two_rows, parse_line
+from batchor_core.core.outcome import Answer, names_two_rows, parse_line, unread
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.types import BatchRemoteRecord, JSONObject
 from batchor_core.core.usage import usage_from_body
@@ -129,7 +129,6 @@ class _Line(NamedTuple):
 
 def _streamed(drive: Drive, download: Download) -> Iterator[_Line]:
     """Line by line, whatever the size of the files. Rows of lines that can't be read are found missing in the end."""
-    read_record = drive.hooks.read_record
     for file in download.files:
         is_kept = file.artifact_key is not None
         with _local_path(drive, file) as path, path.open("rb", buffering=_READ_BUFFER) as lines:
@@ -141,15 +140,11 @@ def _streamed(drive: Drive, download: Download) -> Iterator[_Line]:
                 record, is_strict = (None, False) if line is None else _decoded(line)
                 line = None  # a giant one must not stay beside what was made of it
                 if record is not None:
-                    try:
-                        answer = read_record(record)
-                    except Exception:  # one line that a provider's reader stumbles over is not the batch
-                        log.debug("a line could not be read", exc_info=True)
-                    else:
-                        kept = is_kept and is_strict
-                        raw = RawResponseRef(file.is_error_file, offset, length) if kept else None
-                        yield _Line(answer, record, raw, length)
-                        del answer  # as above
+                    answer = _read(drive, record)
+                    kept = is_kept and is_strict
+                    raw = RawResponseRef(file.is_error_file, offset, length) if kept else None
+                    yield _Line(answer, record, raw, length)
+                    del answer  # as above
                 record = None
                 offset += length
 
@@ -192,15 +187,23 @@ def _parsed(drive: Drive, download: Download) -> Iterator[_Line]:
     except Exception as raised:
         raise as_provider_error(raised) from raised
     for custom_id, record in successes.items():
-        yield _Line(drive.hooks.read_record(record)._replace(custom_id=custom_id), record, None, 0)
+        yield _Line(_read(drive, record)._replace(custom_id=custom_id), record, None, 0)
     for custom_id, record in errors.items():
-        answer = drive.hooks.read_record(record)._replace(custom_id=custom_id)
+        answer = _read(drive, record)._replace(custom_id=custom_id)
         if answer.failure is None:  # the provider knows better
             failure = ItemFailure(
                 "provider_item_error", "the provider reports an error", True, raw_error=record
             )
             answer = answer._replace(failure=failure)
         yield _Line(answer, record, None, 0)
+
+
+def _read(drive: Drive, record: JSONObject) -> Answer:
+    try:
+        return drive.hooks.read_record(record)
+    except Exception as error:  # one line that a provider's reader fails on is not the batch
+        log.debug("a line could not be read", exc_info=True)
+        return unread(record, error)
 
 
 @contextmanager
@@ -326,7 +329,7 @@ class _Intake:
             else:
                 orjson.loads(text)
         except StructuredOutputError as error:
-            return ItemFailure(error.error_class, error.message, retryable=True, raw_error=error.raw_error)
+            return ItemFailure(error.error_class, error.message, error.may_pass, error.raw_error)
         except ValueError as error:
             return ItemFailure("invalid_json", str(error), retryable=True)
         return None

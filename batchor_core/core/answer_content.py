@@ -32,6 +32,7 @@ _CLIENT_CALLS = frozenset(
     }
 )
 """Calls that the caller has to perform. The provider performs all others itself, and the model goes on after them."""
+_PLAIN_MESSAGE = frozenset({"role", "content", "refusal", "annotations"})
 _OTHER_CALLS = frozenset({"additional_tools", "mcp_list_tools", "program"})
 _MEDIA = ("image", "audio", "video", "file", "output_image", "output_audio", "output_file")
 
@@ -73,7 +74,13 @@ def read_output(output: list[Any]) -> Said:
     for item in output:
         if not isinstance(item, dict):
             continue
-        kind = _string(item.get("type")) or _guessed(item)
+        kind = item.get("type")
+        if kind == "reasoning":
+            continue
+        if kind == "message" and item.get("role") == "assistant":
+            messages.append(item)
+            continue
+        kind = _string(kind) or _guessed(item)
         if kind == "message":
             if _string(item.get("role")) in _ANSWERING_ROLES:
                 messages.append(item)
@@ -100,15 +107,24 @@ def read_choices(choices: list[Any]) -> Said:
     message = choice.get("message")
     if not isinstance(message, dict):
         message = {}
+    said = Said()
     reason = choice.get("finish_reason")
-    error = choice.get("error")
-    said = Said(
-        reason=_string(reason).casefold(),
-        error=error if isinstance(error, dict) else None,
-    )
+    if isinstance(reason, str):
+        said.reason = reason.casefold()
+    if isinstance(choice.get("error"), dict):
+        said.error = choice["error"]
     _read_content(message.get("content"), said)
     if isinstance(message.get("refusal"), str):
         said.refusal = message["refusal"]
+    if not _PLAIN_MESSAGE.issuperset(message):
+        _read_extras(message, said)
+    if not said.calls and not said.text and said.reason in ("tool_calls", "function_call"):
+        _add_call(said.reason, {}, said)
+    return said
+
+
+def _read_extras(message: dict[str, Any], said: Said) -> None:
+    """Add what a chat message holds besides its content."""
     calls = message.get("tool_calls")
     for call in calls if isinstance(calls, list) else [calls]:
         if isinstance(call, dict) and call:
@@ -123,9 +139,6 @@ def read_choices(choices: list[Any]) -> Said:
             _add_call("audio", audio, said)
     if isinstance(message.get("images"), list) and message["images"]:
         _add_call("image", {}, said)
-    if not said.calls and not said.text and said.reason in ("tool_calls", "function_call"):
-        _add_call(said.reason, {}, said)
-    return said
 
 
 def first_choice(choices: list[Any]) -> dict[str, Any]:
@@ -133,6 +146,8 @@ def first_choice(choices: list[Any]) -> dict[str, Any]:
 
     If none has that index: the first one without an index, else the one of the lowest. An empty object if there is no choice.
     """
+    if len(choices) == 1 and isinstance(choices[0], dict):
+        return choices[0]
     found = [choice for choice in choices if isinstance(choice, dict)]
     if len(found) < 2:
         return found[0] if found else {}
@@ -179,10 +194,13 @@ def _read_content(content: Any, said: Said) -> None:
     if not isinstance(content, list):
         return
     for part in content:
-        if isinstance(part, str):
+        if isinstance(part, dict):
+            if part.get("type") == "output_text" and isinstance(part.get("text"), str):
+                said.text += part["text"]
+            else:
+                _read_part(part, said)
+        elif isinstance(part, str):
             said.text += part
-        elif isinstance(part, dict):
-            _read_part(part, said)
 
 
 def _read_part(part: dict[str, Any], said: Said) -> None:

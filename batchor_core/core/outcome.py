@@ -252,6 +252,8 @@ def _read_responses(
 def _read_chat(custom_id: str, choices: list[Any], usage: TokenUsage | None) -> Answer:
     """A body of the Chat Completions endpoint."""
     said = read_choices(choices)
+    if said.reason == "stop" and said.error is None:
+        return _finished(custom_id, said, usage)
     if said.reason in FILTER_REASONS or said.reason.startswith("content_filter"):
         return _filtered(custom_id, usage)
     if said.error is not None:

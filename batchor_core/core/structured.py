@@ -27,6 +27,7 @@ from batchor_core.core.exceptions import (
     StructuredOutputError,
     StructuredOutputSchemaError,
 )
+from batchor_core.core.json_limits import is_text, json_fault, limits_fault, shown
 from batchor_core.core.repeating import validator_fault_may_pass
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.validation import check_schema_name
@@ -53,6 +54,8 @@ _SUPPORTED = {
     *("items", "minItems", "maxItems"),
     *("properties", "required", "additionalProperties"),
 }
+_HOLDERS = {"properties", "$defs", "anyOf", "items"}
+"""Keywords whose values hold schemas, which are walked."""
 _IN_CODE = "check it in a Pydantic validator instead"
 _PAIRS = "use a list of models with a key and a value field"
 _MENDS = {
@@ -439,6 +442,7 @@ class _Check:
         for keyword in node:
             if keyword not in _SUPPORTED:
                 raise _error(path, f"has {_shown(node, keyword)}", _MENDS.get(keyword, "remove the keyword"))
+        self._check_values(node, path)
         if "anyOf" in node:
             self._check_union(node["anyOf"], path)
         kinds = self._check_type(node, path)
@@ -453,6 +457,18 @@ class _Check:
             if "items" not in node:
                 raise _error(path, "is an array without items", "say what the list holds, such as list[str]")
             self._walk(node["items"], f"{path}.items")
+
+    def _check_values(self, node: Mapping[str, Any], path: str) -> None:
+        """Check what is no schema itself: limits, enum values, descriptions. They go into every request line."""
+        plain = {keyword: value for keyword, value in node.items() if keyword not in _HOLDERS}
+        if fault := limits_fault(node) or json_fault(plain):
+            raise _error(f"{path}{fault.where}", fault.problem, fault.fix)
+        for names in (node.get("properties", ()), node.get("$defs", ())):
+            for name in names:
+                if not isinstance(name, str) or not is_text(name):
+                    raise _error(
+                        path, f"has a property or definition named {name!r}", "use text that UTF-8 can hold"
+                    )
 
     def _follow(self, node: Mapping[str, Any], path: str) -> None:
         ref = node["$ref"]
@@ -567,7 +583,7 @@ def _below(path: str, name: str) -> str:
 
 
 def _shown(node: Mapping[str, Any], keyword: str) -> str:
-    return f"the default {node[keyword]!r}" if keyword == "default" else f"the keyword {keyword!r}"
+    return f"the default {shown(node[keyword])}" if keyword == "default" else f"the keyword {keyword!r}"
 
 
 def _error(path: str, problem: str, mend: str) -> StructuredOutputSchemaError:

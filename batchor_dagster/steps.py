@@ -300,7 +300,7 @@ def _begin(task: Task, runner: BatchRunner, partition_key: str | None) -> tuple[
 
 def _start(task: Task, runner: BatchRunner, partition_key: str | None) -> tuple[Run, Decision]:
     decision = decide(_newest(task, runner, partition_key), _rerun(task))
-    if decision.move in (Move.create, Move.read_on, Move.compare):
+    if decision.move.needs_the_job:
         with tempfile.TemporaryDirectory(prefix="batchor-") as folder:
             job = _build_job(task, partition_key, Path(folder))
             digest = JobDigest.of(job) if decision.move is not Move.read_on else None
@@ -470,14 +470,20 @@ def _termination(
 def _follow(policy: OnTermination, task: Task, runner: BatchRunner, run: Run) -> None:
     """Do to one run what the policy says; what goes wrong is told, and keeps no other run from its turn."""
     told = f"batch run {run.run_id}: an operator terminated this run, and on_termination is {policy}"
-    if policy is OnTermination.detach:
-        task.context.log.info(f"{told}; the sensor drives it from here")
-        return
     try:
-        outcome = apply_control(runner, run.run_id, ControlAction(policy))
-        task.context.log.info(f"{told}; {outcome.message}")
-        if policy is OnTermination.cancel:
-            run.refresh(time_limit_sec=_LAST_CYCLE_SEC)  # tells the provider now; the sensor sees to the rest
+        match policy:
+            case OnTermination.detach:
+                task.context.log.info(f"{told}; the sensor drives it from here")
+            case OnTermination.pause:
+                outcome = apply_control(runner, run.run_id, ControlAction.pause)
+                task.context.log.info(f"{told}; {outcome.message}")
+            case OnTermination.cancel:
+                outcome = apply_control(runner, run.run_id, ControlAction.cancel)
+                task.context.log.info(f"{told}; {outcome.message}")
+                # tells the provider now; the sensor sees to the rest
+                run.refresh(time_limit_sec=_LAST_CYCLE_SEC)
+            case _:
+                assert_never(policy)
     except BatchorError as error:
         task.context.log.warning(f"{told}, which could not be done: {error}")
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, assert_never
 
 import dagster as dg
 
@@ -129,10 +129,13 @@ def is_active(summary: RunSummary) -> bool:
 
 def state_of(summary: RunSummary) -> str:
     """One word for tags: running, paused, cancelling, cancelled, completed, completed_with_failures."""
-    cancelled = summary.control_state is RunControlState.CANCEL_REQUESTED
-    if is_finished(summary):
-        return "cancelled" if cancelled else summary.status.value
-    return "cancelling" if cancelled else summary.control_state.value
+    match summary.control_state:
+        case RunControlState.CANCEL_REQUESTED:
+            return "cancelled" if is_finished(summary) else "cancelling"
+        case RunControlState.RUNNING | RunControlState.PAUSED:
+            return summary.status.value if is_finished(summary) else summary.control_state.value
+        case _:
+            assert_never(summary.control_state)
 
 
 def standing(summary: RunSummary) -> str:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import assert_never
 
 from batchor_core.core.types import JSONValue
 
@@ -301,6 +302,22 @@ class ProviderErrorKind(StrEnum):
     """The provider will never accept this."""
     NOT_FOUND = "not_found"
     """No such file or batch, perhaps only not yet."""
+
+    @property
+    def blocks_the_account(self) -> bool:
+        """Whether every request of the account fails like this until a person has changed the key or paid."""
+        match self:
+            case ProviderErrorKind.CREDENTIALS | ProviderErrorKind.QUOTA:
+                return True
+            case (
+                ProviderErrorKind.RETRY
+                | ProviderErrorKind.CAPACITY
+                | ProviderErrorKind.BAD_REQUEST
+                | ProviderErrorKind.NOT_FOUND
+            ):
+                return False
+            case _:
+                assert_never(self)
 
 
 class ProviderError(BatchorError, RuntimeError):

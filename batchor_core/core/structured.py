@@ -460,15 +460,15 @@ class _Check:
 
     def _check_values(self, node: Mapping[str, Any], path: str) -> None:
         """Check what is no schema itself: limits, enum values, descriptions. They go into every request line."""
-        plain = {keyword: value for keyword, value in node.items() if keyword not in _HOLDERS}
-        if fault := limits_fault(node) or json_fault(plain):
-            raise _error(f"{path}{fault.where}", fault.problem, fault.fix)
         for names in (node.get("properties", ()), node.get("$defs", ())):
             for name in names:
                 if not isinstance(name, str) or not is_text(name):
                     raise _error(
                         path, f"has a property or definition named {name!r}", "use text that UTF-8 can hold"
                     )
+        plain = {keyword: value for keyword, value in node.items() if keyword not in _HOLDERS}
+        if fault := limits_fault(node) or json_fault(plain):
+            raise _error(f"{path}{fault.where}", fault.problem, fault.fix)
 
     def _follow(self, node: Mapping[str, Any], path: str) -> None:
         ref = node["$ref"]

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, assert_never
 
 from pydantic import BaseModel
 
@@ -297,6 +297,8 @@ class Drive:
                 self.hold_back(
                     error.error_class, str(error), retry_after=error.retry_after, has_ceiling=answered
                 )
+            case _:
+                assert_never(error.kind)
 
     def hold_back(
         self, error_class: str, message: str, *, retry_after: float | None = None, has_ceiling: bool = True

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import orjson
 
 from batchor_core.core.batching import BatchPlan, PlannedBatch, plan_batches
-from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
+from batchor_core.core.exceptions import ProviderError
 from batchor_core.core.models import ItemFailure, PromptParts
 from batchor_core.runtime.engine import Drive, as_provider_error
 from batchor_core.runtime.lease import spare_seconds, uptime
@@ -270,7 +270,7 @@ def _unknown(drive: Drive, intent: IntentRecord, error: ProviderError) -> bool:
     )
     # the provider is in trouble: nothing else is sent before the backoff is over
     drive.hold_back(error.error_class, str(error), retry_after=error.retry_after, has_ceiling=False)
-    if error.kind in (ProviderErrorKind.CREDENTIALS, ProviderErrorKind.QUOTA):
+    if error.kind.blocks_the_account:
         drive.pause(f"{error.error_class}: {error}")
     return False
 

@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Mapping
 from enum import Enum, auto
 from pathlib import Path
+from typing import assert_never
 
 from batchor_core.core.enums import IntentState
 from batchor_core.core.exceptions import ProviderError
@@ -72,12 +73,25 @@ def sweep(drive: Drive) -> Swept:
         )  # a gateway without a list, or a key that may not read it: nothing can be learned here
     known = {intent.local_batch_id: intent for intent in drive.store.list_intents(run_id=drive.run_id)}
     _free_rows(drive, known, {_local_batch_id(batch) for batch in strangers})
-    fates = [(batch, _fate(drive, batch, known)) for batch in strangers]
-    orphans = [batch for batch, fate in fates if fate is _Fate.ORPHAN]
+    orphans: list[BatchRemoteRecord] = []
+    lacks_rows = is_in_doubt = False
+    for batch in strangers:
+        fate = _fate(drive, batch, known)
+        match fate:
+            case _Fate.ADOPTED:
+                pass
+            case _Fate.ORPHAN:
+                orphans.append(batch)
+            case _Fate.ROWS_FIRST:
+                lacks_rows = True
+            case _Fate.DOUBTS_FIRST:
+                is_in_doubt = True
+            case _:
+                assert_never(fate)
     _report(drive, orphans)
-    if any(fate is _Fate.ROWS_FIRST for _, fate in fates):
+    if lacks_rows:
         return Swept.ROWS_FIRST
-    if any(fate is _Fate.DOUBTS_FIRST for _, fate in fates):
+    if is_in_doubt:
         return Swept.NOT_NOW
     drive.sweeping.done()
     drive.session.record_sweep(next_check_at=drive.store.now() + SWEEP_INTERVAL_SEC)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, assert_never
 
 from batchor_core.core import lifecycle
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
@@ -563,11 +563,19 @@ class RunRow:
         """Free what was claimed and certainly not sent; finish the registration of what was sent."""
         freed = 0
         for intent in self.intents.values():
-            if intent.record.state in (IntentState.CLAIMED, IntentState.UPLOADED):
-                freed += self.drop(intent, "driver_lost")
-            elif intent.record.state is IntentState.REGISTERED and self.by_status[ItemStatus.QUEUED_LOCAL]:
-                for item in self.owned_by(intent):
-                    self.submit(item, intent.record.provider_batch_id or "")
+            match intent.record.state:
+                case IntentState.CLAIMED | IntentState.UPLOADED:
+                    freed += self.drop(intent, "driver_lost")
+                case IntentState.REGISTERED:
+                    if self.by_status[ItemStatus.QUEUED_LOCAL]:
+                        for item in self.owned_by(intent):
+                            self.submit(item, intent.record.provider_batch_id or "")
+                case (
+                    IntentState.SENDING | IntentState.UNKNOWN | IntentState.QUARANTINED | IntentState.DROPPED
+                ):
+                    pass
+                case _:
+                    assert_never(intent.record.state)
         for item in self.free_queued():
             self.release(item, used_custom_id=False)
             freed += 1

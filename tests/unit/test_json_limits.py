@@ -121,7 +121,7 @@ def closed(node: Any, name: str = "x") -> Any:
 
 
 def test_a_name_without_utf8_is_refused() -> None:
-    with pytest.raises(StructuredOutputSchemaError, match=r"named '\\ud800'; use text that UTF-8 can hold"):
+    with pytest.raises(StructuredOutputSchemaError, match="use text that UTF-8 can hold"):
         validate_strict_json_schema(closed({"type": "string"}, "\ud800"))
 
 

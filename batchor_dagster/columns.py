@@ -12,6 +12,10 @@
 | Optional[T] | T; every column may be null |
 | dict, Any, other unions, recursive models, models with open or no fields, all else | JSON as a string |
 
+Computed fields have columns too, after the fields; one that raises is null. A column holds what the attribute of the model's
+instance holds: aliases and custom serializers change neither its name nor its values, except within JSON strings, which
+Pydantic writes.
+
 A naive datetime in a UTC column is taken as UTC. A value that its column can't hold, such as an integer beyond 64 bits
 or a Decimal beyond its digits, becomes null; the row's ``output_text`` still has it.
 """

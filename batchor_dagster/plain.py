@@ -41,7 +41,7 @@ _MODEL_FIELD = {
 }
 _LIST = {"type", "items_schema", "min_length", "max_length", "strict", "fail_fast"} | _SHOWN_ONLY
 _DEFAULT = {"type", "schema", "default", "validate_default", "copy_default"} | _SHOWN_ONLY
-_ENUM = {"type", "cls", "members", "sub_type", "strict"} | _SHOWN_ONLY
+_ENUM = {"type", "cls", "members", "sub_type", "missing", "strict"} | _SHOWN_ONLY
 _HOOKS = ("__getattribute__", "__new__", "model_validate_json")
 """Methods that come between the core schema and what is read from an instance, and that the core schema does not show."""
 
@@ -86,7 +86,8 @@ def _plain(node: _Node, definitions: Mapping[str, _Node], parents: tuple[str, ..
             return _Plain({**_without_notes(node), "items_schema": inner.schema}, pa.list_(inner.arrow))
         case "literal":
             return _choice(node, node["expected"])
-        case "enum" if node.keys() <= _ENUM:  # with a "missing" function, code decides
+        case "enum" if node.keys() <= _ENUM:
+            # what only the enum's _missing_ or a coercion makes a member of is refused here, and so left to instances
             return _choice(node, [member.value for member in node["members"]])
         case "function-after" if isinstance(node["function"]["function"], attrgetter):  # use_enum_values
             if node["schema"]["type"] != "enum" or repr(node["function"]["function"]) != _ENUM_VALUE:

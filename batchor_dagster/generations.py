@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Self, assert_never
 
 from batchor_core import BatchItem, BatchJob, PromptParts
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
@@ -59,6 +59,17 @@ class Move(StrEnum):
     retry_failed = "retry_failed"
     compare = "compare"
     refuse = "refuse"
+
+    @property
+    def needs_the_job(self) -> bool:
+        """Whether the job's rows have to be read for it."""
+        match self:
+            case Move.create | Move.read_on | Move.compare:
+                return True
+            case Move.attach | Move.keep | Move.retry_failed | Move.refuse:
+                return False
+            case _:
+                assert_never(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +131,21 @@ def decide(newest: Newest | None, rerun: Rerun) -> Decision:
         return Decision(Move.read_on, here, "its run is active, and reads on where it stopped")
     if newest.is_asked_for:
         return Decision(Move.keep, here, "its run, which this ask has started, is finished")
-    if rerun is Rerun.all:
-        return Decision(Move.create, here + 1, "the operator asked for all rows anew")
-    if rerun is Rerun.failed:
-        if not newest.failed_items:
-            return Decision(Move.keep, here, "no row has failed")
-        if newest.is_cancelled:
-            return Decision(Move.refuse, here, "it was cancelled, which is final; rerun: all starts it anew")
-        return Decision(Move.retry_failed, here, f"{newest.failed_items} failed rows are tried again")
-    return Decision(Move.compare, here, "whether the job has changed decides")
+    match rerun:
+        case Rerun.all:
+            return Decision(Move.create, here + 1, "the operator asked for all rows anew")
+        case Rerun.failed:
+            if not newest.failed_items:
+                return Decision(Move.keep, here, "no row has failed")
+            if newest.is_cancelled:
+                return Decision(
+                    Move.refuse, here, "it was cancelled, which is final; rerun: all starts it anew"
+                )
+            return Decision(Move.retry_failed, here, f"{newest.failed_items} failed rows are tried again")
+        case Rerun.auto:
+            return Decision(Move.compare, here, "whether the job has changed decides")
+        case _:
+            assert_never(rerun)
 
 
 def decide_changed(generation: int, changes: Iterable[str], on_change: OnChange) -> Decision:
@@ -136,13 +153,17 @@ def decide_changed(generation: int, changes: Iterable[str], on_change: OnChange)
     what = ", ".join(changes)
     if not what:
         return Decision(Move.keep, generation, "its run is finished, and the job is the same")
-    if on_change is OnChange.refuse:
-        return Decision(
-            Move.refuse,
-            generation,
-            f"its job has changed since ({what}), and on_change is refuse; rerun: all runs it anew",
-        )
-    return Decision(Move.create, generation + 1, f"its job has changed since: {what}")
+    match on_change:
+        case OnChange.refuse:
+            return Decision(
+                Move.refuse,
+                generation,
+                f"its job has changed since ({what}), and on_change is refuse; rerun: all runs it anew",
+            )
+        case OnChange.new_generation:
+            return Decision(Move.create, generation + 1, f"its job has changed since: {what}")
+        case _:
+            assert_never(on_change)
 
 
 # --- comparing jobs --------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from batchor_core.core.exceptions import (
     SourceMismatchError,
 )
 from batchor_core.core.pricing import CostTally
-from batchor_core.core.structured import model_output_schema, resolve_model
+from batchor_core.core.structured import resolve_model
 from batchor_core.storage.state import PersistedRunConfig
 from batchor_dagster.batch import BatchAsset, partition_of
 from batchor_dagster.checks import completion_result, schema_result
@@ -195,9 +195,7 @@ def write(
     output = asset.output or _stored_model(config)
     provider_config = resource.with_server(config.provider_config)
     costs = CostTally(rates_of_run(provider_config, run.summary()))
-    report = write_results_parquet(
-        run, path, output, are_checked=_is_stored_schema(output, config), costs=costs
-    )
+    report = write_results_parquet(run, path, output, costs=costs)
     context.log.info(f"wrote {report.row_count} rows, {report.failed_count} of them failed, to {path}")
     summary = run.summary()
     return result_metadata(
@@ -330,7 +328,7 @@ def _begin(task: Task, runner: BatchRunner, partition_key: str | None) -> tuple[
 
 def _start(task: Task, runner: BatchRunner, partition_key: str | None) -> tuple[Run, Decision]:
     decision = decide(_newest(task, runner, partition_key), _rerun(task))
-    if decision.move in (Move.create, Move.read_on, Move.compare):
+    if decision.move.needs_the_job:
         with tempfile.TemporaryDirectory(prefix="batchor-") as folder:
             job = _build_job(task, partition_key, Path(folder))
             digest = JobDigest.of(job) if decision.move is not Move.read_on else None
@@ -508,14 +506,20 @@ def _termination(
 def _follow(policy: OnTermination, task: Task, runner: BatchRunner, run: Run) -> None:
     """Do to one run what the policy says; what goes wrong is told, and keeps no other run from its turn."""
     told = f"batch run {run.run_id}: an operator terminated this run, and on_termination is {policy}"
-    if policy is OnTermination.detach:
-        task.context.log.info(f"{told}; the sensor drives it from here")
-        return
     try:
-        outcome = apply_control(runner, run.run_id, ControlAction(policy))
-        task.context.log.info(f"{told}; {outcome.message}")
-        if policy is OnTermination.cancel:
-            run.refresh(time_limit_sec=_LAST_CYCLE_SEC)  # tells the provider now; the sensor sees to the rest
+        match policy:
+            case OnTermination.detach:
+                task.context.log.info(f"{told}; the sensor drives it from here")
+            case OnTermination.pause:
+                outcome = apply_control(runner, run.run_id, ControlAction.pause)
+                task.context.log.info(f"{told}; {outcome.message}")
+            case OnTermination.cancel:
+                outcome = apply_control(runner, run.run_id, ControlAction.cancel)
+                task.context.log.info(f"{told}; {outcome.message}")
+                # tells the provider now; the sensor sees to the rest
+                run.refresh(time_limit_sec=_LAST_CYCLE_SEC)
+            case _:
+                assert_never(policy)
     except BatchorError as error:
         task.context.log.warning(f"{told}, which could not be done: {error}")
 
@@ -543,13 +547,6 @@ def _finished_run(
         )
     add_run_id_tag(context.instance, context.run.run_id, run_id)
     return run
-
-
-def _is_stored_schema(output: type[BaseModel] | None, config: PersistedRunConfig) -> bool:
-    """Whether the run's answers were checked against this very schema when they came in."""
-    if output is None or config.output_schema is None:
-        return False
-    return model_output_schema(output, schema_name=config.schema_name).schema == config.output_schema
 
 
 def _stored_model(config: PersistedRunConfig) -> type[BaseModel] | None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, assert_never
 
 import typer
 from rich.console import Console
@@ -193,6 +193,8 @@ def _settle(
             runner.resubmit_batch(run_id, one.local_batch_id)
         case Decision.FAIL:
             runner.fail_batch(run_id, one.local_batch_id)
+        case _:
+            assert_never(decision)
     console.print(text(f"{one.local_batch_id}: {decision.value}; the run goes on with its next refresh"))
 
 
@@ -209,6 +211,8 @@ def _question(one: Quarantined, decision: Decision, provider_batch_id: str | Non
             return f"Send {rows} again? If their batch exists after all, they are paid for twice."
         case Decision.FAIL:
             return f"End {rows} as failed?"
+        case _:
+            assert_never(decision)
 
 
 def _options(db: Path | None, postgres: bool, schema: str | None) -> str:

@@ -11,13 +11,16 @@ from batchor_core.core.models import ItemFailure
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
 
+MESSAGE_LIMIT = 2_000
+
 
 class Answer(NamedTuple):
     """What a provider said about one row.
 
     Attributes:
         custom_id: The row's name; empty if the line has none.
-        text: The answer; with a ``refusal`` failure, the refusal's own words.
+        text: The answer; with a ``refusal`` failure, the refusal's own words; with a ``non_text_answer``, the text beside
+            the calls.
         usage: Billed tokens, also of answers that are no use.
         failure: Why the answer is no use; None for a good one.
         count_attempt: Whether the row was really tried. Rows that the provider never ran don't cost an attempt.
@@ -30,6 +33,12 @@ class Answer(NamedTuple):
     failure: ItemFailure | None = None
     count_attempt: bool = True
     pause_reason: str | None = None
+
+
+def unread(custom_id: str, error: Exception) -> Answer:
+    """A line that its reader failed on. The row was answered and paid for, and asking again would not repair the reader."""
+    message = f"the provider's reader failed on this line: {type(error).__name__}: {error}"[:MESSAGE_LIMIT]
+    return Answer(custom_id, failure=ItemFailure("provider_item_error", message, retryable=False))
 
 
 def parse_line(line: str | bytes) -> JSONObject | None:

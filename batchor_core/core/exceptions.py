@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import assert_never
 
 from batchor_core.core.types import JSONValue
 
@@ -120,13 +121,17 @@ class StructuredOutputError(BatchorError, ValueError):
             ``refusal``, ``content_filter`` or ``incomplete_response``.
         message: What is wrong with it.
         raw_error: The parser's own details, where there are any.
+        may_pass: Whether another answer to the same request could do better.
     """
 
-    def __init__(self, error_class: str, message: str, *, raw_error: JSONValue | None = None) -> None:
+    def __init__(
+        self, error_class: str, message: str, *, raw_error: JSONValue | None = None, may_pass: bool = True
+    ) -> None:
         super().__init__(message)
         self.error_class = error_class
         self.message = message
         self.raw_error = raw_error
+        self.may_pass = may_pass
 
 
 class RunNotFoundError(BatchorError, KeyError):
@@ -322,6 +327,24 @@ class ProviderErrorKind(StrEnum):
     """The address answers, and not as the API does: its setting is wrong, and a person must act."""
     NOT_READY = "not_ready"
     """The input file is not there or not processed yet: nothing was created, and it passes within minutes."""
+
+    @property
+    def blocks_the_account(self) -> bool:
+        """Whether every request of the account fails like this until a person has changed the key or paid."""
+        match self:
+            case ProviderErrorKind.CREDENTIALS | ProviderErrorKind.QUOTA:
+                return True
+            case (
+                ProviderErrorKind.RETRY
+                | ProviderErrorKind.CAPACITY
+                | ProviderErrorKind.BAD_REQUEST
+                | ProviderErrorKind.NOT_FOUND
+                | ProviderErrorKind.NO_ROUTE
+                | ProviderErrorKind.NOT_READY
+            ):
+                return False
+            case _:
+                assert_never(self)
 
 
 class ProviderError(BatchorError, RuntimeError):

@@ -27,6 +27,8 @@ from batchor_core.core.exceptions import (
     StructuredOutputError,
     StructuredOutputSchemaError,
 )
+from batchor_core.core.json_limits import is_text, json_fault, limits_fault, shown
+from batchor_core.core.repeating import validator_fault_may_pass
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.validation import check_schema_name
 
@@ -52,6 +54,8 @@ _SUPPORTED = {
     *("items", "minItems", "maxItems"),
     *("properties", "required", "additionalProperties"),
 }
+_HOLDERS = {"properties", "$defs", "anyOf", "items"}
+"""Keywords whose values hold schemas, which are walked."""
 _IN_CODE = "check it in a Pydantic validator instead"
 _PAIRS = "use a list of models with a key and a value field"
 _MENDS = {
@@ -234,7 +238,11 @@ def parse_structured_output(text: str, model: type[SchemaModelT]) -> SchemaModel
             ) from error
         raise _mismatch(text, model, _summary(error), errors=_details(error)) from error
     except Exception as error:  # a validator of the user's model may raise anything; it costs this item alone
-        raise _mismatch(text, model, f"{type(error).__name__}: {error}", errors=None) from error
+        why = f"{type(error).__name__}: {error}"
+        may_pass = validator_fault_may_pass(error)
+        if not may_pass:
+            why = f"its validator failed with {why}; correct the validator"
+        raise _mismatch(text, model, why, errors=None, may_pass=may_pass) from error
 
 
 def _is_model(value: object) -> TypeGuard[type[BaseModel]]:
@@ -244,11 +252,14 @@ def _is_model(value: object) -> TypeGuard[type[BaseModel]]:
 _NOT_JSON = {"json_invalid", "string_unicode"}
 
 
-def _mismatch(text: str, model: type[BaseModel], why: str, *, errors: JSONValue) -> StructuredOutputError:
+def _mismatch(
+    text: str, model: type[BaseModel], why: str, *, errors: JSONValue, may_pass: bool = True
+) -> StructuredOutputError:
     return StructuredOutputError(
         "structured_output_validation_failed",
         f"the answer is no {model.__name__}: {why}",
         raw_error={"output": cast(JSONValue, from_json(text)), "errors": errors},
+        may_pass=may_pass,
     )
 
 
@@ -431,6 +442,7 @@ class _Check:
         for keyword in node:
             if keyword not in _SUPPORTED:
                 raise _error(path, f"has {_shown(node, keyword)}", _MENDS.get(keyword, "remove the keyword"))
+        self._check_values(node, path)
         if "anyOf" in node:
             self._check_union(node["anyOf"], path)
         kinds = self._check_type(node, path)
@@ -445,6 +457,18 @@ class _Check:
             if "items" not in node:
                 raise _error(path, "is an array without items", "say what the list holds, such as list[str]")
             self._walk(node["items"], f"{path}.items")
+
+    def _check_values(self, node: Mapping[str, Any], path: str) -> None:
+        """Check what is no schema itself: limits, enum values, descriptions. They go into every request line."""
+        for names in (node.get("properties", ()), node.get("$defs", ())):
+            for name in names:
+                if not isinstance(name, str) or not is_text(name):
+                    raise _error(
+                        path, f"has a property or definition named {name!r}", "use text that UTF-8 can hold"
+                    )
+        plain = {keyword: value for keyword, value in node.items() if keyword not in _HOLDERS}
+        if fault := limits_fault(node) or json_fault(plain):
+            raise _error(f"{path}{fault.where}", fault.problem, fault.fix)
 
     def _follow(self, node: Mapping[str, Any], path: str) -> None:
         ref = node["$ref"]
@@ -559,7 +583,7 @@ def _below(path: str, name: str) -> str:
 
 
 def _shown(node: Mapping[str, Any], keyword: str) -> str:
-    return f"the default {node[keyword]!r}" if keyword == "default" else f"the keyword {keyword!r}"
+    return f"the default {shown(node[keyword])}" if keyword == "default" else f"the keyword {keyword!r}"
 
 
 def _error(path: str, problem: str, mend: str) -> StructuredOutputSchemaError:

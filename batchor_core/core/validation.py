@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.json_limits import is_text
 
 MAX_METADATA_PAIRS = 16  # https://platform.openai.com/docs/api-reference/batch/create
 MAX_METADATA_KEY = 64
@@ -59,6 +60,10 @@ def check_batch_metadata(metadata: Mapping[str, str]) -> None:
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise InvalidInputError(f"batch_metadata[{key!r}]: keys and values must be strings")
+        if not is_text(key) or not is_text(value):
+            raise InvalidInputError(
+                f"batch_metadata[{key!r}] holds half of a surrogate pair; remove that character"
+            )
         if not key or len(key) > MAX_METADATA_KEY:
             raise InvalidInputError(
                 f"batch_metadata key {key!r} must have 1 to {MAX_METADATA_KEY} characters"

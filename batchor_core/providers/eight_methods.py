@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from batchor_core.core.answers import Answer
+from batchor_core.core.answers import Answer, unread
 from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ItemFailure, PromptParts
@@ -169,12 +169,9 @@ class EightMethodsApi(BatchApi):
         successes, errors, _ = self._provider.parse_batch_output(
             output_content=texts.get(False), error_content=texts.get(True)
         )
-        answers = [
-            (self._read(record)._replace(custom_id=custom_id), record)
-            for custom_id, record in successes.items()
-        ]
+        answers = [(self._named(custom_id, record), record) for custom_id, record in successes.items()]
         for custom_id, record in errors.items():
-            answer = self._read(record)._replace(custom_id=custom_id)
+            answer = self._named(custom_id, record)
             if answer.failure is None:  # it reads like a success, and the provider knows better
                 failure = ItemFailure(
                     "provider_item_error", "the provider reports an error", True, raw_error=record
@@ -182,6 +179,12 @@ class EightMethodsApi(BatchApi):
                 answer = answer._replace(failure=failure)
             answers.append((answer, record))
         return answers
+
+    def _named(self, custom_id: str, record: JSONObject) -> Answer:
+        try:
+            return self._read(record)._replace(custom_id=custom_id)
+        except Exception as error:  # one line that its reader fails on is not the batch
+            return unread(custom_id, error)
 
     def cancel(self, batch_id: str) -> BatchState:
         """By the provider's own method."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import assert_never
 
 from batchor_core.core.enums import ItemStatus, RunControlState
 from batchor_core.core.exceptions import ProviderError
@@ -22,7 +23,8 @@ def run_cycle(drive: Drive, reader: Reader | None) -> None:
     ``reader`` is given while there is something to read; ingestion and submission take turns, so that the first batch
     leaves while the rest is still read. Pausing and cancelling are noticed between any two steps.
     """
-    match drive.store.get_run_control_state(run_id=drive.run_id):
+    control_state = drive.store.get_run_control_state(run_id=drive.run_id)
+    match control_state:
         case RunControlState.PAUSED:
             return
         case RunControlState.CANCEL_REQUESTED:
@@ -47,6 +49,8 @@ def run_cycle(drive: Drive, reader: Reader | None) -> None:
                 return
             if drive.may_go_on():
                 submit(drive, more_to_come=False)
+        case _:
+            assert_never(control_state)
 
 
 def _sweep_is_due(drive: Drive, reader: Reader | None) -> bool:

@@ -275,7 +275,7 @@ class _Intake:
             else:
                 orjson.loads(text)
         except StructuredOutputError as error:
-            return ItemFailure(error.error_class, error.message, retryable=True, raw_error=error.raw_error)
+            return ItemFailure(error.error_class, error.message, error.may_pass, error.raw_error)
         except ValueError as error:
             return ItemFailure("invalid_json", str(error), retryable=True)
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import assert_never
 
 from batchor_core.core.enums import IntentState, RunControlState, RunLifecycleStatus
 from batchor_core.core.lateness import is_looked_at
@@ -49,23 +50,33 @@ def has_local_work(
 ) -> bool:
     """What the store alone can tell: a submission to settle, items to send, a cancellation to pass on."""
     for intent in intents:
-        if intent.is_postponed:
-            if (intent.next_check_at or 0.0) <= now:
-                return True
-        elif intent.state in (IntentState.CLAIMED, IntentState.UPLOADED, IntentState.SENDING):
-            return True  # left by a driver that is gone: nobody holds the lease
-        if intent.state is IntentState.UNKNOWN and (intent.next_check_at or 0.0) <= now:
-            return True
+        match intent.state:
+            case IntentState.CLAIMED | IntentState.SENDING:
+                return True  # left by a driver that is gone: nobody holds the lease
+            case IntentState.UPLOADED:
+                if not intent.is_postponed or (intent.next_check_at or 0.0) <= now:
+                    return True
+            case IntentState.UNKNOWN:
+                if (intent.next_check_at or 0.0) <= now:
+                    return True
+            case IntentState.QUARANTINED | IntentState.REGISTERED | IntentState.DROPPED:
+                pass
+            case _:
+                assert_never(intent.state)
     claimable = any(summary.status_counts[status] for status in CLAIMABLE)
-    if summary.control_state is RunControlState.CANCEL_REQUESTED:
-        in_flight = [batch for batch in batches if not is_terminal_batch(batch.status)]
-        return (
-            claimable
-            or not summary.ingestion_complete
-            or not batches
-            or any(batch.status != "cancelling" for batch in in_flight)
-        )
-    return claimable and summary.backoff_remaining_sec <= 0
+    match summary.control_state:
+        case RunControlState.CANCEL_REQUESTED:
+            in_flight = [batch for batch in batches if not is_terminal_batch(batch.status)]
+            return (
+                claimable
+                or not summary.ingestion_complete
+                or not batches
+                or any(batch.status != "cancelling" for batch in in_flight)
+            )
+        case RunControlState.RUNNING | RunControlState.PAUSED:
+            return claimable and summary.backoff_remaining_sec <= 0
+        case _:
+            assert_never(summary.control_state)
 
 
 def _has_ended(provider: BatchApi, batch: ActiveBatchRecord) -> bool:

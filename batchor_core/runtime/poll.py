@@ -155,7 +155,7 @@ def _poll_failed(drive: Drive, batch: ActiveBatchRecord, error: ProviderError) -
     )
     if error.kind is ProviderErrorKind.NOT_FOUND and drive.is_running() and _is_lost(drive, batch):
         return
-    needs_a_person = error.kind in (ProviderErrorKind.CREDENTIALS, ProviderErrorKind.QUOTA)
+    needs_a_person = error.kind.blocks_the_account
     # a network that is down says nothing about the batch, however long it takes; answers do
     hopeless = error.status_code is not None and failures >= POLL_FAILURE_CEILING
     if drive.is_running():

@@ -48,15 +48,20 @@ def recover(drive: Drive, *, keep_unsent: bool = False) -> None:
     if not keep_unsent:
         give_back_unsent(drive)
     for intent in drive.session.open_intents():
-        if intent.state is IntentState.SENDING:
-            _mark_unknown(drive, intent)
-            _look_up(drive, intent)
-        elif intent.state is IntentState.UNKNOWN and is_due(
-            intent.next_check_at or 0.0,
-            drive.store.now(),
-            longest=max(_pause_between_look_ups(drive), LONGEST_PAUSE_SEC),
-        ):
-            _look_up(drive, intent)
+        match intent.state:
+            case IntentState.SENDING:
+                _mark_unknown(drive, intent)
+                _look_up(drive, intent)
+            case IntentState.UNKNOWN:
+                longest = max(_pause_between_look_ups(drive), LONGEST_PAUSE_SEC)
+                if is_due(intent.next_check_at or 0.0, drive.store.now(), longest=longest):
+                    _look_up(drive, intent)
+            case IntentState.CLAIMED | IntentState.UPLOADED:
+                pass  # never sent: given back above, or after a sweep
+            case IntentState.QUARANTINED | IntentState.REGISTERED | IntentState.DROPPED:
+                pass  # a person decides, or it is settled
+            case _:
+                assert_never(intent.state)
 
 
 def _tidy_up(drive: Drive) -> None:

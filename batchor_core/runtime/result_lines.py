@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 import orjson
 
-from batchor_core.core.answers import Answer, names_two_rows, parse_line
+from batchor_core.core.answers import Answer, names_two_rows, parse_line, unread
 from batchor_core.core.types import JSONObject
 from batchor_core.runtime.engine import Drive, as_provider_error, log
 from batchor_core.runtime.files import BatchFile, Download
@@ -65,7 +65,6 @@ def read_lines(drive: Drive, download: Download, reading: Reading) -> Iterator[L
 
 def _streamed(drive: Drive, download: Download, reading: Reading) -> Iterator[Line]:
     """Line by line, whatever the size of the files. Rows of lines that can't be read are found missing in the end."""
-    read = drive.api.read
     for file in download.files:
         is_kept = file.artifact_key is not None
         with _local_path(drive, file) as path, path.open("rb", buffering=_READ_BUFFER) as lines:
@@ -79,18 +78,21 @@ def _streamed(drive: Drive, download: Download, reading: Reading) -> Iterator[Li
                     reading.note(line)
                 line = None  # a giant one must not stay beside what was made of it
                 if record is not None:
-                    try:
-                        answer = read(record)
-                    except Exception:  # one line that a provider's reader stumbles over is not the batch
-                        log.debug("a line could not be read", exc_info=True)
-                        reading.unreadable += 1
-                    else:
-                        kept = is_kept and is_strict
-                        raw = RawResponseRef(file.is_error_file, offset, length) if kept else None
-                        yield Line(answer, record, raw, length)
-                        del answer  # as above
+                    answer = _read(drive, record)
+                    kept = is_kept and is_strict
+                    raw = RawResponseRef(file.is_error_file, offset, length) if kept else None
+                    yield Line(answer, record, raw, length)
+                    del answer  # as above
                 record = None
                 offset += length
+
+
+def _read(drive: Drive, record: JSONObject) -> Answer:
+    try:
+        return drive.api.read(record)
+    except Exception as error:  # one line that a provider's reader fails on is not the batch
+        log.debug("a line could not be read", exc_info=True)
+        return unread(drive.api.custom_id_of(record), error)
 
 
 def _bounded_line(file: BinaryIO) -> tuple[int, bytes | None]:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, assert_never
 
 from pydantic import BaseModel
 
@@ -475,23 +475,33 @@ class BatchRunner:
         """Pause a run; see :meth:`Run.pause`. Pausing a paused one changes nothing."""
         summary = self.storage.get_run_summary(run_id=run_id)
         self._check_open(summary, "pause")
-        if summary.control_state is RunControlState.CANCEL_REQUESTED:
-            raise RunStateError(run_id, "can't pause it, it is being cancelled")
-        if summary.control_state is RunControlState.RUNNING:
-            self.storage.set_run_control_state(run_id=run_id, control_state=RunControlState.PAUSED)
-            self._engine.emit(run_id, "run_paused", by="operator")
+        match summary.control_state:
+            case RunControlState.CANCEL_REQUESTED:
+                raise RunStateError(run_id, "can't pause it, it is being cancelled")
+            case RunControlState.RUNNING:
+                self.storage.set_run_control_state(run_id=run_id, control_state=RunControlState.PAUSED)
+                self._engine.emit(run_id, "run_paused", by="operator")
+            case RunControlState.PAUSED:
+                pass
+            case _:
+                assert_never(summary.control_state)
         return self.get_run(run_id)
 
     def resume_run(self, run_id: str) -> Run:
         """Let a paused run go on; see :meth:`Run.resume`. A running or finished one is returned as it is."""
         summary = self.storage.get_run_summary(run_id=run_id)
-        if summary.control_state is RunControlState.CANCEL_REQUESTED:
-            raise RunStateError(run_id, "can't resume it, it has been cancelled")
-        if summary.control_state is RunControlState.PAUSED:
-            # whoever resumes has mended what the backoff was about
-            self.storage.clear_batch_retry_backoff(run_id=run_id)
-            self.storage.set_run_control_state(run_id=run_id, control_state=RunControlState.RUNNING)
-            self._engine.emit(run_id, "run_resumed_by_operator")
+        match summary.control_state:
+            case RunControlState.CANCEL_REQUESTED:
+                raise RunStateError(run_id, "can't resume it, it has been cancelled")
+            case RunControlState.PAUSED:
+                # whoever resumes has mended what the backoff was about
+                self.storage.clear_batch_retry_backoff(run_id=run_id)
+                self.storage.set_run_control_state(run_id=run_id, control_state=RunControlState.RUNNING)
+                self._engine.emit(run_id, "run_resumed_by_operator")
+            case RunControlState.RUNNING:
+                pass
+            case _:
+                assert_never(summary.control_state)
         return self.get_run(run_id)
 
     def cancel_run(self, run_id: str) -> Run:

@@ -395,7 +395,7 @@ def _unknown(drive: Drive, intent: IntentRecord, error: ProviderError) -> bool:
     )
     # the provider is in trouble: nothing else is sent before the backoff is over
     drive.hold_back(error.error_class, str(error), retry_after=error.retry_after, has_ceiling=False)
-    if error.kind in (ProviderErrorKind.CREDENTIALS, ProviderErrorKind.QUOTA):
+    if error.kind.blocks_the_account:
         drive.pause(f"{error.error_class}: {error}")
     return False
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum, auto
+from typing import assert_never
 
 from batchor_core.core.enums import IntentState
 from batchor_core.core.exceptions import ProviderError
@@ -71,17 +72,31 @@ def sweep(drive: Drive) -> Swept:
         )  # a gateway without a list, or a key that may not read it: nothing can be learned here
     known = {intent.local_batch_id: intent for intent in drive.store.list_intents(run_id=drive.run_id)}
     _free_rows(drive, known, {named.local_batch_id for named in found.batches})
-    fates = [(named, _fate(drive, named, known)) for named in found.batches]
-    _report(drive, [named for named, fate in fates if fate is _Fate.ORPHAN])
+    orphans: list[Named] = []
+    lacks_rows = is_in_doubt = False
+    for named in found.batches:
+        fate = _fate(drive, named, known)
+        match fate:
+            case _Fate.ADOPTED:
+                pass
+            case _Fate.ORPHAN:
+                orphans.append(named)
+            case _Fate.ROWS_FIRST:
+                lacks_rows = True
+            case _Fate.DOUBTS_FIRST:
+                is_in_doubt = True
+            case _:
+                assert_never(fate)
+    _report(drive, orphans)
     if found.undecided:
         raise ProviderError(
             f"{len(found.undecided)} batches that may be this run's still run, and only their results can tell whose they are: "
             "nothing is sent before they have ended",
             error_class="batches_still_running",
         )
-    if any(fate is _Fate.ROWS_FIRST for _, fate in fates):
+    if lacks_rows:
         return Swept.ROWS_FIRST
-    if any(fate is _Fate.DOUBTS_FIRST for _, fate in fates):
+    if is_in_doubt:
         return Swept.NOT_NOW
     drive.sweeping.done()
     drive.session.record_sweep(next_check_at=drive.store.now() + SWEEP_INTERVAL_SEC)

@@ -627,13 +627,20 @@ class RunRow:
         """Free what was claimed and certainly not sent; finish the registration of what was sent."""
         freed = 0
         for intent in self.intents.values():
-            if intent.record.state in lifecycle.UNSENT:
-                if intent.record.is_postponed:
-                    continue
-                freed += self.drop(intent, "driver_lost")
-            elif intent.record.state is IntentState.REGISTERED and self.by_status[ItemStatus.QUEUED_LOCAL]:
-                for item in self.owned_by(intent):
-                    self.submit(item, intent.record.provider_batch_id or "")
+            match intent.record.state:
+                case IntentState.CLAIMED | IntentState.UPLOADED:
+                    if not intent.record.is_postponed:
+                        freed += self.drop(intent, "driver_lost")
+                case IntentState.REGISTERED:
+                    if self.by_status[ItemStatus.QUEUED_LOCAL]:
+                        for item in self.owned_by(intent):
+                            self.submit(item, intent.record.provider_batch_id or "")
+                case (
+                    IntentState.SENDING | IntentState.UNKNOWN | IntentState.QUARANTINED | IntentState.DROPPED
+                ):
+                    pass
+                case _:
+                    assert_never(intent.record.state)
         for item in self.free_queued():
             self.release(item, used_custom_id=False)
             freed += 1

@@ -10,9 +10,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from batchor_core.core.answer_content import Said, read_choices, read_output
 from batchor_core.core.answers import Answer
 from batchor_core.core.error_body import read_error_body
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.repeating import (
+    BROKEN_REASONS,
+    FILTER_CODES,
+    FILTER_REASONS,
+    LENGTH_REASONS,
+    error_may_pass,
+)
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
 from batchor_core.providers.openai.usage import usage_from_body
@@ -22,23 +30,6 @@ TERMINAL_ROW_CODES = {
     "batch_cancelled": "batch_terminal_cancelled",
 }
 """Codes of rows that were never run because their batch ended first, and the error classes they become."""
-
-RETRYABLE_STATUSES = frozenset({408, 409, 429})
-"""HTTP statuses under 500 that another try may mend."""
-
-PERMANENT_CODES = frozenset(
-    {
-        "bio_policy",
-        "context_length_exceeded",
-        "data_residency_mismatch",
-        "invalid_prompt",
-        "invalid_request",
-        "invalid_request_error",
-        "model_not_found",
-        "unsupported_parameter",
-    }
-)
-"""Codes of errors without an HTTP status that no repetition mends; ``image_*`` and ``invalid_*`` codes are others."""
 
 MESSAGE_LIMIT = 2_000
 RAW_ERROR_DEPTH = 32
@@ -121,78 +112,88 @@ def _read_responses(
         return _read_error(
             custom_id, _error_object(body.get("error")), status=None, usage=usage, answered=True
         )
-    messages = [item for item in output if isinstance(item, dict) and item.get("type") == "message"]
-    if len(messages) == 1:
-        text, refusal = _read_content(messages[0].get("content"))
-    else:
-        text, refusal = _read_messages(messages)
+    said = read_output(output)
+    if not said.text and isinstance(
+        body.get("output_text"), str
+    ):  # the SDK's own field, which some servers send
+        said.text = body["output_text"]
     if status == "incomplete":
         details = body.get("incomplete_details")
         reason = details.get("reason") if isinstance(details, dict) else None
         if reason == "content_filter":
-            return _unusable(
-                custom_id, "content_filter", "the content filter stopped the answer", usage, retryable=False
-            )
-        return _unusable(
-            custom_id, "incomplete_response", f"the answer was cut off ({_short(reason)})", usage
-        )
+            return _filtered(custom_id, usage)
+        return _cut_off(custom_id, reason, said, usage)
     if status in ("in_progress", "queued", "cancelled"):
-        return _unusable(custom_id, "incomplete_response", f"the answer has status {status}", usage)
-    return _finished(custom_id, text, refusal, usage)
+        # a background response goes on after its batch, so that its row never holds an answer
+        is_background = body.get("background") is True
+        message = f"the answer has status {status}"
+        if is_background:
+            message += ", as background responses have in a batch; leave background out of request_options"
+        return _unusable(custom_id, "incomplete_response", message, usage, retryable=not is_background)
+    return _finished(custom_id, said, usage)
 
 
 def _read_chat(custom_id: str, choices: list[Any], usage: TokenUsage | None) -> Answer:
-    """A body of the Chat Completions endpoint; only the first choice is an answer."""
-    choice = choices[0] if choices and isinstance(choices[0], dict) else {}
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        message = {}
-    text, refusal = _read_content(message.get("content"))
-    if isinstance(message.get("refusal"), str):
-        refusal = message["refusal"]
-    finish_reason = choice.get("finish_reason")
-    if finish_reason == "content_filter":
+    """A body of the Chat Completions endpoint."""
+    said = read_choices(choices)
+    if said.reason == "stop" and said.error is None:
+        return _finished(custom_id, said, usage)
+    if said.reason in FILTER_REASONS or said.reason.startswith("content_filter"):
+        return _filtered(custom_id, usage)
+    if said.error is not None:
+        return _read_error(custom_id, said.error, status=None, usage=usage, answered=True)
+    if said.reason in LENGTH_REASONS:
+        return _cut_off(custom_id, said.reason, said, usage)
+    if said.reason in BROKEN_REASONS:
         return _unusable(
-            custom_id, "content_filter", "the content filter stopped the answer", usage, retryable=False
+            custom_id, "incomplete_response", f"the server did not finish the answer ({said.reason})", usage
         )
-    if finish_reason == "length":
-        return _unusable(custom_id, "incomplete_response", "the answer was cut off (length)", usage)
-    return _finished(custom_id, text, refusal, usage)
+    return _finished(custom_id, said, usage)
 
 
-def _read_messages(messages: list[dict[str, Any]]) -> tuple[str, str]:
-    """Text and refusal of several messages. A model may think aloud first; its answer is then marked as final."""
-    final = [message for message in messages if message.get("phase") == "final_answer"]
-    contents = [_read_content(message.get("content")) for message in final or messages]
-    return "".join(text for text, _ in contents), "".join(refusal for _, refusal in contents)
+def _filtered(custom_id: str, usage: TokenUsage | None) -> Answer:
+    return _unusable(
+        custom_id, "content_filter", "the content filter stopped the answer", usage, retryable=False
+    )
 
 
-def _read_content(content: Any) -> tuple[str, str]:
-    """Text and refusal of a message, whose content is a string, a list of parts, or null."""
-    if isinstance(content, str):
-        return content, ""
-    text, refusal = "", ""
-    if isinstance(content, list):
-        for part in content:
-            if not isinstance(part, dict):
-                continue
-            said = part.get("text")
-            if isinstance(said, str) and part.get("type") in ("output_text", "text"):
-                text += said
-            elif isinstance(part.get("refusal"), str):
-                refusal += part["refusal"]
-    return text, refusal
+def _cut_off(custom_id: str, reason: Any, said: Said, usage: TokenUsage | None) -> Answer:
+    """An answer that a limit ended. A refusal or a call is one even if it was cut off."""
+    if said.refusal or said.is_waiting:
+        return _finished(custom_id, said, usage)
+    message = f"the answer was cut off ({_short(reason)})"
+    if not said.text and usage is not None and 0 < usage.output_tokens <= usage.reasoning_tokens:
+        message += (
+            f": all {usage.output_tokens:,} output tokens went into reasoning; raise max_output_tokens or lower"
+            " reasoning_effort"
+        )
+    return _unusable(custom_id, "incomplete_response", message, usage)
 
 
-def _finished(custom_id: str, text: str, refusal: str, usage: TokenUsage | None) -> Answer:
-    if refusal:
+def _finished(custom_id: str, said: Said, usage: TokenUsage | None) -> Answer:
+    if said.refusal:
         failure = ItemFailure(
-            "refusal", "the model refused", retryable=False, raw_error={"refusal": _short(refusal)}
+            "refusal", "the model refused", retryable=False, raw_error={"refusal": _short(said.refusal)}
         )
-        return Answer(custom_id, refusal, usage, failure)
-    if not text or text.isspace():
+        return Answer(custom_id, said.refusal, usage, failure)
+    is_blank = not said.text or said.text.isspace()
+    if said.calls and (is_blank or said.is_waiting):
+        return _not_text(custom_id, said, None if is_blank else said.text, usage)
+    if is_blank:
         return _unusable(custom_id, "empty_response_text", "the response holds no text", usage)
-    return Answer(custom_id, text, usage)
+    return Answer(custom_id, said.text, usage)
+
+
+def _not_text(custom_id: str, said: Said, text: str | None, usage: TokenUsage | None) -> Answer:
+    """An answer whose substance is not text. The same request gives the same kind of answer again."""
+    message = (
+        f"the answer is not text but {said.names}; leave tools and modalities out of request_options, or read the calls"
+        " from raw_response"
+    )
+    failure = ItemFailure(
+        "non_text_answer", message, retryable=False, raw_error={"calls": list[JSONValue](said.calls)}
+    )
+    return Answer(custom_id, text, usage, failure)
 
 
 def _unusable(
@@ -234,10 +235,11 @@ def _read_error(
         return Answer(custom_id, usage=usage, failure=failure, count_attempt=False, pause_reason=pause_reason)
     if status == 0:
         return _not_run(custom_id, message, raw_error)
-    if code == "content_filter":
+    if code in FILTER_CODES:
         failure = ItemFailure("content_filter", message, retryable=False, raw_error=raw_error)
     else:
-        failure = ItemFailure("provider_item_error", message, _is_retryable(status, code, kind), raw_error)
+        may_pass = error_may_pass(status, code, kind, message)
+        failure = ItemFailure("provider_item_error", message, may_pass, raw_error)
     return Answer(custom_id, usage=usage, failure=failure)
 
 
@@ -248,20 +250,14 @@ def _pause_reason(status: int | None, code: str, kind: str) -> str | None:
             return f"the provider reports {name[:64]}"
     if status in (401, 403):
         return f"the provider refuses the credentials (HTTP {status})"
+    if status == 402:
+        return "the provider asks for payment (HTTP 402)"
     return None
 
 
 def is_quota_code(code: str) -> bool:
     """Whether an error code means that somebody has to pay or raise a limit."""
     return code == "insufficient_quota" or code.startswith("billing_")
-
-
-def _is_retryable(status: int | None, code: str, kind: str) -> bool:
-    if status:
-        return status in RETRYABLE_STATUSES or not 400 <= status < 500
-    return not any(
-        name in PERMANENT_CODES or name.startswith(("image_", "invalid_")) for name in (code, kind)
-    )
 
 
 def _decoded(body: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -12,6 +11,7 @@ from typing import Any, TypeAlias, cast
 from batchor_core.core.enqueue_budget import EnqueueBudget, budget_key, effective_budget, smallest_limit
 from batchor_core.core.enums import OpenAIEndpoint, OpenAIModel, OpenAIReasoningEffort, ProviderKind
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.json_limits import MAX_INTEGER, json_fault
 from batchor_core.core.models import ProviderConfig
 from batchor_core.core.pricing import Rates
 from batchor_core.core.types import JSONObject
@@ -145,8 +145,12 @@ class OpenAIProviderConfig(ProviderConfig):
             raise TypeError(
                 f"enqueue_limits must be an OpenAIEnqueueLimitConfig, not {type(self.enqueue_limits).__name__}"
             )
-        if self.max_output_tokens is not None and _integer("max_output_tokens", self.max_output_tokens) < 1:
-            raise InvalidInputError(f"max_output_tokens must be at least 1, and is {self.max_output_tokens}")
+        if self.max_output_tokens is not None and not (
+            1 <= _integer("max_output_tokens", self.max_output_tokens) <= MAX_INTEGER
+        ):
+            raise InvalidInputError(
+                f"max_output_tokens must be at least 1 and within 64 bits, and is {self.max_output_tokens}"
+            )
         if self.base_url is not None:
             check_base_url(self.base_url)
         _check_request_options(self.request_options)
@@ -254,10 +258,10 @@ def _check_request_options(options: Any) -> None:
         raise InvalidInputError(
             f"request_options must not set {', '.join(sorted(built))}: the provider fills these fields"
         )
-    try:
-        json.dumps(options, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"request_options must be JSON: {error}") from None
+    if fault := json_fault(options):
+        raise InvalidInputError(
+            f"request_options must be JSON: request_options{fault.where} {fault.problem}; {fault.fix}"
+        )
 
 
 def _string(name: str, value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, assert_never
 
 from batchor_core.core.enums import OpenAIEndpoint
 from batchor_core.core.models import PromptParts
@@ -41,21 +41,27 @@ class RequestLines:
 
     def _input(self, prompt: PromptParts) -> dict[str, Any]:
         system = prompt.system_prompt
-        if self._config.endpoint is OpenAIEndpoint.RESPONSES:
-            if system is None:
-                return {"input": prompt.prompt}
-            return {"instructions": system, "input": prompt.prompt}
-        messages = [{"role": "user", "content": prompt.prompt}]
-        if system is not None:
-            messages.insert(0, {"role": "system", "content": system})
-        return {"messages": messages}
+        match self._config.endpoint:
+            case OpenAIEndpoint.RESPONSES:
+                if system is None:
+                    return {"input": prompt.prompt}
+                return {"instructions": system, "input": prompt.prompt}
+            case OpenAIEndpoint.CHAT_COMPLETIONS:
+                messages = [{"role": "user", "content": prompt.prompt}]
+                if system is not None:
+                    messages.insert(0, {"role": "system", "content": system})
+                return {"messages": messages}
+            case _:
+                assert_never(self._config.endpoint)
 
     def _make_tail(self, schema: StructuredOutputSchema | None) -> dict[str, Any]:
-        tail = (
-            self._responses_tail(schema)
-            if self._config.endpoint is OpenAIEndpoint.RESPONSES
-            else self._chat_tail(schema)
-        )
+        match self._config.endpoint:
+            case OpenAIEndpoint.RESPONSES:
+                tail = self._responses_tail(schema)
+            case OpenAIEndpoint.CHAT_COMPLETIONS:
+                tail = self._chat_tail(schema)
+            case _:
+                assert_never(self._config.endpoint)
         for name, value in self._config.request_options.items():
             ours = tail.get(name)
             # an option such as text.verbosity joins the schema in the same object; what the config says itself wins

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import takewhile
-from typing import Any
+from typing import Any, assert_never
 
 from batchor_core.testing.openai_server.clock import ServerClock
 from batchor_core.testing.openai_server.creation import check_create
@@ -110,8 +110,10 @@ class Batches:
                     )
                 case BatchStatus.CANCELLING | BatchStatus.CANCELLED:
                     pass
-                case status:
-                    raise ApiError(409, f"Cannot cancel a batch with status '{status.value}'.")
+                case BatchStatus.COMPLETED | BatchStatus.FAILED | BatchStatus.EXPIRED:
+                    raise ApiError(409, f"Cannot cancel a batch with status '{batch.status.value}'.")
+                case _:
+                    assert_never(batch.status)
             return self._shown(batch)
 
     def settle_all(self) -> None:
@@ -150,6 +152,8 @@ class Batches:
             case StepKind.CANCEL:
                 batch = self._abandon(batch, BATCH_CANCELLED, step.at)
                 return self._publish(replace(batch, status=BatchStatus.CANCELLED, cancelled_at=step.at))
+            case _:
+                assert_never(step.kind)
 
     def _run_until(self, batch: Batch, at: float) -> Batch:
         return self._runner.run(batch, until_row=rows_due(batch, at), now=at)

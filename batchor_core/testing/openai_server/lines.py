@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import orjson
 
@@ -80,9 +80,17 @@ def _parts(
         case ReplyKind.BODY:
             body = reply.body or {}
             return _response(reply, key, body), None, tokens_of_body(body)
-        case _:
+        case (
+            ReplyKind.ANSWER
+            | ReplyKind.REFUSAL
+            | ReplyKind.INCOMPLETE
+            | ReplyKind.MISSING
+            | ReplyKind.GARBLED
+        ):
             answered = response_body(reply, request, endpoint, key, now)
             return _response(reply, key, answered.body), None, answered.tokens
+        case _:
+            assert_never(reply.kind)
 
 
 def _response(reply: Reply, key: str, body: dict[str, Any]) -> dict[str, Any]:

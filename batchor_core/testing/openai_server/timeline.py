@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import assert_never
 
 from batchor_core.testing.openai_server.records import Batch, BatchStatus
 
@@ -50,8 +51,10 @@ def _coming_step(batch: Batch) -> Step | None:
             return Step(StepKind.COMPLETE, (batch.finalizing_at or batch.created_at) + timing.finalizing)
         case BatchStatus.CANCELLING:
             return Step(StepKind.CANCEL, (batch.cancelling_at or batch.created_at) + timing.cancelling)
-        case _:
+        case BatchStatus.COMPLETED | BatchStatus.FAILED | BatchStatus.EXPIRED | BatchStatus.CANCELLED:
             return None
+        case _:
+            assert_never(batch.status)
 
 
 def rows_due(batch: Batch, now: float) -> int:

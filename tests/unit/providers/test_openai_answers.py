@@ -167,8 +167,8 @@ BAD: dict[str, tuple[dict[str, Any], str, bool, bool]] = {
     "chat content filter": (row(chat(None, "content_filter")), "content_filter", False, True),
     "chat tool calls only": (
         row(chat(None, "tool_calls", tool_calls=[{"id": "call_1"}])),
-        "empty_response_text",
-        True,
+        "non_text_answer",
+        False,
         True,
     ),
     "chat without choices": (row({"choices": []}), "empty_response_text", True, True),
@@ -345,7 +345,19 @@ NAMES = (
 )
 KEYS = st.sampled_from(NAMES.split())
 VALUES = st.sampled_from(
-    ["message", "output_text", "failed", "incomplete", "completed", 200, 0, 401, 429, "length"]
+    [
+        *("message", "output_text", "failed", "incomplete", "completed", 200, 0, 401, 429, "length"),
+        *(
+            "function_call",
+            "function_call_output",
+            "tool_calls",
+            "stop",
+            "assistant",
+            "image",
+            "refusal",
+            "text",
+        ),
+    ]
 )
 SHAPED = st.recursive(
     VALUES | JSON,

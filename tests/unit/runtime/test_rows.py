@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from batchor_core.core.outcome import Answer, read_record
+from pydantic import BaseModel, field_validator
 
 from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import RunPausedError
@@ -42,10 +44,21 @@ REFUSAL = body(
 FILTERED = body(status="incomplete", incomplete_details={"reason": "content_filter"})
 CUT_OFF = body(status="incomplete", incomplete_details={"reason": "max_output_tokens"})
 
+CALL = body(output=[{"type": "function_call", "call_id": "c1", "name": "look_up", "arguments": "{}"}])
+SPOKEN_CALL = body(
+    output=[
+        {"type": "message", "content": [{"type": "output_text", "text": "Let me look"}]},
+        {"type": "function_call", "call_id": "c1", "name": "look_up", "arguments": "{}"},
+    ]
+)
+
 
 @pytest.mark.parametrize(
     ("said", "error_class", "tried"),
     [
+        (CALL, "non_text_answer", 1),
+        (SPOKEN_CALL, "non_text_answer", 1),
+        (http_error_row(501), "provider_item_error", 1),
         (REFUSAL, "refusal", 1),
         (FILTERED, "content_filter", 1),
         (CUT_OFF, "incomplete_response", 3),
@@ -114,6 +127,53 @@ def test_the_words_of_a_refusal_are_kept(any_world: World) -> None:
     assert result.status is ItemStatus.FAILED_PERMANENT
     assert result.output_text == "I would rather not"
     assert result.raw_response is not None
+
+
+def test_the_text_beside_a_call_is_kept(any_world: World) -> None:
+    any_world.provider.answer = by_item({0: SPOKEN_CALL})
+    result = any_world.start(text_job(1)).wait().results()[0]
+    assert result.status is ItemStatus.FAILED_PERMANENT
+    assert result.output_text == "Let me look"
+    assert result.error is not None
+    assert result.error.raw_error == {
+        "calls": [{"type": "function_call", "name": "look_up", "arguments": "{}"}]
+    }
+
+
+def test_a_row_that_its_reader_fails_on_is_paid_for_once(any_world: World) -> None:
+    provider = any_world.provider
+
+    def failing(record: JSONObject) -> Answer:
+        if str(record["custom_id"]).startswith("1-"):
+            raise KeyError("output")
+        return read_record(record)
+
+    provider.read_record = failing  # type: ignore[attr-defined]
+    run = any_world.start(text_job(3)).wait()
+    assert errors(run) == {"item-1": "provider_item_error"}
+    assert attempts(run) == {"item-0": 1, "item-1": 1, "item-2": 1}
+    assert len(provider.batches) == 1
+    assert run.results()[1].raw_response is not None
+
+
+class Broken(BaseModel):
+    label: str
+
+    @field_validator("label")
+    @classmethod
+    def check(cls, value: str) -> str:
+        raise NameError("name 'LABELS' is not defined")
+
+
+def test_a_validator_that_is_broken_does_not_buy_its_row_again(any_world: World) -> None:
+    any_world.provider.answer = by_item({}, '{"label": "fine"}')
+    run = any_world.start(structured_job(2, structured_output=Broken)).wait()
+    assert attempts(run) == {"item-0": 1, "item-1": 1}
+    result = run.results()[0]
+    assert result.output_text == '{"label": "fine"}'
+    assert result.error is not None
+    assert "NameError" in result.error.message
+    assert "correct the validator" in result.error.message
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,50 @@
+"""A new member of an enum is noticed wherever enums are told apart; groups of members leave none out."""
+
+from __future__ import annotations
+
+import pytest
+
+from batchor_core import OpenAIEndpoint, OpenAIProviderConfig, PromptParts
+from batchor_core.core import lifecycle
+from batchor_core.core.enums import IntentState, ItemStatus
+from batchor_core.core.exceptions import ProviderErrorKind
+from batchor_core.providers.openai.requests import RequestLines
+from batchor_core.testing.openai_server.records import OPEN, BatchStatus
+
+
+def test_every_item_status_is_claimable_in_flight_or_terminal() -> None:
+    groups = (*lifecycle.CLAIMABLE, *lifecycle.IN_FLIGHT, *lifecycle.TERMINAL)
+    assert sorted(groups) == sorted(ItemStatus)
+
+
+def test_every_intent_state_is_open_registered_or_dropped() -> None:
+    assert sorted((*lifecycle.OPEN_INTENTS, IntentState.REGISTERED, IntentState.DROPPED)) == sorted(
+        IntentState
+    )
+    assert sorted((*lifecycle.UNSENT, *lifecycle.MAYBE_SENT)) == sorted(lifecycle.OPEN_INTENTS)
+
+
+def test_every_batch_status_of_the_server_is_open_or_final() -> None:
+    final = [status for status in BatchStatus if lifecycle.is_terminal_batch(status)]
+    assert sorted((*OPEN, *final)) == sorted(BatchStatus)
+
+
+@pytest.mark.parametrize("kind", ProviderErrorKind)
+def test_only_credentials_and_quota_block_the_account(kind: ProviderErrorKind) -> None:
+    assert kind.blocks_the_account is (kind in ("credentials", "quota"))
+
+
+def test_an_endpoint_that_nobody_builds_for_gets_no_chat_body() -> None:
+    config = OpenAIProviderConfig(model="gpt-5-mini")
+    lines = RequestLines(config)
+    object.__setattr__(config, "endpoint", "/v1/embeddings")
+    with pytest.raises(AssertionError, match="embeddings"):
+        lines.build("a", PromptParts("hello"), None)
+    with pytest.raises(AssertionError, match="embeddings"):
+        RequestLines(config)
+
+
+@pytest.mark.parametrize("endpoint", OpenAIEndpoint)
+def test_every_endpoint_has_a_body(endpoint: OpenAIEndpoint) -> None:
+    lines = RequestLines(OpenAIProviderConfig(model="gpt-5-mini", endpoint=endpoint))
+    assert lines.build("a", PromptParts("hello", "be kind"), None)["url"] == endpoint

@@ -93,7 +93,7 @@ class Life:
     """One driver process: the scenario, and how it is to end.
 
     Attributes:
-        kill: Where it kills itself: as ``BATCHOR_FAULTS`` has it, or ``#n`` for the n-th boundary that it passes, whichever
+        kill: Where it kills itself: as ``batchor_core.testing.kill`` reads it, or ``#n`` for the n-th boundary that it passes, whichever
             that is; "" nowhere.
         stop: Where it stops itself (SIGSTOP), in the same way.
         trace: Write down every boundary that is passed.

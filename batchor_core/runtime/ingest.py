@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -20,9 +20,11 @@ from batchor_core.core.exceptions import (
 )
 from batchor_core.core.lifecycle import custom_id_for
 from batchor_core.core.models import BatchItem, BatchItems, PromptBuilder, PromptParts
+from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.types import BatchRequestLine, JSONValue
 from batchor_core.runtime.engine import CHUNK, Drive
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
+from batchor_core.sources.rows import LINEAGE_KEY
 from batchor_core.storage.state import IngestCheckpoint, MaterializedItem
 
 _ITERABLE = SourceIdentity(source_kind="iterable", source_ref="", source_fingerprint="")
@@ -93,12 +95,13 @@ class Reader:
         build_prompt: Renders each item.
         next_item_index: The index of the next chunk's first item.
         is_broken: Reading raised. An iterator that has raised is at its end, which must not be taken for the items' end.
+        is_over: The last chunk is in the store.
     """
 
     def __init__(self, items: BatchItems, build_prompt: PromptBuilder, checkpoint: IngestCheckpoint) -> None:
         self.build_prompt = build_prompt
         self.next_item_index = checkpoint.next_item_index
-        self.is_broken = False
+        self.is_broken = self.is_over = False
         self._checkpoint = checkpoint.checkpoint_payload
         self._rows = _rows(items, checkpoint)
         self._chunk: SourceChunk | None = None
@@ -120,6 +123,7 @@ class Reader:
         assert self._chunk is not None
         self.next_item_index += len(self._chunk.items)
         self._checkpoint = self._chunk.next_checkpoint
+        self.is_over = self._chunk.is_last
         self._chunk = None
 
 
@@ -128,8 +132,15 @@ def _rows(items: BatchItems, checkpoint: IngestCheckpoint) -> Iterator[tuple[Bat
         for row in items.iter_from_checkpoint(checkpoint.checkpoint_payload):
             yield row.item, row.next_checkpoint
     else:
-        for item in items:
+        # what can be read once only stands behind the rows that were read of it
+        skipped = 0 if is_read_once(items) else checkpoint.next_item_index
+        for item in islice(items, skipped, None):
             yield item, None
+
+
+def is_read_once(items: object) -> bool:
+    """Whether items are gone once they have been read."""
+    return isinstance(items, Iterator) or bool(getattr(items, "is_read_once", False))
 
 
 @dataclass(slots=True)
@@ -162,16 +173,18 @@ class Ingestion:
     def step(self) -> bool:
         """Store one more chunk; False when that was the last."""
         chunk = self.reader.chunk()
-        rendered = render(self.drive, chunk.items, self.reader.next_item_index, self.reader.build_prompt)
+        asked = ask(chunk.items, self.reader.next_item_index, self.reader.build_prompt)
+        stored = materialize(self.drive, asked)
         self.drive.session.append(
-            rendered,
-            next_item_index=self.reader.next_item_index + len(rendered),
+            stored,
+            next_item_index=asked.end,
             checkpoint_payload=chunk.next_checkpoint,
             ingestion_complete=chunk.is_last,
+            rendered=asked.digest(),
         )
         self.reader.kept()
-        self.intake.add(rendered)
-        self.drive.emit("items_ingested", count=len(rendered), next_item_index=self.reader.next_item_index)
+        self.intake.add(stored)
+        self.drive.emit("items_ingested", count=len(stored), next_item_index=self.reader.next_item_index)
         return not chunk.is_last
 
     def fills_a_batch(self) -> bool:
@@ -184,23 +197,77 @@ class Ingestion:
         )
 
 
-def render(
-    drive: Drive, items: Iterable[BatchItem[Any]], first_index: int, build_prompt: PromptBuilder
-) -> list[MaterializedItem]:
-    """Turn items into stored rows: prompt, request line and tokens."""
-    schema = drive.schema
+class Asked(NamedTuple):
+    """What a job asks of a chunk of its items: all that has to stay the same when the run is started again.
+
+    Attributes:
+        first_index: Index of the first item.
+        items: The items.
+        prompts: Their prompts.
+        metadata: Their metadata as JSON.
+    """
+
+    first_index: int
+    items: list[BatchItem[Any]]
+    prompts: list[PromptParts]
+    metadata: list[str]
+
+    @property
+    def end(self) -> int:
+        """The index after the last item."""
+        return self.first_index + len(self.items)
+
+    def digest(self) -> RenderedChunk:
+        """What is kept to know the same items by."""
+        return RenderedChunk.of(
+            self.first_index,
+            item_ids=[item.item_id for item in self.items],
+            prompts=[prompt.prompt for prompt in self.prompts],
+            system_prompts=[prompt.system_prompt for prompt in self.prompts],
+            metadata=[
+                _without_lineage(item, text) if LINEAGE_KEY in item.metadata else text
+                for item, text in zip(self.items, self.metadata, strict=True)
+            ],
+        )
+
+
+def _without_lineage(item: BatchItem[Any], text: str) -> str:
+    """Metadata without where the row lies, since files may be moved: what comes before it in the JSON text."""
+    if next(reversed(item.metadata)) == LINEAGE_KEY:  # as the file sources have it
+        return text[: text.rfind(_LINEAGE)]
+    return orjson.dumps({k: value for k, value in item.metadata.items() if k != LINEAGE_KEY}).decode()
+
+
+_LINEAGE = f'"{LINEAGE_KEY}":'
+
+
+def ask(items: Iterable[BatchItem[Any]], first_index: int, build_prompt: PromptBuilder) -> Asked:
+    """Render items: the part of ingestion that needs neither a provider nor a store.
+
+    Raises:
+        InvalidInputError: An item, its prompt or its metadata can't be used; says which and why.
+    """
+    kept = list(items)
+    prompts: list[PromptParts] = []
+    metadata: list[str] = []
+    for index, item in enumerate(kept, first_index):
+        _check_id(item, index)
+        prompts.append(_prompt(item, build_prompt))
+        metadata.append(_encode(_metadata(item), item, "metadata").decode())
+    return Asked(first_index, kept, prompts, metadata)
+
+
+def materialize(drive: Drive, asked: Asked) -> list[MaterializedItem]:
+    """Turn rendered items into stored rows: request line and tokens."""
+    schema, run_id = drive.schema, drive.run_id
+    build_line = drive.provider.build_request_line
     lines: list[BatchRequestLine] = []
     encoded: list[bytes] = []
-    prompts: list[PromptParts] = []
-    kept = list(items)
-    build_line = drive.provider.build_request_line
-    for index, item in enumerate(kept, first_index):
-        custom_id = custom_id_for(drive.run_id, _checked_id(item, index), index, 0)
-        prompt = _prompt(item, build_prompt)
+    for index, (item, prompt) in enumerate(zip(asked.items, asked.prompts, strict=True), asked.first_index):
+        custom_id = custom_id_for(run_id, item.item_id, index, 0)
         line = build_line(custom_id=custom_id, prompt_parts=prompt, structured_output=schema)
         lines.append(line)
         encoded.append(_encode(line, item, "the request"))
-        prompts.append(prompt)
     # a store without sessions of its own may not know of finished lines, so it gets the prompts to build them from
     keeps_lines = drive.store.supports_leases
     return [
@@ -208,15 +275,15 @@ def render(
             item.item_id,
             index,
             item.payload,
-            _metadata(item),
+            item.metadata,
             "" if keeps_lines else prompt.prompt,
             None if keeps_lines else prompt.system_prompt,
             request_line,
             tokens,
-            _encode(item.metadata, item, "metadata").decode(),
+            metadata,
         )
-        for index, (item, prompt, request_line, tokens) in enumerate(
-            zip(kept, prompts, encoded, _tokens(drive, lines, encoded), strict=True), first_index
+        for index, (item, prompt, metadata, request_line, tokens) in enumerate(
+            zip(*asked[1:], encoded, _tokens(drive, lines, encoded), strict=True), asked.first_index
         )
     ]
 
@@ -229,21 +296,20 @@ def _tokens(drive: Drive, lines: list[BatchRequestLine], encoded: list[bytes]) -
     return drive.hooks.estimate_tokens(lines, chars_per_token=chars_per_token)
 
 
-def _checked_id(item: BatchItem[Any], index: int) -> str:
+def _check_id(item: BatchItem[Any], index: int) -> None:
     if not isinstance(item, BatchItem):
         raise InvalidInputError(
             f"item {index} is a {type(item).__name__}; a job's items must be BatchItem objects"
         )
     if not isinstance(item.item_id, str) or not item.item_id:
         raise InvalidInputError(f"item {index} has item_id {item.item_id!r}; it must be a non-empty string")
-    return item.item_id
 
 
 def _prompt(item: BatchItem[Any], build_prompt: PromptBuilder) -> PromptParts:
     try:
         prompt = build_prompt(item)
     except Exception as error:
-        error.add_note(f"build_prompt raised this for item {item.item_id!r}; nothing of its chunk was stored")
+        error.add_note(f"build_prompt raised this for item {item.item_id!r}")
         raise
     if isinstance(prompt, str):
         return PromptParts(prompt)

@@ -19,6 +19,7 @@ from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.types import JSONValue
 from batchor_core.storage.state import (
     AppliedOutcome,
@@ -85,6 +86,7 @@ class _Book:
     index_of: dict[str, int] = field(default_factory=dict)
     tokens_of: dict[str, int] = field(default_factory=dict)
     submitted: dict[str, _Submitted] = field(default_factory=dict)
+    rendered: dict[int, RenderedChunk] = field(default_factory=dict)
     may_back_off: bool = True
     """Whether the store's backoff may need clearing; not known at first."""
 
@@ -102,6 +104,8 @@ class DocumentedSession(DriverSession):
     - The enqueue budget counts this run only, and estimates tokens from the length of the prompt after a restart.
     - The prompts must be in the store: it knows no finished request lines, so ``append`` refuses items without a prompt.
     - custom_ids differ in each attempt, but can't be derived again from a restored backup.
+    - What items were rendered to is remembered in this process: another one that starts the run again compares ids and
+      metadata, and no prompts.
     - Poll failures, reasons of a self-pause and orphan batches are not shown by the store. Item indexes of earlier
       processes' items are found by reading all item records once, which takes memory for the whole run.
 
@@ -135,8 +139,12 @@ class DocumentedSession(DriverSession):
         next_item_index: int,
         checkpoint_payload: JSONValue | None,
         ingestion_complete: bool,
+        rendered: RenderedChunk | None = None,
     ) -> None:
-        """Add items and then move the checkpoint; a crash between the two has the same items read and passed over."""
+        """Add items and then move the checkpoint; a crash between the two has the same items read and passed over.
+
+        ``rendered`` is kept in this process.
+        """
         lost = [item.item_id for item in items if item.request_line is not None and not item.prompt]
         if lost:
             raise RunStateError(
@@ -153,6 +161,8 @@ class DocumentedSession(DriverSession):
                 checkpoint_payload=checkpoint_payload,
                 ingestion_complete=ingestion_complete,
             )
+            if rendered is not None and items:
+                self._book.rendered[rendered.first_index] = rendered
 
     # --- submission --------------------------------------------------------------------------------------------------
 
@@ -561,6 +571,12 @@ def _outcome(
         retrying=ends.count(ItemStatus.FAILED_RETRYABLE),
         released=len(bad) - len(ends),
     )
+
+
+def rendered_in_this_process(store: StateStore, run_id: str) -> list[RenderedChunk]:
+    """What this process has had a store's items rendered to, in item order."""
+    rendered = _book(store, run_id).rendered
+    return [rendered[first_index] for first_index in sorted(rendered)]
 
 
 _books: dict[int, dict[str, _Book]] = {}

@@ -14,6 +14,7 @@ from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure, RunSummary
+from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.retry import LONGEST_LEASE_SEC, is_due
 from batchor_core.core.types import JSONValue
 from batchor_core.core.usage import TokenUsage
@@ -162,6 +163,7 @@ class RunRow:
     ended: dict[int, int] = field(default_factory=dict)
     intents: dict[str, IntentRow] = field(default_factory=dict)
     batches: dict[str, BatchRow] = field(default_factory=dict)
+    rendered: dict[int, RenderedChunk] = field(default_factory=dict)
 
     # --- items -------------------------------------------------------------------------------------------------------
 

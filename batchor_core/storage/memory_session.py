@@ -12,6 +12,7 @@ from batchor_core.core import lifecycle
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import LeaseLostError, RunStateError
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.retry import backoff_delay
 from batchor_core.core.types import JSONValue
 from batchor_core.storage.memory_rows import IntentRow, RunRow
@@ -79,9 +80,12 @@ class MemorySession(DriverSession):
         next_item_index: int,
         checkpoint_payload: JSONValue | None,
         ingestion_complete: bool,
+        rendered: RenderedChunk | None = None,
     ) -> None:
         with self._write() as run:
             run.add(items)
+            if rendered is not None and items:
+                run.rendered[rendered.first_index] = rendered
             run.move_checkpoint(
                 next_item_index=next_item_index,
                 payload=checkpoint_payload,

@@ -185,6 +185,20 @@ item_contents = Table(
 # here and not on items, each change of which would have to be entered into it
 Index("item_contents_by_id", item_contents.c.run_key, item_contents.c.item_id, unique=True)
 
+# what items were rendered to when they were stored, by chunk, see core/rendered.py; items of earlier builds are in none
+rendered_chunks = Table(
+    "rendered_chunks",
+    metadata,
+    Column("run_key", BigKey, primary_key=True, autoincrement=False),
+    Column("first_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("item_count", BigInteger, nullable=False),
+    *[
+        Column(name, LargeBinary, nullable=False)
+        for name in ("item_ids", "prompts", "system_prompts", "metadata")
+    ],
+    sqlite_with_rowid=False,
+)
+
 # what many request lines of a run have in common, see line_parts.py
 line_parts = Table(
     "line_parts",

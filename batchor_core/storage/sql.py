@@ -19,9 +19,10 @@ from batchor_core.core.boundaries import Boundary
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import InvalidInputError, RunStateError
 from batchor_core.core.models import ItemFailure, RunSummary
+from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.types import JSONValue
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
-from batchor_core.storage import sql_artifacts, sql_intents, sql_items, sql_records, sql_runs
+from batchor_core.storage import sql_artifacts, sql_intents, sql_items, sql_records, sql_rendered, sql_runs
 from batchor_core.storage.columns import (
     decode_json,
     decode_optional_text,
@@ -60,6 +61,7 @@ from batchor_core.storage.state import (
     RunArtifactInventory,
     RunListing,
     StateStore,
+    StoredItem,
 )
 
 _GIVEN_UP = ItemFailure(
@@ -203,6 +205,16 @@ class SQLStore(StateStore):
     ) -> None:
         with self._locked(Boundary.UPDATE_CHECKPOINT, run_id) as run:
             run.change(**sql_runs.progress_columns(next_item_index, checkpoint_payload, ingestion_complete))
+
+    def get_rendered_chunks(self, *, run_id: str) -> list[RenderedChunk]:
+        with self.database.read() as connection:
+            run_key = sql_runs.run_key_of(self.database, connection, run_id)
+            return sql_rendered.rendered(connection, run_key)
+
+    def iter_stored_items(self, *, run_id: str, first_index: int, count: int) -> Iterator[StoredItem]:
+        with self.database.read() as connection:
+            run_key = sql_runs.run_key_of(self.database, connection, run_id)
+        return sql_rendered.stored_items(self.database, run_key, first_index=first_index, count=count)
 
     # --- submission --------------------------------------------------------------------------------------------------
 

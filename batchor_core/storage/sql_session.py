@@ -15,8 +15,9 @@ from batchor_core.core.boundaries import Boundary
 from batchor_core.core.enums import IntentState, RunControlState
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError, StorageError
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.types import JSONValue
-from batchor_core.storage import sql_intents, sql_items, sql_records, sql_runs
+from batchor_core.storage import sql_intents, sql_items, sql_records, sql_rendered, sql_runs
 from batchor_core.storage.columns import encode_text
 from batchor_core.storage.schema import items, runs
 from batchor_core.storage.sql_engine import Database
@@ -91,10 +92,13 @@ class SQLSession(DriverSession):
         next_item_index: int,
         checkpoint_payload: JSONValue | None,
         ingestion_complete: bool,
+        rendered: RenderedChunk | None = None,
     ) -> None:
         progress = sql_runs.progress_columns(next_item_index, checkpoint_payload, ingestion_complete)
         with naming_repeated_ids(self._database, self.run_id, items), self._run(Boundary.APPEND_ITEMS) as run:
-            sql_items.append(run, items)
+            fresh = sql_items.append(run, items)
+            if rendered is not None and fresh:
+                sql_rendered.keep_rendered(run, rendered, is_new=len(fresh) == len(items))
             run.change(**progress)
 
     # --- submission --------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from batchor_core.core.models import (
     RetryPolicy,
     RunSummary,
 )
+from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
 
@@ -68,6 +69,18 @@ class MaterializedItem(NamedTuple):
     submission_tokens: int = 0
     metadata_json: str | None = None
     """``metadata`` as JSON text, from whoever had to make it anyway."""
+
+
+class StoredItem(NamedTuple):
+    """What is stored of an item once and never changed."""
+
+    item_index: int
+    item_id: str
+    metadata: JSONObject
+    prompt: str = ""
+    system_prompt: str | None = None
+    request_line: bytes | None = None
+    """The line of generation 0; without it, and with an empty prompt, the store does not say what is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,8 +437,9 @@ class DriverSession(ABC):
         next_item_index: int,
         checkpoint_payload: JSONValue | None,
         ingestion_complete: bool,
+        rendered: RenderedChunk | None = None,
     ) -> None:
-        """Add a chunk of items and move the checkpoint, in one transaction.
+        """Add a chunk of items, keep the digests of what they were rendered to and move the checkpoint, in one transaction.
 
         An index that is there already with the same id is passed over (a replay after a crash).
 
@@ -793,6 +807,21 @@ class StateStore(ABC):
 
         records = self.get_terminal_item_records(run_id=run_id, after_sequence=after_sequence, limit=limit)
         return [row_of(record) for record in records]
+
+    def get_rendered_chunks(self, *, run_id: str) -> list[RenderedChunk]:
+        """The digests that were given with the items, in item order; here those of this process.
+
+        Items of earlier builds have none.
+        """
+        from batchor_core.storage.documented import rendered_in_this_process
+
+        return rendered_in_this_process(self, run_id)
+
+    def iter_stored_items(self, *, run_id: str, first_index: int, count: int) -> Iterator[StoredItem]:
+        """Items from an index on, as they were stored; here without what they ask."""
+        for record in self.get_item_records(run_id=run_id):
+            if first_index <= record.item_index < first_index + count:
+                yield StoredItem(record.item_index, record.item_id, record.metadata)
 
     def now(self) -> float:
         """The store's clock: seconds since the epoch, the database's where there is one."""

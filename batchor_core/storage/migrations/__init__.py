@@ -14,10 +14,10 @@ from batchor_core.core.exceptions import DatabaseVersionError
 from batchor_core.storage.schema import metadata
 from batchor_core.storage.sql_engine import Database
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision that ``schema.py`` describes."""
 
-KNOWN = ("0001", "0002")
+KNOWN = ("0001", "0002", "0003")
 """Every revision, oldest first."""
 
 VERSION_TABLE = "batchor_schema_version"

@@ -322,7 +322,8 @@ class BatchRunner:
             return
         if attached.reader is not None:
             attached.rows.note_own(attached.reader)
-        attached.rows.check(self.storage, run_id, checkpoint, lambda: _build_line(attached))
+        with collecting_less():
+            attached.rows.check(self.storage, run_id, checkpoint, lambda: _build_line(attached))
 
     def _check_rows_of_others(self, run_id: str) -> None:
         """The same where another driver stores the rows, while this one looks on."""

@@ -167,8 +167,8 @@ class RunRow:
 
     # --- items -------------------------------------------------------------------------------------------------------
 
-    def add(self, items: Sequence[MaterializedItem], *, compare: bool = False) -> None:
-        """Insert new items; a replayed one is passed over, a repeated id refuses the whole chunk.
+    def add(self, items: Sequence[MaterializedItem], *, compare: bool = False) -> int:
+        """Insert new items and return how many; a replayed one is passed over, a repeated id refuses the whole chunk.
 
         With ``compare``, so does one that is there with other contents.
         """
@@ -189,6 +189,7 @@ class RunRow:
             self.index_of[item.item_id] = item.item_index
             self.by_status[ItemStatus.PENDING].add(item.item_index)
             self.tokens[ItemStatus.PENDING] += item.submission_tokens
+        return len(fresh)
 
     def _check_same(self, items: Sequence[MaterializedItem]) -> None:
         """Refuse items that are there with other contents."""

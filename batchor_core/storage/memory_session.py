@@ -83,8 +83,7 @@ class MemorySession(DriverSession):
         rendered: RenderedChunk | None = None,
     ) -> None:
         with self._write() as run:
-            run.add(items)
-            if rendered is not None and items:
+            if run.add(items) and rendered is not None:
                 run.rendered[rendered.first_index] = rendered
             run.move_checkpoint(
                 next_item_index=next_item_index,

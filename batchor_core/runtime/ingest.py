@@ -18,7 +18,6 @@ from batchor_core.core.exceptions import (
     RunIngestionSourceRequiredError,
     SourceMismatchError,
 )
-from batchor_core.core.lifecycle import custom_id_for
 from batchor_core.core.models import BatchItem, BatchItems, PromptBuilder, PromptParts
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.types import BatchRequestLine, JSONValue
@@ -259,12 +258,12 @@ def ask(items: Iterable[BatchItem[Any]], first_index: int, build_prompt: PromptB
 
 def materialize(drive: Drive, asked: Asked) -> list[MaterializedItem]:
     """Turn rendered items into stored rows: request line and tokens."""
-    schema, run_id = drive.schema, drive.run_id
+    schema, name = drive.schema, drive.session.custom_ids.of
     build_line = drive.provider.build_request_line
     lines: list[BatchRequestLine] = []
     encoded: list[bytes] = []
     for index, (item, prompt) in enumerate(zip(asked.items, asked.prompts, strict=True), asked.first_index):
-        custom_id = custom_id_for(run_id, item.item_id, index, 0)
+        custom_id = name(item.item_id, index, 0)
         line = build_line(custom_id=custom_id, prompt_parts=prompt, structured_output=schema)
         lines.append(line)
         encoded.append(_encode(line, item, "the request"))

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from pathlib import Path
 
+from batchor_core.core.custom_ids import parse
 from batchor_core.core.enums import IntentState
 from batchor_core.core.exceptions import ProviderError
 from batchor_core.core.lifecycle import MAYBE_SENT, UNSENT, is_terminal_batch
@@ -32,8 +33,6 @@ from batchor_core.runtime.listing import LIST_MARGIN_SEC, is_passing, read_list
 from batchor_core.runtime.recover import register_found
 from batchor_core.runtime.submit import discard_files, local_batch_prefix, write_requests
 from batchor_core.storage.state import IntentRecord
-
-MAX_INDEX_DIGITS = 18  # what a database takes for an integer
 
 
 class Swept(Enum):
@@ -140,10 +139,10 @@ def _fate(drive: Drive, batch: BatchRemoteRecord, known: Mapping[str, IntentReco
     if intent is not None:  # given up, or the twin of one that is registered
         return _Fate.ORPHAN
     custom_ids = _custom_ids(drive, batch)
-    indexes = {_item_index(custom_id) for custom_id in custom_ids}
-    if not custom_ids or None in indexes:
+    attempts = [parse(custom_id) for custom_id in custom_ids]
+    rows = sorted({attempt.item_index for attempt in attempts if attempt is not None})
+    if not rows or None in attempts:
         return _Fate.ORPHAN
-    rows = sorted(index for index in indexes if index is not None)
     checkpoint = drive.store.get_ingest_checkpoint(run_id=drive.run_id)
     if checkpoint and not checkpoint.ingestion_complete and rows[-1] >= checkpoint.next_item_index:
         return _Fate.ROWS_FIRST
@@ -204,13 +203,6 @@ def _ids_in(drive: Drive, file_id: str) -> set[str]:
         with path.open("rb") as lines:
             records = (parse_line(line) for line in lines)
             return {str(record["custom_id"]) for record in records if record and "custom_id" in record}
-
-
-def _item_index(custom_id: str) -> int | None:
-    """The item's index, with which the engine's custom_ids begin; None for anybody else's."""
-    index = custom_id.partition("-")[0]
-    is_one = index.isascii() and index.isdigit() and len(index) <= MAX_INDEX_DIGITS
-    return int(index) if is_one else None
 
 
 def _report(drive: Drive, orphans: list[BatchRemoteRecord]) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
 
 from batchor_core.core import lifecycle
+from batchor_core.core.custom_ids import CustomIdFormat, CustomIds, parse
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.lifecycle import ItemState
@@ -239,7 +240,7 @@ class DocumentedSession(DriverSession):
             return record
 
     def _custom_id(self, held: _Held, generation: int) -> str:
-        return lifecycle.custom_id_for(self.run_id, held.item.item_id, held.item_index, generation)
+        return self.custom_ids.of(held.item.item_id, held.item_index, generation)
 
     def _tokens_in_flight(self) -> int:
         submitted = self._store.get_active_submitted_token_estimate(run_id=self.run_id)
@@ -445,15 +446,16 @@ class DocumentedSession(DriverSession):
         )
 
     def _learn_submitted(self, custom_ids: Iterable[str]) -> None:
-        """Find the items of custom_ids that an earlier process made: they begin with the item's index."""
+        """Find the items of custom_ids that an earlier process made, perhaps of an earlier build."""
         records = {record.item_index: record for record in self._records()}
         for custom_id in custom_ids:
-            index, _, rest = custom_id.partition("-")
-            generation, _, _ = rest.partition("-")
-            record = records.get(int(index)) if index.isdecimal() and generation.isdecimal() else None
-            if record is not None and custom_id == lifecycle.custom_id_for(
-                self.run_id, record.item_id, record.item_index, int(generation)
-            ):
+            attempt = parse(custom_id)
+            record = None if attempt is None else records.get(attempt.item_index)
+            if attempt is None or record is None:
+                continue
+            # the documented methods can't keep the run's format
+            names = (CustomIds(self.run_id, known) for known in CustomIdFormat)
+            if custom_id in [name.of(record.item_id, *attempt) for name in names]:
                 self._book.submitted[custom_id] = _Submitted(record.item_index, record.attempt_count)
 
     def apply_outcome(

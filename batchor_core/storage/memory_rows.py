@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from batchor_core.core import lifecycle
+from batchor_core.core.custom_ids import CustomIds
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError
 from batchor_core.core.lifecycle import ItemState
@@ -268,9 +269,8 @@ class RunRow:
 
     def claim(self, item: ItemRow, *, intent_id: str | None) -> None:
         """Take an item for a batch, under an intent or, through the documented methods, without one."""
-        self.name(
-            item, lifecycle.custom_id_for(self.run_id, item.item_id, item.item_index, item.state.generation)
-        )
+        names = CustomIds(self.run_id)
+        self.name(item, names.of(item.item_id, item.item_index, item.state.generation))
         item.intent_id = intent_id
         self.move(item, lifecycle.claimed(item.state))
 

@@ -68,6 +68,8 @@ runs = Table(
     Column("budget_key", Text),
     Column("control_state", String(32), nullable=False),
     Column("control_reason", Text),
+    # of core.custom_ids; those of earlier builds are of the first format
+    Column("custom_id_format", Integer, nullable=False, server_default="1"),
     # how many items stand where, and their estimated tokens; moved by deltas under the lock of this row
     *[_count(f"{status.value}_items") for status in ItemStatus],
     _count("queued_local_tokens"),
@@ -140,7 +142,7 @@ items = Table(
     Column("queue", Integer),  # QUEUES says which for each status
     Column("attempt_count", Integer, nullable=False),
     Column("generation", Integer, nullable=False),
-    # NULL: the one that core.lifecycle.custom_id_for derives; else one that a caller of the documented methods chose
+    # NULL: the one that core.custom_ids derives; else one that a caller of the documented methods chose
     Column("custom_id", Text),
     # the submission the item is in, or that brought its terminal answer; NULL while it waits
     Column("intent_key", BigInteger),

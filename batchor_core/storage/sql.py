@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from batchor_core.core import lifecycle
 from batchor_core.core.boundaries import Boundary
+from batchor_core.core.custom_ids import NEWEST
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import InvalidInputError, RunStateError
 from batchor_core.core.models import ItemFailure, RunSummary
@@ -124,6 +125,7 @@ class SQLStore(StateStore):
             **sql_runs.config_columns(config, self.provider_registry),
             "run_id": run_id,
             "control_state": RunControlState.RUNNING.value,
+            "custom_id_format": NEWEST.value,
         }
         with self.database.write(Boundary.CREATE_RUN) as connection:
             try:
@@ -358,10 +360,13 @@ class SQLStore(StateStore):
 
     def get_submitted_custom_ids_for_batch(self, *, run_id: str, provider_batch_id: str) -> list[str]:
         with self.database.read() as connection:
-            run_key = sql_runs.run_key_of(self.database, connection, run_id)
-            batch = sql_intents.find_batch(connection, run_key, provider_batch_id)
-            rows = [] if batch is None else sql_intents.submitted_of(connection, run_key, batch.intent_key)
-            return [row.custom_id(run_id) for row in rows]
+            run = sql_runs.run_row(self.database, connection, run_id)
+            batch = sql_intents.find_batch(connection, run.run_key, provider_batch_id)
+            rows = (
+                [] if batch is None else sql_intents.submitted_of(connection, run.run_key, batch.intent_key)
+            )
+            names = sql_runs.custom_ids_from(run)
+            return [row.custom_id(names) for row in rows]
 
     def mark_items_completed(self, *, run_id: str, completions: list[CompletedItemRecord]) -> None:
         with self._locked(Boundary.APPLY_OUTCOME, run_id) as run:
@@ -499,13 +504,24 @@ class SQLStore(StateStore):
         self, *, run_id: str, owner: DriverIdentity, ttl_sec: float, owner_is_dead: OwnerCheck | None = None
     ) -> DriverSession | None:
         with self.database.write(Boundary.OPEN_SESSION) as connection:
-            run_key = sql_runs.run_key_of(self.database, connection, run_id)
+            run = sql_runs.run_row(self.database, connection, run_id)
             epoch = sql_runs.take_lease(
-                self.database, connection, run_key, owner=owner, ttl_sec=ttl_sec, owner_is_dead=owner_is_dead
+                self.database,
+                connection,
+                run.run_key,
+                owner=owner,
+                ttl_sec=ttl_sec,
+                owner_is_dead=owner_is_dead,
             )
         if epoch is None:
             return None
-        return SQLSession(self.database, run_id=run_id, run_key=run_key, session=owner.session, epoch=epoch)
+        return SQLSession(
+            self.database,
+            names=sql_runs.custom_ids_from(run),
+            run_key=run.run_key,
+            session=owner.session,
+            epoch=epoch,
+        )
 
     def get_lease(self, *, run_id: str) -> LeaseRecord | None:
         with self.database.read() as connection:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, and_, bindparam, case, exists, func, or_, sel
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core import lifecycle
+from batchor_core.core.custom_ids import CustomIds, parse
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError
 from batchor_core.core.lifecycle import ItemState
@@ -412,11 +413,11 @@ class ItemRow(NamedTuple):
     intent_key: int | None
     submission_tokens: int
 
-    def custom_id(self, run_id: str) -> str:
+    def custom_id(self, names: CustomIds) -> str:
         """The name of its present attempt."""
         if self.given_custom_id is not None:
             return self.given_custom_id
-        return lifecycle.custom_id_for(run_id, self.item_id, self.item_index, self.state.generation)
+        return names.of(self.item_id, self.item_index, self.state.generation)
 
 
 def item_rows(
@@ -465,18 +466,18 @@ def items_by_custom_id(
 ) -> dict[str, ItemRow]:
     """The chosen items that are known by these names.
 
-    The names that the engine gives begin with the item's index, so that they are found by the primary key; what a caller
-    of the documented methods made up is in an index of its own.
+    The names that the engine gives tell the item's index, so that they are found by the primary key; what a caller of the
+    documented methods made up is in an index of its own.
     """
-    guesses = [int(head) for name in custom_ids if _is_index(head := name.partition("-")[0])]
+    guesses = [attempt.item_index for name in custom_ids if (attempt := parse(name)) is not None]
     rows = item_rows(
         run.connection, run.run_key, and_(run.database.among(items.c.item_index, guesses), chosen)
     )
-    found = {row.custom_id(run.run_id): row for row in rows}
+    found = {row.custom_id(run.custom_ids): row for row in rows}
     strangers = [encode_text(name) for name in custom_ids if name not in found]
     if strangers:
         given = and_(items.c.custom_id.is_not(None), run.database.among(items.c.custom_id, strangers), chosen)
-        found |= {row.custom_id(run.run_id): row for row in item_rows(run.connection, run.run_key, given)}
+        found |= {row.custom_id(run.custom_ids): row for row in item_rows(run.connection, run.run_key, given)}
     return found
 
 
@@ -501,10 +502,6 @@ def as_known(
     mine = and_(items.c.run_key == run.run_key, indexes_are(run.database, sorted(indexes)), chosen)
     unchanged = run.connection.execute(counted.where(mine)).one() == (len(found), generations, tokens)
     return found if unchanged else None
-
-
-def _is_index(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 _OWN = (
@@ -567,9 +564,7 @@ class ItemChanges:
 
     def submit(self, item: ItemRow, custom_id: str, intent_key: int) -> None:
         """The item is in a batch that was created outside of a driver session."""
-        derived = lifecycle.custom_id_for(
-            self._run.run_id, item.item_id, item.item_index, item.state.generation
-        )
+        derived = self._run.custom_ids.of(item.item_id, item.item_index, item.state.generation)
         given = None if custom_id == derived else custom_id
         owned = item._replace(given_custom_id=given, intent_key=intent_key)
         self._move(owned, lifecycle.submitted(item.state))

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Select, and_, bindparam, case, func, null, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from batchor_core.core.lifecycle import custom_id_for
+from batchor_core.core.custom_ids import CustomIds
 from batchor_core.storage.columns import (
     any_escaped,
     decode_json,
@@ -95,7 +95,7 @@ def claimed_items(connection: Connection, run_key: int, chosen: ColumnElement[bo
     ]
 
 
-def drafts(database: Database, *, run_key: int, run_id: str, intent_key: int) -> Iterator[RequestDraft]:
+def drafts(database: Database, *, run_key: int, names: CustomIds, intent_key: int) -> Iterator[RequestDraft]:
     """The lines of an intent without a batch, each page in a transaction of its own, so that none stays open meanwhile."""
     line_number, last_index = 0, -1
     with database.read() as connection:
@@ -114,7 +114,7 @@ def drafts(database: Database, *, run_key: int, run_id: str, intent_key: int) ->
             yield RequestDraft(
                 plain_id,
                 index,
-                custom_id or custom_id_for(run_id, plain_id, index, generation),
+                custom_id or names.of(plain_id, index, generation),
                 generation,
                 line_number,
                 decode_text(prompt),

@@ -12,6 +12,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core import lifecycle
 from batchor_core.core.boundaries import Boundary
+from batchor_core.core.custom_ids import CustomIds
 from batchor_core.core.enums import IntentState, RunControlState
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError, StorageError
 from batchor_core.core.models import ItemFailure
@@ -46,14 +47,21 @@ _LOOKED_UP = (IntentState.SENDING, IntentState.UNKNOWN)
 class SQLSession(DriverSession):
     """One driver's hold on one run of a SQL store, in one epoch of the run's lease."""
 
-    def __init__(self, database: Database, *, run_id: str, run_key: int, session: str, epoch: int) -> None:
-        self.run_id = run_id
+    def __init__(
+        self, database: Database, *, names: CustomIds, run_key: int, session: str, epoch: int
+    ) -> None:
+        self.run_id = names.run_id
+        self._names = names
         self._database = database
         self._run_key = run_key
         self._session = session
         self._epoch = epoch
         # as submitted_items last read them; every transaction that goes by it checks it first
         self._known: dict[str, ItemRow] = {}
+
+    @property
+    def custom_ids(self) -> CustomIds:
+        return self._names
 
     @contextmanager
     def _write(self, name: Boundary, *, exclusive: bool = False) -> Iterator[Connection]:
@@ -161,7 +169,7 @@ class SQLSession(DriverSession):
         if intent.provider_batch_id is not None:
             return iter(())
         return sql_records.drafts(
-            self._database, run_key=self._run_key, run_id=self.run_id, intent_key=intent.intent_key
+            self._database, run_key=self._run_key, names=self._names, intent_key=intent.intent_key
         )
 
     def mark_written(self, *, local_batch_id: str, sha256: str, size_bytes: int) -> None:
@@ -304,7 +312,7 @@ class SQLSession(DriverSession):
         with self._database.read() as connection:
             batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
             owned = sql_intents.submitted_of(connection, self._run_key, batch.intent_key)
-            self._known = {row.custom_id(self.run_id): row for row in owned}
+            self._known = {row.custom_id(self._names): row for row in owned}
         return {name: row.item_index for name, row in self._known.items()}
 
     def apply_outcome(

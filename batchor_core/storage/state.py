@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+from batchor_core.core.custom_ids import CustomIds
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.late import Late
 from batchor_core.core.models import (
@@ -416,6 +417,11 @@ class DriverSession(ABC):
     """
 
     run_id: str
+
+    @property
+    def custom_ids(self) -> CustomIds:
+        """How the attempts of the run's items are named."""
+        return CustomIds(self.run_id)
 
     # lease
 

@@ -262,7 +262,7 @@ def test_the_operator_can_ask_for_all_rows_anew(partition: Partition, make_asset
 def test_the_operator_can_ask_for_the_failed_rows_only(partition: Partition, make_asset: MakeAsset) -> None:
     asset, answer = make_asset(), partition.server.responder
     partition.server.responder = lambda body, endpoint, custom_id: (
-        Reply.refusal() if custom_id.startswith("0-") else answer(body, endpoint, custom_id)
+        Reply.refusal() if custom_id.rsplit("-", 3)[1] == "0" else answer(body, endpoint, custom_id)
     )
     partition.submit(asset)
     partition.server.responder = answer

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+from batchor_core.core.custom_ids import CustomIds
 from batchor_core.core.enums import ItemStatus
-from batchor_core.core.lifecycle import custom_id_for
 from batchor_core.core.models import ChunkPolicy, ItemFailure, ProviderConfig, RetryPolicy
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
@@ -363,6 +363,11 @@ def engine_ids(item_ids: Sequence[str], *, generation: int = 0) -> list[str]:
     return [
         custom_id_for(RUN, item_id, int(item_id.removeprefix("item-")), generation) for item_id in item_ids
     ]
+
+
+def custom_id_for(run_id: str, item_id: str, item_index: int, generation: int) -> str:
+    """The name that the engine gives to an attempt."""
+    return CustomIds(run_id).of(item_id, item_index, generation)
 
 
 def keep_files(store: StateStore, batch: str, output: str | None, error: str | None) -> None:

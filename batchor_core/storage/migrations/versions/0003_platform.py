@@ -1,4 +1,4 @@
-"""What items were rendered to is kept by chunk.
+"""What items were rendered to is kept by chunk, and with each run the format of its custom_ids.
 
 Frozen once it is released: later changes of ``schema.py`` get revisions of their own.
 """
@@ -20,6 +20,7 @@ def upgrade() -> None:
         op.get_context().version_table_schema
     )  # Alembic's own operations know nothing of schema translation
     _add_rendered_chunks(schema)
+    _keep_custom_id_format(schema)
 
 
 def _add_rendered_chunks(schema: str | None) -> None:
@@ -35,4 +36,10 @@ def _add_rendered_chunks(schema: str | None) -> None:
         sa.PrimaryKeyConstraint("run_key", "first_index"),
         schema=schema,
         sqlite_with_rowid=False,
+    )
+
+
+def _keep_custom_id_format(schema: str | None) -> None:
+    op.add_column(
+        "runs", sa.Column("custom_id_format", sa.Integer(), nullable=False, server_default="1"), schema=schema
     )

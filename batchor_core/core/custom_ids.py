@@ -21,7 +21,7 @@ import re
 import unicodedata
 from enum import IntEnum
 from functools import lru_cache
-from typing import NamedTuple, assert_never
+from typing import Final, NamedTuple, assert_never
 
 MAX_CHARS = 64
 SUBMISSION_CHARS = 17
@@ -39,6 +39,11 @@ class CustomIdFormat(IntEnum):
 
 
 NEWEST = CustomIdFormat.READABLE
+
+
+_READABLE: Final = CustomIdFormat.READABLE
+_INDEX_FIRST: Final = CustomIdFormat.INDEX_FIRST
+_ROOM = MAX_CHARS - SUBMISSION_CHARS - 1
 
 
 class Attempt(NamedTuple):
@@ -66,18 +71,18 @@ class CustomIds(NamedTuple):
 
     def of(self, item_id: str, item_index: int, generation: int) -> str:
         """The name of one attempt of one item."""
-        digest = _begun(self.run_id).copy()
+        run_id, known = self
+        digest = _begun(run_id).copy()
         digest.update(item_id.encode("utf-8", "surrogatepass"))
         name = f"{item_index}-{generation}-{digest.hexdigest()}"
-        match self.format:
-            case CustomIdFormat.READABLE:
-                room = max(1, MAX_CHARS - SUBMISSION_CHARS - 1 - len(name))
-                piece = item_id if _is_readable(item_id) else _cleaned(item_id)
-                return f"{piece[:room]}-{name}"
-            case CustomIdFormat.INDEX_FIRST:
-                return name
-            case _:
-                assert_never(self.format)
+        # each item's name is made several times, and a match over an enum takes as long as all that
+        if known is _READABLE:
+            room = _ROOM - len(name)
+            piece = item_id if _is_readable(item_id) else _cleaned(item_id)
+            return f"{piece[: room if room > 1 else 1]}-{name}"
+        if known is _INDEX_FIRST:
+            return name
+        assert_never(known)
 
 
 def parse(custom_id: str) -> Attempt | None:

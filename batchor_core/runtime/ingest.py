@@ -20,6 +20,7 @@ from batchor_core.core.exceptions import (
 )
 from batchor_core.core.models import BatchItem, BatchItems, PromptBuilder, PromptParts
 from batchor_core.core.rendered import RenderedChunk
+from batchor_core.core.request_lines import PLACEHOLDERS, Frames, longest_line
 from batchor_core.core.types import BatchRequestLine, JSONValue
 from batchor_core.runtime.engine import CHUNK, Drive
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
@@ -153,7 +154,7 @@ class Intake:
     def add(self, items: Sequence[MaterializedItem]) -> None:
         """Count a chunk."""
         self.rows += len(items)
-        self.size_bytes += sum(len(item.request_line or b"") + 1 for item in items)
+        self.size_bytes += sum(longest_line(item.request_line or b"") for item in items)
         self.tokens += sum(item.submission_tokens for item in items)
 
     def clear(self) -> None:
@@ -224,7 +225,11 @@ class Asked(NamedTuple):
             prompts=[prompt.prompt for prompt in self.prompts],
             system_prompts=[prompt.system_prompt for prompt in self.prompts],
             metadata=[
-                _without_lineage(item, text) if LINEAGE_KEY in item.metadata else text
+                text
+                if LINEAGE_KEY not in item.metadata
+                else "{"
+                if text.startswith(_ONLY_LINEAGE)
+                else _without_lineage(item, text)
                 for item, text in zip(self.items, self.metadata, strict=True)
             ],
         )
@@ -238,6 +243,7 @@ def _without_lineage(item: BatchItem[Any], text: str) -> str:
 
 
 _LINEAGE = f'"{LINEAGE_KEY}":'
+_ONLY_LINEAGE = "{" + _LINEAGE
 
 
 def ask(items: Iterable[BatchItem[Any]], first_index: int, build_prompt: PromptBuilder) -> Asked:
@@ -258,15 +264,7 @@ def ask(items: Iterable[BatchItem[Any]], first_index: int, build_prompt: PromptB
 
 def materialize(drive: Drive, asked: Asked) -> list[MaterializedItem]:
     """Turn rendered items into stored rows: request line and tokens."""
-    schema, name = drive.schema, drive.session.custom_ids.of
-    build_line = drive.provider.build_request_line
-    lines: list[BatchRequestLine] = []
-    encoded: list[bytes] = []
-    for index, (item, prompt) in enumerate(zip(asked.items, asked.prompts, strict=True), asked.first_index):
-        custom_id = name(item.item_id, index, 0)
-        line = build_line(custom_id=custom_id, prompt_parts=prompt, structured_output=schema)
-        lines.append(line)
-        encoded.append(_encode(line, item, "the request"))
+    lines, stored, addresses = _requests(drive, asked)
     # a store without sessions of its own may not know of finished lines, so it gets the prompts to build them from
     keeps_lines = drive.store.supports_leases
     return [
@@ -280,18 +278,65 @@ def materialize(drive: Drive, asked: Asked) -> list[MaterializedItem]:
             request_line,
             tokens,
             metadata,
+            address,
         )
-        for index, (item, prompt, metadata, request_line, tokens) in enumerate(
-            zip(*asked[1:], encoded, _tokens(drive, lines, encoded), strict=True), asked.first_index
+        for index, (item, prompt, metadata, request_line, address, tokens) in enumerate(
+            zip(*asked[1:], stored, addresses, _tokens(drive, lines, stored), strict=True), asked.first_index
         )
     ]
 
 
-def _tokens(drive: Drive, lines: list[BatchRequestLine], encoded: list[bytes]) -> list[int]:
+def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[bytes], list[bytes | None]]:
+    """The items' request lines: as they were built, as they are stored, and their content addresses.
+
+    They are built under a placeholder, and stored without it. A provider that lets a request depend on its custom_id gets
+    the real one, and its lines are stored whole.
+    """
+    schema, build_line = drive.schema, drive.provider.build_request_line
+    frames = Frames(str(drive.config.provider_config.provider_kind))
+    placeholder, placeholder_bytes = PLACEHOLDERS[0], PLACEHOLDERS[0].encode()
+    name = drive.session.custom_ids.of
+    lines: list[BatchRequestLine] = []
+    stored: list[bytes] = []
+    addresses: list[bytes | None] = []
+    are_nameless = _are_nameless(drive, asked)
+    for index, (item, prompt) in enumerate(zip(asked.items, asked.prompts, strict=True), asked.first_index):
+        if are_nameless:
+            line = build_line(custom_id=placeholder, prompt_parts=prompt, structured_output=schema)
+            if (apart := frames.apart(line)) is not None:
+                frame, value = apart
+                body = _encode(value, item, "the request")
+                if placeholder_bytes not in body:
+                    lines.append(line)
+                    stored.append(frame.around(body))
+                    addresses.append(frame.address(body))
+                    continue
+        custom_id = name(item.item_id, index, 0)
+        line = build_line(custom_id=custom_id, prompt_parts=prompt, structured_output=schema)
+        lines.append(line)
+        stored.append(_encode(line, item, "the request"))
+        addresses.append(None)
+    return lines, stored, addresses
+
+
+def _are_nameless(drive: Drive, asked: Asked) -> bool:
+    """Whether a request is the same under any custom_id, as far as the chunk's first one tells."""
+    if not asked.items:
+        return True
+    first, second = (
+        drive.provider.build_request_line(
+            custom_id=placeholder, prompt_parts=asked.prompts[0], structured_output=drive.schema
+        )
+        for placeholder in PLACEHOLDERS
+    )
+    return {**first, "custom_id": ""} == {**second, "custom_id": ""}
+
+
+def _tokens(drive: Drive, lines: list[BatchRequestLine], stored: list[bytes]) -> list[int]:
     """Token counts: exact where a limit depends on them, by length otherwise, which is some fifty times faster."""
     chars_per_token = drive.config.chunk_policy.chars_per_token
     if drive.budget() is None:
-        return [max(1, len(line) // chars_per_token) for line in encoded]
+        return [max(1, len(line) // chars_per_token) for line in stored]
     return drive.hooks.estimate_tokens(lines, chars_per_token=chars_per_token)
 
 

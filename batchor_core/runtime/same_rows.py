@@ -18,6 +18,7 @@ import orjson
 from batchor_core.core.exceptions import InvalidInputError, RunItemsMismatchError
 from batchor_core.core.models import BatchItem, BatchJob, PromptParts
 from batchor_core.core.rendered import RENDERED_FIELDS, RenderedChunk
+from batchor_core.core.request_lines import PLACEHOLDERS, Frames, is_whole
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.runtime.engine import CHUNK
 from batchor_core.runtime.ingest import Asked, Reader, ask, is_read_once
@@ -298,5 +299,13 @@ def _asks_the_same(there: StoredItem, prompt: PromptParts, build_line: BuildLine
         return (there.prompt, there.system_prompt) == (prompt.prompt, prompt.system_prompt)
     if there.request_line is None or build_line is None:
         return None
-    custom_id = custom_id_in(there.request_line)
-    return None if custom_id is None else orjson.dumps(build_line(custom_id, prompt)) == there.request_line
+    if is_whole(there.request_line):
+        custom_id = custom_id_in(there.request_line)
+        return (
+            None if custom_id is None else orjson.dumps(build_line(custom_id, prompt)) == there.request_line
+        )
+    apart = Frames("").apart(build_line(PLACEHOLDERS[0], prompt))
+    if apart is None:
+        return False
+    frame, body = apart
+    return frame.around(orjson.dumps(body)) == there.request_line

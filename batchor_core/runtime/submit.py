@@ -156,18 +156,14 @@ def _blocks(drive: Drive, drafts: Iterator[RequestDraft]) -> Iterator[bytes]:
 
 
 def request_line(drive: Drive, draft: RequestDraft) -> bytes:
-    """The line as it is sent: the stored one, under the custom_id of this attempt."""
-    if draft.request_line is None:
-        prompt = PromptParts(draft.prompt, draft.system_prompt)
-        built = drive.provider.build_request_line(
-            custom_id=draft.custom_id, prompt_parts=prompt, structured_output=drive.schema
-        )
-        return orjson.dumps(built)
-    if draft.generation == 0:
+    """The line as it is sent: the stored one, or built from the stored prompts."""
+    if draft.request_line is not None:
         return draft.request_line
-    line = orjson.loads(draft.request_line)
-    line["custom_id"] = draft.custom_id
-    return orjson.dumps(line)
+    prompt = PromptParts(draft.prompt, draft.system_prompt)
+    built = drive.provider.build_request_line(
+        custom_id=draft.custom_id, prompt_parts=prompt, structured_output=drive.schema
+    )
+    return orjson.dumps(built)
 
 
 def _upload(drive: Drive, key: str) -> str:

@@ -146,7 +146,13 @@ class MemoryStateStore(StateStore):
         for item in found:
             metadata: Any = thawed(item.metadata) or {}
             yield StoredItem(
-                item.item_index, item.item_id, metadata, item.prompt, item.system_prompt, item.request_line
+                item.item_index,
+                item.item_id,
+                metadata,
+                item.prompt,
+                item.system_prompt,
+                item.request_line,
+                item.content_address,
             )
 
     # --- submission --------------------------------------------------------------------------------------------------

@@ -82,6 +82,7 @@ class ItemRow:
     prompt: str
     system_prompt: str | None
     request_line: bytes | None
+    content_address: bytes | None
     submission_tokens: int
     state: ItemState = _NEW
     custom_id: str | None = None
@@ -184,6 +185,7 @@ class RunRow:
                 prompt=item.prompt,
                 system_prompt=item.system_prompt,
                 request_line=item.request_line,
+                content_address=item.content_address,
                 submission_tokens=item.submission_tokens,
             )
             self.items[item.item_index] = row

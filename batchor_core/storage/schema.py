@@ -178,9 +178,11 @@ item_contents = Table(
     Column("metadata", Text),  # JSON; NULL is {}
     Column("prompt", Text, nullable=False),
     Column("system_prompt", Text),
-    # the line of generation 0, without the parts of this number in line_parts, if there is a number; the prompts are empty then
+    # a line without its custom_id, or with that of generation 0, see core/request_lines.py; and without the parts of this number
+    # in line_parts, if there is a number; the prompts are empty then
     Column("request_line", LargeBinary),
     Column("parts_number", Integer),
+    Column("content_address", LargeBinary),  # see core/request_lines.py
     sqlite_with_rowid=False,
 )
 

@@ -21,6 +21,7 @@ from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.request_lines import longest_line
 from batchor_core.storage.columns import (
     STATUS,
     STATUS_NAME,
@@ -75,6 +76,7 @@ _CONTENT_COLUMNS = (
     "system_prompt",
     "request_line",
     "parts_number",
+    "content_address",
 )
 # what changes with the state; a terminal item keeps its last name and submission, which saves touching their indexes
 _CHANGE_COLUMNS = ("status", "queue", "attempt_count", "generation", "custom_id", "intent_key")
@@ -148,7 +150,7 @@ def append(run: LockedRun, chunk: Sequence[MaterializedItem]) -> Sequence[Materi
     ]
     contents = [
         (item.item_index, item_id, _metadata(item), encode_text(item.prompt), encode_optional_text(item.system_prompt),
-         *line)
+         *line, item.content_address)
         for item, item_id, line in zip(fresh, item_ids, _cut_lines(run, fresh), strict=True)
     ]  # fmt: skip
     run.database.insert_many(run.connection, items, _NEW_COLUMNS, rows, same=mine | _NEW)
@@ -172,7 +174,7 @@ def check_same(run: LockedRun, repeated: Sequence[MaterializedItem]) -> None:
         wanted = select(*(contents[name] for name in _CONTENT_COLUMNS)).where(
             contents.run_key == run.run_key, run.database.among(contents.item_index, list(page))
         )
-        for index, _, metadata, prompt, system_prompt, line, number in run.connection.execute(wanted):
+        for index, _, metadata, prompt, system_prompt, line, number, _ in run.connection.execute(wanted):
             stored = StoredContents(
                 metadata,
                 decode_text(prompt),
@@ -194,7 +196,7 @@ def _metadata(item: MaterializedItem) -> str | None:
 
 
 def _line_length(item: MaterializedItem) -> int:
-    return 0 if item.request_line is None else len(item.request_line) + 1
+    return 0 if item.request_line is None else longest_line(item.request_line)
 
 
 _COMPARED_AT_ONCE = 1_000

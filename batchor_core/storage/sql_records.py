@@ -10,13 +10,13 @@ from sqlalchemy import BigInteger, Connection, Select, and_, bindparam, case, fu
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core.custom_ids import CustomIds
+from batchor_core.core.request_lines import named_line
 from batchor_core.storage.columns import (
     any_escaped,
     decode_json,
     decode_optional_text,
     decode_text,
 )
-from batchor_core.storage.line_parts import custom_id_in
 from batchor_core.storage.schema import batches, item_contents, item_results, items, request_pointers
 from batchor_core.storage.sql_engine import Database, plain_rows
 from batchor_core.storage.sql_items import ACTUAL_STATUS, owned_by, parts_of, whole_line
@@ -107,19 +107,16 @@ def drafts(database: Database, *, run_key: int, names: CustomIds, intent_key: in
             line_number, last_index = line_number + 1, index
             plain_id = decode_text(item_id)
             line = whole_line(stored, number, parts)
-            # most lines say how they are named, which is quicker than to derive it
-            custom_id = (
-                decode_text(given) if given else None if line is None or generation else custom_id_in(line)
-            )
+            custom_id = decode_text(given) if given else names.of(plain_id, index, generation)
             yield RequestDraft(
                 plain_id,
                 index,
-                custom_id or names.of(plain_id, index, generation),
+                custom_id,
                 generation,
                 line_number,
                 decode_text(prompt),
                 decode_optional_text(system_prompt),
-                line,
+                None if line is None else named_line(line, custom_id, is_first=generation == 0),
             )
         if len(page) < _DRAFT_PAGE:
             return

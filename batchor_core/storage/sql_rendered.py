@@ -63,6 +63,7 @@ def stored_items(database: Database, run_key: int, *, first_index: int, count: i
                 _contents.system_prompt,
                 _contents.request_line,
                 _contents.parts_number,
+                _contents.content_address,
             )
             .where(
                 _contents.run_key == run_key,
@@ -72,7 +73,7 @@ def stored_items(database: Database, run_key: int, *, first_index: int, count: i
         )
         with database.read() as connection:
             page = list(plain_rows(connection, wanted))
-        for index, item_id, metadata, prompt, system_prompt, line, number in page:
+        for index, item_id, metadata, prompt, system_prompt, line, number, address in page:
             yield StoredItem(
                 index,
                 decode_text(item_id),
@@ -80,4 +81,5 @@ def stored_items(database: Database, run_key: int, *, first_index: int, count: i
                 decode_text(prompt),
                 decode_optional_text(system_prompt),
                 whole_line(line, number, parts),
+                address,
             )

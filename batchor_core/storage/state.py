@@ -66,10 +66,13 @@ class MaterializedItem(NamedTuple):
     prompt: str
     system_prompt: str | None = None
     request_line: bytes | None = None
-    """The finished line for generation 0, without a line end. The engine sets it, and leaves the prompt empty then."""
+    """The line without its custom_id and line end, as ``core.request_lines`` has it; or, beginning with a brace, the finished
+    line for generation 0. The engine sets it, and leaves the prompt empty then."""
     submission_tokens: int = 0
     metadata_json: str | None = None
     """``metadata`` as JSON text, from whoever had to make it anyway."""
+    content_address: bytes | None = None
+    """What is asked, of whom, as a digest: equal for equal requests. None where the line depends on its custom_id."""
 
 
 class StoredItem(NamedTuple):
@@ -81,7 +84,8 @@ class StoredItem(NamedTuple):
     prompt: str = ""
     system_prompt: str | None = None
     request_line: bytes | None = None
-    """The line of generation 0; without it, and with an empty prompt, the store does not say what is asked."""
+    """As it was given; without it, and with an empty prompt, the store does not say what is asked."""
+    content_address: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +333,7 @@ class RequestDraft(NamedTuple):
     prompt: str
     system_prompt: str | None
     request_line: bytes | None
-    """The line as built for generation 0; later generations differ in ``custom_id`` only."""
+    """The finished line, under ``custom_id``; None where it has to be built from the prompts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What items were rendered to is kept by chunk, and with each run the format of its custom_ids.
+"""What items were rendered to is kept by chunk, with each run the format of its custom_ids, with each item a content address.
 
 Frozen once it is released: later changes of ``schema.py`` get revisions of their own.
 """
@@ -21,6 +21,7 @@ def upgrade() -> None:
     )  # Alembic's own operations know nothing of schema translation
     _add_rendered_chunks(schema)
     _keep_custom_id_format(schema)
+    op.add_column("item_contents", sa.Column("content_address", sa.LargeBinary()), schema=schema)
 
 
 def _add_rendered_chunks(schema: str | None) -> None:

@@ -19,6 +19,7 @@ from batchor_core.core.exceptions import (
     InvalidInputError,
     ModelResolutionError,
     RunConfigMismatchError,
+    RunItemsMismatchError,
     RunNotFoundError,
     RunPausedError,
     SourceMismatchError,
@@ -596,8 +597,12 @@ def clear_failures() -> Iterator[None]:
     except RunPausedError as error:
         raise dg.Failure(f"{error}, or with {ACTION_TAG}=resume", allow_retries=False) from error
     except (RunConfigMismatchError, SourceMismatchError) as error:
+        # what start() advises is not to be had here: a partition has no other run id
+        told = str(error)
+        if isinstance(error, RunItemsMismatchError):
+            told = f"Batch run {error.run_id}: {error.difference}."
         raise dg.Failure(
-            f"{error} Its rows are not all read yet, so it can neither go on with another job nor be superseded: "
+            f"{told} Its rows are not all read yet, so it can neither go on with another job nor be superseded: "
             f"cancel it with {ACTION_TAG}=cancel, then materialize again.",
             allow_retries=False,
         ) from error

@@ -1,22 +1,17 @@
 """The places at which a crash is a different crash: every transaction, artifact operation and call of a provider, by name.
 
 Each is passed twice: *before*, when all is prepared and nothing has happened yet, and *after*, when it has. In production
-passing one is a look at a global that is None. The crash tests put a function there, or set ``BATCHOR_FAULTS`` for a process
-of their own, and kill it at each of these places in turn.
+passing one is a look at a global that is None. Only :func:`install` puts a function there, and only the driver process of a
+crash test calls it, see :mod:`batchor_core.testing.kill`: no environment variable, setting or file can make a process that
+runs this package alone stop at a boundary.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Literal, TypeAlias
-
-VARIABLE = "BATCHOR_FAULTS"
 
 When = Literal["before", "after"]
 
@@ -122,39 +117,3 @@ def install(faults: Faults | None) -> None:
     """Have a function called at each boundary from here on, or none any more. For tests."""
     global _faults
     _faults = faults
-
-
-class Kill:
-    """Ends this process like a power cut when a boundary is passed for the n-th time.
-
-    Args:
-        spec: ``<name>:<before or after>[:<n>]``; several are separated by commas.
-        sent: The signal it sends itself; SIGSTOP makes a driver that wakes up late.
-
-    Raises:
-        ValueError: A name or a side is unknown.
-    """
-
-    def __init__(self, spec: str, sent: signal.Signals = signal.SIGKILL) -> None:
-        self._signal = sent
-        self._places = set(map(_place, spec.split(",")))
-        self._passed: Counter[tuple[Boundary, When]] = Counter()
-        self._lock = threading.Lock()
-
-    def __call__(self, name: Boundary, when: When) -> None:
-        with self._lock:
-            self._passed[name, when] += 1
-            is_here = (name, when, self._passed[name, when]) in self._places
-        if is_here:
-            os.kill(os.getpid(), self._signal)
-
-
-def _place(spec: str) -> tuple[Boundary, When, int]:
-    name, side, *rest = spec.split(":")
-    if side not in ("before", "after") or len(rest) > 1:
-        raise ValueError(f"{VARIABLE}: {spec!r} is not <name>:<before or after>[:<n>]")
-    return Boundary(name), "before" if side == "before" else "after", int(rest[0]) if rest else 1
-
-
-if _spec := os.environ.get(VARIABLE):
-    install(Kill(_spec))

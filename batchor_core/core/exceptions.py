@@ -7,6 +7,7 @@
     │   ├── SourceRowError                     a row of a file: path, line, column
     │   ├── DuplicateItemError                 item ids repeated within a run
     │   ├── RunConfigMismatchError             a resumed run was started with another job
+    │   │   └── RunItemsMismatchError          its items or prompts are not the stored ones
     │   ├── SourceMismatchError                a resumed run was given another source
     │   ├── StructuredOutputSchemaError        a model whose schema OpenAI would refuse
     │   └── MissingCredentialsError            no API key where one is needed
@@ -91,6 +92,40 @@ class RunConfigMismatchError(InvalidInputError):
             f"run {run_id!r} was started with another {', '.join(self.fields)}. "
             "Start a new run id for a changed job, or give the job as it was to resume this one."
         )
+
+
+class RunItemsMismatchError(RunConfigMismatchError):
+    """A run is started again with items that are not those it was started with, or that ask something else.
+
+    Attributes:
+        run_id: The run.
+        fields: What differs: ``number of items``, ``item_id``, ``prompt``, ``system_prompt`` or ``metadata``.
+        difference: The first difference, as a sentence without its full stop.
+        item_index: Index of the first item that differs, where that is known.
+        item_id: Its id, as it is stored.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        fields: Sequence[str],
+        difference: str,
+        *,
+        item_index: int | None = None,
+        item_id: str | None = None,
+    ) -> None:
+        InvalidInputError.__init__(
+            self,
+            f"run {run_id!r}: {difference}. Nothing was read on or sent. If the job is another one, start it under another "
+            "run id. If the stored run is meant, pass on_change='keep': its rows stay as they are stored, and only rows "
+            "that are not read yet are rendered by this job. If the job is the same, build_prompt and the source must give "
+            "the same for the same item each time: keep the time, random numbers and the order of sets out of them.",
+        )
+        self.run_id = run_id
+        self.fields = list(fields)
+        self.difference = difference
+        self.item_index = item_index
+        self.item_id = item_id
 
 
 class SourceMismatchError(InvalidInputError):

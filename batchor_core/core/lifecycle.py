@@ -10,7 +10,6 @@ Every store applies these functions and no rule of its own. ``A -> B`` moves onl
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
@@ -71,23 +70,6 @@ class ItemState(NamedTuple):
     status: ItemStatus
     attempt_count: int
     generation: int
-
-
-def custom_id_for(run_id: str, item_id: str, item_index: int, generation: int) -> str:
-    """The name of one attempt of one item in a batch file: at most 64 characters of ``[A-Za-z0-9_-]``.
-
-    Deterministic, so that a restored backup recognises batches it has forgotten, and different in each generation, so
-    that a late answer to an earlier attempt is never taken for this one. The digest keeps runs apart.
-    """
-    digest = _begun(run_id).copy()
-    digest.update(item_id.encode("utf-8", "surrogatepass"))
-    return f"{item_index}-{generation}-{digest.hexdigest()}"
-
-
-@lru_cache(maxsize=128)
-def _begun(run_id: str) -> hashlib.blake2b:
-    """The digest of what a run's names have in common, to go on from: each item's name is made several times."""
-    return hashlib.blake2b(f"{run_id}\0".encode("utf-8", "surrogatepass"), digest_size=6)
 
 
 def can_claim(state: ItemState, *, max_attempts: int) -> bool:

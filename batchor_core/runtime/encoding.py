@@ -9,21 +9,20 @@ import orjson
 
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import BatchItem, PromptParts
-from batchor_core.core.types import BatchRequestLine
 from batchor_core.storage.columns import encode_strictly
 
 _STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _LINEAGE = "batchor_lineage"
 
 
-def encoded_request(line: BatchRequestLine, prompt: PromptParts, item: BatchItem[Any]) -> bytes:
-    """The request line as JSON.
+def encoded_request(request: Any, prompt: PromptParts, item: BatchItem[Any]) -> bytes:
+    """A request line, or the body of one, as JSON.
 
     Raises:
         InvalidInputError: The prompt holds half of a surrogate pair, or the provider built something that is not JSON.
     """
     try:
-        return orjson.dumps(line, option=_STRICT)
+        return orjson.dumps(request, option=_STRICT)
     except (TypeError, ValueError, RecursionError) as error:
         for name, text in (("prompt", prompt.prompt), ("system prompt", prompt.system_prompt)):
             if text is not None and (half := _half_pair(text)) is not None:

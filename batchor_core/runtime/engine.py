@@ -107,6 +107,13 @@ class Engine:
             log.exception("observer failed on %s of run %s", event_type, run_id)
 
 
+def output_schema(config: PersistedRunConfig) -> StructuredOutputSchema | None:
+    """The strict schema of a run's requests; None for text."""
+    if config.output_schema is None:
+        return None
+    return StructuredOutputSchema(name=config.schema_name or "output", schema=config.output_schema)
+
+
 class RunProvider:
     """A run's provider, built when it is first needed, so that reading a run needs no key."""
 
@@ -234,11 +241,7 @@ class Drive:
     @property
     def schema(self) -> StructuredOutputSchema | None:
         """The strict schema of every request."""
-        if self.config.output_schema is None:
-            return None
-        return StructuredOutputSchema(
-            name=self.config.schema_name or "output", schema=self.config.output_schema
-        )
+        return output_schema(self.config)
 
     def model(self) -> type[BaseModel] | None:
         """The class that answers are checked with; None for text, or where it can't be imported in this process."""

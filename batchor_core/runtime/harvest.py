@@ -101,7 +101,7 @@ def _record_artifacts(drive: Drive, batch: ActiveBatchRecord, download: Download
 def _unmarked(line: Line, mark: str) -> Line:
     """The line under the custom_id that the store knows, where rows are sent behind the mark of their submission."""
     return line._replace(
-        answer=line.answer._replace(custom_id=line.answer.custom_id.removeprefix(f"{mark}-"))
+        answer=line.answer._replace(custom_id=line.answer.custom_id.removesuffix(f"_{mark}"))
     )
 
 

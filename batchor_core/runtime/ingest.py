@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from batchor_core.core.exceptions import (
     InvalidInputError,
     RunIngestionSourceRequiredError,
     SourceMismatchError,
 )
-from batchor_core.core.lifecycle import custom_id_for
 from batchor_core.core.models import BatchItem, BatchItems, PromptBuilder, PromptParts
+from batchor_core.core.rendered import RenderedChunk
+from batchor_core.core.request_lines import PLACEHOLDERS, Frames, longest_line
 from batchor_core.core.types import BatchRequestLine, JSONValue
 from batchor_core.runtime.encoding import encoded_metadata, encoded_request, named
 from batchor_core.runtime.engine import CHUNK, Drive
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
+from batchor_core.sources.rows import LINEAGE_KEY
+from batchor_core.storage.columns import encode_strictly
 from batchor_core.storage.state import IngestCheckpoint, MaterializedItem
 
 _ITERABLE = SourceIdentity(source_kind="iterable", source_ref="", source_fingerprint="")
@@ -92,12 +95,13 @@ class Reader:
         build_prompt: Renders each item.
         next_item_index: The index of the next chunk's first item.
         is_broken: Reading raised. An iterator that has raised is at its end, which must not be taken for the items' end.
+        is_over: The last chunk is in the store.
     """
 
     def __init__(self, items: BatchItems, build_prompt: PromptBuilder, checkpoint: IngestCheckpoint) -> None:
         self.build_prompt = build_prompt
         self.next_item_index = checkpoint.next_item_index
-        self.is_broken = False
+        self.is_broken = self.is_over = False
         self._checkpoint = checkpoint.checkpoint_payload
         self._rows = _rows(items, checkpoint)
         self._chunk: SourceChunk | None = None
@@ -119,6 +123,7 @@ class Reader:
         assert self._chunk is not None
         self.next_item_index += len(self._chunk.items)
         self._checkpoint = self._chunk.next_checkpoint
+        self.is_over = self._chunk.is_last
         self._chunk = None
 
 
@@ -127,8 +132,15 @@ def _rows(items: BatchItems, checkpoint: IngestCheckpoint) -> Iterator[tuple[Bat
         for row in items.iter_from_checkpoint(checkpoint.checkpoint_payload):
             yield row.item, row.next_checkpoint
     else:
-        for item in items:
+        # what can be read once only stands behind the rows that were read of it
+        skipped = 0 if is_read_once(items) else checkpoint.next_item_index
+        for item in islice(items, skipped, None):
             yield item, None
+
+
+def is_read_once(items: object) -> bool:
+    """Whether items are gone once they have been read."""
+    return isinstance(items, Iterator) or bool(getattr(items, "is_read_once", False))
 
 
 @dataclass(slots=True)
@@ -142,7 +154,7 @@ class Intake:
     def add(self, items: Sequence[MaterializedItem]) -> None:
         """Count a chunk."""
         self.rows += len(items)
-        self.size_bytes += sum(len(item.request_line or b"") + 1 for item in items)
+        self.size_bytes += sum(longest_line(item.request_line or b"") for item in items)
         self.tokens += sum(item.submission_tokens for item in items)
 
     def clear(self) -> None:
@@ -161,16 +173,18 @@ class Ingestion:
     def step(self) -> bool:
         """Store one more chunk; False when that was the last."""
         chunk = self.reader.chunk()
-        rendered = render(self.drive, chunk.items, self.reader.next_item_index, self.reader.build_prompt)
+        asked = ask(chunk.items, self.reader.next_item_index, self.reader.build_prompt)
+        stored = materialize(self.drive, asked)
         self.drive.session.append(
-            rendered,
-            next_item_index=self.reader.next_item_index + len(rendered),
+            stored,
+            next_item_index=asked.end,
             checkpoint_payload=chunk.next_checkpoint,
             ingestion_complete=chunk.is_last,
+            rendered=asked.digest(),
         )
         self.reader.kept()
-        self.intake.add(rendered)
-        self.drive.emit("items_ingested", count=len(rendered), next_item_index=self.reader.next_item_index)
+        self.intake.add(stored)
+        self.drive.emit("items_ingested", count=len(stored), next_item_index=self.reader.next_item_index)
         return not chunk.is_last
 
     def fills_a_batch(self) -> bool:
@@ -183,23 +197,74 @@ class Ingestion:
         )
 
 
-def render(
-    drive: Drive, items: Iterable[BatchItem[Any]], first_index: int, build_prompt: PromptBuilder
-) -> list[MaterializedItem]:
-    """Turn items into stored rows: prompt, request line and tokens."""
-    schema = drive.schema
-    lines: list[BatchRequestLine] = []
-    encoded: list[bytes] = []
-    prompts: list[PromptParts] = []
+class Asked(NamedTuple):
+    """What a job asks of a chunk of its items: all that has to stay the same when the run is started again.
+
+    Attributes:
+        first_index: Index of the first item.
+        items: The items.
+        prompts: Their prompts.
+        metadata: Their metadata as JSON.
+    """
+
+    first_index: int
+    items: list[BatchItem[Any]]
+    prompts: list[PromptParts]
+    metadata: list[str]
+
+    @property
+    def end(self) -> int:
+        """The index after the last item."""
+        return self.first_index + len(self.items)
+
+    def digest(self) -> RenderedChunk:
+        """What is kept to know the same items by."""
+        return RenderedChunk.of(
+            self.first_index,
+            item_ids=[item.item_id for item in self.items],
+            prompts=[prompt.prompt for prompt in self.prompts],
+            system_prompts=[prompt.system_prompt for prompt in self.prompts],
+            metadata=[
+                text
+                if LINEAGE_KEY not in item.metadata
+                else "{"
+                if text.startswith(_ONLY_LINEAGE)
+                else _without_lineage(item, text)
+                for item, text in zip(self.items, self.metadata, strict=True)
+            ],
+        )
+
+
+def _without_lineage(item: BatchItem[Any], text: str) -> str:
+    """Metadata without where the row lies, since files may be moved: what comes before it in the JSON text."""
+    if next(reversed(item.metadata)) == LINEAGE_KEY:  # as the file sources have it
+        return text[: text.rfind(_LINEAGE)]
+    return encode_strictly({k: value for k, value in item.metadata.items() if k != LINEAGE_KEY})
+
+
+_LINEAGE = f'"{LINEAGE_KEY}":'
+_ONLY_LINEAGE = "{" + _LINEAGE
+
+
+def ask(items: Iterable[BatchItem[Any]], first_index: int, build_prompt: PromptBuilder) -> Asked:
+    """Render items: the part of ingestion that needs neither a provider nor a store.
+
+    Raises:
+        InvalidInputError: An item, its prompt or its metadata can't be used; says which and why.
+    """
     kept = list(items)
-    build_line = drive.api.request_line
+    prompts: list[PromptParts] = []
+    metadata: list[str] = []
     for index, item in enumerate(kept, first_index):
-        custom_id = custom_id_for(drive.run_id, _checked_id(item, index), index, 0)
-        prompt = _prompt(item, build_prompt)
-        line = build_line(custom_id=custom_id, prompt=prompt, output=schema)
-        lines.append(line)
-        encoded.append(encoded_request(line, prompt, item))
-        prompts.append(prompt)
+        _check_id(item, index)
+        prompts.append(_prompt(item, build_prompt))
+        metadata.append(encoded_metadata(item))
+    return Asked(first_index, kept, prompts, metadata)
+
+
+def materialize(drive: Drive, asked: Asked) -> list[MaterializedItem]:
+    """Turn rendered items into stored rows: request line and tokens."""
+    lines, stored, addresses = _requests(drive, asked)
     # a store without sessions of its own may not know of finished lines, so it gets the prompts to build them from
     keeps_lines = drive.store.supports_leases
     return [
@@ -212,37 +277,81 @@ def render(
             None if keeps_lines else prompt.system_prompt,
             request_line,
             tokens,
-            encoded_metadata(item),
+            metadata,
+            address,
         )
-        for index, (item, prompt, request_line, tokens) in enumerate(
-            zip(kept, prompts, encoded, _tokens(drive, lines, encoded), strict=True), first_index
+        for index, (item, prompt, metadata, request_line, address, tokens) in enumerate(
+            zip(*asked[1:], stored, addresses, _tokens(drive, lines, stored), strict=True), asked.first_index
         )
     ]
 
 
-def _tokens(drive: Drive, lines: list[BatchRequestLine], encoded: list[bytes]) -> list[int]:
+def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[bytes], list[bytes | None]]:
+    """The items' request lines: as they were built, as they are stored, and their content addresses.
+
+    They are built under a placeholder, and stored without it. A provider that lets a request depend on its custom_id gets
+    the real one, and its lines are stored whole.
+    """
+    schema, build_line = drive.schema, drive.api.request_line
+    frames = Frames(str(drive.config.provider_config.provider_kind))
+    placeholder, placeholder_bytes = PLACEHOLDERS[0], PLACEHOLDERS[0].encode()
+    name = drive.session.custom_ids.of
+    lines: list[BatchRequestLine] = []
+    stored: list[bytes] = []
+    addresses: list[bytes | None] = []
+    are_nameless = _are_nameless(drive, asked)
+    for index, (item, prompt) in enumerate(zip(asked.items, asked.prompts, strict=True), asked.first_index):
+        if are_nameless:
+            line = build_line(custom_id=placeholder, prompt=prompt, output=schema)
+            if (apart := frames.apart(line)) is not None:
+                frame, value = apart
+                body = encoded_request(value, prompt, item)
+                if placeholder_bytes not in body:
+                    lines.append(line)
+                    stored.append(frame.around(body))
+                    addresses.append(frame.address(body))
+                    continue
+        custom_id = name(item.item_id, index, 0)
+        line = build_line(custom_id=custom_id, prompt=prompt, output=schema)
+        lines.append(line)
+        stored.append(encoded_request(line, prompt, item))
+        addresses.append(None)
+    return lines, stored, addresses
+
+
+def _are_nameless(drive: Drive, asked: Asked) -> bool:
+    """Whether a request is the same under any custom_id, as far as the chunk's first one tells."""
+    if not asked.items:
+        return True
+    first, second = (
+        drive.api.request_line(custom_id=placeholder, prompt=asked.prompts[0], output=drive.schema)
+        for placeholder in PLACEHOLDERS
+    )
+    return {**first, "custom_id": ""} == {**second, "custom_id": ""}
+
+
+def _tokens(drive: Drive, lines: list[BatchRequestLine], stored: list[bytes]) -> list[int]:
     """Token counts: exact where a limit depends on them, by length otherwise, which is some fifty times faster."""
     chars_per_token = drive.config.chunk_policy.chars_per_token
     if drive.budget() is None:
-        return [max(1, len(line) // chars_per_token) for line in encoded]
+        return [max(1, len(line) // chars_per_token) for line in stored]
     return drive.api.estimate_tokens(lines, chars_per_token=chars_per_token)
 
 
-def _checked_id(item: BatchItem[Any], index: int) -> str:
+def _check_id(item: BatchItem[Any], index: int) -> None:
     if not isinstance(item, BatchItem):
         raise InvalidInputError(
             f"item {index} is a {type(item).__name__}; a job's items must be BatchItem objects"
         )
     if not isinstance(item.item_id, str) or not item.item_id:
         raise InvalidInputError(f"item {index} has item_id {item.item_id!r}; it must be a non-empty string")
-    return item.item_id
 
 
 def _prompt(item: BatchItem[Any], build_prompt: PromptBuilder) -> PromptParts:
     try:
         prompt = build_prompt(item)
     except Exception as error:
-        error.add_note(f"build_prompt raised this for {named(item)}; nothing of its chunk was stored")
+        error.add_note(f"build_prompt raised this for {named(item)}")
         raise
     if isinstance(prompt, str):
         return PromptParts(prompt)

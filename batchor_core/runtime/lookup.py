@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchor_core.core.answers import parse_line
-from batchor_core.core.wire_ids import mark_of, name_of, split
+from batchor_core.core.custom_ids import mark_of, submission_of, unmarked
 from batchor_core.providers.api import BatchState, FoundBy
 from batchor_core.runtime.engine import Drive
 from batchor_core.runtime.listing import LIST_MARGIN_SEC, Listing, read_list
@@ -146,7 +146,7 @@ def strangers(drive: Drive, *, prefix: str, since: float, accounted: Callable[[s
     candidates = [batch for batch in listing.found if batch.batch_id not in elsewhere]
     owners = owners_by_rows(drive, candidates)
     named = [
-        Named(batch, name_of(mark))
+        Named(batch, submission_of(mark))
         for batch in candidates
         if (mark := owners.get(batch.batch_id)) is not None
     ]
@@ -173,8 +173,8 @@ def owners_by_rows(drive: Drive, batches: list[BatchState]) -> dict[str, str | N
         if batch.status == "failed":
             known[batch.batch_id] = None  # refused as a whole: nothing was run, whoever sent it
         elif batch.has_ended and (custom_id := next(custom_ids_in(drive, batch), None)) is not None:
-            parts = split(custom_id)
-            known[batch.batch_id] = None if parts is None else parts[0]
+            parts = unmarked(custom_id)
+            known[batch.batch_id] = None if parts is None else parts[1]
     return {batch.batch_id: known[batch.batch_id] for batch in batches if batch.batch_id in known}
 
 
@@ -183,12 +183,12 @@ def wire_mark(drive: Drive, local_batch_id: str) -> str | None:
     return mark_of(local_batch_id) if drive.api.limits.found_by is FoundBy.ROWS else None
 
 
-def bare_id(drive: Drive, wire_id: str) -> str:
+def bare_id(drive: Drive, sent_as: str) -> str:
     """A custom_id as the store knows it."""
     if drive.api.limits.found_by is not FoundBy.ROWS:
-        return wire_id
-    parts = split(wire_id)
-    return wire_id if parts is None else parts[1]
+        return sent_as
+    parts = unmarked(sent_as)
+    return sent_as if parts is None else parts[0]
 
 
 def custom_ids_in(drive: Drive, batch: BatchState) -> Iterator[str]:

@@ -23,6 +23,7 @@ from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleSta
 from batchor_core.core.exceptions import (
     InvalidInputError,
     LeaseLostError,
+    MissingCredentialsError,
     QuarantinedBatchError,
     RunIngestionSourceRequiredError,
     RunNotFinishedError,
@@ -54,18 +55,27 @@ from batchor_core.providers.registry import ProviderRegistry, build_default_prov
 from batchor_core.runtime import export
 from batchor_core.runtime.config import check_same_job, persisted_config
 from batchor_core.runtime.cycle import run_cycle
-from batchor_core.runtime.engine import Drive, Engine, EngineSettings, RunProvider, Sweeping
-from batchor_core.runtime.ingest import Reader, check_same_source, first_checkpoint
+from batchor_core.runtime.engine import (
+    Drive,
+    Engine,
+    EngineSettings,
+    RunProvider,
+    Sweeping,
+    output_schema,
+)
+from batchor_core.runtime.ingest import Reader, check_same_source, first_checkpoint, is_read_once
 from batchor_core.runtime.late import overdue_reason
 from batchor_core.runtime.lease import LeaseKeeper, check_lease_term
 from batchor_core.runtime.peek import has_work
 from batchor_core.runtime.results import check_cursor, row_pages, typed_page
 from batchor_core.runtime.run import Run
+from batchor_core.runtime.same_rows import BuildLine, KnownRows, OnChange, check_on_change
 from batchor_core.runtime.sweep import LATE_SEC, sweep_ended, sweep_is_due
 from batchor_core.sources.base import CheckpointedItemSource
 from batchor_core.storage.identity import driver_done, is_certainly_gone, new_driver
 from batchor_core.storage.registry import StorageRegistry, build_default_storage_registry
 from batchor_core.storage.state import (
+    IngestCheckpoint,
     IntentDecision,
     PersistedRunConfig,
     ResultRow,
@@ -97,7 +107,18 @@ class _Attached:
     model: type[BaseModel] | None = None
     job: BatchJob[Any, Any] | None = None
     reader: Reader | None = None
+    rows: KnownRows | None = None
     sweeping: Sweeping = field(default_factory=Sweeping)
+
+
+def _build_line(attached: _Attached) -> BuildLine | None:
+    """How the run's provider builds lines; None where no provider can be made, since reading a run needs no key."""
+    try:
+        api = attached.provider.get()
+    except MissingCredentialsError:
+        return None
+    schema = output_schema(attached.config)
+    return lambda custom_id, prompt: api.request_line(custom_id=custom_id, prompt=prompt, output=schema)
 
 
 class BatchRunner:
@@ -185,7 +206,12 @@ class BatchRunner:
     # --- starting ----------------------------------------------------------------------------------------------------
 
     def start(
-        self, job: BatchJob[Any, Any], *, run_id: str | None = None, extras: JSONObject | None = None
+        self,
+        job: BatchJob[Any, Any],
+        *,
+        run_id: str | None = None,
+        extras: JSONObject | None = None,
+        on_change: OnChange = "refuse",
     ) -> Run:
         """Create a run, or carry on with the one of this id, and do its first cycle.
 
@@ -197,19 +223,25 @@ class BatchRunner:
             job: What to run. On resume it must give the same results as the stored one.
             run_id: 1 to 200 characters of ``A-Z a-z 0-9 _ . = @ + -``; a new UUID by default.
             extras: JSON stored with a new run, for integrations.
+            on_change: What to do if the items, prompts or metadata of the job are not those that are stored. ``refuse``
+                reads and renders every row that is stored, compares it and raises before anything else is done. ``keep``
+                says that the stored run is meant: nothing is compared, stored rows stay as they are, and only rows that
+                are not read yet are rendered by this job. A run that is read to its end does not look at the source then.
 
         Raises:
             InvalidInputError: A row, an id or the run id is not usable; says which and why.
             MissingCredentialsError: There is no key for the provider.
             RunConfigMismatchError: The run was started with another model, endpoint, schema or options.
+            RunItemsMismatchError: The run was started with other items, prompts or metadata; names the first difference.
             SourceMismatchError: The run was started from another source, or its content has changed.
             RunIngestionSourceRequiredError: The items were a plain iterable and not all of them had been read.
         """
         run_id = check_run_id(uuid.uuid4().hex if run_id is None else run_id)
+        on_change = check_on_change(on_change)
         check_lease_term(self._engine.settings.lease_ttl_sec, job.provider_config)
         created = not self.storage.has_run(run_id=run_id) and self._create(job, run_id, extras)
         if not created:
-            self._resume(job, run_id)
+            self._resume(job, run_id, on_change)
         run = self.get_run(run_id)
         try:
             run.refresh()
@@ -221,9 +253,11 @@ class BatchRunner:
             raise
         return run
 
-    def run_and_wait(self, job: BatchJob[Any, Any], *, run_id: str | None = None) -> Run:
+    def run_and_wait(
+        self, job: BatchJob[Any, Any], *, run_id: str | None = None, on_change: OnChange = "refuse"
+    ) -> Run:
         """:meth:`start` a run and ``wait()`` for its end; raises what they raise."""
-        return self.start(job, run_id=run_id).wait()
+        return self.start(job, run_id=run_id, on_change=on_change).wait()
 
     def _create(self, job: BatchJob[Any, Any], run_id: str, extras: JSONObject | None) -> bool:
         """Store a new run; False if another process was faster. Whatever is wrong with the job shows before."""
@@ -238,13 +272,13 @@ class BatchRunner:
             return False
         self.storage.set_ingest_checkpoint(run_id=run_id, checkpoint=checkpoint)
         reader = Reader(job.items, job.build_prompt, checkpoint)
-        attached = _Attached(config, provider, job.structured_output, job, reader)
+        attached = _Attached(config, provider, job.structured_output, job, reader, KnownRows.of_new_run(job))
         attached.sweeping.done()  # a run that has just been created has no batches
         self._attached[run_id] = attached
         self._engine.emit(run_id, "run_created", provider_kind=job.provider_config.provider_kind)
         return True
 
-    def _resume(self, job: BatchJob[Any, Any], run_id: str) -> None:
+    def _resume(self, job: BatchJob[Any, Any], run_id: str, on_change: OnChange) -> None:
         stored = self.storage.get_run_config(run_id=run_id)
         config = persisted_config(job, budget_key=stored.budget_key, extras=stored.extras)
         check_same_job(run_id, stored, config)
@@ -257,16 +291,49 @@ class BatchRunner:
         reader = None if here is None else here.reader
         interrupted = not checkpoint.ingestion_complete and (reader is None or reader.is_broken)
         comparable = isinstance(job.items, CheckpointedItemSource) and checkpoint.source_kind != "iterable"
-        if interrupted or comparable:
+        kept = on_change == "keep" and checkpoint.ingestion_complete
+        if (interrupted or comparable) and not kept:
             check_same_source(run_id, job.items, checkpoint)
-        if here is None or here.job is not job:
-            if reader is not None:
-                reader.build_prompt = job.build_prompt
-            if comparable:  # the source that was handed in is read on from the checkpoint
-                reader = None
+        if here is not None and here.job is job:
+            attached = here
+        else:
             provider = RunProvider(lambda: self._make_provider(job.provider_config), job.provider_config)
-            self._attached[run_id] = _Attached(config, provider, job.structured_output, job, reader)
+            attached = _Attached(config, provider, job.structured_output, job)
+        # of what can be read once only, this process may have read a part: it can't be compared, but it is the same
+        is_in_hand = here is not None and here.job is not None and here.job.items is job.items
+        attached.rows = KnownRows(job, on_change, is_settled=is_in_hand and is_read_once(job.items))
+        try:
+            self._check_rows(run_id, attached, checkpoint)
+        except BaseException:
+            if attached is not here:
+                attached.provider.close()
+            raise
+        if attached is not here:
+            if reader is not None and not comparable:
+                if not is_in_hand and on_change == "refuse":
+                    # what was read of the items before is the same, so reading goes on with these
+                    reader = Reader(job.items, job.build_prompt, checkpoint)
+                reader.build_prompt = job.build_prompt
+                attached.reader = reader
+            self._attached[run_id] = attached
         self._engine.emit(run_id, "run_resumed", provider_kind=job.provider_config.provider_kind)
+
+    def _check_rows(self, run_id: str, attached: _Attached, checkpoint: IngestCheckpoint) -> None:
+        """Raise RunItemsMismatchError if stored rows are not those of the job that this process has."""
+        if attached.rows is None:
+            return
+        if attached.reader is not None:
+            attached.rows.note_own(attached.reader)
+        with collecting_less():
+            attached.rows.check(self.storage, run_id, checkpoint, lambda: _build_line(attached))
+
+    def _check_rows_of_others(self, run_id: str) -> None:
+        """The same where another driver stores the rows, while this one looks on."""
+        attached = self._attached.get(run_id)
+        if attached is not None and attached.rows is not None and not attached.rows.is_settled:
+            checkpoint = self.storage.get_ingest_checkpoint(run_id=run_id)
+            if checkpoint is not None:
+                self._check_rows(run_id, attached, checkpoint)
 
     # --- driving -----------------------------------------------------------------------------------------------------
 
@@ -284,6 +351,7 @@ class BatchRunner:
     def _refresh(self, run_id: str, *, time_limit_sec: float | None) -> RunSummary:
         summary = self.storage.get_run_summary(run_id=run_id)
         if summary.status is not RunLifecycleStatus.RUNNING:
+            self._check_rows_of_others(run_id)
             return self._look_after(summary)
         if summary.control_state is RunControlState.PAUSED:
             return summary
@@ -292,7 +360,10 @@ class BatchRunner:
             lambda drive: self._cycle(drive, self._attach(run_id)),
             time_limit_sec=time_limit_sec,
         )
-        return self._after_cycle(run_id) if drove else summary
+        if drove:
+            return self._after_cycle(run_id)
+        self._check_rows_of_others(run_id)
+        return summary
 
     def _drive(
         self, run_id: str, step: Callable[[Drive], object], *, time_limit_sec: float | None = None
@@ -366,6 +437,8 @@ class BatchRunner:
     def _reader(self, run_id: str, attached: _Attached) -> Reader | None:
         """The job's reader at the place where the store says that reading goes on; None if there is nothing to read."""
         checkpoint = self.storage.get_ingest_checkpoint(run_id=run_id)
+        if checkpoint is not None:
+            self._check_rows(run_id, attached, checkpoint)
         if attached.job is None or checkpoint is None or checkpoint.ingestion_complete:
             attached.reader = None
             return None

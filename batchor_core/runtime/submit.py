@@ -28,11 +28,12 @@ import orjson
 
 from batchor_core.core.admission import Admission, Granted, Wait, admit, may_send, must_keep, still_waiting
 from batchor_core.core.batching import BatchLimits, PlannedBatch
+from batchor_core.core.custom_ids import marked
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.input_file import FILE_NOT_READY
 from batchor_core.core.models import ItemFailure, PromptParts
+from batchor_core.core.request_lines import renamed
 from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait, is_due
-from batchor_core.core.wire_ids import on_the_wire
 from batchor_core.runtime.engine import Drive, as_provider_error, log
 from batchor_core.runtime.lease import spare_seconds, uptime
 from batchor_core.runtime.lookup import TAG, wire_mark
@@ -185,17 +186,12 @@ def _blocks(drive: Drive, drafts: Iterator[RequestDraft], mark: str | None) -> I
 
 
 def request_line(drive: Drive, draft: RequestDraft, mark: str | None) -> bytes:
-    """The line as it is sent: the stored one, under the custom_id of this attempt."""
-    custom_id = draft.custom_id if mark is None else on_the_wire(draft.custom_id, mark=mark)
-    if draft.request_line is None:
-        prompt = PromptParts(draft.prompt, draft.system_prompt)
-        built = drive.api.request_line(custom_id=custom_id, prompt=prompt, output=drive.schema)
-        return orjson.dumps(built)
-    if draft.generation == 0 and mark is None:
-        return draft.request_line
-    line = orjson.loads(draft.request_line)
-    line["custom_id"] = custom_id
-    return orjson.dumps(line)
+    """The line as it is sent: the stored one, or built from the stored prompts."""
+    custom_id = draft.custom_id if mark is None else marked(draft.custom_id, mark=mark)
+    if draft.request_line is not None:
+        return draft.request_line if mark is None else renamed(draft.request_line, draft.custom_id, custom_id)
+    prompt = PromptParts(draft.prompt, draft.system_prompt)
+    return orjson.dumps(drive.api.request_line(custom_id=custom_id, prompt=prompt, output=drive.schema))
 
 
 def _upload(drive: Drive, key: str) -> str | None:

@@ -22,6 +22,7 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import assert_never
 
+from batchor_core.core.custom_ids import parse
 from batchor_core.core.enums import IntentState
 from batchor_core.core.exceptions import ProviderError
 from batchor_core.core.lifecycle import MAYBE_SENT, UNSENT
@@ -32,8 +33,6 @@ from batchor_core.runtime.lookup import Named, Strangers, bare_id, custom_ids_in
 from batchor_core.runtime.recover import cancel_stray, register_found
 from batchor_core.runtime.submit import discard_files, local_batch_prefix, write_requests
 from batchor_core.storage.state import IntentRecord
-
-MAX_INDEX_DIGITS = 18  # what a database takes for an integer
 
 
 class Swept(Enum):
@@ -145,10 +144,10 @@ def _fate(drive: Drive, named: Named, known: Mapping[str, IntentRecord]) -> _Fat
     if intent is not None:  # given up, or the twin of one that is registered
         return _Fate.ORPHAN
     custom_ids = _custom_ids(drive, named)
-    indexes = {_item_index(custom_id) for custom_id in custom_ids}
-    if not custom_ids or None in indexes:
+    attempts = [parse(custom_id) for custom_id in custom_ids]
+    rows = sorted({attempt.item_index for attempt in attempts if attempt is not None})
+    if not rows or None in attempts:
         return _Fate.ORPHAN
-    rows = sorted(index for index in indexes if index is not None)
     checkpoint = drive.store.get_ingest_checkpoint(run_id=drive.run_id)
     if checkpoint and not checkpoint.ingestion_complete and rows[-1] >= checkpoint.next_item_index:
         return _Fate.ROWS_FIRST
@@ -198,13 +197,6 @@ def _custom_ids(drive: Drive, named: Named) -> set[str]:
         if found:
             return {bare_id(drive, custom_id) for custom_id in found}
     return set()
-
-
-def _item_index(custom_id: str) -> int | None:
-    """The item's index, with which the engine's custom_ids begin; None for anybody else's."""
-    index = custom_id.partition("-")[0]
-    is_one = index.isascii() and index.isdigit() and len(index) <= MAX_INDEX_DIGITS
-    return int(index) if is_one else None
 
 
 def _report(drive: Drive, orphans: list[Named]) -> None:

@@ -26,10 +26,12 @@ from batchor_core.core.admission import (
     kept_place,
     standing_of,
 )
+from batchor_core.core.custom_ids import CustomIdFormat, CustomIds, parse
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.types import JSONValue
 from batchor_core.storage.state import (
     ActiveBatchRecord,
@@ -101,6 +103,7 @@ class _Book:
     tokens_of: dict[str, int] = field(default_factory=dict)
     submitted: dict[str, _Submitted] = field(default_factory=dict)
     place: Place | None = None
+    rendered: dict[int, RenderedChunk] = field(default_factory=dict)
     may_back_off: bool = True
     """Whether the store's backoff may need clearing; not known at first."""
 
@@ -120,6 +123,8 @@ class DocumentedSession(DriverSession):
     - custom_ids differ in each attempt, but can't be derived again from a restored backup.
     - What is waited for of a batch that is over is kept in this process: after a restart the waiting begins again. Where a
       person has to decide, the run pauses.
+    - What items were rendered to is remembered in this process: another one that starts the run again compares ids and
+      metadata, and no prompts.
     - Poll failures, reasons of a self-pause and orphan batches are not shown by the store. Item indexes of earlier
       processes' items are found by reading all item records once, which takes memory for the whole run.
 
@@ -153,8 +158,12 @@ class DocumentedSession(DriverSession):
         next_item_index: int,
         checkpoint_payload: JSONValue | None,
         ingestion_complete: bool,
+        rendered: RenderedChunk | None = None,
     ) -> None:
-        """Add items and then move the checkpoint; a crash between the two has the same items read and passed over."""
+        """Add items and then move the checkpoint; a crash between the two has the same items read and passed over.
+
+        ``rendered`` is kept in this process.
+        """
         lost = [item.item_id for item in items if item.request_line is not None and not item.prompt]
         if lost:
             raise RunStateError(
@@ -171,6 +180,8 @@ class DocumentedSession(DriverSession):
                 checkpoint_payload=checkpoint_payload,
                 ingestion_complete=ingestion_complete,
             )
+            if rendered is not None and items:
+                self._book.rendered[rendered.first_index] = rendered
 
     # --- submission --------------------------------------------------------------------------------------------------
 
@@ -250,7 +261,7 @@ class DocumentedSession(DriverSession):
             return record
 
     def _custom_id(self, held: _Held, generation: int) -> str:
-        return lifecycle.custom_id_for(self.run_id, held.item.item_id, held.item_index, generation)
+        return self.custom_ids.of(held.item.item_id, held.item_index, generation)
 
     def standing(self, allowance: Allowance) -> Standing:
         """Knows of this run alone."""
@@ -510,15 +521,16 @@ class DocumentedSession(DriverSession):
         )
 
     def _learn_submitted(self, custom_ids: Iterable[str]) -> None:
-        """Find the items of custom_ids that an earlier process made: they begin with the item's index."""
+        """Find the items of custom_ids that an earlier process made, perhaps of an earlier build."""
         records = {record.item_index: record for record in self._records()}
         for custom_id in custom_ids:
-            index, _, rest = custom_id.partition("-")
-            generation, _, _ = rest.partition("-")
-            record = records.get(int(index)) if index.isdecimal() and generation.isdecimal() else None
-            if record is not None and custom_id == lifecycle.custom_id_for(
-                self.run_id, record.item_id, record.item_index, int(generation)
-            ):
+            attempt = parse(custom_id)
+            record = None if attempt is None else records.get(attempt.item_index)
+            if attempt is None or record is None:
+                continue
+            # the documented methods can't keep the run's format
+            names = (CustomIds(self.run_id, known) for known in CustomIdFormat)
+            if custom_id in [name.of(record.item_id, *attempt) for name in names]:
                 self._book.submitted[custom_id] = _Submitted(record.item_index, record.attempt_count)
 
     def apply_outcome(
@@ -665,6 +677,12 @@ def _outcome(
         retrying=ends.count(ItemStatus.FAILED_RETRYABLE),
         released=len(bad) - len(ends),
     )
+
+
+def rendered_in_this_process(store: StateStore, run_id: str) -> list[RenderedChunk]:
+    """What this process has had a store's items rendered to, in item order."""
+    rendered = _book(store, run_id).rendered
+    return [rendered[first_index] for first_index in sorted(rendered)]
 
 
 _books: dict[int, dict[str, _Book]] = {}

@@ -2,7 +2,7 @@
 
 The lines of a run differ in their custom_id and in what their prompts say. The rest, instructions and the schema of the
 answer above all, is often longer than both. So it is stored once for many lines: what follows the custom_id, and what the
-lines end with.
+lines end with. Lines come here without a custom_id, or, from earlier builds, with one: see ``core.request_lines``.
 """
 
 from __future__ import annotations
@@ -37,9 +37,13 @@ class LineParts(NamedTuple):
         """The line without these parts; None if it does not have them."""
         at = _head_at(line)
         start, end = at + len(self.head), len(line) - len(self.tail)
-        if 0 < at <= start <= end and line.startswith(self.head, at) and line.endswith(self.tail):
+        if at > end - len(self.head) or not line.startswith(self.head, at) or not line.endswith(self.tail):
+            return None
+        if at:
             return line[:at] + line[start:end]
-        return None
+        # what begins with a brace was no line without a custom_id, and what is left must not look like one with it
+        is_nameless = line.startswith(b",") and not line.startswith(_BEGINNING, start)
+        return line[start:end] if is_nameless else None
 
     def restored(self, stored: bytes) -> bytes:
         """The line that :meth:`cut` was given."""
@@ -59,7 +63,7 @@ def common_parts(lines: Sequence[bytes], known: LineParts | None) -> LineParts |
     Where the prompts of a thousand rows happen to begin alike, the next thousand may not: what both have in common will
     do for the third.
     """
-    named = [line for line in lines if _head_at(line)]
+    named = [line for line in lines if _head_at(line) or line.startswith(b",")]
     if len(named) < 2:
         return None  # a whole line is not what lines have in common
     # piece by piece: lines may be long, and copies of a whole chunk would not be small

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from threading import RLock
+from typing import Any
 
 from batchor_core.core import lifecycle
 from batchor_core.core.enums import ItemStatus, RunControlState
 from batchor_core.core.exceptions import InvalidInputError, RunNotFoundError, RunStateError
 from batchor_core.core.models import ItemFailure, RunSummary
+from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.types import JSONValue
 from batchor_core.storage.identity import is_certainly_gone
 from batchor_core.storage.memory_rows import IntentRow, ItemRow, RunRow, frozen, thawed
@@ -42,6 +44,7 @@ from batchor_core.storage.state import (
     RunArtifactInventory,
     RunListing,
     StateStore,
+    StoredItem,
 )
 
 
@@ -130,6 +133,27 @@ class MemoryStateStore(StateStore):
     def set_run_control_state(self, *, run_id: str, control_state: RunControlState) -> None:
         with self._run(run_id) as run:
             run.control_state, run.control_reason = RunControlState(control_state), None
+
+    def get_rendered_chunks(self, *, run_id: str) -> list[RenderedChunk]:
+        with self._run(run_id) as run:
+            return [run.rendered[first_index] for first_index in sorted(run.rendered)]
+
+    def iter_stored_items(self, *, run_id: str, first_index: int, count: int) -> Iterator[StoredItem]:
+        with self._run(run_id) as run:
+            found = [
+                run.items[index] for index in range(first_index, first_index + count) if index in run.items
+            ]
+        for item in found:
+            metadata: Any = thawed(item.metadata) or {}
+            yield StoredItem(
+                item.item_index,
+                item.item_id,
+                metadata,
+                item.prompt,
+                item.system_prompt,
+                item.request_line,
+                item.content_address,
+            )
 
     # --- submission --------------------------------------------------------------------------------------------------
 

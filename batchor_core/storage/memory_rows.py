@@ -11,10 +11,12 @@ from typing import Any, assert_never
 
 from batchor_core.core import lifecycle
 from batchor_core.core.admission import Measure, Place
+from batchor_core.core.custom_ids import CustomIds
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure, RunSummary
+from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.retry import LONGEST_LEASE_SEC, is_due
 from batchor_core.core.trouble import trouble
 from batchor_core.core.types import JSONValue
@@ -87,6 +89,7 @@ class ItemRow:
     prompt: str
     system_prompt: str | None
     request_line: bytes | None
+    content_address: bytes | None
     submission_tokens: int
     state: ItemState = _NEW
     custom_id: str | None = None
@@ -171,11 +174,12 @@ class RunRow:
     ended: dict[int, int] = field(default_factory=dict)
     intents: dict[str, IntentRow] = field(default_factory=dict)
     batches: dict[str, BatchRow] = field(default_factory=dict)
+    rendered: dict[int, RenderedChunk] = field(default_factory=dict)
 
     # --- items -------------------------------------------------------------------------------------------------------
 
-    def add(self, items: Sequence[MaterializedItem], *, compare: bool = False) -> None:
-        """Insert new items; a replayed one is passed over, a repeated id refuses the whole chunk.
+    def add(self, items: Sequence[MaterializedItem], *, compare: bool = False) -> int:
+        """Insert new items and return how many; a replayed one is passed over, a repeated id refuses the whole chunk.
 
         With ``compare``, so does one that is there with other contents.
         """
@@ -190,12 +194,14 @@ class RunRow:
                 prompt=item.prompt,
                 system_prompt=item.system_prompt,
                 request_line=item.request_line,
+                content_address=item.content_address,
                 submission_tokens=item.submission_tokens,
             )
             self.items[item.item_index] = row
             self.index_of[item.item_id] = item.item_index
             self.by_status[ItemStatus.PENDING].add(item.item_index)
             self.tokens[ItemStatus.PENDING] += item.submission_tokens
+        return len(fresh)
 
     def _check_same(self, items: Sequence[MaterializedItem]) -> None:
         """Refuse items that are there with other contents."""
@@ -274,9 +280,8 @@ class RunRow:
 
     def claim(self, item: ItemRow, *, intent_id: str | None) -> None:
         """Take an item for a batch, under an intent or, through the documented methods, without one."""
-        self.name(
-            item, lifecycle.custom_id_for(self.run_id, item.item_id, item.item_index, item.state.generation)
-        )
+        names = CustomIds(self.run_id)
+        self.name(item, names.of(item.item_id, item.item_index, item.state.generation))
         item.intent_id = intent_id
         self.move(item, lifecycle.claimed(item.state))
 

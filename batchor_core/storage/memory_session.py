@@ -22,6 +22,8 @@ from batchor_core.core.admission import (
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import LeaseLostError, RunStateError
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.rendered import RenderedChunk
+from batchor_core.core.request_lines import longest_line, named_line
 from batchor_core.core.retry import backoff_delay
 from batchor_core.core.types import JSONValue
 from batchor_core.storage.memory_rows import IntentRow, RunRow
@@ -89,9 +91,11 @@ class MemorySession(DriverSession):
         next_item_index: int,
         checkpoint_payload: JSONValue | None,
         ingestion_complete: bool,
+        rendered: RenderedChunk | None = None,
     ) -> None:
         with self._write() as run:
-            run.add(items)
+            if run.add(items) and rendered is not None:
+                run.rendered[rendered.first_index] = rendered
             run.move_checkpoint(
                 next_item_index=next_item_index,
                 payload=checkpoint_payload,
@@ -106,7 +110,7 @@ class MemorySession(DriverSession):
                 Candidate(
                     item_index=item.item_index,
                     submission_tokens=item.submission_tokens,
-                    request_bytes=0 if item.request_line is None else len(item.request_line) + 1,
+                    request_bytes=0 if item.request_line is None else longest_line(item.request_line),
                 )
                 for item in run.claimable(max_attempts=max_attempts, limit=limit)
             ]
@@ -197,12 +201,14 @@ class MemorySession(DriverSession):
                 RequestDraft(
                     item_id=item.item_id,
                     item_index=item.item_index,
-                    custom_id=item.custom_id or "",
+                    custom_id=(custom_id := item.custom_id or ""),
                     generation=item.state.generation,
                     line_number=line_number,
                     prompt=item.prompt,
                     system_prompt=item.system_prompt,
-                    request_line=item.request_line,
+                    request_line=None
+                    if item.request_line is None
+                    else named_line(item.request_line, custom_id, is_first=item.state.generation == 0),
                 )
                 for line_number, item in enumerate((run.items[index] for index in indexes), first_line)
                 if run.owns(local_batch_id, item)

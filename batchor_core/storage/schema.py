@@ -71,6 +71,8 @@ runs = Table(
     Column("budget_key", Text),
     Column("control_state", String(32), nullable=False),
     Column("control_reason", Text),
+    # of core.custom_ids; those of earlier builds are of the first format
+    Column("custom_id_format", Integer, nullable=False, server_default="1"),
     # how many items stand where, and their estimated tokens; moved by deltas under the lock of this row
     *[_count(f"{status.value}_items") for status in ItemStatus],
     _count("queued_local_tokens"),
@@ -146,7 +148,7 @@ items = Table(
     Column("queue", Integer),  # QUEUES says which for each status
     Column("attempt_count", Integer, nullable=False),
     Column("generation", Integer, nullable=False),
-    # NULL: the one that core.lifecycle.custom_id_for derives; else one that a caller of the documented methods chose
+    # NULL: the one that core.custom_ids derives; else one that a caller of the documented methods chose
     Column("custom_id", Text),
     # the submission the item is in, or that brought its terminal answer; NULL while it waits
     Column("intent_key", BigInteger),
@@ -185,14 +187,30 @@ item_contents = Table(
     Column("metadata", Text),  # JSON; NULL is {}
     Column("prompt", Text, nullable=False),
     Column("system_prompt", Text),
-    # the line of generation 0, without the parts of this number in line_parts, if there is a number; the prompts are empty then
+    # a line without its custom_id, or with that of generation 0, see core/request_lines.py; and without the parts of this number
+    # in line_parts, if there is a number; the prompts are empty then
     Column("request_line", LargeBinary),
     Column("parts_number", Integer),
+    Column("content_address", LargeBinary),  # see core/request_lines.py
     sqlite_with_rowid=False,
 )
 
 # here and not on items, each change of which would have to be entered into it
 Index("item_contents_by_id", item_contents.c.run_key, item_contents.c.item_id, unique=True)
+
+# what items were rendered to when they were stored, by chunk, see core/rendered.py; items of earlier builds are in none
+rendered_chunks = Table(
+    "rendered_chunks",
+    metadata,
+    Column("run_key", BigKey, primary_key=True, autoincrement=False),
+    Column("first_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("item_count", BigInteger, nullable=False),
+    *[
+        Column(name, LargeBinary, nullable=False)
+        for name in ("item_ids", "prompts", "system_prompts", "metadata")
+    ],
+    sqlite_with_rowid=False,
+)
 
 # what many request lines of a run have in common, see line_parts.py
 line_parts = Table(

@@ -16,12 +16,14 @@ from sqlalchemy.exc import IntegrityError
 
 from batchor_core.core import lifecycle
 from batchor_core.core.boundaries import Boundary
+from batchor_core.core.custom_ids import NEWEST
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import InvalidInputError, RunStateError
 from batchor_core.core.models import ItemFailure, RunSummary
+from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.types import JSONValue
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
-from batchor_core.storage import sql_artifacts, sql_intents, sql_items, sql_records, sql_runs
+from batchor_core.storage import sql_artifacts, sql_intents, sql_items, sql_records, sql_rendered, sql_runs
 from batchor_core.storage.columns import (
     decode_json,
     decode_optional_text,
@@ -61,6 +63,7 @@ from batchor_core.storage.state import (
     RunArtifactInventory,
     RunListing,
     StateStore,
+    StoredItem,
 )
 
 _GIVEN_UP = ItemFailure(
@@ -123,6 +126,7 @@ class SQLStore(StateStore):
             **sql_runs.config_columns(config, self.provider_registry),
             "run_id": run_id,
             "control_state": RunControlState.RUNNING.value,
+            "custom_id_format": NEWEST.value,
         }
         with self.database.write(Boundary.CREATE_RUN) as connection:
             try:
@@ -205,6 +209,16 @@ class SQLStore(StateStore):
     ) -> None:
         with self._locked(Boundary.UPDATE_CHECKPOINT, run_id) as run:
             run.change(**sql_runs.progress_columns(next_item_index, checkpoint_payload, ingestion_complete))
+
+    def get_rendered_chunks(self, *, run_id: str) -> list[RenderedChunk]:
+        with self.database.read() as connection:
+            run_key = sql_runs.run_key_of(self.database, connection, run_id)
+            return sql_rendered.rendered(connection, run_key)
+
+    def iter_stored_items(self, *, run_id: str, first_index: int, count: int) -> Iterator[StoredItem]:
+        with self.database.read() as connection:
+            run_key = sql_runs.run_key_of(self.database, connection, run_id)
+        return sql_rendered.stored_items(self.database, run_key, first_index=first_index, count=count)
 
     # --- submission --------------------------------------------------------------------------------------------------
 
@@ -348,10 +362,13 @@ class SQLStore(StateStore):
 
     def get_submitted_custom_ids_for_batch(self, *, run_id: str, provider_batch_id: str) -> list[str]:
         with self.database.read() as connection:
-            run_key = sql_runs.run_key_of(self.database, connection, run_id)
-            batch = sql_intents.find_batch(connection, run_key, provider_batch_id)
-            rows = [] if batch is None else sql_intents.submitted_of(connection, run_key, batch.intent_key)
-            return [row.custom_id(run_id) for row in rows]
+            run = sql_runs.run_row(self.database, connection, run_id)
+            batch = sql_intents.find_batch(connection, run.run_key, provider_batch_id)
+            rows = (
+                [] if batch is None else sql_intents.submitted_of(connection, run.run_key, batch.intent_key)
+            )
+            names = sql_runs.custom_ids_from(run)
+            return [row.custom_id(names) for row in rows]
 
     def mark_items_completed(self, *, run_id: str, completions: list[CompletedItemRecord]) -> None:
         with self._locked(Boundary.APPLY_OUTCOME, run_id) as run:
@@ -489,13 +506,24 @@ class SQLStore(StateStore):
         self, *, run_id: str, owner: DriverIdentity, ttl_sec: float, owner_is_dead: OwnerCheck | None = None
     ) -> DriverSession | None:
         with self.database.write(Boundary.OPEN_SESSION) as connection:
-            run_key = sql_runs.run_key_of(self.database, connection, run_id)
+            run = sql_runs.run_row(self.database, connection, run_id)
             epoch = sql_runs.take_lease(
-                self.database, connection, run_key, owner=owner, ttl_sec=ttl_sec, owner_is_dead=owner_is_dead
+                self.database,
+                connection,
+                run.run_key,
+                owner=owner,
+                ttl_sec=ttl_sec,
+                owner_is_dead=owner_is_dead,
             )
         if epoch is None:
             return None
-        return SQLSession(self.database, run_id=run_id, run_key=run_key, session=owner.session, epoch=epoch)
+        return SQLSession(
+            self.database,
+            names=sql_runs.custom_ids_from(run),
+            run_key=run.run_key,
+            session=owner.session,
+            epoch=epoch,
+        )
 
     def get_lease(self, *, run_id: str) -> LeaseRecord | None:
         with self.database.read() as connection:

@@ -16,10 +16,12 @@ from sqlalchemy import Connection, and_, bindparam, case, exists, func, or_, sel
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core import lifecycle
+from batchor_core.core.custom_ids import CustomIds, parse
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.request_lines import longest_line
 from batchor_core.storage.columns import (
     STATUS,
     STATUS_NAME,
@@ -74,6 +76,7 @@ _CONTENT_COLUMNS = (
     "system_prompt",
     "request_line",
     "parts_number",
+    "content_address",
 )
 # what changes with the state; a terminal item keeps its last name and submission, which saves touching their indexes
 _CHANGE_COLUMNS = ("status", "queue", "attempt_count", "generation", "custom_id", "intent_key")
@@ -147,7 +150,7 @@ def append(run: LockedRun, chunk: Sequence[MaterializedItem]) -> Sequence[Materi
     ]
     contents = [
         (item.item_index, item_id, _metadata(item), encode_text(item.prompt), encode_optional_text(item.system_prompt),
-         *line)
+         *line, item.content_address)
         for item, item_id, line in zip(fresh, item_ids, _cut_lines(run, fresh), strict=True)
     ]  # fmt: skip
     run.database.insert_many(run.connection, items, _NEW_COLUMNS, rows, same=mine | _NEW)
@@ -171,7 +174,7 @@ def check_same(run: LockedRun, repeated: Sequence[MaterializedItem]) -> None:
         wanted = select(*(contents[name] for name in _CONTENT_COLUMNS)).where(
             contents.run_key == run.run_key, run.database.among(contents.item_index, list(page))
         )
-        for index, _, metadata, prompt, system_prompt, line, number in run.connection.execute(wanted):
+        for index, _, metadata, prompt, system_prompt, line, number, _ in run.connection.execute(wanted):
             stored = StoredContents(
                 metadata,
                 decode_text(prompt),
@@ -193,7 +196,7 @@ def _metadata(item: MaterializedItem) -> str | None:
 
 
 def _line_length(item: MaterializedItem) -> int:
-    return 0 if item.request_line is None else len(item.request_line) + 1
+    return 0 if item.request_line is None else longest_line(item.request_line)
 
 
 _COMPARED_AT_ONCE = 1_000
@@ -412,11 +415,11 @@ class ItemRow(NamedTuple):
     intent_key: int | None
     submission_tokens: int
 
-    def custom_id(self, run_id: str) -> str:
+    def custom_id(self, names: CustomIds) -> str:
         """The name of its present attempt."""
         if self.given_custom_id is not None:
             return self.given_custom_id
-        return lifecycle.custom_id_for(run_id, self.item_id, self.item_index, self.state.generation)
+        return names.of(self.item_id, self.item_index, self.state.generation)
 
 
 def item_rows(
@@ -465,18 +468,18 @@ def items_by_custom_id(
 ) -> dict[str, ItemRow]:
     """The chosen items that are known by these names.
 
-    The names that the engine gives begin with the item's index, so that they are found by the primary key; what a caller
-    of the documented methods made up is in an index of its own.
+    The names that the engine gives tell the item's index, so that they are found by the primary key; what a caller of the
+    documented methods made up is in an index of its own.
     """
-    guesses = [int(head) for name in custom_ids if _is_index(head := name.partition("-")[0])]
+    guesses = [attempt.item_index for name in custom_ids if (attempt := parse(name)) is not None]
     rows = item_rows(
         run.connection, run.run_key, and_(run.database.among(items.c.item_index, guesses), chosen)
     )
-    found = {row.custom_id(run.run_id): row for row in rows}
+    found = {row.custom_id(run.custom_ids): row for row in rows}
     strangers = [encode_text(name) for name in custom_ids if name not in found]
     if strangers:
         given = and_(items.c.custom_id.is_not(None), run.database.among(items.c.custom_id, strangers), chosen)
-        found |= {row.custom_id(run.run_id): row for row in item_rows(run.connection, run.run_key, given)}
+        found |= {row.custom_id(run.custom_ids): row for row in item_rows(run.connection, run.run_key, given)}
     return found
 
 
@@ -501,10 +504,6 @@ def as_known(
     mine = and_(items.c.run_key == run.run_key, indexes_are(run.database, sorted(indexes)), chosen)
     unchanged = run.connection.execute(counted.where(mine)).one() == (len(found), generations, tokens)
     return found if unchanged else None
-
-
-def _is_index(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 _OWN = (
@@ -567,9 +566,7 @@ class ItemChanges:
 
     def submit(self, item: ItemRow, custom_id: str, intent_key: int) -> None:
         """The item is in a batch that was created outside of a driver session."""
-        derived = lifecycle.custom_id_for(
-            self._run.run_id, item.item_id, item.item_index, item.state.generation
-        )
+        derived = self._run.custom_ids.of(item.item_id, item.item_index, item.state.generation)
         given = None if custom_id == derived else custom_id
         owned = item._replace(given_custom_id=given, intent_key=intent_key)
         self._move(owned, lifecycle.submitted(item.state))

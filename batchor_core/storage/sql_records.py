@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Select, and_, bindparam, case, func, null, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from batchor_core.core.lifecycle import custom_id_for
+from batchor_core.core.custom_ids import CustomIds
+from batchor_core.core.request_lines import named_line
 from batchor_core.core.usage import TOKEN_KINDS
 from batchor_core.storage.columns import (
     any_escaped,
@@ -17,7 +18,6 @@ from batchor_core.storage.columns import (
     decode_optional_text,
     decode_text,
 )
-from batchor_core.storage.line_parts import custom_id_in
 from batchor_core.storage.schema import batches, item_contents, item_results, items, request_pointers
 from batchor_core.storage.sql_engine import Database, plain_rows
 from batchor_core.storage.sql_items import ACTUAL_STATUS, owned_by, parts_of, whole_line
@@ -93,7 +93,7 @@ def claimed_items(connection: Connection, run_key: int, chosen: ColumnElement[bo
     ]
 
 
-def drafts(database: Database, *, run_key: int, run_id: str, intent_key: int) -> Iterator[RequestDraft]:
+def drafts(database: Database, *, run_key: int, names: CustomIds, intent_key: int) -> Iterator[RequestDraft]:
     """The lines of an intent without a batch, each page in a transaction of its own, so that none stays open meanwhile."""
     line_number, last_index = 0, -1
     with database.read() as connection:
@@ -105,19 +105,16 @@ def drafts(database: Database, *, run_key: int, run_id: str, intent_key: int) ->
             line_number, last_index = line_number + 1, index
             plain_id = decode_text(item_id)
             line = whole_line(stored, number, parts)
-            # most lines say how they are named, which is quicker than to derive it
-            custom_id = (
-                decode_text(given) if given else None if line is None or generation else custom_id_in(line)
-            )
+            custom_id = decode_text(given) if given else names.of(plain_id, index, generation)
             yield RequestDraft(
                 plain_id,
                 index,
-                custom_id or custom_id_for(run_id, plain_id, index, generation),
+                custom_id,
                 generation,
                 line_number,
                 decode_text(prompt),
                 decode_optional_text(system_prompt),
-                line,
+                None if line is None else named_line(line, custom_id, is_first=generation == 0),
             )
         if len(page) < _DRAFT_PAGE:
             return

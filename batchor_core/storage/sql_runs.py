@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select
 
+from batchor_core.core.custom_ids import CustomIdFormat, CustomIds
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import LeaseLostError, RunNotFoundError
 from batchor_core.core.lifecycle import IN_FLIGHT, run_status
@@ -52,7 +53,7 @@ from batchor_core.storage.state import (
 # run it, which over chunks of a thousand rows adds up to several microseconds a row.
 _RUN = select(runs).where(runs.c.run_id == bindparam("run_id"))
 _LOCKED_RUN = (
-    select(runs.c.run_key, runs.c.run_id, runs.c.terminal_sequence)
+    select(runs.c.run_key, runs.c.run_id, runs.c.custom_id_format, runs.c.terminal_sequence)
     .where(runs.c.run_id == bindparam("run_id"))
     .with_for_update()
 )
@@ -80,6 +81,7 @@ class LockedRun:
         database: Where it happens.
         run_id: The run.
         run_key: Its key in the other tables.
+        custom_ids: How the attempts of its items are named.
     """
 
     def __init__(self, database: Database, connection: Connection, row: AnyRow) -> None:
@@ -87,6 +89,7 @@ class LockedRun:
         self.connection = connection
         self.run_key: int = row.run_key
         self.run_id: str = row.run_id
+        self.custom_ids = custom_ids_from(row)
         self._sequence = self._first_sequence = int(row.terminal_sequence)
         self._deltas: Counter[str] = Counter()
         self._usage = [0] * len(TOKEN_KINDS)
@@ -148,6 +151,11 @@ def run_row(database: Database, connection: Connection, run_id: str) -> AnyRow:
     if row is None:
         raise RunNotFoundError(run_id, where=database.where)
     return row
+
+
+def custom_ids_from(row: AnyRow) -> CustomIds:
+    """How the attempts of a run's items are named."""
+    return CustomIds(row.run_id, CustomIdFormat(row.custom_id_format))
 
 
 def run_key_of(database: Database, connection: Connection, run_id: str) -> int:

@@ -13,11 +13,20 @@ from sqlalchemy.sql.elements import ColumnElement
 from batchor_core.core import lifecycle
 from batchor_core.core.admission import Allowance, Granted, Standing, Wait, free
 from batchor_core.core.boundaries import Boundary
+from batchor_core.core.custom_ids import CustomIds
 from batchor_core.core.enums import IntentState, RunControlState
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError, StorageError
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.types import JSONValue
-from batchor_core.storage import sql_budgets, sql_intents, sql_items, sql_records, sql_runs
+from batchor_core.storage import (
+    sql_budgets,
+    sql_intents,
+    sql_items,
+    sql_records,
+    sql_rendered,
+    sql_runs,
+)
 from batchor_core.storage.columns import encode_optional_text, encode_text
 from batchor_core.storage.schema import items, runs
 from batchor_core.storage.sql_engine import Database
@@ -46,14 +55,21 @@ _LOOKED_UP = (IntentState.SENDING, IntentState.UNKNOWN)
 class SQLSession(DriverSession):
     """One driver's hold on one run of a SQL store, in one epoch of the run's lease."""
 
-    def __init__(self, database: Database, *, run_id: str, run_key: int, session: str, epoch: int) -> None:
-        self.run_id = run_id
+    def __init__(
+        self, database: Database, *, names: CustomIds, run_key: int, session: str, epoch: int
+    ) -> None:
+        self.run_id = names.run_id
+        self._names = names
         self._database = database
         self._run_key = run_key
         self._session = session
         self._epoch = epoch
         # as submitted_items last read them; every transaction that goes by it checks it first
         self._known: dict[str, ItemRow] = {}
+
+    @property
+    def custom_ids(self) -> CustomIds:
+        return self._names
 
     @contextmanager
     def _write(self, name: Boundary, *, exclusive: bool = False) -> Iterator[Connection]:
@@ -92,10 +108,13 @@ class SQLSession(DriverSession):
         next_item_index: int,
         checkpoint_payload: JSONValue | None,
         ingestion_complete: bool,
+        rendered: RenderedChunk | None = None,
     ) -> None:
         progress = sql_runs.progress_columns(next_item_index, checkpoint_payload, ingestion_complete)
         with naming_repeated_ids(self._database, self.run_id, items), self._run(Boundary.APPEND_ITEMS) as run:
-            sql_items.append(run, items)
+            fresh = sql_items.append(run, items)
+            if rendered is not None and fresh:
+                sql_rendered.keep_rendered(run, rendered, is_new=len(fresh) == len(items))
             run.change(**progress)
 
     # --- submission --------------------------------------------------------------------------------------------------
@@ -172,7 +191,7 @@ class SQLSession(DriverSession):
         if intent.provider_batch_id is not None:
             return iter(())
         return sql_records.drafts(
-            self._database, run_key=self._run_key, run_id=self.run_id, intent_key=intent.intent_key
+            self._database, run_key=self._run_key, names=self._names, intent_key=intent.intent_key
         )
 
     def mark_written(self, *, local_batch_id: str, sha256: str, size_bytes: int) -> None:
@@ -355,7 +374,7 @@ class SQLSession(DriverSession):
         with self._database.read() as connection:
             batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
             owned = sql_intents.submitted_of(connection, self._run_key, batch.intent_key)
-            self._known = {row.custom_id(self.run_id): row for row in owned}
+            self._known = {row.custom_id(self._names): row for row in owned}
         return {name: row.item_index for name, row in self._known.items()}
 
     def apply_outcome(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from batchor_core.core.admission import Allowance, Standing, Wait
+from batchor_core.core.custom_ids import CustomIds
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.late import Late
 from batchor_core.core.models import (
@@ -28,6 +29,7 @@ from batchor_core.core.models import (
     RetryPolicy,
     RunSummary,
 )
+from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
 
@@ -65,10 +67,26 @@ class MaterializedItem(NamedTuple):
     prompt: str
     system_prompt: str | None = None
     request_line: bytes | None = None
-    """The finished line for generation 0, without a line end. The engine sets it, and leaves the prompt empty then."""
+    """The line without its custom_id and line end, as ``core.request_lines`` has it; or, beginning with a brace, the finished
+    line for generation 0. The engine sets it, and leaves the prompt empty then."""
     submission_tokens: int = 0
     metadata_json: str | None = None
     """``metadata`` as JSON text, from whoever had to make it anyway."""
+    content_address: bytes | None = None
+    """What is asked, of whom, as a digest: equal for equal requests. None where the line depends on its custom_id."""
+
+
+class StoredItem(NamedTuple):
+    """What is stored of an item once and never changed."""
+
+    item_index: int
+    item_id: str
+    metadata: JSONObject
+    prompt: str = ""
+    system_prompt: str | None = None
+    request_line: bytes | None = None
+    """As it was given; without it, and with an empty prompt, the store does not say what is asked."""
+    content_address: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +349,7 @@ class RequestDraft(NamedTuple):
     prompt: str
     system_prompt: str | None
     request_line: bytes | None
-    """The line as built for generation 0; later generations differ in ``custom_id`` only."""
+    """The finished line, under ``custom_id``; None where it has to be built from the prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,6 +461,11 @@ class DriverSession(ABC):
 
     run_id: str
 
+    @property
+    def custom_ids(self) -> CustomIds:
+        """How the attempts of the run's items are named."""
+        return CustomIds(self.run_id)
+
     # lease
 
     @abstractmethod
@@ -463,8 +486,9 @@ class DriverSession(ABC):
         next_item_index: int,
         checkpoint_payload: JSONValue | None,
         ingestion_complete: bool,
+        rendered: RenderedChunk | None = None,
     ) -> None:
-        """Add a chunk of items and move the checkpoint, in one transaction.
+        """Add a chunk of items, keep the digests of what they were rendered to and move the checkpoint, in one transaction.
 
         An index that is there already with the same id is passed over (a replay after a crash).
 
@@ -873,6 +897,21 @@ class StateStore(ABC):
 
         records = self.get_terminal_item_records(run_id=run_id, after_sequence=after_sequence, limit=limit)
         return [row_of(record) for record in records]
+
+    def get_rendered_chunks(self, *, run_id: str) -> list[RenderedChunk]:
+        """The digests that were given with the items, in item order; here those of this process.
+
+        Items of earlier builds have none.
+        """
+        from batchor_core.storage.documented import rendered_in_this_process
+
+        return rendered_in_this_process(self, run_id)
+
+    def iter_stored_items(self, *, run_id: str, first_index: int, count: int) -> Iterator[StoredItem]:
+        """Items from an index on, as they were stored; here without what they ask."""
+        for record in self.get_item_records(run_id=run_id):
+            if first_index <= record.item_index < first_index + count:
+                yield StoredItem(record.item_index, record.item_id, record.metadata)
 
     def now(self) -> float:
         """The store's clock: seconds since the epoch, the database's where there is one."""

@@ -74,7 +74,7 @@ def provider() -> Iterator[OpenAIServer]:
         answer = server.responder
 
         def respond(body: dict[str, Any], endpoint: str, custom_id: str) -> Any:
-            grumbles = GRUMBLING in str(body) and int(custom_id.split("-")[0]) % 3
+            grumbles = GRUMBLING in str(body) and int(custom_id.rsplit("-", 3)[1]) % 3
             return Reply.refusal() if grumbles else answer(body, endpoint, custom_id)
 
         server.responder = respond

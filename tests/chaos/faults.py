@@ -9,7 +9,8 @@ import threading
 import time
 from pathlib import Path
 
-from batchor_core.core.boundaries import Boundary, Kill, When
+from batchor_core.core.boundaries import Boundary, When
+from batchor_core.testing.kill import Kill
 from tests.chaos.scenario import Life
 
 FULL_FOR_SEC = 0.5

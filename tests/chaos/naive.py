@@ -19,7 +19,7 @@ from openai import APIError, OpenAI
 
 from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core.boundaries import Boundary, at
-from batchor_core.core.lifecycle import custom_id_for
+from batchor_core.core.custom_ids import CustomIds
 from batchor_core.core.models import ItemFailure
 from batchor_core.runtime.config import persisted_config
 from batchor_core.runtime.runner import BatchRunner
@@ -100,8 +100,8 @@ class NaiveDriver:
             claimed = claimed[:PER_BATCH]
             generation = len(self.store.get_batches(run_id=RUN_ID))
             ids = {
-                item.item_id: custom_id_for(
-                    RUN_ID, item.item_id, int(item.item_id.partition("-")[2]), generation
+                item.item_id: CustomIds(RUN_ID).of(
+                    item.item_id, int(item.item_id.partition("-")[2]), generation
                 )
                 for item in claimed
             }

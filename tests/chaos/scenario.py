@@ -93,7 +93,7 @@ class Life:
     """One driver process: the scenario, and how it is to end.
 
     Attributes:
-        kill: Where it kills itself: as ``BATCHOR_FAULTS`` has it, or ``#n`` for the n-th boundary that it passes, whichever
+        kill: Where it kills itself: as ``batchor_core.testing.kill`` reads it, or ``#n`` for the n-th boundary that it passes, whichever
             that is; "" nowhere.
         stop: Where it stops itself (SIGSTOP), in the same way.
         trace: Write down every boundary that is passed.
@@ -173,9 +173,11 @@ SCENARIOS = {
         Scenario("paused", (http("status", *CREATE, status=401),)),
         Scenario("polls-fail", (http("status", "GET", "/v1/batches/batch_*", status=500, times=3),)),
         Scenario("expired", (batch("expire", after_rows=2),)),
-        Scenario("rows-fail", (row("status", status=500, custom_id="*-0-*", rate=0.5),)),
+        Scenario("rows-fail", (row("status", status=500, custom_id="*-0-????????????", rate=0.5),)),
         Scenario(
-            "retried-by-hand", (row("status", status=400, custom_id="*-0-*", rate=0.5),), retries_failed=True
+            "retried-by-hand",
+            (row("status", status=400, custom_id="*-0-????????????", rate=0.5),),
+            retries_failed=True,
         ),
         Scenario("cancelled", (batch("stuck", times=None, seconds=None),), cancels=True),
         Scenario("cancelled-in-doubt", (http("cut", *CREATE, nth=2, after_work=True),), cancels=True),

@@ -116,7 +116,10 @@ def judge(facts: Facts, scenario: Scenario) -> Verdict:
     ]
 
     answered = Counter(
-        custom_id.partition("-")[0] for custom_id, outcome in facts.executions if outcome == "answer"
+        # without the attempt and the digest: what is left is the same for all attempts of an item
+        custom_id.rsplit("-", 2)[0]
+        for custom_id, outcome in facts.executions
+        if outcome == "answer"
     )
     paid_twice = (
         [] if scenario.paid_again else [index for index, times in answered.items() for _ in range(times - 1)]

@@ -566,7 +566,7 @@ def refuse_one(server: OpenAIServer) -> None:
     answer = server.responder
 
     def respond(body: dict[str, Any], endpoint: str, custom_id: str) -> Any:
-        return Reply.refusal() if custom_id.startswith("0-") else answer(body, endpoint, custom_id)
+        return Reply.refusal() if custom_id.rsplit("-", 3)[1] == "0" else answer(body, endpoint, custom_id)
 
     server.responder = respond
 

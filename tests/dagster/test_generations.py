@@ -262,7 +262,7 @@ def test_the_operator_can_ask_for_all_rows_anew(partition: Partition, make_asset
 def test_the_operator_can_ask_for_the_failed_rows_only(partition: Partition, make_asset: MakeAsset) -> None:
     asset, answer = make_asset(), partition.server.responder
     partition.server.responder = lambda body, endpoint, custom_id: (
-        Reply.refusal() if custom_id.startswith("0-") else answer(body, endpoint, custom_id)
+        Reply.refusal() if custom_id.rsplit("-", 3)[1] == "0" else answer(body, endpoint, custom_id)
     )
     partition.submit(asset)
     partition.server.responder = answer
@@ -363,6 +363,44 @@ def test_a_step_that_died_while_reading_reads_on(partition: Partition) -> None:
         assert runner.get_run("facts--birds").summary().total_items == 2_000
     again = partition.submit(facts)
     assert partition.decision(again) == ("facts--birds", "its run is active, and reads on where it stopped")
+    with partition.resource.runner() as runner:
+        assert runner.get_run("facts--birds").summary().completed_items == 3_000
+    assert not partition.server.books.bodies_executed_twice
+
+
+def test_a_half_read_partition_is_not_read_on_with_other_prompts(partition: Partition) -> None:
+    asked = ["{}"]
+
+    @batch_asset(name="facts", partitions_def=dg.StaticPartitionsDefinition(["birds"]))
+    def facts(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
+        rendered: list[int] = []
+
+        def ask(item: BatchItem[int]) -> str:
+            rendered.append(item.payload)
+            if rendered.count(2_500) == 2 and context.run.tags.get(
+                "die"
+            ):  # the first reading is for the digest
+                raise KeyboardInterrupt
+            return asked[-1].format(item.payload)
+
+        return BatchJob(
+            items=[BatchItem(f"fact-{index}", index) for index in range(3_000)],
+            build_prompt=ask,
+            provider_config=OpenAIProviderConfig(model="gpt-4.1-mini"),
+        )
+
+    assert not partition.submit(facts, finish=False, tags={"die": "yes"}).success
+    asked.append("tell me about {}")
+    told = failure(partition.submit(facts, finish=False))
+    assert told.startswith(
+        "Batch run facts--birds: item 0 ('fact-0') has another prompt than when the run was started."
+    )
+    assert "cancel it with batchor/action=cancel" in told
+    assert "on_change" not in told
+    with partition.resource.runner() as runner:
+        assert runner.get_run("facts--birds").summary().total_items == 2_000
+    asked.pop()
+    assert partition.submit(facts).success
     with partition.resource.runner() as runner:
         assert runner.get_run("facts--birds").summary().completed_items == 3_000
     assert not partition.server.books.bodies_executed_twice

@@ -329,7 +329,7 @@ class TestRetries:
     ) -> None:
         answer = openai_server.responder
         openai_server.responder = lambda body, endpoint, custom_id: (
-            Reply.refusal() if custom_id.startswith("0-") else answer(body, endpoint, custom_id)
+            Reply.refusal() if custom_id.rsplit("-", 3)[1] == "0" else answer(body, endpoint, custom_id)
         )
         deployment = deploy()
         deployment.submit()

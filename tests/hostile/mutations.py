@@ -83,8 +83,8 @@ def custom_id_of_another_run(files: Files, rng: random.Random) -> None:
 
 def custom_id_of_another_attempt(files: Files, rng: random.Random) -> None:
     def edit(record: dict[str, Any]) -> None:
-        index, generation, digest = _id(record).split("-")
-        record["custom_id"] = f"{index}-{int(generation) + rng.choice([-1, 1, 7])}-{digest}"
+        begin, generation, digest = _id(record).rsplit("-", 2)
+        record["custom_id"] = f"{begin}-{int(generation) + rng.choice([-1, 1, 7])}-{digest}"
 
     files.change(rng, edit)
 

@@ -26,13 +26,13 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from batchor_core.core.answers import Answer
+from batchor_core.core.custom_ids import unmarked
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.lateness import StatedCounts
 from batchor_core.core.models import ItemFailure, PromptParts, ProviderConfig
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.core.usage import TokenUsage
-from batchor_core.core.wire_ids import split
 from batchor_core.providers.api import (
     BatchApi,
     BatchFailure,
@@ -264,14 +264,14 @@ def routes(engine: Engine) -> list[Route]:
             raise bad_request("'calls' must hold calls.")
         content = io.BytesIO(b"".join(map(_as_line, calls)))
         file = files.upload(content, filename="inline.jsonl", purpose="batch", expires_after=None)
-        parts = split(str(calls[0].get("key")))
+        parts = unmarked(str(calls[0].get("key")))
         batch = batches.create(
             {
                 "input_file_id": file["id"],
                 "endpoint": "/v1/chat/completions",
                 "completion_window": "24h",
                 # for the books alone, which no client sees
-                "metadata": {"batchor_local_batch_id": parts[0]} if parts else None,
+                "metadata": {"batchor_local_batch_id": parts[1]} if parts else None,
             }
         )
         return shown(batch)

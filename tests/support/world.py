@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.artifacts.local import LocalArtifactStore
+from batchor_core.core.custom_ids import Attempt, parse
 from batchor_core.core.models import BatchItem, BatchJob, ChunkPolicy, RetryPolicy, RunEvent
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.providers.registry import ProviderRegistry
@@ -163,13 +164,19 @@ def structured_job(given: int | Iterable[BatchItem[Any]] = 3, **changes: Any) ->
 
 
 def index_of(line: BatchRequestLine) -> int:
-    """The item of a request line: its custom_id begins with the item's index."""
-    return int(line["custom_id"].split("-")[0])
+    """The item of a request line, by its custom_id."""
+    return _attempt(line).item_index
 
 
 def attempt_of(line: BatchRequestLine) -> int:
     """Which generation of its item a request line is, from 0."""
-    return int(line["custom_id"].split("-")[1])
+    return _attempt(line).generation
+
+
+def _attempt(line: BatchRequestLine) -> Attempt:
+    found = parse(line["custom_id"])
+    assert found is not None
+    return found
 
 
 Said: TypeAlias = "str | JSONObject | None"

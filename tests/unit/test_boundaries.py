@@ -16,7 +16,7 @@ import pytest
 from batchor_core.artifacts.at_boundaries import ArtifactsAtBoundaries
 from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.core import boundaries
-from batchor_core.core.boundaries import Boundary, Kill, When
+from batchor_core.core.boundaries import Boundary, When
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.exceptions import ProviderError
 from batchor_core.providers.api import BatchApi
@@ -24,6 +24,7 @@ from batchor_core.providers.at_boundaries import ApiAtBoundaries
 from batchor_core.runtime import harvest
 from batchor_core.runtime.engine import RunProvider
 from batchor_core.testing.fake_provider import FakeProvider, FakeProviderConfig
+from batchor_core.testing.kill import Kill
 from tests.support.world import World, text_job
 
 PACKAGE = Path(boundaries.__file__).parents[1]
@@ -256,18 +257,109 @@ def test_a_place_that_does_not_exist_is_refused(spec: str) -> None:
         Kill(spec)
 
 
-def test_the_environment_names_the_place_to_die_at() -> None:
-    script = (
-        "from batchor_core.core.boundaries import Boundary, boundary\n"
-        "boundary(Boundary.CLAIM, 'before'); boundary(Boundary.CLAIM, 'after')\n"
-        "boundary(Boundary.CLAIM, 'before'); print('reached', flush=True)\n"
-        "boundary(Boundary.CLAIM, 'after'); print('survived', flush=True)\n"
-    )
+PASSING = (
+    "boundary(Boundary.CLAIM, 'before'); boundary(Boundary.CLAIM, 'after')\n"
+    "boundary(Boundary.CLAIM, 'before'); print('reached', flush=True)\n"
+    "boundary(Boundary.CLAIM, 'after'); print('survived', flush=True)\n"
+)
+
+
+def _run(script: str, **environment: str) -> tuple[int, str]:
     ended = subprocess.run(
         [sys.executable, "-c", script],
-        env=os.environ | {boundaries.VARIABLE: "drop:before,claim:after:2"},
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, "reached\n")
+    assert "Traceback" not in ended.stderr, ended.stderr
+    return ended.returncode, ended.stdout
+
+
+def test_an_installed_switch_kills_where_it_is_told_to() -> None:
+    script = (
+        "from batchor_core.core.boundaries import Boundary, boundary, install\n"
+        "from batchor_core.testing.kill import Kill\n"
+        "install(Kill('drop:before,claim:after:2'))\n" + PASSING
+    )
+    assert _run(script) == (-signal.SIGKILL, "reached\n")
+
+
+EVERYWHERE = ",".join(f"{name}:{when}" for name in Boundary for when in ("before", "after"))
+
+PRODUCTION = """
+import importlib, sys
+from pathlib import Path
+import batchor_core
+home = Path(batchor_core.__file__).parent
+for path in sorted(home.rglob("*.py")):
+    parts = path.relative_to(home.parent).with_suffix("").parts
+    if not {"testing", "__main__", "__init__", "versions"} & set(parts):
+        importlib.import_module(".".join(parts))
+assert not [name for name in sys.modules if name.startswith("batchor_core.testing")]
+from batchor_core import BatchItem, BatchJob, BatchRunner, OpenAIProviderConfig, SQLiteStorage
+from batchor_core.core import boundaries
+assert boundaries._faults is None
+with BatchRunner(storage=SQLiteStorage(path=Path(sys.argv[1]) / "runs.sqlite3")) as runner:
+    job = BatchJob(
+        items=[BatchItem("one", "text")],
+        build_prompt=lambda item: item.payload,
+        provider_config=OpenAIProviderConfig(model="gpt-5-nano", api_key="k", base_url="http://127.0.0.1:9/v1"),
+    )
+    run = runner.start(job, run_id="run")
+    run.cancel()
+    print(run.refresh().total_items)
+"""
+
+
+@pytest.mark.parametrize("variable", ["BATCHOR_FAULTS", "BATCHOR_TEST_DEATHS", "BATCHOR_KILL"])
+def test_no_variable_of_the_environment_can_kill_a_production_process(tmp_path: Path, variable: str) -> None:
+    script = PRODUCTION.replace("sys.argv[1]", repr(str(tmp_path)))
+    assert _run(script, **{variable: EVERYWHERE}) == (0, "1\n")
+
+
+READ_FROM_THE_ENVIRONMENT = {
+    # settings that users are told of; a new one belongs into the documentation, and a switch for tests nowhere
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "OPENAI_ORG_ID",
+    "OPENAI_PROJECT_ID",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "OVERRIDE",  # of storage/sqlite.py: BATCHOR_ALLOW_NETWORK_SQLITE
+}
+
+
+def _variables(source: str) -> set[str]:
+    """What a module takes out of ``os.environ`` by a name; looking through all of it is no switch."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner, arguments = node.func.value, node.args
+            reads = node.func.attr == "getenv" or (node.func.attr == "get" and _is_environ(owner))
+        elif isinstance(node, ast.Subscript):
+            reads, arguments = _is_environ(node.value), [node.slice]
+        elif isinstance(node, ast.Compare):
+            reads, arguments = _is_environ(node.comparators[0]), [node.left]
+        else:
+            continue
+        if reads and arguments:
+            name = arguments[0]
+            found.add(str(name.value) if isinstance(name, ast.Constant) else ast.unparse(name))
+    return found
+
+
+def _is_environ(node: ast.expr) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "environ"
+
+
+def test_production_code_reads_no_variable_but_the_documented_ones() -> None:
+    packages = [PACKAGE, PACKAGE.with_name("batchor_dagster")]
+    paths = [path for package in packages for path in package.rglob("*.py") if "testing" not in path.parts]
+    read = {name for path in paths for name in _variables(path.read_text())}
+    assert read == READ_FROM_THE_ENVIRONMENT
+
+
+def test_the_look_for_variables_sees_each_way_of_reading_one() -> None:
+    source = "os.environ['A']; os.environ.get('B'); os.getenv('C'); 'D' in os.environ; os.environ.get(NAME)"
+    assert _variables(source) == {"A", "B", "C", "D", "NAME"}

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from batchor_core.core.admission import Allowance, Measure
+from batchor_core.core.custom_ids import CustomIds
 from batchor_core.core.enums import ItemStatus
-from batchor_core.core.lifecycle import custom_id_for
 from batchor_core.core.models import ChunkPolicy, ItemFailure, ProviderConfig, RetryPolicy
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
@@ -152,7 +152,10 @@ def _delegated(name: str) -> Callable[..., Any]:
 def _documented_only(arguments: dict[str, Any]) -> dict[str, Any]:
     """Items without the fields that the document does not know."""
     if name := next((key for key, value in arguments.items() if _are_items(value)), None):
-        bare = [item._replace(request_line=None, submission_tokens=0) for item in arguments[name]]
+        bare = [
+            item._replace(request_line=None, submission_tokens=0, content_address=None)
+            for item in arguments[name]
+        ]
         return arguments | {name: bare}
     return arguments
 
@@ -368,6 +371,11 @@ def engine_ids(item_ids: Sequence[str], *, generation: int = 0) -> list[str]:
     return [
         custom_id_for(RUN, item_id, int(item_id.removeprefix("item-")), generation) for item_id in item_ids
     ]
+
+
+def custom_id_for(run_id: str, item_id: str, item_index: int, generation: int) -> str:
+    """The name that the engine gives to an attempt."""
+    return CustomIds(run_id).of(item_id, item_index, generation)
 
 
 def keep_files(store: StateStore, batch: str, output: str | None, error: str | None) -> None:

@@ -8,10 +8,20 @@ import pytest
 
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import InvalidInputError, RunStateError
-from batchor_core.core.lifecycle import custom_id_for
 from batchor_core.storage.state import DriverSession, StateStore
 from tests.contract.stores import kit
-from tests.contract.stores.kit import MAX, RUN, bad, create, drive, good, statuses, submit, terminal
+from tests.contract.stores.kit import (
+    MAX,
+    RUN,
+    bad,
+    create,
+    custom_id_for,
+    drive,
+    good,
+    statuses,
+    submit,
+    terminal,
+)
 
 PENDING, QUEUED, SUBMITTED = ItemStatus.PENDING, ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED
 COMPLETED, PERMANENT = ItemStatus.COMPLETED, ItemStatus.FAILED_PERMANENT

@@ -8,10 +8,9 @@ import pytest
 
 from batchor_core.core.enums import IntentState, ItemStatus
 from batchor_core.core.exceptions import DuplicateItemError, LeaseLostError, RunStateError
-from batchor_core.core.lifecycle import custom_id_for
 from batchor_core.storage.state import Candidate, DriverSession, IngestCheckpoint, StateStore
 from tests.contract.stores import kit
-from tests.contract.stores.kit import MAX, RUN, Clock, create, drive, statuses, take
+from tests.contract.stores.kit import MAX, RUN, Clock, create, custom_id_for, drive, statuses, take
 
 PENDING, QUEUED, SUBMITTED = ItemStatus.PENDING, ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED
 START = IngestCheckpoint(source_kind="csv", source_ref="rows.csv", source_fingerprint="abc")

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from batchor_core.core.admission import Wait
 from batchor_core.core.enums import ItemStatus, RunControlState
 from batchor_core.core.exceptions import BatchorError
-from batchor_core.core.lifecycle import TERMINAL, custom_id_for
+from batchor_core.core.lifecycle import TERMINAL
 from batchor_core.storage.state import (
     BatchArtifactPointer,
     BatchEnd,
@@ -39,7 +39,7 @@ from batchor_core.storage.state import (
     StateStore,
 )
 from tests.contract.stores import kit
-from tests.contract.stores.kit import ALICE, BOB, MAX, Clock, make_backend
+from tests.contract.stores.kit import ALICE, BOB, MAX, Clock, custom_id_for, make_backend
 
 _run_numbers = count()
 

@@ -297,7 +297,11 @@ def test_a_file_that_is_odd_but_whole_costs_nothing(any_world: World, change: An
     run = any_world.start(text_job(3)).wait()
     assert texts(run) == {f"item-{n}": f"answer to question {n}" for n in range(3)}
     assert len(any_world.provider.batches) == 1
-    assert [result.raw_response["custom_id"].split("-")[0] for result in run.results()] == ["0", "1", "2"]  # type: ignore[index,union-attr]
+    assert [result.raw_response["custom_id"].rsplit("-", 3)[0] for result in run.results()] == [
+        "item-0",
+        "item-1",
+        "item-2",
+    ]  # type: ignore[index,union-attr]
 
 
 def test_a_good_answer_wins_over_an_error_wherever_they_are(any_world: World) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from batchor_core.artifacts.local import LocalArtifactStore
+from batchor_core.core.custom_ids import unmarked
 from batchor_core.core.enums import IntentState, RunLifecycleStatus
 from batchor_core.core.models import BatchItem, BatchJob, ChunkPolicy, RunEvent
-from batchor_core.core.wire_ids import split
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
 from batchor_core.storage.sqlite import SQLiteStorage
@@ -101,7 +101,7 @@ def test_a_run_goes_through_and_its_rows_name_their_submission(place: Place) -> 
     assert [result.output_text for result in run.results()] == [f"{RUN} question {n}" for n in range(5)]
     assert all(result.usage and result.usage.input_tokens for result in run.results())
     sent = [execution.custom_id for execution in place.server.books.executions()]
-    assert len({parts[0] for custom_id in sent if (parts := split(custom_id))}) == 3
+    assert len({parts[1] for custom_id in sent if (parts := unmarked(custom_id))}) == 3
     assert all(len(custom_id) <= 64 for custom_id in sent)
     assert paid_once(place, 5)
 

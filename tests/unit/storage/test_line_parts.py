@@ -10,12 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from batchor_core.core.lifecycle import custom_id_for
 from batchor_core.storage.line_parts import LineParts, common_parts, custom_id_in
 from batchor_core.storage.schema import item_contents, line_parts
 from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.storage.state import MaterializedItem
-from tests.contract.stores.kit import RUN, config, drive, registry, take
+from tests.contract.stores.kit import RUN, config, custom_id_for, drive, registry, take
 
 SCHEMA = {"type": "object", "description": "x" * 300}
 

@@ -8,23 +8,24 @@ import pytest
 from sqlalchemy import Connection, MetaData, inspect, text
 
 from batchor_core.core.boundaries import Boundary
+from batchor_core.core.custom_ids import CustomIdFormat, CustomIds
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import DatabaseVersionError
-from batchor_core.core.lifecycle import custom_id_for
 from batchor_core.storage.line_parts import LineParts
 from batchor_core.storage.migrations import HEAD, KNOWN, VERSION_TABLE, upgrade
-from batchor_core.storage.schema import IN_SUBMISSION, metadata
+from batchor_core.storage.schema import IN_SUBMISSION, metadata, runs
 from batchor_core.storage.sql import SQLStore
 from batchor_core.storage.state import MaterializedItem
 from tests.contract.stores import kit
 from tests.contract.stores.kit import RUN, drive, good, send, submit, take
 from tests.unit.storage.conftest import Opener
 
+EARLIER = CustomIds(RUN, CustomIdFormat.INDEX_FIRST)
 _TABLES = [table.name for table in metadata.sorted_tables]
 
 
 def _item(index: int) -> MaterializedItem:
-    custom_id = custom_id_for(RUN, f"item-{index}", index, 0)
+    custom_id = EARLIER.of(f"item-{index}", index, 0)
     line = f'{{"custom_id":"{custom_id}","method":"POST","body":{{"input":"row {index}"}}}}'
     return kit.item(index, prompt="", system_prompt=None, request_line=line.encode())
 
@@ -32,6 +33,8 @@ def _item(index: int) -> MaterializedItem:
 def _live(store: SQLStore) -> None:
     """A run with items in every state, by a driver and by hand."""
     store.create_run(run_id=RUN, config=kit.config(), items=[_item(index) for index in range(12)])
+    with store.database.write(Boundary.MIGRATE) as connection:
+        connection.execute(runs.update().values(custom_id_format=EARLIER.format))
     session = drive(store)
     done, failing, *_ = submit(session, 0, 1, 2, 3)
     session.apply_outcome(
@@ -50,7 +53,7 @@ def _live(store: SQLStore) -> None:
         local_batch_id="h",
         provider_batch_id="p3",
         status="validating",
-        custom_ids=[custom_id_for(RUN, "item-8", 8, 0)],
+        custom_ids=[EARLIER.of("item-8", 8, 0)],
     )
 
 
@@ -82,6 +85,7 @@ def _turn_back(store: SQLStore) -> None:
         for row in rows["item_contents"]:
             if row["parts_number"] is not None:
                 row["request_line"] = parts[row["parts_number"]].restored(row["request_line"])
+        del rows["rendered_chunks"]
         metadata.drop_all(connection)
         connection.exec_driver_sql(f"DROP TABLE {_name(store, VERSION_TABLE)}")
         upgrade(database, connection, to="0001")

@@ -12,6 +12,9 @@ revision = "0003"
 down_revision = "0002"
 
 
+_KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
 def upgrade() -> None:
     """Bring the tables of 0002 here, with what is in them."""
     # Alembic's own operations know nothing of schema translation
@@ -19,6 +22,9 @@ def upgrade() -> None:
     _add_token_kinds(schema)
     _add_lateness(schema)
     _add_budget_queue(schema)
+    _add_rendered_chunks(schema)
+    _keep_custom_id_format(schema)
+    op.add_column("item_contents", sa.Column("content_address", sa.LargeBinary()), schema=schema)
     op.add_column("submission_intents", sa.Column("uploaded_at", sa.Double()), schema=schema)
     op.add_column("batches", sa.Column("poll_error", sa.Text()), schema=schema)
 
@@ -60,4 +66,28 @@ def _add_budget_queue(schema: str | None) -> None:
         schema=schema,
         sqlite_where=waiting,
         postgresql_where=waiting,
+    )
+
+
+def _add_rendered_chunks(schema: str | None) -> None:
+    """What items were rendered to, by chunk."""
+    op.create_table(
+        "rendered_chunks",
+        sa.Column("run_key", _KEY, autoincrement=False, nullable=False),
+        sa.Column("first_index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("item_count", sa.BigInteger(), nullable=False),
+        sa.Column("item_ids", sa.LargeBinary(), nullable=False),
+        sa.Column("prompts", sa.LargeBinary(), nullable=False),
+        sa.Column("system_prompts", sa.LargeBinary(), nullable=False),
+        sa.Column("metadata", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("run_key", "first_index"),
+        schema=schema,
+        sqlite_with_rowid=False,
+    )
+
+
+def _keep_custom_id_format(schema: str | None) -> None:
+    """Runs of earlier builds go on under the names they began with."""
+    op.add_column(
+        "runs", sa.Column("custom_id_format", sa.Integer(), nullable=False, server_default="1"), schema=schema
     )

@@ -20,7 +20,8 @@ FILE_PATIENCE_SEC = 900.0
 FILE_RETRY_SEC = 60.0
 """The least wait after a batch that failed since its input file was not there; so the ceiling is ten minutes away."""
 
-_FILE_WAIT_SEC = (5.0, 60.0)
+FILE_WAIT_SEC = (5.0, 60.0)
+"""The shortest and the longest time until a create is tried again whose input file was not ready."""
 
 LEAST_OF_DELAY = 0.75
 """The share of a delay that jitter leaves at least."""
@@ -41,7 +42,7 @@ def backoff_delay(*, failures: int, base_sec: float, max_sec: float, jitter: flo
 
 def file_wait(age_sec: float, *, retry_after: float = 0.0) -> float:
     """Seconds until a create is tried again whose input file was not ready at this age: about as long as it has been there."""
-    shortest, longest = _FILE_WAIT_SEC
+    shortest, longest = FILE_WAIT_SEC
     return max(min(retry_after, FILE_PATIENCE_SEC), min(longest, max(shortest, age_sec)))
 
 

@@ -74,11 +74,10 @@ def _tidy_up(drive: Drive) -> None:
 
 def give_back_unsent(drive: Drive) -> None:
     """Free the rows of submissions that have not come as far as SENDING; what waits for its input file goes on waiting."""
-    gives_up = drive.is_cancelling()
     unsent = [
         intent
         for intent in drive.session.open_intents()
-        if intent.state in UNSENT and (gives_up or not intent.is_postponed)
+        if intent.state in UNSENT and (not intent.is_postponed or drive.is_cancelling())
     ]
     for intent in unsent:
         discard_files(drive, intent, intent.input_file_id)

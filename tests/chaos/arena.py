@@ -369,7 +369,7 @@ class Round:
                 for batch in books["batches"]
             },
             posts=sum(
-                request["method"] == "POST" and request["path"] == "/v1/batches"
+                request["method"] == "POST" and request["path"] == "/v1/batches" and request["status"] != 400
                 for request in books["requests"]
             ),
             sent_intents=sum(intent.sending_at is not None for intent in intents),

@@ -19,7 +19,7 @@ import orjson
 from sqlalchemy import event
 
 from batchor_core.artifacts.local import LocalArtifactStore
-from batchor_core.core import boundaries
+from batchor_core.core import boundaries, retry
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import BatchorError, ProviderError, RunStateError
 from batchor_core.core.models import BatchItem, BatchJob, ChunkPolicy, RetryPolicy, RunEvent
@@ -233,6 +233,7 @@ def job(place: Place, scenario: Scenario, *, breaks_after: int = 0) -> BatchJob[
 def live(place: Place, life: Life, result: Path) -> None:
     """Be a driver process; leaves its report at ``result`` unless it is killed before."""
     ingest.CHUNK = harvest.CHUNK = CHUNK
+    retry.FILE_WAIT_SEC = (PAUSE_SEC, PAUSE_SEC)
     faults = Faults(life, result.with_suffix(".trace"))
     boundaries.install(faults)
     if life.notes_syncs:

@@ -182,6 +182,10 @@ SCENARIOS = {
         Scenario("cancelled", (batch("stuck", times=None, seconds=None),), cancels=True),
         Scenario("cancelled-in-doubt", (http("cut", *CREATE, nth=2, after_work=True),), cancels=True),
         Scenario("oversized", token_limit=2_000),
+        # one batch at a time fits the budget, and the next waits
+        Scenario("waits-for-budget", token_limit=90),
+        # the file is there, and the provider does not find it yet
+        Scenario("file-late", (http("status", *CREATE, status=400, message="Cannot find file", times=2),)),
         Scenario("exported-again", exports_again=True),
         Scenario("broken-source", breaks_source=3, tolerates=("the source's disk has gone",)),
     )

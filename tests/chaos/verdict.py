@@ -26,7 +26,8 @@ class Facts:
         open_work: Batches and submissions that the store still counts as under way.
         executions: The provider's: custom_id and outcome of each row that it executed.
         batches: The provider's: each batch's local id, by provider id.
-        posts: POSTs that asked for a batch and got through to the server.
+        posts: POSTs that asked for a batch and got through to the server, but for those that it has refused with 400: a
+            submission whose input file is not ready yet is certainly refused, and tried again.
         sent_intents: Submissions that the store says were sent.
         input_files: Input files that are still at the provider.
         unfinished_files: Temporary files here, and artifacts that are still there though all were pruned.

@@ -8,6 +8,7 @@ itself, and once an hour after that, the provider's list is read for batches tha
   whether they are the attempts that the store would send next. If they have yet to be read from the source, that comes
   first, and nothing is sent meanwhile.
 - Any other is an orphan, its rows have gone into another batch: it is cancelled if it can be, counted and reported.
+- If none of its files can be read any more, it can't be told which rows it has: a person decides before any are sent.
 
 A run that has ended is looked after for another day if one of its submissions was given up without certainty.
 
@@ -44,12 +45,13 @@ class Swept(Enum):
     ROWS_FIRST = auto()
     """There are batches of rows that have yet to be read from the source: read them, send nothing, and sweep again."""
     NOT_NOW = auto()
-    """A submission in doubt keeps the rows of a batch: nothing may be sent before it is settled."""
+    """A submission in doubt keeps the rows of a batch, or a person has to decide: nothing may be sent before that."""
 
 
 class _Fate(Enum):
     ADOPTED = auto()
     ORPHAN = auto()
+    UNREADABLE = auto()
     ROWS_FIRST = auto()
     DOUBTS_FIRST = auto()
 
@@ -73,8 +75,17 @@ def sweep(drive: Drive) -> Swept:
     known = {intent.local_batch_id: intent for intent in drive.store.list_intents(run_id=drive.run_id)}
     _free_rows(drive, known, {_local_batch_id(batch) for batch in strangers})
     fates = [(batch, _fate(drive, batch, known)) for batch in strangers]
-    orphans = [batch for batch, fate in fates if fate is _Fate.ORPHAN]
+    orphans = [batch for batch, fate in fates if fate in (_Fate.ORPHAN, _Fate.UNREADABLE)]
+    unreadable = [batch["id"] for batch, fate in fates if fate is _Fate.UNREADABLE]
+    is_news = len(orphans) > drive.store.get_run_summary(run_id=drive.run_id).orphan_batches
     _report(drive, orphans)
+    if unreadable and is_news and drive.is_running():
+        drive.pause(
+            f"the provider has {', '.join(unreadable)} of this run, which this store does not know, and none of its files can "
+            "be read, so that it can't be told which rows it has. resume() goes on and may pay for them again; cancel() ends "
+            "the run"
+        )
+        return Swept.NOT_NOW
     if any(fate is _Fate.ROWS_FIRST for _, fate in fates):
         return Swept.ROWS_FIRST
     if any(fate is _Fate.DOUBTS_FIRST for _, fate in fates):
@@ -140,8 +151,10 @@ def _fate(drive: Drive, batch: BatchRemoteRecord, known: Mapping[str, IntentReco
     if intent is not None:  # given up, or the twin of one that is registered
         return _Fate.ORPHAN
     custom_ids = _custom_ids(drive, batch)
+    if not custom_ids:
+        return _Fate.UNREADABLE
     indexes = {_item_index(custom_id) for custom_id in custom_ids}
-    if not custom_ids or None in indexes:
+    if None in indexes:
         return _Fate.ORPHAN
     rows = sorted(index for index in indexes if index is not None)
     checkpoint = drive.store.get_ingest_checkpoint(run_id=drive.run_id)
@@ -182,13 +195,20 @@ def _register(drive: Drive, batch: BatchRemoteRecord, intent: IntentRecord) -> N
 
 
 def _custom_ids(drive: Drive, batch: BatchRemoteRecord) -> set[str]:
-    """The rows of a batch, from its input file or, when that is gone, from what came of it."""
+    """The rows of a batch, from its input file or, when that is gone, from what came of it.
+
+    Raises:
+        ProviderError: A file can't be read just now, which says nothing about the rows in it.
+    """
     answered = [batch.get("output_file_id"), batch.get("error_file_id")]
     for file_ids in ([batch.get("input_file_id")], answered):
         try:
             found = {custom_id for file_id in file_ids if file_id for custom_id in _ids_in(drive, file_id)}
-        except Exception:  # deleted, or not ours to read: the other file may do
-            found = set()
+        except Exception as raised:
+            error = as_provider_error(raised)
+            if is_passing(error):
+                raise error from raised
+            found = set()  # deleted, or not ours to read: the other files may do
         if found:
             return found
     return set()

@@ -7,8 +7,8 @@ shorter than they will be; each of those rows has been paid for. So a row is sen
   are at hand, the rows without a line are waited for, and then a person is asked.
 - Counts that account for the whole batch and state no further answer free the rest. Rows that they state as failed cost
   nothing to run again, but their error line says whether that makes sense, so it is waited for during some minutes.
-- Where no counts account for the batch, the rows are waited for during some minutes, unless a result file is missing or
-  visibly cut: then a person is asked in the end.
+- Where no counts account for the batch, the rows are waited for during some minutes. If a result file is missing or visibly
+  cut, or a completed batch names none at all, a person is asked in the end.
 
 Rows that do have a line are stored at once, whatever becomes of the others.
 """
@@ -77,6 +77,7 @@ class AtHand:
         missing: Of these, the rows without a line.
         answered: Lines of rows that were answered, whether the answer is any use; with them lines that can't be read.
         failed: Lines of rows that were not: errors of any kind.
+        files: Result files that were read.
         gone: Named result files that the provider does not have.
         is_cut: Whether a result file breaks off in the middle of its last line.
     """
@@ -85,6 +86,7 @@ class AtHand:
     missing: int
     answered: int = 0
     failed: int = 0
+    files: int = 0
     gone: int = 0
     is_cut: bool = False
 
@@ -135,7 +137,7 @@ class Cause(StrEnum):
     RESULT_FILE_CUT = "result_file_cut"
     """A result file breaks off in the middle of a line."""
     NO_RESULTS = "no_results"
-    """The batch is completed, and there is not a single line."""
+    """The batch is completed, and names no result file."""
     UNCONFIRMED = "unconfirmed"
     """Nothing tells what became of the rows without a line."""
     OVERDUE = "batch_overdue"
@@ -203,7 +205,7 @@ def judge_end(
         cause, asks = Cause.RESULT_FILE_GONE, True
     elif hand.is_cut:
         cause, asks = Cause.RESULT_FILE_CUT, True
-    elif status == "completed" and not hand.lines:
+    elif status == "completed" and not hand.files:
         cause, asks = Cause.NO_RESULTS, True
     else:
         cause, asks = Cause.UNCONFIRMED, False
@@ -237,12 +239,30 @@ def seconds_since(moment: float | None, now: float) -> float:
 # --- batches that don't end ------------------------------------------------------------------------------------------
 
 
-def due_at(*, expires_at: float | None, created_at: float, completion_window: object) -> float:
-    """When a batch should be over at the latest: some time after its expiry, which follows from its window if not given."""
-    expiry = (
-        expires_at if expires_at and expires_at > created_at else created_at + window_sec(completion_window)
-    )
-    return expiry + OVERDUE_MARGIN_SEC
+def due_at(
+    *,
+    registered_at: float,
+    created_at: object = None,
+    expires_at: object = None,
+    completion_window: object = None,
+) -> float:
+    """When a batch should be over at the latest, by the store's clock: some time after its expiry.
+
+    Args:
+        registered_at: When it was registered, by the store's clock.
+        created_at: When it was created, by the provider's clock.
+        expires_at: When it expires, by the provider's clock. Without these two, its window says how long it takes.
+        completion_window: Such as ``24h``.
+    """
+    created, expires = _moment(created_at), _moment(expires_at)
+    # the provider's clock need not be ours, so only what lies between its own moments counts
+    given = expires - created if created is not None and expires is not None else 0.0
+    return registered_at + (given if given > 0 else window_sec(completion_window)) + OVERDUE_MARGIN_SEC
+
+
+def _moment(value: object) -> float | None:
+    is_one = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e12
+    return float(value) if is_one else None  # type: ignore[arg-type]  # a number, as was just checked
 
 
 def window_sec(window: object) -> float:

@@ -59,7 +59,7 @@ def harvest(drive: Drive, batch: ActiveBatchRecord, state: BatchState, download:
         del line  # a giant one must not stay while the next is read
     if state.failure is not None and batch.status == "failed":
         _fail_bad_lines(intake, state.failure)
-    hand = intake.at_hand(reading, gone=len(download.gone))
+    hand = intake.at_hand(reading, files=len(download.files), gone=len(download.gone))
     decision = judge(drive, batch, state, hand)
     match decision.move:
         case Move.COLLECT:
@@ -219,7 +219,7 @@ class _Intake:
             if is_error:
                 self._error_rows.add(record.custom_id)
 
-    def at_hand(self, reading: Reading, *, gone: int) -> AtHand:
+    def at_hand(self, reading: Reading, *, files: int, gone: int) -> AtHand:
         """What the files hold, once they have been read."""
         bad_errors = len(self._error_rows & self._bad.keys())
         other_errors = sum(self._others.values())
@@ -234,6 +234,7 @@ class _Intake:
             - other_errors
             + reading.unreadable,
             failed=bad_errors + other_errors,
+            files=files,
             gone=gone,
             is_cut=reading.is_cut,
         )

@@ -85,7 +85,7 @@ def _reason(
         case Cause.RESULT_FILE_CUT:
             return f"{end}, but a result file breaks off in the middle of a line; {rows}"
         case Cause.NO_RESULTS:
-            return f"{end}, but {rows}"
+            return f"{end}, but it names no result file; {rows}"
         case Cause.UNCONFIRMED:
             return f"{end}; {rows}, and it may still bring them"
         case Cause.OVERDUE:
@@ -99,9 +99,12 @@ def due_at(drive: Drive, batch: ActiveBatchRecord, state: BatchState) -> float:
     """When the batch should be over: as stored, else as the provider says."""
     if batch.due_at is not None:
         return batch.due_at
+    # a store with the documented methods alone need not keep when, nor by which clock
+    is_known = drive.store.supports_leases and batch.created_at > 0
     return lateness.due_at(
+        registered_at=batch.created_at if is_known else drive.store.now(),
+        created_at=state.created_at,
         expires_at=state.expires_at,
-        created_at=state.created_at or batch.created_at,
         completion_window=getattr(drive.config.provider_config, "completion_window", None),
     )
 

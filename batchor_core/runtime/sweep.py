@@ -8,6 +8,7 @@ itself, and once an hour after that, the provider's list is read for batches tha
   whether they are the attempts that the store would send next. If they have yet to be read from the source, that comes
   first, and nothing is sent meanwhile.
 - Any other is an orphan, its rows have gone into another batch: it is cancelled if it can be, counted and reported.
+- If none of its files can be read any more, it can't be told which rows it has: a person decides before any are sent.
 
 A run that has ended is looked after for another day if one of its submissions was given up without certainty.
 
@@ -43,12 +44,13 @@ class Swept(Enum):
     ROWS_FIRST = auto()
     """There are batches of rows that have yet to be read from the source: read them, send nothing, and sweep again."""
     NOT_NOW = auto()
-    """A submission in doubt keeps the rows of a batch: nothing may be sent before it is settled."""
+    """A submission in doubt keeps the rows of a batch, or a person has to decide: nothing may be sent before that."""
 
 
 class _Fate(Enum):
     ADOPTED = auto()
     ORPHAN = auto()
+    UNREADABLE = auto()
     ROWS_FIRST = auto()
     DOUBTS_FIRST = auto()
 
@@ -72,6 +74,7 @@ def sweep(drive: Drive) -> Swept:
     known = {intent.local_batch_id: intent for intent in drive.store.list_intents(run_id=drive.run_id)}
     _free_rows(drive, known, {named.local_batch_id for named in found.batches})
     orphans: list[Named] = []
+    unreadable: list[str] = []
     lacks_rows = is_in_doubt = False
     for named in found.batches:
         fate = _fate(drive, named, known)
@@ -80,13 +83,24 @@ def sweep(drive: Drive) -> Swept:
                 pass
             case _Fate.ORPHAN:
                 orphans.append(named)
+            case _Fate.UNREADABLE:
+                orphans.append(named)
+                unreadable.append(named.batch.batch_id)
             case _Fate.ROWS_FIRST:
                 lacks_rows = True
             case _Fate.DOUBTS_FIRST:
                 is_in_doubt = True
             case _:
                 assert_never(fate)
+    is_news = len(orphans) > drive.store.get_run_summary(run_id=drive.run_id).orphan_batches
     _report(drive, orphans)
+    if unreadable and is_news and drive.is_running():
+        drive.pause(
+            f"the provider has {', '.join(unreadable)} of this run, which this store does not know, and none of its files can "
+            "be read, so that it can't be told which rows it has. resume() goes on and may pay for them again; cancel() ends "
+            "the run"
+        )
+        return Swept.NOT_NOW
     if found.undecided:
         raise ProviderError(
             f"{len(found.undecided)} batches that may be this run's still run, and only their results can tell whose they are: "
@@ -144,9 +158,11 @@ def _fate(drive: Drive, named: Named, known: Mapping[str, IntentRecord]) -> _Fat
     if intent is not None:  # given up, or the twin of one that is registered
         return _Fate.ORPHAN
     custom_ids = _custom_ids(drive, named)
+    if not custom_ids:
+        return _Fate.UNREADABLE
     attempts = [parse(custom_id) for custom_id in custom_ids]
     rows = sorted({attempt.item_index for attempt in attempts if attempt is not None})
-    if not rows or None in attempts:
+    if None in attempts:
         return _Fate.ORPHAN
     checkpoint = drive.store.get_ingest_checkpoint(run_id=drive.run_id)
     if checkpoint and not checkpoint.ingestion_complete and rows[-1] >= checkpoint.next_item_index:
@@ -186,14 +202,21 @@ def _register(drive: Drive, batch: BatchState, intent: IntentRecord) -> None:
 
 
 def _custom_ids(drive: Drive, named: Named) -> set[str]:
-    """The rows of a batch, from its request file or, when that is gone, from what came of it."""
+    """The rows of a batch, from its request file or, when that is gone, from what came of it.
+
+    Raises:
+        ProviderError: A file can't be read just now, which says nothing about the rows in it.
+    """
     batch = named.batch
     sources = [batch, replace(batch, results=(ResultFile(batch.handle),))] if batch.handle else [batch]
     for source in reversed(sources):
         try:
             found = set(custom_ids_in(drive, source))
-        except Exception:  # deleted, or not ours to read: the other file may do
-            found = set()
+        except Exception as raised:
+            error = as_provider_error(raised)
+            if is_passing(error):
+                raise error from raised
+            found = set()  # deleted, or not ours to read: the other files may do
         if found:
             return {bare_id(drive, custom_id) for custom_id in found}
     return set()

@@ -497,11 +497,10 @@ class DocumentedSession(DriverSession):
     def record_poll_failure(
         self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
     ) -> int:
-        """Counted in this process; the store does not show ``next_poll_at``."""
+        """Counted in this process; the next cycle asks again, whatever ``next_poll_at`` says."""
         with self._book.lock:
             failures = self._book.poll_failures.get(provider_batch_id, 0) + 1
             self._book.poll_failures[provider_batch_id] = failures
-            self._book.next_poll_at[provider_batch_id] = next_poll_at
             return failures
 
     def submitted_items(self, *, provider_batch_id: str) -> dict[str, int]:

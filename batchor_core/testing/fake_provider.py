@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from batchor_core.core.answers import parse_line
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
+from batchor_core.core.lateness import is_error_line
 from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.models import PromptParts, ProviderConfig
 from batchor_core.core.structured import StructuredOutputSchema
@@ -86,10 +87,12 @@ class FakeBatch:
         lines: Its requests.
         steps: Statuses still to come, one for each time it is looked at; the last one stays.
         status: The present status.
-        output_file_id: Set at the end, if a row was answered.
+        output_file_id: Set at the end, if a row was answered; empty if none of a completed batch has a line.
         error_file_id: Set at the end, if a row failed.
         errors: ``errors`` of a batch that fails validation.
         listed: Whether :meth:`FakeProvider.list_batches` shows it.
+        request_counts: What it states about its rows.
+        expires_at: Seconds since 1970.
     """
 
     id: str
@@ -103,6 +106,8 @@ class FakeBatch:
     error_file_id: str | None = None
     errors: Any = None
     listed: bool = True
+    request_counts: Any = None
+    expires_at: float | None = None
 
 
 @dataclass
@@ -132,6 +137,7 @@ class FakeProvider(BatchProvider, OptionalMethods):
         fingerprint: What :meth:`key_fingerprint` returns.
         files_ready: What :meth:`is_input_file_ready` returns.
         clock: Gives ``created_at``; without it, batches are a second apart.
+        states_counts: Whether a batch that has ended states ``request_counts``; rows that are left out are stated as failed.
 
     Attributes:
         files: Contents by file id, deleted ones gone.
@@ -152,8 +158,10 @@ class FakeProvider(BatchProvider, OptionalMethods):
         fingerprint: str | None = "fake",
         files_ready: bool | None = None,
         clock: FakeClock | None = None,
+        states_counts: bool = False,
     ) -> None:
         self.config = config or FakeProviderConfig()
+        self.states_counts = states_counts
         self.answer: AnswerFunction = answer or default_answer
         self.statuses = statuses
         self.answered_rows = answered_rows
@@ -373,8 +381,16 @@ class FakeProvider(BatchProvider, OptionalMethods):
                 (output if was_answered(record) else errors).append(record)
         errors += [row_error(f"batch_{status}", custom_id=line["custom_id"]) for line in batch.lines[limit:]]
         self.paid.update(str(record["custom_id"]) for record in output)
+        if self.states_counts:
+            total = len(batch.lines)
+            completed = sum(not is_error_line(record) for record in (*output, *errors))
+            batch.request_counts = {"total": total, "completed": completed, "failed": total - completed}
         batch.output_file_id = self._keep_lines(f"{batch.id}_output.jsonl", output)
         batch.error_file_id = self._keep_lines(f"{batch.id}_error.jsonl", errors)
+        if status == "completed" and batch.output_file_id is batch.error_file_id is None:
+            batch.output_file_id = self._keep(
+                f"{batch.id}_output.jsonl", b""
+            )  # it has brought nothing, and says so
 
     def _answer(self, line: BatchRequestLine) -> JSONObject | None:
         said = self.answer(line)
@@ -475,6 +491,8 @@ def _record(batch: FakeBatch) -> BatchRemoteRecord:
         "created_at": batch.created_at,
         "metadata": dict(batch.metadata),
         "errors": batch.errors,
+        "request_counts": batch.request_counts,
+        "expires_at": batch.expires_at,
     }
 
 

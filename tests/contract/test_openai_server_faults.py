@@ -14,6 +14,7 @@ from openai import OpenAI
 from openai.types import Batch
 
 from batchor_core.testing.openai_server import BatchFault, Faults, HttpFault, OpenAIServer, RowFault
+from batchor_core.testing.openai_server.faults import ResultFile
 from tests.contract.openai_server_helpers import (
     answer_text,
     by_id,
@@ -269,6 +270,63 @@ class TestBatch:
         assert (batch.status, batch.output_file_id) == ("completed", None)
         openai_server.advance(30)
         assert openai_client.batches.retrieve(batch.id).output_file_id
+
+    @pytest.mark.parametrize(("late", "other"), [("output", "error"), ("error", "output")])
+    def test_each_file_can_come_late_by_itself(
+        self, openai_server: OpenAIServer, openai_client: OpenAI, late: ResultFile, other: str
+    ) -> None:
+        openai_server.faults.add(
+            BatchFault("late_files", seconds=30, file=late), RowFault("status", custom_id="row-1")
+        )
+        batch = finish(openai_client, openai_server, submit(openai_client, rows(2)))
+        assert (batch.status, getattr(batch, f"{late}_file_id")) == ("completed", None)
+        assert getattr(batch, f"{other}_file_id")
+        assert batch.request_counts
+        assert (batch.request_counts.completed, batch.request_counts.failed) == (1, 1)
+        openai_server.advance(30)
+        assert getattr(openai_client.batches.retrieve(batch.id), f"{late}_file_id")
+
+    def test_files_can_come_after_some_polls(
+        self, openai_server: OpenAIServer, openai_client: OpenAI
+    ) -> None:
+        openai_server.faults.add(BatchFault("late_files", polls=2))
+        batch = submit(openai_client, rows(1))
+        openai_server.advance(20)
+        seen = [openai_client.batches.retrieve(batch.id).output_file_id is not None for _ in range(4)]
+        assert seen == [False, False, True, True]
+
+    def test_files_can_be_short_without_a_size(
+        self, openai_server: OpenAIServer, openai_client: OpenAI
+    ) -> None:
+        openai_server.faults.add(BatchFault("short_files", polls=1, keep=0.5))
+        batch = finish(openai_client, openai_server, submit(openai_client, rows(4)))
+        assert batch.output_file_id
+        short = openai_client.files.content(batch.output_file_id).content
+        assert openai_client.files.retrieve(batch.output_file_id).bytes is None
+        openai_client.batches.retrieve(batch.id)
+        whole = openai_client.files.content(batch.output_file_id).content
+        assert whole.count(b"\n") == 4
+        assert short == whole[: len(whole) // 2]
+
+    def test_files_can_be_named_and_gone(self, openai_server: OpenAIServer, openai_client: OpenAI) -> None:
+        openai_server.faults.add(BatchFault("gone_files", polls=1, file="output"))
+        batch = finish(openai_client, openai_server, submit(openai_client, rows(1)))
+        assert batch.output_file_id
+        with pytest.raises(openai.NotFoundError):
+            openai_client.files.content(batch.output_file_id)
+        openai_client.batches.retrieve(batch.id)
+        assert openai_client.files.content(batch.output_file_id).content
+
+    def test_a_batch_can_go_on_past_its_expiry(
+        self, openai_server: OpenAIServer, openai_client: OpenAI
+    ) -> None:
+        openai_server.faults.add(BatchFault("never_ends"))
+        batch = submit(openai_client, rows(1))
+        openai_server.advance(5 * 86_400)
+        assert openai_client.batches.retrieve(batch.id).status == "finalizing"
+        assert openai_client.batches.cancel(batch.id).status == "cancelling"
+        openai_server.advance(86_400)
+        assert openai_client.batches.retrieve(batch.id).status == "cancelling"
 
     def test_nth_chooses_the_batch(self, openai_server: OpenAIServer, openai_client: OpenAI) -> None:
         openai_server.faults.add(BatchFault("fail", nth=2))

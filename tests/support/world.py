@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -71,9 +72,20 @@ class World:
     def registry(self) -> ProviderRegistry:
         return register_fake_provider(provider=self.provider)
 
-    def open_store(self) -> StateStore:
+    def open_store(self, *, behind_sec: float = 0.0) -> StateStore:
+        """The store as another process opens it, whose clock may be behind."""
+        if behind_sec:
+            assert self.kind == "sqlite"
+            late = timedelta(seconds=behind_sec)
+            store: StateStore = SQLiteStorage(
+                path=self.folder / "runs.sqlite3",
+                now=lambda: self.clock() - late,
+                provider_registry=self.registry(),
+            )
+            self._opened.append(store)
+            return store
         if self.kind == "memory":
-            store: StateStore = self._opened[0] if self._opened else MemoryStateStore(now=self.clock)
+            store = self._opened[0] if self._opened else MemoryStateStore(now=self.clock)
         elif self.kind == "postgres":
             store = PostgresStorage(
                 dsn=postgres_dsn(), schema=self._schema(), now=self.clock, provider_registry=self.registry()

@@ -54,14 +54,17 @@ def _file_routes(engine: Engine) -> list[Route]:
         return _json(await run_in_threadpool(files.page, request.query_params))
 
     async def retrieve(request: Request) -> Response:
-        return _json(await run_in_threadpool(files.retrieve, request.path_params["file_id"]))
+        return _json(await run_in_threadpool(engine.batches.file, request.path_params["file_id"]))
 
     async def delete(request: Request) -> Response:
         return _json(await run_in_threadpool(files.delete, request.path_params["file_id"]))
 
     async def content(request: Request) -> Response:
-        path = await run_in_threadpool(files.content, request.path_params["file_id"])
-        return FileResponse(path, media_type="application/octet-stream")
+        path, size = await run_in_threadpool(engine.batches.content, request.path_params["file_id"])
+        if size is None:
+            return FileResponse(path, media_type="application/octet-stream")
+        with path.open("rb") as file:
+            return Response(file.read(size), media_type="application/octet-stream")
 
     return [
         Route("/v1/files", upload, methods=["POST"]),

@@ -11,11 +11,18 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import takewhile
+from pathlib import Path
 from typing import Any, assert_never
 
 from batchor_core.testing.openai_server.clock import ServerClock
 from batchor_core.testing.openai_server.creation import check_create
-from batchor_core.testing.openai_server.errors import ApiError, bad_request, cannot_find_file, no_such_batch
+from batchor_core.testing.openai_server.errors import (
+    ApiError,
+    bad_request,
+    cannot_find_file,
+    no_such_batch,
+    no_such_file,
+)
 from batchor_core.testing.openai_server.execution import RowRunner
 from batchor_core.testing.openai_server.fates import under_faults
 from batchor_core.testing.openai_server.faults import Faults
@@ -93,7 +100,49 @@ class Batches:
 
     def retrieve(self, batch_id: str) -> dict[str, Any]:
         """The batch as it is at present."""
-        return self._shown(self._settled(self._existing(batch_id)))
+        with self._lock(batch_id):
+            batch = self._settled(self._existing(batch_id))
+            if batch.ended_at is not None:
+                batch = self._saved(replace(batch, looks=batch.looks + 1))
+            return self._shown(batch)
+
+    def content(self, file_id: str) -> tuple[Path, int | None]:
+        """Where a file's bytes are, and how many of them a client gets; None for all.
+
+        Raises:
+            ApiError: There is no such file, or a fault of its batch hides it.
+        """
+        path = self._files.content(file_id)
+        found = self._batch_of(file_id)
+        if found is None:
+            return path, None
+        batch, name = found
+        if not batch.has_come(batch.fate.gone, name, self._clock()):
+            raise no_such_file(file_id)
+        if batch.has_come(batch.fate.short, name, self._clock()):
+            return path, None
+        return path, int(path.stat().st_size * batch.fate.kept_share)
+
+    def file(self, file_id: str) -> dict[str, Any]:
+        """The file object. Of a file that is handed out short it does not say how long it is."""
+        shown = self._files.retrieve(file_id)
+        found = self._batch_of(file_id)
+        if found is not None:
+            batch, name = found
+            if not batch.has_come(batch.fate.gone, name, self._clock()):
+                raise no_such_file(file_id)
+            if name in batch.fate.short:
+                shown["bytes"] = None
+        return shown
+
+    def _batch_of(self, file_id: str) -> tuple[Batch, str] | None:
+        """The batch whose result file this is, and which of them it is."""
+        file = self._files.find(file_id)
+        name, _, which = (file.filename if file is not None else "").removesuffix(".jsonl").rpartition("_")
+        batch = self._store.batch(name) if which in ("output", "error") else None
+        if batch is None or file_id not in (batch.output_file_id, batch.error_file_id):
+            return None
+        return batch, which
 
     def cancel(self, batch_id: str) -> dict[str, Any]:
         """Begin to cancel. A batch that is cancelling or cancelled already stays as it is.

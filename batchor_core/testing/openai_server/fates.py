@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import assert_never
 
 from batchor_core.testing.openai_server.faults import BatchFault
-from batchor_core.testing.openai_server.records import FOREVER, Batch
+from batchor_core.testing.openai_server.records import FOREVER, Batch, Lateness
 from batchor_core.testing.openai_server.validation import batch_error
 
 _NEVER = 1e12
@@ -40,7 +41,23 @@ def _struck(batch: Batch, fault: BatchFault) -> Batch:
         case "vanish":
             return _fated(batch, found_until=batch.created_at + (fault.seconds or 0.0))
         case "late_files":
-            return _fated(batch, files_late_by=FOREVER if fault.seconds is None else fault.seconds)
+            return _fated(batch, late=batch.fate.late | _lateness(fault))
+        case "short_files":
+            return _fated(batch, short=batch.fate.short | _lateness(fault), kept_share=fault.keep)
+        case "gone_files":
+            return _fated(batch, gone=batch.fate.gone | _lateness(fault))
+        case "never_ends":
+            return _fated(batch, never_ends=True)
+        case _:
+            assert_never(fault.kind)
+
+
+def _lateness(fault: BatchFault) -> dict[str, Lateness]:
+    seconds = fault.seconds
+    if seconds is None:
+        seconds = 0.0 if fault.polls else FOREVER
+    files = ("output", "error") if fault.file == "both" else (fault.file,)
+    return {file: Lateness(seconds, fault.polls) for file in files}
 
 
 def _fated(batch: Batch, **changes: object) -> Batch:

@@ -17,7 +17,20 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from batchor_core.testing.openai_server.replies import Reply
 
 HttpFaultKind = Literal["status", "cut", "truncate", "garbage", "redirect", "delay"]
-BatchFaultKind = Literal["fail", "expire", "cancel", "stuck", "unlisted", "not_found", "vanish", "late_files"]
+BatchFaultKind = Literal[
+    "fail",
+    "expire",
+    "cancel",
+    "stuck",
+    "unlisted",
+    "not_found",
+    "vanish",
+    "late_files",
+    "short_files",
+    "gone_files",
+    "never_ends",
+]
+ResultFile = Literal["output", "error", "both"]
 RowFaultKind = Literal[
     "status",
     "blank",
@@ -36,7 +49,6 @@ RowFaultKind = Literal[
 COMMON_ROW_FAULTS: tuple[RowFaultKind, ...] = (
     "status",
     "blank",
-    "missing",
     "length",
     "invalid_json",
     "duplicate",
@@ -111,8 +123,13 @@ class BatchFault(Occurrence):
             ``cancel`` is a cancellation by the provider at that point; ``stuck`` executes nothing until the
             window closes; ``unlisted`` hides it from lists for ``seconds``; ``not_found`` answers 404 for its
             id for ``seconds``; ``vanish`` lets it disappear after ``seconds``; ``late_files`` names its files
-            only ``seconds`` after its end.
-        seconds: As above. None means for ever, or at once for ``vanish``.
+            only ``seconds`` after its end and to the look after ``polls`` others; ``short_files`` hands out no more than
+            the share ``keep`` of their bytes until then, and never says how long they are; ``gone_files`` names them and
+            does not have them until then; ``never_ends`` leaves it finalizing, or cancelling, long past its expiry.
+        seconds: As above. None means for ever, or at once for ``vanish``; with ``polls``, none but these.
+        polls: As above: looks at the ended batch.
+        file: Which file of the batch is late, short or gone.
+        keep: As above.
         after_rows: As above, for ``expire`` and ``cancel``.
         code: Code of the validation error.
         message: Its message.
@@ -122,6 +139,9 @@ class BatchFault(Occurrence):
 
     kind: BatchFaultKind
     seconds: float | None = None
+    polls: int = 0
+    file: ResultFile = "both"
+    keep: float = 0.5
     after_rows: int = 0
     code: str = "token_limit_exceeded"
     message: str = "The batch was refused on request of a test."

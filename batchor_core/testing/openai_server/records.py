@@ -63,6 +63,21 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Lateness:
+    """When a result file comes: so many seconds after the batch's end, and to the look after so many others."""
+
+    seconds: float = 0.0
+    polls: int = 0
+
+    def is_over(self, ended_at: float, now: float, looks: int) -> bool:
+        """Whether the file has come at ``now``, after ``looks`` at the ended batch."""
+        return now >= ended_at + self.seconds and looks >= self.polls
+
+
+ON_TIME = Lateness()
+
+
+@dataclass(frozen=True, slots=True)
 class Fate:
     """What faults decided for a batch when it was created.
 
@@ -73,7 +88,11 @@ class Fate:
         found_from: Until then, retrieving the batch answers 404.
         found_until: From then on, it answers 404 again.
         listed_from: Until then, the batch is missing in lists.
-        files_late_by: Seconds after its end during which the batch does not name its files.
+        late: When the batch begins to name a result file, by ``output`` and ``error``; at its end unless given.
+        short: When a result file is whole, in the same way.
+        gone: When a result file that is named is there.
+        kept_share: The share of a short file's bytes that is handed out.
+        never_ends: It stays in the status before its last one.
     """
 
     rejection: dict[str, Any] | None = None
@@ -82,7 +101,18 @@ class Fate:
     found_from: float = 0.0
     found_until: float = FOREVER
     listed_from: float = 0.0
-    files_late_by: float = 0.0
+    late: dict[str, Lateness] = field(default_factory=dict)
+    short: dict[str, Lateness] = field(default_factory=dict)
+    gone: dict[str, Lateness] = field(default_factory=dict)
+    kept_share: float = 0.5
+    never_ends: bool = False
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Fate:
+        """The inverse of :func:`dataclasses.asdict`."""
+        names = ("late", "short", "gone")
+        given = {name: {file: Lateness(**late) for file, late in fields[name].items()} for name in names}
+        return cls(**{**fields, **given})
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +157,15 @@ class Batch:
     tokens: Tokens = field(default_factory=Tokens)
     output_file_id: str | None = None
     error_file_id: str | None = None
+    looks: int = 0
+    """Retrievals since its end."""
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Batch:
         """The inverse of :func:`dataclasses.asdict`."""
         parts = {
             "timing": Timing(**fields["timing"]),
-            "fate": Fate(**fields["fate"]),
+            "fate": Fate.from_fields(fields["fate"]),
             "progress": Progress(**fields["progress"]),
             "tokens": Tokens(**fields["tokens"]),
             "status": BatchStatus(fields["status"]),
@@ -157,9 +189,13 @@ class Batch:
         """When the batch reached its last status, None while it is open."""
         return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
 
+    def has_come(self, lateness: dict[str, Lateness], file: str, now: float) -> bool:
+        """Whether nothing of this kind holds up the batch's file any more."""
+        late = lateness.get(file, ON_TIME)
+        return self.ended_at is None or late.is_over(self.ended_at, now, max(0, self.looks - 1))
+
     def as_json(self, now: float, *, omit_nulls: bool) -> dict[str, Any]:
         """The ``batch`` object of the API, as seen at ``now``."""
-        late = self.ended_at is not None and now < self.ended_at + self.fate.files_late_by
         shown = {
             "id": self.id,
             "object": "batch",
@@ -169,8 +205,8 @@ class Batch:
             "input_file_id": self.input_file_id,
             "completion_window": self.completion_window,
             "status": self.status.value,
-            "output_file_id": None if late else self.output_file_id,
-            "error_file_id": None if late else self.error_file_id,
+            "output_file_id": self.output_file_id if self.has_come(self.fate.late, "output", now) else None,
+            "error_file_id": self.error_file_id if self.has_come(self.fate.late, "error", now) else None,
             "created_at": int(self.created_at),
             "in_progress_at": _whole(self.in_progress_at),
             "expires_at": int(self.expires_at),

@@ -47,6 +47,8 @@ def _coming_step(batch: Batch) -> Step | None:
             if batch.expires_at <= end:
                 return Step(StepKind.EXPIRE, batch.expires_at)
             return Step(StepKind.GIVE_UP if batch.fate.cancelled_by_provider else StepKind.FINALIZE, end)
+        case BatchStatus.FINALIZING | BatchStatus.CANCELLING if batch.fate.never_ends:
+            return None
         case BatchStatus.FINALIZING:
             return Step(StepKind.COMPLETE, (batch.finalizing_at or batch.created_at) + timing.finalizing)
         case BatchStatus.CANCELLING:

@@ -13,13 +13,13 @@ from typing import Any, TypeAlias, TypeVar
 
 from batchor_core.core.answers import parse_line
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
-from batchor_core.core.lateness import is_error_line
 from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.models import PromptParts, ProviderConfig
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
 from batchor_core.providers.base import BatchProvider, EnqueueBudget, OptionalMethods
 from batchor_core.providers.openai.answers import was_answered
+from batchor_core.providers.openai.counts import is_error_line
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
 from batchor_core.testing.fake_clock import FakeClock
 from batchor_core.testing.sample_json import sample_json

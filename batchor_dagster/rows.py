@@ -7,7 +7,8 @@ An upstream asset gives a frame, a table or an iterator. :class:`RowItemSource` 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from batchor_core import BatchItem, IndexedBatchItem, ItemSource, ResumableItemSource
-from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.exceptions import InvalidInputError, SourceRowError
 from batchor_core.core.plain import json_safe, without_missing
+from batchor_core.sources.arrow_rows import UnfitValue, python_rows
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
 from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row, RowMapping
 from batchor_core.storage.columns import decode_json, encode_strictly
@@ -65,11 +67,24 @@ class RowItemSource(ItemSource[Any]):
         return isinstance(self._data, pa.RecordBatchReader | Iterator)
 
     def __iter__(self) -> Iterator[BatchItem[Any]]:
-        for index, row in enumerate(_dicts(self._data)):
+        for index, row in enumerate(self._rows()):
             yield self._mapping.item(row, row_index=index, line=index + 1)
 
+    def _rows(self) -> Iterator[Row]:
+        first = 0
+        for batch in _batches(self._data):
+            if isinstance(batch, dict):
+                yield batch
+                continue
+            yield from python_rows(batch, partial(self._unfit, first))
+            first += batch.num_rows
 
-def _dicts(data: Any) -> Iterator[Row]:
+    def _unfit(self, first: int, value: UnfitValue) -> SourceRowError:
+        return self._mapping.error(value.problem, first + value.row + 1, column=value.column)
+
+
+def _batches(data: Any) -> Iterator[Any]:
+    """Record batches of at most ten thousand rows, or the rows themselves where they are mappings."""
     if hasattr(data, "collect") and not hasattr(data, "__arrow_c_stream__"):  # a Polars LazyFrame
         data = data.collect()
     if isinstance(data, pads.Dataset):
@@ -78,11 +93,22 @@ def _dicts(data: Any) -> Iterator[Row]:
         batches = pa.RecordBatchReader.from_stream(data)
     else:
         for row in data:
-            yield without_missing(row)
+            yield without_missing(_mapping(row))
         return
     for batch in batches:
         for start in range(0, batch.num_rows, _ROWS_AT_A_TIME):
-            yield from batch.slice(start, _ROWS_AT_A_TIME).to_pylist()
+            yield batch.slice(start, _ROWS_AT_A_TIME)
+
+
+def _mapping(row: Any) -> Mapping[str, Any]:
+    if isinstance(row, Mapping):
+        return row
+    try:
+        return dict(row)
+    except (TypeError, ValueError):
+        raise InvalidInputError(
+            f"the rows of a RowItemSource must be mappings of column names to values, and one is a {type(row).__name__}"
+        ) from None
 
 
 class _IndexedItems(ResumableItemSource[Any]):

@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias, cast
 
+import orjson
+
 from batchor_core.core.enums import OpenAIEndpoint, OpenAIModel, OpenAIReasoningEffort, ProviderKind
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ProviderConfig
@@ -233,7 +235,8 @@ def _check_request_options(options: Any) -> None:
         )
     try:
         json.dumps(options, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        orjson.dumps(options)  # which writes the request lines, and has no integers beyond 64 bits
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"request_options must be JSON: {error}") from None
 
 

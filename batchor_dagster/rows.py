@@ -32,7 +32,8 @@ class RowItemSource(ItemSource[Any]):
 
     ``data`` is a pyarrow Table, RecordBatchReader or Dataset; a pandas or Polars DataFrame or LazyFrame; anything else that
     speaks the Arrow C stream protocol (DuckDB relations do); or an iterable of mappings. Rows are made into dicts a batch at
-    a time.
+    a time; nanoseconds are cut to the microseconds that ``datetime`` holds. What stands for no value in mappings, such as
+    pandas' ``NaT`` or NaN, is None.
 
     Args:
         data: The rows.
@@ -72,7 +73,16 @@ class RowItemSource(ItemSource[Any]):
 
     def _rows(self) -> Iterator[Row]:
         first = 0
-        for batch in _batches(self._data):
+        batches = _batches(self._data)
+        while True:
+            try:
+                batch = next(batches, None)
+            except pa.ArrowException as error:  # of a stream whose source fails in the middle
+                raise self._mapping.error(
+                    f"the data can't be read on: {str(error).splitlines()[0]}", first + 1
+                ) from error
+            if batch is None:
+                return
             if isinstance(batch, dict):
                 yield batch
                 continue
@@ -85,6 +95,15 @@ class RowItemSource(ItemSource[Any]):
 
 def _batches(data: Any) -> Iterator[Any]:
     """Record batches of at most ten thousand rows, or the rows themselves where they are mappings."""
+    if isinstance(data, str | bytes | Mapping) or not (
+        isinstance(data, Iterable | pads.Dataset)
+        or hasattr(data, "__arrow_c_stream__")
+        or hasattr(data, "collect")
+    ):
+        raise InvalidInputError(
+            "a RowItemSource takes a table, a frame, a dataset or an iterable of mappings, and was given a "
+            f"{type(data).__name__}"
+        )
     if hasattr(data, "collect") and not hasattr(data, "__arrow_c_stream__"):  # a Polars LazyFrame
         data = data.collect()
     if isinstance(data, pads.Dataset):

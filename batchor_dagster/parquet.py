@@ -27,6 +27,7 @@ from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.garbage import collecting_less
+from batchor_core.core.jsontext import all_numbers_fit
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.usage import TokenUsage
 from batchor_core.storage.rows import answer_text, failure_of, metadata_json
@@ -258,7 +259,10 @@ class _Answers:
 def _loaded(page: Sequence[ResultRow]) -> list[Any]:
     """The answers of a page as JSON, loaded in one go."""
     texts: list[Any] = [row.output_text if row.status == _COMPLETED else "null" for row in page]
-    loaded: list[Any] = orjson.loads(f"[{','.join(texts)}]")  # TypeError where an answer has no text
+    joined = f"[{','.join(texts)}]".encode()  # TypeError where an answer has no text
+    if not all_numbers_fit(joined):
+        raise ValueError("a number that would be rounded")
+    loaded: list[Any] = orjson.loads(joined)
     if len(loaded) != len(page):
         raise ValueError("a text that is no JSON value of its own")
     return loaded

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from batchor_core.core.batch_failure import judge_failed_batch
 from batchor_core.core.exceptions import ProviderError, StructuredOutputError
+from batchor_core.core.jsontext import loads_exactly
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.outcome import Answer, names_two_rows, parse_line
 from batchor_core.core.structured import parse_structured_output
@@ -324,7 +325,7 @@ class _Intake:
             if self.model is not None:
                 parse_structured_output(text, self.model)
             else:
-                orjson.loads(text)
+                loads_exactly(text.encode())  # a number that a double can't hold is JSON too
         except StructuredOutputError as error:
             return ItemFailure(error.error_class, error.message, retryable=True, raw_error=error.raw_error)
         except ValueError as error:

@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
@@ -191,6 +191,7 @@ WHOLES = st.builds(
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(WHOLES, max_size=5))
+@example([Whole(count=-(2**63) - 1, share=None, choice=next(iter(Choice)), kind="a", parts=[], part=None)])
 def test_taking_the_json_as_it_is_gives_what_instances_give(wholes: list[Whole]) -> None:
     assert takes_json(Whole)
     records = [good(index, whole.model_dump_json()) for index, whole in enumerate(wholes)]

@@ -31,7 +31,8 @@ class RowItemSource(ItemSource[Any]):
 
     ``data`` is a pyarrow Table, RecordBatchReader or Dataset; a pandas or Polars DataFrame or LazyFrame; anything else that
     speaks the Arrow C stream protocol (DuckDB relations do); or an iterable of mappings. Rows are made into dicts a batch at
-    a time.
+    a time; nanoseconds are cut to the microseconds that ``datetime`` holds. What stands for no value in mappings, such as
+    pandas' ``NaT`` or NaN, is None.
 
     Args:
         data: The rows.
@@ -76,7 +77,7 @@ def _dicts(data: Any, problem: Problem) -> Iterator[Row]:
     if isinstance(data, pads.Dataset) or hasattr(data, "__arrow_c_stream__"):
         yield from map(without_missing, _arrow_dicts(data, problem))
         return
-    if not isinstance(data, Iterable):
+    if not isinstance(data, Iterable) or isinstance(data, str | bytes | Mapping):
         raise problem(
             f"rows are a table, a frame or an iterable of mappings, and this is of type {type(data).__name__}"
         )

@@ -65,16 +65,34 @@ class DuplicateItemError(InvalidInputError):
     Attributes:
         run_id: The run.
         item_ids: The repeated ids, at most a handful of them.
+        indexes: Of each of them where it is known, the 0-based positions of its first two items.
     """
 
-    def __init__(self, run_id: str, item_ids: Sequence[str]) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        item_ids: Sequence[str],
+        *,
+        indexes: Mapping[str, tuple[int, int]] | None = None,
+        places: Mapping[str, tuple[str, str]] | None = None,
+    ) -> None:
         self.run_id = run_id
         self.item_ids = list(item_ids)
-        shown = ", ".join(repr(item_id) for item_id in self.item_ids[:5])
+        self.indexes = dict(indexes or {})
+        shown = ", ".join(self._shown(item_id, places or {}) for item_id in self.item_ids[:5])
         super().__init__(
             f"run {run_id!r}: item ids must be unique within a run, and these are repeated: {shown}. "
             "Derive item_id from something unique in the row, such as its primary key."
         )
+
+    def _shown(self, item_id: str, places: Mapping[str, tuple[str, str]]) -> str:
+        if item_id in places:
+            first, second = places[item_id]
+            return f"{item_id!r} ({first} and {second})"
+        if item_id in self.indexes:
+            first_index, second_index = self.indexes[item_id]
+            return f"{item_id!r} (items {first_index} and {second_index}, counted from 0)"
+        return repr(item_id)
 
 
 class RunConfigMismatchError(InvalidInputError):

@@ -11,14 +11,25 @@ from typing import Any, Generic, TypeAlias
 from pydantic import BaseModel
 from typing_extensions import TypeVar  # that of typing has defaults from Python 3.13 on
 
+from batchor_core.core.arguments import (
+    check_bool,
+    check_function,
+    check_instance,
+    check_items,
+    check_provider_config,
+    check_seconds,
+    check_whole_number,
+    shown,
+)
 from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.enums import ItemStatus, ProviderKind, RunControlState, RunLifecycleStatus
+from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.late import Late
 from batchor_core.core.pricing import Rates, Unpriced
 from batchor_core.core.structured import model_output_schema
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
-from batchor_core.core.validation import check_batch_metadata
+from batchor_core.core.validation import check_batch_metadata, check_schema_name
 
 PayloadT = TypeVar("PayloadT", default=Any)
 ModelT = TypeVar("ModelT", bound=BaseModel, default=Any)
@@ -47,10 +58,23 @@ class PromptParts:
     Attributes:
         prompt: The user's turn.
         system_prompt: ``instructions`` of the Responses endpoint, a system message of Chat Completions.
+
+    Raises:
+        InvalidInputError: The prompt is no string or empty, or the system prompt is neither a string nor None.
     """
 
     prompt: str
     system_prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        # one comparison for each row in a job of millions
+        if not (self.prompt and isinstance(self.prompt, str)) or not (
+            self.system_prompt is None or isinstance(self.system_prompt, str)
+        ):
+            raise InvalidInputError(
+                "a prompt must be a non-empty string and a system prompt a string or None; given were "
+                f"prompt={shown(self.prompt)} and system_prompt={shown(self.system_prompt)}"
+            )
 
 
 PromptBuilder: TypeAlias = Callable[[BatchItem[PayloadT]], PromptParts | str]
@@ -111,8 +135,7 @@ class ChunkPolicy:
 
     def __post_init__(self) -> None:
         for name in ("max_requests", "max_file_bytes", "chars_per_token"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"ChunkPolicy.{name} must be at least 1, not {getattr(self, name)}")
+            check_whole_number(f"ChunkPolicy.{name}", getattr(self, name), least=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +153,9 @@ class RetryPolicy:
     max_backoff_sec: float = 300.0
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1:
-            raise ValueError(f"RetryPolicy.max_attempts must be at least 1, not {self.max_attempts}")
-        if self.base_backoff_sec < 0 or self.max_backoff_sec < 0:
-            raise ValueError("RetryPolicy backoff seconds must not be negative")
+        check_whole_number("RetryPolicy.max_attempts", self.max_attempts, least=1)
+        check_seconds("RetryPolicy.base_backoff_sec", self.base_backoff_sec)
+        check_seconds("RetryPolicy.max_backoff_sec", self.max_backoff_sec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +168,9 @@ class ArtifactPolicy:
     """
 
     persist_raw_output_artifacts: bool = True
+
+    def __post_init__(self) -> None:
+        check_bool("ArtifactPolicy.persist_raw_output_artifacts", self.persist_raw_output_artifacts)
 
     def to_payload(self) -> JSONObject:
         """The policy as JSON."""
@@ -181,7 +206,7 @@ class BatchJob(Generic[PayloadT, ModelT]):
 
     Raises:
         StructuredOutputSchemaError: The model's schema would be refused by OpenAI.
-        InvalidInputError: ``batch_metadata`` breaks the provider's limits.
+        InvalidInputError: A field is of the wrong type, or ``batch_metadata`` breaks the provider's limits.
     """
 
     items: BatchItems[PayloadT]
@@ -195,7 +220,15 @@ class BatchJob(Generic[PayloadT, ModelT]):
     artifact_policy: ArtifactPolicy = field(default_factory=ArtifactPolicy)
 
     def __post_init__(self) -> None:
+        check_items(self.items, item_type=BatchItem)
+        check_function("build_prompt", self.build_prompt)
+        check_provider_config(self.provider_config, kind=ProviderConfig)
+        check_instance("chunk_policy", self.chunk_policy, ChunkPolicy)
+        check_instance("retry_policy", self.retry_policy, RetryPolicy)
+        check_instance("artifact_policy", self.artifact_policy, ArtifactPolicy)
         check_batch_metadata(self.batch_metadata)
+        if self.schema_name is not None:
+            check_schema_name(self.schema_name)
         if self.structured_output is not None:
             model_output_schema(self.structured_output, schema_name=self.schema_name)
 

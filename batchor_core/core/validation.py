@@ -47,13 +47,17 @@ def check_schema_identifier(schema: str) -> str:
 
 def check_schema_name(name: str) -> str:
     """Return ``name`` if OpenAI takes it as the name of a JSON schema."""
-    if not _SCHEMA_NAME.fullmatch(name):
+    if not isinstance(name, str) or not _SCHEMA_NAME.fullmatch(name):
         raise InvalidInputError(f"schema name {name!r} is not usable: 1 to 64 characters of A-Z a-z 0-9 _ -")
     return name
 
 
 def check_batch_metadata(metadata: Mapping[str, str]) -> None:
     """Check a user's batch metadata against the provider's limits, less the pairs that the engine adds."""
+    if not isinstance(metadata, Mapping):
+        raise InvalidInputError(
+            f"batch_metadata must be a dict of strings, not a {type(metadata).__name__}: {metadata!r}"
+        )
     allowed = MAX_METADATA_PAIRS - ENGINE_METADATA_PAIRS
     if len(metadata) > allowed:
         raise InvalidInputError(f"batch_metadata has {len(metadata)} pairs; at most {allowed} are possible")

@@ -8,15 +8,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from pydantic import BaseModel
 
 from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.core.admission import Allowance, Measure
+from batchor_core.core.arguments import check_seconds, check_whole_number
 from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import (
+    InvalidInputError,
     MissingCredentialsError,
     ModelResolutionError,
     ProviderError,
@@ -74,6 +76,17 @@ class EngineSettings:
     model_modules: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("lease_ttl_sec", "grace_sec"):
+            check_seconds(f"EngineSettings.{name}", getattr(self, name))
+        for name in ("look_ups", "list_page_cap", "parallel_transfers"):
+            check_whole_number(f"EngineSettings.{name}", getattr(self, name), least=1)
+        modules: Any = self.model_modules
+        if modules is not None and (
+            isinstance(modules, str) or not all(isinstance(module, str) for module in modules)
+        ):
+            raise InvalidInputError(
+                f"EngineSettings.model_modules must be a tuple of module names or None, not {modules!r}"
+            )
         if not 0 < self.lease_ttl_sec <= LONGEST_LEASE_SEC or self.grace_sec < 0 or self.look_ups < 1:
             raise ValueError(
                 f"EngineSettings: lease_ttl_sec must lie between 0 and {LONGEST_LEASE_SEC:.0f}, grace_sec must not be "

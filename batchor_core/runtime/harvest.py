@@ -12,11 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
-import orjson
 from pydantic import BaseModel
 
 from batchor_core.core.answers import Answer
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind, StructuredOutputError
+from batchor_core.core.jsontext import loads_exactly
 from batchor_core.core.lateness import AtHand, Move
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.structured import parse_structured_output
@@ -274,7 +274,7 @@ class _Intake:
             if self.model is not None:
                 parse_structured_output(text, self.model)
             else:
-                orjson.loads(text)
+                loads_exactly(text.encode())  # a number that a double can't hold is JSON too
         except StructuredOutputError as error:
             return ItemFailure(error.error_class, error.message, error.may_pass, error.raw_error)
         except ValueError as error:

@@ -22,7 +22,9 @@ from batchor_core.core.request_lines import PLACEHOLDERS, Frames, longest_line
 from batchor_core.core.types import BatchRequestLine, JSONValue
 from batchor_core.runtime.encoding import encoded_metadata, encoded_request, named
 from batchor_core.runtime.engine import CHUNK, Drive
+from batchor_core.runtime.repeated_rows import naming_rows
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
+from batchor_core.sources.fingerprint import split_options
 from batchor_core.sources.rows import LINEAGE_KEY
 from batchor_core.storage.columns import encode_strictly
 from batchor_core.storage.state import IngestCheckpoint, MaterializedItem
@@ -69,6 +71,15 @@ def check_same_source(run_id: str, items: BatchItems, stored: IngestCheckpoint) 
             f"it was started with a {stored.source_kind} source, and this is a {identity.source_kind} source",
         )
     if identity.source_fingerprint != stored.source_fingerprint:
+        content, options = split_options(identity.source_fingerprint)
+        stored_content, stored_options = split_options(stored.source_fingerprint)
+        if content == stored_content:
+            raise SourceMismatchError(
+                run_id,
+                f"{identity.source_ref} is read with {options or 'the usual options'}, and was read with "
+                f"{stored_options or 'the usual options'} when the run started. Give the options of then to resume, or start "
+                "a new run id.",
+            )
         raise SourceMismatchError(
             run_id,
             f"the content of {identity.source_ref} is not what {stored.source_ref} was when the run started. "
@@ -92,6 +103,7 @@ class Reader:
     row of an iterable that can be read once only.
 
     Attributes:
+        items: What is read.
         build_prompt: Renders each item.
         next_item_index: The index of the next chunk's first item.
         is_broken: Reading raised. An iterator that has raised is at its end, which must not be taken for the items' end.
@@ -99,6 +111,7 @@ class Reader:
     """
 
     def __init__(self, items: BatchItems, build_prompt: PromptBuilder, checkpoint: IngestCheckpoint) -> None:
+        self.items = items
         self.build_prompt = build_prompt
         self.next_item_index = checkpoint.next_item_index
         self.is_broken = self.is_over = False
@@ -175,13 +188,14 @@ class Ingestion:
         chunk = self.reader.chunk()
         asked = ask(chunk.items, self.reader.next_item_index, self.reader.build_prompt)
         stored = materialize(self.drive, asked)
-        self.drive.session.append(
-            stored,
-            next_item_index=asked.end,
-            checkpoint_payload=chunk.next_checkpoint,
-            ingestion_complete=chunk.is_last,
-            rendered=asked.digest(),
-        )
+        with naming_rows(self.reader.items):
+            self.drive.session.append(
+                stored,
+                next_item_index=asked.end,
+                checkpoint_payload=chunk.next_checkpoint,
+                ingestion_complete=chunk.is_last,
+                rendered=asked.digest(),
+            )
         self.reader.kept()
         self.intake.add(stored)
         self.drive.emit("items_ingested", count=len(stored), next_item_index=self.reader.next_item_index)
@@ -350,11 +364,13 @@ def _check_id(item: BatchItem[Any], index: int) -> None:
 def _prompt(item: BatchItem[Any], build_prompt: PromptBuilder) -> PromptParts:
     try:
         prompt = build_prompt(item)
+        if isinstance(prompt, str):
+            return PromptParts(prompt)
     except Exception as error:
         error.add_note(f"build_prompt raised this for {named(item)}")
+        if type(error) is InvalidInputError:  # of PromptParts: the message itself should name the item
+            raise InvalidInputError(f"{named(item)}: {error}") from error
         raise
-    if isinstance(prompt, str):
-        return PromptParts(prompt)
     if not isinstance(prompt, PromptParts):
         raise InvalidInputError(
             f"build_prompt returned a {type(prompt).__name__} for {named(item)}; return a str or PromptParts"

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from batchor_core.artifacts.at_boundaries import ArtifactsAtBoundaries
 from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.artifacts.local import LocalArtifactStore
+from batchor_core.core.arguments import check_instance
 from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus, StorageKind
 from batchor_core.core.exceptions import (
     InvalidInputError,
@@ -53,6 +54,7 @@ from batchor_core.providers.api import BatchApi
 from batchor_core.providers.base import BatchProvider
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
 from batchor_core.runtime import export
+from batchor_core.runtime.arguments import check_runner_arguments
 from batchor_core.runtime.config import check_same_job, persisted_config
 from batchor_core.runtime.cycle import run_cycle
 from batchor_core.runtime.engine import (
@@ -153,6 +155,17 @@ class BatchRunner:
         temp_root: str | Path | None = None,
         settings: EngineSettings | None = None,
     ) -> None:
+        check_runner_arguments(
+            storage=storage,
+            provider_registry=provider_registry,
+            storage_registry=storage_registry,
+            provider_factory=provider_factory,
+            observer=observer,
+            sleep=sleep,
+            artifact_store=artifact_store,
+            temp_root=temp_root,
+            settings=settings,
+        )
         providers = provider_registry or build_default_provider_registry()
         self._make_provider = provider_factory or providers.create
         self._owns_storage = not isinstance(storage, StateStore)
@@ -236,6 +249,7 @@ class BatchRunner:
             SourceMismatchError: The run was started from another source, or its content has changed.
             RunIngestionSourceRequiredError: The items were a plain iterable and not all of them had been read.
         """
+        check_instance("job", job, BatchJob)
         run_id = check_run_id(uuid.uuid4().hex if run_id is None else run_id)
         on_change = check_on_change(on_change)
         check_lease_term(self._engine.settings.lease_ttl_sec, job.provider_config)

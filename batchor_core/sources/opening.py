@@ -111,8 +111,12 @@ def os_problem(path: Path, error: OSError) -> str:
                 "sorted(Path(folder).glob(pattern)) to a CompositeItemSource"
             )
         case errno.ENOENT | errno.ENOTDIR:
-            near = next((parent for parent in path.parents if parent.exists()), path.parent)
-            missing = "the folder is there, the file is not" if near == path.parent else f"{near} is there"
+            near = next((parent for parent in path.parents if parent.is_dir()), path.parent)
+            missing = (
+                "the folder is there, the file is not"
+                if near == path.parent
+                else f"{near} is the last folder there"
+            )
             return f"{said} ({missing}). Check the path, and that this machine has the file"
         case errno.EACCES | errno.EPERM:
             return f"{said}. The user of this process needs the right to read it and to enter its folders"

@@ -117,7 +117,11 @@ class ParquetItemSource(CheckpointedItemSource[PayloadT]):
         try:
             yield
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            problem = str(error) if self.path.exists() and self.path.stat().st_size else "it is empty"
+            problem = (
+                " ".join(str(error).split())
+                if self.path.exists() and self.path.stat().st_size
+                else "it is empty"
+            )
             raise self._mapping.error(
                 f"can't be read as Parquet: {problem}. Check that the file was written and copied whole", row
             ) from error

@@ -214,16 +214,17 @@ class RunRow:
     def _fresh(self, items: Sequence[MaterializedItem]) -> list[MaterializedItem]:
         fresh: list[MaterializedItem] = []
         seen: dict[str, int] = {}
-        repeated: dict[str, None] = {}
+        repeated: dict[str, tuple[int, int]] = {}
         for item in items:
             known = self.index_of.get(item.item_id, seen.get(item.item_id))
             if item.item_id in seen or (known is not None and known != item.item_index):
-                repeated[item.item_id] = None
+                first = item.item_index if known is None else known
+                repeated.setdefault(item.item_id, (first, item.item_index))
             elif known is None:
                 fresh.append(item)
             seen[item.item_id] = item.item_index
         if repeated:
-            raise DuplicateItemError(self.run_id, list(repeated))
+            raise DuplicateItemError(self.run_id, list(repeated), indexes=repeated)
         indexes = [item.item_index for item in fresh]
         for index in indexes:
             if index in self.items:

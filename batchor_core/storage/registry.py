@@ -35,12 +35,28 @@ class StorageRegistry:
         try:
             factory = self._factories[str(kind)]
         except KeyError:
+            if (hint := _meant(str(kind))) is not None:
+                raise InvalidInputError(
+                    f"storage={str(kind)!r} is the name of no kind of store. {hint}"
+                ) from None
             known = ", ".join(repr(name) for name in sorted(self._factories)) or "none"
             raise InvalidInputError(
                 f"no storage is registered as {str(kind)!r}; known: {known}. "
                 "Add yours with registry.register(kind=..., factory=...)."
             ) from None
         return factory()
+
+
+def _meant(kind: str) -> str | None:
+    """What to write instead of a path or an address."""
+    if kind.startswith(("postgres://", "postgresql")) and ":" in kind:
+        return "For a Postgres database give storage=PostgresStorage(dsn=...), from batchor_core"
+    if kind.startswith("sqlite:"):
+        path = kind.partition(":")[2].removeprefix("///")
+        return f"For a SQLite file give storage=SQLiteStorage(path={path!r}), from batchor_core"
+    if "/" in kind or "\\" in kind or kind.endswith((".sqlite3", ".sqlite", ".db", ".db3")):
+        return f"For a SQLite file give storage=SQLiteStorage(path={kind!r}), from batchor_core"
+    return None
 
 
 def build_default_storage_registry(*, provider_registry: ProviderRegistry | None = None) -> StorageRegistry:

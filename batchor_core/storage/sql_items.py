@@ -254,7 +254,8 @@ def _fresh(run: LockedRun, chunk: Sequence[MaterializedItem]) -> Sequence[Materi
         return chunk
     by_id = {item.item_id: item for item in chunk}
     if len(by_id) < len(chunk):
-        raise DuplicateItemError(run.run_id, _occurring_twice(item.item_id for item in chunk))
+        twice = _occurring_twice(chunk)
+        raise DuplicateItemError(run.run_id, list(twice), indexes=twice)
     indexes = {item.item_index for item in chunk}
     if len(indexes) < len(chunk):
         raise RunStateError(run.run_id, "two items of a chunk have the same index")
@@ -266,30 +267,37 @@ def _fresh(run: LockedRun, chunk: Sequence[MaterializedItem]) -> Sequence[Materi
         known = there.get(item.item_index)
         if known is not None and known != item.item_id:
             if repeated := repeated_ids(run.database, run.connection, run.run_key, chunk):
-                raise DuplicateItemError(run.run_id, repeated)
+                raise DuplicateItemError(run.run_id, list(repeated), indexes=repeated)
             raise RunStateError(
                 run.run_id, f"item {item.item_index} is {known!r} already; the source has changed"
             )
     return [item for item in chunk if item.item_index not in there]
 
 
-def _occurring_twice(item_ids: Iterable[str]) -> list[str]:
-    counts: defaultdict[str, int] = defaultdict(int)
-    for item_id in item_ids:
-        counts[item_id] += 1
-    return [item_id for item_id, count in counts.items() if count > 1]
+def _occurring_twice(chunk: Sequence[MaterializedItem]) -> dict[str, tuple[int, int]]:
+    first: dict[str, int] = {}
+    twice: dict[str, tuple[int, int]] = {}
+    for item in chunk:
+        if item.item_id in first:
+            twice.setdefault(item.item_id, (first[item.item_id], item.item_index))
+        first.setdefault(item.item_id, item.item_index)
+    return twice
 
 
 def repeated_ids(
     database: Database, connection: Connection, run_key: int, chunk: Sequence[MaterializedItem]
-) -> list[str]:
-    """Ids of the chunk that are stored under another index."""
+) -> dict[str, tuple[int, int]]:
+    """Ids of the chunk that are stored under another index: that index, and the one in the chunk."""
     index_of = {item.item_id: item.item_index for item in chunk}
     wanted = select(items.c.item_id, items.c.item_index).where(
         items.c.run_key == run_key, named(run_key, database, index_of)
     )
     there = {decode_text(item_id): index for item_id, index in connection.execute(wanted).all()}
-    return [item_id for item_id, index in index_of.items() if there.get(item_id, index) != index]
+    return {
+        item_id: (there[item_id], index)
+        for item_id, index in index_of.items()
+        if there.get(item_id, index) != index
+    }
 
 
 # --- taking ----------------------------------------------------------------------------------------------------------

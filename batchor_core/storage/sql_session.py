@@ -523,4 +523,4 @@ def naming_repeated_ids(database: Database, run_id: str, chunk: Sequence[Materia
             repeated = sql_items.repeated_ids(database, connection, run_key, chunk)
         if not repeated:
             raise StorageError(f"{database.where}: {error.orig}") from error
-        raise DuplicateItemError(run_id, repeated) from error
+        raise DuplicateItemError(run_id, list(repeated), indexes=repeated) from error

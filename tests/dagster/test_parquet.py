@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
@@ -190,6 +190,7 @@ WHOLES = st.builds(
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(WHOLES, max_size=5))
+@example([Whole(count=-(2**63) - 1, share=None, choice=next(iter(Choice)), kind="a", parts=[], part=None)])
 def test_a_file_holds_what_the_instances_hold(wholes: list[Whole]) -> None:
     records = [good(index, whole.model_dump_json()) for index, whole in enumerate(wholes)]
     records.append(bad(len(records)))

@@ -1,12 +1,14 @@
 """Whatever an upstream asset gives becomes rows, and can be read on after a crash."""
 
 import datetime as dt
+import decimal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import duckdb
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -75,6 +77,74 @@ def test_a_missing_column_is_named_with_the_row() -> None:
         SourceRowError, match=r"letters, line 1, column 'key': .* there are 'id', 'text', 'day'"
     ):
         list(source)
+
+
+def test_missing_values_of_mappings_are_none_for_every_function() -> None:
+    frame = pd.DataFrame({"id": ["a"], "at": pd.to_datetime([None]), "n": [float("nan")], "m": [pd.NA]})
+    [record] = frame.to_dict("records")
+    seen: list[Any] = []
+    source = RowItemSource(
+        [{**record, "nested": [np.datetime64("NaT"), {"x": decimal.Decimal("NaN")}]}],
+        item_id_from_row=lambda row: row["id"],
+        payload_from_row=lambda row: seen.append(row),
+        metadata_from_row=lambda row: row,
+    )
+    [item] = source
+    expected = {"id": "a", "at": None, "n": None, "m": None, "nested": [None, {"x": None}]}
+    assert seen == [expected]
+    del item.metadata["batchor_lineage"]
+    assert item.metadata == expected
+
+
+def test_numbers_of_any_size_are_read_again_from_the_spool(tmp_path: Path) -> None:
+    values = [2**80, -(2**63) - 1, 2**64 - 1, 0.1, "caf\udce9"]
+    given = [BatchItem("a", values, {"v": values})]
+    [row] = resumable(iter(given), tmp_path).iter_from_checkpoint(0)
+    assert row.item == given[0]
+
+
+def test_a_value_without_a_python_form_is_named() -> None:
+    moments = pa.array([0, 0, 253402300799], pa.timestamp("s", tz="Asia/Tokyo"))
+    source = RowItemSource(
+        pa.table({"id": ["a", "b", "c"], "at": moments}).to_reader(1),
+        item_id_from_row=lambda row: row["id"],
+        name="letters",
+    )
+    rows = iter(source)
+    assert [next(rows).item_id, next(rows).item_id] == ["a", "b"]
+    with pytest.raises(SourceRowError, match=r"letters, line 3, column 'at': .* years 1 to 9999"):
+        next(rows)
+
+
+def test_a_stream_that_breaks_off_names_the_row() -> None:
+    schema = pa.schema([("id", pa.string())])
+
+    def batches() -> Any:
+        yield pa.record_batch({"id": ["a", "b"]}, schema=schema)
+        raise pa.ArrowInvalid("the other side is gone")
+
+    source = RowItemSource(
+        pa.RecordBatchReader.from_batches(schema, batches()),
+        item_id_from_row=lambda row: row["id"],
+        name="letters",
+    )
+    with pytest.raises(
+        SourceRowError, match=r"letters, line 3: the data can't be read on: .*the other side is gone"
+    ):
+        list(source)
+
+
+@pytest.mark.parametrize("data", [None, "rows", {"id": "a"}, 5])
+def test_data_that_has_no_rows_is_refused(data: Any) -> None:
+    with pytest.raises(InvalidInputError, match="a RowItemSource takes a table"):
+        list(RowItemSource(data, item_id_from_row=lambda row: row["id"]))
+
+
+def test_rows_that_are_no_mappings_are_refused() -> None:
+    with pytest.raises(
+        InvalidInputError, match="must be mappings of column names to values, and one is a str"
+    ):
+        list(RowItemSource(["text"], item_id_from_row=lambda row: row["id"]))
 
 
 def items() -> list[BatchItem[Any]]:

@@ -54,11 +54,10 @@ def estimate(
 
 @pytest.mark.parametrize("endpoint", ["/v1/responses", "/v1/chat/completions"])
 def test_prompt_and_instructions_are_counted(loads: list[str], endpoint: str) -> None:
-    prompts = [PromptParts("ababc"), PromptParts("ababc", "ab"), PromptParts(""), PromptParts("<|end|>")]
+    prompts = [PromptParts("ababc"), PromptParts("ababc", "ab"), PromptParts("<|end|>")]
     assert estimate(provider(endpoint=endpoint), *prompts) == [
         3 + ONE_MESSAGE,
         3 + 1 + ONE_MESSAGE + tokens.MESSAGE_OVERHEAD,
-        ONE_MESSAGE,
         7 + ONE_MESSAGE,  # words of a user are never special
     ]
 

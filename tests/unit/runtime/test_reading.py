@@ -442,3 +442,11 @@ def test_items_are_read_once(world: World) -> None:
     )
     assert asked == [f"item-{n}" for n in range(5)]
     assert [item.item_id for item in built] == asked
+
+
+def test_a_text_result_has_its_text_as_output_and_a_failed_one_has_none(world: World) -> None:
+    world.provider.answer = by_item({1: http_error_row(400)}, otherwise="fine")
+    good, bad = world.runner().run_and_wait(text_job(2), run_id=RUN).results()
+    assert (good.output, good.error) == ("fine", None)
+    assert bad.output is None
+    assert bad.error is not None

@@ -17,7 +17,7 @@ from batchor_core import ItemStatus, OpenAIProviderConfig, RunControlState, RunL
 from batchor_core.core.pricing import BatchRates, Cost, Unpriced
 from batchor_core.core.usage import TokenUsage
 from batchor_dagster.checks import completion_result, judge, judge_schema, schema_result
-from batchor_dagster.control import ACTION_TAG, APPLIED_TAG, RUN_ID_TAG, STATE_TAG
+from batchor_dagster.control import ACTION_TAG, APPLIED_TAG, CONTROL_TAG, RUN_ID_TAG, STATE_TAG
 from batchor_dagster.driving import DRIVEN_TAG
 from batchor_dagster.metadata import (
     Links,
@@ -337,7 +337,16 @@ def test_every_entry_is_in_the_reference() -> None:
     }
     listed = set(re.findall(r"`((?:batchor|dagster)/\w+|preview)`", page))
     assert set(shown) <= listed
-    tags = {ACTION_TAG, APPLIED_TAG, RUN_ID_TAG, STATE_TAG, DRIVEN_TAG, RERUN_TAG, RERUN_APPLIED_TAG}
+    tags = {
+        ACTION_TAG,
+        APPLIED_TAG,
+        CONTROL_TAG,
+        RUN_ID_TAG,
+        STATE_TAG,
+        DRIVEN_TAG,
+        RERUN_TAG,
+        RERUN_APPLIED_TAG,
+    }
     assert tags <= listed
     assert listed <= set(shown) | tags
     assert all(f"`{column}`" in page for column in OWN_COLUMNS)

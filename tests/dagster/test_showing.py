@@ -1,6 +1,5 @@
 """The last event of a partition says where its run stands, whatever ended it, and nothing is said twice."""
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -8,16 +7,18 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from batchor_core import BatchRunner, RunControlState, RunLifecycleStatus, RunSummary
+from batchor_core import BatchJob, RetryPolicy, RunControlState, RunLifecycleStatus, RunSummary
 from batchor_core.core.exceptions import ProviderError
 from batchor_core.testing.openai_server import OpenAIServer
+from batchor_core.testing.openai_server.faults import BatchFault, HttpFault
 from batchor_core.testing.openai_server.replies import Reply
-from batchor_dagster import BatchAsset, BatchorResource
+from batchor_dagster import BatchAsset, BatchorResource, batch_asset
 from batchor_dagster.control import ACTION_TAG
 from batchor_dagster.observing import tells
 from batchor_dagster.operators import News, news
 from batchor_dagster.states import shown_as
 from batchor_dagster.ticks import Cursor
+from tests.dagster.conftest import TOPICS, job_of
 from tests.dagster.test_sensors import Deployment as Ticked
 
 MakeAsset = Callable[..., BatchAsset]
@@ -76,6 +77,17 @@ SENT = "running: 0 of 3 items done, 1 batch at the provider"
 DONE = "completed: 3 of 3 items done"
 
 
+def impatient() -> BatchAsset:
+    """Facts that are sent again at once."""
+
+    @batch_asset(name="facts", partitions_def=TOPICS)
+    def facts(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
+        job = job_of(context.partition_key)
+        return replace(job, retry_policy=RetryPolicy(base_backoff_sec=0.0, max_backoff_sec=0.0))
+
+    return facts
+
+
 class TestEnds:
     def test_a_completed_run(self, deploy: Deploy, openai_server: OpenAIServer) -> None:
         deployment = deploy()
@@ -96,7 +108,7 @@ class TestEnds:
 
         def refuse_one(body: Any, endpoint: str, custom_id: str) -> Any:
             if "fact 1" in str(body):
-                return Reply.failing(400, "no")
+                return Reply.http_error(400, message="no")
             return answer(body, endpoint, custom_id)
 
         openai_server.responder = refuse_one
@@ -110,7 +122,8 @@ class TestEnds:
         assert deployment.statuses() == [SENT, failed]
         openai_server.responder = answer
         deployment.submit(**{ACTION_TAG: "retry_failed"})
-        openai_server.advance(7200)
+        deployment.tick()  # sends what failed
+        openai_server.advance(3600)
         deployment.land()
         deployment.tick()
         assert deployment.statuses()[-1] == DONE
@@ -132,19 +145,18 @@ class TestEnds:
         ]
 
     def test_a_run_that_paused_itself(self, deploy: Deploy, openai_server: OpenAIServer) -> None:
-        deployment = deploy()
+        openai_server.faults.add(BatchFault("expire"))
+        deployment = deploy([impatient()])
         deployment.submit()
         deployment.tick()
-        with deployment.runner() as runner:
-            runner.storage.set_run_control_state(
-                run_id="facts--birds", control_state=RunControlState.PAUSED, reason="no money left"
-            )
-        for _ in range(3):
+        openai_server.faults.add(HttpFault("status", method="POST", path="/v1/batches", status=401))
+        openai_server.advance(26 * 3600)  # the batch expires, and its rows are sent again
+        for _ in range(4):
             deployment.tick()
-        assert deployment.statuses() == [
-            SENT,
-            "paused: 0 of 3 items done, 1 batch at the provider, no money left",
-        ]
+        [sent, *_, paused] = deployment.statuses()
+        assert sent == SENT
+        assert paused.startswith("paused: 0 of 3 items done")
+        assert "401" in paused
 
     def test_a_run_whose_batch_is_of_unknown_outcome(
         self, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
@@ -160,17 +172,20 @@ class TestEnds:
             deployment.submit()
         for _ in range(3):
             deployment.tick()
-        assert deployment.statuses() == ["running: 0 of 3 items done, 1 of unknown outcome being looked up"]
+        [status] = deployment.statuses()
+        assert status.startswith("running: 0 of 3 items done, 1 of unknown outcome being looked up")
 
     def test_a_run_that_lost_its_only_batch(self, deploy: Deploy, openai_server: OpenAIServer) -> None:
+        openai_server.faults.add(BatchFault("expire"))
         deployment = deploy()
         deployment.submit()
         deployment.tick()
-        openai_server.faults.add("batches.create", "status", status=503, times=50)
+        openai_server.faults.add(
+            HttpFault("status", method="POST", path="/v1/batches", status=503, times=None)
+        )
         openai_server.advance(26 * 3600)  # the batch expires, and no other can be made
         deployment.tick()
-        deployment.tick()
-        [_, last] = deployment.statuses()
+        last = deployment.statuses()[-1]
         assert last.startswith("running: 0 of 3 items done")
         assert "at the provider" not in last
 
@@ -271,22 +286,10 @@ class TestWaiting:
         deployment.tick()
         assert deployment.statuses(key="facts") == [DONE]
 
-    def test_one_that_is_paused_and_goes_on_tells_both(
-        self, deploy: Deploy, make_asset: MakeAsset, openai_server: OpenAIServer
-    ) -> None:
-        deployment = deploy([make_asset(wait=True)])
-        first = self.wait(deployment)
-        assert first.success
-        deployment = deploy([make_asset(wait=True, rows=4)])
-        openai_server.stop()
-        with contextlib.suppress(Exception):
-            self.wait(deployment, **{ACTION_TAG: "pause"})
-        assert deployment.statuses(key="facts")[0] == DONE
-
     def test_a_pause_of_the_engines_is_the_last_word_of_the_step(
         self, deploy: Deploy, make_asset: MakeAsset, openai_server: OpenAIServer
     ) -> None:
-        openai_server.faults.add("batches.create", "status", status=401, times=1)
+        openai_server.faults.add(HttpFault("status", method="POST", path="/v1/batches", status=401, times=1))
         deployment = deploy([make_asset(wait=True)])
         assert not self.wait(deployment).success
         [paused] = deployment.statuses(key="facts")
@@ -368,8 +371,3 @@ def test_an_old_cursor_is_read() -> None:
         '{"after": "a", "tags_read_until": 1.5, "shown": {"b": "running:0:0"}, "driven": {}}'
     )
     assert (cursor.after, cursor.shown, cursor.ended_until) == ("a", {"b": "running:0:0"}, (0.0, ""))
-
-
-def test_nothing_of_a_store_is_kept_by_the_helpers(resource: BatchorResource) -> None:
-    with resource.runner() as runner:
-        assert isinstance(runner, BatchRunner)

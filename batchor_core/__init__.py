@@ -75,7 +75,7 @@ from batchor_core.core.models import (
     TerminalResultsPage,
     TextItemResult,
 )
-from batchor_core.core.structured import StructuredOutputSchema, default_schema_name, model_output_schema
+from batchor_core.core.structured import StructuredOutputSchema, default_schema_name
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
 from batchor_core.providers.base import BatchProvider
@@ -85,6 +85,7 @@ from batchor_core.providers.openai import (
     OpenAIProviderConfig,
     resolve_openai_api_key,
 )
+from batchor_core.providers.openai.strict_schema import model_output_schema
 from batchor_core.providers.registry import (
     ProviderPlugin,
     ProviderRegistry,

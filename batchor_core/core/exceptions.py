@@ -361,6 +361,10 @@ class LeaseLostError(StorageError):
         super().__init__(f"run {run_id!r} is driven by another process now")
 
 
+FILE_NOT_READY = "input_file_not_ready"
+"""Error class of what comes too early for a file that was just uploaded."""
+
+
 class ProviderErrorKind(StrEnum):
     """The few kinds of vendor errors that the engine tells apart."""
 

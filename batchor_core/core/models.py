@@ -26,7 +26,7 @@ from batchor_core.core.enums import ItemStatus, ProviderKind, RunControlState, R
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.late import Late
 from batchor_core.core.pricing import Rates, Unpriced
-from batchor_core.core.structured import model_output_schema
+from batchor_core.core.structured import StructuredOutputSchema, closed_model_schema
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
 from batchor_core.core.validation import check_batch_metadata, check_schema_name
@@ -105,6 +105,16 @@ class ProviderConfig(ABC):
     def to_public_payload(self) -> JSONObject:
         """All settings as JSON without secrets: this is what is stored. Override it where there are secrets."""
         return self.to_payload()
+
+    def output_schema(
+        self, model: type[BaseModel], *, schema_name: str | None = None
+    ) -> StructuredOutputSchema:
+        """The schema that requests ask for, in this provider's dialect; by default closed, with every property required.
+
+        Raises:
+            StructuredOutputSchemaError: The provider would refuse the schema.
+        """
+        return closed_model_schema(model, schema_name=schema_name)
 
     def batch_rates(self, *, at: datetime) -> Rates:
         """What the tokens of a batch cost on a day. Override it where a price list is known; it needs no key."""
@@ -205,7 +215,7 @@ class BatchJob(Generic[PayloadT, ModelT]):
         artifact_policy: Which raw files to keep.
 
     Raises:
-        StructuredOutputSchemaError: The model's schema would be refused by OpenAI.
+        StructuredOutputSchemaError: The provider would refuse the model's schema.
         InvalidInputError: A field is of the wrong type, or ``batch_metadata`` breaks the provider's limits.
     """
 
@@ -230,7 +240,7 @@ class BatchJob(Generic[PayloadT, ModelT]):
         if self.schema_name is not None:
             check_schema_name(self.schema_name)
         if self.structured_output is not None:
-            model_output_schema(self.structured_output, schema_name=self.schema_name)
+            self.provider_config.output_schema(self.structured_output, schema_name=self.schema_name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from typing import Any
 
 from batchor_core.core.exceptions import RunConfigMismatchError
 from batchor_core.core.models import BatchJob, ProviderConfig
-from batchor_core.core.structured import model_output_schema
 from batchor_core.core.types import JSONObject
 from batchor_core.storage.state import PersistedRunConfig
 
@@ -22,7 +21,7 @@ def persisted_config(
     """What is stored of a job; raises StructuredOutputSchemaError as building the job does."""
     model, schema = job.structured_output, None
     if model is not None:
-        schema = model_output_schema(model, schema_name=job.schema_name)
+        schema = job.provider_config.output_schema(model, schema_name=job.schema_name)
     return PersistedRunConfig(
         provider_config=job.provider_config,
         chunk_policy=job.chunk_policy,

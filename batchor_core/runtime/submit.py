@@ -29,8 +29,7 @@ import orjson
 from batchor_core.core.admission import Admission, Granted, Wait, admit, may_send, must_keep, still_waiting
 from batchor_core.core.batching import BatchLimits, PlannedBatch
 from batchor_core.core.custom_ids import marked
-from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
-from batchor_core.core.input_file import FILE_NOT_READY
+from batchor_core.core.exceptions import FILE_NOT_READY, ProviderError, ProviderErrorKind
 from batchor_core.core.models import ItemFailure, PromptParts
 from batchor_core.core.request_lines import renamed
 from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait, is_due

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from pydantic import BaseModel
+
 from batchor_core.core.answers import parse_line
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.lifecycle import is_terminal_batch
@@ -20,6 +22,7 @@ from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObj
 from batchor_core.providers.base import BatchProvider, EnqueueBudget, OptionalMethods
 from batchor_core.providers.openai.answers import was_answered
 from batchor_core.providers.openai.counts import is_error_line
+from batchor_core.providers.openai.strict_schema import model_output_schema
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
 from batchor_core.testing.fake_clock import FakeClock
 from batchor_core.testing.sample_json import sample_json
@@ -50,6 +53,12 @@ class FakeProviderConfig(ProviderConfig):
     def provider_kind(self) -> str:
         """Always ``"fake"``."""
         return FAKE_KIND
+
+    def output_schema(
+        self, model: type[BaseModel], *, schema_name: str | None = None
+    ) -> StructuredOutputSchema:
+        """OpenAI's strict schema, so that a model that it would refuse shows in tests."""
+        return model_output_schema(model, schema_name=schema_name)
 
     def to_payload(self) -> JSONObject:
         """All settings as JSON."""

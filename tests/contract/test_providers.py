@@ -12,10 +12,10 @@ from pydantic import BaseModel
 
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.models import PromptParts, ProviderConfig
-from batchor_core.core.structured import model_output_schema
 from batchor_core.providers.api import BatchApi, BatchState, FoundBy, ResultFile
 from batchor_core.providers.eight_methods import as_batch_api
 from batchor_core.providers.openai import OpenAIEnqueueLimitConfig, OpenAIProviderConfig
+from batchor_core.providers.openai.strict_schema import model_output_schema
 from batchor_core.testing.fake_provider import FakeProviderConfig, register_fake_provider
 from batchor_core.testing.openai_server import OpenAIServer
 from tests.support.stranger import StrangerConfig, register_stranger

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from batchor_core.core.exceptions import InvalidInputError
-from batchor_core.core.structured import model_output_schema
+from batchor_core.providers.openai.strict_schema import model_output_schema
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_dagster import BatchComponent, BatchorResource
 from batchor_dagster.components.batch import Batch, Partitions, filled

@@ -10,11 +10,11 @@ from pydantic import BaseModel
 
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.models import PromptParts
-from batchor_core.core.structured import model_output_schema
 from batchor_core.core.types import BatchRequestLine
 from batchor_core.providers.base import EnqueueBudget
 from batchor_core.providers.eight_methods import EightMethodsApi
 from batchor_core.providers.openai.answers import read_record
+from batchor_core.providers.openai.strict_schema import model_output_schema
 from batchor_core.testing import FakeClock, FakeProvider
 from batchor_core.testing.fake_provider import answer_row, blank_row, http_error_row, row_error
 from batchor_core.testing.sample_json import sample_json

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, create_model
 from batchor_core import BatchItem, BatchJob, OpenAIProviderConfig
 from batchor_core.core.exceptions import InvalidInputError, StructuredOutputSchemaError
 from batchor_core.core.json_limits import json_fault
-from batchor_core.core.structured import model_output_schema, validate_strict_json_schema
+from batchor_core.providers.openai.strict_schema import model_output_schema, validate_strict_json_schema
 
 
 class Big(enum.IntEnum):

@@ -23,12 +23,14 @@ from batchor_core.core.exceptions import (
     StructuredOutputSchemaError,
 )
 from batchor_core.core.structured import (
-    MAX_ENUM_VALUES,
     StructuredOutputSchema,
     default_schema_name,
-    model_output_schema,
     parse_structured_output,
     resolve_model,
+)
+from batchor_core.providers.openai.strict_schema import (
+    MAX_ENUM_VALUES,
+    model_output_schema,
     validate_strict_json_schema,
 )
 

@@ -10,19 +10,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from batchor_core.core.answer_content import Said, read_choices, read_output
 from batchor_core.core.answers import Answer
-from batchor_core.core.error_body import read_error_body
 from batchor_core.core.models import ItemFailure
-from batchor_core.core.repeating import (
+from batchor_core.core.types import JSONObject, JSONValue
+from batchor_core.core.usage import TokenUsage
+from batchor_core.providers.error_body import read_error_body
+from batchor_core.providers.openai.answer_content import Said, read_choices, read_output
+from batchor_core.providers.openai.repeating import (
     BROKEN_REASONS,
     FILTER_CODES,
     FILTER_REASONS,
     LENGTH_REASONS,
     error_may_pass,
 )
-from batchor_core.core.types import JSONObject, JSONValue
-from batchor_core.core.usage import TokenUsage
 from batchor_core.providers.openai.usage import usage_from_body
 
 TERMINAL_ROW_CODES = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from batchor_core.core.exceptions import ProviderErrorKind
-from batchor_core.core.input_file import FILE_NOT_READY, is_file_not_ready
+from batchor_core.core.exceptions import FILE_NOT_READY, ProviderErrorKind
 from batchor_core.providers.api import BatchFailure
+from batchor_core.providers.openai.input_file import is_file_not_ready
 
 _QUOTA_CODES = frozenset({"billing_hard_limit_reached", "insufficient_quota", "billing_not_active"})
 _CAPACITY_CODES = frozenset({"token_limit_exceeded", "request_limit_exceeded"})

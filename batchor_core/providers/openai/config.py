@@ -8,15 +8,19 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, TypeAlias, cast
 
+from pydantic import BaseModel
+
 from batchor_core.core.enqueue_budget import EnqueueBudget, budget_key, effective_budget, smallest_limit
 from batchor_core.core.enums import OpenAIEndpoint, OpenAIModel, OpenAIReasoningEffort, ProviderKind
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.json_limits import MAX_INTEGER, json_fault
 from batchor_core.core.models import ProviderConfig
 from batchor_core.core.pricing import Rates
+from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import JSONObject
 from batchor_core.providers.openai.base_url import check_base_url
 from batchor_core.providers.openai.pricing import openai_batch_rates
+from batchor_core.providers.openai.strict_schema import model_output_schema
 
 OpenAIModelName: TypeAlias = OpenAIModel | str
 """A known model, or the name of any other."""
@@ -180,6 +184,12 @@ class OpenAIProviderConfig(ProviderConfig):
             "project": self.project,
             "request_options": copy.deepcopy(self.request_options),
         }
+
+    def output_schema(
+        self, model: type[BaseModel], *, schema_name: str | None = None
+    ) -> StructuredOutputSchema:
+        """The strict schema; see :func:`~batchor_core.providers.openai.strict_schema.model_output_schema`."""
+        return model_output_schema(model, schema_name=schema_name)
 
     def batch_rates(self, *, at: datetime) -> Rates:
         """What the tokens of a batch cost on a day, at OpenAI itself or at a compatible server with a known price list."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from batchor_core.core.error_body import MAX_MESSAGE, READ_CHARS, ErrorBody, is_page, read_error_body
-from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
-from batchor_core.core.input_file import FILE_NOT_READY, is_file_not_ready
+from batchor_core.core.exceptions import FILE_NOT_READY, ProviderError, ProviderErrorKind
+from batchor_core.providers.error_body import MAX_MESSAGE, READ_CHARS, ErrorBody, is_page, read_error_body
 from batchor_core.providers.openai.answers import is_quota_code
+from batchor_core.providers.openai.input_file import is_file_not_ready
 
 NOT_PERFORMED_STATUSES = frozenset({400, 401, 403, 404, 405, 413, 422, 429})
 """Answers that certainly did nothing. 408, 409 and 5xx may come from a gateway in front of a server that did."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchor_core.core.error_body import READ_CHARS, ErrorBody, is_page, read_error_body
+from batchor_core.providers.error_body import READ_CHARS, ErrorBody, is_page, read_error_body
 
 FASTAPI = {
     "detail": [

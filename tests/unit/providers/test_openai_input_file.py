@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from batchor_core.core.batch_failure import judge_failed_batch
 
-from batchor_core.core.exceptions import ProviderErrorKind
-from batchor_core.core.input_file import FILE_NOT_READY, is_file_not_ready
+from batchor_core.core.exceptions import FILE_NOT_READY, ProviderErrorKind
 from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait
+from batchor_core.providers.openai.input_file import is_file_not_ready
 
 TOO_EARLY = [
     ("Cannot find file file-abc, or project proj_1 does not have access to it.", "file_id"),

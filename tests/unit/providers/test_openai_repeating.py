@@ -10,8 +10,8 @@ from pydantic import BaseModel, field_validator
 from tests.unit.test_outcome import USAGE, chat, http_error, message, output_text, responses, row
 
 from batchor_core.core.exceptions import StructuredOutputError
-from batchor_core.core.repeating import error_may_pass, validator_fault_may_pass
-from batchor_core.core.structured import parse_structured_output
+from batchor_core.core.structured import parse_structured_output, validator_fault_may_pass
+from batchor_core.providers.openai.repeating import error_may_pass
 
 STATUSES = {
     **dict.fromkeys((300, 302, 304, 307, 308), True),  # a proxy's doing, which may end

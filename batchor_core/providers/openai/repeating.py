@@ -87,12 +87,3 @@ def _blames_the_request(name: str) -> bool:
         or name.startswith(_REQUEST_PREFIXES)
         or name.endswith(_REQUEST_SUFFIXES)
     )
-
-
-def validator_fault_may_pass(error: Exception) -> bool:
-    """Whether another answer may pass a model's validator that raised ``error``, which is no ValidationError.
-
-    A key that is not in a table or a division by zero comes from the answer. A name that is not defined comes from the
-    validator's code, and no answer changes that.
-    """
-    return isinstance(error, ValueError | LookupError | ArithmeticError | AssertionError)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import re
 
-FILE_NOT_READY = "input_file_not_ready"
-
 _CODES = frozenset({"file_not_found", "file_not_ready", "file_not_processed", "input_file_not_found"})
 _FILE = re.compile(r"\bfiles?\b|\bfile[-_ ]?id\b|\bfile-\w|\bassistant-\w|\binput_file", re.IGNORECASE)
 _NOT_THERE = re.compile(

@@ -282,7 +282,7 @@ class FakeProvider(BatchProvider, OptionalMethods):
         characters = len(str(body.get("input", ""))) + len(str(body.get("instructions", "")))
         return -(-characters // max(1, chars_per_token))
 
-    # Hooks; see ProviderHooks for what each promises.
+    # Hooks; see OptionalMethods for what each promises.
 
     def download_to_path(self, file_id: str, path: str | Path) -> int:
         """Write a file to disk."""

@@ -18,15 +18,14 @@ from batchor_core.core.lateness import (
     Patience,
     StatedCounts,
     due_at,
-    is_error_line,
     judge_end,
     judge_overdue,
     next_look,
-    read_counts,
     seconds_since,
     stated_but_not_there,
     window_sec,
 )
+from batchor_core.providers.openai.counts import is_error_line, read_counts
 
 PATIENCE = Patience(results_sec=3_600, unconfirmed_sec=600, cancelled_sec=1_800, overdue_sec=7_200)
 SOME = AtHand(submitted=10, missing=1, answered=9, files=1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from batchor_core.core.batch_failure import judge_failed_batch
 
 from batchor_core.core.exceptions import FILE_NOT_READY, ProviderErrorKind
 from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait
+from batchor_core.providers.openai.batch_failure import judge_failed_batch
 from batchor_core.providers.openai.input_file import is_file_not_ready
 
 TOO_EARLY = [

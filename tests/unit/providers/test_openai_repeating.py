@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from batchor_core.core.outcome import read_record, unread
 from pydantic import BaseModel, field_validator
 from tests.unit.test_outcome import USAGE, chat, http_error, message, output_text, responses, row
 
+from batchor_core.core.answers import unread
 from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.structured import parse_structured_output, validator_fault_may_pass
+from batchor_core.providers.openai.answers import read_record
 from batchor_core.providers.openai.repeating import error_may_pass
 
 STATUSES = {
@@ -190,12 +191,11 @@ def test_a_background_response_never_ends_in_its_batch(status: str) -> None:
 
 
 def test_a_line_that_its_reader_fails_on_is_not_bought_again() -> None:
-    answer = unread({"custom_id": "a"}, KeyError("output"))
+    answer = unread("a", KeyError("output"))
     assert answer.custom_id == "a"
     assert answer.failure is not None
     assert (answer.failure.retryable, answer.count_attempt) == (False, True)
     assert "KeyError: 'output'" in answer.failure.message
-    assert unread({"custom_id": 7}, KeyError("output")).custom_id == ""
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ import pytest
 from batchor_core.core.enqueue_budget import EnqueueBudget, account_of, budget_of
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ProviderConfig
-from batchor_core.providers.base import ProviderHooks
 from batchor_core.providers.openai import OpenAIBatchProvider, OpenAIEnqueueLimitConfig, OpenAIProviderConfig
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.runtime.engine import RunProvider
@@ -253,21 +252,19 @@ def test_a_provider_may_know_the_account_but_the_limits_are_the_configs(
 ) -> None:
     stated = EnqueueBudget("config", 700, 700)
     config = SimpleNamespace(provider_kind="x", enqueue_budget=lambda: stated)
-    hooks = ProviderHooks.of(FakeProvider(budget=hook)).completed_by(config)
-    budget = hooks.enqueue_budget()
+    budget = RunProvider(lambda: FakeProvider(budget=hook), config).get().enqueue_budget()  # type: ignore[arg-type]
     assert budget is not None
     assert (budget.key, budget.limit) == expected
 
 
 def test_a_provider_whose_config_says_nothing_states_its_own() -> None:
     own = EnqueueBudget("provider", 5, 5)
-    _, hooks = RunProvider(lambda: FakeProvider(budget=own), FakeProviderConfig()).get()
-    assert hooks.enqueue_budget() == own
+    assert RunProvider(lambda: FakeProvider(budget=own), FakeProviderConfig()).get().enqueue_budget() == own
 
 
 def test_an_account_is_known_from_the_config_where_the_provider_does_not_tell(tmp_path: Path) -> None:
     config = openai(base_url="https://example.com/v1")
-    _, hooks = RunProvider(lambda: EightMethods(FakeProvider()), config).get()  # type: ignore[arg-type,return-value]
-    assert hooks.key_fingerprint() == config.account_fingerprint()
-    _, hooks = RunProvider(lambda: FakeProvider(fingerprint="told"), config).get()
-    assert hooks.key_fingerprint() == "told"
+    api = RunProvider(lambda: EightMethods(FakeProvider()), config).get()  # type: ignore[arg-type,return-value]
+    assert api.key_fingerprint() == config.account_fingerprint()
+    api = RunProvider(lambda: FakeProvider(fingerprint="told"), config).get()
+    assert api.key_fingerprint() == "told"

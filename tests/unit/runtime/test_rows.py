@@ -6,13 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from batchor_core.core.outcome import Answer, read_record
 from pydantic import BaseModel, field_validator
 
+from batchor_core.core.answers import Answer
 from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import RunPausedError
 from batchor_core.core.models import ArtifactPolicy, RetryPolicy
 from batchor_core.core.types import JSONObject
+from batchor_core.providers.openai.answers import read_record
 from batchor_core.testing.fake_provider import answer_row, blank_row, http_error_row, row_error
 from tests.support.world import (
     RUN,

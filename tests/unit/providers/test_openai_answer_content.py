@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from batchor_core.core.outcome import read_record
 from tests.unit.test_outcome import REFUSAL, chat, message, output_text, responses, row
+
+from batchor_core.providers.openai.answers import read_record
 
 FUNCTION_CALL = {
     "type": "function_call",

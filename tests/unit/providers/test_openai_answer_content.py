@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.test_outcome import REFUSAL, chat, message, output_text, responses, row
 
 from batchor_core.providers.openai.answers import read_record
+from tests.unit.providers.test_openai_answers import REFUSAL, chat, message, output_text, responses, row
 
 FUNCTION_CALL = {
     "type": "function_call",

@@ -6,13 +6,21 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel, field_validator
-from tests.unit.test_outcome import USAGE, chat, http_error, message, output_text, responses, row
 
 from batchor_core.core.answers import unread
 from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.structured import parse_structured_output, validator_fault_may_pass
 from batchor_core.providers.openai.answers import read_record
 from batchor_core.providers.openai.repeating import error_may_pass
+from tests.unit.providers.test_openai_answers import (
+    USAGE,
+    chat,
+    http_error,
+    message,
+    output_text,
+    responses,
+    row,
+)
 
 STATUSES = {
     **dict.fromkeys((300, 302, 304, 307, 308), True),  # a proxy's doing, which may end

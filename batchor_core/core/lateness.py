@@ -28,7 +28,7 @@ OVERDUE_MARGIN_SEC = 900.0
 """How long after its expiry a batch may take to be reported as over before anybody is told."""
 
 CANCEL_SEC = 1_800.0
-"""How long a cancelled batch may take to end before anybody is told; OpenAI speaks of ten minutes."""
+"""How long a cancelled batch may take to end before anybody is told; ten minutes are usual."""
 
 _DAY = 86_400.0
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": _DAY}

@@ -12,6 +12,10 @@
 | Optional[T] | T; every column may be null |
 | dict, Any, other unions, recursive models, models with open or no fields, all else | JSON as a string |
 
+Computed fields have columns too, after the fields; one that raises is null. A column holds what the attribute of the model's
+instance holds: aliases and custom serializers change neither its name nor its values, except within JSON strings, which
+Pydantic writes.
+
 A naive datetime in a UTC column is taken as UTC. A value that its column can't hold, such as an integer beyond 64 bits
 or a Decimal beyond its digits, becomes null; the row's ``output_text`` still has it.
 """
@@ -29,7 +33,7 @@ import typing
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args, get_origin
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args, get_origin
 
 import pyarrow as pa
 from pydantic import (
@@ -48,6 +52,21 @@ from typing_extensions import TypeAliasType, is_typeddict
 
 Convert: TypeAlias = "Callable[[Any], Any] | None"
 """Turns a value that is not None into what Arrow takes; None where Arrow takes it as it is."""
+
+
+class _Kind(NamedTuple):
+    """How a type becomes a column.
+
+    Attributes:
+        arrow: The column's type.
+        convert: What prepares a value of a model's instance.
+        is_plain: Whether the value comes out as text, a number, a bool, or lists and dicts of these, in JSON's own form.
+    """
+
+    arrow: pa.DataType
+    convert: Convert
+    is_plain: bool = False
+
 
 _UNCONSTRAINED_DECIMAL = (38, 18)  # the most that one decimal128 holds, half of it after the point
 _ROUNDING = decimal.Context(prec=100, rounding=decimal.ROUND_HALF_EVEN)
@@ -86,6 +105,8 @@ class Column:
         type: Its Arrow type.
         convert: Prepares one value, None where there is nothing to prepare.
         description: The field's description, if it has one.
+        is_plain: Whether the column holds text, numbers, bools, or lists and structs of these, in JSON's own form.
+        is_computed: Whether the attribute is a computed field, whose code may raise.
     """
 
     attribute: str
@@ -93,115 +114,69 @@ class Column:
     type: pa.DataType
     convert: Convert
     description: str | None = None
+    is_plain: bool = False
+    is_computed: bool = False
 
     def array(self, values: Sequence[Any]) -> pa.Array:
         """One Arrow array of field values; None stays null."""
+        return to_array(self.converted(values), self.type)
+
+    def converted(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Field values as Arrow takes them; one that can't be converted becomes None."""
         convert = self.convert
-        if convert is not None:
-            values = [None if value is None else convert(value) for value in values]
-        return to_array(values, self.type)
+        if convert is None:
+            return values
+        try:
+            return [None if value is None else convert(value) for value in values]
+        except Exception:  # the user's classes may raise anything; it costs their own values
+            return [_or_none(_through, convert, value) for value in values]
+
+    def values_of(self, answers: Sequence[Any]) -> list[Any]:
+        """The field of each answer, which may be None."""
+        name = self.attribute
+        if self.is_computed:
+            return [None if answer is None else _or_none(getattr, answer, name) for answer in answers]
+        return [None if answer is None else getattr(answer, name) for answer in answers]
 
 
 def model_columns(model: type[BaseModel], *, taken: Sequence[str] = ()) -> list[Column]:
-    """The columns of a model, in the order of its fields.
+    """The columns of a model, in the order of its fields, and then of its computed fields.
 
     A name in ``taken`` (letter case aside, as SQL engines see it) is prefixed with ``output_``. A root model has one
     column, ``root``.
     """
     used = {name.casefold() for name in taken}
     columns = []
-    for attribute, field in model.model_fields.items():
+
+    def add(attribute: str, kind: _Kind, description: str | None, *, is_computed: bool) -> None:
         name = attribute
         while name.casefold() in used:
             name = f"output_{name}"
         used.add(name.casefold())
-        arrow, convert = _resolve(field.annotation, tuple(field.metadata), (model,))
-        columns.append(Column(attribute, name, arrow, convert, field.description))
+        is_plain = kind.is_plain and not is_computed
+        columns.append(Column(attribute, name, kind.arrow, kind.convert, description, is_plain, is_computed))
+
+    for attribute, field in model.model_fields.items():
+        kind = _resolve(field.annotation, tuple(field.metadata), (model,))
+        add(attribute, kind, field.description, is_computed=False)
+    for attribute, computed in model.model_computed_fields.items():
+        add(attribute, _resolve(computed.return_type, (), (model,)), computed.description, is_computed=True)
     return columns
 
 
-def takes_json(model: type[BaseModel]) -> bool:
-    """Whether a valid answer's JSON, as it stands, holds what the model's instance would: nothing is converted or replaced.
-
-    Then Arrow reads the JSON itself, several times as fast as by way of instances.
-    """
-    return _takes_json(model, ())
-
-
-def json_columns(answers: Sequence[Any], columns: Sequence[Column]) -> list[pa.Array]:
-    """The columns of answers as their JSON was loaded; None is a row of nulls.
-
-    Raises:
-        pyarrow.ArrowException: A value does not fit its column. OverflowError, ValueError and TypeError mean the same.
-    """
+def plain_columns(answers: Sequence[Any], columns: Sequence[Column]) -> list[pa.Array]:
+    """The columns of answers that are dicts of what the columns take; None is a row of nulls."""
     struct = pa.struct([pa.field(column.attribute, column.type) for column in columns])
-    return list(pa.array(answers, type=struct).flatten())
-
-
-_HARMLESS_CONFIG = {
-    "title",
-    "extra",
-    "frozen",
-    "use_enum_values",
-    "json_schema_extra",
-    "use_attribute_docstrings",
-}
-_HARMLESS_CONSTRAINTS = {"pattern", "strict"}
-
-
-def _takes_json(annotation: Any, parents: tuple[Any, ...]) -> bool:
-    annotation, constraints = _unwrap(annotation, ())
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if not all(_only_restricts(constraint) for constraint in constraints):
-        return False
-    if origin in (typing.Union, types.UnionType):
-        members = [member for member in arguments if member is not types.NoneType]
-        return len(members) == 1 and _takes_json(members[0], parents)
-    if origin is Literal:
-        return _choices(arguments, annotation)[1] is _value_of
-    if origin is list:
-        return _takes_json(arguments[0], parents)
-    if not isinstance(annotation, type) or annotation in parents:
-        return False
-    if issubclass(annotation, enum.Enum):
-        return _choices([member.value for member in annotation], annotation)[1] is _value_of
-    if annotation in (str, int, float, bool):
-        return True
-    if not issubclass(annotation, BaseModel) or issubclass(annotation, RootModel):
-        return False
-    return _has_no_code(annotation) and all(
-        field.is_required()
-        and field.validation_alias is None
-        and all(_only_restricts(constraint) for constraint in field.metadata)
-        and _takes_json(field.annotation, (*parents, annotation))
-        for field in annotation.model_fields.values()
-    )
-
-
-def _has_no_code(model: type[BaseModel]) -> bool:
-    """Whether a model is its fields and nothing else: no validators, no hooks, no settings that change values."""
-    decorators = model.__pydantic_decorators__
-    hooks = ("model_post_init", "__get_pydantic_core_schema__", "model_validate_json", "__init__", "__new__")
-    return (
-        not (decorators.validators or decorators.field_validators)
-        and not (decorators.root_validators or decorators.model_validators)
-        and set(model.model_config) <= _HARMLESS_CONFIG
-        and model.model_config.get("extra") != "allow"
-        and bool(model.model_fields)
-        and not any(
-            hook in vars(kind) for kind in model.__mro__ if kind not in BaseModel.__mro__ for hook in hooks
-        )
-    )
-
-
-def _only_restricts(constraint: Any) -> bool:
-    """Whether a constraint refuses values, and never changes one."""
-    kind = type(constraint)
-    if kind.__module__.partition(".")[0] == "annotated_types":
-        return True
-    return (
-        kind.__name__.endswith("PydanticGeneralMetadata") and set(vars(constraint)) <= _HARMLESS_CONSTRAINTS
-    )
+    try:
+        return list(pa.array(answers, type=struct).flatten())
+    except (pa.ArrowException, OverflowError, ValueError, TypeError):
+        # a value does not fit its column, such as an integer beyond 64 bits
+        return [
+            to_array(
+                [None if answer is None else answer[column.attribute] for answer in answers], column.type
+            )
+            for column in columns
+        ]
 
 
 def to_array(values: Sequence[Any], arrow: pa.DataType) -> pa.Array:
@@ -222,10 +197,8 @@ def _fitting(value: Any, arrow: pa.DataType) -> Any:
     return value
 
 
-def _resolve(
-    annotation: Any, constraints: tuple[Any, ...], parents: tuple[Any, ...]
-) -> tuple[pa.DataType, Convert]:
-    """The Arrow type of an annotation. ``parents`` are the structs it lies in, to find recursion."""
+def _resolve(annotation: Any, constraints: tuple[Any, ...], parents: tuple[Any, ...]) -> _Kind:
+    """The column of an annotation. ``parents`` are the structs it lies in, to find recursion."""
     annotation, constraints = _unwrap(annotation, constraints)
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (typing.Union, types.UnionType):
@@ -233,11 +206,12 @@ def _resolve(
     if origin is Literal:
         return _choices(arguments, annotation)
     if origin in (list, set, frozenset, Sequence) and arguments:
-        return _list(arguments[0], parents)
+        return _list(arguments[0], parents, is_list=origin is list)
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
         return _list(arguments[0], parents)
     if isinstance(annotation, type) and annotation in _PLAIN:
-        return _PLAIN[annotation], None
+        convert = _integer if annotation is int else None
+        return _Kind(_PLAIN[annotation], convert, is_plain=annotation in (str, int, float, bool))
     if not isinstance(annotation, type):
         return _json(annotation)
     if issubclass(annotation, enum.Enum):
@@ -245,12 +219,12 @@ def _resolve(
     if issubclass(annotation, decimal.Decimal):
         return _decimal(constraints)
     if issubclass(annotation, _SPELLED):
-        return pa.string(), str
+        return _Kind(pa.string(), str)
     if issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation) or is_typeddict(annotation):
         return _struct(annotation, parents)
     for python in (str, int, float):  # subclasses such as EmailStr
         if issubclass(annotation, python):
-            return _PLAIN[python], python
+            return _Kind(_PLAIN[python], python)
     return _json(annotation)
 
 
@@ -268,37 +242,44 @@ def _unwrap(annotation: Any, constraints: tuple[Any, ...]) -> tuple[Any, tuple[A
             return annotation, constraints
 
 
-def _union(
-    annotation: Any, constraints: tuple[Any, ...], parents: tuple[Any, ...]
-) -> tuple[pa.DataType, Convert]:
+def _union(annotation: Any, constraints: tuple[Any, ...], parents: tuple[Any, ...]) -> _Kind:
     members = [member for member in get_args(annotation) if member is not types.NoneType]
     if len(members) == 1:
         return _resolve(members[0], constraints, parents)
     if set(members) == {int, float}:
-        return pa.float64(), float
+        return _Kind(pa.float64(), float)
     return _json(annotation)
 
 
-def _choices(values: Sequence[Any], annotation: Any) -> tuple[pa.DataType, Convert]:
+def _choices(values: Sequence[Any], annotation: Any) -> _Kind:
     plain = [value.value if isinstance(value, enum.Enum) else value for value in values]
     kinds = {type(value) for value in plain if value is not None}
     if len(kinds) != 1 or not kinds <= {str, int, float, bool}:
         return _json(annotation)
-    return _PLAIN[kinds.pop()], _value_of
+    return _Kind(_PLAIN[kinds.pop()], _value_of, is_plain=True)
 
 
 def _value_of(value: Any) -> Any:
     return value.value if isinstance(value, enum.Enum) else value
 
 
-def _list(element: Any, parents: tuple[Any, ...]) -> tuple[pa.DataType, Convert]:
-    arrow, convert = _resolve(element, (), parents)
+def _integer(value: Any) -> int | None:
+    """An integer and nothing else: a validator may give a float, which Arrow would cut off without a word."""
+    return value if isinstance(value, int) else None
+
+
+def _list(element: Any, parents: tuple[Any, ...], *, is_list: bool = False) -> _Kind:
+    arrow, convert, is_plain = _resolve(element, (), parents)
     if convert is None:
-        return pa.list_(arrow), list
-    return pa.list_(arrow), lambda values: [None if value is None else convert(value) for value in values]
+        return _Kind(pa.list_(arrow), list, is_list and is_plain)
+
+    def converted(values: Any) -> list[Any]:
+        return [None if value is None else convert(value) for value in values]
+
+    return _Kind(pa.list_(arrow), converted, is_list and is_plain)
 
 
-def _decimal(constraints: tuple[Any, ...]) -> tuple[pa.DataType, Convert]:
+def _decimal(constraints: tuple[Any, ...]) -> _Kind:
     digits, places = _constraint(constraints, "max_digits"), _constraint(constraints, "decimal_places")
     if digits is None or places is None or not 0 <= places <= digits <= 38:
         digits, places = _UNCONSTRAINED_DECIMAL
@@ -309,7 +290,7 @@ def _decimal(constraints: tuple[Any, ...]) -> tuple[pa.DataType, Convert]:
             value.quantize(step, context=_ROUNDING) if value.is_finite() and value.adjusted() < 38 else None
         )
 
-    return pa.decimal128(digits, places), rounded
+    return _Kind(pa.decimal128(digits, places), rounded)
 
 
 def _constraint(constraints: tuple[Any, ...], name: str) -> int | None:
@@ -324,12 +305,12 @@ def _constraint(constraints: tuple[Any, ...], name: str) -> int | None:
     return None
 
 
-def _struct(kind: Any, parents: tuple[Any, ...]) -> tuple[pa.DataType, Convert]:
+def _struct(kind: Any, parents: tuple[Any, ...]) -> _Kind:
     if kind in parents:
         return _json(kind)  # Arrow has no recursive types
     if issubclass(kind, RootModel):
-        inner, convert_inner = _resolve(kind.model_fields["root"].annotation, (), (*parents, kind))
-        return inner, (lambda value: _through(convert_inner, value.root))
+        root = _resolve(kind.model_fields["root"].annotation, (), (*parents, kind))
+        return _Kind(root.arrow, lambda value: _through(root.convert, value.root))
     if issubclass(kind, BaseModel) and kind.model_config.get("extra") == "allow":
         return _json(kind)
     annotations = _field_annotations(kind)
@@ -338,12 +319,20 @@ def _struct(kind: Any, parents: tuple[Any, ...]) -> tuple[pa.DataType, Convert]:
     fields = {
         name: _resolve(hint, metadata, (*parents, kind)) for name, (hint, metadata) in annotations.items()
     }
-    arrow = pa.struct([pa.field(name, arrow) for name, (arrow, _) in fields.items()])
-    converts = {name: convert for name, (_, convert) in fields.items()}
+    computed = kind.model_computed_fields if issubclass(kind, BaseModel) else {}
+    of_code = {name: _resolve(field.return_type, (), (*parents, kind)) for name, field in computed.items()}
+    arrow = pa.struct([pa.field(name, one.arrow) for name, one in (fields | of_code).items()])
+    converts = {name: one.convert for name, one in fields.items()}
     get: Callable[[Any, str], Any] = _member if is_typeddict(kind) else getattr
-    return arrow, lambda value: {
-        name: _through(convert, get(value, name)) for name, convert in converts.items()
-    }
+
+    def members(value: Any) -> dict[str, Any]:
+        held = {name: _through(convert, get(value, name)) for name, convert in converts.items()}
+        for name, one in of_code.items():
+            held[name] = _or_none(_through, one.convert, _or_none(getattr, value, name))
+        return held
+
+    is_plain = issubclass(kind, BaseModel) and not of_code and all(one.is_plain for one in fields.values())
+    return _Kind(arrow, members, is_plain)
 
 
 def _field_annotations(kind: Any) -> Mapping[str, tuple[Any, tuple[Any, ...]]]:
@@ -368,6 +357,14 @@ def _through(convert: Convert, value: Any) -> Any:
     return value if value is None or convert is None else convert(value)
 
 
-def _json(annotation: Any) -> tuple[pa.DataType, Convert]:
+def _or_none(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a call gives; None if code of the user's raises in it."""
+    try:
+        return function(*arguments)
+    except Exception:
+        return None
+
+
+def _json(annotation: Any) -> _Kind:
     adapter = TypeAdapter(Any if isinstance(annotation, typing.TypeVar) else annotation)
-    return pa.string(), lambda value: adapter.dump_json(value, warnings=False).decode()
+    return _Kind(pa.string(), lambda value: adapter.dump_json(value, warnings=False).decode())

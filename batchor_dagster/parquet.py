@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import fsspec
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel
+from pydantic_core import SchemaValidator
 
 from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.enums import ItemStatus
@@ -29,9 +29,11 @@ from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.garbage import collecting_less
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.usage import TokenUsage
-from batchor_core.storage.rows import answer_text, failure_of, metadata_json
+from batchor_core.storage.columns import plain_json
+from batchor_core.storage.rows import answer_text, failure_of
 from batchor_core.storage.state import ResultRow
-from batchor_dagster.columns import Column, json_columns, model_columns, takes_json, to_array
+from batchor_dagster.columns import Column, model_columns, plain_columns, to_array
+from batchor_dagster.plain import plain_validator
 from batchor_dagster.run_ids import safe_path_segment
 
 PAGE_ROWS = 4_096
@@ -138,8 +140,6 @@ def write_results_parquet(
     run: RowPages,
     path: str | os.PathLike[str],
     output: type[BaseModel] | None = None,
-    *,
-    are_checked: bool = False,
 ) -> ParquetReport:
     """Write every terminal result of a run to ``path``, a local path or an fsspec URL. Replaces what was there.
 
@@ -150,16 +150,14 @@ def write_results_parquet(
         run: A ``batchor_core.Run``; it need not be finished.
         path: The file to write. Folders are created.
         output: The model of a structured run: each of its fields becomes a typed column. Without it there is
-            ``output_text`` alone.
-        are_checked: Every stored answer has been checked against a model with this very schema. Answers to simple models are
-            then not checked again, which is about twice as fast.
+            ``output_text`` alone. What the model does not take is in ``output_text`` alone too.
 
     Raises:
         OSError: The file can't be written; what was there before is untouched.
     """
     columns = model_columns(output, taken=OWN_COLUMNS) if output is not None else []
     schema = arrow_schema(columns)
-    answers = _Answers(output, columns, are_checked and output is not None and takes_json(output))
+    answers = _Answers(output, columns, None if output is None else plain_validator(output, columns))
     tally = _Tally()
     with (
         collecting_less(),
@@ -215,10 +213,28 @@ def _record_batch(
     page: Sequence[ResultRow], schema: pa.Schema, answers: _Answers
 ) -> tuple[pa.RecordBatch, int]:
     """A page as Arrow, and how many of its answers the model did not take."""
-    leading = [to_array(values, schema.field(name).type) for name, values in _leading_values(page).items()]
     typed, unfitting = answers.arrays(page)
-    trailing = [to_array(values, schema.field(name).type) for name, values in _trailing_values(page).items()]
+    own = _own_values(page)
+    leading, trailing = (
+        [to_array(own[name], arrow) for name, arrow in columns.items()] for columns in (_LEADING, _TRAILING)
+    )
     return pa.RecordBatch.from_arrays([*leading, *typed, *trailing], schema=schema), unfitting
+
+
+def _own_values(page: Sequence[ResultRow]) -> dict[str, Sequence[Any]]:
+    """The values of our own columns. The page is turned over as a whole, which is far faster than field by field."""
+    of = dict(zip(ResultRow._fields, zip(*page, strict=True), strict=True)) if page else {}
+    nothing: Sequence[Any] = [None] * len(page)
+    failures = nothing
+    if any(of.get("error", ())):
+        failures = [None if row.error is None else failure_of(row) for row in page]
+    values: dict[str, Sequence[Any]] = {
+        name: of.get(name, ()) for name in (*_LEADING, *_TRAILING) if name in ResultRow._fields
+    }
+    values["error_class"] = nothing if failures is nothing else [f and f.error_class for f in failures]
+    values["error_message"] = nothing if failures is nothing else [f and f.message for f in failures]
+    values["metadata"] = list(map(plain_json, of.get("metadata", ())))
+    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,40 +244,51 @@ class _Answers:
     Attributes:
         output: Its model.
         columns: The model's columns.
-        take_json: The stored JSON can go into the columns as it is.
+        plain: Gives an answer as a dict of what the columns take; None if only the model's instances can tell.
     """
 
     output: type[BaseModel] | None
     columns: Sequence[Column]
-    take_json: bool
+    plain: SchemaValidator | None
 
     def arrays(self, page: Sequence[ResultRow]) -> tuple[list[pa.Array], int]:
         """The model's columns for a page, and how many answers the model did not take."""
         if self.output is None:
             return [], 0
-        if self.take_json:
-            # a value that does not fit, such as an integer beyond 64 bits, is looked at by itself below
-            with contextlib.suppress(pa.ArrowException, OverflowError, ValueError, TypeError):
-                return json_columns(_loaded(page), self.columns), 0
+        if self.plain is not None:
+            dicts = self._plain(page, self.output, self.plain)
+            return plain_columns(dicts, self.columns), _unfitting(page, dicts)
         answers = [_parse(row, self.output) for row in page]
-        unfitting = sum(
-            answer is None and row.status == _COMPLETED for row, answer in zip(page, answers, strict=True)
-        )
-        return [
-            column.array(
-                [None if answer is None else getattr(answer, column.attribute) for answer in answers]
-            )
-            for column in self.columns
-        ], unfitting
+        return [column.array(column.values_of(answers)) for column in self.columns], _unfitting(page, answers)
+
+    def _plain(
+        self, page: Sequence[ResultRow], output: type[BaseModel], plain: SchemaValidator
+    ) -> list[dict[str, Any] | None]:
+        validate = plain.validate_json
+        try:
+            return [validate(row.output_text) if row.status == _COMPLETED else None for row in page]  # type: ignore[arg-type]
+        except (ValueError, TypeError):  # TypeError where there is no text; a ValidationError is a ValueError
+            return [self._dict(row, output, plain) for row in page]
+
+    def _dict(self, row: ResultRow, output: type[BaseModel], plain: SchemaValidator) -> dict[str, Any] | None:
+        if row.status != _COMPLETED:
+            return None
+        try:
+            members: dict[str, Any] = plain.validate_json(row.output_text)  # type: ignore[arg-type]
+            return members
+        except (ValueError, TypeError):
+            answer = _parse(row, output)
+            return None if answer is None else self._members(answer)
+
+    def _members(self, answer: BaseModel) -> dict[str, Any]:
+        """The same from an instance."""
+        return {column.attribute: column.converted(column.values_of([answer]))[0] for column in self.columns}
 
 
-def _loaded(page: Sequence[ResultRow]) -> list[Any]:
-    """The answers of a page as JSON, loaded in one go."""
-    texts: list[Any] = [row.output_text if row.status == _COMPLETED else "null" for row in page]
-    loaded: list[Any] = orjson.loads(f"[{','.join(texts)}]")  # TypeError where an answer has no text
-    if len(loaded) != len(page):
-        raise ValueError("a text that is no JSON value of its own")
-    return loaded
+def _unfitting(page: Sequence[ResultRow], answers: Sequence[object]) -> int:
+    if None not in answers:
+        return 0
+    return sum(answer is None and row.status == _COMPLETED for row, answer in zip(page, answers, strict=True))
 
 
 def _parse(row: ResultRow, output: type[BaseModel]) -> BaseModel | None:
@@ -271,28 +298,6 @@ def _parse(row: ResultRow, output: type[BaseModel]) -> BaseModel | None:
         return parse_structured_output(answer_text(row), output)
     except StructuredOutputError:
         return None  # answered under an older form of the model; output_text has it
-
-
-def _leading_values(page: Sequence[ResultRow]) -> dict[str, list[Any]]:
-    return {
-        "item_id": [row.item_id for row in page],
-        "status": [row.status for row in page],
-        "attempt_count": [row.attempt_count for row in page],
-    }
-
-
-def _trailing_values(page: Sequence[ResultRow]) -> dict[str, list[Any]]:
-    failures = [failure_of(row) for row in page]
-    return {
-        "output_text": [row.output_text for row in page],
-        "error_class": [failure and failure.error_class for failure in failures],
-        "error_message": [failure and failure.message for failure in failures],
-        "input_tokens": [row.input_tokens for row in page],
-        "cached_tokens": [row.cached_tokens for row in page],
-        "output_tokens": [row.output_tokens for row in page],
-        "reasoning_tokens": [row.reasoning_tokens for row in page],
-        "metadata": [metadata_json(row) for row in page],
-    }
 
 
 class _Tally:

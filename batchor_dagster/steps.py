@@ -23,7 +23,7 @@ from batchor_core.core.exceptions import (
     RunPausedError,
     SourceMismatchError,
 )
-from batchor_core.core.structured import model_output_schema, resolve_model
+from batchor_core.core.structured import resolve_model
 from batchor_core.storage.state import PersistedRunConfig
 from batchor_dagster.batch import BatchAsset, partition_of
 from batchor_dagster.checks import completion_result, schema_result
@@ -178,7 +178,7 @@ def write(
     path = asset.result_path(resource, partition_key)
     config = run.config
     output = asset.output or _stored_model(config)
-    report = write_results_parquet(run, path, output, are_checked=_is_stored_schema(output, config))
+    report = write_results_parquet(run, path, output)
     context.log.info(f"wrote {report.row_count} rows, {report.failed_count} of them failed, to {path}")
     return result_metadata(
         report,
@@ -511,13 +511,6 @@ def _finished_run(
         )
     add_run_id_tag(context.instance, context.run.run_id, run_id)
     return run
-
-
-def _is_stored_schema(output: type[BaseModel] | None, config: PersistedRunConfig) -> bool:
-    """Whether the run's answers were checked against this very schema when they came in."""
-    if output is None or config.output_schema is None:
-        return False
-    return model_output_schema(output, schema_name=config.schema_name).schema == config.output_schema
 
 
 def _stored_model(config: PersistedRunConfig) -> type[BaseModel] | None:

@@ -19,20 +19,16 @@ from hypothesis import strategies as st
 from pydantic import (
     AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     HttpUrl,
     NaiveDatetime,
     RootModel,
-    StringConstraints,
     create_model,
-    field_validator,
-    model_validator,
 )
 from typing_extensions import TypeAliasType, TypedDict
 
-from batchor_dagster.columns import model_columns, takes_json
+from batchor_dagster.columns import model_columns
 
 
 class Mood(enum.StrEnum):
@@ -248,91 +244,3 @@ def test_models_come_back_from_parquet_as_they_were(rows: list[Everything | None
     ]
     assert back == rows
     assert pl.read_parquet(sink.getvalue().to_pybytes()).height == len(rows)
-
-
-class Validated(BaseModel):
-    x: str
-
-    @field_validator("x")
-    @classmethod
-    def shout(cls, value: str) -> str:
-        return value.upper()
-
-
-class ValidatedWhole(BaseModel):
-    x: str
-
-    @model_validator(mode="after")
-    def shout(self) -> ValidatedWhole:
-        self.x = self.x.upper()
-        return self
-
-
-class Hooked(BaseModel):
-    x: str
-
-    def model_post_init(self, context: Any) -> None:
-        self.x = self.x.upper()
-
-
-class Inherited(Hooked):
-    y: int
-
-
-class Stripped(BaseModel):
-    model_config = ConfigDict(str_strip_whitespace=True)
-    x: str
-
-
-class Strict(BaseModel):
-    """A model as most are."""
-
-    model_config = ConfigDict(extra="forbid")
-    x: str
-
-
-@pytest.mark.parametrize(
-    ("annotation", "as_it_is"),
-    [
-        (str, True),
-        (int | None, True),
-        (float, True),
-        (bool, True),
-        (Mood, True),
-        (Literal["a", "b"], True),
-        (list[Mood], True),
-        (Strict, True),
-        (list[Strict | None], True),
-        (Annotated[int, Field(ge=1, le=5)], True),
-        (Annotated[str, Field(pattern="a+", max_length=3)], True),
-        (int | str, False),
-        (Literal[1, "a"], False),
-        (dict[str, int], False),
-        (set[int], False),
-        (dt.date, False),
-        (Decimal, False),
-        (uuid.UUID, False),
-        (HttpUrl, False),
-        (bytes, False),
-        (Any, False),
-        (Movie, False),
-        (Size, False),
-        (Tags, False),
-        (Node, False),
-        (Open, False),
-        (Empty, False),
-        (Validated, False),
-        (ValidatedWhole, False),
-        (Hooked, False),
-        (Inherited, False),
-        (Stripped, False),
-        (Point, False),  # a default stands in for what is missing
-        (Annotated[str, BeforeValidator(str.upper)], False),
-        (Annotated[str, StringConstraints(to_lower=True)], False),
-        (Annotated[str, Field(alias="other")], False),
-    ],
-)
-def test_json_is_taken_as_it_is_only_where_an_instance_would_hold_the_same(
-    annotation: Any, as_it_is: bool
-) -> None:
-    assert takes_json(create_model("Model", field=(annotation, ...))) is as_it_is

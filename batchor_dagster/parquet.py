@@ -11,7 +11,7 @@ import os
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -223,17 +223,16 @@ def _record_batch(
 
 def _own_values(page: Sequence[ResultRow]) -> dict[str, Sequence[Any]]:
     """The values of our own columns. The page is turned over as a whole, which is far faster than field by field."""
-    of = dict(zip(ResultRow._fields, zip(*page, strict=True), strict=True)) if page else {}
-    nothing: Sequence[Any] = [None] * len(page)
-    failures = nothing
-    if any(of.get("error", ())):
-        failures = [None if row.error is None else failure_of(row) for row in page]
-    values: dict[str, Sequence[Any]] = {
-        name: of.get(name, ()) for name in (*_LEADING, *_TRAILING) if name in ResultRow._fields
-    }
-    values["error_class"] = nothing if failures is nothing else [f and f.error_class for f in failures]
-    values["error_message"] = nothing if failures is nothing else [f and f.message for f in failures]
-    values["metadata"] = list(map(plain_json, of.get("metadata", ())))
+    of: dict[str, Sequence[Any]] = dict.fromkeys(ResultRow._fields, ())
+    if page:
+        of.update(zip(ResultRow._fields, zip(*page, strict=True), strict=True))
+    values = {name: of[name] for name in (*_LEADING, *_TRAILING) if name in of}
+    failures: Sequence[Any] = of["error"]
+    if any(failures):
+        failures = [failure_of(row) for row in page]
+    values["error_class"] = [failure and failure.error_class for failure in failures]
+    values["error_message"] = [failure and failure.message for failure in failures]
+    values["metadata"] = list(map(plain_json, of["metadata"]))
     return values
 
 
@@ -264,9 +263,12 @@ class _Answers:
     def _plain(
         self, page: Sequence[ResultRow], output: type[BaseModel], plain: SchemaValidator
     ) -> list[dict[str, Any] | None]:
-        validate = plain.validate_json
+        validate: Callable[[Any], dict[str, Any]] = plain.validate_json
+        texts = [row.output_text if row.status == _COMPLETED else None for row in page]
         try:
-            return [validate(row.output_text) if row.status == _COMPLETED else None for row in page]  # type: ignore[arg-type]
+            if None not in texts:
+                return list(map(validate, texts))
+            return [None if row.status != _COMPLETED else validate(row.output_text) for row in page]
         except (ValueError, TypeError):  # TypeError where there is no text; a ValidationError is a ValueError
             return [self._dict(row, output, plain) for row in page]
 
@@ -316,13 +318,12 @@ class _Tally:
     def add(self, page: Sequence[ResultRow], batch: pa.RecordBatch, unfitting: int) -> None:
         self._rows += len(page)
         self._unfitting += unfitting
-        for row in page:
-            if row.status != _COMPLETED:
-                failure = failure_of(row)
-                error_class = failure.error_class if failure else "unknown"
-                self._failed += 1
-                self._errors[error_class] += 1
-                self._examples.setdefault(error_class, (row.item_id, failure.message if failure else ""))
+        for row in [row for row in page if row.status != _COMPLETED]:
+            failure = failure_of(row)
+            error_class = failure.error_class if failure else "unknown"
+            self._failed += 1
+            self._errors[error_class] += 1
+            self._examples.setdefault(error_class, (row.item_id, failure.message if failure else ""))
         for position, name in enumerate(
             ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
         ):

@@ -227,11 +227,11 @@ def _own_values(page: Sequence[ResultRow]) -> dict[str, Sequence[Any]]:
     if page:
         of.update(zip(ResultRow._fields, zip(*page, strict=True), strict=True))
     values = {name: of[name] for name in (*_LEADING, *_TRAILING) if name in of}
-    failures: Sequence[Any] = of["error"]
-    if any(failures):
+    values["error_class"] = values["error_message"] = of["error"]
+    if of["error"].count(None) < len(page):
         failures = [failure_of(row) for row in page]
-    values["error_class"] = [failure and failure.error_class for failure in failures]
-    values["error_message"] = [failure and failure.message for failure in failures]
+        values["error_class"] = [failure and failure.error_class for failure in failures]
+        values["error_message"] = [failure and failure.message for failure in failures]
     values["metadata"] = list(map(plain_json, of["metadata"]))
     return values
 

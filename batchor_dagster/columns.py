@@ -177,12 +177,9 @@ def plain_columns(answers: Sequence[Any], columns: Sequence[Column]) -> list[pa.
             )
             for column in columns
         ]
-<<<<<<< HEAD
 
 
 _UNFITTING = (pa.ArrowException, ArithmeticError, ValueError, TypeError)
-=======
->>>>>>> answers
 
 
 def to_array(values: Sequence[Any], arrow: pa.DataType) -> pa.Array:

@@ -29,11 +29,7 @@ from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.garbage import collecting_less
 from batchor_core.core.pricing import CostTally
 from batchor_core.core.structured import parse_structured_output
-<<<<<<< HEAD
 from batchor_core.core.usage import TOKEN_KINDS, TokenUsage
-=======
-from batchor_core.core.usage import TokenUsage
->>>>>>> answers
 from batchor_core.storage.columns import plain_json
 from batchor_core.storage.rows import answer_text, failure_of
 from batchor_core.storage.state import ResultRow
@@ -142,11 +138,8 @@ def write_results_parquet(
     run: RowPages,
     path: str | os.PathLike[str],
     output: type[BaseModel] | None = None,
-<<<<<<< HEAD
     *,
     costs: CostTally | None = None,
-=======
->>>>>>> answers
 ) -> ParquetReport:
     """Write every terminal result of a run to ``path``, a local path or an fsspec URL. Replaces what was there.
 
@@ -158,10 +151,7 @@ def write_results_parquet(
         path: The file to write. Folders are created.
         output: The model of a structured run: each of its fields becomes a typed column. Without it there is
             ``output_text`` alone. What the model does not take is in ``output_text`` alone too.
-<<<<<<< HEAD
         costs: Gets the tokens of every row.
-=======
->>>>>>> answers
 
     Raises:
         OSError: The file can't be written; what was there before is untouched.
@@ -315,7 +305,6 @@ def _parse(row: ResultRow, output: type[BaseModel]) -> BaseModel | None:
         return None  # answered under an older form of the model; output_text has it
 
 
-<<<<<<< HEAD
 def _add_costs(costs: CostTally, page: Sequence[ResultRow]) -> None:
     stated = [row for row in page if row.input_tokens is not None]
     costs.add({kind: [getattr(row, kind) or 0 for row in stated] for kind in TOKEN_KINDS})
@@ -324,8 +313,6 @@ def _add_costs(costs: CostTally, page: Sequence[ResultRow]) -> None:
         costs.add_unstated(rows=len(page) - len(stated), answers=answers)
 
 
-=======
->>>>>>> answers
 class _Tally:
     """Sums over the pages, so that nothing has to be read twice."""
 
@@ -348,13 +335,7 @@ class _Tally:
             self._failed += 1
             self._errors[error_class] += 1
             self._examples.setdefault(error_class, (row.item_id, failure.message if failure else ""))
-<<<<<<< HEAD
         for position, name in enumerate(TOKEN_KINDS):
-=======
-        for position, name in enumerate(
-            ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
-        ):
->>>>>>> answers
             self._usage[position] += pc.sum(batch.column(name)).as_py() or 0
         if page:
             self._last = page[-1].sequence or self._last

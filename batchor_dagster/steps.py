@@ -24,10 +24,7 @@ from batchor_core.core.exceptions import (
     RunPausedError,
     SourceMismatchError,
 )
-<<<<<<< HEAD
 from batchor_core.core.pricing import CostTally
-=======
->>>>>>> answers
 from batchor_core.core.structured import resolve_model
 from batchor_core.storage.state import PersistedRunConfig
 from batchor_dagster.batch import BatchAsset, partition_of
@@ -197,13 +194,9 @@ def write(
     path = files.path(partition_key)
     config = run.config
     output = asset.output or _stored_model(config)
-<<<<<<< HEAD
     provider_config = resource.with_server(config.provider_config)
     costs = CostTally(rates_of_run(provider_config, run.summary()))
     report = write_results_parquet(run, path, output, costs=costs)
-=======
-    report = write_results_parquet(run, path, output)
->>>>>>> answers
     context.log.info(f"wrote {report.row_count} rows, {report.failed_count} of them failed, to {path}")
     summary = run.summary()
     return result_metadata(

@@ -201,7 +201,7 @@ def test_what_does_not_exist_is_not_found(provider: BatchProvider, method: str) 
 
 def test_tokens_of_many_lines_are_those_of_each(provider: BatchProvider) -> None:
     lines = [
-        provider.build_request_line(custom_id="a", prompt_parts=PromptParts("word " * n)) for n in (0, 1, 50)
+        provider.build_request_line(custom_id="a", prompt_parts=PromptParts("word " * n)) for n in (1, 5, 50)
     ]
     hooks = ProviderHooks.of(provider)
     together = hooks.estimate_tokens(lines, chars_per_token=4)

@@ -19,7 +19,7 @@ _NAME, _BODY, _ENDPOINT = "custom_id", "body", "url"
 _BEGINNING = b'{"custom_id":'
 _ADDRESS_BYTES = 20
 
-PLACEHOLDERS = ("ZQXJ-ZQXJ-ZQXJ-ZQXJ-ZQXJ", "XJZQ-XJZQ-XJZQ-XJZQ-XJZQ")
+PLACEHOLDERS = ("ZQXJ-ZQXJ-ZQXJ-ZQXJ-ZQXJ", "QZJX-QZJX-QZJX-Q")
 """Names that lines are built with to find out what does not depend on them; of letters that are rare, which makes them quick to
 look for."""
 
@@ -125,4 +125,8 @@ def named_line(stored: bytes, custom_id: str, *, is_first: bool) -> bytes:
 
 def longest_line(stored: bytes) -> int:
     """The most bytes that the line may have, with the end of the line, whatever its name."""
-    return len(stored) + 1 if is_whole(stored) else len(_BEGINNING) + MAX_CHARS + len(stored) + 3
+    return len(stored) + (1 if stored.startswith(b"{") else NAME_BYTES)
+
+
+NAME_BYTES = len(_BEGINNING) + len('""') + MAX_CHARS + len("\n")
+"""The most that a name and the end of the line add to what is stored of it."""

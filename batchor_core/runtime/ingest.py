@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from batchor_core.core.custom_ids import most_chars
 from batchor_core.core.exceptions import (
     InvalidInputError,
     RunIngestionSourceRequiredError,
@@ -20,12 +21,12 @@ from batchor_core.core.exceptions import (
 )
 from batchor_core.core.models import BatchItem, BatchItems, PromptBuilder, PromptParts
 from batchor_core.core.rendered import RenderedChunk
-from batchor_core.core.request_lines import NAME_BYTES, PLACEHOLDERS, Frames
+from batchor_core.core.request_lines import PLACEHOLDERS, Frames, longest_line
 from batchor_core.core.types import BatchRequestLine, JSONValue
 from batchor_core.runtime.engine import CHUNK, Drive
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
 from batchor_core.sources.rows import LINEAGE_KEY
-from batchor_core.storage.state import IngestCheckpoint, MaterializedItem
+from batchor_core.storage.state import IngestCheckpoint, MaterializedItem, request_bytes
 
 _ITERABLE = SourceIdentity(source_kind="iterable", source_ref="", source_fingerprint="")
 
@@ -154,7 +155,7 @@ class Intake:
     def add(self, items: Sequence[MaterializedItem]) -> None:
         """Count a chunk."""
         self.rows += len(items)
-        self.size_bytes += sum(len(item.request_line or b"") for item in items) + len(items) * NAME_BYTES
+        self.size_bytes += sum(request_bytes(item) for item in items)
         self.tokens += sum(item.submission_tokens for item in items)
 
     def clear(self) -> None:
@@ -278,6 +279,7 @@ def materialize(drive: Drive, asked: Asked) -> list[MaterializedItem]:
             request_line,
             tokens,
             metadata,
+            longest_line(request_line, most_chars(item.item_id, index)),
             address,
         )
         for index, (item, prompt, metadata, request_line, address, tokens) in enumerate(

@@ -10,7 +10,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchor_core.core.request_lines import (
-    NAME_BYTES,
     Frames,
     content_address,
     is_whole,
@@ -50,7 +49,7 @@ def test_a_line_comes_back_under_any_name(line: dict[str, Any], name: str) -> No
     again = named_line(rest, name, is_first=False)
     expected = {key: value for key, value in line.items() if key != "body" or value is not None}
     assert orjson.loads(again) == {"custom_id": name, **expected}
-    assert len(again) + 1 <= longest_line(rest) == len(rest) + NAME_BYTES
+    assert len(again) + 1 == longest_line(rest, len(name)) <= longest_line(rest)
 
 
 @given(line=others, name=names, head=st.binary(max_size=3), tail=st.binary(max_size=3))

@@ -8,9 +8,12 @@ from typing import Any
 import orjson
 import pytest
 
+from batchor_core.core.custom_ids import CustomIdFormat
 from batchor_core.core.exceptions import InvalidInputError
-from batchor_core.core.request_lines import content_address
+from batchor_core.core.models import BatchItem
+from batchor_core.core.request_lines import content_address, is_whole
 from batchor_core.runtime.engine import EngineSettings
+from batchor_core.sources.files import JsonlItemSource
 from batchor_core.testing.fake_provider import FakeProvider, http_error_row
 from tests.support.world import RUN, World, by_item, items, text_job, texts
 
@@ -132,3 +135,39 @@ def test_what_is_no_json_names_the_row(any_world: World) -> None:
     any_world.provider = NoJson(clock=any_world.clock)
     with pytest.raises(InvalidInputError, match="item 'item-0': the request can't be stored as JSON"):
         any_world.start(text_job(2))
+
+
+class Killed(BaseException):
+    """The process dies."""
+
+
+def test_a_run_that_an_earlier_build_has_half_read_goes_on(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are stored as whole lines, under the names of their first attempts."""
+    monkeypatch.setattr("batchor_core.runtime.ingest.CHUNK", 10)
+    world = make_world(kind="sqlite")
+    path = world.folder / "rows.jsonl"
+    path.write_text(
+        "".join(f'{{"id": "item-{n}", "text": "a question that is long enough: {n}"}}\n' for n in range(30))
+    )
+    source = JsonlItemSource(path, item_id_from_row=lambda row: row["id"], payload_from_row=dict)
+
+    def dies(item: BatchItem[Any]) -> str:
+        if item.item_id == "item-25":
+            raise Killed
+        return str(item.payload["text"])
+
+    world.provider.answer = by_item({3: [http_error_row(500), "fine"], 23: [http_error_row(500), "fine"]})
+    with monkeypatch.context() as earlier:
+        earlier.setattr("batchor_core.runtime.ingest._are_nameless", lambda *_: False)
+        earlier.setattr("batchor_core.storage.sql.NEWEST", CustomIdFormat.INDEX_FIRST)
+        with pytest.raises(Killed):
+            world.start(text_job(source, build_prompt=dies))
+    run = world.runner(storage=world.open_store()).start(text_job(source), run_id=RUN).wait()
+    assert [is_whole(item.request_line) for item in _stored(world)] == [True] * 20 + [False] * 10
+    assert texts(run) == {f"item-{n}": "fine" for n in range(30)}
+    sent = _sent(world)
+    assert [line["custom_id"].rpartition("-")[0] for line in sent[30:]] == ["3-1", "23-1"]
+    for early, late in ((sent[3], sent[30]), (sent[23], sent[31])):
+        assert _without_name(early) == _without_name(late)

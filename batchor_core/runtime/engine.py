@@ -15,6 +15,8 @@ from pydantic import BaseModel
 from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.core.admission import Allowance, Measure
 from batchor_core.core.arguments import check_seconds, check_whole_number
+from batchor_core.core.batching import BatchSize
+from batchor_core.core.custom_ids import SUBMISSION_CHARS
 from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import (
@@ -34,7 +36,7 @@ from batchor_core.core.retry import (
     backoff_delay,
 )
 from batchor_core.core.structured import StructuredOutputSchema, resolve_stored_model
-from batchor_core.providers.api import BatchApi
+from batchor_core.providers.api import BatchApi, FoundBy
 from batchor_core.providers.at_boundaries import ApiAtBoundaries
 from batchor_core.providers.base import BatchProvider
 from batchor_core.providers.eight_methods import as_batch_api
@@ -290,6 +292,16 @@ class Drive:
         if budget is None or not budget.limit:
             return []
         return [Allowance(Measure.ENQUEUED_TOKENS, budget.key, budget.limit)]
+
+    def batch_size(self) -> BatchSize:
+        """What one batch may hold: the smaller of what the job says and what the provider takes."""
+        policy, limits, budget = self.config.chunk_policy, self.api.limits, self.budget()
+        return BatchSize(
+            min(policy.max_requests, limits.max_requests or policy.max_requests),
+            min(policy.max_file_bytes, limits.max_bytes or policy.max_file_bytes),
+            budget.per_batch if budget else 0,
+            row_bytes=SUBMISSION_CHARS if limits.found_by is FoundBy.ROWS else 0,
+        )
 
     def emit(self, event_type: str, **data: object) -> None:
         """Tell the observer."""

@@ -204,11 +204,11 @@ class Ingestion:
 
     def fills_a_batch(self) -> bool:
         """Whether enough has been read since the last submission to fill a batch to one of its limits."""
-        policy, budget = self.drive.config.chunk_policy, self.drive.budget()
+        full, intake = self.drive.batch_size(), self.intake
         return (
-            self.intake.rows >= policy.max_requests
-            or self.intake.size_bytes >= policy.max_file_bytes
-            or bool(budget and 0 < budget.per_batch <= self.intake.tokens)
+            intake.rows >= full.max_requests
+            or intake.size_bytes + intake.rows * full.row_bytes >= full.max_file_bytes
+            or 0 < full.max_tokens <= intake.tokens
         )
 
 

@@ -227,13 +227,9 @@ class _Intake:
         return AtHand(
             submitted=self.size,
             missing=len(self.open) - len(self._bad),
-            answered=good
-            + len(self._bad)
-            - bad_errors
-            + len(self._others)
-            - other_errors
-            + reading.unreadable,
+            answered=good + len(self._bad) - bad_errors + len(self._others) - other_errors,
             failed=bad_errors + other_errors,
+            unreadable=reading.unreadable,
             files=files,
             gone=gone,
             is_cut=reading.is_cut,

@@ -215,7 +215,9 @@ def _resolve(annotation: Any, constraints: tuple[Any, ...], parents: tuple[Any, 
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
         return _list(arguments[0], parents)
     if isinstance(annotation, type) and annotation in _PLAIN:
-        return _Kind(_PLAIN[annotation], _EXACTLY.get(annotation), is_plain=annotation in (str, int, float, bool))
+        return _Kind(
+            _PLAIN[annotation], _EXACTLY.get(annotation), is_plain=annotation in (str, int, float, bool)
+        )
     if not isinstance(annotation, type):
         return _json(annotation)
     if issubclass(annotation, enum.Enum):

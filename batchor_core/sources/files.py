@@ -273,7 +273,9 @@ class CsvItemSource(_TextFileSource[PayloadT]):
             except StopIteration:
                 return
             except csv.Error as error:
-                raise self._mapping.error(csv_problem(error, self._format, self._first_line()), line) from error
+                raise self._mapping.error(
+                    csv_problem(error, self._format, self._first_line()), line
+                ) from error
             if record:
                 yield line, record
 

@@ -161,7 +161,7 @@ def test_values_that_are_all_quoted_show_the_delimiter_too(other: str, tmp_path:
 
 def test_a_header_without_quotes_shows_the_delimiter_of_quoted_values(tmp_path: Path) -> None:
     path = written(tmp_path, 'id;text\n"1";"a"\n')
-    with pytest.raises(SourceRowError, match="line 2: .*Give delimiter=';'"):
+    with pytest.raises(SourceRowError, match=r"line 2: .*Give delimiter=';'"):
         list(source(path, delimiter=","))
 
 
@@ -171,7 +171,9 @@ def test_a_stray_quote_in_a_file_with_the_right_delimiter_is_told_as_one(tmp_pat
         list(source(path))
 
 
-@pytest.mark.parametrize(("mark", "delimiter"), [(";", None), (";", ";"), ("\t", None), (",", None), (";", "|")])
+@pytest.mark.parametrize(
+    ("mark", "delimiter"), [(";", None), (";", ";"), ("\t", None), (",", None), (";", "|")]
+)
 def test_a_line_for_excel_is_no_header(mark: str, delimiter: str | None, tmp_path: Path) -> None:
     text = f"id{mark}text\n1{mark}a\n"
     with pytest.raises(SourceRowError, match=r"line 1: .*tells Excel the delimiter.*Remove it") as caught:
@@ -201,7 +203,9 @@ def test_a_file_of_another_format_is_named(text: str, told: str, tmp_path: Path)
 
 @pytest.mark.parametrize("header", ["<id>,<text>", "[id],[text]", "{id},{text}", "sep=x,text"])
 def test_odd_names_of_columns_are_fine(header: str, tmp_path: Path) -> None:
-    made = source(written(tmp_path, f"{header}\n1,a\n"), item_id_from_row=lambda row: next(iter(row.values())))
+    made = source(
+        written(tmp_path, f"{header}\n1,a\n"), item_id_from_row=lambda row: next(iter(row.values()))
+    )
     assert [item.item_id for item in made] == ["1"]
 
 

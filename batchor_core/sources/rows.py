@@ -95,7 +95,7 @@ class RowMapping(Generic[PayloadT]):
                 raise
             raise self._callback_error(step, error, row, line) from error
         if not isinstance(item_id, str) or not item_id:
-            is_empty = isinstance(item_id, str) or is_missing(item_id)
+            is_empty = is_missing(item_id) or len(str(item_id)) == 0
             advice = "every row needs an id" if is_empty else "return str(...) of it"
             raise self.error(f"item_id_from_row returned {item_id!r}, not a non-empty string; {advice}", line)
         if not isinstance(metadata, dict) or LINEAGE_KEY in metadata:

@@ -58,7 +58,7 @@ class PromptParts:
 
     def __post_init__(self) -> None:
         # one comparison for each row in a job of millions
-        if not (self.prompt and isinstance(self.prompt, str)) or not (
+        if not (isinstance(self.prompt, str) and self.prompt) or not (
             self.system_prompt is None or isinstance(self.system_prompt, str)
         ):
             raise arguments.no_prompt(self.prompt, self.system_prompt)

@@ -21,7 +21,7 @@ from batchor_core.core.models import BatchItem, BatchItems, PromptBuilder, Promp
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.request_lines import PLACEHOLDERS, Frames, longest_line
 from batchor_core.core.types import BatchRequestLine, JSONValue
-from batchor_core.runtime.encoding import encoded_metadata, encoded_request, named
+from batchor_core.runtime.encoding import check_ids, encoded_metadata, encoded_request, named
 from batchor_core.runtime.engine import CHUNK, Drive
 from batchor_core.runtime.repeated_rows import naming_rows
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
@@ -278,7 +278,12 @@ def ask(items: Iterable[BatchItem[Any]], first_index: int, build_prompt: PromptB
 
 
 def materialize(drive: Drive, asked: Asked) -> list[MaterializedItem]:
-    """Turn rendered items into stored rows: request line and tokens."""
+    """Turn rendered items into stored rows: request line and tokens.
+
+    Raises:
+        InvalidInputError: An id holds half of a surrogate pair, or a request can't be built; names the item.
+    """
+    check_ids(asked.items)
     lines, stored, addresses = _requests(drive, asked)
     # a store without sessions of its own may not know of finished lines, so it gets the prompts to build them from
     keeps_lines = drive.store.supports_leases

@@ -62,7 +62,6 @@ class BatchLimits:
         can_fence: Whether :meth:`BatchApi.fence` can make sure that a create still on its way comes to nothing.
         can_cancel: Whether a running batch can be cancelled.
         lifetime_sec: Seconds after its creation by which every batch has ended.
-        results_kept_sec: Seconds for which results can be fetched after the end; None if unknown.
     """
 
     max_requests: int | None = None
@@ -72,7 +71,6 @@ class BatchLimits:
     can_fence: bool = False
     can_cancel: bool = False
     lifetime_sec: float = DAY_SEC
-    results_kept_sec: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ def _documented_only(arguments: dict[str, Any]) -> dict[str, Any]:
     """Items without the fields that the document does not know."""
     if name := next((key for key, value in arguments.items() if _are_items(value)), None):
         bare = [
-            item._replace(request_line=None, submission_tokens=0, content_address=None)
+            item._replace(request_line=None, submission_tokens=0, content_address=None, request_bytes=0)
             for item in arguments[name]
         ]
         return arguments | {name: bare}

@@ -7,6 +7,7 @@ runs could be anybody's, and what can't be told yet is said to be so, never take
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from batchor_core.runtime.listing import LIST_MARGIN_SEC, Listing, read_list
 from batchor_core.storage.state import IntentRecord
 
 TAG = "batchor_local_batch_id"
+
+LATE_MARGIN_SEC = 2 * 3_600.0
+"""How much longer than its lifetime a batch is looked for that nothing could have kept from being created."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +53,46 @@ class Unknowable:
 LookUp = Found | Absent | Unknowable
 
 
+def sent_at(intent: IntentRecord) -> float:
+    """When a submission was sent, or could have been at the earliest."""
+    return intent.created_at if intent.sending_at is None else intent.sending_at
+
+
+def over_in_sec(drive: Drive, intent: IntentRecord) -> float:
+    """Seconds until no batch can come of a submission any more, by the lifetime of batches; 0 from then on."""
+    lasts = drive.api.limits.lifetime_sec + LATE_MARGIN_SEC
+    return max(0.0, sent_at(intent) + lasts - drive.store.now())
+
+
 def look_for(drive: Drive, intent: IntentRecord) -> LookUp:
     """Look for the batches of one submission. Raises what the provider raises."""
     found_by = drive.api.limits.found_by
     if found_by is FoundBy.NOTHING:
         return Unknowable("look_up_unsupported")
-    sent_at = intent.created_at if intent.sending_at is None else intent.sending_at
     # in the server's own time: its batches carry no other
-    oldest = sent_at + intent.server_date_skew - LIST_MARGIN_SEC
+    sent = sent_at(intent) + intent.server_date_skew
+    oldest = sent - LIST_MARGIN_SEC
     if found_by is FoundBy.TAGS:
         listing = _read(drive, lambda batch: _is_named(batch, intent), oldest)
-        found, undecided = listing.found, False
+        found, undecided = listing.found, []
     else:
         listing = _read(drive, lambda batch: _could_be(batch, intent, oldest), oldest)
-        owners = owners_by_rows(drive, listing.found)
+        registered = drive.store.registered_batches([batch.batch_id for batch in listing.found])
+        candidates = [batch for batch in listing.found if batch.batch_id not in registered]
+        owners = owners_by_rows(drive, candidates)
         found = [
-            batch for batch in listing.found if owners.get(batch.batch_id) == mark_of(intent.local_batch_id)
+            batch for batch in candidates if owners.get(batch.batch_id) == mark_of(intent.local_batch_id)
         ]
-        undecided = any(batch.batch_id not in owners for batch in listing.found)
+        undecided = [batch for batch in candidates if batch.batch_id not in owners]
     if found:
         return Found(found)
+    is_over = over_in_sec(drive, intent) == 0
+    if is_over:
+        # what was created so much later is somebody else's; at a busy account there is always some
+        latest = sent + LATE_MARGIN_SEC + LIST_MARGIN_SEC
+        undecided = [batch for batch in undecided if (batch.created_at or latest) <= latest]
     if undecided:
-        return Unknowable("batches_still_running", may_pass=True)
+        return Unknowable("batches_still_running", may_pass=not is_over)
     return Absent() if listing.is_complete else Unknowable("too_many_batches_to_list")
 
 
@@ -106,7 +128,9 @@ class Strangers:
 
     Attributes:
         batches: Oldest first.
-        undecided: Batches that may be the run's or anybody else's, since they still run and carry no tags.
+        undecided: Batches that may be the run's or anybody else's, since they still run and carry no tags. They were created
+            before this process had to do with the run: later ones are no news to a store that forgets only when it is
+            restored.
     """
 
     batches: list[Named]
@@ -145,6 +169,8 @@ def strangers(drive: Drive, *, prefix: str, since: float, accounted: Callable[[s
     elsewhere = drive.store.registered_batches([batch.batch_id for batch in listing.found])
     candidates = [batch for batch in listing.found if batch.batch_id not in elsewhere]
     owners = owners_by_rows(drive, candidates)
+    began = drive.store.now() - (time.monotonic() - drive.sweeping.began_at)
+    latest = began + LIST_MARGIN_SEC
     named = [
         Named(batch, submission_of(mark))
         for batch in candidates
@@ -157,7 +183,11 @@ def strangers(drive: Drive, *, prefix: str, since: float, accounted: Callable[[s
             if entry.local_batch_id.startswith(prefix)
             and not accounted(entry.batch.batch_id, entry.local_batch_id)
         ],
-        [batch for batch in candidates if batch.batch_id not in owners],
+        [
+            batch
+            for batch in candidates
+            if batch.batch_id not in owners and (batch.created_at or latest) <= latest
+        ],
     )
 
 

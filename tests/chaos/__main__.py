@@ -153,15 +153,16 @@ SUITES = {
         must_fail=True,
     ),
     "no-fence": Suite(
-        "as zombies, with drivers that take what they don't find for never created, without a fence and without waiting",
+        "as zombies, with input files that are not deleted",
         lambda arena, count: suites.zombies(
             arena.profile, rounds=count, seed=9, fences=False, sleeps=suites.SLEEPS[:2]
         ),
         12,
         must_fail=True,
+        makes_sense=lambda of: of.limits.can_fence,
     ),
     "no-patience": Suite(
-        "as arrivals, with such drivers",
+        "as arrivals, with drivers that take what they don't find for never created: no fence, no waiting",
         lambda _, count: suites.arrivals(rounds=count, seed=17, fences=False),
         12,
         must_fail=True,

@@ -37,7 +37,7 @@ from batchor_core.core.models import (
 )
 from batchor_core.providers.api import BatchApi
 from batchor_core.providers.base import BatchProvider
-from batchor_core.runtime import harvest, ingest, recover
+from batchor_core.runtime import harvest, ingest, lookup
 from batchor_core.runtime.engine import EngineSettings
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
@@ -274,7 +274,7 @@ def live(place: Place, life: Life, result: Path) -> None:
     if not life.waits:
         lateness.judge_end = buys_at_once
     if not life.fences:
-        recover.LATE_MARGIN_SEC = 0.0
+        lookup.LATE_MARGIN_SEC = 0.0
     if life.notes_syncs:
         os.fsync = noting(os.fsync, place.folder / "synced")
     try:

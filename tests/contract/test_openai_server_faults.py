@@ -26,6 +26,7 @@ from tests.contract.openai_server_helpers import (
     submit,
     upload,
 )
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ class TestHttp:
         with pytest.raises(openai.APITimeoutError):
             create(openai_client.with_options(timeout=0.3, max_retries=0), file_id)
         assert openai_server.books.batches == []
-        until_true(lambda: len(openai_server.books.batches) == 1)
+        until(lambda: openai_server.books.batches, "the batch", seconds=20)
 
     def test_a_delay_after_the_work_outlasts_an_impatient_client(
         self, openai_server: OpenAIServer, openai_client: OpenAI

@@ -218,23 +218,21 @@ def judge_end(
     return Decision(
         Move.ASK if is_over else Move.WAIT,
         cause,
-        next_look(waited_sec, limit, looks),
+        next_look(waited_sec, limit, looks=looks),
         holds_failures=(counts.completed or 0) + hand.failed > hand.submitted,
     )
 
 
-def next_look(waited_sec: float, limit_sec: float, looks: int = LEAST_LOOKS) -> float:
+def next_look(waited_sec: float, limit_sec: float, *, looks: int = 60) -> float:
     """Seconds until the next look: half of the time waited so far, from two seconds to an hour, and not beyond the limit.
 
-    Looks that are still to come when the limit is past, since nobody was there or the clock has jumped, are spread over as long
-    as the limit.
+    It no more than doubles with each look, so that a clock that jumps ahead does not put off the next one.
     """
     least = min(2.0, max(limit_sec / 10.0, 0.01))
-    pause = min(max(waited_sec / 2.0, least), LONGEST_LOOK_SEC)
+    most = min(least * 2.0 ** min(looks, 60), LONGEST_LOOK_SEC)
+    pause = min(max(waited_sec / 2.0, least), most)
     left = limit_sec - waited_sec
-    if left > 0:
-        return max(min(pause, left), least)
-    return pause if looks >= LEAST_LOOKS else max(min(pause, limit_sec / LEAST_LOOKS), least)
+    return max(min(pause, left), least) if left > 0 else pause
 
 
 def seconds_since(moment: float | None, now: float) -> float:

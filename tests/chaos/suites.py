@@ -78,6 +78,9 @@ def each_boundary(arena: Arena, *, per_boundary: int) -> Iterator[Case]:
         seen |= passed.keys()
     for place in sorted({place for place in naive_passages(arena, BY_HAND) if place.startswith(HAND_MADE)}):
         yield Case(f"by hand {place}", BY_HAND, naive_killed_at(place))
+    for place in ("update_batch:before", "update_batch:after"):
+        # whether an undisturbed run's batch is looked at while it is in progress is a matter of chance
+        yield Case(f"cancelled {place}", SCENARIOS["cancelled"], killed_at(place))
     for place in ("count_orphans:before", "count_orphans:after"):
         yield Case(f"stray batch {place}", STRAY, killed_beside_a_stray(place))
     for place in ("renew_lease:before", "renew_lease:after"):

@@ -7,7 +7,6 @@ runs could be anybody's, and what can't be told yet is said to be so, never take
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +128,7 @@ class Strangers:
     Attributes:
         batches: Oldest first.
         undecided: Batches that may be the run's or anybody else's, since they still run and carry no tags. They were created
-            before this process had to do with the run: later ones are no news to a store that forgets only when it is
-            restored.
+            before this process first looked: what a restored store has forgotten is older.
     """
 
     batches: list[Named]
@@ -169,8 +167,9 @@ def strangers(drive: Drive, *, prefix: str, since: float, accounted: Callable[[s
     elsewhere = drive.store.registered_batches([batch.batch_id for batch in listing.found])
     candidates = [batch for batch in listing.found if batch.batch_id not in elsewhere]
     owners = owners_by_rows(drive, candidates)
-    began = drive.store.now() - (time.monotonic() - drive.sweeping.began_at)
-    latest = began + LIST_MARGIN_SEC
+    if drive.sweeping.first_at is None:
+        drive.sweeping.first_at = drive.store.now()
+    latest = drive.sweeping.first_at + LIST_MARGIN_SEC
     named = [
         Named(batch, submission_of(mark))
         for batch in candidates

@@ -138,6 +138,24 @@ def killed_beside_a_stray(place: str) -> Play:
     return play
 
 
+AROUND_THE_CREATE = (
+    "mark_sending:after",
+    "create_batch:before",
+    "create_batch:after",
+    "register:before",
+    "register:after",
+    "mark_unknown:after",
+    "record_look_up:after",
+)
+
+
+def around_the_create(of: Profile) -> Iterator[Case]:
+    """A kill wherever it may be in doubt whether a batch was created: the part of all boundaries that costs money."""
+    for scenario in scenarios(of, ("plain", "answer-lost", "request-lost")):
+        for place in AROUND_THE_CREATE:
+            yield Case(f"{scenario.name} {place}", scenario, killed_at(place))
+
+
 PAIRED = (
     "plain",
     "answer-lost",

@@ -167,6 +167,7 @@ class Sweeping:
     Attributes:
         began_at: When this process first had to do with the run, by the monotonic clock.
         done_at: By the same clock; None if this process never looked.
+        first_at: When it first looked, by the store's clock.
         orphans: Provider ids of the batches that were reported.
         has_tidied: Whether this process has removed unfinished files of the run.
         failing_since: Questions about submissions that are answered with errors only, and since when by the store's clock.
@@ -176,6 +177,7 @@ class Sweeping:
 
     began_at: float = field(default_factory=time.monotonic)
     done_at: float | None = None
+    first_at: float | None = None
     orphans: set[str] = field(default_factory=set)
     has_tidied: bool = False
     failing_since: dict[str, float] = field(default_factory=dict)

@@ -20,6 +20,9 @@ from batchor_core.storage.state import IntentRecord
 
 TAG = "batchor_local_batch_id"
 
+LATE_MARGIN_SEC = 2 * 3_600.0
+"""How much longer than its lifetime a batch is looked for that nothing could have kept from being created."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -49,14 +52,25 @@ class Unknowable:
 LookUp = Found | Absent | Unknowable
 
 
+def sent_at(intent: IntentRecord) -> float:
+    """When a submission was sent, or could have been at the earliest."""
+    return intent.created_at if intent.sending_at is None else intent.sending_at
+
+
+def over_in_sec(drive: Drive, intent: IntentRecord) -> float:
+    """Seconds until no batch can come of a submission any more, by the lifetime of batches; 0 from then on."""
+    lasts = drive.api.limits.lifetime_sec + LATE_MARGIN_SEC
+    return max(0.0, sent_at(intent) + lasts - drive.store.now())
+
+
 def look_for(drive: Drive, intent: IntentRecord) -> LookUp:
     """Look for the batches of one submission. Raises what the provider raises."""
     found_by = drive.api.limits.found_by
     if found_by is FoundBy.NOTHING:
         return Unknowable("look_up_unsupported")
-    sent_at = intent.created_at if intent.sending_at is None else intent.sending_at
     # in the server's own time: its batches carry no other
-    oldest = sent_at + intent.server_date_skew - LIST_MARGIN_SEC
+    sent = sent_at(intent) + intent.server_date_skew
+    oldest = sent - LIST_MARGIN_SEC
     if found_by is FoundBy.TAGS:
 
         def wanted(batch: BatchState) -> bool:
@@ -72,18 +86,25 @@ def look_for(drive: Drive, intent: IntentRecord) -> LookUp:
             found = [batch for batch in shown if _is_named(batch, intent)]
             if not found and any(map(_is_nameless, shown)):
                 return Unknowable("nameless_batches_listed")
-        undecided = False
+        undecided: list[BatchState] = []
     else:
         listing = _read(drive, lambda batch: _could_be(batch, intent, oldest), oldest)
-        owners = owners_by_rows(drive, listing.found)
+        registered = drive.store.registered_batches([batch.batch_id for batch in listing.found])
+        candidates = [batch for batch in listing.found if batch.batch_id not in registered]
+        owners = owners_by_rows(drive, candidates)
         found = [
-            batch for batch in listing.found if owners.get(batch.batch_id) == mark_of(intent.local_batch_id)
+            batch for batch in candidates if owners.get(batch.batch_id) == mark_of(intent.local_batch_id)
         ]
-        undecided = any(batch.batch_id not in owners for batch in listing.found)
+        undecided = [batch for batch in candidates if batch.batch_id not in owners]
     if found:
         return Found(found)
+    is_over = over_in_sec(drive, intent) == 0
+    if is_over:
+        # what was created so much later is somebody else's; at a busy account there is always some
+        latest = sent + LATE_MARGIN_SEC + LIST_MARGIN_SEC
+        undecided = [batch for batch in undecided if (batch.created_at or latest) <= latest]
     if undecided:
-        return Unknowable("batches_still_running", may_pass=True)
+        return Unknowable("batches_still_running", may_pass=not is_over)
     return Absent() if listing.is_complete else Unknowable("too_many_batches_to_list")
 
 
@@ -129,7 +150,8 @@ class Strangers:
 
     Attributes:
         batches: Oldest first.
-        undecided: Batches that may be the run's or anybody else's, since they still run and carry no tags.
+        undecided: Batches that may be the run's or anybody else's, since they still run and carry no tags. They were created
+            before this process first looked: what a restored store has forgotten is older.
     """
 
     batches: list[Named]
@@ -168,6 +190,9 @@ def strangers(drive: Drive, *, prefix: str, since: float, accounted: Callable[[s
     elsewhere = drive.store.registered_batches([batch.batch_id for batch in listing.found])
     candidates = [batch for batch in listing.found if batch.batch_id not in elsewhere]
     owners = owners_by_rows(drive, candidates)
+    if drive.sweeping.first_at is None:
+        drive.sweeping.first_at = drive.store.now()
+    latest = drive.sweeping.first_at + LIST_MARGIN_SEC
     named = [
         Named(batch, submission_of(mark))
         for batch in candidates
@@ -180,7 +205,11 @@ def strangers(drive: Drive, *, prefix: str, since: float, accounted: Callable[[s
             if entry.local_batch_id.startswith(prefix)
             and not accounted(entry.batch.batch_id, entry.local_batch_id)
         ],
-        [batch for batch in candidates if batch.batch_id not in owners],
+        [
+            batch
+            for batch in candidates
+            if batch.batch_id not in owners and (batch.created_at or latest) <= latest
+        ],
     )
 
 

@@ -9,7 +9,7 @@ A submission that was never sent is simply given back. One that *may* have been 
 
 Where there is no input file to delete, nothing keeps a late create from arriving: then step 4 waits until the batch, had it been
 created, would have ended. Where batches carry no tags, a batch that may be the submission's is waited for until its first result
-says whose it is. Where it can't be looked up, a person decides. Measured on a prototype: without step 2 a stalled driver paid twice in 11
+says whose it is, or until it should have ended. Where it can't be looked up, a person decides. Measured on a prototype: without step 2 a stalled driver paid twice in 11
 of 12 rounds, with it in none.
 """
 
@@ -25,12 +25,9 @@ from batchor_core.core.retry import is_due
 from batchor_core.providers.api import BatchState, FoundBy
 from batchor_core.runtime.engine import Drive, as_provider_error
 from batchor_core.runtime.listing import is_passing
-from batchor_core.runtime.lookup import Absent, Found, Unknowable, look_for
+from batchor_core.runtime.lookup import Absent, Found, Unknowable, look_for, over_in_sec, sent_at
 from batchor_core.runtime.submit import discard_files
 from batchor_core.storage.state import IntentRecord
-
-LATE_MARGIN_SEC = 2 * 3_600.0
-"""How much longer than its lifetime a batch is looked for that nothing could have kept from being created."""
 
 LONGEST_PAUSE_SEC = 3_600.0
 """The longest wait before an unfenced submission is looked up again."""
@@ -201,10 +198,7 @@ def _not_listed(drive: Drive, intent: IntentRecord) -> None:
     clean = intent.clean_listings + 1
     if clean < drive.settings.look_ups or now - intent.fenced_at < drive.settings.grace_sec:
         return _check_again(drive, intent, clean, intent.fenced_at)
-    if (
-        not _is_fenced(drive, intent)
-        and now - _sent_at(intent) < drive.api.limits.lifetime_sec + LATE_MARGIN_SEC
-    ):
+    if not _is_fenced(drive, intent) and over_in_sec(drive, intent) > 0:
         # a create that nothing keeps from arriving: only the end of the batch's lifetime says that there is none
         return _check_again(drive, intent, clean, intent.fenced_at)
     return _drop(drive, intent, reason=f"not among the provider's batches in {clean} listings")
@@ -229,19 +223,16 @@ def _fence(drive: Drive, intent: IntentRecord, now: float) -> None:
 def _check_again(drive: Drive, intent: IntentRecord, clean_listings: int, fenced_at: float | None) -> None:
     now = drive.store.now()
     pause = _pause_between_look_ups(drive)
-    if not _is_fenced(drive, intent):
+    over_in = over_in_sec(drive, intent)
+    if not _is_fenced(drive, intent) and over_in > 0:
         # this may take as long as a batch lives: look often at first, and once an hour in the end
-        pause = min(max(pause, (now - _sent_at(intent)) / 10), LONGEST_PAUSE_SEC)
+        pause = max(pause, min((now - sent_at(intent)) / 10, LONGEST_PAUSE_SEC, over_in))
     drive.session.record_look_up(
         local_batch_id=intent.local_batch_id,
         clean_listings=clean_listings,
         fenced_at=fenced_at,
         next_check_at=now + pause,
     )
-
-
-def _sent_at(intent: IntentRecord) -> float:
-    return intent.created_at if intent.sending_at is None else intent.sending_at
 
 
 def _pause_between_look_ups(drive: Drive) -> float:

@@ -1,4 +1,4 @@
-"""The long form: ``python -m tests.chaos [suite ...] [--stores sqlite,postgres] [--scale 1.0] [--minutes 0] [--workers 4]``.
+"""The long form: ``python -m tests.chaos [suite ...] [--stores sqlite,postgres] [--provider openai] [--scale 1.0] [--minutes 0] [--workers 4]``.
 
 Prints what each suite did on each store, and ends with 1 if anything went wrong that must not, a negative control failed to
 go wrong, a suite came to fewer kills than it is to have, or the harness itself failed.
@@ -18,6 +18,7 @@ from typing import Literal
 from tests.chaos import suites
 from tests.chaos.arena import Arena
 from tests.chaos.play import Tally, arenas, play
+from tests.chaos.profile import PROFILES, Profile, profile
 from tests.chaos.suites import Case
 from tests.chaos.verdict import FIGURES
 from tests.postgres_server import postgres_dsn
@@ -40,6 +41,7 @@ class Suite:
         stores: Where it makes sense.
         own_servers: Each worker has a Postgres of its own, which it restarts.
         must_fail: It is a negative control.
+        makes_sense: Of which providers.
     """
 
     about: str
@@ -49,6 +51,7 @@ class Suite:
     stores: tuple[str, ...] = STORES
     own_servers: bool = False
     must_fail: bool = False
+    makes_sense: Callable[[Profile], bool] = lambda of: True
 
     def done(self, tally: Tally) -> int:
         """How far it has come, in what it counts."""
@@ -79,8 +82,8 @@ SUITES = {
         counts="kills",
     ),
     "faults": Suite(
-        "22 kinds of fault at each of 8 requests, at its first and second occurrence",
-        lambda _, __: suites.each_fault(),
+        "22 kinds of fault at each request, at its first and second occurrence",
+        lambda arena, _: suites.each_fault(arena.profile),
     ),
     "drivers": Suite(
         "2, 4 and 8 drivers on one run, killed, replaced, stopped and woken",
@@ -89,13 +92,23 @@ SUITES = {
     ),
     "zombies": Suite(
         "a driver is stopped at a boundary, another one takes over, the first one wakes",
-        lambda _, count: suites.zombies(rounds=count, seed=4),
+        lambda arena, count: suites.zombies(arena.profile, rounds=count, seed=4),
         50,
     ),
     "lag": Suite(
-        "the provider lists a new batch late, within the grace period; its creator was killed",
-        lambda _, count: suites.lags(rounds=count, seed=5),
+        "the provider lists a new batch late, within the grace period or, without a fence, after it; its creator was killed",
+        lambda arena, count: suites.lags(arena.profile, rounds=count, seed=5),
         50,
+    ),
+    "arrivals": Suite(
+        "a create arrives up to two seconds after it was sent; drivers that look for its batch are killed",
+        lambda _, count: suites.arrivals(rounds=count, seed=16),
+        50,
+    ),
+    "holds": Suite(
+        "rows are held for a lifetime since nothing can fence their create; then drivers are killed at each boundary",
+        lambda arena, _: suites.holds(arena),
+        makes_sense=lambda of: not of.limits.can_fence,
     ),
     "late": Suite(
         "result files are named late, not there or short, each by itself, by polls and by time; waiting drivers are killed",
@@ -141,7 +154,16 @@ SUITES = {
     ),
     "no-fence": Suite(
         "as zombies, with input files that are not deleted",
-        lambda _, count: suites.zombies(rounds=count, seed=9, fences=False, sleeps=suites.SLEEPS[:2]),
+        lambda arena, count: suites.zombies(
+            arena.profile, rounds=count, seed=9, fences=False, sleeps=suites.SLEEPS[:2]
+        ),
+        12,
+        must_fail=True,
+        makes_sense=lambda of: of.limits.can_fence,
+    ),
+    "no-patience": Suite(
+        "as arrivals, with drivers that take what they don't find for never created: no fence, no waiting",
+        lambda _, count: suites.arrivals(rounds=count, seed=17, fences=False),
         12,
         must_fail=True,
     ),
@@ -152,8 +174,8 @@ SUITES = {
         must_fail=True,
     ),
     "lag-above-grace": Suite(
-        "as lag, but later than the grace period",
-        lambda _, count: suites.lags(rounds=count, seed=10, above_grace=True),
+        "as lag, but later than the grace period; where there is no fence, with such drivers",
+        lambda arena, count: suites.lags(arena.profile, rounds=count, seed=10, above_grace=True),
         12,
         must_fail=True,
     ),
@@ -163,15 +185,22 @@ SUITES = {
 def main() -> int:
     """Play what was asked for."""
     options = _options()
+    provider = profile(options.provider)
     wrong = False
     print(_row(["suite", "store", "counted", "rounds", "bad", *FIGURES, "kills", "seconds", "slowest"]))
     for store in options.stores:
-        chosen = [name for name in options.suites if store in SUITES[name].stores]
+        chosen = [
+            name
+            for name in options.suites
+            if store in SUITES[name].stores and SUITES[name].makes_sense(provider)
+        ]
         for own_servers in (False, True):
             names = deque(name for name in chosen if _owns_servers(name, store) == own_servers)
             while names:
                 dsn = postgres_dsn() if store == "postgres" and not own_servers else ""
-                with arenas(store, options.workers, dsn, own_servers=own_servers) as on:
+                with arenas(
+                    store, options.workers, dsn, own_servers=own_servers, provider=provider.name
+                ) as on:
                     healthy = True
                     while names and healthy:
                         tally, is_right = _play(names.popleft(), on, options)
@@ -189,11 +218,14 @@ def _play(name: str, on: list[Arena], options: argparse.Namespace) -> tuple[Tall
     """One suite on one store, and whether all was as it must be."""
     suite = SUITES[name]
     wanted = max(1, round(suite.rounds * options.scale))
+    is_sample = not suite.rounds and options.scale <= 0.5
     until = time.monotonic() + options.minutes * 60 if options.minutes else None
     try:
         cases = suite.cases(on[0], wanted)
         if suite.counts == "rounds":
             cases = list(cases)  # trial runs come first
+        if is_sample:
+            cases = list(cases)[:: round(1 / options.scale)]
     except Exception:  # the other suites may yet tell something
         tally = Tally(name, on[0].store, crashes=[traceback.format_exc()])
     else:
@@ -208,14 +240,18 @@ def _play(name: str, on: list[Arena], options: argparse.Namespace) -> tuple[Tall
             ),
         )
     complaints = [f"THE HARNESS FAILED: {crash}" for crash in tally.crashes]
-    is_whole = until is None and not tally.crashes
+    is_whole = until is None and not tally.crashes and not is_sample
     if suite.must_fail:
         complaints += ["NOTHING WENT WRONG, so the harness is blind"] if tally.bad == 0 else []
     else:
         complaints += tally.failures[:20]
         if is_whole and suite.done(tally) < wanted:
             complaints.append(f"ONLY {suite.done(tally)} OF {wanted} {suite.counts}")
-        if is_whole and name == "boundaries" and (never := suites.PLACES - tally.reached.places.keys()):
+        if (
+            is_whole
+            and name == "boundaries"
+            and (never := suites.places(on[0].profile) - tally.reached.places.keys())
+        ):
             complaints.append(f"NEVER KILLED: {', '.join(sorted(never))}")
     _print(suite, tally)
     for complaint in complaints:
@@ -233,6 +269,7 @@ def _options() -> argparse.Namespace:
         + "\n".join(f"  {name:16} {suite.about}" for name, suite in SUITES.items()),
     )
     parser.add_argument("suites", nargs="*", metavar="suite", help="all by default")
+    parser.add_argument("--provider", default="openai", choices=PROFILES, help="whose batches")
     parser.add_argument("--stores", default=",".join(STORES), help="where to keep the runs")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full number of rounds")
     parser.add_argument(

@@ -25,13 +25,26 @@ import orjson
 import psycopg
 from psycopg import sql
 
+from batchor_core.core.custom_ids import mark_of, marked
+from batchor_core.core.enums import IntentState
 from batchor_core.core.exceptions import RunNotFoundError, StorageError
-from batchor_core.providers.openai.provider import OpenAIBatchProvider
+from batchor_core.core.models import PromptParts
+from batchor_core.providers.api import FoundBy
+from batchor_core.providers.eight_methods import as_batch_api
+from batchor_core.runtime.lookup import TAG
 from batchor_core.runtime.submit import local_batch_prefix
 from tests.chaos.disturbance import RestartingPostgres, terminate_backends
 from tests.chaos.driver import open_store, provider_config
 from tests.chaos.power import forget_unsynced, tear_log
-from tests.chaos.scenario import DRIVER_DEADLINE_SEC, RUN_ID, Life, Place, Scenario
+from tests.chaos.profile import Request, profile
+from tests.chaos.scenario import (
+    DRIVER_DEADLINE_SEC,
+    LIFETIME_OVER_SEC,
+    RUN_ID,
+    Life,
+    Place,
+    Scenario,
+)
 from tests.chaos.snapshot import PostgresSnapshot, Snapshot, SQLiteSnapshot
 from tests.chaos.verdict import Facts, Verdict, judge
 
@@ -113,14 +126,26 @@ class Arena:
         store: ``sqlite`` or ``postgres``.
         dsn: Of Postgres; rounds use schemas of their own in it.
         server: A Postgres of its own instead, which rounds may restart.
+        provider: The name of the provider's profile.
 
     Attributes:
+        profile: That of the provider.
         passages: What an undisturbed driver passes in each scenario, by its name, once that was tried.
         durations: The seconds that it took.
+        holds: Rounds that ended in a hold so far.
     """
 
-    def __init__(self, store: str, dsn: str = "", server: RestartingPostgres | None = None) -> None:
+    def __init__(
+        self,
+        store: str,
+        dsn: str = "",
+        server: RestartingPostgres | None = None,
+        *,
+        provider: str = "openai",
+    ) -> None:
         self.store, self.server = store, server
+        self.profile = profile(provider)
+        self.holds = 0
         self.dsn = dsn if server is None else server.dsn
         self.passages: dict[str, Counter[str]] = {}
         self.durations: dict[str, float] = {}
@@ -132,23 +157,23 @@ class Arena:
             tempfile.mkdtemp(prefix="chaos-", dir=memory if os.access(memory, os.W_OK) else None)
         )
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-        self._provider = self._process("tests.chaos.provider")
+        self._provider = self._process("tests.chaos.provider", self.profile.name)
         self.url = self._line(self._provider)
-        self._zygote = self._process("tests.chaos.zygote")
+        self._zygote = self._process("tests.chaos.zygote", self.profile.name)
         self._line(self._zygote)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
-    def _process(self, module: str) -> subprocess.Popen[bytes]:
+    def _process(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "BATCHOR_"))
         }
         environment["PYTHONPATH"] = str(ROOT)
         environment["TMPDIR"] = str(self.folder)
         process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.PIPE,
@@ -169,7 +194,7 @@ class Arena:
 
     def control(self, method: str, path: str, body: Any = None) -> bytes:
         """A request to the provider's control routes, which no fault strikes."""
-        url = self.url.removesuffix("/v1") + "/_control/" + path
+        url = f"{self.url}/_control/{path}"
         data = None if body is None else orjson.dumps(body)
         with urllib.request.urlopen(
             urllib.request.Request(url, data=data, method=method), timeout=30
@@ -242,15 +267,24 @@ class Round:
         self.arena, self.scenario = arena, scenario
         self.drivers: list[Driver] = []
         self.reached = Reached()
+        self.clock_offset = 0.0
 
     def __enter__(self) -> Self:
         name = uuid.uuid4().hex[:12]
         folder = self.arena.folder / name
         folder.mkdir()
-        self.place = Place(folder, self.arena.url, self.arena.store, self.arena.dsn, f"chaos_{name}")
-        self.arena.control("POST", "reset")
+        self.place = Place(
+            folder,
+            self.arena.profile.name,
+            self.arena.url,
+            self.arena.store,
+            self.arena.dsn,
+            f"chaos_{name}",
+        )
+        self.arena.control("POST", "reset", {"clock": True})
         if self.scenario.faults:
-            self.arena.control("POST", "faults", {"faults": list(self.scenario.faults)})
+            faults = [self.arena.profile.fault(fault) for fault in self.scenario.faults]
+            self.arena.control("POST", "faults", {"faults": faults})
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -258,8 +292,7 @@ class Round:
             driver.kill()
             driver.close()
         # the provider writes down a request when it answers it: one that is held back would be taken for the next round's
-        held_back = (fault["seconds"] for fault in self.scenario.faults if fault["kind"] == "delay")
-        time.sleep(max(held_back, default=0.0))
+        time.sleep(self.scenario.arrives_within_sec())
         if self.arena.store == "postgres":
             patiently(self._drop_schema)
         shutil.rmtree(self.place.folder, ignore_errors=True)
@@ -271,7 +304,8 @@ class Round:
 
     def start(self, **how: Any) -> Driver:
         """A driver process; ``how`` are fields of :class:`Life`."""
-        driver = self.arena.fork(self.place, replace(Life(scenario=self.scenario), **how))
+        clock = {"clock_offset": self.clock_offset} if self.clock_offset else {}
+        driver = self.arena.fork(self.place, replace(Life(scenario=self.scenario), **how | clock))
         self.drivers.append(driver)
         return driver
 
@@ -290,7 +324,51 @@ class Round:
     def verdict(self, **how: Any) -> Verdict:
         """Let one last driver bring the run to its end, and judge what came of it."""
         self.live(**how)
-        return judge(patiently(self.facts), self.scenario)
+        return self.judged(**how)
+
+    def judged(self, **how: Any) -> Verdict:
+        """What came of it, once what the last driver has left on hold is settled.
+
+        That is right only where a create can't be fenced, and where nothing at the provider tells yet. Every other time an
+        operator has a word, else a day passes.
+        """
+        ended = self.drivers[-1].report()
+        if ended is None or ended["end"] != "held":
+            # what is still on its way arrives, and may yet be paid
+            time.sleep(self.scenario.arrives_within_sec())
+            return judge(patiently(self.facts), self.scenario)
+        time.sleep(self.scenario.arrives_within_sec())  # whoever decides has waited for longer
+        wrong = [] if how.get("clock_offset") else patiently(self._wrongly_held)
+        self.arena.holds += 1
+        if self.arena.holds % 2:
+            self.live(**how | {"decides": True})
+        else:
+            self.pass_lifetime(how.get("clock_offset", 0.0))
+            self.live(**how)
+        verdict = judge(patiently(self.facts), self.scenario)
+        return verdict + Verdict(held=1, stuck=len(wrong), why=wrong)
+
+    def pass_lifetime(self, offset: float = 0.0) -> None:
+        """Let so much time pass, here and at the provider, that no batch of before can still run."""
+        self.arena.control("POST", "advance", {"seconds": LIFETIME_OVER_SEC})
+        self.clock_offset = max(offset, self.clock_offset) + LIFETIME_OVER_SEC
+
+    def _wrongly_held(self) -> list[str]:
+        """Why submissions should not be on hold."""
+        if self.arena.profile.limits.can_fence:
+            return ["held, though a create can be fenced"]
+        if any(fault["kind"] in ("unlisted", "late_files", "gone_files") for fault in self.scenario.faults):
+            return []
+        store = open_store(self.place)
+        intents = store.list_intents(run_id=RUN_ID)
+        store.close()
+        doubtful = {mark_of(one.local_batch_id) for one in intents if one.state is IntentState.UNKNOWN}
+        return [
+            f"held, though {batch['id']} is {batch['status']}"
+            for batch in self.arena.books()["batches"]
+            if (batch["metadata"] or {}).get(TAG) in doubtful
+            and (batch["output_file_id"] or batch["error_file_id"])
+        ]
 
     def cut_power(self) -> None:
         """Let everything vanish that was not synced. No driver may be alive."""
@@ -305,17 +383,17 @@ class Round:
         store = open_store(self.place)
         created_at = store.get_run_summary(run_id=RUN_ID).created_at
         store.close()
-        row = {"custom_id": "stray-0", "method": "POST", "url": "/v1/responses"}
-        row["body"] = {"model": "gpt-4.1-mini", "input": "what nobody asked"}
+        name = f"{local_batch_prefix(RUN_ID, created_at)}{uuid.uuid4().hex}"
+        api = as_batch_api(self.arena.profile.api(provider_config(self.place, self.scenario)))
+        by_rows = api.limits.found_by is FoundBy.ROWS
+        custom_id = marked("stray-0", mark=mark_of(name)) if by_rows else "stray-0"
+        line = api.request_line(custom_id=custom_id, prompt=PromptParts("what nobody asked"), output=None)
         path = self.place.folder / "stray.jsonl"
-        path.write_bytes(orjson.dumps(row) + b"\n")
-        provider = OpenAIBatchProvider(provider_config(self.place, self.scenario))
-        metadata = {
-            "batchor_run_id": RUN_ID,
-            "batchor_local_batch_id": f"{local_batch_prefix(RUN_ID, created_at)}stray",
-        }
-        provider.create_batch(input_file_id=provider.upload_input_file(path), metadata=metadata)
-        provider.close()
+        path.write_bytes(orjson.dumps(line) + b"\n")
+        handle = api.prepare(path)
+        tags = {"batchor_run_id": RUN_ID, TAG: name} if api.limits.max_tags else None
+        api.create(None if handle else path, handle=handle, tags=tags)
+        api.close()
 
     def snapshot(self) -> None:
         """Keep the database as it is. No driver may be alive."""
@@ -365,15 +443,19 @@ class Round:
             open_work=open_work,
             executions=[(row["custom_id"], row["outcome"]) for row in executions],
             batches={
-                batch["id"]: (batch["metadata"] or {}).get("batchor_local_batch_id", batch["id"])
-                for batch in books["batches"]
+                batch["id"]: (batch["metadata"] or {}).get(TAG, batch["id"]) for batch in books["batches"]
             },
             posts=sum(
-                request["method"] == "POST" and request["path"] == "/v1/batches" and request["status"] != 400
+                (request["method"], request["path"]) == self.arena.profile.requests[Request.CREATE]
+                and request["status"] != 400
                 for request in books["requests"]
             ),
             sent_intents=sum(intent.sending_at is not None for intent in intents),
-            input_files=[file["filename"] for file in books["files"] if file["purpose"] == "batch"],
+            input_files=[
+                file["filename"]
+                for file in books["files"]
+                if file["purpose"] == "batch" and self.arena.profile.has(Request.UPLOAD)
+            ],
             unfinished_files=_unfinished(self.place.folder),
             is_intact=self.arena.store != "sqlite" or _is_intact(self.place.folder / "runs.sqlite3"),
             shown=[text for report in reports for text in report["shown"]],

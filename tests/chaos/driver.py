@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import traceback
+import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,13 +21,23 @@ from sqlalchemy import event
 
 from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core import boundaries, lateness, retry
+from batchor_core.core.custom_ids import mark_of
 from batchor_core.core.enums import RunControlState
-from batchor_core.core.exceptions import BatchorError, ProviderError, RunStateError
+from batchor_core.core.exceptions import BatchorError, RunStateError
 from batchor_core.core.lateness import Patience
-from batchor_core.core.models import BatchItem, BatchJob, ChunkPolicy, RetryPolicy, RunEvent
-from batchor_core.providers.openai import OpenAIEnqueueLimitConfig, OpenAIProviderConfig
-from batchor_core.providers.openai.provider import OpenAIBatchProvider
-from batchor_core.runtime import harvest, ingest
+from batchor_core.core.lifecycle import IN_DOUBT
+from batchor_core.core.models import (
+    BatchItem,
+    BatchJob,
+    ChunkPolicy,
+    ProviderConfig,
+    RetryPolicy,
+    RunEvent,
+    RunSummary,
+)
+from batchor_core.providers.api import BatchApi
+from batchor_core.providers.base import BatchProvider
+from batchor_core.runtime import harvest, ingest, lookup
 from batchor_core.runtime.engine import EngineSettings
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
@@ -36,7 +47,9 @@ from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.storage.state import StateStore
 from tests.chaos.faults import Faults, FullDisk
 from tests.chaos.power import noting
+from tests.chaos.profile import profile
 from tests.chaos.scenario import (
+    HOLD_SEC,
     PER_BATCH,
     RESULTS_SEC,
     RUN_ID,
@@ -69,14 +82,8 @@ class Rows(ResumableItemSource[dict[str, str]]):
                 yield IndexedBatchItem(index, BatchItem(item_id, {"text": text}, {"row": index}))
 
 
-class Unfenced(OpenAIBatchProvider):
-    """A provider without the file fence: what it is asked to delete stays. A negative control."""
-
-    def remove_input_file(self, file_id: str) -> None:
-        """Say that it is gone."""
-
-    def delete_input_file(self, file_id: str) -> None:
-        """Say nothing."""
+class _HeldError(Exception):
+    """Nothing is left to do but to wait for what a submission in doubt turns out to be."""
 
 
 class _DiskStaysFullError(Exception):
@@ -93,9 +100,11 @@ class Driver:
         self.shown: list[str] = []
         self.gives_up_at = time.monotonic() + life.deadline_sec
         self._breaks_after = self.scenario.breaks_source
+        self._profile = profile(place.provider)
+        self._idle: tuple[Any, float] = (None, 0.0)
 
     def drive(self) -> dict[str, Any]:
-        """Until the run is finished, exported and pruned, or the deadline has passed."""
+        """Until the run is finished, exported and pruned; on hold for a while; or the deadline has passed."""
         while True:
             try:
                 self._drive()
@@ -103,6 +112,8 @@ class Driver:
                 return self._report("stuck")
             except _DiskStaysFullError:
                 return self._report("full")
+            except _HeldError:
+                return self._report("held")
             except (BatchorError, OSError) as error:  # what a user's supervisor restarts after
                 self.shown.append(f"{type(error).__name__}: {error}")
                 if self.disk.is_full():
@@ -124,7 +135,7 @@ class Driver:
         runner = BatchRunner(
             storage=store,
             artifact_store=LocalArtifactStore(self.place.folder / "artifacts"),
-            provider_factory=lambda config: self._provider(config),
+            provider_factory=lambda config: self._provider(),
             observer=self._note,
             settings=EngineSettings(
                 lease_ttl_sec=self.life.lease_ttl_sec,
@@ -153,10 +164,10 @@ class Driver:
                 run.export_artifacts(self.place.folder / "export")
         run.prune_artifacts(include_raw_output_artifacts=True)
 
-    def _provider(self, config: Any) -> OpenAIBatchProvider:
+    def _provider(self) -> BatchApi | BatchProvider:
         # a stored config has no key: each process has its own
-        kind = OpenAIBatchProvider if self.life.fences else Unfenced
-        return kind(provider_config(self.place, self.scenario))
+        make = self._profile.api if self.life.fences else self._profile.careless
+        return make(provider_config(self.place, self.scenario))
 
     def _note(self, event: RunEvent) -> None:
         self.events.append(event.event_type)
@@ -175,22 +186,33 @@ class Driver:
             if run.control_state is RunControlState.PAUSED:  # its reason is a fault that has passed
                 with suppress(RunStateError):
                     run.resume()
-            if summary.quarantined_batches:
+            if summary.quarantined_batches or (self.life.decides and summary.unknown_batches):
                 self._settle(runner)
+            elif self._is_held(summary):
+                raise _HeldError
             time.sleep(PAUSE_SEC)
+
+    def _is_held(self, summary: RunSummary) -> bool:
+        """Whether a submission is in doubt, no batch is under way, and nothing has changed for a while."""
+        if not summary.unknown_batches or summary.active_batches:
+            self._idle = (None, 0.0)
+            return False
+        now, seen = time.monotonic(), (summary.status_counts, summary.unknown_batches)
+        if self._idle[0] != seen:
+            self._idle = (seen, now)
+        return now - self._idle[1] >= HOLD_SEC
 
     def _settle(self, runner: BatchRunner) -> None:
         """What an operator does: look at the provider's console, then say which it is."""
-        try:
-            listed = [batch for page in self._provider(None).list_batches() for batch in page]
-        except ProviderError:
-            return
+        with urllib.request.urlopen(f"{self.place.provider_url}/_control/books", timeout=30) as answer:
+            batches = orjson.loads(answer.read())["batches"]
         for intent in runner.storage.list_intents(run_id=RUN_ID):
-            if intent.state == "quarantined":
+            if intent.state == "quarantined" or (self.life.decides and intent.state in IN_DOUBT):
+                names = (intent.local_batch_id, mark_of(intent.local_batch_id))
                 mine = [
                     batch["id"]
-                    for batch in listed
-                    if (batch.get("metadata") or {}).get("batchor_local_batch_id") == intent.local_batch_id
+                    for batch in batches
+                    if (batch["metadata"] or {}).get("batchor_local_batch_id") in names
                 ]
                 with suppress(RunStateError):
                     if mine:
@@ -202,9 +224,10 @@ class Driver:
 def open_store(place: Place, *, clock_offset: float = 0.0, spare_pages: int | None = None) -> StateStore:
     """The round's store, with the clock of this process where that is wrong, and little room where it has little."""
     now = (lambda: datetime.fromtimestamp(time.time() + clock_offset, UTC)) if clock_offset else None
+    registry = profile(place.provider).registry()
     if place.store == "postgres":
-        return PostgresStorage(dsn=place.dsn, schema=place.schema, now=now)
-    store = SQLiteStorage(path=place.folder / "runs.sqlite3", now=now)
+        return PostgresStorage(dsn=place.dsn, schema=place.schema, now=now, provider_registry=registry)
+    store = SQLiteStorage(path=place.folder / "runs.sqlite3", now=now, provider_registry=registry)
     if spare_pages is not None:
         _limit_growth(store, spare_pages)
     return store
@@ -221,17 +244,9 @@ def _limit_growth(store: SQLiteStorage, pages: int) -> None:
     event.listen(store.engine, "connect", on_connect)
 
 
-def provider_config(place: Place, scenario: Scenario) -> OpenAIProviderConfig:
+def provider_config(place: Place, scenario: Scenario) -> ProviderConfig:
     """The account."""
-    limits = OpenAIEnqueueLimitConfig(enqueued_token_limit=scenario.token_limit)
-    return OpenAIProviderConfig(
-        model="gpt-4.1-mini",
-        api_key="sk-chaos",
-        base_url=place.provider_url,
-        request_timeout_sec=0.4,
-        poll_interval_sec=PAUSE_SEC,
-        enqueue_limits=limits,
-    )
+    return profile(place.provider).config(place.provider_url, scenario.token_limit)
 
 
 def job(place: Place, scenario: Scenario, *, breaks_after: int = 0) -> BatchJob[Any, Any]:
@@ -258,6 +273,8 @@ def live(place: Place, life: Life, result: Path) -> None:
     boundaries.install(faults)
     if not life.waits:
         lateness.judge_end = buys_at_once
+    if not life.fences:
+        lookup.LATE_MARGIN_SEC = 0.0
     if life.notes_syncs:
         os.fsync = noting(os.fsync, place.folder / "synced")
     try:

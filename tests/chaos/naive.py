@@ -1,4 +1,4 @@
-"""What most scripts do: the calls in their documented order, with the SDK as it comes. A negative control.
+"""What most scripts do: the calls in their documented order, each sent again if it fails. A negative control.
 
 It also passes what only such a script does: the store's documented methods that the engine itself has better ones for. Killed
 at those, it has to lose nothing either.
@@ -10,17 +10,21 @@ that says what is about to be sent, one POST, and a look at the provider's list 
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import orjson
-from openai import APIError, OpenAI
 
 from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.custom_ids import CustomIds
-from batchor_core.core.models import ItemFailure
+from batchor_core.core.exceptions import ProviderError
+from batchor_core.core.models import ItemFailure, PromptParts
+from batchor_core.providers.api import BatchState
+from batchor_core.providers.eight_methods import as_batch_api
 from batchor_core.runtime.config import persisted_config
 from batchor_core.runtime.runner import BatchRunner
 from batchor_core.storage.state import (
@@ -30,7 +34,8 @@ from batchor_core.storage.state import (
     PreparedSubmission,
     RequestArtifactPointer,
 )
-from tests.chaos.driver import CHUNK, PAUSE_SEC, job, open_store
+from tests.chaos.driver import CHUNK, PAUSE_SEC, job, open_store, provider_config
+from tests.chaos.profile import profile
 from tests.chaos.scenario import PER_BATCH, RUN_ID, Life, Place, Scenario
 
 EXPIRED = ItemFailure(
@@ -45,7 +50,8 @@ class NaiveDriver:
         self.place, self.life = place, life
         self.store = open_store(place)
         self.artifacts = LocalArtifactStore(place.folder / "artifacts")
-        self.client = OpenAI(api_key="sk-chaos", base_url=place.provider_url)  # retries by itself, twice
+        self.profile = profile(place.provider)
+        self.api = as_batch_api(self.profile.api(provider_config(place, life.scenario)))
 
     def drive(self) -> dict[str, Any]:
         """Until the run is finished and exported, or the deadline has passed."""
@@ -60,7 +66,11 @@ class NaiveDriver:
             self._poll()
             time.sleep(PAUSE_SEC)
         else:
-            runner = BatchRunner(storage=self.store, artifact_store=self.artifacts)
+            runner = BatchRunner(
+                storage=self.store,
+                artifact_store=self.artifacts,
+                provider_registry=self.profile.registry(),
+            )
             runner.get_run(RUN_ID).export_artifacts(self.place.folder / "export")
             runner.close()
         self.store.close()
@@ -105,26 +115,34 @@ class NaiveDriver:
                 )
                 for item in claimed
             }
-            lines = [_line(ids[item.item_id], item.prompt) for item in claimed]
+            lines = [self._line(ids[item.item_id], item.prompt) for item in claimed]
             self._keep(f"requests/{generation}.jsonl", list(ids), lines)
-            with at(Boundary.UPLOAD_FILE):
-                file = self.client.files.create(file=("naive.jsonl", b"".join(lines)), purpose="batch")
-            with at(Boundary.CREATE_BATCH):
-                batch = self.client.batches.create(
-                    input_file_id=file.id, endpoint="/v1/responses", completion_window="24h"
-                )
+            batch = self._create(lines)
             self.store.register_batch(
                 run_id=RUN_ID,
-                local_batch_id=batch.id,
-                provider_batch_id=batch.id,
+                local_batch_id=batch.batch_id,
+                provider_batch_id=batch.batch_id,
                 status=batch.status,
                 custom_ids=list(ids.values()),
             )
             self.store.mark_items_submitted(
                 run_id=RUN_ID,
-                provider_batch_id=batch.id,
+                provider_batch_id=batch.batch_id,
                 submissions=[PreparedSubmission(item_id, custom_id, 1) for item_id, custom_id in ids.items()],
             )
+
+    def _line(self, custom_id: str, prompt: str) -> bytes:
+        line = self.api.request_line(custom_id=custom_id, prompt=PromptParts(prompt), output=None)
+        return orjson.dumps(line) + b"\n"
+
+    def _create(self, lines: Sequence[bytes]) -> BatchState:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "naive.jsonl"
+            path.write_bytes(b"".join(lines))
+            with at(Boundary.UPLOAD_FILE):
+                handle = _again(lambda: self.api.prepare(path))
+            with at(Boundary.CREATE_BATCH):
+                return _again(lambda: self.api.create(None if handle else path, handle=handle, tags=None))
 
     def _keep(self, key: str, item_ids: Sequence[str], lines: Sequence[bytes]) -> None:
         self.artifacts.write_text(key, b"".join(lines).decode())
@@ -137,31 +155,46 @@ class NaiveDriver:
     def _poll(self) -> None:
         for active in self.store.get_active_batches(run_id=RUN_ID):
             try:
-                batch = self.client.batches.retrieve(active.provider_batch_id)
-            except APIError:
+                batch = self.api.poll(active.provider_batch_id)
+            except ProviderError:
                 continue
-            self.store.update_batch_status(run_id=RUN_ID, provider_batch_id=batch.id, status=batch.status)
+            self.store.update_batch_status(
+                run_id=RUN_ID, provider_batch_id=batch.batch_id, status=batch.status
+            )
             if batch.status not in ("completed", "expired"):
                 continue
-            if batch.output_file_id:
-                content = self.client.files.content(batch.output_file_id).content
-                rows = [orjson.loads(line) for line in content.splitlines()]
-                self.store.mark_items_completed(
-                    run_id=RUN_ID,
-                    completions=[CompletedItemRecord(row["custom_id"], _text(row)) for row in rows],
-                )
+            answers = [self.api.read(orjson.loads(line)) for line in self._lines(batch)]
+            self.store.mark_items_completed(
+                run_id=RUN_ID,
+                completions=[
+                    CompletedItemRecord(answer.custom_id, answer.text)
+                    for answer in answers
+                    if answer.failure is None and answer.text is not None
+                ],
+            )
             if batch.status == "expired":
                 self.store.reset_batch_items_to_pending(
-                    run_id=RUN_ID, provider_batch_id=batch.id, error=EXPIRED
+                    run_id=RUN_ID, provider_batch_id=batch.batch_id, error=EXPIRED
                 )
 
+    def _lines(self, batch: BatchState) -> list[bytes]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "results.jsonl"
+            lines: list[bytes] = []
+            for file in batch.results:
+                self.api.fetch(file, path)
+                lines += path.read_bytes().splitlines()
+        return lines
 
-def _line(custom_id: str, prompt: str) -> bytes:
-    body = {"model": "gpt-4.1-mini", "input": prompt}
-    return (
-        orjson.dumps({"custom_id": custom_id, "method": "POST", "url": "/v1/responses", "body": body}) + b"\n"
-    )
+
+T = TypeVar("T")
 
 
-def _text(row: dict[str, Any]) -> str:
-    return str(row["response"]["body"]["output"][-1]["content"][0]["text"])
+def _again(call: Callable[[], T]) -> T:
+    """As most SDKs do it: three times, whatever came of the first two."""
+    for _ in range(2):
+        try:
+            return call()
+        except ProviderError:
+            time.sleep(PAUSE_SEC)
+    return call()

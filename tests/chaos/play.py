@@ -57,11 +57,13 @@ class Tally:
 
 
 @contextmanager
-def arenas(store: str, count: int, dsn: str = "", *, own_servers: bool = False) -> Iterator[list[Arena]]:
+def arenas(
+    store: str, count: int, dsn: str = "", *, own_servers: bool = False, provider: str = "openai"
+) -> Iterator[list[Arena]]:
     """Several arenas on one kind of store; with ``own_servers`` each has a Postgres of its own, which it may restart."""
     with ExitStack() as stack:
         servers = [stack.enter_context(RestartingPostgres()) if own_servers else None for _ in range(count)]
-        yield [stack.enter_context(Arena(store, dsn, server)) for server in servers]
+        yield [stack.enter_context(Arena(store, dsn, server, provider=provider)) for server in servers]
 
 
 def play(

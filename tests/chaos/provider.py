@@ -1,6 +1,6 @@
 """The provider as a process of its own: it outlives every driver, and keeps the books that the verdict reads.
 
-``python -m tests.chaos.provider`` prints its URL, and serves until its standard input ends.
+``python -m tests.chaos.provider openai`` prints its URL, and serves until its standard input ends.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from batchor_core.testing.openai_server import OpenAIServer, Timing
 from batchor_core.testing.openai_server.prompts import spoken_text
 from batchor_core.testing.openai_server.responder import answer_format
+from tests.chaos.profile import profile
 
 TIMING = Timing(validating=0.0, running=0.03, finalizing=0.0, cancelling=0.02)
 
@@ -33,8 +34,9 @@ def is_news(record: logging.LogRecord) -> bool:
 def main() -> None:
     """Serve until nobody is there any more."""
     logging.getLogger("uvicorn.error").addFilter(is_news)
-    with OpenAIServer(responder=echo, timing=TIMING) as server:
-        print(server.base_url, flush=True)
+    protocols = profile(sys.argv[1]).protocols
+    with OpenAIServer(responder=echo, timing=TIMING, protocols=protocols) as server:
+        print(server.url, flush=True)
         sys.stdin.read()
 
 

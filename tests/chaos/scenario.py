@@ -23,6 +23,12 @@ RESULTS_SEC = 15.0
 UNCONFIRMED_SEC = 0.3
 """How long those are waited for that nothing speaks of."""
 
+HOLD_SEC = 1.5
+"""A driver that has had nothing left to do for so long but to wait for what is in doubt goes home."""
+
+LIFETIME_OVER_SEC = 27 * 3_600.0
+"""After so long no batch can come of what was sent."""
+
 DRIVER_DEADLINE_SEC = 30.0
 """A driver that has nothing in its way and takes longer is stuck."""
 
@@ -44,6 +50,7 @@ class Scenario:
         bulk: Characters that are added to each item.
         leaves: Why files may stay behind; "" if they may not.
         paid_again: The provider is at fault for a second execution, such as a row whose line it lost.
+        needs: Requests that a provider must have for this, besides those that faults strike.
     """
 
     name: str = "plain"
@@ -58,6 +65,17 @@ class Scenario:
     bulk: int = 0
     leaves: str = ""
     paid_again: bool = False
+    needs: tuple[str, ...] = ()
+
+    def requests(self) -> tuple[str, ...]:
+        """What a provider must have for this, by the names of :class:`~tests.chaos.profile.Request`."""
+        return (*self.needs, *(fault["request"] for fault in self.faults if "request" in fault))
+
+    def arrives_within_sec(self) -> float:
+        """How long a request may be on its way."""
+        return max(
+            (fault.get("seconds", 0.0) for fault in self.faults if fault["kind"] == "delay"), default=0.0
+        )
 
     def texts(self) -> dict[str, str]:
         """What each item asks, and is answered with: the provider says it again."""
@@ -81,13 +99,15 @@ class Place:
 
     Attributes:
         folder: The round's own.
-        provider_url: The local server.
+        provider: Its name.
+        provider_url: The local server's root.
         store: ``sqlite`` or ``postgres``.
         dsn: Of Postgres.
         schema: Of Postgres.
     """
 
     folder: Path
+    provider: str
     provider_url: str
     store: str
     dsn: str = ""
@@ -108,9 +128,10 @@ class Life:
         full_for_life: And then the process ends; else there is room again.
         spare_pages: How many pages its database may still grow by, until then; None for any number. SQLite's alone.
         naive: Drive in the documented order alone, without intents, with the SDK's own retries: a negative control.
-        fences: Whether deleting an input file really deletes it; without, it is a negative control.
+        fences: Whether what is not found is kept from coming, or waited for; without, it is a negative control.
         waits: Whether rows without a line are waited for; without, they are bought at once, and it is a negative control.
         exports: Whether it exports and prunes the finished run: one driver's work, not a crowd's.
+        decides: It settles what is in doubt by a look at the provider's books, as an operator does.
         clock_offset: Seconds by which this process's clock is wrong.
         grace_sec: How long a batch of unknown outcome is looked for.
         lease_ttl_sec: When a driver that gives no sign of life may be replaced.
@@ -129,6 +150,7 @@ class Life:
     fences: bool = True
     waits: bool = True
     exports: bool = True
+    decides: bool = False
     clock_offset: float = 0.0
     grace_sec: float = GRACE_SEC
     lease_ttl_sec: float = LEASE_TTL_SEC
@@ -142,13 +164,14 @@ class Life:
 def life_from_json(fields: Mapping[str, Any]) -> Life:
     """The inverse of :meth:`Life.as_json`."""
     given = fields["scenario"]
-    scenario = Scenario(**{**given, "faults": tuple(given["faults"]), "tolerates": tuple(given["tolerates"])})
+    tuples = {name: tuple(given[name]) for name in ("faults", "tolerates", "needs")}
+    scenario = Scenario(**{**given, **tuples})
     return Life(**{**fields, "scenario": scenario})
 
 
-def http(kind: str, method: str, path: str, **more: Any) -> dict[str, Any]:
-    """A fault of a request."""
-    return {"scope": "http", "kind": kind, "method": method, "path": path, **more}
+def http(kind: str, request: str, **more: Any) -> dict[str, Any]:
+    """A fault of a request, which is given by its name: see :class:`~tests.chaos.profile.Request`."""
+    return {"scope": "http", "kind": kind, "request": request, **more}
 
 
 def batch(kind: str, **more: Any) -> dict[str, Any]:
@@ -161,25 +184,25 @@ def row(kind: str, **more: Any) -> dict[str, Any]:
     return {"scope": "row", "kind": kind, **more}
 
 
-CREATE = ("POST", "/v1/batches")
-
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
         Scenario("plain"),
         # the answer to a create is lost: the batch exists
-        Scenario("answer-lost", (http("cut", *CREATE, after_work=True),)),
+        Scenario("answer-lost", (http("cut", "create", after_work=True),)),
         # the request is lost: it does not
-        Scenario("request-lost", (http("cut", *CREATE),)),
-        Scenario("upload-lost", (http("cut", "POST", "/v1/files", after_work=True),)),
-        Scenario("refused", (http("status", *CREATE, status=429),)),
+        Scenario("request-lost", (http("cut", "create"),)),
+        Scenario("upload-lost", (http("cut", "upload", after_work=True),)),
+        Scenario("refused", (http("status", "create", status=429),)),
+        # the request is on its way for longer than anybody looks for its batch
+        Scenario("arrives-late", (http("delay", "create", seconds=1.0),)),
         # and then nobody may look it up: an operator decides
         Scenario(
             "quarantined",
-            (http("cut", *CREATE), http("status", "GET", "/v1/batches", status=403, times=1)),
+            (http("cut", "create"), http("status", "list", status=403, times=1)),
         ),
-        Scenario("paused", (http("status", *CREATE, status=401),)),
-        Scenario("polls-fail", (http("status", "GET", "/v1/batches/batch_*", status=500, times=3),)),
+        Scenario("paused", (http("status", "create", status=401),)),
+        Scenario("polls-fail", (http("status", "poll", status=500, times=3),)),
         Scenario("expired", (batch("expire", after_rows=2),)),
         Scenario("rows-fail", (row("status", status=500, custom_id="*-0-????????????", rate=0.5),)),
         Scenario(
@@ -188,14 +211,18 @@ SCENARIOS = {
             retries_failed=True,
         ),
         Scenario("cancelled", (batch("stuck", times=None, seconds=None),), cancels=True),
-        Scenario("cancelled-in-doubt", (http("cut", *CREATE, nth=2, after_work=True),), cancels=True),
+        Scenario("cancelled-in-doubt", (http("cut", "create", nth=2, after_work=True),), cancels=True),
         # what is answered comes later than the batch's end
         Scenario("late", (batch("late_files", polls=2, times=None),)),
         Scenario("oversized", token_limit=2_000),
         # one batch at a time fits the budget, and the next waits
         Scenario("waits-for-budget", token_limit=90),
         # the file is there, and the provider does not find it yet
-        Scenario("file-late", (http("status", *CREATE, status=400, message="Cannot find file", times=2),)),
+        Scenario(
+            "file-late",
+            (http("status", "create", status=400, message="Cannot find file", times=2),),
+            needs=("upload",),
+        ),
         Scenario("exported-again", exports_again=True),
         Scenario("broken-source", breaks_source=3, tolerates=("the source's disk has gone",)),
     )

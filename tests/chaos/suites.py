@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from batchor_core.core.boundaries import Boundary
 from tests.chaos.arena import Arena, Driver, Round
+from tests.chaos.profile import Profile, Request
 from tests.chaos.scenario import GRACE_SEC, SCENARIOS, Scenario, batch, http, row
 from tests.chaos.verdict import Verdict, judge
 
@@ -54,16 +55,21 @@ def passages(arena: Arena, scenario: Scenario) -> Counter[str]:
             began = time.monotonic()
             driver = stage.live(trace=True)
             arena.durations[scenario.name] = time.monotonic() - began
-            verdict = judge(stage.facts(), scenario)
+            verdict = stage.judged()
             assert verdict.is_good, f"{scenario.name} goes wrong by itself: {verdict}"
             arena.passages[scenario.name] = Counter(driver.trace())
     return arena.passages[scenario.name]
 
 
+def scenarios(of: Profile, names: Sequence[str] = tuple(SCENARIOS)) -> list[Scenario]:
+    """The scenarios that a provider can play."""
+    return [SCENARIOS[name] for name in names if of.has(*SCENARIOS[name].requests())]
+
+
 def each_boundary(arena: Arena, *, per_boundary: int) -> Iterator[Case]:
     """A kill before and after each boundary, in the first way of a run that passes it."""
     seen: set[str] = set()
-    for scenario in SCENARIOS.values():
+    for scenario in scenarios(arena.profile):
         passed = passages(arena, scenario)
         for place, times in passed.items():
             if place not in seen:
@@ -110,10 +116,12 @@ HAND_MADE = (
 ELSEWHERE = (Boundary.WRITE_TABLE,)
 """What only Dagster's workers pass; tests/acceptance/test_killed_deployment.py kills them there."""
 
-PLACES = frozenset(
-    f"{name}:{when}" for name in Boundary if name not in ELSEWHERE for when in ("before", "after")
-)
-"""Where drivers are killed, each at least once."""
+
+def places(of: Profile) -> frozenset[str]:
+    """Where drivers are killed, each at least once."""
+    names = [name for name in Boundary if name not in ELSEWHERE and of.passes(name)]
+    return frozenset(f"{name}:{when}" for name in names for when in ("before", "after"))
+
 
 STRAY = Scenario("stray", forgets=True, leaves="the stray batch's input file is not ours")
 
@@ -128,6 +136,24 @@ def killed_beside_a_stray(place: str) -> Play:
         return stage.verdict()
 
     return play
+
+
+AROUND_THE_CREATE = (
+    "mark_sending:after",
+    "create_batch:before",
+    "create_batch:after",
+    "register:before",
+    "register:after",
+    "mark_unknown:after",
+    "record_look_up:after",
+)
+
+
+def around_the_create(of: Profile) -> Iterator[Case]:
+    """A kill wherever it may be in doubt whether a batch was created: the part of all boundaries that costs money."""
+    for scenario in scenarios(of, ("plain", "answer-lost", "request-lost")):
+        for place in AROUND_THE_CREATE:
+            yield Case(f"{scenario.name} {place}", scenario, killed_at(place))
 
 
 PAIRED = (
@@ -166,8 +192,8 @@ def _pairs(passed: Mapping[str, Counter[str]], draw: random.Random) -> Iterator[
 
 def at_random(arena: Arena, *, seed: int) -> Iterator[Case]:
     """Kills at up to three random instants in a row, within what each scenario takes here, without end."""
-    for name in PAIRED:
-        passages(arena, SCENARIOS[name])
+    for scenario in scenarios(arena.profile, PAIRED):
+        passages(arena, scenario)
     return _at_random(arena.durations, random.Random(seed))
 
 
@@ -277,18 +303,6 @@ def powerless_at(*steps: int) -> Play:
 
 # --- faults of the provider ------------------------------------------------------------------------------------------
 
-REQUESTS = {
-    "upload": ("POST", "/v1/files"),
-    "create": ("POST", "/v1/batches"),
-    "list": ("GET", "/v1/batches"),
-    "poll": ("GET", "/v1/batches/batch_*"),
-    "look-up-file": ("GET", "/v1/files/batch_*put"),
-    "download": ("GET", "/v1/files/*/content"),
-    "delete": ("DELETE", "/v1/files/*"),
-    "cancel": ("POST", "/v1/batches/*/cancel"),
-}
-"""The provider's routes that drivers use."""
-
 KINDS: dict[str, dict[str, object]] = {
     **{
         f"status {code}": {"kind": "status", "status": code}
@@ -309,6 +323,7 @@ KINDS: dict[str, dict[str, object]] = {
 
 
 def each_fault(
+    of: Profile,
     *,
     kinds: Sequence[str] = tuple(KINDS),
     occurrences: Sequence[int] = (1, 2),
@@ -317,11 +332,11 @@ def each_fault(
 ) -> Iterator[Case]:
     """Every kind of fault at every request, at its first and second occurrence."""
     draw = random.Random(seed)
-    for (name, (method, path)), kind, nth in product(REQUESTS.items(), kinds, occurrences):
+    for name, kind, nth in product(filter(of.has, Request), kinds, occurrences):
         if draw.random() >= share:
             continue
         fields = dict(KINDS[kind])
-        fault = http(str(fields.pop("kind")), method, path, nth=nth, **fields)
+        fault = http(str(fields.pop("kind")), name, nth=nth, **fields)
         # what is only asked in doubt, or on cancelling, needs a run that comes there
         before = {"list": "request-lost", "cancel": "cancelled"}.get(name, "plain")
         scenario = SCENARIOS[before]
@@ -402,9 +417,12 @@ SLEEPS = (
 """Where a driver can fall asleep without a lock in its hands."""
 
 
-def zombies(*, rounds: int, seed: int, fences: bool = True, sleeps: Sequence[str] = SLEEPS) -> Iterator[Case]:
+def zombies(
+    of: Profile, *, rounds: int, seed: int, fences: bool = True, sleeps: Sequence[str] = SLEEPS
+) -> Iterator[Case]:
     """A driver falls asleep, another one takes over, and then the first one wakes."""
     draw = random.Random(seed)
+    sleeps = list(filter(of.passes, sleeps))
     for number in range(rounds):
         place = f"{sleeps[number % len(sleeps)]}:{draw.choice((1, 2)) if fences else 1}"
         awake_after = draw.choice((None, draw.uniform(0.5, 1.5)))
@@ -436,22 +454,97 @@ def zombie(place: str, awake_after: float | None, *, fences: bool) -> Play:
 # --- the provider's list, the database, the clock --------------------------------------------------------------------
 
 
-def lags(*, rounds: int, seed: int, above_grace: bool = False) -> Iterator[Case]:
-    """The provider lists a new batch late, and its creator has been killed."""
+def lags(of: Profile, *, rounds: int, seed: int, above_grace: bool = False) -> Iterator[Case]:
+    """The provider lists a new batch late, and its creator has been killed.
+
+    Beyond the grace period, one that can fence creates has promised nothing. One that can't has to wait for so long that
+    only a careless driver pays twice.
+    """
     draw = random.Random(seed)
+    can_fence = of.limits.can_fence
     for number in range(rounds):
-        lag = GRACE_SEC * (draw.uniform(20.0, 30.0) if above_grace else draw.uniform(0.1, 0.7))
+        is_short = not above_grace and (can_fence or number % 2 == 0)
+        lag = GRACE_SEC * (draw.uniform(0.1, 0.7) if is_short else draw.uniform(20.0, 30.0))
         scenario = Scenario("unlisted", (batch("unlisted", seconds=lag),))
-        yield Case(f"#{number} listed after {lag:.2f} s", scenario, lagging(draw.choice(("after", "before"))))
+        when, fences = draw.choice(("after", "before")), can_fence or not above_grace
+        yield Case(f"#{number} listed after {lag:.2f} s", scenario, lagging(when, fences=fences))
 
 
-def lagging(when: str) -> Play:
+def lagging(when: str, *, fences: bool = True) -> Play:
     """Killed when the create has come back, or before it could be registered."""
 
     def play(stage: Round) -> Verdict:
         place = "create_batch:after" if when == "after" else "register:before"
         stage.reached.count(stage.live(kill=place))
         stage.arena.books()  # at the provider the batch goes on, whether it is listed or not
+        return stage.verdict(fences=fences)
+
+    return play
+
+
+ON_ITS_WAY = (
+    "",
+    "mark_unknown:before",
+    "mark_unknown:after",
+    "record_look_up:before",
+    "record_look_up:after",
+)
+
+
+def arrivals(*, rounds: int, seed: int, fences: bool = True) -> Iterator[Case]:
+    """A create arrives after its sender has given it up: within the grace period or after it, for the first batch or the second."""
+    draw = random.Random(seed)
+    for number in range(rounds):
+        seconds = draw.uniform(0.5, 2.0) if fences else draw.uniform(1.5, 2.0)
+        nth = 1 + number % 2
+        place = draw.choice(ON_ITS_WAY) if fences else ""
+        leaves = "" if fences else "a driver that does not fence leaves its files"
+        scenario = Scenario(
+            "arrives-late", (http("delay", "create", seconds=seconds, nth=nth),), leaves=leaves
+        )
+        said = f"#{number} create {nth} arrives after {seconds:.2f} s, killed at {place or 'no place'}"
+        yield Case(said, scenario, arriving(place, fences=fences))
+
+
+def arriving(place: str, *, fences: bool) -> Play:
+    """Killed while the create is on its way, or not at all; then one that finishes."""
+
+    def play(stage: Round) -> Verdict:
+        if place:
+            stage.reached.count(stage.live(kill=place, fences=fences))
+        return stage.verdict(fences=fences)
+
+    return play
+
+
+def holds(arena: Arena, *, stride: int = 1) -> Iterator[Case]:
+    """A request was lost, or its answer to a batch that nobody lists; its rows are held until no batch can come of it.
+
+    Then a driver is killed at its k-th boundary, for every k, and once more while the next one recovers.
+    """
+    draw = random.Random(15)
+    unlisted = Scenario(
+        "unlisted", (http("cut", "create", after_work=True), batch("unlisted", seconds=3_600.0))
+    )
+    for scenario in (SCENARIOS["request-lost"], unlisted):
+        for step in range(1, passages(arena, SCENARIOS["plain"]).total() + 1, stride):
+            again = draw.randint(1, 3 * RECOVERY_STEPS)
+            yield Case(
+                f"{scenario.name}, held, then killed at #{step} and #{again}",
+                scenario,
+                held_then(step, again),
+            )
+
+
+def held_then(*steps: int) -> Play:
+    """A driver ends in a hold; a day later others are killed, and one finishes."""
+
+    def play(stage: Round) -> Verdict:
+        ended = stage.live().report()
+        stage.reached.note(bool(ended and ended["end"] == "held"))
+        stage.pass_lifetime()
+        for step in steps:
+            stage.reached.count(stage.live(kill=f"#{step}"))
         return stage.verdict()
 
     return play

@@ -1,4 +1,7 @@
-"""The short form: every boundary once, samples of the rest, and the negative controls. ``make chaos`` is the long form."""
+"""The short form: every boundary once, samples of the rest, and the negative controls. ``make chaos`` is the long form.
+
+Providers other than the default have a shorter one: what may cost money, in two rounds of everything.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import pytest
 from tests.chaos import suites
 from tests.chaos.arena import Arena, Round
 from tests.chaos.play import Tally, arenas, play
+from tests.chaos.profile import PROFILES
 from tests.chaos.verdict import Verdict
 from tests.postgres_server import postgres_dsn
 
@@ -40,8 +44,9 @@ def check(tally: Tally, *, at_least: int) -> None:
 
 def test_a_kill_before_and_after_each_boundary_loses_nothing_and_pays_nothing_twice(on: list[Arena]) -> None:
     tally = play("boundaries", list(suites.each_boundary(on[0], per_boundary=1)), on)
-    check(tally, at_least=len(suites.PLACES))
-    assert suites.PLACES - tally.reached.places.keys() == set()
+    places = suites.places(on[0].profile)
+    check(tally, at_least=len(places))
+    assert places - tally.reached.places.keys() == set()
 
 
 def test_two_kills_in_a_row_lose_nothing_and_pay_nothing_twice(on: list[Arena]) -> None:
@@ -57,7 +62,10 @@ def test_kills_at_random_instants(on: list[Arena]) -> None:
 
 
 def test_each_kind_of_fault_somewhere(on: list[Arena]) -> None:
-    check(play("faults", suites.each_fault(occurrences=(1,), seed=103, share=0.06), on), at_least=6)
+    check(
+        play("faults", suites.each_fault(on[0].profile, occurrences=(1,), seed=103, share=0.06), on),
+        at_least=6,
+    )
 
 
 def test_several_drivers_that_are_killed_and_stopped(on: list[Arena]) -> None:
@@ -65,13 +73,17 @@ def test_several_drivers_that_are_killed_and_stopped(on: list[Arena]) -> None:
 
 
 def test_drivers_that_wake_after_they_were_replaced(on: list[Arena]) -> None:
-    tally = play("zombies", suites.zombies(rounds=4, seed=105), on)
+    tally = play("zombies", suites.zombies(on[0].profile, rounds=4, seed=105), on)
     check(tally, at_least=4)
     assert tally.reached.happened == tally.reached.meant
 
 
 def test_a_list_that_lags_less_than_the_grace_period(on: list[Arena]) -> None:
-    check(play("lag", suites.lags(rounds=2, seed=106), on), at_least=2)
+    check(play("lag", suites.lags(on[0].profile, rounds=2, seed=106), on), at_least=2)
+
+
+def test_creates_that_arrive_after_their_sender_has_given_them_up(on: list[Arena]) -> None:
+    check(play("arrivals", suites.arrivals(rounds=2, seed=110), on), at_least=2)
 
 
 def test_results_that_come_late(on: list[Arena]) -> None:
@@ -124,7 +136,7 @@ def test_the_documented_order_alone_pays_twice(on: list[Arena]) -> None:
 def test_without_the_file_fence_a_driver_that_wakes_pays_twice(on: list[Arena]) -> None:
     tally = play(
         "no fence",
-        suites.zombies(rounds=4, seed=9, fences=False, sleeps=suites.SLEEPS[:2]),
+        suites.zombies(on[0].profile, rounds=4, seed=9, fences=False, sleeps=suites.SLEEPS[:2]),
         on,
         stop_at_bad=1,
     )
@@ -132,11 +144,55 @@ def test_without_the_file_fence_a_driver_that_wakes_pays_twice(on: list[Arena]) 
 
 
 def test_a_list_that_lags_more_than_the_grace_period_pays_twice(on: list[Arena]) -> None:
-    tally = play("lag above grace", suites.lags(rounds=3, seed=10, above_grace=True), on, stop_at_bad=1)
+    tally = play(
+        "lag above grace", suites.lags(on[0].profile, rounds=3, seed=10, above_grace=True), on, stop_at_bad=1
+    )
     assert tally.total.paid_twice > 0
 
 
 def test_a_driver_that_buys_at_once_what_has_no_line_pays_twice(on: list[Arena]) -> None:
     cases = suites.late_results(rounds=4, seed=14, waits=False)
     tally = play("buys at once", cases, on, stop_at_bad=1)
+    assert tally.total.paid_twice > 0
+
+
+# --- other providers -------------------------------------------------------------------------------------------------
+
+OTHERS = [name for name in PROFILES if name != "openai"]
+OTHERS_WORKERS = 4
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def store(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=OTHERS)
+def elsewhere(request: pytest.FixtureRequest, store: str) -> Iterator[list[Arena]]:
+    dsn = postgres_dsn() if store == "postgres" else ""
+    with arenas(store, OTHERS_WORKERS, dsn, provider=request.param) as opened:
+        yield opened
+
+
+def test_another_provider_loses_nothing_and_is_paid_once(elsewhere: list[Arena]) -> None:
+    provider = elsewhere[0].profile
+    cases = [
+        *suites.around_the_create(provider),
+        *suites.each_fault(provider, occurrences=(1,), seed=201, share=0.05),
+        *suites.zombies(provider, rounds=2, seed=202),
+        *suites.lags(provider, rounds=2, seed=203),
+        *suites.arrivals(rounds=2, seed=204),
+        *suites.late_results(rounds=2, seed=205),
+        *suites.time_travels(rounds=3, seed=206),
+        *suites.crowds(rounds=1, seed=207, sizes=(3,)),
+    ]
+    tally = play(f"{provider.name}, in short", cases, elsewhere)
+    check(tally, at_least=len(cases))
+    assert (tally.total.held > 0) is (not provider.limits.can_fence)
+
+
+def test_another_provider_is_paid_twice_by_a_driver_without_patience(elsewhere: list[Arena]) -> None:
+    """The control: rows that are not found are sent again at once, and then the first create arrives."""
+    cases = suites.arrivals(rounds=4, seed=17, fences=False)
+    tally = play("no patience", cases, elsewhere, stop_at_bad=1)
     assert tally.total.paid_twice > 0

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from batchor_core.core.custom_ids import parse, unmarked
 from tests.chaos.scenario import Scenario
 
 
@@ -65,6 +66,8 @@ class Verdict:
         locked: How often a driver was shown "database is locked".
         left: Files that stayed at the provider or here, though nothing prevented their removal.
         orphans: Files that stayed where the scenario says why they may. They cost nothing, and are not wrong.
+        held: Rounds in which a submission in doubt was left on hold, and settled afterwards. Where a create can't be fenced
+            that is as it must be.
     """
 
     lost: int = 0
@@ -76,12 +79,13 @@ class Verdict:
     locked: int = 0
     left: int = 0
     orphans: int = 0
+    held: int = 0
     why: Sequence[str] = field(default=(), compare=False)
 
     @property
     def is_good(self) -> bool:
         """Nothing was lost, doubled, paid twice, stuck or left behind."""
-        return not any(getattr(self, name) for name in FIGURES if name != "orphans")
+        return not any(getattr(self, name) for name in FIGURES if name not in ("orphans", "held"))
 
     def __add__(self, other: Verdict) -> Verdict:
         sums = {name: getattr(self, name) + getattr(other, name) for name in FIGURES}
@@ -116,12 +120,7 @@ def judge(facts: Facts, scenario: Scenario) -> Verdict:
         item["item_id"] for item in facts.items if item["status"] == "completed" and item["item_id"] in wrong
     ]
 
-    answered = Counter(
-        # without the attempt and the digest: what is left is the same for all attempts of an item
-        custom_id.rsplit("-", 2)[0]
-        for custom_id, outcome in facts.executions
-        if outcome == "answer"
-    )
+    answered = Counter(row_of(custom_id) for custom_id, outcome in facts.executions if outcome == "answer")
     paid_twice = (
         [] if scenario.paid_again else [index for index, times in answered.items() for _ in range(times - 1)]
     )
@@ -161,6 +160,13 @@ def judge(facts: Facts, scenario: Scenario) -> Verdict:
         orphans=count("orphans", files) if scenario.leaves else 0,
         why=why,
     )
+
+
+def row_of(sent_as: str) -> str:
+    """What all attempts of an item have in common, of a custom_id as the provider has it."""
+    parts = unmarked(sent_as)
+    attempt = parse(sent_as if parts is None else parts[0])
+    return sent_as if attempt is None else str(attempt.item_index)
 
 
 def _is_right(item: Mapping[str, Any], texts: Mapping[str, str], scenario: Scenario) -> bool:

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import orjson
 
-from batchor_core.providers.openai import OpenAIProviderConfig, tokens
-from batchor_core.providers.openai.client import make_client
 from tests.chaos.driver import live
+from tests.chaos.profile import profile
 from tests.chaos.scenario import Place, life_from_json
 
 
@@ -26,18 +25,12 @@ def warm_up() -> None:
     """Import what a driver would import on the way."""
     for name in ("alembic", "psycopg", "sqlalchemy.dialects.postgresql.psycopg", "sqlite3"):
         importlib.import_module(name)
-    client = make_client(OpenAIProviderConfig(model="gpt-4.1-mini", api_key="sk-chaos"))
-    assert client.batches
-    assert client.files
-    client.close()
+    profile(sys.argv[1]).warm_up()
 
 
 def main() -> None:
     """Fork for each line; answer with the child's pid."""
     warm_up()
-    tokens._encodings[tokens.DEFAULT_ENCODING] = (
-        None  # characters are counted: no driver downloads a vocabulary
-    )
     gc.collect()
     gc.freeze()
     print("ready", flush=True)

@@ -26,6 +26,7 @@ from tests.contract.openai_server_helpers import (
     submit,
     upload,
 )
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -140,6 +141,16 @@ class TestHttp:
         started = time.monotonic()
         upload(openai_client, rows(1))
         assert time.monotonic() - started >= 0.2
+
+    def test_a_delayed_request_is_worked_on_though_its_client_has_gone(
+        self, openai_server: OpenAIServer, openai_client: OpenAI
+    ) -> None:
+        file_id = upload(openai_client, rows(1))
+        openai_server.faults.add(HttpFault("delay", path="/v1/batches", seconds=0.8))
+        with pytest.raises(openai.APITimeoutError):
+            create(openai_client.with_options(timeout=0.3, max_retries=0), file_id)
+        assert openai_server.books.batches == []
+        until(lambda: openai_server.books.batches, "the batch", seconds=20)
 
     def test_a_delay_after_the_work_outlasts_an_impatient_client(
         self, openai_server: OpenAIServer, openai_client: OpenAI

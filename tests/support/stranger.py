@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.core.usage import TokenUsage
 from batchor_core.providers.api import (
+    DAY_SEC,
     BatchApi,
     BatchFailure,
     BatchLimits,
@@ -44,6 +46,8 @@ from batchor_core.providers.api import (
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
 from batchor_core.testing.openai_server.engine import Engine
 from batchor_core.testing.openai_server.errors import ApiError, bad_request
+from tests.chaos.profile import Profile
+from tests.chaos.profile import Request as Sent
 
 KIND = "stranger"
 PREFIX = "/stranger/v2"
@@ -60,6 +64,7 @@ class StrangerConfig(ProviderConfig):
     token: str = field(default="", repr=False)
     request_timeout_sec: float = 5.0
     poll_interval_sec: float = 0.01
+    enqueue_limits: Mapping[str, int] | None = None
 
     @property
     def provider_kind(self) -> str:
@@ -74,6 +79,7 @@ class StrangerConfig(ProviderConfig):
             "model": self.model,
             "request_timeout_sec": self.request_timeout_sec,
             "poll_interval_sec": self.poll_interval_sec,
+            "enqueue_limits": None if self.enqueue_limits is None else dict(self.enqueue_limits),
         }
 
     @classmethod
@@ -82,15 +88,21 @@ class StrangerConfig(ProviderConfig):
 
 
 class StrangerApi(BatchApi):
-    """The client's side."""
+    """The client's side.
 
-    def __init__(self, config: StrangerConfig) -> None:
+    Args:
+        config: Its settings.
+        lifetime_sec: How long a job lives at most.
+    """
+
+    def __init__(self, config: StrangerConfig, *, lifetime_sec: float = DAY_SEC) -> None:
         self._config = config
         self.limits = BatchLimits(
             max_requests=100_000,
             max_bytes=256_000_000,
             found_by=FoundBy.ROWS,
             can_cancel=True,
+            lifetime_sec=lifetime_sec,
         )
 
     def request_line(
@@ -251,6 +263,26 @@ def register_stranger(registry: ProviderRegistry | None = None) -> ProviderRegis
     return registry
 
 
+PROFILE = Profile(
+    name=KIND,
+    config=lambda url, token_limit: StrangerConfig(
+        url, request_timeout_sec=0.4, enqueue_limits={"enqueued_token_limit": token_limit}
+    ),
+    api=StrangerApi,
+    careless=partial(StrangerApi, lifetime_sec=0.0),
+    registry=register_stranger,
+    requests={
+        Sent.CREATE: ("POST", f"{PREFIX}/jobs"),
+        Sent.LIST: ("GET", f"{PREFIX}/jobs"),
+        Sent.POLL: ("GET", f"{PREFIX}/jobs/batch_{'?' * 32}"),
+        Sent.DOWNLOAD: ("GET", f"{PREFIX}/jobs/*/outcome"),
+        Sent.CANCEL: ("POST", f"{PREFIX}/jobs/*/stop"),
+    },
+    protocols=(lambda engine: routes(engine),),
+)
+"""What the crash harness has to know."""
+
+
 # --- the server's side -----------------------------------------------------------------------------------------------
 
 
@@ -301,12 +333,12 @@ def routes(engine: Engine) -> list[Route]:
 
     def outcome(ref: str) -> Iterator[bytes]:
         batch = batches.retrieve(ref)
-        paths = [
-            files.content(batch[name]) for name in ("error_file_id", "output_file_id") if batch.get(name)
+        parts = [
+            batches.content(batch[name]) for name in ("error_file_id", "output_file_id") if batch.get(name)
         ]
-        if not paths:
+        if not parts:
             raise ApiError(404, "no such outcome")
-        return _mixed(paths)
+        return _mixed(parts)
 
     async def post_job(request: Request) -> Response:
         return _json(await run_in_threadpool(create, json.loads(await request.body())))
@@ -360,16 +392,19 @@ def _as_line(call: Any) -> bytes:
     return orjson.dumps(line) + b"\n"
 
 
-def _mixed(paths: list[Path]) -> Iterator[bytes]:
-    for path in paths:
-        with path.open("rb") as lines:
-            for line in lines:
-                try:
-                    record = orjson.loads(line)
-                except orjson.JSONDecodeError:
-                    yield line  # a garbled one
-                else:
-                    yield orjson.dumps({"key": record["custom_id"], "result": _result(record)}) + b"\n"
+def _mixed(parts: list[tuple[Path, int | None]]) -> Iterator[bytes]:
+    """One part after the other; where one is handed out short, nothing follows."""
+    for path, size in parts:
+        content = path.read_bytes()
+        for line in content[:size].splitlines(keepends=True):
+            try:
+                record = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                yield line  # a garbled one, or a piece of one
+            else:
+                yield orjson.dumps({"key": record["custom_id"], "result": _result(record)}) + b"\n"
+        if size is not None and size < len(content):
+            return
 
 
 def _result(record: dict[str, Any]) -> dict[str, Any]:

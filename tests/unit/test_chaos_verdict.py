@@ -33,7 +33,7 @@ GOOD = Facts(
     manifest_ok=True,
     is_finished=True,
     open_work=0,
-    executions=[(f"{index}-0-abc", "answer") for index in range(len(TEXTS))],
+    executions=[(f"{index}-0-abcabcabcabc", "answer") for index in range(len(TEXTS))],
     batches={"batch_1": "local-1"},
     posts=1,
     sent_intents=1,
@@ -62,7 +62,7 @@ def test_a_good_round_is_good() -> None:
         ),
         ({"exported": [*ITEMS, ITEMS[0]]}, "doubled"),
         ({"items": [*ITEMS[:-1], item("item-7", 8, text=TEXTS["item-0"])]}, "doubled"),
-        ({"executions": [*GOOD.executions, ("3-1-abc", "answer")]}, "paid_twice"),
+        ({"executions": [*GOOD.executions, ("3-1-abcabcabcabc", "answer")]}, "paid_twice"),
         ({"batches": {"batch_1": "local-1", "batch_2": "local-1"}}, "doubled_batches"),
         ({"posts": 2}, "doubled_batches"),
         ({"is_finished": False}, "stuck"),
@@ -95,8 +95,8 @@ def test_files_that_may_stay_are_counted_apart() -> None:
     ("scenario", "changes"),
     [
         # an error row is not paid for, and asked again
-        (PLAIN, {"executions": [*GOOD.executions, ("3-1-abc", "http_error")]}),
-        (replace(PLAIN, paid_again=True), {"executions": [*GOOD.executions, ("3-1-abc", "answer")]}),
+        (PLAIN, {"executions": [*GOOD.executions, ("3-1-abcabcabcabc", "http_error")]}),
+        (replace(PLAIN, paid_again=True), {"executions": [*GOOD.executions, ("3-1-abcabcabcabc", "answer")]}),
         (replace(PLAIN, forgets=True), {"posts": 2}),
         (replace(PLAIN, tolerates=("terminating",)), {"shown": ["StorageError: terminating connection"]}),
         (

@@ -108,7 +108,10 @@ def _control_routes(engine: Engine) -> list[Route]:
         return StreamingResponse(lines, media_type="application/jsonl")
 
     async def reset(request: Request) -> Response:
+        wishes = await _object(request) if await request.body() else {}
         await run_in_threadpool(engine.reset)
+        if wishes.get("clock"):
+            engine.clock.put_right()
         return _json({"reset": True})
 
     async def advance(request: Request) -> Response:

@@ -59,8 +59,10 @@ class Wire:
         elif fault.kind == "truncate":
             await self._truncate(fault, scope, receive, answer)
         elif fault.kind == "delay" and not fault.after_work:
+            # the request is all there, and is worked on whether or not its client still waits
+            request = await _taken(receive)
             await asyncio.sleep(fault.seconds)
-            await self._work(scope, receive, answer.pass_on)
+            await self._work(scope, request, answer.pass_on)
         elif fault.kind == "delay":
             held: list[Message] = []
             await self._work(scope, receive, _collector(held))
@@ -194,6 +196,19 @@ async def _read_all(receive: Receive) -> None:
     """Let the client finish speaking: an answer in the midst of an upload would reach it as a broken pipe."""
     while (await receive()).get("more_body"):
         pass
+
+
+async def _taken(receive: Receive) -> Receive:
+    """The client's whole request, to be read once more."""
+    messages = [await receive()]
+    while messages[-1].get("more_body"):
+        messages.append(await receive())
+    messages.reverse()
+
+    async def again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return again
 
 
 async def _gone(receive: Receive) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from batchor_core.runtime.runner import BatchRunner
 from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.testing.fake_clock import FakeClock
 from batchor_core.testing.openai_server import OpenAIServer
-from batchor_core.testing.openai_server.faults import HttpFault
+from batchor_core.testing.openai_server.faults import BatchFault, HttpFault
 from batchor_core.testing.openai_server.replies import Reply
 from tests.support.stranger import PREFIX, StrangerConfig, register_stranger, routes
 
@@ -68,6 +70,20 @@ class Place:
 
     def lose(self, *, after_work: bool, times: int = 1) -> None:
         self.server.faults.add(HttpFault("cut", method="POST", path=JOBS, after_work=after_work, times=times))
+
+    def neighbour(self) -> None:
+        """Another program of the same account has a job made, of as many rows as ours have."""
+        body = {
+            "calls": [
+                {"key": f"theirs {n}", "ask": {"engine": "stranger-1", "say": "hello"}} for n in range(3)
+            ]
+        }
+        request = urllib.request.Request(
+            f"{self.config.url}{JOBS}",
+            data=json.dumps(body).encode(),
+            headers={"authorization": "Bearer theirs", "content-type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=10).close()
 
     def creates(self) -> int:
         return sum(
@@ -156,8 +172,6 @@ def test_jobs_of_other_runs_in_the_store_are_not_waited_for(place: Place) -> Non
 
 def test_results_that_are_late_prove_nothing(place: Place) -> None:
     """The job has ended, and there is nothing yet to tell whose it is by."""
-    from batchor_core.testing.openai_server.faults import BatchFault
-
     place.server.faults.add(BatchFault("late_files", seconds=2 * HOUR))
     place.lose(after_work=True)
     run = place.start()
@@ -193,3 +207,52 @@ def test_a_restored_backup_finds_what_it_has_forgotten(place: Place, waited: flo
     assert run.status is RunLifecycleStatus.COMPLETED
     assert place.creates() == before
     assert paid_once(place, 4)
+
+
+def test_a_doubt_ends_with_the_lifetime_at_an_account_that_is_always_busy(place: Place) -> None:
+    """There is always somebody's job that runs; one of later cannot be what was sent so long ago."""
+    place.lose(after_work=False)
+    run = place.start()
+    place.pass_time(run, 20 * HOUR, steps=5)
+    place.server.faults.add(BatchFault("stuck"))
+    place.neighbour()
+    place.pass_time(run, 5.5 * HOUR, steps=5)
+    assert place.intents()[0].state is IntentState.UNKNOWN
+    place.pass_time(run, HOUR, steps=8)
+    assert run.status is RunLifecycleStatus.COMPLETED
+    assert [intent.state for intent in place.intents()] == [IntentState.DROPPED, IntentState.REGISTERED]
+
+
+def test_a_job_that_never_ends_and_may_be_the_one_in_doubt_is_a_persons_decision(place: Place) -> None:
+    place.server.faults.add(BatchFault("never_ends"))
+    place.lose(after_work=True)
+    run = place.start()
+    place.pass_time(run, 25 * HOUR, steps=8)
+    assert place.intents()[0].state is IntentState.UNKNOWN
+    place.pass_time(run, 3 * HOUR, steps=6)
+    (intent,) = place.intents()
+    assert (intent.state, intent.last_error_class) == (IntentState.QUARANTINED, "batches_still_running")
+    assert place.creates() == 1
+
+
+def test_a_process_that_comes_back_waits_for_the_jobs_it_finds_and_for_no_later_ones(place: Place) -> None:
+    place.server.faults.add(HttpFault("status", method="POST", path=JOBS, status=429))
+    place.server.faults.add(BatchFault("late_files", seconds=1_800.0), BatchFault("stuck", nth=2))
+    place.start()
+    place.neighbour()
+    run = place.start()
+    place.pass_time(run, 1_000.0, steps=4)
+    place.neighbour()  # runs for a day
+    place.pass_time(run, 1_000.0, steps=4)
+    assert [intent.state for intent in place.intents()] == [IntentState.DROPPED]
+    place.pass_time(run, 1_500.0, steps=6)
+    assert [intent.state for intent in place.intents()] == [IntentState.DROPPED, IntentState.REGISTERED]
+
+
+def test_own_jobs_that_run_are_not_waited_for(place: Place) -> None:
+    """They are registered, so that they can't be the one in doubt."""
+    place.server.faults.add(HttpFault("cut", method="POST", path=JOBS, nth=2))
+    run = place.start(4, per_batch=2)
+    place.pass_time(run, 400.0, steps=10)
+    doubtful = next(intent for intent in place.intents() if intent.state is IntentState.UNKNOWN)
+    assert doubtful.clean_listings >= 3

@@ -1,6 +1,8 @@
 # Everything a developer or CI does. All it needs is make, git, Python >= 3.11 and PyPI.
 
-PYTHON  ?= $(shell command -v python3.11 || command -v python3)
+# The first that really runs: a name on the PATH may be a pyenv shim without a Python, or a Debian one without venv.
+PYTHON  ?= $(shell for it in python3.11 python3.12 python3.13 python3 python; do \
+	$$it -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$it && break; done)
 WORKERS ?= auto
 LIVES   ?= 2000
 VENV    := .venv
@@ -22,7 +24,8 @@ help:  ## show this list
 env: $(STAMP)  ## create .venv with everything in it; does nothing when it is up to date
 
 $(STAMP): pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -n "$(PYTHON)" || { echo "no Python from 3.11 on, with its venv module, is on the PATH" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing into $(VENV) ..."
 	@$(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev]"
 	@touch $@

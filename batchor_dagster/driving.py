@@ -9,8 +9,9 @@ from typing import Any
 import dagster as dg
 
 from batchor_core import BatchRunner, Run, RunSummary
+from batchor_core.core.lateness import LOOKED_AT
 from batchor_core.core.lifecycle import CLAIMABLE
-from batchor_core.storage.state import RunListing
+from batchor_core.storage.state import RunListing, StateStore
 from batchor_dagster.control import NO_RETRIES, RUN_ID_TAG, op_name
 from batchor_dagster.landing import UNFINISHED
 from batchor_dagster.metadata import describe
@@ -109,8 +110,20 @@ def _trouble(runner: BatchRunner, run: Run, summary: RunSummary) -> str:
     if not summary.ingestion_complete and not run.is_driven():
         return "; its items are not all read: materialize the submission again"
     if summary.quarantined_batches:
-        return "; a batch of unknown outcome needs adopt_batch, resubmit_batch or fail_batch"
+        return f"; {_choices(store, run.run_id)}"
+    if summary.overdue_batches:
+        return "; a batch should have ended by now, and is asked for less and less often"
+    if summary.late_batches:
+        return f"; {summary.late_rows} rows of batches that are over are waited for"
     return ""
+
+
+def _choices(store: StateStore, run_id: str) -> str:
+    """What a person has to decide about."""
+    causes = {batch.quarantine_cause for batch in store.get_active_batches(run_id=run_id)} - {None}
+    if causes and causes <= LOOKED_AT:
+        return "a batch that is late needs keep_waiting, resubmit_batch or fail_batch: see batchor doctor"
+    return "a batch of unknown outcome needs adopt_batch, resubmit_batch or fail_batch"
 
 
 # --- by a job --------------------------------------------------------------------------------------------------------

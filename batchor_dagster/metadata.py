@@ -80,6 +80,8 @@ def progress_metadata(summary: RunSummary) -> Metadata:
     if summary.total_items and summary.ingestion_complete:
         done = summary.completed_items + summary.failed_items
         metadata["batchor/percent_done"] = dg.MetadataValue.float(round(100 * done / summary.total_items, 1))
+    if summary.late_rows:
+        metadata["batchor/late_rows"] = dg.MetadataValue.int(summary.late_rows)
     if summary.control_reason:
         metadata["batchor/paused_because"] = dg.MetadataValue.text(summary.control_reason)
     warning = unknown_outcome(summary)
@@ -89,15 +91,23 @@ def progress_metadata(summary: RunSummary) -> Metadata:
 
 
 def unknown_outcome(summary: RunSummary) -> str:
-    """What is known of submissions that may have been paid for without an answer; empty if there are none."""
+    """What is known of batches that may have been paid for without an answer; empty if there are none."""
     parts = []
     if summary.unknown_batches:
         parts.append(f"{_count(summary.unknown_batches, 'submission')} of unknown outcome, being looked up")
     if summary.quarantined_batches:
+        asked = _count(summary.quarantined_batches, "submission")
+        if summary.late_batches or summary.overdue_batches:
+            parts.append(f"{asked} waiting for a person: see batchor doctor")
+        else:
+            parts.append(f"{asked} of unknown outcome, waiting for adopt_batch, resubmit_batch or fail_batch")
+    if summary.late_batches:
         parts.append(
-            f"{_count(summary.quarantined_batches, 'submission')} of unknown outcome, "
-            "waiting for adopt_batch, resubmit_batch or fail_batch"
+            f"{_count(summary.late_rows, 'row')} of {_count(summary.late_batches, 'ended batch', 'ended batches')} "
+            "whose results are late, waited for"
         )
+    if summary.overdue_batches:
+        parts.append(f"{_count(summary.overdue_batches, 'batch', 'batches')} that should have ended by now")
     if summary.orphan_batches:
         parts.append(
             f"{_count(summary.orphan_batches, 'batch', 'batches')} at the provider that this run never registered"
@@ -186,6 +196,10 @@ def describe(summary: RunSummary) -> str:
         )
     if summary.unknown_batches:
         parts.append(f"{summary.unknown_batches} of unknown outcome being looked up")
+    if summary.late_batches:
+        parts.append(f"{summary.late_rows} rows late")
+    if summary.overdue_batches:
+        parts.append(f"{summary.overdue_batches} overdue")
     if summary.quarantined_batches:
         parts.append(f"{summary.quarantined_batches} waiting for a person")
     if summary.backoff_remaining_sec > 0:

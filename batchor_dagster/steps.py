@@ -440,8 +440,8 @@ def _name_run(task: Task, run_id: str) -> None:
 
 def _submission_metadata(task: Task, run: Run, decision: Decision | None) -> Metadata:
     summary, config = run.summary(), run.config
-    if summary.unknown_batches or summary.quarantined_batches:
-        task.context.log.warning(f"batch run {run.run_id}: {unknown_outcome(summary)}")
+    if warning := unknown_outcome(summary):
+        task.context.log.warning(f"batch run {run.run_id}: {warning}")
     return submission_metadata(
         summary,
         task.resource.with_server(config.provider_config),

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
-from batchor_core.core.batching import BatchLimits, Oversized, PlannedBatch, Sized, plan_batches
+from batchor_core.core.batching import BatchSize, Oversized, PlannedBatch, Sized, plan_batches
 from batchor_core.core.enqueue_budget import smallest_limit
 
 LEAST_SHARE_OF_A_BATCH = 10
@@ -243,7 +243,7 @@ def must_keep(wait: Wait, standing: Standing) -> bool:
 
 def admit(
     candidates: Sequence[Sized],
-    limits: BatchLimits,
+    limits: BatchSize,
     granted: Sequence[Granted] = (),
     *,
     more_to_come: bool = False,

@@ -85,6 +85,14 @@ def check_provider_config(config: Any, *, kind: type) -> None:
     check_instance("provider_config", config, kind, hint=hint)
 
 
+def no_prompt(prompt: Any, system_prompt: Any) -> InvalidInputError:
+    """The error about parts of a prompt that are no text."""
+    return InvalidInputError(
+        "a prompt must be a non-empty string and a system prompt a string or None; given were "
+        f"prompt={shown(prompt)} and system_prompt={shown(system_prompt)}"
+    )
+
+
 def shown(value: Any) -> str:
     """A value in an error message: its type, and what it is where that is short."""
     if value is None:

@@ -54,18 +54,20 @@ class Oversized:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchLimits:
+class BatchSize:
     """What one batch may hold.
 
     Attributes:
         max_requests: Items.
         max_file_bytes: Bytes of its input file. An item of unknown size counts 0.
         max_tokens: Estimated tokens, 0 for no limit.
+        row_bytes: Bytes that each line has besides the item's own, such as the mark of its submission.
     """
 
     max_requests: int
     max_file_bytes: int
     max_tokens: int = 0
+    row_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,7 @@ class BatchPlan:
     oversized: list[Oversized]
 
 
-def plan_batches(
-    candidates: Iterable[Sized], limits: BatchLimits, *, more_to_come: bool = False
-) -> BatchPlan:
+def plan_batches(candidates: Iterable[Sized], limits: BatchSize, *, more_to_come: bool = False) -> BatchPlan:
     """Fill batches in item order, each up to the first limit that it meets.
 
     Args:
@@ -96,12 +96,13 @@ def plan_batches(
         limits.max_requests,
         limits.max_file_bytes,
     )
+    row_bytes = limits.row_bytes
     batches: list[PlannedBatch] = []
     oversized: list[Oversized] = []
     indexes: list[int] = []
     tokens = size = 0
     for item in candidates:
-        item_tokens, item_bytes = item.submission_tokens, item.request_bytes
+        item_tokens, item_bytes = item.submission_tokens, item.request_bytes + row_bytes
         if item_tokens > cap or item_bytes > max_file_bytes:
             oversized.append(_oversized(item, cap, max_file_bytes))
             continue

@@ -56,7 +56,7 @@ class _Rewriting:
         return self._spelled(node)
 
     def _inlined(self, node: Node) -> Node:
-        # OpenAI takes no keywords beside $ref, so what it refers to is put in its place
+        # strict dialects take no keywords beside $ref, so what it refers to is put in its place
         ref = node.pop("$ref")
         target = self._definition(definition_name(ref))
         return {"$ref": ref} if target is None else {**target, **node}

@@ -85,6 +85,18 @@ class CustomIds(NamedTuple):
         assert_never(known)
 
 
+def most_chars(item_id: str, item_index: int) -> int:
+    """The most characters of the names of an item's first hundred attempts."""
+    longest = MAX_CHARS - SUBMISSION_CHARS
+    if not item_id.isascii():
+        return longest  # without its accents an id may be longer
+    piece = max(len(item_id), len(_NOTHING_READABLE))
+    return min(longest, piece + len(str(item_index)) + _FIXED_CHARS)
+
+
+_FIXED_CHARS = len("---99") + 12
+
+
 def parse(custom_id: str) -> Attempt | None:
     """The item and the attempt that a name of either format is for; None for anybody else's name."""
     found = _NAME.fullmatch(custom_id) if len(custom_id) <= MAX_CHARS else None

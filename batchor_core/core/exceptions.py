@@ -9,7 +9,7 @@
     │   ├── RunConfigMismatchError             a resumed run was started with another job
     │   │   └── RunItemsMismatchError          its items or prompts are not the stored ones
     │   ├── SourceMismatchError                a resumed run was given another source
-    │   ├── StructuredOutputSchemaError        a model whose schema OpenAI would refuse
+    │   ├── StructuredOutputSchemaError        a model whose schema the provider would refuse
     │   └── MissingCredentialsError            no API key where one is needed
     ├── StructuredOutputError (ValueError)     an answer that is not what the model asked for
     ├── RunNotFoundError (KeyError)
@@ -159,7 +159,7 @@ class SourceMismatchError(InvalidInputError):
 
 
 class StructuredOutputSchemaError(InvalidInputError):
-    """A Pydantic model whose JSON Schema OpenAI's strict mode would refuse; names the path and the mend."""
+    """A Pydantic model whose JSON Schema the provider would refuse; names the path and the fix."""
 
 
 class MissingCredentialsError(InvalidInputError):

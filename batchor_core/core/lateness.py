@@ -28,7 +28,7 @@ OVERDUE_MARGIN_SEC = 900.0
 """How long after its expiry a batch may take to be reported as over before anybody is told."""
 
 CANCEL_SEC = 1_800.0
-"""How long a cancelled batch may take to end before anybody is told; OpenAI speaks of ten minutes."""
+"""How long a cancelled batch may take to end before anybody is told; ten minutes are usual."""
 
 _DAY = 86_400.0
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": _DAY}
@@ -218,15 +218,19 @@ def judge_end(
     return Decision(
         Move.ASK if is_over else Move.WAIT,
         cause,
-        next_look(waited_sec, limit),
+        next_look(waited_sec, limit, looks=looks),
         holds_failures=(counts.completed or 0) + hand.failed > hand.submitted,
     )
 
 
-def next_look(waited_sec: float, limit_sec: float) -> float:
-    """Seconds until the next look: half of the time waited so far, from two seconds to an hour, and not beyond the limit."""
+def next_look(waited_sec: float, limit_sec: float, *, looks: int = 60) -> float:
+    """Seconds until the next look: half of the time waited so far, from two seconds to an hour, and not beyond the limit.
+
+    It no more than doubles with each look, so that a clock that jumps ahead does not put off the next one.
+    """
     least = min(2.0, max(limit_sec / 10.0, 0.01))
-    pause = min(max(waited_sec / 2.0, least), LONGEST_LOOK_SEC)
+    most = min(least * 2.0 ** min(looks, 60), LONGEST_LOOK_SEC)
+    pause = min(max(waited_sec / 2.0, least), most)
     left = limit_sec - waited_sec
     return max(min(pause, left), least) if left > 0 else pause
 

@@ -11,15 +11,7 @@ from typing import Any, Generic, TypeAlias
 from pydantic import BaseModel
 from typing_extensions import TypeVar  # that of typing has defaults from Python 3.13 on
 
-from batchor_core.core.arguments import (
-    check_bool,
-    check_function,
-    check_instance,
-    check_items,
-    check_provider_config,
-    check_seconds,
-    check_whole_number,
-)
+from batchor_core.core import arguments
 from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.enums import ItemStatus, ProviderKind, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import InvalidInputError
@@ -129,7 +121,7 @@ class ChunkPolicy:
 
     def __post_init__(self) -> None:
         for name in ("max_requests", "max_file_bytes", "chars_per_token"):
-            check_whole_number(f"ChunkPolicy.{name}", getattr(self, name), least=1)
+            arguments.check_whole_number(f"ChunkPolicy.{name}", getattr(self, name), least=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +139,9 @@ class RetryPolicy:
     max_backoff_sec: float = 300.0
 
     def __post_init__(self) -> None:
-        check_whole_number("RetryPolicy.max_attempts", self.max_attempts, least=1)
-        check_seconds("RetryPolicy.base_backoff_sec", self.base_backoff_sec)
-        check_seconds("RetryPolicy.max_backoff_sec", self.max_backoff_sec)
+        arguments.check_whole_number("RetryPolicy.max_attempts", self.max_attempts, least=1)
+        arguments.check_seconds("RetryPolicy.base_backoff_sec", self.base_backoff_sec)
+        arguments.check_seconds("RetryPolicy.max_backoff_sec", self.max_backoff_sec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +156,7 @@ class ArtifactPolicy:
     persist_raw_output_artifacts: bool = True
 
     def __post_init__(self) -> None:
-        check_bool("ArtifactPolicy.persist_raw_output_artifacts", self.persist_raw_output_artifacts)
+        arguments.check_bool("ArtifactPolicy.persist_raw_output_artifacts", self.persist_raw_output_artifacts)
 
     def to_payload(self) -> JSONObject:
         """The policy as JSON."""
@@ -218,12 +210,12 @@ class BatchJob(Generic[PayloadT, ModelT]):
     output: OutputSpec | None = None
 
     def __post_init__(self) -> None:
-        check_items(self.items, item_type=BatchItem)
-        check_function("build_prompt", self.build_prompt)
-        check_provider_config(self.provider_config, kind=ProviderConfig)
-        check_instance("chunk_policy", self.chunk_policy, ChunkPolicy)
-        check_instance("retry_policy", self.retry_policy, RetryPolicy)
-        check_instance("artifact_policy", self.artifact_policy, ArtifactPolicy)
+        arguments.check_items(self.items, item_type=BatchItem)
+        arguments.check_function("build_prompt", self.build_prompt)
+        arguments.check_provider_config(self.provider_config, kind=ProviderConfig)
+        arguments.check_instance("chunk_policy", self.chunk_policy, ChunkPolicy)
+        arguments.check_instance("retry_policy", self.retry_policy, RetryPolicy)
+        arguments.check_instance("artifact_policy", self.artifact_policy, ArtifactPolicy)
         check_batch_metadata(self.batch_metadata)
         if self.schema_name is not None:
             check_schema_name(self.schema_name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from batchor_core.core.arguments import shown
+from batchor_core.core.arguments import no_prompt, shown
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.json_limits import json_fault
 from batchor_core.core.types import JSONObject
@@ -59,10 +59,7 @@ class PromptParts:
         if not (self.system_prompt is None or isinstance(self.system_prompt, str)) or not (
             (self.prompt and isinstance(self.prompt, str)) or self.messages is not None
         ):
-            raise InvalidInputError(
-                "a prompt must be a non-empty string and a system prompt a string or None; given were "
-                f"prompt={shown(self.prompt)} and system_prompt={shown(self.system_prompt)}"
-            )
+            raise no_prompt(self.prompt, self.system_prompt)
         if self.messages is not None:
             if self.prompt not in ("", None):
                 raise InvalidInputError(

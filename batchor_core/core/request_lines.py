@@ -19,7 +19,7 @@ _NAME, _BODY, _ENDPOINT = "custom_id", "body", "url"
 _BEGINNING = b'{"custom_id":'
 _ADDRESS_BYTES = 20
 
-PLACEHOLDERS = ("ZQXJ-ZQXJ-ZQXJ-ZQXJ-ZQXJ", "XJZQ-XJZQ-XJZQ-XJZQ-XJZQ")
+PLACEHOLDERS = ("ZQXJ-ZQXJ-ZQXJ-ZQXJ-ZQXJ", "QZJX-QZJX-QZJX-Q")
 """Names that lines are built with to find out what does not depend on them; of letters that are rare, which makes them quick to
 look for."""
 
@@ -131,6 +131,9 @@ def renamed(line: bytes, custom_id: str, new_id: str) -> bytes:
     return orjson.dumps(decoded)
 
 
-def longest_line(stored: bytes) -> int:
-    """The most bytes that the line may have, with the end of the line, whatever its name."""
-    return len(stored) + 1 if is_whole(stored) else len(_BEGINNING) + MAX_CHARS + len(stored) + 3
+def longest_line(stored: bytes, name_chars: int = MAX_CHARS) -> int:
+    """The most bytes that the line may have, with the end of the line, under a name of so many characters."""
+    return len(stored) + (1 if stored.startswith(b"{") else _AROUND_NAME + name_chars)
+
+
+_AROUND_NAME = len(_BEGINNING) + len('""') + len("\n")

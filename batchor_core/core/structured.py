@@ -37,7 +37,7 @@ _DEFINITION = "#/$defs/"
 
 @dataclass(frozen=True, slots=True)
 class StructuredOutputSchema:
-    """A JSON Schema that OpenAI takes in strict mode. Unpacks as ``name, schema``.
+    """A closed JSON Schema, in the dialect of a provider. Unpacks as ``name, schema``.
 
     Attributes:
         name: What the provider is told the schema is called: 1 to 64 of ``A-Z a-z 0-9 _ -``.
@@ -76,7 +76,7 @@ def closed_model_schema(model: type[BaseModel], *, schema_name: str | None = Non
 
 
 def default_schema_name(model: type[BaseModel]) -> str:
-    """The class name in snake case, as a name that OpenAI takes: ``Page[LineItem]`` gives ``page_line_item``."""
+    """The class name in snake case, as a name that providers take: ``Page[LineItem]`` gives ``page_line_item``."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", model.__name__)
     plain = re.sub(r"[^A-Za-z0-9]+", "_", spaced).strip("_").lower()
     return plain[:MAX_SCHEMA_NAME].rstrip("_") or "output"  # a name in another script leaves nothing

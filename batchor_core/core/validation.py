@@ -46,7 +46,7 @@ def check_schema_identifier(schema: str) -> str:
 
 
 def check_schema_name(name: str) -> str:
-    """Return ``name`` if OpenAI takes it as the name of a JSON schema."""
+    """Return ``name`` if it can name a JSON schema at any provider."""
     if not isinstance(name, str) or not _SCHEMA_NAME.fullmatch(name):
         raise InvalidInputError(f"schema name {name!r} is not usable: 1 to 64 characters of A-Z a-z 0-9 _ -")
     return name

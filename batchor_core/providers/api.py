@@ -63,7 +63,6 @@ class BatchLimits:
         can_fence: Whether :meth:`BatchApi.fence` can make sure that a create still on its way comes to nothing.
         can_cancel: Whether a running batch can be cancelled.
         lifetime_sec: Seconds after its creation by which every batch has ended.
-        results_kept_sec: Seconds for which results can be fetched after the end; None if unknown.
         outputs: Kinds of answers it gives. A job of any other kind is refused before anything is sent.
         prompts: What it takes of a prompt besides the two texts. A row that has more is refused, so that nothing of it is
             left out silently.
@@ -76,7 +75,6 @@ class BatchLimits:
     can_fence: bool = False
     can_cancel: bool = False
     lifetime_sec: float = DAY_SEC
-    results_kept_sec: float | None = None
     outputs: frozenset[OutputKind] = frozenset({OutputKind.TEXT, OutputKind.MODEL})
     prompts: frozenset[PromptFeature] = frozenset()
 

@@ -13,6 +13,8 @@ from typing import Any, Literal, assert_never
 from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.core.admission import Allowance, Measure
 from batchor_core.core.arguments import check_seconds, check_whole_number
+from batchor_core.core.batching import BatchSize
+from batchor_core.core.custom_ids import SUBMISSION_CHARS
 from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import (
@@ -32,7 +34,7 @@ from batchor_core.core.retry import (
     backoff_delay,
 )
 from batchor_core.core.structured import StructuredOutputSchema
-from batchor_core.providers.api import BatchApi
+from batchor_core.providers.api import BatchApi, FoundBy
 from batchor_core.providers.at_boundaries import ApiAtBoundaries
 from batchor_core.providers.base import BatchProvider
 from batchor_core.providers.eight_methods import as_batch_api
@@ -61,6 +63,8 @@ class EngineSettings:
         on_unknown: What to do about a submission of unknown outcome when the provider offers no way to ask:
             ``resubmit`` it, or ``hold`` it for a person.
         patience: How long to wait for results that are late, and for batches that don't end, before a person is asked.
+        content_addresses: Keep with each item a digest of what it asks (provider, endpoint and body), by which equal requests
+            are found within and across runs. It takes some 5 % of the time that reading takes.
         model_modules: Packages and modules that output models of stored runs may be imported from; None allows any. The
             class that a job was given in this process is used without asking.
     """
@@ -73,6 +77,7 @@ class EngineSettings:
     on_unknown: Literal["resubmit", "hold"] = "resubmit"
     patience: Patience = field(default_factory=Patience)
     model_modules: tuple[str, ...] | None = None
+    content_addresses: bool = False
 
     def __post_init__(self) -> None:
         for name in ("lease_ttl_sec", "grace_sec"):
@@ -266,6 +271,16 @@ class Drive:
         if budget is None or not budget.limit:
             return []
         return [Allowance(Measure.ENQUEUED_TOKENS, budget.key, budget.limit)]
+
+    def batch_size(self) -> BatchSize:
+        """What one batch may hold: the smaller of what the job says and what the provider takes."""
+        policy, limits, budget = self.config.chunk_policy, self.api.limits, self.budget()
+        return BatchSize(
+            min(policy.max_requests, limits.max_requests or policy.max_requests),
+            min(policy.max_file_bytes, limits.max_bytes or policy.max_file_bytes),
+            budget.per_batch if budget else 0,
+            row_bytes=SUBMISSION_CHARS if limits.found_by is FoundBy.ROWS else 0,
+        )
 
     def emit(self, event_type: str, **data: object) -> None:
         """Tell the observer."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
+from batchor_core.core.custom_ids import most_chars
 from batchor_core.core.exceptions import (
     InvalidInputError,
     RunIngestionSourceRequiredError,
@@ -28,7 +29,7 @@ from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
 from batchor_core.sources.fingerprint import split_options
 from batchor_core.sources.rows import LINEAGE_KEY
 from batchor_core.storage.columns import encode_strictly
-from batchor_core.storage.state import IngestCheckpoint, MaterializedItem
+from batchor_core.storage.state import IngestCheckpoint, MaterializedItem, request_bytes
 
 _ITERABLE = SourceIdentity(source_kind="iterable", source_ref="", source_fingerprint="")
 
@@ -168,7 +169,7 @@ class Intake:
     def add(self, items: Sequence[MaterializedItem]) -> None:
         """Count a chunk."""
         self.rows += len(items)
-        self.size_bytes += sum(longest_line(item.request_line or b"") for item in items)
+        self.size_bytes += sum(request_bytes(item) for item in items)
         self.tokens += sum(item.submission_tokens for item in items)
 
     def clear(self) -> None:
@@ -204,11 +205,11 @@ class Ingestion:
 
     def fills_a_batch(self) -> bool:
         """Whether enough has been read since the last submission to fill a batch to one of its limits."""
-        policy, budget = self.drive.config.chunk_policy, self.drive.budget()
+        full, intake = self.drive.batch_size(), self.intake
         return (
-            self.intake.rows >= policy.max_requests
-            or self.intake.size_bytes >= policy.max_file_bytes
-            or bool(budget and 0 < budget.per_batch <= self.intake.tokens)
+            intake.rows >= full.max_requests
+            or intake.size_bytes + intake.rows * full.row_bytes >= full.max_file_bytes
+            or 0 < full.max_tokens <= intake.tokens
         )
 
 
@@ -300,6 +301,7 @@ def materialize(drive: Drive, asked: Asked) -> list[MaterializedItem]:
             request_line,
             tokens,
             metadata,
+            longest_line(request_line, most_chars(item.item_id, index)),
             address,
         )
         for index, (item, prompt, metadata, request_line, address, tokens) in enumerate(
@@ -341,6 +343,7 @@ def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[
     frames = Frames(str(drive.config.provider_config.provider_kind))
     placeholder, placeholder_bytes = PLACEHOLDERS[0], PLACEHOLDERS[0].encode()
     name = drive.session.custom_ids.of
+    keeps_addresses = drive.settings.content_addresses
     lines: list[BatchRequestLine] = []
     stored: list[bytes] = []
     addresses: list[bytes | None] = []
@@ -360,7 +363,7 @@ def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[
                 if placeholder_bytes not in body:
                     lines.append(line)
                     stored.append(frame.around(body))
-                    addresses.append(frame.address(body))
+                    addresses.append(frame.address(body) if keeps_addresses else None)
                     continue
         custom_id = name(item.item_id, index, 0)
         try:

@@ -77,7 +77,7 @@ def _reason(
         case Cause.RESULTS_LATE:
             named = [file_id for file_id in (batch.output_file_id, batch.error_file_id) if file_id]
             return (
-                f"{end} and its request_counts state {counts.completed} answered rows, but {rows} "
+                f"{end} and the provider states {counts.completed} answered rows, but {rows} "
                 f"({', '.join(named) if named else 'it names no file'})"
             )
         case Cause.RESULT_FILE_GONE:

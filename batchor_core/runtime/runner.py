@@ -130,7 +130,7 @@ class BatchRunner:
 
     Args:
         storage: A state store, or the name of a registered kind; by default SQLite at ``~/.batchor/default.sqlite3``.
-        provider_registry: Where provider kinds are looked up; by default OpenAI alone.
+        provider_registry: Where provider kinds are looked up; by default the built-in ones and those that installed packages register.
         storage_registry: Where storage kinds are looked up; by default SQLite, Postgres and memory.
         provider_factory: Makes every provider, whatever its kind; for tests.
         observer: Called with each :class:`RunEvent`, from the driving thread. What it raises is logged.
@@ -645,7 +645,7 @@ class BatchRunner:
             if intent.artifact_key is not None and intent.provider_batch_id is None:
                 with suppress(Exception):  # an operator's machine need not reach the run's folder
                     self._engine.artifacts.delete(intent.artifact_key)
-            if intent.input_file_id is None:
+            if not intent.input_file_id:
                 continue
             try:
                 api = self._attach(run_id).provider.get()

@@ -27,7 +27,7 @@ from pathlib import Path
 import orjson
 
 from batchor_core.core.admission import Admission, Granted, Wait, admit, may_send, must_keep, still_waiting
-from batchor_core.core.batching import BatchLimits, PlannedBatch
+from batchor_core.core.batching import PlannedBatch
 from batchor_core.core.custom_ids import marked
 from batchor_core.core.exceptions import FILE_NOT_READY, ProviderError, ProviderErrorKind
 from batchor_core.core.models import ItemFailure, PromptParts
@@ -59,7 +59,7 @@ def submit(drive: Drive, *, more_to_come: bool) -> None:
                 return
             admission = admit(
                 candidates,
-                _batch_limits(drive),
+                drive.batch_size(),
                 granted,
                 more_to_come=more_to_come or len(candidates) == window,
             )
@@ -74,11 +74,6 @@ def submit(drive: Drive, *, more_to_come: bool) -> None:
 
 def _granted(drive: Drive) -> list[Granted]:
     return [Granted(allowance, drive.session.standing(allowance)) for allowance in drive.allowances()]
-
-
-def _batch_limits(drive: Drive) -> BatchLimits:
-    policy, budget = drive.config.chunk_policy, drive.budget()
-    return BatchLimits(policy.max_requests, policy.max_file_bytes, budget.per_batch if budget else 0)
 
 
 def _keep_place(drive: Drive, granted: Sequence[Granted], wait: Wait | None) -> None:

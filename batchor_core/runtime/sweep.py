@@ -24,9 +24,10 @@ from enum import Enum, auto
 from typing import assert_never
 
 from batchor_core.core.custom_ids import parse
-from batchor_core.core.enums import IntentState
+from batchor_core.core.enums import IntentState, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import ProviderError
 from batchor_core.core.lifecycle import MAYBE_SENT, UNSENT
+from batchor_core.core.models import RunSummary
 from batchor_core.providers.api import BatchState, ResultFile
 from batchor_core.runtime.engine import SWEEP_INTERVAL_SEC, Drive, as_provider_error
 from batchor_core.runtime.listing import is_passing
@@ -92,9 +93,10 @@ def sweep(drive: Drive) -> Swept:
                 is_in_doubt = True
             case _:
                 assert_never(fate)
-    is_news = len(orphans) > drive.store.get_run_summary(run_id=drive.run_id).orphan_batches
+    before = drive.store.get_run_summary(run_id=drive.run_id)
     _report(drive, orphans)
-    if unreadable and is_news and drive.is_running():
+    # said once: whoever resumes has decided
+    if unreadable and len(orphans) > before.orphan_batches and _may_send(before):
         drive.pause(
             f"the provider has {', '.join(unreadable)} of this run, which this store does not know, and none of its files can "
             "be read, so that it can't be told which rows it has. resume() goes on and may pay for them again; cancel() ends "
@@ -114,6 +116,11 @@ def sweep(drive: Drive) -> Swept:
     drive.sweeping.done()
     drive.session.record_sweep(next_check_at=drive.store.now() + SWEEP_INTERVAL_SEC)
     return Swept.CLEAN
+
+
+def _may_send(summary: RunSummary) -> bool:
+    is_open = summary.status is RunLifecycleStatus.RUNNING
+    return is_open and summary.control_state is RunControlState.RUNNING
 
 
 def _free_rows(drive: Drive, known: Mapping[str, IntentRecord], listed: set[str]) -> None:

@@ -11,6 +11,8 @@ from bisect import bisect
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import orjson
+
 _BEGINNING = b'{"custom_id":"'
 _WORTH_BYTES = 32
 _LOOKED_AT = 1 << 16
@@ -35,15 +37,23 @@ class LineParts(NamedTuple):
 
     def cut(self, line: bytes) -> bytes | None:
         """The line without these parts; None if it does not have them."""
-        at = _head_at(line)
-        start, end = at + len(self.head), len(line) - len(self.tail)
-        if at > end - len(self.head) or not line.startswith(self.head, at) or not line.endswith(self.tail):
+        head, tail = self
+        at = 0 if line.startswith(b",") else _head_at(line)
+        start, end = at + len(head), len(line) - len(tail)
+        if start > end or not line.startswith(head, at) or not line.endswith(tail):
             return None
         if at:
             return line[:at] + line[start:end]
-        # what begins with a brace was no line without a custom_id, and what is left must not look like one with it
-        is_nameless = line.startswith(b",") and not line.startswith(_BEGINNING, start)
-        return line[start:end] if is_nameless else None
+        # what is left must not look like a line with a custom_id, and what has none and is none has nothing to be cut
+        if line.startswith(_BEGINNING, start) or not line.startswith(b","):
+            return None
+        return line[start:end]
+
+    def named(self, stored: bytes, custom_id: str) -> bytes | None:
+        """The line under a custom_id, all at once; None if there is one in what is stored of it."""
+        if stored.startswith(_BEGINNING):
+            return None
+        return b"".join((_BEGINNING[:-1], orjson.dumps(custom_id), self.head, stored, self.tail))
 
     def restored(self, stored: bytes) -> bytes:
         """The line that :meth:`cut` was given."""

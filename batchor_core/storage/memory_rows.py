@@ -47,6 +47,7 @@ from batchor_core.storage.state import (
     ResultRow,
     ResultsWait,
     RetryBackoffState,
+    request_bytes,
 )
 
 _NEW = ItemState(ItemStatus.PENDING, attempt_count=0, generation=0)
@@ -91,6 +92,7 @@ class ItemRow:
     system_prompt: str | None
     request_line: bytes | None
     content_address: bytes | None
+    request_bytes: int
     submission_tokens: int
     state: ItemState = _NEW
     custom_id: str | None = None
@@ -196,6 +198,7 @@ class RunRow:
                 system_prompt=item.system_prompt,
                 request_line=item.request_line,
                 content_address=item.content_address,
+                request_bytes=request_bytes(item),
                 submission_tokens=item.submission_tokens,
             )
             self.items[item.item_index] = row

@@ -23,7 +23,7 @@ from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.exceptions import LeaseLostError, RunStateError
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.rendered import RenderedChunk
-from batchor_core.core.request_lines import longest_line, named_line
+from batchor_core.core.request_lines import named_line
 from batchor_core.core.retry import backoff_delay
 from batchor_core.core.types import JSONValue
 from batchor_core.storage.memory_rows import IntentRow, RunRow
@@ -110,7 +110,7 @@ class MemorySession(DriverSession):
                 Candidate(
                     item_index=item.item_index,
                     submission_tokens=item.submission_tokens,
-                    request_bytes=0 if item.request_line is None else longest_line(item.request_line),
+                    request_bytes=item.request_bytes,
                 )
                 for item in run.claimable(max_attempts=max_attempts, limit=limit)
             ]

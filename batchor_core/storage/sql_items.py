@@ -21,7 +21,6 @@ from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure
-from batchor_core.core.request_lines import longest_line
 from batchor_core.storage.columns import (
     STATUS,
     STATUS_NAME,
@@ -57,6 +56,7 @@ from batchor_core.storage.state import (
     CompletedItemRecord,
     ItemFailureRecord,
     MaterializedItem,
+    request_bytes,
 )
 
 PENDING, QUEUED_LOCAL, SUBMITTED = ItemStatus.PENDING, ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED
@@ -145,7 +145,7 @@ def append(run: LockedRun, chunk: Sequence[MaterializedItem]) -> Sequence[Materi
     mine: dict[str, Constant] = {"run_key": run.run_key}
     item_ids = [encode_text(item.item_id) for item in fresh]
     rows = [
-        (item.item_index, item_id, item.submission_tokens, _line_length(item))
+        (item.item_index, item_id, item.submission_tokens, request_bytes(item))
         for item, item_id in zip(fresh, item_ids, strict=True)
     ]
     contents = [
@@ -193,10 +193,6 @@ def _metadata(item: MaterializedItem) -> str | None:
     if not item.metadata:
         return None
     return encode_json(item.metadata) if item.metadata_json is None else item.metadata_json
-
-
-def _line_length(item: MaterializedItem) -> int:
-    return 0 if item.request_line is None else longest_line(item.request_line)
 
 
 _COMPARED_AT_ONCE = 1_000

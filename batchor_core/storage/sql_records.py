@@ -99,23 +99,26 @@ def drafts(database: Database, *, run_key: int, names: CustomIds, intent_key: in
     line_number, last_index = 0, -1
     with database.read() as connection:
         parts = parts_of(connection, run_key)
+    name = names.of
     while True:
         with database.read() as connection:
             page = list(plain_rows(connection, _draft_page(run_key, intent_key, after=last_index)))
         for item_id, index, given, generation, prompt, system_prompt, stored, number in page:
             line_number, last_index = line_number + 1, index
             plain_id = decode_text(item_id)
-            line = whole_line(stored, number, parts)
-            custom_id = decode_text(given) if given else names.of(plain_id, index, generation)
+            custom_id = decode_text(given) if given else name(plain_id, index, generation)
+            line = None if stored is None or number is None else parts[number].named(stored, custom_id)
+            if line is None and (whole := whole_line(stored, number, parts)) is not None:
+                line = named_line(whole, custom_id, is_first=generation == 0)
             yield RequestDraft(
                 plain_id,
                 index,
                 custom_id,
                 generation,
                 line_number,
-                decode_text(prompt),
+                prompt and decode_text(prompt),
                 decode_optional_text(system_prompt),
-                None if line is None else named_line(line, custom_id, is_first=generation == 0),
+                line,
             )
         if len(page) < _DRAFT_PAGE:
             return

@@ -30,6 +30,7 @@ from batchor_core.core.models import (
     RunSummary,
 )
 from batchor_core.core.rendered import RenderedChunk
+from batchor_core.core.request_lines import longest_line
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
 
@@ -74,8 +75,17 @@ class MaterializedItem(NamedTuple):
     submission_tokens: int = 0
     metadata_json: str | None = None
     """``metadata`` as JSON text, from whoever had to make it anyway."""
+    request_bytes: int = 0
+    """The most bytes that the line may have, with its end, whatever its name; 0 where it has to be found out."""
     content_address: bytes | None = None
     """What is asked, of whom, as a digest: equal for equal requests. None where the line depends on its custom_id."""
+
+
+def request_bytes(item: MaterializedItem) -> int:
+    """The most bytes that an item's line may have, with its end; 0 where it is not known before the line is built."""
+    if item.request_bytes or item.request_line is None:
+        return item.request_bytes
+    return longest_line(item.request_line)
 
 
 class StoredItem(NamedTuple):

@@ -97,6 +97,11 @@ SUITES = {
         lambda _, count: suites.lags(rounds=count, seed=5),
         50,
     ),
+    "late": Suite(
+        "result files are named late, not there or short, each by itself, by polls and by time; waiting drivers are killed",
+        lambda _, count: suites.late_results(rounds=count, seed=13),
+        120,
+    ),
     "clocks": Suite(
         "after a kill, a driver whose clock is wrong by an hour or a day",
         lambda _, count: suites.wrong_clocks(rounds=count, seed=6),
@@ -137,6 +142,12 @@ SUITES = {
     "no-fence": Suite(
         "as zombies, with input files that are not deleted",
         lambda _, count: suites.zombies(rounds=count, seed=9, fences=False, sleeps=suites.SLEEPS[:2]),
+        12,
+        must_fail=True,
+    ),
+    "buys-at-once": Suite(
+        "as late, with a driver that takes what has no line for missing",
+        lambda _, count: suites.late_results(rounds=count, seed=14, waits=False),
         12,
         must_fail=True,
     ),

@@ -19,9 +19,10 @@ import orjson
 from sqlalchemy import event
 
 from batchor_core.artifacts.local import LocalArtifactStore
-from batchor_core.core import boundaries, retry
+from batchor_core.core import boundaries, lateness, retry
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import BatchorError, ProviderError, RunStateError
+from batchor_core.core.lateness import Patience
 from batchor_core.core.models import BatchItem, BatchJob, ChunkPolicy, RetryPolicy, RunEvent
 from batchor_core.providers.openai import OpenAIEnqueueLimitConfig, OpenAIProviderConfig
 from batchor_core.providers.openai.provider import OpenAIBatchProvider
@@ -35,7 +36,15 @@ from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.storage.state import StateStore
 from tests.chaos.faults import Faults, FullDisk
 from tests.chaos.power import noting
-from tests.chaos.scenario import PER_BATCH, RUN_ID, Life, Place, Scenario
+from tests.chaos.scenario import (
+    PER_BATCH,
+    RESULTS_SEC,
+    RUN_ID,
+    UNCONFIRMED_SEC,
+    Life,
+    Place,
+    Scenario,
+)
 
 PAUSE_SEC = 0.01
 CHUNK = 4
@@ -117,7 +126,13 @@ class Driver:
             artifact_store=LocalArtifactStore(self.place.folder / "artifacts"),
             provider_factory=lambda config: self._provider(config),
             observer=self._note,
-            settings=EngineSettings(lease_ttl_sec=self.life.lease_ttl_sec, grace_sec=self.life.grace_sec),
+            settings=EngineSettings(
+                lease_ttl_sec=self.life.lease_ttl_sec,
+                grace_sec=self.life.grace_sec,
+                patience=Patience(
+                    results_sec=RESULTS_SEC, unconfirmed_sec=UNCONFIRMED_SEC, cancelled_sec=RESULTS_SEC
+                ),
+            ),
         )
         try:
             breaks_after, self._breaks_after = self._breaks_after, 0  # once is enough
@@ -230,12 +245,19 @@ def job(place: Place, scenario: Scenario, *, breaks_after: int = 0) -> BatchJob[
     )
 
 
+def buys_at_once(**facts: Any) -> lateness.Decision:
+    """What most scripts decide: a row without a line is missing. A negative control."""
+    return lateness.Decision(lateness.Move.COLLECT)
+
+
 def live(place: Place, life: Life, result: Path) -> None:
     """Be a driver process; leaves its report at ``result`` unless it is killed before."""
     ingest.CHUNK = harvest.CHUNK = CHUNK
     retry.FILE_WAIT_SEC = (PAUSE_SEC, PAUSE_SEC)
     faults = Faults(life, result.with_suffix(".trace"))
     boundaries.install(faults)
+    if not life.waits:
+        lateness.judge_end = buys_at_once
     if life.notes_syncs:
         os.fsync = noting(os.fsync, place.folder / "synced")
     try:

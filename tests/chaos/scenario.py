@@ -17,6 +17,12 @@ LEASE_TTL_SEC = 1.0
 GRACE_SEC = 0.3
 """Long enough for three listings, short enough for a thousand rounds."""
 
+RESULTS_SEC = 15.0
+"""How long results are waited for that the provider states; far longer than a round makes them late."""
+
+UNCONFIRMED_SEC = 0.3
+"""How long those are waited for that nothing speaks of."""
+
 DRIVER_DEADLINE_SEC = 30.0
 """A driver that has nothing in its way and takes longer is stuck."""
 
@@ -103,6 +109,7 @@ class Life:
         spare_pages: How many pages its database may still grow by, until then; None for any number. SQLite's alone.
         naive: Drive in the documented order alone, without intents, with the SDK's own retries: a negative control.
         fences: Whether deleting an input file really deletes it; without, it is a negative control.
+        waits: Whether rows without a line are waited for; without, they are bought at once, and it is a negative control.
         exports: Whether it exports and prunes the finished run: one driver's work, not a crowd's.
         clock_offset: Seconds by which this process's clock is wrong.
         grace_sec: How long a batch of unknown outcome is looked for.
@@ -120,6 +127,7 @@ class Life:
     spare_pages: int | None = None
     naive: bool = False
     fences: bool = True
+    waits: bool = True
     exports: bool = True
     clock_offset: float = 0.0
     grace_sec: float = GRACE_SEC
@@ -181,6 +189,8 @@ SCENARIOS = {
         ),
         Scenario("cancelled", (batch("stuck", times=None, seconds=None),), cancels=True),
         Scenario("cancelled-in-doubt", (http("cut", *CREATE, nth=2, after_work=True),), cancels=True),
+        # what is answered comes later than the batch's end
+        Scenario("late", (batch("late_files", polls=2, times=None),)),
         Scenario("oversized", token_limit=2_000),
         # one batch at a time fits the budget, and the next waits
         Scenario("waits-for-budget", token_limit=90),

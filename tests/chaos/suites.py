@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from batchor_core.core.boundaries import Boundary
 from tests.chaos.arena import Arena, Driver, Round
-from tests.chaos.scenario import GRACE_SEC, SCENARIOS, Scenario, batch, http
+from tests.chaos.scenario import GRACE_SEC, SCENARIOS, Scenario, batch, http, row
 from tests.chaos.verdict import Verdict, judge
 
 SHORT_LEASE_SEC = 0.7
@@ -72,6 +72,9 @@ def each_boundary(arena: Arena, *, per_boundary: int) -> Iterator[Case]:
         seen |= passed.keys()
     for place in sorted({place for place in naive_passages(arena, BY_HAND) if place.startswith(HAND_MADE)}):
         yield Case(f"by hand {place}", BY_HAND, naive_killed_at(place))
+    for place in ("update_batch:before", "update_batch:after"):
+        # whether an undisturbed run's batch is looked at while it is in progress is a matter of chance
+        yield Case(f"cancelled {place}", SCENARIOS["cancelled"], killed_at(place))
     for place in ("count_orphans:before", "count_orphans:after"):
         yield Case(f"stray batch {place}", STRAY, killed_beside_a_stray(place))
     for place in ("renew_lease:before", "renew_lease:after"):
@@ -127,7 +130,16 @@ def killed_beside_a_stray(place: str) -> Play:
     return play
 
 
-PAIRED = ("plain", "answer-lost", "request-lost", "expired", "rows-fail", "cancelled", "cancelled-in-doubt")
+PAIRED = (
+    "plain",
+    "answer-lost",
+    "request-lost",
+    "expired",
+    "rows-fail",
+    "late",
+    "cancelled",
+    "cancelled-in-doubt",
+)
 
 RECOVERY_STEPS = 10
 """Boundaries that a driver passes at least before it is where another one has been killed."""
@@ -445,6 +457,60 @@ def lagging(when: str) -> Play:
     return play
 
 
+FILES = ("output", "error", "both")
+LATE_PLACES = (
+    "get_batch:after",
+    "download_file:after",
+    "take_artifact:after",
+    "record_wait:before",
+    "record_wait:after",
+    "apply_outcome:before",
+    "apply_outcome:after",
+)
+"""Where a driver dies that waits for results."""
+
+MOST_LATE_SEC = 1.0
+
+
+def late_results(*, rounds: int, seed: int, waits: bool = True) -> Iterator[Case]:
+    """The result files of an ended batch come late, each by itself or both; drivers die while they wait.
+
+    They are not named, not there, or short without a size, by polls or by time, of batches that completed, expired or were
+    cancelled by the provider, with rows that fail among them.
+    """
+    draw = random.Random(seed)
+    for number in range(rounds):
+        kind = ("late_files", "late_files", "gone_files", "short_files")[number % 4]
+        file = FILES[number % len(FILES)] if waits else draw.choice(("output", "both"))
+        fault: dict[str, Any] = {"file": file, "times": None}
+        if number % 2:
+            fault["polls"] = draw.randint(1, 5)
+        else:
+            fault["seconds"] = draw.uniform(0.1, MOST_LATE_SEC)
+        if kind == "short_files":
+            fault["keep"] = draw.uniform(0.0, 0.99)
+        ends = draw.choice(("completed", "completed", "expire", "cancel"))
+        faults = [batch(kind, **fault), row("status", status=500, custom_id="*-0-*", rate=0.3)]
+        if ends != "completed":
+            faults.append(batch(ends, after_rows=draw.randint(1, 4), times=2))
+        scenario = Scenario(f"{kind}, {file}, {ends}", tuple(faults))
+        place = draw.choice(LATE_PLACES) if waits else ""
+        nth = draw.randint(1, 3)
+        said = f"#{number} {scenario.name} {fault.get('polls') or round(fault.get('seconds', 0.0), 2)}, {place}:{nth}"
+        yield Case(said, scenario, waiting(f"{place}:{nth}" if place else "", waits=waits))
+
+
+def waiting(place: str, *, waits: bool) -> Play:
+    """Killed while it waits for results, or not at all; then one that waits to the end, unless it buys at once."""
+
+    def play(stage: Round) -> Verdict:
+        if place:
+            stage.reached.count(stage.live(kill=place))
+        return stage.verdict(waits=waits)
+
+    return play
+
+
 def wrong_clocks(*, rounds: int, seed: int) -> Iterator[Case]:
     """Drivers whose clocks differ by an hour or a day follow each other, with a kill between them."""
     draw = random.Random(seed)
@@ -455,11 +521,12 @@ def wrong_clocks(*, rounds: int, seed: int) -> Iterator[Case]:
         "claim:after",
         "apply_outcome:after",
         "record_look_up:after",
+        "record_wait:after",
     )
     for number in range(rounds):
         offset = draw.choice((-86_400.0, -3_600.0, 3_600.0, 86_400.0))
         place = draw.choice(places)
-        scenario = SCENARIOS[draw.choice(("plain", "request-lost"))]
+        scenario = SCENARIOS[draw.choice(("plain", "request-lost", "late"))]
         yield Case(f"#{number} {scenario.name}, {place}, {offset:+.0f} s", scenario, jumping(place, offset))
 
 

@@ -74,6 +74,10 @@ def test_a_list_that_lags_less_than_the_grace_period(on: list[Arena]) -> None:
     check(play("lag", suites.lags(rounds=2, seed=106), on), at_least=2)
 
 
+def test_results_that_come_late(on: list[Arena]) -> None:
+    check(play("late", suites.late_results(rounds=12, seed=109), on), at_least=12)
+
+
 def test_a_database_that_is_put_back(on: list[Arena]) -> None:
     check(play("restored", suites.time_travels(rounds=4, seed=107), on), at_least=4)
 
@@ -129,4 +133,10 @@ def test_without_the_file_fence_a_driver_that_wakes_pays_twice(on: list[Arena]) 
 
 def test_a_list_that_lags_more_than_the_grace_period_pays_twice(on: list[Arena]) -> None:
     tally = play("lag above grace", suites.lags(rounds=3, seed=10, above_grace=True), on, stop_at_bad=1)
+    assert tally.total.paid_twice > 0
+
+
+def test_a_driver_that_buys_at_once_what_has_no_line_pays_twice(on: list[Arena]) -> None:
+    cases = suites.late_results(rounds=4, seed=14, waits=False)
+    tally = play("buys at once", cases, on, stop_at_bad=1)
     assert tally.total.paid_twice > 0

@@ -276,14 +276,14 @@ class TestBatch:
         self, openai_server: OpenAIServer, openai_client: OpenAI, late: ResultFile, other: str
     ) -> None:
         openai_server.faults.add(
-            BatchFault("late_files", seconds=30, file=late), RowFault("status", custom_id="row-1")
+            BatchFault("late_files", seconds=90, file=late), RowFault("status", custom_id="row-1")
         )
         batch = finish(openai_client, openai_server, submit(openai_client, rows(2)))
         assert (batch.status, getattr(batch, f"{late}_file_id")) == ("completed", None)
         assert getattr(batch, f"{other}_file_id")
         assert batch.request_counts
         assert (batch.request_counts.completed, batch.request_counts.failed) == (1, 1)
-        openai_server.advance(30)
+        openai_server.advance(90)
         assert getattr(openai_client.batches.retrieve(batch.id), f"{late}_file_id")
 
     def test_files_can_come_after_some_polls(

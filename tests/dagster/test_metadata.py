@@ -169,6 +169,15 @@ def test_a_share_of_rows_that_are_not_counted_yet_is_not_shown() -> None:
             {"quarantined_batches": 2},
             "2 submissions of unknown outcome, waiting for adopt_batch, resubmit_batch or fail_batch",
         ),
+        (
+            {"late_batches": 1, "late_rows": 9},
+            "9 rows of 1 ended batch whose results are late, waited for",
+        ),
+        ({"overdue_batches": 2}, "2 batches that should have ended by now"),
+        (
+            {"quarantined_batches": 1, "late_batches": 1, "late_rows": 1},
+            "1 submission waiting for a person: see batchor doctor; 1 row of 1 ended batch whose results are late, waited for",
+        ),
         ({"orphan_batches": 1}, "1 batch at the provider that this run never registered"),
         ({"orphan_batches": 3}, "3 batches at the provider that this run never registered"),
     ],

@@ -31,7 +31,7 @@ from batchor_core.core.admission import (
     standing_of,
     still_waiting,
 )
-from batchor_core.core.batching import OVER_BATCH_CAP, BatchLimits
+from batchor_core.core.batching import OVER_BATCH_CAP, BatchSize
 
 NOW = 1_000_000.0
 
@@ -56,7 +56,7 @@ def granted(limit: int, **standing: Any) -> Granted:
 
 
 def decide(tokens: list[int], *given: Granted, more_to_come: bool = False, **limits: int) -> Admission:
-    most = BatchLimits(**{"max_requests": 100, "max_file_bytes": 10_000, **limits})
+    most = BatchSize(**{"max_requests": 100, "max_file_bytes": 10_000, **limits})
     return admit(rows(*tokens), most, given, more_to_come=more_to_come)
 
 
@@ -275,7 +275,7 @@ class Account:
             self.keep(run, still_waiting([one]), one.standing)
             return
         candidates = [Row(index, tokens) for index, tokens in enumerate(run.rows)]
-        found = admit(candidates, BatchLimits(1_000, 10**9, self.cap), [one])
+        found = admit(candidates, BatchSize(1_000, 10**9, self.cap), [one])
         assert found.oversized == []
         gone = {index for batch in found.batches for index in batch.item_indexes}
         for batch in found.batches:

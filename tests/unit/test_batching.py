@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchor_core.core.batching import OVER_BATCH_CAP, OVER_FILE_LIMIT, BatchLimits, BatchPlan, plan_batches
+from batchor_core.core.batching import OVER_BATCH_CAP, OVER_FILE_LIMIT, BatchPlan, BatchSize, plan_batches
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def rows(tokens: list[int], sizes: list[int] | None = None) -> list[Row]:
 
 def plan(candidates: list[Row], *, more_to_come: bool = False, **limits: Any) -> BatchPlan:
     given = {"max_requests": 100, "max_file_bytes": 1000, **limits}
-    return plan_batches(candidates, BatchLimits(**given), more_to_come=more_to_come)
+    return plan_batches(candidates, BatchSize(**given), more_to_come=more_to_come)
 
 
 def shape(found: BatchPlan) -> list[list[int]]:
@@ -129,3 +129,11 @@ def test_plans_keep_every_limit_lose_nothing_and_are_full(
             or filled + size > max_file_bytes
             or (cap and batch.tokens + tokens > cap)
         )
+
+
+def test_what_each_line_has_besides_counts_against_the_files_size() -> None:
+    candidates = rows([1] * 4, [100] * 4)
+    found = plan_batches(candidates, BatchSize(10, 234, row_bytes=17))
+    assert [batch.item_indexes for batch in found.batches] == [(0, 1), (2, 3)]
+    assert not plan_batches(candidates, BatchSize(10, 233, row_bytes=17)).batches[0].item_indexes[1:]
+    assert len(plan_batches(candidates, BatchSize(10, 116, row_bytes=17)).oversized) == 4

@@ -198,6 +198,12 @@ def test_looks_become_rarer_from_seconds_to_an_hour_and_meet_the_limit() -> None
     assert waited == pytest.approx(6 * 3_600, abs=2)
 
 
+def test_a_clock_that_jumps_ahead_does_not_put_off_the_next_look() -> None:
+    assert next_look(86_400.0, 21_600.0, looks=1) == 4.0
+    assert next_look(86_400.0, 21_600.0, looks=3) == 16.0
+    assert next_look(86_400.0, 21_600.0, looks=100_000) == 3_600.0
+
+
 @pytest.mark.parametrize(("moment", "seconds"), [(None, 0), (90.0, 10), (100.0, 0), (86_500.0, 0)])
 def test_a_moment_that_lies_ahead_begins_the_waiting_again(moment: float | None, seconds: float) -> None:
     assert seconds_since(moment, 100.0) == seconds

@@ -64,7 +64,8 @@ def find(version: str) -> Python | None:
 
 
 def _of_pyenv(version: str) -> Iterator[str]:
-    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    home = os.path.expanduser("~")  # noqa: PTH111 - where there is none, Path's raises
+    root = Path(os.environ.get("PYENV_ROOT") or f"{home}/.pyenv") / "versions"
     yield from map(str, sorted(root.glob(f"{version}.*/bin/python")))
 
 

@@ -29,6 +29,7 @@ from batchor_core.storage.state import (
     PersistedItemRecord,
     PersistedRunConfig,
     PreparedSubmission,
+    ResultsWait,
     StateStore,
 )
 from tests.postgres_server import postgres_dsn, postgres_schema
@@ -153,7 +154,7 @@ def _documented_only(arguments: dict[str, Any]) -> dict[str, Any]:
     """Items without the fields that the document does not know."""
     if name := next((key for key, value in arguments.items() if _are_items(value)), None):
         bare = [
-            item._replace(request_line=None, submission_tokens=0, content_address=None)
+            item._replace(request_line=None, submission_tokens=0, content_address=None, request_bytes=0)
             for item in arguments[name]
         ]
         return arguments | {name: bare}
@@ -242,6 +243,14 @@ def bad(custom_id: str, *, retryable: bool = True, **changes: Any) -> ItemFailur
 
 def failure(error_class: str = "provider_item_error", *, retryable: bool = True) -> ItemFailure:
     return ItemFailure(error_class, "no luck", retryable=retryable, raw_error={"code": 7})
+
+
+def wait(**changes: Any) -> ResultsWait:
+    """Two items of a batch that is over are waited for."""
+    given = ResultsWait(
+        status="completed", ended_at=40.0, late_rows=2, looks=3, reason="late", next_poll_at=60.0
+    )
+    return replace(given, **changes)
 
 
 def usage(tokens: int) -> TokenUsage:

@@ -8,7 +8,7 @@ import pytest
 
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import InvalidInputError, RunStateError
-from batchor_core.storage.state import DriverSession, StateStore
+from batchor_core.storage.state import BatchEnd, DriverSession, StateStore
 from tests.contract.stores import kit
 from tests.contract.stores.kit import (
     MAX,
@@ -76,6 +76,59 @@ def test_a_settled_submission_leaves_the_summary(stuck: StateStore) -> None:
     stuck.settle_intent(run_id=RUN, local_batch_id="b1", decision="resubmit")
     summary = stuck.get_run_summary(run_id=RUN)
     assert (summary.unknown_batches, summary.quarantined_batches) == (0, 0)
+
+
+@pytest.fixture
+def late(store: StateStore) -> StateStore:
+    """A batch of three items that is over; it has brought one of them, and a person is asked about the others."""
+    create(store, 3)
+    session = drive(store)
+    ids = submit(session, 0, 1, 2)
+    session.apply_outcome(provider_batch_id="p1", completions=[good(ids[0])], max_attempts=MAX)
+    session.record_wait(provider_batch_id="p1", wait=kit.wait())
+    session.quarantine(local_batch_id="b1", error_class="results_late")
+    return store
+
+
+def test_who_waits_on_is_asked_again_after_as_long(late: StateStore) -> None:
+    (batch,) = late.get_active_batches(run_id=RUN)
+    assert (batch.quarantined, batch.quarantine_cause) == (True, "results_late")
+    late.settle_intent(run_id=RUN, local_batch_id="b1", decision="wait")
+    (batch,) = late.get_active_batches(run_id=RUN)
+    assert (batch.quarantined, batch.quarantine_cause) == (False, None)
+    assert (batch.ended_at, batch.looks, batch.next_poll_at) == (late.now(), 0, 0.0)
+    assert statuses(late) == [COMPLETED, SUBMITTED, SUBMITTED]
+    assert kit.intent_states(late) == {"b1": "registered"}
+
+
+@pytest.mark.parametrize(("decision", "rest"), [("resubmit", PENDING), ("fail", PERMANENT)])
+def test_who_does_not_wait_keeps_what_is_there(late: StateStore, decision: str, rest: ItemStatus) -> None:
+    late.settle_intent(run_id=RUN, local_batch_id="b1", decision=decision)  # type: ignore[arg-type]
+    assert statuses(late) == [COMPLETED, rest, rest]
+    assert late.get_active_batches(run_id=RUN) == []
+    assert kit.intent_states(late) == {"b1": "registered"}, "the provider's list holds nothing unknown"
+    summary = late.get_run_summary(run_id=RUN)
+    assert (summary.quarantined_batches, summary.late_batches, summary.late_rows) == (0, 0, 0)
+
+
+def test_the_end_of_a_batch_answers_the_question(late: StateStore) -> None:
+    session = drive(late)
+    ids = list(session.submitted_items(provider_batch_id="p1"))
+    session.apply_outcome(
+        provider_batch_id="p1",
+        completions=[good(name) for name in ids],
+        max_attempts=MAX,
+        end=BatchEnd("completed"),
+    )
+    assert statuses(late) == [COMPLETED] * 3
+    assert kit.intent_states(late) == {"b1": "registered"}
+    assert late.get_run_summary(run_id=RUN).quarantined_batches == 0
+
+
+def test_nothing_is_waited_for_without_a_batch(stuck: StateStore) -> None:
+    with pytest.raises(RunStateError):
+        stuck.settle_intent(run_id=RUN, local_batch_id="b1", decision="wait")
+    assert statuses(stuck) == [QUEUED, QUEUED, PENDING]
 
 
 _STEPS: dict[str, Callable[[DriverSession], object]] = {

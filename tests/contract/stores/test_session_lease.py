@@ -164,6 +164,7 @@ WRITES: dict[str, Callable[[DriverSession], object]] = {
     "update_batch": lambda s: s.update_batch(
         provider_batch_id="p1", status="completed", output_file_id="o", error_file_id=None
     ),
+    "record_wait": lambda s: s.record_wait(provider_batch_id="p1", wait=kit.wait()),
     "record_poll_failure": lambda s: s.record_poll_failure(provider_batch_id="p1", next_poll_at=1.0),
     "apply_outcome": lambda s: s.apply_outcome(
         provider_batch_id="p1",

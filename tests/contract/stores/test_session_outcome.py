@@ -7,7 +7,7 @@ import pytest
 from batchor_core.core.enums import ItemStatus, RunControlState
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.usage import TokenUsage
-from batchor_core.storage.state import AppliedOutcome, BatchEnd, DriverSession, StateStore
+from batchor_core.storage.state import ActiveBatchRecord, AppliedOutcome, BatchEnd, DriverSession, StateStore
 from tests.contract.stores import kit
 from tests.contract.stores.kit import MAX, RUN, Clock, bad, create, drive, good, statuses, submit, terminal
 
@@ -193,6 +193,85 @@ def test_poll_failures_are_shown_with_the_batch(store: StateStore) -> None:
     )
     (batch,) = store.get_active_batches(run_id=RUN)
     assert batch.poll_failures == 0
+
+
+def remembered(store: StateStore, session: DriverSession) -> ActiveBatchRecord:
+    (batch,) = session.remembered(store.get_active_batches(run_id=RUN))
+    return batch
+
+
+def test_a_batch_that_is_over_keeps_its_items_while_results_are_waited_for(any_store: StateStore) -> None:
+    create(any_store, 2)
+    session = drive(any_store)
+    ids = submit(session, 0, 1)
+    session.apply_outcome(provider_batch_id="p1", completions=[good(ids[0])], max_attempts=MAX)
+    session.record_wait(provider_batch_id="p1", wait=kit.wait(output_file_id="out", late_rows=1))
+    batch = remembered(any_store, session)
+    assert (batch.status, batch.output_file_id, batch.error_file_id) == ("completed", "out", None)
+    assert (batch.ended_at, batch.late_rows, batch.looks, batch.wait_reason) == (40.0, 1, 3, "late")
+    assert batch.next_poll_at == 60.0
+    assert list(session.submitted_items(provider_batch_id="p1")) == [ids[1]]
+    assert statuses(any_store) == [ItemStatus.COMPLETED, ItemStatus.SUBMITTED]
+
+
+def test_the_end_of_a_batch_ends_the_waiting(any_store: StateStore) -> None:
+    create(any_store, 2)
+    session = drive(any_store)
+    ids = submit(session, 0, 1)
+    session.record_wait(provider_batch_id="p1", wait=kit.wait())
+    session.apply_outcome(
+        provider_batch_id="p1",
+        completions=[good(name) for name in ids],
+        max_attempts=MAX,
+        end=BatchEnd("completed"),
+    )
+    assert any_store.get_active_batches(run_id=RUN) == []
+    summary = any_store.get_run_summary(run_id=RUN)
+    assert (summary.late_batches, summary.late_rows) == (0, 0)
+
+
+def test_when_a_batch_should_end_is_kept_until_it_is_said_anew(any_store: StateStore) -> None:
+    create(any_store, 1)
+    session = drive(any_store)
+    submit(session, 0)
+
+    def poll(due_at: float | None, next_poll_at: float = 0.0) -> tuple[float | None, float]:
+        session.update_batch(
+            provider_batch_id="p1",
+            status="in_progress",
+            output_file_id=None,
+            error_file_id=None,
+            due_at=due_at,
+            next_poll_at=next_poll_at,
+        )
+        batch = remembered(any_store, session)
+        return batch.due_at, batch.next_poll_at
+
+    assert poll(50.0) == (50.0, 0.0)
+    assert poll(None, 7.0) == (50.0, 7.0)
+    assert poll(20.0) == (20.0, 0.0)
+
+
+def test_the_summary_counts_what_is_late_and_what_is_overdue(store: StateStore) -> None:
+    create(store, 5)
+    session = drive(store)
+    submit(session, 0, 1)
+    submit(session, 2, local="b2", batch="p2")
+    submit(session, 3, local="b3", batch="p3")
+    session.record_wait(provider_batch_id="p1", wait=kit.wait())
+    now = store.now()
+    for batch, due_at in (("p2", now - 1.0), ("p3", now + 1_000.0)):
+        session.update_batch(
+            provider_batch_id=batch,
+            status="finalizing",
+            output_file_id=None,
+            error_file_id=None,
+            due_at=due_at,
+        )
+    summary = store.get_run_summary(run_id=RUN)
+    assert (summary.active_batches, summary.late_batches, summary.late_rows) == (3, 1, 2)
+    assert summary.overdue_batches == 1
+    assert store.list_runs()[0].summary == summary
 
 
 # --- the run as a whole ----------------------------------------------------------------------------------------------

@@ -315,9 +315,16 @@ class Lives(RuleBasedStateMachine):
         self.on_sessions(
             owner,
             lambda s: s.update_batch(
-                provider_batch_id=batch, status=status, output_file_id="out", error_file_id=None
+                provider_batch_id=batch,
+                status=status,
+                output_file_id="out",
+                error_file_id=None,
+                due_at=50.0 if status == "validating" else None,
+                next_poll_at=7.0 if status == "in_progress" else 0.0,
             ),
         )
+        if status == "completed":
+            self.on_sessions(owner, lambda s: s.record_wait(provider_batch_id=batch, wait=kit.wait()))
         if status == "something new":
             self.on_sessions(
                 owner, lambda s: s.record_poll_failure(provider_batch_id=batch, next_poll_at=77.0, error="no")
@@ -387,7 +394,7 @@ class Lives(RuleBasedStateMachine):
     def control(self, state: RunControlState) -> None:
         self.on_stores(lambda s: s.set_run_control_state(run_id=self.run_id, control_state=state))
 
-    @rule(local=LOCALS, decision=st.sampled_from(["adopt", "resubmit", "fail"]), batch=BATCHES)
+    @rule(local=LOCALS, decision=st.sampled_from(["adopt", "wait", "resubmit", "fail"]), batch=BATCHES)
     def settle(self, local: str, decision: Any, batch: str) -> None:
         self.on_stores(
             lambda s: s.settle_intent(

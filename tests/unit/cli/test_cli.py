@@ -227,3 +227,52 @@ def test_the_doctor_and_the_run_show_what_is_tried_again(world: World) -> None:
         shown = batchor(world, *words)
         assert "held back after 1 failure: connection: no route to host" in shown.output
         assert shown.exit_code == 0
+
+
+# --- batches that are late -------------------------------------------------------------------------------------------
+
+
+def late(world: World, *, hours: int) -> str:
+    """A run whose batch is completed and names no file, so many hours later; returns the name of the submission."""
+    world.provider.states_counts = True
+    finish = world.provider._finish
+
+    def without_files(batch: Any) -> None:
+        finish(batch)
+        batch.output_file_id = None
+
+    world.provider._finish = without_files  # type: ignore[method-assign]
+    run = world.start(text_job(3))
+    for _ in range(12 * hours):
+        run.refresh()
+        world.clock.advance(300.0)
+    return str(intents(world)[0].local_batch_id)
+
+
+def test_doctor_says_what_is_waited_for_before_anybody_is_asked(world: World) -> None:
+    late(world, hours=1)
+    shown = batchor(world, "doctor")
+    assert shown.exit_code == 0, "nothing waits for a decision"
+    assert "the provider states 3 answered rows" in " ".join(shown.output.split())
+    assert "3 rows of 1 batches" in " ".join(batchor(world, "show", RUN).output.split())
+
+
+def test_doctor_names_the_choices_about_a_late_batch_and_takes_them(world: World) -> None:
+    name = late(world, hours=8)
+    shown = batchor(world, "doctor", RUN)
+    assert shown.exit_code == 1
+    said = " ".join(shown.output.split())
+    assert "the provider states 3 answered rows" in said
+    for choice in ("wait", "resubmit", "fail"):
+        assert f"batchor doctor {RUN} {choice}" in said
+    assert "adopt" not in said
+    assert batchor(world, "doctor", RUN, "adopt", "batch_1", "--yes").exit_code == 2
+    assert batchor(world, "doctor", RUN, "wait", "--yes").exit_code == 0
+    assert intents(world)[0].state == "registered"
+    assert batchor(world, "doctor", RUN, "wait", "--yes").exit_code == 2
+    assert intents(world)[0].local_batch_id == name
+
+
+def test_a_submission_without_a_batch_is_not_waited_for(world: World) -> None:
+    held(world)
+    assert batchor(world, "doctor", RUN, "wait", "--yes").exit_code == 2

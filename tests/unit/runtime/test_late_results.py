@@ -144,7 +144,7 @@ def test_waiting_says_so(late: World) -> None:
     said = late.data("batch_results_late")
     assert said[0]["cause"] == "results_late"
     assert (said[0]["missing"], said[0]["stated_completed"], said[0]["lines"]) == (9, 9, 1)
-    assert "request_counts state 9 answered rows" in str(said[0]["reason"])
+    assert "the provider states 9 answered rows" in str(said[0]["reason"])
     looks = [float(one["waited_sec"]) for one in said]  # type: ignore[arg-type]
     pauses = [after - before for before, after in pairwise(looks)]
     assert len(said) < 15, "it looks less and less often"
@@ -179,7 +179,7 @@ def test_a_person_is_asked_in_the_end_and_never_is_a_row_bought_before(late: Wor
     error = asked(late, run)
     assert 6 * HOUR <= late.clock.time() - began <= 8 * HOUR
     assert sent(late) == ONCE
-    assert "request_counts state 9 answered rows" in error.late[local(late)]
+    assert "the provider states 9 answered rows" in error.late[local(late)]
     for word in ("keep_waiting", "resubmit_batch", "fail_batch"):
         assert word in str(error)
     assert "adopt_batch" not in str(error)

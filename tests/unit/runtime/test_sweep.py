@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import shutil
 import sqlite3
 from collections import Counter
@@ -17,7 +18,7 @@ import pytest
 from psycopg import sql
 
 from batchor_core.artifacts.local import LocalArtifactStore
-from batchor_core.core.enums import IntentState, RunLifecycleStatus
+from batchor_core.core.enums import IntentState, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import (
     MissingCredentialsError,
     ProviderError,
@@ -371,6 +372,48 @@ def test_a_batch_with_made_up_rows_is_an_orphan(
     an_hour_passes(monkeypatch, any_world)
     run.refresh()
     assert run.summary().orphan_batches == 1
+
+
+def forgotten(world: World) -> str:
+    """A batch of the run that its store does not know; returns the name of its input file."""
+    world.provider.statuses = ("in_progress",)
+    world.start(text_job(3))
+    first = next(iter(world.provider.batches.values()))
+    name = first.metadata["batchor_local_batch_id"][:-3] + "xyz"
+    world.provider.files["f"] = b"".join(json.dumps(line).encode() + b"\n" for line in first.lines)
+    world.provider.create_batch(input_file_id="f", metadata=first.metadata | {"batchor_local_batch_id": name})
+    return "f"
+
+
+def test_a_forgotten_batch_whose_files_can_not_be_read_just_now_is_no_orphan(
+    any_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten(any_world)
+    an_hour_passes(monkeypatch, any_world)
+    any_world.provider.fail("download_to_path")
+    run = any_world.runner().get_run(RUN)
+    run.refresh()
+    assert run.summary().orphan_batches == 0
+    assert any_world.data("orphan_batch") == []
+    any_world.clock.advance(600.0)
+    run.refresh()
+    assert run.summary().orphan_batches == 1, "its rows are in the batch that is registered"
+
+
+def test_a_forgotten_batch_of_unknown_rows_is_asked_about_once(
+    any_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be learned of it any more, and its rows may be among those that seem unsent."""
+    del any_world.provider.files[forgotten(any_world)]
+    an_hour_passes(monkeypatch, any_world)
+    run = any_world.runner().get_run(RUN)
+    run.refresh()
+    lost = any_world.batch_ids()[-1]
+    assert run.summary().control_state is RunControlState.PAUSED
+    assert lost in str(run.summary().control_reason)
+    run.resume()
+    any_world.runner().get_run(RUN).refresh()
+    assert run.summary().control_state is RunControlState.RUNNING
 
 
 def given_back(world: World) -> Any:

@@ -75,7 +75,12 @@ def test_a_vector_is_stored_as_little_endian_bytes(value: Any, dtype: Any, store
     [
         (None, "float32", "invalid_vector", "holds no vector"),
         ({"a": 1}, "float32", "invalid_vector", "holds no vector"),
-        ([1.0, 2.0], "float32", "vector_wrong_dimensions", "has 2 dimensions as float32, and the job expects 3"),
+        (
+            [1.0, 2.0],
+            "float32",
+            "vector_wrong_dimensions",
+            "has 2 dimensions as float32, and the job expects 3",
+        ),
         ([], "float32", "vector_wrong_dimensions", "has 0 dimensions"),
         (packed(1, 2, 3, 4), "float32", "vector_wrong_dimensions", "has 4 dimensions"),
         (in_base64(packed(1, 2, 3, code="d")), "float32", "vector_wrong_dimensions", "has 6 dimensions"),
@@ -165,12 +170,19 @@ def test_a_body_is_kept_with_every_number_as_it_was(body: bytes) -> None:
 
 
 def test_a_number_that_a_float_can_not_hold_is_a_decimal() -> None:
-    assert BodyOutput().value('{"n":0.12345678901234567890123}') == {"n": Decimal("0.12345678901234567890123")}
+    assert BodyOutput().value('{"n":0.12345678901234567890123}') == {
+        "n": Decimal("0.12345678901234567890123")
+    }
 
 
 @pytest.mark.parametrize(
     ("value", "error_class"),
-    [(None, "empty_response_body"), ({1: 2}, "invalid_json"), ({"a": {1, 2}}, "invalid_json"), (b"x", "invalid_json")],
+    [
+        (None, "empty_response_body"),
+        ({1: 2}, "invalid_json"),
+        ({"a": {1, 2}}, "invalid_json"),
+        (b"x", "invalid_json"),
+    ],
 )
 def test_what_is_no_body_is_a_failure(value: Any, error_class: str) -> None:
     failure = BodyOutput().check(Answer("a", value=value))

@@ -15,7 +15,7 @@ WORDS = re.compile(
     r"openai|azure|anthropic|claude|gemini|mistral|groq|gpt-|chat.completions?|/v1/|responses endpoint|request_counts"
     # what single endpoints call their parts
     r"|embedding|moderation|image_url|input_(?:text|image|file_data|audio)|tool_calls|finish_reason|response_format"
-    r"|max_completion_tokens|json_schema",
+    r"|max_completion_tokens",
     re.I,
 )
 

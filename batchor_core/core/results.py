@@ -124,7 +124,7 @@ class VectorItemResult(ItemResult["array[Any]"]):
         item_id: The item.
         status: COMPLETED or FAILED_PERMANENT.
         attempt_count: Answered attempts.
-        output: The vector, None on failure. ``numpy.asarray(output)`` takes its memory as it is.
+        output: The vector as an ``array.array``, None on failure. ``numpy.asarray(output)`` takes its memory as it is.
         output_text: The refusal's text, if it was refused.
         raw_response: The provider's whole record; None once raw artifacts are pruned.
         error: Why it failed.
@@ -135,7 +135,7 @@ class VectorItemResult(ItemResult["array[Any]"]):
     item_id: str
     status: ItemStatus
     attempt_count: int
-    output: array[Any] | None = None
+    output: Any = None  # so that code that knows its run may use the output of any result as what it is
     output_text: str | None = None
     raw_response: JSONObject | None = None
     error: ItemFailure | None = None

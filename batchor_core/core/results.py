@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
@@ -117,7 +117,7 @@ class StructuredItemResult(ItemResult[ModelT], Generic[ModelT]):
 
 
 @dataclass(frozen=True, slots=True)
-class VectorItemResult(ItemResult["array[Any]"]):
+class VectorItemResult(ItemResult[Sequence[float]]):
     """The end of one item of a run whose answers are vectors.
 
     Attributes:

@@ -167,6 +167,25 @@ ASKED = [
     ("expired", None, replace(SOME, gone=1), Cause.RESULT_FILE_GONE),
     ("completed", None, CUT, Cause.RESULT_FILE_CUT),
     ("completed", None, NOTHING, Cause.NO_RESULTS),
+    # a web page in the place of the results, and lines of it between the results
+    (
+        "completed",
+        counts(10),
+        AtHand(submitted=10, missing=10, unreadable=14, files=1),
+        Cause.RESULT_FILE_UNREADABLE,
+    ),
+    (
+        "completed",
+        None,
+        AtHand(submitted=10, missing=10, unreadable=3, files=1),
+        Cause.RESULT_FILE_UNREADABLE,
+    ),
+    (
+        "completed",
+        counts(10),
+        AtHand(submitted=10, missing=2, answered=8, unreadable=9, files=1),
+        Cause.RESULT_FILE_UNREADABLE,
+    ),
 ]
 
 

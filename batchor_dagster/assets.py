@@ -18,6 +18,7 @@ from batchor_dagster.batch import BatchAsset, partition_of
 from batchor_dagster.checks import COMPLETION_CHECK, SCHEMA_CHECK
 from batchor_dagster.functions import CONFIG, JobFunction
 from batchor_dagster.generations import OnChange, Rerun
+from batchor_dagster.misspelt import CheckedConfig
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.steps import (
     OnTermination,
@@ -34,7 +35,7 @@ __all__ = ["BatchAsset", "BatchConfig", "OnTermination", "batch_asset", "partiti
 KINDS = {"openai", "parquet"}
 
 
-class BatchConfig(dg.Config):
+class BatchConfig(CheckedConfig):
     """What an operator can set in the launchpad. A job's own config class derives from it."""
 
     rerun: Rerun = Field(

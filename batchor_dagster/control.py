@@ -18,6 +18,7 @@ import yaml
 from batchor_core import BatchRunner, RunSummary
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import BatchorError, InvalidInputError
+from batchor_dagster.misspelt import CheckedConfig
 from batchor_dagster.resource import BatchorResource
 
 RUN_ID_TAG = "batchor/run_id"
@@ -200,7 +201,7 @@ def _applied_value(action: str, dagster_run_id: str) -> str:
 # --- the job ---------------------------------------------------------------------------------------------------------
 
 
-class ControlConfig(dg.Config):
+class ControlConfig(CheckedConfig):
     """Run config of the control job; what is left out is taken from the run's tags."""
 
     run_id: str | None = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, create_model, model_validator
+
+from batchor_dagster.misspelt import advice
 
 
 def unknown_keys(value: object, model: type[BaseModel], *, place: str = "") -> Iterator[str]:
@@ -24,7 +25,7 @@ def unknown_keys(value: object, model: type[BaseModel], *, place: str = "") -> I
     for key, inner in value.items():
         path = f"{place}.{key}" if place else str(key)
         if key not in model.model_fields:
-            yield f"unknown key {path!r}{_advice(str(key), model)}"
+            yield f"unknown key {path!r}{advice(str(key), model.model_fields)}"
             continue
         nested = _nested(model.model_fields[key].annotation)
         if nested is None:
@@ -34,13 +35,6 @@ def unknown_keys(value: object, model: type[BaseModel], *, place: str = "") -> I
                 yield from unknown_keys(one, nested, place=f"{path}[{index}]")
         else:
             yield from unknown_keys(inner, nested, place=path)
-
-
-def _advice(key: str, model: type[BaseModel]) -> str:
-    near = difflib.get_close_matches(key, model.model_fields, n=1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; known here: {', '.join(model.model_fields)}"
 
 
 def _nested(annotation: Any) -> type[BaseModel] | None:

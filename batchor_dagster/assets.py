@@ -72,6 +72,7 @@ def batch_asset(
     pool: str | None = None,
     io_manager_key: str | None = None,
     resource_key: str = "batchor",
+    control_job: str | None = None,
 ) -> Callable[[Callable[..., BatchJob[Any, Any]]], BatchAsset]:
     """Make a batch job of each partition an asset.
 
@@ -119,6 +120,7 @@ def batch_asset(
         io_manager_key: IO manager that downstream assets load the result file with, such as
             :func:`~batchor_dagster.build_results_io_manager`.
         resource_key: Name of the :class:`BatchorResource` in the definitions.
+        control_job: The job that the links in metadata open, where ``build_control_job`` was given a name.
     """
     if not 0 <= failure_threshold <= 1:
         raise InvalidInputError(f"failure_threshold is a share from 0 to 1, not {failure_threshold}")
@@ -139,6 +141,7 @@ def batch_asset(
             partitions_def=partitions_def,
             output=output,
             resource_key=resource_key,
+            control_job=control_job,
         )
         shared: dict[str, Any] = {
             "partitions_def": partitions_def,

@@ -231,7 +231,7 @@ def build_control_job(*, resource_key: str = DEFAULT_RESOURCE, name: str | None 
     Args:
         resource_key: Name of the :class:`BatchorResource`.
         name: The job's name; ``batchor_control``, or ``batchor_control_<resource key>`` for another resource. The links in the
-            assets' metadata go to that name.
+            assets' metadata go to that name; for another, give it to ``@batch_asset(control_job=...)`` too.
     """
     job_name = name or control_job_name(resource_key)
 

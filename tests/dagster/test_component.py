@@ -327,22 +327,35 @@ resources = {"batchor": BatchorResource(root=".x")}
 
 @pytest.mark.acceptance
 @pytest.mark.parametrize(
-    ("made", "sensors", "controls"),
+    ("made", "described", "sensors", "controls"),
     [
         (
             "dg.Definitions(resources=resources)",
+            {},
             ["batchor_components_sensor"],
             ["batchor_components_control"],
         ),
         (
             "build_batch_definitions(assets=[facts], resources=resources)",
+            {},
             ["batchor_components_sensor", "batchor_sensor"],
             ["batchor_components_control", "batchor_control"],
         ),
+        (
+            "build_batch_definitions(assets=[facts], resources=resources)",
+            {"resource": {"root": ".y"}, "resource_key": "mine"},
+            ["batchor_components_sensor_mine", "batchor_sensor"],
+            ["batchor_control", "batchor_control_mine"],
+        ),
     ],
 )
-def test_a_component_uses_the_resource_of_python_definitions(
-    project: Path, tmp_path: Path, made: str, sensors: list[str], controls: list[str]
+def test_a_component_uses_the_resource_of_python_definitions_or_another_key(
+    project: Path,
+    tmp_path: Path,
+    made: str,
+    described: dict[str, Any],
+    sensors: list[str],
+    controls: list[str],
 ) -> None:
     mine = tmp_path / "shop"
     shutil.copytree(project, mine, ignore=lambda *_: ["defs"])
@@ -352,12 +365,15 @@ def test_a_component_uses_the_resource_of_python_definitions(
     (defs / "python.py").write_text(f"{_PYTHON}\ndefs = {made}\n")
     batches = [{"name": "a", "openai": {"model": "m"}, "prompt": "{text}", "source": {"path": "rows.csv"}}]
     (defs / "reviews" / "defs.yaml").write_text(
-        yaml.safe_dump({"type": "batchor_dagster.BatchComponent", "attributes": {"batches": batches}})
+        yaml.safe_dump(
+            {"type": "batchor_dagster.BatchComponent", "attributes": {"batches": batches, **described}}
+        )
     )
     checked = run(mine, "check", "defs")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     listed = definitions_of(mine)
-    assert (listed["resources"], listed["sensors"]) == (["batchor"], sensors)
+    assert listed["sensors"] == sensors
+    assert listed["resources"] == (["batchor", "mine"] if described else ["batchor"])
     assert [job for job in listed["jobs"] if "control" in job] == controls
 
 

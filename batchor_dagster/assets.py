@@ -19,6 +19,7 @@ from batchor_dagster.batch import BatchAsset, partition_of
 from batchor_dagster.checks import COMPLETION_CHECK, SCHEMA_CHECK
 from batchor_dagster.functions import CONFIG, JobFunction
 from batchor_dagster.generations import OnChange, Rerun
+from batchor_dagster.misspelt import CheckedConfig
 from batchor_dagster.outputs import as_output
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.steps import (
@@ -36,7 +37,7 @@ __all__ = ["BatchAsset", "BatchConfig", "OnTermination", "batch_asset", "partiti
 KINDS = {"openai", "parquet"}
 
 
-class BatchConfig(dg.Config):
+class BatchConfig(CheckedConfig):
     """What an operator can set in the launchpad. A job's own config class derives from it."""
 
     rerun: Rerun = Field(
@@ -73,6 +74,7 @@ def batch_asset(
     pool: str | None = None,
     io_manager_key: str | None = None,
     resource_key: str = "batchor",
+    control_job: str | None = None,
 ) -> Callable[[Callable[..., BatchJob[Any, Any]]], BatchAsset]:
     """Make a batch job of each partition an asset.
 
@@ -121,6 +123,7 @@ def batch_asset(
         io_manager_key: IO manager that downstream assets load the result file with, such as
             :func:`~batchor_dagster.build_results_io_manager`.
         resource_key: Name of the :class:`BatchorResource` in the definitions.
+        control_job: The job that the links in metadata open, where ``build_control_job`` was given a name.
     """
     if not 0 <= failure_threshold <= 1:
         raise InvalidInputError(f"failure_threshold is a share from 0 to 1, not {failure_threshold}")
@@ -141,6 +144,7 @@ def batch_asset(
             partitions_def=partitions_def,
             output=output,
             resource_key=resource_key,
+            control_job=control_job,
         )
         shared: dict[str, Any] = {
             "partitions_def": partitions_def,

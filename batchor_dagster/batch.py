@@ -29,6 +29,7 @@ class BatchAsset:
         resource_key: Name of the :class:`BatchorResource`.
         assets: The asset definitions.
         checks: The checks' definitions.
+        control_job: Name of the control job that its links open; that of the resource if None.
     """
 
     key: dg.AssetKey
@@ -38,6 +39,7 @@ class BatchAsset:
     resource_key: str
     assets: list[dg.AssetsDefinition] = field(default_factory=list)
     checks: list[dg.AssetChecksDefinition] = field(default_factory=list)
+    control_job: str | None = None
 
     @property
     def specs(self) -> list[dg.AssetSpec]:

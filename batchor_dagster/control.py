@@ -18,6 +18,7 @@ import yaml
 from batchor_core import BatchRunner, RunSummary
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import BatchorError, InvalidInputError
+from batchor_dagster.misspelt import CheckedConfig
 from batchor_dagster.resource import BatchorResource
 
 RUN_ID_TAG = "batchor/run_id"
@@ -200,7 +201,7 @@ def _applied_value(action: str, dagster_run_id: str) -> str:
 # --- the job ---------------------------------------------------------------------------------------------------------
 
 
-class ControlConfig(dg.Config):
+class ControlConfig(CheckedConfig):
     """Run config of the control job; what is left out is taken from the run's tags."""
 
     run_id: str | None = None
@@ -230,7 +231,7 @@ def build_control_job(*, resource_key: str = DEFAULT_RESOURCE, name: str | None 
     Args:
         resource_key: Name of the :class:`BatchorResource`.
         name: The job's name; ``batchor_control``, or ``batchor_control_<resource key>`` for another resource. The links in the
-            assets' metadata go to that name.
+            assets' metadata go to that name; for another, give it to ``@batch_asset(control_job=...)`` too.
     """
     job_name = name or control_job_name(resource_key)
 

@@ -15,6 +15,7 @@ from batchor_core.storage.state import RunListing, StateStore
 from batchor_dagster.control import NO_RETRIES, RUN_ID_TAG, op_name
 from batchor_dagster.landing import UNFINISHED
 from batchor_dagster.metadata import describe
+from batchor_dagster.misspelt import CheckedConfig
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.states import is_active, is_finished, standing
 from batchor_dagster.ticks import Cursor, Tick, all_records, in_turn
@@ -208,7 +209,7 @@ def _drive_request(run_id: str, *, job_name: str, now: float) -> dg.RunRequest:
     )
 
 
-class DriveConfig(dg.Config):
+class DriveConfig(CheckedConfig):
     """Run config of the drive job.
 
     Attributes:

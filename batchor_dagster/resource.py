@@ -26,6 +26,7 @@ from batchor_core.core.models import ProviderConfig
 from batchor_core.providers.api import BatchApi
 from batchor_core.providers.base import BatchProvider
 from batchor_core.storage.postgres import DSN_VARIABLE, SCHEMA_VARIABLE
+from batchor_dagster.misspelt import refuse_unknown
 from batchor_dagster.providers import (
     Providers,
     check_providers,
@@ -125,6 +126,7 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     _runner: BatchRunner | None = PrivateAttr(default=None)
 
     def __init__(self, **data: Any) -> None:
+        refuse_unknown(type(self), data)
         super().__init__(**data)
         check_providers(self.providers)
         self._check()
@@ -137,6 +139,12 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 LiteralKeyWarning,
                 stacklevel=2,
             )
+
+    @classmethod
+    def configure_at_launch(cls, **settings: Any) -> Any:
+        """A resource whose other settings are given when a run is launched."""
+        refuse_unknown(cls, settings)
+        return super().configure_at_launch(**settings)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Dagster calls this at the end of a step: the runner's connections are closed."""

@@ -206,7 +206,7 @@ def write(
         cost=costs.cost(asdict(summary.usage)),
         config=provider_config,
         generation=generation_of(config.extras),
-        links=_links(context, resource, asset.resource_key, run),
+        links=_links(context, resource, asset, run),
     )
 
 
@@ -446,7 +446,7 @@ def _submission_metadata(task: Task, run: Run, decision: Decision | None) -> Met
         summary,
         task.resource.with_server(config.provider_config),
         generation=generation_of(config.extras),
-        links=_links(task.context, task.resource, task.asset.resource_key, run),
+        links=_links(task.context, task.resource, task.asset, run),
         reason=decision.reason if decision is not None else "",
     )
 
@@ -571,7 +571,7 @@ def name_of(key: dg.AssetKey | None) -> str:
 
 
 def _links(
-    context: dg.AssetExecutionContext, resource: BatchorResource, resource_key: str, run: Run
+    context: dg.AssetExecutionContext, resource: BatchorResource, asset: BatchAsset, run: Run
 ) -> Links:
     url = resource.webserver_url
     return Links(
@@ -579,7 +579,7 @@ def _links(
             run.run_id,
             location=_code_location(context),
             webserver_url=url,
-            job_name=control_job_name(resource_key),
+            job_name=asset.control_job or control_job_name(asset.resource_key),
         ),
         runs=runs_url(run.run_id, webserver_url=url),
     )

@@ -188,7 +188,9 @@ class Batch(dg.Model, dg.Resolvable):
         except (TypeError, KeyError, ValueError) as error:
             raise InvalidInputError(f"{self.name}: provider {kind!r}: {error}") from error
 
-    def asset(self, folder: Path, *, resource_key: str = DEFAULT_KEY) -> BatchAsset:
+    def asset(
+        self, folder: Path, *, resource_key: str = DEFAULT_KEY, control_job: str | None = None
+    ) -> BatchAsset:
         """The batch asset. Its source is looked for in ``folder``."""
         *prefix, name = self.key.path
         config = self.config()
@@ -213,6 +215,7 @@ class Batch(dg.Model, dg.Resolvable):
             pool=self.pool,
             automation_condition=self.automation_condition,
             resource_key=resource_key,
+            control_job=control_job,
         )
         def batch(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
             return self.job(folder, context.partition_key if self.partitions else None)
@@ -283,8 +286,8 @@ class BatchComponent(dg.Component, dg.Model, dg.Resolvable):
     )
     control_job: bool | None = Field(
         default=None,
-        description="Whether to define the job behind pause, resume, cancel and retry. By default, where the resource is "
-        "described.",
+        description="Whether to define the job behind pause, resume, cancel and retry. By default, it is defined; "
+        "where the resource comes from Python it is named batchor_components_control, beside the job that Python may define.",
     )
     sensor_name: str | None = Field(
         default=None,
@@ -318,12 +321,18 @@ class BatchComponent(dg.Component, dg.Model, dg.Resolvable):
         sharing = [one for one, its_key in zip(everyone, keys, strict=True) if its_key == key]
         resource = next((one.resource for one in sharing if one.resource is not None), None)
         wanted = {one.control_job for one in sharing}
-        has_control = True in wanted or (False not in wanted and resource is not None)
-        assets = [batch.asset(context.path, resource_key=key) for batch in self.batches]
+        has_control = True in wanted or False not in wanted
+        # the resource's Python definitions may bring the usual one, and Dagster refuses two jobs of one name
+        own_control = None if resource is not None or wanted & {True, False} else _control_name(key)
+        assets = [
+            batch.asset(context.path, resource_key=key, control_job=own_control) for batch in self.batches
+        ]
         return dg.Definitions(
             assets=[definition for asset in assets for definition in asset.assets],
             asset_checks=[check for asset in assets for check in asset.checks],
-            jobs=[build_control_job(resource_key=key)] if has_control and sharing[0] is self else [],
+            jobs=[build_control_job(resource_key=key, name=own_control)]
+            if has_control and sharing[0] is self
+            else [],
             sensors=self._sensors(
                 sharing, key, name=_sensor_name(key) if is_known else f"{self.asked().name}_sensor"
             ),
@@ -362,6 +371,10 @@ class BatchComponent(dg.Component, dg.Model, dg.Resolvable):
 @functools.cache
 def _checked_model(component: type[BaseModel], derived: type[BaseModel]) -> type[BaseModel]:
     return checked(derived, component)
+
+
+def _control_name(resource_key: str) -> str:
+    return "batchor_components_control" + ("" if resource_key == DEFAULT_KEY else f"_{resource_key}")
 
 
 def _sensor_name(resource_key: str) -> str:

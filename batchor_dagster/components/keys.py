@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, create_model, model_validator
+from pydantic import BaseModel, ValidationError, create_model, model_validator
+
+from batchor_dagster.components.values import simplified
+from batchor_dagster.misspelt import advice
 
 
 def unknown_keys(value: object, model: type[BaseModel], *, place: str = "") -> Iterator[str]:
@@ -24,7 +26,7 @@ def unknown_keys(value: object, model: type[BaseModel], *, place: str = "") -> I
     for key, inner in value.items():
         path = f"{place}.{key}" if place else str(key)
         if key not in model.model_fields:
-            yield f"unknown key {path!r}{_advice(str(key), model)}"
+            yield f"unknown key {path!r}{advice(str(key), model.model_fields)}"
             continue
         nested = _nested(model.model_fields[key].annotation)
         if nested is None:
@@ -34,13 +36,6 @@ def unknown_keys(value: object, model: type[BaseModel], *, place: str = "") -> I
                 yield from unknown_keys(one, nested, place=f"{path}[{index}]")
         else:
             yield from unknown_keys(inner, nested, place=path)
-
-
-def _advice(key: str, model: type[BaseModel]) -> str:
-    near = difflib.get_close_matches(key, model.model_fields, n=1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; known here: {', '.join(model.model_fields)}"
 
 
 def _nested(annotation: Any) -> type[BaseModel] | None:
@@ -53,7 +48,7 @@ def _nested(annotation: Any) -> type[BaseModel] | None:
 
 
 def checked(derived: type[BaseModel], described: type[BaseModel]) -> type[BaseModel]:
-    """The model that Dagster derives from a component, with clear words about unknown keys.
+    """The model that Dagster derives from a component, with clear words about unknown keys and wrong values.
 
     Args:
         derived: Dagster's model, whose every object may be a template string instead. Because of that, it calls a whole object
@@ -61,19 +56,22 @@ def checked(derived: type[BaseModel], described: type[BaseModel]) -> type[BaseMo
         described: The component.
     """
 
-    def check(cls: type[BaseModel], value: Any) -> Any:
+    def check(cls: type[BaseModel], value: Any, validate: Callable[[Any], Any]) -> Any:
         lines = list(unknown_keys(value, described))
         if lines:
             raise ValueError("; ".join(lines))
-        return value
+        try:
+            return validate(value)
+        except ValidationError as error:
+            raise simplified(error, value) from None
 
     def schema(cls: type[BaseModel], *arguments: Any, **settings: Any) -> dict[str, Any]:
         full: dict[str, Any] = _pointed(derived.model_json_schema(*arguments, **settings))
         return full
 
-    before: Any = model_validator(mode="before")
+    around: Any = model_validator(mode="wrap")
     made = create_model(
-        derived.__name__, __base__=derived, __validators__={"refuse_unknown_keys": before(classmethod(check))}
+        derived.__name__, __base__=derived, __validators__={"name_what_is_wrong": around(classmethod(check))}
     )
     made.model_json_schema = classmethod(schema)  # type: ignore[assignment, method-assign]
     return made

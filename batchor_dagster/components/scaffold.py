@@ -31,7 +31,9 @@ attributes:
         summary: string
         topics: list[string]
 {partitions}
-  # components with the same resource share it; the key is taken from OPENAI_API_KEY
+  # Components with the same resource share it; the key is taken from OPENAI_API_KEY.
+  # If Python code of this project has resources={{"batchor": BatchorResource(...)}}, remove `resource:` here, and the
+  # component uses that one. Or keep it under another name, with `resource_key: reviews_store` and another root.
   resource:
     root: .batchor
 """

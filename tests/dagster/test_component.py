@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -310,6 +311,95 @@ def test_the_scaffolded_component_passes_the_check_of_definitions(project: Path)
     assert "base_url: None and 'https://example.com/v1'" in (torn.stdout + torn.stderr)
 
 
+_PYTHON = """import dagster as dg
+from batchor_core import BatchItem, BatchJob, OpenAIProviderConfig
+from batchor_dagster import BatchorResource, batch_asset, build_batch_definitions
+
+@batch_asset()
+def facts():
+    return BatchJob(
+        items=[BatchItem("a", "a")], build_prompt=lambda item: "x", provider_config=OpenAIProviderConfig(model="m")
+    )
+
+resources = {"batchor": BatchorResource(root=".x")}
+"""
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize(
+    ("made", "described", "sensors", "controls"),
+    [
+        (
+            "dg.Definitions(resources=resources)",
+            {},
+            ["batchor_components_sensor"],
+            ["batchor_components_control"],
+        ),
+        (
+            "build_batch_definitions(assets=[facts], resources=resources)",
+            {},
+            ["batchor_components_sensor", "batchor_sensor"],
+            ["batchor_components_control", "batchor_control"],
+        ),
+        (
+            "build_batch_definitions(assets=[facts], resources=resources)",
+            {"resource": {"root": ".y"}, "resource_key": "mine"},
+            ["batchor_components_sensor_mine", "batchor_sensor"],
+            ["batchor_control", "batchor_control_mine"],
+        ),
+    ],
+)
+def test_a_component_uses_the_resource_of_python_definitions_or_another_key(
+    project: Path,
+    tmp_path: Path,
+    made: str,
+    described: dict[str, Any],
+    sensors: list[str],
+    controls: list[str],
+) -> None:
+    mine = tmp_path / "shop"
+    shutil.copytree(project, mine, ignore=lambda *_: ["defs"])
+    defs = mine / "src" / "shop" / "defs"
+    (defs / "reviews").mkdir(parents=True)
+    (defs / "__init__.py").touch()
+    (defs / "python.py").write_text(f"{_PYTHON}\ndefs = {made}\n")
+    batches = [{"name": "a", "openai": {"model": "m"}, "prompt": "{text}", "source": {"path": "rows.csv"}}]
+    (defs / "reviews" / "defs.yaml").write_text(
+        yaml.safe_dump(
+            {"type": "batchor_dagster.BatchComponent", "attributes": {"batches": batches, **described}}
+        )
+    )
+    checked = run(mine, "check", "defs")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    listed = definitions_of(mine)
+    assert listed["sensors"] == sensors
+    assert listed["resources"] == (["batchor", "mine"] if described else ["batchor"])
+    assert [job for job in listed["jobs"] if "control" in job] == controls
+
+
+def test_the_links_of_a_component_open_its_own_control_job(
+    tmp_path: Path, resource: BatchorResource, instance: dg.DagsterInstance
+) -> None:
+    class Context:
+        path = tmp_path
+
+    pl.DataFrame({"id": [1], "text": ["fine"]}).write_csv(tmp_path / "de.csv")
+    component = BatchComponent(batches=[batch(wait=False)])
+    made = dg.Definitions.merge(
+        component.build_defs(Context()),  # type: ignore[arg-type]
+        dg.Definitions(resources={"batchor": resource}),
+    )
+    submission = dg.AssetKey(["shop", "reviews_submission"])
+    submitting = made.resolve_implicit_global_asset_job_def()
+    done = submitting.execute_in_process(instance=instance, partition_key="de", asset_selection=[submission])
+    [event] = done.asset_materializations_for_node("shop__reviews_submission")
+    controls = str(event.metadata["batchor/controls"].value)
+    assert "/batchor_components_control/playground/setup?" in controls
+    config = {"run_id": "shop/reviews", "action": "pause"}
+    job = made.resolve_job_def("batchor_components_control")
+    assert dg.validate_run_config(job, {"ops": {"apply_batchor_control": {"config": config}}})
+
+
 OF_DAGSTER = pytest.mark.filterwarnings("ignore:.parse_obj_as. is deprecated")
 
 
@@ -346,7 +436,7 @@ def test_yaml_is_resolved_as_dagster_does(tmp_path: Path) -> None:
     assert submission.automation_condition is not None
 
 
-def test_a_component_has_a_sensor_and_its_resource_brings_the_control_job(tmp_path: Path) -> None:
+def test_a_component_brings_a_sensor_and_the_control_job(tmp_path: Path) -> None:
     class Context:
         path = tmp_path
 

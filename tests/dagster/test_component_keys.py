@@ -4,6 +4,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from batchor_core.core.exceptions import InvalidInputError
@@ -47,6 +48,48 @@ def test_the_key_that_was_meant_is_proposed(yaml: dict[str, Any], place: str, me
         BatchComponent.model().model_validate(yaml)
     [error] = caught.value.errors()
     assert error["msg"] == f"Value error, unknown key {place!r}; did you mean {meant!r}?"
+
+
+@pytest.mark.parametrize(
+    ("yaml", "lines"),
+    [
+        (
+            component(openai={"model": 5}),
+            ["batches[0].openai.model is 5: input should be a valid string"],
+        ),
+        (
+            {"batches": [BATCH, {**BATCH, "openai": {"model": "m", "temperature": "hot"}, "wait": [1]}]},
+            [
+                "batches[1].openai.temperature is 'hot': input should be a valid number, unable to parse string as a number",
+                "batches[1].wait is [1]: input should be a valid boolean",
+            ],
+        ),
+        (
+            component(output={1: "string"}),
+            ["the key batches[0].output[1] is 1, which is no string: put it in quotes"],
+        ),
+        (component(openai={}), ["batches[0].openai.model is missing"]),
+        (
+            {"batches": [BATCH], "resource": {"root": 7}},
+            ["resource.root is 7: input should be a valid string"],
+        ),
+        ({}, ["batches is missing"]),
+    ],
+)
+def test_a_wrong_value_is_reported_once_with_its_place(yaml: dict[str, Any], lines: list[str]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        BatchComponent.model().model_validate(yaml)
+    assert [error["msg"] for error in caught.value.errors()] == [f"Value error, {line}" for line in lines]
+
+
+@pytest.mark.filterwarnings("ignore:.parse_obj_as. is deprecated")  # Dagster's own doing
+def test_dagster_adds_the_line_of_a_wrong_value() -> None:
+    text = yaml.safe_dump(component(openai={"model": 5}))
+    with pytest.raises(ValidationError) as caught:
+        BatchComponent.resolve_from_yaml(text)
+    [error] = caught.value.errors()
+    assert error["msg"] == "Value error, batches[0].openai.model is 5: input should be a valid string"
+    assert "at <string>:4" in str(error["loc"])
 
 
 @pytest.mark.parametrize(("yaml", "place", "meant"), MISSPELT)

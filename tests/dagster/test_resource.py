@@ -1,18 +1,27 @@
 """Every setting of the resource is used, by itself, or refused with what to do about it."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from pydantic import Field
 
 from batchor_core import PostgresStorage, SQLiteStorage
 from batchor_core.core.enums import StorageKind
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.storage.postgres import DSN_VARIABLE, SCHEMA_VARIABLE
-from batchor_dagster import BatchAsset, BatchorResource, build_batch_definitions, build_batch_sensor
-from batchor_dagster.driving import build_drive_job
+from batchor_dagster import (
+    BatchAsset,
+    BatchConfig,
+    BatchorResource,
+    build_batch_definitions,
+    build_batch_sensor,
+)
+from batchor_dagster.control import ControlConfig
+from batchor_dagster.driving import DriveConfig, build_drive_job
 from batchor_dagster.resource import check_storage
 from tests.postgres_server import postgres_dsn, postgres_schema
 
@@ -201,3 +210,56 @@ class TestElsewhere:
         ):
             make_asset(on_termination="cancel")
         make_asset(on_termination="cancel", wait=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "message"),
+    [
+        (
+            BatchorResource,
+            {"storage": "postgres", "postgress_schema": "team_a"},
+            "BatchorResource has no setting 'postgress_schema'; did you mean 'postgres_schema'?",
+        ),
+        (BatchorResource, {"zzz": dg.EnvVar("A")}, "no setting 'zzz'; known here: root, storage, "),
+        (BatchorResource.configure_at_launch, {"rooot": "a"}, "did you mean 'root'?"),
+        (BatchConfig, {"rerunn": "all"}, "BatchConfig has no setting 'rerunn'; did you mean 'rerun'?"),
+        (ControlConfig, {"run": "x"}, "ControlConfig has no setting 'run'"),
+        (DriveConfig, {"run_id": "x", "second": 3}, "did you mean 'seconds'?"),
+    ],
+)
+def test_a_misspelt_setting_is_refused(
+    make: Callable[..., Any], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=re.escape(message)):
+        make(**settings)
+
+
+class Regional(BatchorResource):
+    region: str = Field(default="eu", alias="where")
+
+
+class Seeded(BatchConfig):
+    seed: int = 0
+
+
+def test_settings_of_subclasses_pass_and_dagster_can_make_the_resource_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BATCHOR_TEST_ROOT", str(tmp_path))
+    seen: list[Any] = []
+
+    @dg.asset
+    def reads(batchor: Regional, launched: dg.ResourceParam[Any], config: Seeded) -> None:
+        seen.extend([batchor.root, batchor.region, launched.root, config.seed])
+
+    assert dg.materialize(
+        [reads],
+        resources={
+            "batchor": Regional(root=dg.EnvVar("BATCHOR_TEST_ROOT"), where="us", providers={}),
+            "launched": BatchorResource.configure_at_launch(),
+        },
+        run_config=dg.RunConfig(
+            ops={"reads": Seeded(seed=3)}, resources={"launched": BatchorResource(root="there")}
+        ),
+    ).success
+    assert seen == [str(tmp_path), "us", "there", 3]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, assert_never
+from typing import Any, Self, assert_never
 
 import pyarrow as pa
 from pydantic import BaseModel
@@ -27,9 +27,6 @@ from batchor_core.storage.state import ResultRow
 from batchor_dagster.columns import Column, model_columns, plain_columns, to_array
 from batchor_dagster.plain import plain_validator
 
-PAGE_ROWS = 4_096
-_PAGE_BYTES = 16 * 1024 * 1024  # of vectors, which are in memory twice
-
 _COMPLETED = ItemStatus.COMPLETED.value
 
 
@@ -38,11 +35,11 @@ class AnswerColumns(ABC):
 
     Attributes:
         fields: The columns.
-        page_rows: Rows to read at a time.
+        row_bytes: Bytes of a row where all are alike; 0 where they are not.
     """
 
     fields: Sequence[pa.Field] = ()
-    page_rows: int = PAGE_ROWS
+    row_bytes: int = 0
 
     @abstractmethod
     def arrays(self, page: Sequence[ResultRow]) -> tuple[list[pa.Array], int]:
@@ -66,7 +63,7 @@ def answer_columns(output: OutputSpec, *, taken: Sequence[str]) -> AnswerColumns
         case TextOutput():
             return _Texts()
         case ModelOutput(model):
-            return _Texts() if model is None else _Models(model, taken)
+            return _Texts() if model is None else _Models.of(model, taken)
         case VectorOutput():
             return _Vectors(output)
         case BodyOutput():
@@ -88,10 +85,9 @@ class _Vectors(AnswerColumns):
 
     def __init__(self, output: VectorOutput) -> None:
         self._element = pa.type_for_alias(output.dtype)
-        self._size = output.dimensions * self._element.bit_width // 8
+        self._size = self.row_bytes = output.dimensions * self._element.bit_width // 8
         self._type = pa.list_(pa.field("element", self._element, nullable=False), output.dimensions)
         self.fields = [pa.field("vector", self._type)]
-        self.page_rows = max(1, min(PAGE_ROWS, _PAGE_BYTES // self._size))
 
     def arrays(self, page: Sequence[ResultRow]) -> tuple[list[pa.Array], int]:
         found = [data if (data := vector_data(row)) and len(data) == self._size else None for row in page]
@@ -114,12 +110,19 @@ class _Bodies(AnswerColumns):
 class _Models(AnswerColumns):
     """A column for each field of a model."""
 
-    def __init__(self, model: type[BaseModel], taken: Sequence[str]) -> None:
+    def __init__(
+        self, model: type[BaseModel], columns: Sequence[Column], plain: SchemaValidator | None
+    ) -> None:
         self._model = model
-        self._columns = model_columns(model, taken=taken)
+        self._columns = columns
         # gives an answer as a dict of what the columns take; None if only the model's instances can tell
-        self._plain = plain_validator(model, self._columns)
-        self.fields = list(map(_described, self._columns))
+        self._plain = plain
+        self.fields = list(map(_described, columns))
+
+    @classmethod
+    def of(cls, model: type[BaseModel], taken: Sequence[str]) -> Self:
+        columns = model_columns(model, taken=taken)
+        return cls(model, columns, plain_validator(model, columns))
 
     def texts(self, page: Sequence[ResultRow]) -> None:
         return None

@@ -35,6 +35,8 @@ from batchor_dagster.columns import to_array
 from batchor_dagster.outputs import AnswerColumns, answer_columns, as_output
 from batchor_dagster.run_ids import safe_path_segment
 
+PAGE_ROWS = 4_096
+PAGE_BYTES = 16 * 1024 * 1024  # of vectors, which are in memory twice
 ROW_GROUP_ROWS = 32_768  # eight pages; readers that skip by statistics want groups of some ten thousand rows
 ROW_GROUP_BYTES = 64 * 1024 * 1024
 PREVIEW_ROWS = 5
@@ -163,7 +165,7 @@ def write_results_parquet(
     ):
         group: list[pa.RecordBatch] = []
         rows = size = 0
-        for page in run.iter_row_pages(page_size=answers.page_rows):
+        for page in run.iter_row_pages(page_size=_page_rows(answers)):
             batch, unfitting = _record_batch(page, schema, answers)
             tally.add(page, batch, unfitting)
             if costs is not None:
@@ -179,6 +181,10 @@ def write_results_parquet(
         answered = report.row_count - report.failed_count
         writer.add_key_value_metadata({_ANSWERED: str(answered), _UNFITTING: str(report.unfitting_count)})
     return report
+
+
+def _page_rows(answers: AnswerColumns) -> int:
+    return max(1, min(PAGE_ROWS, PAGE_BYTES // answers.row_bytes)) if answers.row_bytes else PAGE_ROWS
 
 
 def read_footer(path: str) -> Footer | None:

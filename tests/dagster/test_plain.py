@@ -42,7 +42,8 @@ from batchor_core.core.enums import ItemStatus
 from batchor_core.storage.rows import row_of
 from batchor_core.storage.state import PersistedItemRecord, ResultRow
 from batchor_dagster.columns import model_columns
-from batchor_dagster.parquet import OWN_COLUMNS, _Answers
+from batchor_dagster.outputs import _Models
+from batchor_dagster.parquet import OWN_COLUMNS
 from batchor_dagster.plain import plain_validator
 
 EXAMPLES = 150
@@ -367,7 +368,7 @@ def columns_of(model: type[BaseModel], page: list[ResultRow], *, plainly: bool) 
     """Each column's type and values as text, in which NaN equals itself and 1 is not 1.0 or True."""
     columns = model_columns(model, taken=OWN_COLUMNS)
     plain = plain_validator(model, columns) if plainly else None
-    arrays, unfitting = _Answers(model, columns, plain).arrays(page)
+    arrays, unfitting = _Models(model, columns, plain).arrays(page)
     assert [array.type for array in arrays] == [column.type for column in columns]
     return [repr(array.to_pylist()) for array in arrays], unfitting
 
@@ -376,7 +377,7 @@ def split(model: type[BaseModel], page: list[ResultRow], *, plainly: bool) -> tu
     """The same, each row on a page of its own."""
     columns = model_columns(model, taken=OWN_COLUMNS)
     plain = plain_validator(model, columns) if plainly else None
-    answers = _Answers(model, columns, plain)
+    answers = _Models(model, columns, plain)
     pages = [answers.arrays([one]) for one in page]
     joined = [pa.concat_arrays([arrays[at] for arrays, _ in pages]) for at in range(len(columns))]
     return [repr(array.to_pylist()) for array in joined], sum(unfitting for _, unfitting in pages)

@@ -23,13 +23,15 @@ from batchor_core import (
 )
 from batchor_core.core.exceptions import InvalidInputError, RunItemsMismatchError
 from batchor_core.storage.memory import MemoryStateStore
+from batchor_core.storage.state import PersistedRunConfig
 from batchor_core.testing.fake_clock import FakeClock
+from batchor_core.testing.fake_provider import body_row, vector_row
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster.generations import JobDigest
 from tests.contract.stores.kit import ThirdPartyStore
 from tests.support.stranger import StrangerConfig, register_stranger, routes, vector_of
-from tests.support.world import RUN, World, ask, items, text_job
+from tests.support.world import RUN, Verdict, World, ask, items, text_job
 
 COUNT = 5
 TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -250,12 +252,17 @@ def test_it_is_not_asked_for_what_it_does_not_give(stranger: Any, tmp_path: Path
     assert stranger[0].books.requests == []
 
 
+class Forgetful(ThirdPartyStore):
+    """Keeps the fields of a config that it knows from the documentation."""
+
+    def get_run_config(self, *, run_id: str) -> PersistedRunConfig:
+        return replace(super().get_run_config(run_id=run_id), output=None)
+
+
 # --- a store of somebody else's --------------------------------------------------------------------------------------
 
 
 def test_a_store_with_the_documented_methods_alone_keeps_vectors_and_bodies(world: World) -> None:
-    from batchor_core.testing.fake_provider import body_row, vector_row
-
     store = ThirdPartyStore(MemoryStateStore(now=world.clock))
     world.provider.answer = lambda line: vector_row([0.5, 1.0])
     run = world.runner(storage=store).start(text_job(2, output=VectorOutput(2)), run_id="vectors").wait()
@@ -263,3 +270,12 @@ def test_a_store_with_the_documented_methods_alone_keeps_vectors_and_bodies(worl
     world.provider.answer = lambda line: body_row({"number": 2**70})
     run = world.runner(storage=store).start(text_job(2, output=BodyOutput()), run_id="bodies").wait()
     assert [result.output for result in run.results()] == [{"number": 2**70}] * 2
+
+
+def test_a_store_that_forgets_the_output_is_refused_for_what_it_could_not_read(world: World) -> None:
+    runner = world.runner(storage=Forgetful(MemoryStateStore(now=world.clock)))
+    with pytest.raises(InvalidInputError, match=r"does not keep PersistedRunConfig\.output"):
+        runner.start(text_job(2, output=BodyOutput()), run_id="bodies")
+    assert world.provider.batches == {}
+    assert runner.start(text_job(2), run_id="texts").wait().is_finished
+    assert runner.start(text_job(2, structured_output=Verdict), run_id="models").wait().is_finished

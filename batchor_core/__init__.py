@@ -75,6 +75,16 @@ from batchor_core.core.models import (
     TerminalResultsPage,
     TextItemResult,
 )
+from batchor_core.core.outputs import (
+    BodyOutput,
+    ModelOutput,
+    OutputKind,
+    OutputSpec,
+    TextOutput,
+    VectorOutput,
+)
+from batchor_core.core.prompts import PromptFeature
+from batchor_core.core.results import BodyItemResult, ItemResult, VectorItemResult
 from batchor_core.core.structured import StructuredOutputSchema, default_schema_name
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
@@ -125,6 +135,8 @@ __all__ = [
     "BatchResultItem",
     "BatchRunner",
     "BatchorError",
+    "BodyItemResult",
+    "BodyOutput",
     "CheckpointedBatchItem",
     "CheckpointedItemSource",
     "ChunkPolicy",
@@ -136,6 +148,7 @@ __all__ = [
     "IndexedBatchItem",
     "InvalidInputError",
     "ItemFailure",
+    "ItemResult",
     "ItemSource",
     "ItemStatus",
     "JSONObject",
@@ -145,6 +158,7 @@ __all__ = [
     "LocalArtifactStore",
     "MemoryStateStore",
     "MissingCredentialsError",
+    "ModelOutput",
     "ModelResolutionError",
     "OpenAIBatchProvider",
     "OpenAIEndpoint",
@@ -152,8 +166,11 @@ __all__ = [
     "OpenAIModel",
     "OpenAIProviderConfig",
     "OpenAIReasoningEffort",
+    "OutputKind",
+    "OutputSpec",
     "ParquetItemSource",
     "PostgresStorage",
+    "PromptFeature",
     "PromptParts",
     "ProviderConfig",
     "ProviderError",
@@ -193,7 +210,10 @@ __all__ = [
     "TerminalResultsExportResult",
     "TerminalResultsPage",
     "TextItemResult",
+    "TextOutput",
     "TokenUsage",
+    "VectorItemResult",
+    "VectorOutput",
     "build_default_provider_registry",
     "build_default_storage_registry",
     "default_schema_name",

@@ -14,10 +14,12 @@ from pydantic import BaseModel, Field
 
 from batchor_core import BatchJob
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.outputs import ModelOutput, OutputSpec
 from batchor_dagster.batch import BatchAsset, partition_of
 from batchor_dagster.checks import COMPLETION_CHECK, SCHEMA_CHECK
 from batchor_dagster.functions import CONFIG, JobFunction
 from batchor_dagster.generations import OnChange, Rerun
+from batchor_dagster.outputs import as_output
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.steps import (
     OnTermination,
@@ -49,7 +51,7 @@ def batch_asset(
     name: str | None = None,
     key_prefix: str | Sequence[str] | None = None,
     partitions_def: dg.PartitionsDefinition[str] | None = None,
-    output: type[BaseModel] | None = None,
+    output: type[BaseModel] | OutputSpec | None = None,
     wait: bool = False,
     on_change: OnChange | str = OnChange.new_generation,
     on_termination: OnTermination | str = OnTermination.detach,
@@ -92,8 +94,9 @@ def batch_asset(
         name: Name of the result asset; the function's name by default. The submission is ``<name>_submission``.
         key_prefix: As in ``@dg.asset``.
         partitions_def: Partitions of both assets; one run each.
-        output: Model that every answer must satisfy, and whose fields become columns. Put on the job where the function
-            leaves ``structured_output`` out.
+        output: What every answer must be: a model, whose fields become columns, or an output such as
+            :class:`~batchor_core.VectorOutput`. Put on the job where the function leaves both ``structured_output`` and
+            ``output`` out.
         wait: One asset that submits, waits and writes in one step: for small jobs and quick providers.
         on_change: What another model, schema, set of rows or prompt does to a finished partition when it is materialized
             again: ``new_generation`` runs it anew, ``refuse`` fails the step and names the change. Prompts are compared as
@@ -205,7 +208,7 @@ def _checks(asset: BatchAsset, *, threshold: float, blocking: bool) -> dg.AssetC
                 SCHEMA_CHECK,
                 asset=asset.key,
                 blocking=blocking,
-                description=f"The file has the columns of {asset.output.__name__}, and every answer fits them; a warning "
+                description=f"The file has the columns of {_shown(asset.output)}, and every answer fits them; a warning "
                 f"up to {threshold:.2%} answers that do not.",
             )
         )
@@ -270,11 +273,22 @@ def _checked_job(asset: BatchAsset, job: object) -> BatchJob[Any, Any]:
         raise InvalidInputError(
             f"the function of {name_of(asset.key)} must return a BatchJob, not {type(job).__name__}"
         )
-    if asset.output is None or job.structured_output is asset.output:
+    if asset.output is None:
         return job
-    if job.structured_output is None:
-        return dataclasses.replace(job, structured_output=asset.output)
+    wanted = as_output(asset.output)
+    if job.structured_output is None and job.output is None:
+        if isinstance(wanted, ModelOutput):
+            return dataclasses.replace(job, structured_output=wanted.model)
+        return dataclasses.replace(job, output=wanted)
+    if job.output_spec == wanted:
+        return job
     raise InvalidInputError(
-        f"{name_of(asset.key)} has output={asset.output.__name__}, and its job structured_output="
-        f"{job.structured_output.__name__}; give the model in one place"
+        f"{name_of(asset.key)} has output={_shown(asset.output)}, and its job has {_shown(job.output_spec)}; give the "
+        "output in one place"
     )
+
+
+def _shown(output: type[BaseModel] | OutputSpec) -> str:
+    """An output by its name, a model by its own."""
+    spec = as_output(output)
+    return spec.model.__name__ if isinstance(spec, ModelOutput) and spec.model is not None else repr(spec)

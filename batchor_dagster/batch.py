@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import BaseModel
 
 from batchor_core import BatchRunner
+from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.types import JSONObject
 from batchor_core.storage.state import RunListing
 from batchor_dagster.generations import ASSET_EXTRA, GENERATION_EXTRA, PARTITION_EXTRA, generation_of
@@ -24,7 +25,7 @@ class BatchAsset:
         key: Asset key of the results.
         submission_key: Asset key of the submission; None with ``wait=True``.
         partitions_def: Their partitions, if they have any.
-        output: Model of a structured job.
+        output: What the answers are: an output, or the model of a structured job.
         resource_key: Name of the :class:`BatchorResource`.
         assets: The asset definitions.
         checks: The checks' definitions.
@@ -33,7 +34,7 @@ class BatchAsset:
     key: dg.AssetKey
     submission_key: dg.AssetKey | None
     partitions_def: dg.PartitionsDefinition[str] | None
-    output: type[BaseModel] | None
+    output: type[BaseModel] | OutputSpec | None
     resource_key: str
     assets: list[dg.AssetsDefinition] = field(default_factory=list)
     checks: list[dg.AssetChecksDefinition] = field(default_factory=list)

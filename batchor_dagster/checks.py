@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from batchor_core import RunSummary
 from batchor_core.core.enums import RunLifecycleStatus
+from batchor_core.core.outputs import OutputSpec
 from batchor_dagster.metadata import unknown_outcome
 from batchor_dagster.parquet import Footer, result_schema
 
@@ -100,7 +101,7 @@ def completion_result(summaries: Sequence[RunSummary], *, threshold: float) -> d
 
 
 def schema_result(
-    files: Sequence[Footer], output: type[BaseModel], *, threshold: float
+    files: Sequence[Footer], output: type[BaseModel] | OutputSpec, *, threshold: float
 ) -> dg.AssetCheckResult:
     """``schema_conforms`` over the given files."""
     expected = result_schema(output)

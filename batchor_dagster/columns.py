@@ -6,6 +6,7 @@
 | Literal and Enum of one of these | the same |
 | datetime (NaiveDatetime), date, time, timedelta | timestamp[us, UTC] (timestamp[us]), date32, time64[us], duration[us] |
 | Decimal | decimal128 of its max_digits and decimal_places, (38, 18) where they are not given |
+| int \\| float | float64 |
 | UUID, paths, URLs, IP addresses | string |
 | list, set, frozenset, tuple[T, ...] | list |
 | model, dataclass, TypedDict | struct |
@@ -16,8 +17,9 @@ Computed fields have columns too, after the fields; one that raises is null. A c
 instance holds: aliases and custom serializers change neither its name nor its values, except within JSON strings, which
 Pydantic writes.
 
-A naive datetime in a UTC column is taken as UTC. A value that its column can't hold, such as an integer beyond 64 bits
-or a Decimal beyond its digits, becomes null; the row's ``output_text`` still has it.
+A naive datetime in a UTC column is taken as UTC. A value that its column can't hold exactly becomes null; the row's
+``output_text`` still has it. Such values are integers beyond 64 bits, integers that a float would round in a column of
+``int | float``, Decimals beyond the column's digits on either side of the point, and times with a zone.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ class _Kind(NamedTuple):
 
 
 _UNCONSTRAINED_DECIMAL = (38, 18)  # the most that one decimal128 holds, half of it after the point
-_ROUNDING = decimal.Context(prec=100, rounding=decimal.ROUND_HALF_EVEN)
+_EXACT = decimal.Context(prec=100)
 
 _PLAIN: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -213,8 +215,9 @@ def _resolve(annotation: Any, constraints: tuple[Any, ...], parents: tuple[Any, 
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
         return _list(arguments[0], parents)
     if isinstance(annotation, type) and annotation in _PLAIN:
-        convert = _integer if annotation is int else None
-        return _Kind(_PLAIN[annotation], convert, is_plain=annotation in (str, int, float, bool))
+        return _Kind(
+            _PLAIN[annotation], _EXACTLY.get(annotation), is_plain=annotation in (str, int, float, bool)
+        )
     if not isinstance(annotation, type):
         return _json(annotation)
     if issubclass(annotation, enum.Enum):
@@ -250,7 +253,7 @@ def _union(annotation: Any, constraints: tuple[Any, ...], parents: tuple[Any, ..
     if len(members) == 1:
         return _resolve(members[0], constraints, parents)
     if set(members) == {int, float}:
-        return _Kind(pa.float64(), float)
+        return _Kind(pa.float64(), _number)
     return _json(annotation)
 
 
@@ -271,6 +274,23 @@ def _integer(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
+def _number(value: Any) -> float | None:
+    """A number as a float, unless that would round it."""
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return None if isinstance(value, int) and number != value else number
+
+
+def _local_time(value: Any) -> dt.time | None:
+    """A time without a zone: Arrow's times have none, and it would leave the offset out without a word."""
+    return value if isinstance(value, dt.time) and value.tzinfo is None else None
+
+
+_EXACTLY: dict[Any, Convert] = {int: _integer, dt.time: _local_time}
+
+
 def _list(element: Any, parents: tuple[Any, ...], *, is_list: bool = False) -> _Kind:
     arrow, convert, is_plain = _resolve(element, (), parents)
     if convert is None:
@@ -288,12 +308,13 @@ def _decimal(constraints: tuple[Any, ...]) -> _Kind:
         digits, places = _UNCONSTRAINED_DECIMAL
     step = decimal.Decimal(1).scaleb(-places)
 
-    def rounded(value: decimal.Decimal) -> decimal.Decimal | None:
-        return (
-            value.quantize(step, context=_ROUNDING) if value.is_finite() and value.adjusted() < 38 else None
-        )
+    def exact(value: decimal.Decimal) -> decimal.Decimal | None:
+        if not value.is_finite() or (value and value.adjusted() >= digits - places):
+            return None
+        scaled = value.quantize(step, context=_EXACT)
+        return scaled if scaled == value else None
 
-    return _Kind(pa.decimal128(digits, places), rounded)
+    return _Kind(pa.decimal128(digits, places), exact)
 
 
 def _constraint(constraints: tuple[Any, ...], name: str) -> int | None:

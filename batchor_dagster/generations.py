@@ -8,6 +8,7 @@ changed or an operator asked for it.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -192,7 +193,10 @@ class JobDigest:
             if not isinstance(parts, PromptParts):
                 break  # nothing that the engine would take; it says so in its own words
             rows += _number(item.item_id)
-            prompts += _number(f"{item.item_id}\0{parts.system_prompt}\0{parts.prompt}")
+            asked = f"{item.item_id}\0{parts.system_prompt}\0{parts.prompt}"
+            if parts.features:  # what has none has the digest that it had before there were any
+                asked += "\0" + json.dumps([parts.messages, parts.options])
+            prompts += _number(asked)
         return cls(_hex(rows), _hex(prompts))
 
     def to_extras(self) -> JSONObject:

@@ -11,7 +11,7 @@ import os
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,23 +21,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel
-from pydantic_core import SchemaValidator
 
 from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.enums import ItemStatus
-from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.garbage import collecting_less
+from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.pricing import CostTally
-from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.usage import TOKEN_KINDS, TokenUsage
 from batchor_core.storage.columns import plain_json
-from batchor_core.storage.rows import answer_text, failure_of
+from batchor_core.storage.rows import failure_of
 from batchor_core.storage.state import ResultRow
-from batchor_dagster.columns import Column, model_columns, plain_columns, to_array
-from batchor_dagster.plain import plain_validator
+from batchor_dagster.columns import to_array
+from batchor_dagster.outputs import AnswerColumns, answer_columns, as_output
 from batchor_dagster.run_ids import safe_path_segment
 
-PAGE_ROWS = 4_096
 ROW_GROUP_ROWS = 32_768  # eight pages; readers that skip by statistics want groups of some ten thousand rows
 ROW_GROUP_BYTES = 64 * 1024 * 1024
 PREVIEW_ROWS = 5
@@ -137,7 +134,7 @@ def partition_path(base: str, asset_key: Sequence[str], partition_key: str | Non
 def write_results_parquet(
     run: RowPages,
     path: str | os.PathLike[str],
-    output: type[BaseModel] | None = None,
+    output: type[BaseModel] | OutputSpec | None = None,
     *,
     costs: CostTally | None = None,
 ) -> ParquetReport:
@@ -149,16 +146,15 @@ def write_results_parquet(
     Args:
         run: A ``batchor_core.Run``; it need not be finished.
         path: The file to write. Folders are created.
-        output: The model of a structured run: each of its fields becomes a typed column. Without it there is
-            ``output_text`` alone. What the model does not take is in ``output_text`` alone too.
+        output: The run's output, or the model of a structured run: see ``outputs`` for the columns. Without it there is
+            ``output_text`` alone. What a model does not take is in ``output_text`` alone too.
         costs: Gets the tokens of every row.
 
     Raises:
         OSError: The file can't be written; what was there before is untouched.
     """
-    columns = model_columns(output, taken=OWN_COLUMNS) if output is not None else []
-    schema = arrow_schema(columns)
-    answers = _Answers(output, columns, None if output is None else plain_validator(output, columns))
+    answers = answer_columns(as_output(output), taken=OWN_COLUMNS)
+    schema = arrow_schema(answers.fields)
     tally = _Tally()
     with (
         collecting_less(),
@@ -167,7 +163,7 @@ def write_results_parquet(
     ):
         group: list[pa.RecordBatch] = []
         rows = size = 0
-        for page in run.iter_row_pages(page_size=PAGE_ROWS):
+        for page in run.iter_row_pages(page_size=answers.page_rows):
             batch, unfitting = _record_batch(page, schema, answers)
             tally.add(page, batch, unfitting)
             if costs is not None:
@@ -197,27 +193,25 @@ def read_footer(path: str) -> Footer | None:
         return None
 
 
-def result_schema(output: type[BaseModel] | None) -> pa.Schema:
-    """The schema of the result files of a job with this model."""
-    return arrow_schema(model_columns(output, taken=OWN_COLUMNS) if output is not None else [])
+def result_schema(output: type[BaseModel] | OutputSpec | None) -> pa.Schema:
+    """The schema of the result files of a job with this output."""
+    return arrow_schema(answer_columns(as_output(output), taken=OWN_COLUMNS).fields)
 
 
-def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
-    """The schema of a result file: our columns around those of the model."""
-
-    def described(column: Column) -> pa.Field:
-        metadata = {"description": column.description} if column.description else None
-        return pa.field(column.name, column.type, metadata=metadata)
-
-    return pa.schema([*_LEADING.items(), *map(described, columns), *_TRAILING.items()])
+def arrow_schema(fields: Sequence[pa.Field]) -> pa.Schema:
+    """The schema of a result file: our columns around those of the answers."""
+    return pa.schema([*_LEADING.items(), *fields, *_TRAILING.items()])
 
 
 def _record_batch(
-    page: Sequence[ResultRow], schema: pa.Schema, answers: _Answers
+    page: Sequence[ResultRow], schema: pa.Schema, answers: AnswerColumns
 ) -> tuple[pa.RecordBatch, int]:
-    """A page as Arrow, and how many of its answers the model did not take."""
+    """A page as Arrow, and how many of its answers are not what the output says."""
     typed, unfitting = answers.arrays(page)
     own = _own_values(page)
+    texts = answers.texts(page)
+    if texts is not None:
+        own["output_text"] = texts
     leading, trailing = (
         [to_array(own[name], arrow) for name, arrow in columns.items()] for columns in (_LEADING, _TRAILING)
     )
@@ -237,72 +231,6 @@ def _own_values(page: Sequence[ResultRow]) -> dict[str, Sequence[Any]]:
         values["error_message"] = [failure and failure.message for failure in failures]
     values["metadata"] = list(map(plain_json, of["metadata"]))
     return values
-
-
-@dataclass(frozen=True, slots=True)
-class _Answers:
-    """How the answers of a job become columns.
-
-    Attributes:
-        output: Its model.
-        columns: The model's columns.
-        plain: Gives an answer as a dict of what the columns take; None if only the model's instances can tell.
-    """
-
-    output: type[BaseModel] | None
-    columns: Sequence[Column]
-    plain: SchemaValidator | None
-
-    def arrays(self, page: Sequence[ResultRow]) -> tuple[list[pa.Array], int]:
-        """The model's columns for a page, and how many answers the model did not take."""
-        if self.output is None:
-            return [], 0
-        if self.plain is not None:
-            dicts = self._plain(page, self.output, self.plain)
-            return plain_columns(dicts, self.columns), _unfitting(page, dicts)
-        answers = [_parse(row, self.output) for row in page]
-        return [column.array(column.values_of(answers)) for column in self.columns], _unfitting(page, answers)
-
-    def _plain(
-        self, page: Sequence[ResultRow], output: type[BaseModel], plain: SchemaValidator
-    ) -> list[dict[str, Any] | None]:
-        validate: Callable[[Any], dict[str, Any]] = plain.validate_json
-        texts = [row.output_text if row.status == _COMPLETED else None for row in page]
-        try:
-            if None not in texts:
-                return list(map(validate, texts))
-            return [None if row.status != _COMPLETED else validate(row.output_text) for row in page]
-        except (ValueError, TypeError):  # TypeError where there is no text; a ValidationError is a ValueError
-            return [self._dict(row, output, plain) for row in page]
-
-    def _dict(self, row: ResultRow, output: type[BaseModel], plain: SchemaValidator) -> dict[str, Any] | None:
-        if row.status != _COMPLETED:
-            return None
-        try:
-            members: dict[str, Any] = plain.validate_json(row.output_text)  # type: ignore[arg-type]
-            return members
-        except (ValueError, TypeError):
-            answer = _parse(row, output)
-            return None if answer is None else self._members(answer)
-
-    def _members(self, answer: BaseModel) -> dict[str, Any]:
-        """The same from an instance."""
-        return {column.attribute: column.converted(column.values_of([answer]))[0] for column in self.columns}
-
-
-def _unfitting(page: Sequence[ResultRow], answers: Sequence[object]) -> int:
-    if None not in answers:
-        return 0
-    return sum(answer is None and row.status == _COMPLETED for row, answer in zip(page, answers, strict=True))
-
-
-def _parse(row: ResultRow, output: type[BaseModel]) -> BaseModel | None:
-    if row.status != _COMPLETED:
-        return None
-    try:
-        return parse_structured_output(answer_text(row), output)
-    except StructuredOutputError:
-        return None  # answered under an older form of the model; output_text has it
 
 
 def _add_costs(costs: CostTally, page: Sequence[ResultRow]) -> None:
@@ -360,6 +288,11 @@ class _Tally:
 
 
 def _previewed(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    for place, column in enumerate(batch.schema):
+        if pa.types.is_fixed_size_list(column.type):  # thousands of numbers tell nobody anything
+            words = f"{column.type.value_type}[{column.type.list_size}]"
+            shown = [words if value.is_valid else None for value in batch.column(place)]
+            batch = batch.set_column(place, column.name, pa.array(shown, pa.string()))
     try:
         rows: list[dict[str, Any]] = batch.to_pylist()
     except (ArithmeticError, ValueError):

@@ -75,9 +75,44 @@ def integer_ranges(path: str) -> dict[str, tuple[int, int]]:
 def _common_type(name: str, types: Sequence[pa.DataType]) -> pa.DataType | None:
     try:
         schemas = [pa.schema([pa.field(name, kind)]) for kind in types]
-        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+        common = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         return None
+    leaves = dict(_leaves(name, common))
+    least: dict[str, int] = {}
+    for kind in types:
+        for path, leaf in _leaves(name, kind):
+            if pa.types.is_integer(leaf) and pa.types.is_decimal(leaves.get(path, leaf)):
+                least[path] = _digits_for(leaf) + leaves[path].scale
+    return _with_digits(name, common, least)
+
+
+def _digits_for(integer: pa.DataType) -> int:
+    """The digits before the point that Arrow's cast of such integers asks of a decimal, which its promotion does not give."""
+    probe = pa.array([1], type=integer)
+    for digits in range(1, 39):
+        try:
+            probe.cast(pa.decimal128(digits, 0))
+        except pa.ArrowInvalid:
+            continue
+        return digits
+    raise AssertionError(f"no decimal takes {integer}")
+
+
+def _with_digits(path: str, kind: pa.DataType, least: Mapping[str, int]) -> pa.DataType:
+    """The type with at least so many digits in its decimals, by the paths of :func:`_leaves`."""
+    if pa.types.is_struct(kind):
+        return pa.struct(
+            [field.with_type(_with_digits(f"{path}.{field.name}", field.type, least)) for field in kind]
+        )
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        made = pa.list_ if pa.types.is_list(kind) else pa.large_list
+        element = kind.value_field
+        return made(element.with_type(_with_digits(f"{path}.list.element", element.type, least)))
+    if pa.types.is_decimal(kind) and least.get(path, 0) > kind.precision:
+        digits = least[path]
+        return pa.decimal128(digits, kind.scale) if digits <= 38 else pa.decimal256(digits, kind.scale)
+    return kind
 
 
 def _loss(name: str, types: Mapping[pa.DataType, Sequence[str]], common: pa.DataType, ranges: Ranges) -> str:
@@ -106,7 +141,7 @@ def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
     if pa.types.is_struct(kind):
         for field in kind:
             yield from _leaves(f"{path}.{field.name}", field.type)
-    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         yield from _leaves(f"{path}.list.element", kind.value_type)
     else:
         yield path, kind

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeAlias, assert_never
 
 import dagster as dg
-from pydantic import BaseModel
 
 from batchor_core import BatchJob, BatchRunner, Run, RunSummary
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
@@ -24,8 +23,10 @@ from batchor_core.core.exceptions import (
     RunPausedError,
     SourceMismatchError,
 )
+from batchor_core.core.outputs import ModelOutput, OutputSpec
 from batchor_core.core.pricing import CostTally
 from batchor_core.core.structured import resolve_model
+from batchor_core.runtime.outputs import declared_output
 from batchor_core.storage.state import PersistedRunConfig
 from batchor_dagster.batch import BatchAsset, partition_of
 from batchor_dagster.checks import completion_result, schema_result
@@ -193,7 +194,7 @@ def write(
     files.adopt(partition_key)
     path = files.path(partition_key)
     config = run.config
-    output = asset.output or _stored_model(config)
+    output = asset.output or _stored_output(config)
     provider_config = resource.with_server(config.provider_config)
     costs = CostTally(rates_of_run(provider_config, run.summary()))
     report = write_results_parquet(run, path, output, costs=costs)
@@ -550,13 +551,15 @@ def _finished_run(
     return run
 
 
-def _stored_model(config: PersistedRunConfig) -> type[BaseModel] | None:
+def _stored_output(config: PersistedRunConfig) -> OutputSpec:
+    """The run's output; of a model that has changed since, the model as it is now."""
+    declared = declared_output(config)
     if config.structured_output_module is None or config.structured_output_qualname is None:
-        return None
+        return declared
     try:
-        return resolve_model(config.structured_output_module, config.structured_output_qualname)
+        return ModelOutput(resolve_model(config.structured_output_module, config.structured_output_qualname))
     except ModelResolutionError:
-        return None  # the answers are in output_text all the same
+        return declared  # the answers are in output_text all the same
 
 
 # --- words -----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,9 @@ REASONS = {
     "api_key_changed": "it was sent with another API key or account, whose batches this one can't see",
     "batch_not_found": "the provider does not know the batch any more",
     "input_file_can_not_be_deleted": "its input file can't be deleted, so a delayed request could still start it",
+    "batches_still_running": "batches that carry no tags still run, and one of them may be it",
     "look_up_unsupported": "the provider offers no list of batches to look in",
+    "nameless_batches_listed": "the provider lists batches that name neither their tags nor their input file",
     "too_many_batches_to_list": "the provider's list of batches is too long to be read to its end",
 }
 """Why a submission is in quarantine, by its error class; any other is what the provider answered."""

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from batchor_core.core.models import ItemFailure
+from batchor_core.core.failures import ItemFailure
+from batchor_core.core.jsontext import loads_kept
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
 
@@ -25,6 +26,7 @@ class Answer(NamedTuple):
         failure: Why the answer is no use; None for a good one.
         count_attempt: Whether the row was really tried. Rows that the provider never ran don't cost an attempt.
         pause_reason: Why the run should stop and wait for a person; None if it need not.
+        value: What was answered other than text: a vector as bytes, base64 or a list of numbers; a response body as JSON.
     """
 
     custom_id: str
@@ -33,6 +35,7 @@ class Answer(NamedTuple):
     failure: ItemFailure | None = None
     count_attempt: bool = True
     pause_reason: str | None = None
+    value: Any = None
 
 
 def unread(custom_id: str, error: Exception) -> Answer:
@@ -54,6 +57,17 @@ def parse_line(line: str | bytes) -> JSONObject | None:
         record = orjson.loads(data)
     except orjson.JSONDecodeError:
         record = _parse_leniently(line)
+    return record if isinstance(record, dict) else None
+
+
+def parse_line_exactly(line: bytes) -> JSONObject | None:
+    """The same with every number exact, and halves of surrogate pairs as they are. Never raises."""
+    if names_two_rows(line):
+        return None
+    try:
+        record = loads_kept(line.decode("utf-8-sig", "replace"))
+    except (ValueError, RecursionError):
+        return None
     return record if isinstance(record, dict) else None
 
 

@@ -113,6 +113,60 @@ def _number(written: str) -> float | Decimal:
     return exact
 
 
+def exact_json(value: Any) -> bytes:
+    """JSON text of what :func:`loads_exactly` gives, every number as exact as it is; null for NaN and infinities.
+
+    Raises:
+        TypeError: A part is no JSON.
+        RecursionError: It is nested too deeply.
+    """
+    try:
+        return orjson.dumps(value, default=_fragment, option=_ONLY_JSON)
+    except TypeError:  # integers beyond 64 bits, halves of surrogate pairs, deep nesting, or no JSON
+        return _written(value).encode()
+
+
+_ONLY_JSON = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+
+
+def _fragment(value: Any) -> orjson.Fragment:
+    if isinstance(value, Decimal) and value.is_finite():
+        return orjson.Fragment(str(value))
+    raise TypeError
+
+
+def _written(value: Any) -> str:
+    match value:
+        case None | bool() | str():
+            return json.dumps(value)
+        case int():
+            return int.__repr__(value)
+        case float():
+            return float.__repr__(value) if math.isfinite(value) else "null"
+        case Decimal() if value.is_finite():
+            return str(value)
+        case dict():
+            return f"{{{','.join(f'{_key(key)}:{_written(inner)}' for key, inner in value.items())}}}"
+        case list() | tuple():
+            return f"[{','.join(map(_written, value))}]"
+        case _:
+            raise TypeError(f"a {type(value).__name__} is no JSON")
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"the key {key!r} is no string")
+    return json.dumps(key)
+
+
+def loads_kept(text: str) -> Any:
+    """The value of a JSON text that :func:`exact_json` wrote; also halves of surrogate pairs, which may be escaped in it."""
+    try:
+        return loads_exactly(text.encode())
+    except ValueError:
+        return json.loads(text, parse_float=_number)
+
+
 def to_json(value: JSONValue) -> bytes:
     """JSON text of any value that a JSON parser gave, such as integers beyond 64 bits, which orjson refuses.
 
@@ -133,8 +187,22 @@ def standard_json(value: Any) -> str:
     """What ``json.dumps`` makes of a value, in ASCII, with null for NaN and infinities as orjson writes them."""
     try:
         return json.dumps(value, allow_nan=False)
-    except ValueError:
+    except (TypeError, ValueError):
+        if _holds_decimal(value):
+            return _written(value)
         return json.dumps(_finite(value), allow_nan=False)
+
+
+def _holds_decimal(value: Any) -> bool:
+    match value:
+        case Decimal():
+            return True
+        case dict():
+            return any(map(_holds_decimal, value.values()))
+        case list() | tuple():
+            return any(map(_holds_decimal, value))
+        case _:
+            return False
 
 
 def _finite(value: Any) -> Any:

@@ -75,8 +75,9 @@ class AtHand:
     Attributes:
         submitted: Rows that the batch was made of.
         missing: Of these, the rows without a line.
-        answered: Lines of rows that were answered, whether the answer is any use; with them lines that can't be read.
+        answered: Lines of rows that were answered, whether the answer is any use.
         failed: Lines of rows that were not: errors of any kind.
+        unreadable: Lines that can't be read: garbled ones of some rows, or a file that holds no results.
         files: Result files that were read.
         gone: Named result files that the provider does not have.
         is_cut: Whether a result file breaks off in the middle of its last line.
@@ -86,6 +87,7 @@ class AtHand:
     missing: int
     answered: int = 0
     failed: int = 0
+    unreadable: int = 0
     files: int = 0
     gone: int = 0
     is_cut: bool = False
@@ -105,12 +107,11 @@ def _account_for_all(counts: StatedCounts, status: str, hand: AtHand) -> bool:
     """Whether the counts tell what became of each row, so that what they don't state as answered was not."""
     if counts.completed is None:
         return False
-    total = counts.total or 0
     if status == "completed":
         # every row of a completed batch was worked on: counts that say less lag behind, or were never kept
-        done = counts.completed + (counts.failed or 0)
-        return done >= hand.submitted or (0 < total <= done)
-    return total >= hand.submitted
+        return counts.completed + (counts.failed or 0) >= hand.submitted
+    # where there is no file either, the counts may lag just as the files do
+    return (counts.total or 0) >= hand.submitted and hand.files > 0
 
 
 # --- the decision ----------------------------------------------------------------------------------------------------
@@ -136,6 +137,8 @@ class Cause(StrEnum):
     """The provider names a result file and does not have it."""
     RESULT_FILE_CUT = "result_file_cut"
     """A result file breaks off in the middle of a line."""
+    RESULT_FILE_UNREADABLE = "result_file_unreadable"
+    """A result file holds something else than results, such as a web page."""
     NO_RESULTS = "no_results"
     """The batch is completed, and names no result file."""
     UNCONFIRMED = "unconfirmed"
@@ -169,6 +172,29 @@ class Decision:
 _COLLECT = Decision(Move.COLLECT)
 
 
+def _doubt(status: str, counts: StatedCounts, hand: AtHand) -> tuple[Cause, bool] | None:
+    """Why the rows without a line may yet get one, and whether only a person may give them up; None if nothing speaks for it."""
+    stated = stated_but_not_there(counts, hand)
+    if hand.unreadable and stated <= hand.unreadable:
+        # lines of some rows may be garbled, and reading the file again may help; what is no result file at all proves nothing
+        is_garbled = hand.lines > 0 and hand.unreadable <= hand.missing
+        return (Cause.UNCONFIRMED, False) if is_garbled else (Cause.RESULT_FILE_UNREADABLE, True)
+    if stated:
+        return (Cause.RESULT_FILE_GONE if hand.gone else Cause.RESULTS_LATE), True
+    if status == "failed":
+        return None  # its input was refused: nothing of it was run
+    if _account_for_all(counts, status, hand):
+        is_settled = (counts.failed or 0) <= hand.failed and not hand.gone
+        return None if is_settled else (Cause.UNCONFIRMED, False)
+    if hand.gone:
+        return Cause.RESULT_FILE_GONE, True
+    if hand.is_cut:
+        return Cause.RESULT_FILE_CUT, True
+    if status == "completed" and not hand.files:
+        return Cause.NO_RESULTS, True
+    return Cause.UNCONFIRMED, False
+
+
 def judge_end(
     *,
     status: str,
@@ -192,23 +218,10 @@ def judge_end(
     """
     if not hand.missing:
         return _COLLECT
-    if stated_but_not_there(counts, hand):
-        cause = Cause.RESULT_FILE_GONE if hand.gone else Cause.RESULTS_LATE
-        asks = True
-    elif status == "failed":
-        return _COLLECT  # its input was refused: nothing of it was run
-    elif _account_for_all(counts, status, hand):
-        if (counts.failed or 0) <= hand.failed and not hand.gone:
-            return _COLLECT
-        cause, asks = Cause.UNCONFIRMED, False
-    elif hand.gone:
-        cause, asks = Cause.RESULT_FILE_GONE, True
-    elif hand.is_cut:
-        cause, asks = Cause.RESULT_FILE_CUT, True
-    elif status == "completed" and not hand.files:
-        cause, asks = Cause.NO_RESULTS, True
-    else:
-        cause, asks = Cause.UNCONFIRMED, False
+    doubt = _doubt(status, counts, hand)
+    if doubt is None:
+        return _COLLECT
+    cause, asks = doubt
     limit = patience.results_sec if asks else patience.unconfirmed_sec
     if is_cancelling:
         limit, asks = min(limit, patience.cancelled_sec), False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeAlias
 
@@ -14,10 +14,22 @@ from typing_extensions import TypeVar  # that of typing has defaults from Python
 from batchor_core.core import arguments
 from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.enums import ItemStatus, ProviderKind, RunControlState, RunLifecycleStatus
-from batchor_core.core.late import Late
+from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.failures import ItemFailure as ItemFailure
+from batchor_core.core.outputs import ModelOutput, OutputSpec, TextOutput, check_output
 from batchor_core.core.pricing import Rates, Unpriced
+from batchor_core.core.prompts import PromptParts as PromptParts
+from batchor_core.core.results import (
+    BatchResultItem as BatchResultItem,
+)
+from batchor_core.core.results import (
+    StructuredItemResult as StructuredItemResult,
+)
+from batchor_core.core.results import (
+    TextItemResult as TextItemResult,
+)
 from batchor_core.core.structured import StructuredOutputSchema, closed_model_schema
-from batchor_core.core.types import JSONObject, JSONValue
+from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
 from batchor_core.core.validation import check_batch_metadata, check_schema_name
 
@@ -39,29 +51,6 @@ class BatchItem(Generic[PayloadT]):
     item_id: str
     payload: PayloadT
     metadata: JSONObject = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class PromptParts:
-    """The text sent for one item.
-
-    Attributes:
-        prompt: The user's turn.
-        system_prompt: ``instructions`` of the Responses endpoint, a system message of Chat Completions.
-
-    Raises:
-        InvalidInputError: The prompt is no string or empty, or the system prompt is neither a string nor None.
-    """
-
-    prompt: str
-    system_prompt: str | None = None
-
-    def __post_init__(self) -> None:
-        # one comparison for each row in a job of millions
-        if not (self.prompt and isinstance(self.prompt, str)) or not (
-            self.system_prompt is None or isinstance(self.system_prompt, str)
-        ):
-            raise arguments.no_prompt(self.prompt, self.system_prompt)
 
 
 PromptBuilder: TypeAlias = Callable[[BatchItem[PayloadT]], PromptParts | str]
@@ -194,16 +183,19 @@ class BatchJob(Generic[PayloadT, ModelT]):
         items: Items or a source that streams them. Only sources can be resumed in mid-reading.
         build_prompt: Called once per item; returns a :class:`PromptParts` or a plain string.
         provider_config: Such as :class:`~batchor_core.OpenAIProviderConfig`.
-        structured_output: Pydantic model that every answer must satisfy; plain text without it.
+        structured_output: Pydantic model that every answer must satisfy; plain text without it and without ``output``.
         schema_name: Name of the schema at the provider; by default the class name in snake case.
         chunk_policy: Limits of a provider batch.
         retry_policy: Attempts and backoff.
         batch_metadata: Up to 13 string pairs put on every provider batch (OpenAI takes 16; 3 are the engine's).
         artifact_policy: Which raw files to keep.
+        output: What the answers are, in the place of ``structured_output``: :class:`~batchor_core.TextOutput`,
+            :class:`~batchor_core.ModelOutput`, :class:`~batchor_core.VectorOutput` or :class:`~batchor_core.BodyOutput`.
 
     Raises:
         StructuredOutputSchemaError: The provider would refuse the model's schema.
-        InvalidInputError: A field is of the wrong type, or ``batch_metadata`` breaks the provider's limits.
+        InvalidInputError: A field is of the wrong type, ``batch_metadata`` breaks the provider's limits, or both
+            ``structured_output`` and ``output`` are given.
     """
 
     items: BatchItems[PayloadT]
@@ -215,6 +207,7 @@ class BatchJob(Generic[PayloadT, ModelT]):
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     batch_metadata: dict[str, str] = field(default_factory=dict)
     artifact_policy: ArtifactPolicy = field(default_factory=ArtifactPolicy)
+    output: OutputSpec | None = None
 
     def __post_init__(self) -> None:
         arguments.check_items(self.items, item_type=BatchItem)
@@ -226,100 +219,28 @@ class BatchJob(Generic[PayloadT, ModelT]):
         check_batch_metadata(self.batch_metadata)
         if self.schema_name is not None:
             check_schema_name(self.schema_name)
-        if self.structured_output is not None:
-            self.provider_config.output_schema(self.structured_output, schema_name=self.schema_name)
-
-
-@dataclass(frozen=True, slots=True)
-class ItemFailure:
-    """Why an item failed.
-
-    Attributes:
-        error_class: Short name to group by, such as ``provider_item_error``.
-        message: For people.
-        retryable: Whether another attempt could have helped.
-        raw_error: The provider's or parser's own details.
-    """
-
-    error_class: str
-    message: str
-    retryable: bool
-    raw_error: JSONValue | None = None
-
-    def to_payload(self) -> JSONObject:
-        """The failure as JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_payload(cls, payload: JSONObject) -> ItemFailure:
-        """Read what :meth:`to_payload` wrote."""
-        return cls(
-            error_class=str(payload.get("error_class", "")),
-            message=str(payload.get("message", "")),
-            retryable=bool(payload.get("retryable", False)),
-            raw_error=payload.get("raw_error"),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class TextItemResult(Late):
-    """The end of one item of a text run.
-
-    Attributes:
-        item_id: The item.
-        status: COMPLETED or FAILED_PERMANENT.
-        attempt_count: Answered attempts.
-        output_text: The answer, or the refusal's text.
-        raw_response: The provider's whole record; None once raw artifacts are pruned.
-        error: Why it failed.
-        metadata: The item's metadata.
-        usage: Tokens of the last answer.
-    """
-
-    item_id: str
-    status: ItemStatus
-    attempt_count: int
-    output_text: str | None = None
-    raw_response: JSONObject | None = None
-    error: ItemFailure | None = None
-    metadata: JSONObject = field(default_factory=dict)
-    usage: TokenUsage | None = None
+        if self.output is not None:
+            check_output("output", self.output)
+            if self.structured_output is not None:
+                raise InvalidInputError(
+                    "a job has output or structured_output, not both; structured_output=M is short for output=ModelOutput(M)"
+                )
+        self.output_schema()
 
     @property
-    def output(self) -> Any:
-        """The answer, None on failure, for code that reads runs of both kinds: here the text, in structured runs an object."""
-        return None if self.error is not None else self.output_text
+    def output_spec(self) -> OutputSpec:
+        """What the answers are."""
+        if self.output is not None:
+            return self.output
+        return TextOutput() if self.structured_output is None else ModelOutput(self.structured_output)
 
-
-@dataclass(frozen=True, slots=True)
-class StructuredItemResult(Late, Generic[ModelT]):
-    """The end of one item of a structured run.
-
-    Attributes:
-        item_id: The item.
-        status: COMPLETED or FAILED_PERMANENT.
-        attempt_count: Answered attempts.
-        output: The validated model instance, None on failure.
-        output_text: The answer before parsing.
-        raw_response: The provider's whole record; None once raw artifacts are pruned.
-        error: Why it failed.
-        metadata: The item's metadata.
-        usage: Tokens of the last answer.
-    """
-
-    item_id: str
-    status: ItemStatus
-    attempt_count: int
-    output: ModelT | None = None
-    output_text: str | None = None
-    raw_response: JSONObject | None = None
-    error: ItemFailure | None = None
-    metadata: JSONObject = field(default_factory=dict)
-    usage: TokenUsage | None = None
-
-
-BatchResultItem: TypeAlias = TextItemResult | StructuredItemResult[Any]
-"""A result of either kind of run."""
+    def output_schema(self) -> StructuredOutputSchema | None:
+        """The schema that requests ask for, in the provider's dialect; None where the answers have none."""
+        spec = self.output_spec
+        if not isinstance(spec, ModelOutput):
+            return None
+        model: Any = spec.model  # what is no model is refused by the name of what it is
+        return self.provider_config.output_schema(model, schema_name=self.schema_name)
 
 
 @dataclass(frozen=True, slots=True)

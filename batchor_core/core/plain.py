@@ -99,6 +99,10 @@ def _json(value: Any) -> JSONValue:
             return int(value)
         case float():
             return float(value)
+        case Mapping() if (
+            type(value).__name__ == "MapScalar"
+        ):  # of Arrow: its keys may repeat, and index nothing
+            return [[_json(key), _json(inner)] for key, inner in value]
         case Mapping():
             return _object(value)
         case list() | tuple():
@@ -200,13 +204,15 @@ def _none_if_missing(value: Any) -> Any:
         return {key: _none_if_missing(inner) for key, inner in value.items()}
     if kind is list:
         return [_none_if_missing(inner) for inner in value]
+    if kind is tuple:  # as Arrow's maps have
+        return tuple([_none_if_missing(inner) for inner in value])
     return None if is_missing(value) else value
 
 
 def _unfit_part(value: Any, path: str = "") -> tuple[str, Any]:
     """Where in a value the first part is that has no JSON form, and that part."""
     parts: Any = ()
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and type(value).__name__ != "MapScalar":
         parts = value.items()
     elif isinstance(value, list | tuple):
         parts = enumerate(value)

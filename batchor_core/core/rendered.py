@@ -13,6 +13,8 @@ from typing import NamedTuple, Self
 
 import orjson
 
+from batchor_core.core.types import JSONObject
+
 _DIGEST_BYTES = 16
 
 
@@ -25,6 +27,8 @@ class RenderedChunk(NamedTuple):
         item_ids: Digest of their ids.
         prompts: Digest of their prompts.
         system_prompts: Digest of their system prompts.
+        messages: Digest of their conversations.
+        options: Digest of their own request options.
         metadata: Digest of their metadata.
     """
 
@@ -33,6 +37,8 @@ class RenderedChunk(NamedTuple):
     item_ids: bytes
     prompts: bytes
     system_prompts: bytes
+    messages: bytes
+    options: bytes
     metadata: bytes
 
     @classmethod
@@ -44,14 +50,18 @@ class RenderedChunk(NamedTuple):
         prompts: Sequence[str],
         system_prompts: Sequence[str | None],
         metadata: Sequence[str],
+        messages: Sequence[Sequence[JSONObject] | None] | None = None,
+        options: Sequence[JSONObject | None] | None = None,
     ) -> Self:
-        """Digest a chunk; ``metadata`` is JSON text."""
+        """Digest a chunk; ``metadata`` is JSON text. Without ``messages`` or ``options``, no item has any."""
         return cls(
             first_index,
             len(item_ids),
             _digest(item_ids),
             _digest(prompts),
             _digest(system_prompts),
+            _digest([None] * len(item_ids) if messages is None else messages),
+            _digest([None] * len(item_ids) if options is None else options),
             _digest(metadata),
         )
 
@@ -66,11 +76,12 @@ class RenderedChunk(NamedTuple):
         return [name for name, mine, theirs in pairs if mine != theirs]
 
 
-RENDERED_FIELDS = ("item_id", "prompt", "system_prompt", "metadata")
+PROMPT_FIELDS = ("prompt", "system_prompt", "messages", "options")
+RENDERED_FIELDS = ("item_id", *PROMPT_FIELDS, "metadata")
 """In the order of the digests."""
 
 
-def _digest(values: Sequence[str | None]) -> bytes:
+def _digest(values: Sequence[object]) -> bytes:
     # JSON keeps values apart, and orjson makes it as fast as they can be joined
     try:
         text = orjson.dumps(values)

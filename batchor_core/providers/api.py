@@ -30,7 +30,8 @@ from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.exceptions import ProviderErrorKind
 from batchor_core.core.lateness import StatedCounts
 from batchor_core.core.lifecycle import is_terminal_batch
-from batchor_core.core.models import PromptParts
+from batchor_core.core.outputs import OutputKind
+from batchor_core.core.prompts import PromptFeature, PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.core.usage import TokenUsage
@@ -62,6 +63,9 @@ class BatchLimits:
         can_fence: Whether :meth:`BatchApi.fence` can make sure that a create still on its way comes to nothing.
         can_cancel: Whether a running batch can be cancelled.
         lifetime_sec: Seconds after its creation by which every batch has ended.
+        outputs: Kinds of answers it gives. A job of any other kind is refused before anything is sent.
+        prompts: What it takes of a prompt besides the two texts. A row that has more is refused, so that nothing of it is
+            left out silently.
     """
 
     max_requests: int | None = None
@@ -71,6 +75,8 @@ class BatchLimits:
     can_fence: bool = False
     can_cancel: bool = False
     lifetime_sec: float = DAY_SEC
+    outputs: frozenset[OutputKind] = frozenset({OutputKind.TEXT, OutputKind.MODEL})
+    prompts: frozenset[PromptFeature] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +248,14 @@ class BatchApi(ABC):
     @abstractmethod
     def read(self, record: JSONObject) -> Answer:
         """What one line of a result file says of its row. Never raises, whatever the line holds."""
+
+    def read_body(self, record: JSONObject) -> Answer:
+        """The same in runs of ``OutputKind.BODY``: a usable answer has its whole body as ``value``. Never raises.
+
+        Numbers in the record are exact: those that a float can't hold are Decimals. The default is for providers whose
+        :meth:`read` returns bodies anyway.
+        """
+        return self.read(record)
 
     def is_failure(self, record: JSONObject, answer: Answer) -> bool:
         """Whether the provider counts a line as failed rather than answered. An answer of no use was answered.

@@ -104,6 +104,10 @@ class ApiAtBoundaries(BatchApi):
         """See :meth:`BatchApi.read`."""
         return self._api.read(record)
 
+    def read_body(self, record: JSONObject) -> Answer:
+        """See :meth:`BatchApi.read_body`."""
+        return self._api.read_body(record)
+
     def is_failure(self, record: JSONObject, answer: Answer) -> bool:
         """See :meth:`BatchApi.is_failure`."""
         return self._api.is_failure(record, answer)

@@ -9,6 +9,8 @@ from pathlib import Path
 from batchor_core.core.answers import Answer
 from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.models import PromptParts, ProviderConfig
+from batchor_core.core.outputs import OutputKind
+from batchor_core.core.prompts import PromptFeature
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
 
@@ -87,6 +89,21 @@ class OptionalMethods:
 
     def read_record(self, record: JSONObject) -> Answer:
         """Read a line of an output or error file. Default: the line format of the OpenAI Batch API."""
+        raise NotImplementedError
+
+    def read_body(self, record: JSONObject) -> Answer:
+        """Read a line in a run whose answers are whole response bodies; see ``BatchApi.read_body``.
+
+        Needs :meth:`output_kinds` to name ``OutputKind.BODY``, and :meth:`download_to_path`. Default: :meth:`read_record`.
+        """
+        raise NotImplementedError
+
+    def output_kinds(self) -> frozenset[OutputKind]:
+        """The kinds of answers that the provider gives. Default: texts and models."""
+        raise NotImplementedError
+
+    def prompt_features(self) -> frozenset[PromptFeature]:
+        """What :meth:`BatchProvider.build_request_line` heeds of a prompt besides its two texts. Default: nothing."""
         raise NotImplementedError
 
     def download_to_path(self, file_id: str, path: str | Path) -> int:

@@ -16,6 +16,8 @@ from batchor_core.core.answers import Answer, unread
 from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ItemFailure, PromptParts
+from batchor_core.core.outputs import OutputKind
+from batchor_core.core.prompts import PromptFeature
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
 from batchor_core.core.validation import MAX_METADATA_PAIRS
@@ -52,14 +54,20 @@ class EightMethodsApi(BatchApi):
     def __init__(self, provider: BatchProvider) -> None:
         self._provider = provider
         self._optional = _optional_methods(provider)
+        self.streams = "download_to_path" in self._optional
+        limits = BatchLimits()
+        outputs: frozenset[OutputKind] = self._call_optional("output_kinds") or limits.outputs
+        prompts: frozenset[PromptFeature] = self._call_optional("prompt_features") or limits.prompts
         self.limits = BatchLimits(
             max_tags=MAX_METADATA_PAIRS,
             found_by=FoundBy.TAGS if "list_batches" in self._optional else FoundBy.NOTHING,
             can_fence="remove_input_file" in self._optional,
             can_cancel="cancel_batch" in self._optional,
             lifetime_sec=DAY_SEC,
+            # texts of whole files are parsed by the provider, who keeps no exact numbers
+            outputs=outputs if self.streams else outputs - {OutputKind.BODY},
+            prompts=prompts,
         )
-        self.streams = "download_to_path" in self._optional
         self._read: Callable[[JSONObject], Answer] = self._optional.get("read_record", read_record)
 
     @property
@@ -159,6 +167,11 @@ class EightMethodsApi(BatchApi):
     def read(self, record: JSONObject) -> Answer:
         """By the provider's own reader, or as a line of OpenAI's."""
         return self._read(record)
+
+    def read_body(self, record: JSONObject) -> Answer:
+        """By the provider's own method; else as :meth:`read`."""
+        reader: Callable[[JSONObject], Answer] = self._optional.get("read_body", self._read)
+        return reader(record)
 
     def is_failure(self, record: JSONObject, answer: Answer) -> bool:
         """By the line's status: a row that was answered uselessly was answered."""

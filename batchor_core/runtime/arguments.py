@@ -35,6 +35,10 @@ def check_runner_arguments(
         raise InvalidInputError(
             f"storage is a path; for a SQLite file give storage=SQLiteStorage(path={os.fspath(storage)!r})"
         )
+    if isinstance(storage, str) and not storage:
+        raise InvalidInputError(
+            "storage is an empty string; give a store or the name of a kind, or leave it out for the default SQLite file"
+        )
     if storage is not None and not isinstance(storage, str):
         check_instance("storage", storage, StateStore)
     for name, value in (("provider_factory", provider_factory), ("observer", observer), ("sleep", sleep)):

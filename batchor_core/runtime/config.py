@@ -6,7 +6,9 @@ from typing import Any
 
 from batchor_core.core.exceptions import RunConfigMismatchError
 from batchor_core.core.models import BatchJob, ProviderConfig
+from batchor_core.core.outputs import ModelOutput
 from batchor_core.core.types import JSONObject
+from batchor_core.runtime.outputs import declared_output
 from batchor_core.storage.state import PersistedRunConfig
 
 _OPERATIONAL = frozenset(
@@ -19,9 +21,8 @@ def persisted_config(
     job: BatchJob[Any, Any], *, budget_key: str | None = None, extras: JSONObject | None = None
 ) -> PersistedRunConfig:
     """What is stored of a job; raises StructuredOutputSchemaError as building the job does."""
-    model, schema = job.structured_output, None
-    if model is not None:
-        schema = job.provider_config.output_schema(model, schema_name=job.schema_name)
+    spec, schema = job.output_spec, job.output_schema()
+    model = spec.model if isinstance(spec, ModelOutput) else None
     return PersistedRunConfig(
         provider_config=job.provider_config,
         chunk_policy=job.chunk_policy,
@@ -34,11 +35,12 @@ def persisted_config(
         output_schema=schema.schema if schema else None,
         budget_key=budget_key,
         extras=extras or {},
+        output=spec.to_payload(),
     )
 
 
 def check_same_job(run_id: str, stored: PersistedRunConfig, given: PersistedRunConfig) -> None:
-    """Compare what changes results: provider, model, endpoint, request options, schema.
+    """Compare what changes results: provider, model, endpoint, request options, kind of output, schema.
 
     Raises:
         RunConfigMismatchError: Names what differs.
@@ -49,7 +51,9 @@ def check_same_job(run_id: str, stored: PersistedRunConfig, given: PersistedRunC
     else:
         before, now = _shaping(stored.provider_config), _shaping(given.provider_config)
         differing += sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    if stored.output_schema != given.output_schema or stored.schema_name != given.schema_name:
+    if declared_output(stored) != declared_output(given):
+        differing.append("output")
+    elif stored.output_schema != given.output_schema or stored.schema_name != given.schema_name:
         differing.append("structured_output")
     if differing:
         raise RunConfigMismatchError(run_id, differing)

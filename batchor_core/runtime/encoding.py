@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -30,6 +30,21 @@ def encoded_request(request: Any, prompt: PromptParts, item: BatchItem[Any]) -> 
                     f"{named(item)}: its {name} {_half_pair_problem(text, half)}"
                 ) from error
         raise InvalidInputError(f"{named(item)}: the provider's request is not JSON ({error})") from error
+
+
+def check_ids(items: Sequence[BatchItem[Any]]) -> None:
+    """Refuse ids without a UTF-8 form: in a Parquet file, two of them would be one. Runs that have such ids are still read.
+
+    Raises:
+        InvalidInputError: An id holds half of a surrogate pair.
+    """
+    if _half_pair("".join([item.item_id for item in items])) is None:
+        return
+    for item in items:
+        if (half := _half_pair(item.item_id)) is not None:
+            raise InvalidInputError(
+                f"{named(item)}: its item_id {_half_pair_problem(item.item_id, half, 'result file', 'item_id')}"
+            )
 
 
 def encoded_metadata(item: BatchItem[Any]) -> str:
@@ -66,9 +81,9 @@ def _half_pair(text: str) -> int | None:
     return None
 
 
-def _half_pair_problem(text: str, at: int) -> str:
+def _half_pair_problem(text: str, at: int, carrier: str = "request", place: str = "build_prompt") -> str:
     return (
-        f"holds half of a surrogate pair (\\u{ord(text[at]):04x} at character {at + 1}), which no request can carry. Text "
-        "that was cut in the middle of an emoji has one at its end. Replace such halves in build_prompt or in the data: "
+        f"holds half of a surrogate pair (\\u{ord(text[at]):04x} at character {at + 1}), which no {carrier} can carry. Text "
+        f"that was cut in the middle of an emoji has one at its end. Replace such halves in {place} or in the data: "
         'text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")'
     )

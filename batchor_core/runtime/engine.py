@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, assert_never
 
-from pydantic import BaseModel
-
 from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.core.admission import Allowance, Measure
 from batchor_core.core.arguments import check_seconds, check_whole_number
@@ -22,12 +20,12 @@ from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import (
     InvalidInputError,
     MissingCredentialsError,
-    ModelResolutionError,
     ProviderError,
     ProviderErrorKind,
 )
 from batchor_core.core.lateness import Patience
 from batchor_core.core.models import ProviderConfig, RunEvent
+from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.retry import (
     FILE_RETRY_SEC,
     LEAST_OF_DELAY,
@@ -35,11 +33,12 @@ from batchor_core.core.retry import (
     UNCOUNTED_FAILURE_CEILING,
     backoff_delay,
 )
-from batchor_core.core.structured import StructuredOutputSchema, resolve_stored_model
+from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.providers.api import BatchApi, FoundBy
 from batchor_core.providers.at_boundaries import ApiAtBoundaries
 from batchor_core.providers.base import BatchProvider
 from batchor_core.providers.eight_methods import as_batch_api
+from batchor_core.runtime.outputs import checking_output
 from batchor_core.storage.state import DriverSession, PersistedRunConfig, StateStore
 
 log = logging.getLogger("batchor_core")
@@ -215,7 +214,7 @@ class Drive:
         session: DriverSession,
         provider: RunProvider,
         sweeping: Sweeping,
-        model: type[BaseModel] | None = None,
+        output: OutputSpec | None = None,
         time_limit_sec: float | None = None,
     ) -> None:
         self.engine = engine
@@ -224,8 +223,7 @@ class Drive:
         self.session = session
         self.sweeping = sweeping
         self._provider = provider
-        self._model = model
-        self._model_is_missing = False
+        self._output = output
         self._stop_at = None if time_limit_sec is None else time.monotonic() + time_limit_sec
 
     @property
@@ -254,35 +252,16 @@ class Drive:
         return self.config.retry_policy.max_attempts
 
     @property
-    def is_structured(self) -> bool:
-        """Whether answers are JSON of a model."""
-        return self.config.output_schema is not None or self.config.structured_output_qualname is not None
-
-    @property
     def schema(self) -> StructuredOutputSchema | None:
         """The strict schema of every request."""
         return output_schema(self.config)
 
-    def model(self) -> type[BaseModel] | None:
-        """The class that answers are checked with; None for text, or where it can't be imported in this process."""
-        if (
-            self._model is None
-            and not self._model_is_missing
-            and self.config.structured_output_module
-            and self.config.structured_output_qualname
-        ):
-            try:
-                self._model = resolve_stored_model(
-                    self.config.structured_output_module,
-                    self.config.structured_output_qualname,
-                    output_schema=self.config.output_schema,
-                    schema_name=self.config.schema_name,
-                    allowed_modules=self.settings.model_modules,
-                )
-            except ModelResolutionError:
-                # the provider enforces the strict schema, so JSON that parses will do until a typed read needs the class
-                self._model_is_missing = True
-        return self._model
+    @property
+    def output(self) -> OutputSpec:
+        """What answers are checked with."""
+        if self._output is None:
+            self._output = checking_output(self.config, allowed_modules=self.settings.model_modules)
+        return self._output
 
     def budget(self) -> EnqueueBudget | None:
         """The account's token limits, if any are configured."""

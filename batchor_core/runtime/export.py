@@ -21,6 +21,7 @@ from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.exceptions import RunStateError, StorageError
 from batchor_core.core.garbage import collecting_less
 from batchor_core.core.models import ArtifactExportResult, ArtifactPruneResult, TerminalResultsExportResult
+from batchor_core.core.outputs import OutputKind
 from batchor_core.runtime.building import building_folder, put_in_place
 from batchor_core.runtime.engine import Engine
 from batchor_core.runtime.results import json_lines, row_pages
@@ -41,14 +42,14 @@ def export_terminal_results(
     after_sequence: int,
     append: bool,
     limit: int | None,
-    structured: bool,
+    kind: OutputKind,
 ) -> TerminalResultsExportResult:
     """Write terminal results as JSON lines. An error leaves the file as it was."""
     path = destination.expanduser().absolute()
     count, cursor = 0, after_sequence
     with collecting_less(), _appending(path) if append else _replacing(path) as file:
         for page in row_pages(engine, run_id, after_sequence=after_sequence, limit=limit):
-            file.writelines(json_lines(engine, page, structured=structured))
+            file.writelines(json_lines(engine, page, kind))
             count += len(page)
             cursor = page[-1].sequence or cursor
     return TerminalResultsExportResult(run_id, str(path), count, cursor)
@@ -118,7 +119,7 @@ class _Entry:
 
 
 def export_artifacts(
-    engine: Engine, run_id: str, destination: Path, *, structured: bool
+    engine: Engine, run_id: str, destination: Path, *, kind: OutputKind
 ) -> ArtifactExportResult:
     """Copy every artifact, write all results, and remember in the store that it was done."""
     root = destination.expanduser().absolute()
@@ -136,7 +137,7 @@ def export_artifacts(
                 after_sequence=0,
                 append=False,
                 limit=None,
-                structured=structured,
+                kind=kind,
             )
         with at(Boundary.WRITE_MANIFEST):
             _write_manifest(building, run_id, [f"{_ARTIFACTS}/{key}" for key in keys])

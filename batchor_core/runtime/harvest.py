@@ -12,14 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
-from pydantic import BaseModel
-
-from batchor_core.core.answers import Answer
-from batchor_core.core.exceptions import ProviderError, ProviderErrorKind, StructuredOutputError
-from batchor_core.core.jsontext import loads_exactly
+from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
+from batchor_core.core.failures import ItemFailure
 from batchor_core.core.lateness import AtHand, Move
-from batchor_core.core.models import ItemFailure
-from batchor_core.core.structured import parse_structured_output
+from batchor_core.core.outputs import Kept, OutputSpec
 from batchor_core.providers.api import BatchFailure, BatchState
 from batchor_core.runtime.engine import Drive
 from batchor_core.runtime.files import Download
@@ -52,7 +48,7 @@ def harvest(drive: Drive, batch: ActiveBatchRecord, state: BatchState, download:
     """Store every result that an ended batch has brought, and its end, unless some are still to come."""
     _record_artifacts(drive, batch, download)
     owned = drive.session.submitted_items(provider_batch_id=batch.provider_batch_id)
-    intake = _Intake(drive, batch, owned, drive.is_structured, drive.model() if drive.is_structured else None)
+    intake = _Intake(drive, batch, owned, drive.output)
     mark, reading = wire_mark(drive, batch.local_batch_id), Reading()
     for line in read_lines(drive, download, reading):
         intake.take(line if mark is None else _unmarked(line, mark))
@@ -78,7 +74,7 @@ def harvest(drive: Drive, batch: ActiveBatchRecord, state: BatchState, download:
 def give_up(drive: Drive, batch: ActiveBatchRecord) -> None:
     """End a batch of a cancelled run that can't be asked after, without what it may have brought."""
     owned = drive.session.submitted_items(provider_batch_id=batch.provider_batch_id)
-    intake = _Intake(drive, batch, owned, drive.is_structured, None)
+    intake = _Intake(drive, batch, owned, drive.output)
     _collect(drive, batch, BatchState(batch.provider_batch_id, batch.status), intake)
 
 
@@ -130,9 +126,8 @@ class _Intake:
     batch: ActiveBatchRecord
     open: dict[str, int]
     """Indexes of the items that the batch still owns and that have no good answer yet, by custom_id."""
-    is_structured: bool
-    model: type[BaseModel] | None
-    """What answers are checked with: see :meth:`Drive.model`."""
+    output: OutputSpec
+    """What answers are checked with."""
     total: AppliedOutcome = field(default_factory=AppliedOutcome)
     pause_reason: str | None = None
     strangers: int = 0
@@ -166,10 +161,10 @@ class _Intake:
                 name = hash(answer.custom_id)
                 self._others[name] = self._others.get(name, True) and is_error
             return
-        failure = answer.failure or self._unusable(answer)
+        kept = answer.failure or self.output.check(answer)
         # what is as long is kept in its file or not at all: compressing it would take as much memory again
         raw_response = line.record if line.raw is None and line.length < LONG_LINE_BYTES else None
-        if failure is None:
+        if isinstance(kept, Kept):
             self.open.pop(answer.custom_id)
             self._bad.pop(answer.custom_id, None)
             # full chunks are stored when there is more to come: the last rows have to take the batch's end with them
@@ -178,12 +173,13 @@ class _Intake:
             self._good.append(
                 CompletedItemRecord(
                     answer.custom_id,
-                    answer.text,
+                    kept.text,
                     raw_response,
                     None,
                     answer.usage,
                     line.raw,
-                    self.is_structured,
+                    kept.text_is_json,
+                    kept.data,
                 )
             )
             self._good_bytes += line.length
@@ -193,12 +189,12 @@ class _Intake:
         self.pause_reason = self.pause_reason or answer.pause_reason
         self._bad_bytes += line.length
         if self._bad_bytes >= _BAD_BYTES:
-            failure, raw_response = replace(failure, raw_error=None), None
+            kept, raw_response = replace(kept, raw_error=None), None
             answer = answer._replace(text=None)
         self.fail(
             ItemFailureRecord(
                 answer.custom_id,
-                failure,
+                kept,
                 count_attempt=answer.count_attempt,
                 output_text=answer.text,
                 raw_response=raw_response,
@@ -227,13 +223,9 @@ class _Intake:
         return AtHand(
             submitted=self.size,
             missing=len(self.open) - len(self._bad),
-            answered=good
-            + len(self._bad)
-            - bad_errors
-            + len(self._others)
-            - other_errors
-            + reading.unreadable,
+            answered=good + len(self._bad) - bad_errors + len(self._others) - other_errors,
             failed=bad_errors + other_errors,
+            unreadable=reading.unreadable,
             files=files,
             gone=gone,
             is_cut=reading.is_cut,
@@ -264,22 +256,6 @@ class _Intake:
             self._store(**step)
         # the end comes in the same transaction as the last results: a batch is never over before its rows are
         self._store(**(steps[-1] if steps else {}), end=end)
-
-    def _unusable(self, answer: Answer) -> ItemFailure | None:
-        """Why a good answer is not what the job wants, if it is not."""
-        if not self.is_structured:
-            return None
-        text = answer.text or ""
-        try:
-            if self.model is not None:
-                parse_structured_output(text, self.model)
-            else:
-                loads_exactly(text.encode())  # a number that a double can't hold is JSON too
-        except StructuredOutputError as error:
-            return ItemFailure(error.error_class, error.message, error.may_pass, error.raw_error)
-        except ValueError as error:
-            return ItemFailure("invalid_json", str(error), retryable=True)
-        return None
 
     def _store(self, **what: Any) -> None:
         done = self.drive.session.apply_outcome(

@@ -18,10 +18,11 @@ from batchor_core.core.exceptions import (
     SourceMismatchError,
 )
 from batchor_core.core.models import BatchItem, BatchItems, PromptBuilder, PromptParts
+from batchor_core.core.prompts import PromptFeature
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.request_lines import PLACEHOLDERS, Frames, longest_line
 from batchor_core.core.types import BatchRequestLine, JSONValue
-from batchor_core.runtime.encoding import encoded_metadata, encoded_request, named
+from batchor_core.runtime.encoding import check_ids, encoded_metadata, encoded_request, named
 from batchor_core.runtime.engine import CHUNK, Drive
 from batchor_core.runtime.repeated_rows import naming_rows
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
@@ -239,6 +240,8 @@ class Asked(NamedTuple):
             item_ids=[item.item_id for item in self.items],
             prompts=[prompt.prompt for prompt in self.prompts],
             system_prompts=[prompt.system_prompt for prompt in self.prompts],
+            messages=[prompt.messages for prompt in self.prompts],
+            options=[prompt.options or None for prompt in self.prompts],
             metadata=[
                 text
                 if LINEAGE_KEY not in item.metadata
@@ -278,7 +281,14 @@ def ask(items: Iterable[BatchItem[Any]], first_index: int, build_prompt: PromptB
 
 
 def materialize(drive: Drive, asked: Asked) -> list[MaterializedItem]:
-    """Turn rendered items into stored rows: request line and tokens."""
+    """Turn rendered items into stored rows: request line and tokens.
+
+    Raises:
+        InvalidInputError: An id holds half of a surrogate pair, a request can't be built, or the provider or the store has no
+            place for a part of a prompt; names the item.
+    """
+    check_ids(asked.items)
+    _check_features(drive, asked)
     lines, stored, addresses = _requests(drive, asked)
     # a store without sessions of its own may not know of finished lines, so it gets the prompts to build them from
     keeps_lines = drive.store.supports_leases
@@ -302,6 +312,29 @@ def materialize(drive: Drive, asked: Asked) -> list[MaterializedItem]:
     ]
 
 
+def _check_features(drive: Drive, asked: Asked) -> None:
+    """Refuse what would be left out of a request silently."""
+    keeps_lines = drive.store.supports_leases
+    taken = drive.api.limits.prompts
+    if keeps_lines and taken.issuperset(PromptFeature):
+        return
+    for item, prompt in zip(asked.items, asked.prompts, strict=True):
+        if not (prompt.messages or prompt.options):
+            continue
+        for feature in prompt.features:
+            if feature not in taken:
+                kind = drive.config.provider_config.provider_kind
+                raise InvalidInputError(
+                    f"{named(item)}: its prompt has {feature.value}, which the provider {kind} does not take; give it a "
+                    "prompt and a system prompt alone"
+                )
+            if not keeps_lines:
+                raise InvalidInputError(
+                    f"{named(item)}: its prompt has {feature.value}, and {type(drive.store).__name__} keeps a prompt and a "
+                    "system prompt alone; use a built-in store"
+                )
+
+
 def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[bytes], list[bytes | None]]:
     """The items' request lines: as they were built, as they are stored, and their content addresses.
 
@@ -316,10 +349,16 @@ def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[
     lines: list[BatchRequestLine] = []
     stored: list[bytes] = []
     addresses: list[bytes | None] = []
-    are_nameless = _are_nameless(drive, asked)
+    try:
+        are_nameless = _are_nameless(drive, asked)
+    except InvalidInputError as error:
+        raise _about(asked.items[0], error) from error
     for index, (item, prompt) in enumerate(zip(asked.items, asked.prompts, strict=True), asked.first_index):
         if are_nameless:
-            line = build_line(custom_id=placeholder, prompt=prompt, output=schema)
+            try:
+                line = build_line(custom_id=placeholder, prompt=prompt, output=schema)
+            except InvalidInputError as error:
+                raise _about(item, error) from error
             if (apart := frames.apart(line)) is not None:
                 frame, value = apart
                 body = encoded_request(value, prompt, item)
@@ -329,11 +368,19 @@ def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[
                     addresses.append(frame.address(body) if keeps_addresses else None)
                     continue
         custom_id = name(item.item_id, index, 0)
-        line = build_line(custom_id=custom_id, prompt=prompt, output=schema)
+        try:
+            line = build_line(custom_id=custom_id, prompt=prompt, output=schema)
+        except InvalidInputError as error:
+            raise _about(item, error) from error
         lines.append(line)
         stored.append(encoded_request(line, prompt, item))
         addresses.append(None)
     return lines, stored, addresses
+
+
+def _about(item: BatchItem[Any], error: InvalidInputError) -> InvalidInputError:
+    """What is wrong with a prompt, with the item that it is for."""
+    return InvalidInputError(f"{named(item)}: {error}")
 
 
 def _are_nameless(drive: Drive, asked: Asked) -> bool:
@@ -372,7 +419,7 @@ def _prompt(item: BatchItem[Any], build_prompt: PromptBuilder) -> PromptParts:
     except Exception as error:
         error.add_note(f"build_prompt raised this for {named(item)}")
         if type(error) is InvalidInputError:  # of PromptParts: the message itself should name the item
-            raise InvalidInputError(f"{named(item)}: {error}") from error
+            raise _about(item, error) from error
         raise
     if not isinstance(prompt, PromptParts):
         raise InvalidInputError(

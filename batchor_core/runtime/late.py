@@ -82,6 +82,11 @@ def _reason(
             )
         case Cause.RESULT_FILE_GONE:
             return f"{end}, but the provider has no result file {', '.join(gone)} that it names (HTTP 404); {rows}"
+        case Cause.RESULT_FILE_UNREADABLE:
+            return (
+                f"{end}, but {hand.unreadable} lines of its result files can't be read, as if something else had been downloaded, "
+                f"such as a web page or an error; {rows}"
+            )
         case Cause.RESULT_FILE_CUT:
             return f"{end}, but a result file breaks off in the middle of a line; {rows}"
         case Cause.NO_RESULTS:

@@ -72,8 +72,21 @@ def look_for(drive: Drive, intent: IntentRecord) -> LookUp:
     sent = sent_at(intent) + intent.server_date_skew
     oldest = sent - LIST_MARGIN_SEC
     if found_by is FoundBy.TAGS:
-        listing = _read(drive, lambda batch: _is_named(batch, intent), oldest)
-        found, undecided = listing.found, []
+
+        def wanted(batch: BatchState) -> bool:
+            return _is_named(batch, intent) or (
+                _is_nameless(batch) and (batch.created_at or oldest) >= oldest
+            )
+
+        listing = _read(drive, wanted, oldest)
+        found = [batch for batch in listing.found if _is_named(batch, intent)]
+        if not found and listing.found:
+            # a gateway may list less of a batch than it shows of it by its id
+            shown = [drive.api.poll(batch.batch_id) for batch in _not_registered(drive, listing.found)]
+            found = [batch for batch in shown if _is_named(batch, intent)]
+            if not found and any(map(_is_nameless, shown)):
+                return Unknowable("nameless_batches_listed")
+        undecided: list[BatchState] = []
     else:
         listing = _read(drive, lambda batch: _could_be(batch, intent, oldest), oldest)
         registered = drive.store.registered_batches([batch.batch_id for batch in listing.found])
@@ -106,6 +119,16 @@ def _is_named(batch: BatchState, intent: IntentRecord) -> bool:
     if intent.input_file_id and batch.handle == intent.input_file_id:
         return True
     return (batch.tags or {}).get(TAG) == intent.local_batch_id
+
+
+def _is_nameless(batch: BatchState) -> bool:
+    """Whether nothing tells whose a batch is: it might be the one that is looked for."""
+    return not batch.handle and not (batch.tags or {}).get(TAG)
+
+
+def _not_registered(drive: Drive, batches: list[BatchState]) -> list[BatchState]:
+    known = drive.store.registered_batches([batch.batch_id for batch in batches])
+    return [batch for batch in batches if batch.batch_id not in known]
 
 
 def _could_be(batch: BatchState, intent: IntentRecord, oldest: float) -> bool:

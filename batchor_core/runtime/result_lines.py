@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,9 @@ from typing import BinaryIO, NamedTuple
 
 import orjson
 
-from batchor_core.core.answers import Answer, names_two_rows, parse_line, unread
+from batchor_core.core.answers import Answer, names_two_rows, parse_line, parse_line_exactly, unread
+from batchor_core.core.jsontext import loads_exactly
+from batchor_core.core.outputs import OutputKind
 from batchor_core.core.types import JSONObject
 from batchor_core.runtime.engine import Drive, as_provider_error, log
 from batchor_core.runtime.files import BatchFile, Download
@@ -65,6 +67,8 @@ def read_lines(drive: Drive, download: Download, reading: Reading) -> Iterator[L
 
 def _streamed(drive: Drive, download: Download, reading: Reading) -> Iterator[Line]:
     """Line by line, whatever the size of the files. Rows of lines that can't be read are found missing in the end."""
+    is_exact = drive.output.kind is OutputKind.BODY
+    read = drive.api.read_body if is_exact else drive.api.read
     for file in download.files:
         is_kept = file.artifact_key is not None
         with _local_path(drive, file) as path, path.open("rb", buffering=_READ_BUFFER) as lines:
@@ -73,12 +77,12 @@ def _streamed(drive: Drive, download: Download, reading: Reading) -> Iterator[Li
                 length, line = _bounded_line(lines)
                 if not length:
                     break
-                record, is_strict = (None, False) if line is None else _decoded(line)
+                record, is_strict = (None, False) if line is None else _decoded(line, is_exact=is_exact)
                 if record is None:
                     reading.note(line)
                 line = None  # a giant one must not stay beside what was made of it
                 if record is not None:
-                    answer = _read(drive, record)
+                    answer = _read(drive, read, record)
                     kept = is_kept and is_strict
                     raw = RawResponseRef(file.is_error_file, offset, length) if kept else None
                     yield Line(answer, record, raw, length)
@@ -87,9 +91,9 @@ def _streamed(drive: Drive, download: Download, reading: Reading) -> Iterator[Li
                 offset += length
 
 
-def _read(drive: Drive, record: JSONObject) -> Answer:
+def _read(drive: Drive, read: Callable[[JSONObject], Answer], record: JSONObject) -> Answer:
     try:
-        return drive.api.read(record)
+        return read(record)
     except Exception as error:  # one line that a provider's reader fails on is not the batch
         log.debug("a line could not be read", exc_info=True)
         return unread(drive.api.custom_id_of(record), error)
@@ -110,13 +114,16 @@ def _bounded_line(file: BinaryIO) -> tuple[int, bytes | None]:
     return length, None
 
 
-def _decoded(line: bytes) -> tuple[JSONObject | None, bool]:
+def _decoded(line: bytes, *, is_exact: bool) -> tuple[JSONObject | None, bool]:
+    """The record of a line, and whether it is strict JSON; ``is_exact`` keeps numbers that a float can't hold."""
     if names_two_rows(line):
         return None, False
     try:
-        record = orjson.loads(line)
+        record = loads_exactly(line) if is_exact else orjson.loads(line)
     except ValueError:
-        return None if len(line) >= LONG_LINE_BYTES else parse_line(line), False
+        if len(line) >= LONG_LINE_BYTES:
+            return None, False
+        return parse_line_exactly(line) if is_exact else parse_line(line), False
     return (record if isinstance(record, dict) else None), True
 
 

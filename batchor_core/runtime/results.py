@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from binascii import b2a_base64
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import repeat
-from typing import Any
+from typing import Any, assert_never
 
 import orjson
 from pydantic import BaseModel
@@ -16,13 +18,29 @@ from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.garbage import collecting_less
 from batchor_core.core.jsontext import to_json
 from batchor_core.core.late import decode_later
-from batchor_core.core.models import BatchResultItem, StructuredItemResult, TextItemResult
+from batchor_core.core.outputs import (
+    BodyOutput,
+    ModelOutput,
+    OutputKind,
+    OutputSpec,
+    TextOutput,
+    VectorOutput,
+)
+from batchor_core.core.results import (
+    BatchResultItem,
+    BodyItemResult,
+    StructuredItemResult,
+    TextItemResult,
+    VectorItemResult,
+)
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.runtime.engine import CHUNK, Engine
 from batchor_core.storage.columns import unpack_response
 from batchor_core.storage.rows import (
     answer_text,
+    body_text,
     error_json,
+    failed_text,
     failure_of,
     metadata_json,
     metadata_of,
@@ -30,6 +48,7 @@ from batchor_core.storage.rows import (
     response_json,
     status_of,
     usage_of,
+    vector_data,
 )
 from batchor_core.storage.state import ResultRow
 
@@ -88,16 +107,15 @@ def _lines_of(engine: Engine, key: str, ranges: Sequence[tuple[int, int]]) -> It
     yield from repeat(None, len(ranges))
 
 
-def typed_page(
-    engine: Engine, rows: Sequence[ResultRow], model: type[BaseModel] | None
-) -> Iterator[BatchResultItem]:
-    """The rows as result objects of a text run (``model`` None) or of a structured one.
+def typed_page(engine: Engine, rows: Sequence[ResultRow], output: OutputSpec) -> Iterator[BatchResultItem]:
+    """The rows as result objects of the run's kind of output.
 
     Raises:
         StructuredOutputError: A stored answer does not satisfy the model, which must have changed since it was stored.
     """
+    typed = _typed_by(output)
     for row, line in zip(rows, _raw_lines(engine, rows), strict=True):
-        result = _typed(row, model)
+        result = typed(row)
         if row.raw_response is not None:
             yield decode_later(result, "raw_response", unpack_response, row.raw_response)
         elif line is not None:
@@ -106,19 +124,37 @@ def typed_page(
             yield result
 
 
-def _typed(row: ResultRow, model: type[BaseModel] | None) -> BatchResultItem:
-    # by position: names cost half as much again, and there may be millions
-    if model is None:
-        return TextItemResult(
-            row.item_id,
-            status_of(row),
-            row.attempt_count,
-            row.output_text,
-            None,
-            failure_of(row),
-            metadata_of(row),
-            usage_of(row),
-        )
+def _typed_by(output: OutputSpec) -> Callable[[ResultRow], BatchResultItem]:
+    match output:
+        case TextOutput():
+            return _text_result
+        case ModelOutput(model):
+            return _text_result if model is None else partial(_structured_result, model=model)
+        case VectorOutput():
+            return partial(_vector_result, output=output)
+        case BodyOutput():
+            return partial(_body_result, output=output)
+        case _:
+            assert_never(output)
+
+
+# by position: names cost half as much again, and there may be millions
+
+
+def _text_result(row: ResultRow) -> TextItemResult:
+    return TextItemResult(
+        row.item_id,
+        status_of(row),
+        row.attempt_count,
+        row.output_text,
+        None,
+        failure_of(row),
+        metadata_of(row),
+        usage_of(row),
+    )
+
+
+def _structured_result(row: ResultRow, *, model: type[BaseModel]) -> StructuredItemResult[Any]:
     status = status_of(row)
     return StructuredItemResult(
         row.item_id,
@@ -126,6 +162,36 @@ def _typed(row: ResultRow, model: type[BaseModel] | None) -> BatchResultItem:
         row.attempt_count,
         _output(row, model) if status is ItemStatus.COMPLETED else None,
         row.output_text,
+        None,
+        failure_of(row),
+        metadata_of(row),
+        usage_of(row),
+    )
+
+
+def _vector_result(row: ResultRow, *, output: VectorOutput) -> VectorItemResult:
+    data = vector_data(row)
+    return VectorItemResult(
+        row.item_id,
+        status_of(row),
+        row.attempt_count,
+        None if data is None else output.value(data),
+        failed_text(row),
+        None,
+        failure_of(row),
+        metadata_of(row),
+        usage_of(row),
+    )
+
+
+def _body_result(row: ResultRow, *, output: BodyOutput) -> BodyItemResult:
+    body = body_text(row)
+    return BodyItemResult(
+        row.item_id,
+        status_of(row),
+        row.attempt_count,
+        None if body is None else output.value(body),
+        failed_text(row),
         None,
         failure_of(row),
         metadata_of(row),
@@ -145,24 +211,53 @@ def _output(row: ResultRow, model: type[BaseModel]) -> BaseModel:
         ) from error
 
 
-def json_lines(engine: Engine, rows: Sequence[ResultRow], *, structured: bool) -> Iterator[bytes]:
+def json_lines(engine: Engine, rows: Sequence[ResultRow], kind: OutputKind) -> Iterator[bytes]:
     """The rows as lines of results.jsonl. What is JSON already is copied, neither decoded nor encoded again."""
+    add_output = _ADD_OUTPUT[kind]
     for row, raw in zip(rows, _raw_lines(engine, rows), strict=True):
         line: dict[str, Any] = {
             "item_id": row.item_id,
             "status": row.status,
             "attempt_count": row.attempt_count,
             "metadata": orjson.Fragment(metadata_json(row)),
-            "output_text": row.output_text,
         }
-        if structured:
-            line["output_json"] = _fragment(output_json(row))
+        add_output(line, row)
         if raw is None:
             line["raw_response"] = _fragment(response_json(row))
         else:  # as the provider wrote it
             line["raw_response"] = orjson.Fragment(raw.rstrip(b"\r\n"))
         line["error"] = _fragment(error_json(row))
         yield _encoded(line)
+
+
+def _add_text(line: dict[str, Any], row: ResultRow) -> None:
+    line["output_text"] = row.output_text
+
+
+def _add_model(line: dict[str, Any], row: ResultRow) -> None:
+    line["output_text"] = row.output_text
+    line["output_json"] = _fragment(output_json(row))
+
+
+def _add_vector(line: dict[str, Any], row: ResultRow) -> None:
+    """In base64, as it came or could have come: exact, and half as long as the numbers spelled out."""
+    data = vector_data(row)
+    line["output_text"] = failed_text(row)
+    line["output_vector"] = None if data is None else b2a_base64(data, newline=False).decode()
+
+
+def _add_body(line: dict[str, Any], row: ResultRow) -> None:
+    body = body_text(row)
+    line["output_text"] = failed_text(row)
+    line["output_json"] = None if body is None else orjson.Fragment(body)
+
+
+_ADD_OUTPUT: dict[OutputKind, Callable[[dict[str, Any], ResultRow], None]] = {
+    OutputKind.TEXT: _add_text,
+    OutputKind.MODEL: _add_model,
+    OutputKind.VECTOR: _add_vector,
+    OutputKind.BODY: _add_body,
+}
 
 
 def _fragment(json: str | bytes | None) -> orjson.Fragment | None:

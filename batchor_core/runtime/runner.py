@@ -14,8 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, assert_never
 
-from pydantic import BaseModel
-
 from batchor_core.artifacts.at_boundaries import ArtifactsAtBoundaries
 from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.artifacts.local import LocalArtifactStore
@@ -47,7 +45,7 @@ from batchor_core.core.models import (
     TerminalResultsExportResult,
     TerminalResultsPage,
 )
-from batchor_core.core.structured import resolve_stored_model
+from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.types import JSONObject
 from batchor_core.core.validation import check_run_id
 from batchor_core.providers.api import BatchApi
@@ -68,6 +66,7 @@ from batchor_core.runtime.engine import (
 from batchor_core.runtime.ingest import Reader, check_same_source, first_checkpoint, is_read_once
 from batchor_core.runtime.late import overdue_reason
 from batchor_core.runtime.lease import LeaseKeeper, check_lease_term
+from batchor_core.runtime.outputs import check_kept, check_provided, declared_output, stored_output
 from batchor_core.runtime.peek import has_work
 from batchor_core.runtime.results import check_cursor, row_pages, typed_page
 from batchor_core.runtime.run import Run
@@ -106,7 +105,7 @@ class _Attached:
 
     config: PersistedRunConfig
     provider: RunProvider
-    model: type[BaseModel] | None = None
+    output: OutputSpec | None = None
     job: BatchJob[Any, Any] | None = None
     reader: Reader | None = None
     rows: KnownRows | None = None
@@ -187,7 +186,7 @@ class BatchRunner:
         )
         self._sleep = sleep or time.sleep
         self._attached: dict[str, _Attached] = {}
-        self._models: dict[str, type[BaseModel] | None] = {}
+        self._outputs: dict[str, OutputSpec] = {}
 
     def _artifact_root(self, temp_root: str | Path | None) -> Path:
         if temp_root is not None:
@@ -276,6 +275,7 @@ class BatchRunner:
     def _create(self, job: BatchJob[Any, Any], run_id: str, extras: JSONObject | None) -> bool:
         """Store a new run; False if another process was faster. Whatever is wrong with the job shows before."""
         provider = RunProvider(lambda: self._make_provider(job.provider_config), job.provider_config)
+        check_provided(job, provider.get().limits)
         budget = provider.get().enqueue_budget()
         config = persisted_config(job, budget_key=budget.key if budget else None, extras=extras)
         checkpoint = first_checkpoint(job.items)
@@ -284,9 +284,11 @@ class BatchRunner:
         except RunStateError:
             provider.close()
             return False
+        if not self.storage.supports_leases:
+            check_kept(config, self.storage.get_run_config(run_id=run_id), store=type(self.storage).__name__)
         self.storage.set_ingest_checkpoint(run_id=run_id, checkpoint=checkpoint)
         reader = Reader(job.items, job.build_prompt, checkpoint)
-        attached = _Attached(config, provider, job.structured_output, job, reader, KnownRows.of_new_run(job))
+        attached = _Attached(config, provider, job.output_spec, job, reader, KnownRows.of_new_run(job))
         attached.sweeping.done()  # a run that has just been created has no batches
         self._attached[run_id] = attached
         self._engine.emit(run_id, "run_created", provider_kind=job.provider_config.provider_kind)
@@ -312,7 +314,7 @@ class BatchRunner:
             attached = here
         else:
             provider = RunProvider(lambda: self._make_provider(job.provider_config), job.provider_config)
-            attached = _Attached(config, provider, job.structured_output, job)
+            attached = _Attached(config, provider, job.output_spec, job)
         # of what can be read once only, this process may have read a part: it can't be compared, but it is the same
         is_in_hand = here is not None and here.job is not None and here.job.items is job.items
         attached.rows = KnownRows(job, on_change, is_settled=is_in_hand and is_read_once(job.items))
@@ -399,7 +401,7 @@ class BatchRunner:
                 session=session,
                 provider=attached.provider,
                 sweeping=attached.sweeping,
-                model=attached.model,
+                output=attached.output,
                 time_limit_sec=time_limit_sec,
             )
             try:
@@ -698,15 +700,15 @@ class BatchRunner:
         check_cursor(after_sequence, limit)
         items: list[BatchResultItem] = []
         cursor = after_sequence
-        model = self._model(run_id)
+        output = self._output(run_id)
         with collecting_less():
             for page in row_pages(self._engine, run_id, after_sequence=after_sequence, limit=limit):
-                items += typed_page(self._engine, page, model)
+                items += typed_page(self._engine, page, output)
                 cursor = page[-1].sequence or cursor
         if items:
             # Found again for every page, it would cost as much as a hundred rows. Runs that have results stay, and with
             # them what they were asked for.
-            self._models[run_id] = model
+            self._outputs[run_id] = output
         return TerminalResultsPage(run_id, items, cursor)
 
     def export_terminal_results(
@@ -720,8 +722,8 @@ class BatchRunner:
     ) -> TerminalResultsExportResult:
         """Write results as JSON lines, streaming; needs neither key nor model.
 
-        A row holds item_id, status, attempt_count, metadata, output_text, output_json (structured runs), raw_response and
-        error. A file that is not appended to is written under a temporary name and renamed.
+        A row holds item_id, status, attempt_count, metadata, output_text, output_json (runs of models and bodies),
+        output_vector (runs of vectors, in base64), raw_response and error. A file that is not appended to is written under a temporary name and renamed.
 
         Raises:
             ValueError: ``after_sequence`` is negative, or ``limit`` below 1.
@@ -735,7 +737,7 @@ class BatchRunner:
             after_sequence=after_sequence,
             append=append,
             limit=limit,
-            structured=config.output_schema is not None,
+            kind=declared_output(config).kind,
         )
 
     def export_artifacts(self, run_id: str, *, destination_dir: str | Path) -> ArtifactExportResult:
@@ -747,7 +749,7 @@ class BatchRunner:
         self._check_finished(run_id)
         config = self.storage.get_run_config(run_id=run_id)
         result = export.export_artifacts(
-            self._engine, run_id, Path(destination_dir), structured=config.output_schema is not None
+            self._engine, run_id, Path(destination_dir), kind=declared_output(config).kind
         )
         self._engine.emit(
             run_id,
@@ -779,23 +781,15 @@ class BatchRunner:
         if self.storage.get_run_summary(run_id=run_id).status is RunLifecycleStatus.RUNNING:
             raise RunNotFinishedError(run_id)
 
-    def _model(self, run_id: str) -> type[BaseModel] | None:
-        """The class of a structured run's results: the job's own, or imported again by name."""
+    def _output(self, run_id: str) -> OutputSpec:
+        """What a run's results are: the job's own, or with the model imported again by name."""
         attached = self._attached.get(run_id)
-        if attached is not None and attached.model is not None:
-            return attached.model
-        if run_id in self._models:
-            return self._models[run_id]
+        if attached is not None and attached.output is not None:
+            return attached.output
+        if run_id in self._outputs:
+            return self._outputs[run_id]
         config = self.storage.get_run_config(run_id=run_id)
-        if config.structured_output_module is None or config.structured_output_qualname is None:
-            return None
-        return resolve_stored_model(
-            config.structured_output_module,
-            config.structured_output_qualname,
-            output_schema=config.output_schema,
-            schema_name=config.schema_name,
-            allowed_modules=self._engine.settings.model_modules,
-        )
+        return stored_output(config, allowed_modules=self._engine.settings.model_modules)
 
     def _iter_row_pages(
         self, run_id: str, *, after_sequence: int, page_size: int
@@ -806,17 +800,17 @@ class BatchRunner:
         return row_pages(self._engine, run_id, after_sequence=after_sequence, page_size=page_size)
 
     def _iter_results(self, run_id: str, *, after_sequence: int, page_size: int) -> Iterator[BatchResultItem]:
-        model = self._model(run_id)
+        output = self._output(run_id)
         for page in self._iter_row_pages(run_id, after_sequence=after_sequence, page_size=page_size):
-            yield from typed_page(self._engine, page, model)
+            yield from typed_page(self._engine, page, output)
 
     def _in_item_order(self, run_id: str) -> list[BatchResultItem]:
-        model = self._model(run_id)
+        output = self._output(run_id)
         with collecting_less():
             indexed = [
                 (row.item_index, result)
                 for page in self._iter_row_pages(run_id, after_sequence=0, page_size=1_000)
-                for row, result in zip(page, typed_page(self._engine, page, model), strict=True)
+                for row, result in zip(page, typed_page(self._engine, page, output), strict=True)
             ]
         return [result for _, result in sorted(indexed, key=lambda entry: entry[0])]
 

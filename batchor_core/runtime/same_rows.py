@@ -17,7 +17,7 @@ import orjson
 
 from batchor_core.core.exceptions import InvalidInputError, RunItemsMismatchError
 from batchor_core.core.models import BatchItem, BatchJob, PromptParts
-from batchor_core.core.rendered import RENDERED_FIELDS, RenderedChunk
+from batchor_core.core.rendered import PROMPT_FIELDS, RENDERED_FIELDS, RenderedChunk
 from batchor_core.core.request_lines import PLACEHOLDERS, Frames, is_whole
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.runtime.engine import CHUNK
@@ -229,7 +229,7 @@ class _Comparison:
         by_digest: bool,
     ) -> None:
         """Compare with what is stored."""
-        prompts = [name for name in suspected if name in ("prompt", "system_prompt")]
+        prompts = [name for name in suspected if name in PROMPT_FIELDS]
         build_line = self._get_build_line() if prompts else None
         first: dict[str, int] = {}
         unknown = 0
@@ -286,16 +286,19 @@ def _own(metadata: JSONObject) -> JSONObject:
     return {key: value for key, value in metadata.items() if key != LINEAGE_KEY}
 
 
+_PLURAL = ("messages", "options", "metadata")
+
+
 def _another(fields: Sequence[str]) -> str:
-    names = (
-        "other metadata" if name == "metadata" else f"another {name.replace('_', ' ')}" for name in fields
-    )
+    names = (f"other {name}" if name in _PLURAL else f"another {name.replace('_', ' ')}" for name in fields)
     return " and ".join(names)
 
 
 def _asks_the_same(there: StoredItem, prompt: PromptParts, build_line: BuildLine | None) -> bool | None:
     """Whether an item's prompt is the stored one; None if what is stored does not say."""
-    if there.prompt:
+    if there.prompt:  # kept by a store that has no place for more, see DocumentedSession
+        if prompt.features:
+            return False
         return (there.prompt, there.system_prompt) == (prompt.prompt, prompt.system_prompt)
     if there.request_line is None or build_line is None:
         return None

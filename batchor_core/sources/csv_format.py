@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from batchor_core.core.exceptions import InvalidInputError
@@ -109,7 +110,34 @@ def delimiter_hint(header: Sequence[str], used: str) -> str:
     return f"The header holds {_name(other)}; if that separates the columns, give delimiter={other!r}"
 
 
-def one_column_problem(header: Sequence[str], form: CsvFormat) -> str | None:
+def header_problem(header: Sequence[str], form: CsvFormat) -> str | None:
+    """Why the first row can't be the names of columns, if it can't."""
+    written = form.separator.join(header).strip(" \r\n")
+    if (sep := _SEP.fullmatch(written)) is not None:
+        option = "" if sep[1] == form.separator else f" and give delimiter={sep[1]!r}"
+        return (
+            f"the first line is {written!r}, which tells Excel the delimiter and names no columns. Remove it{option}: "
+            "tail -n +2 old.csv > new.csv"
+        )
+    if _JSON.match(written) is not None:
+        return (
+            "the first line is JSON and no CSV header. A file with an object on each line is read with JsonlItemSource; a file "
+            "that is one JSON document has to be converted first"
+        )
+    if _MARKUP.match(written) is not None:
+        return (
+            "the first line is HTML or XML and no CSV header. If the file was downloaded, it may be an error or login page; "
+            "download it again, or export it as CSV"
+        )
+    return _one_column_problem(header, form)
+
+
+_SEP = re.compile(r"sep=([^\w\s]|\t)", re.IGNORECASE)
+_JSON = re.compile(r"""\{\s*("|\}|$)|\[\s*(["{\[]|-?\d|$)""")
+_MARKUP = re.compile(r"<(\?xml|!doctype|!--|(html|head|body)\b)", re.IGNORECASE)
+
+
+def _one_column_problem(header: Sequence[str], form: CsvFormat) -> str | None:
     """Why a header of one column is refused, if it is: nobody named a delimiter, and it holds one of the usual others."""
     if len(header) != 1 or form.delimiter is not None:
         return None
@@ -130,8 +158,28 @@ def _shortened(text: str) -> str:
     return repr(text if len(text) <= 80 else f"{text[:80]}...")
 
 
-def csv_problem(error: csv.Error, form: CsvFormat) -> str:
-    """What Python's words about a record mean, and what to do."""
+def _quoted_delimiter(first_line: str, form: CsvFormat) -> str | None:
+    """The delimiter that makes columns of the first line although the one in force does not."""
+
+    def columns(delimiter: str) -> int:
+        try:
+            return len(next(replace(form, delimiter=delimiter, strict=True).reader([first_line]), []))
+        except (csv.Error, InvalidInputError):
+            return 0
+
+    counts = {one: columns(one) for one in (*_DELIMITERS, form.separator)}
+    best = max(counts, key=lambda one: counts[one])
+    return best if counts[form.separator] < 2 <= counts[best] else None
+
+
+def csv_problem(error: csv.Error, form: CsvFormat, first_line: str) -> str:
+    """What Python's words about a record mean, and what to do.
+
+    Args:
+        error: What Python raised.
+        form: The options in force.
+        first_line: Of the file; it may show that another delimiter is meant.
+    """
     said = str(error)
     if "new-line character" in said:
         return (
@@ -144,6 +192,11 @@ def csv_problem(error: csv.Error, form: CsvFormat) -> str:
         return (
             "is not CSV: a quoted value that begins in this row has no end. Quotes within quoted values must be doubled"
             ' (or give escapechar="\\\\"); if quotes are ordinary characters in this file, give quoting=csv.QUOTE_NONE'
+        )
+    if "expected after" in said and (other := _quoted_delimiter(first_line, form)) is not None:
+        return (
+            f"is not CSV with the delimiter {form.separator!r} ({said}): {_name(other)} separate the columns of the first line. "
+            f"Give delimiter={other!r}"
         )
     if "expected after" in said:
         return (

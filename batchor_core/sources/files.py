@@ -23,7 +23,7 @@ from batchor_core.sources.base import (
     SourceIdentity,
     checkpoint_index,
 )
-from batchor_core.sources.csv_format import CsvFormat, csv_problem, delimiter_hint, one_column_problem
+from batchor_core.sources.csv_format import CsvFormat, csv_problem, delimiter_hint, header_problem
 from batchor_core.sources.fingerprint import file_identity
 from batchor_core.sources.json_rows import BadLineError, parsed_row
 from batchor_core.sources.lines import MAX_LINE_BYTES, Lines, Place, has_safe_offsets
@@ -273,14 +273,19 @@ class CsvItemSource(_TextFileSource[PayloadT]):
             except StopIteration:
                 return
             except csv.Error as error:
-                raise self._mapping.error(csv_problem(error, self._format), line) from error
+                raise self._mapping.error(
+                    csv_problem(error, self._format, self._first_line()), line
+                ) from error
             if record:
                 yield line, record
+
+    def _first_line(self) -> str:
+        return next(iter(self._lines(Place())), "")
 
     def _check_header(self, header: list[str]) -> None:
         if not header:
             raise self._mapping.error("has no header; the first row must name the columns", 1)
-        problem = one_column_problem(header, self._format)
+        problem = header_problem(header, self._format)
         if problem is not None:
             raise self._mapping.error(problem, 1)
         repeated = sorted({name for name in header if header.count(name) > 1})

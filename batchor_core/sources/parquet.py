@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from batchor_core.core.exceptions import InvalidInputError, SourceRowError
 from batchor_core.core.models import PayloadT
+from batchor_core.core.plain import without_missing
 from batchor_core.core.types import JSONValue
 from batchor_core.sources.arrow_rows import UnfitValue, python_rows
 from batchor_core.sources.base import (
@@ -31,7 +32,7 @@ class ParquetItemSource(CheckpointedItemSource[PayloadT]):
     """Items from a Parquet file, read a thousand rows at a time, whatever the size of its row groups.
 
     The callbacks get Python values: ``datetime``, ``Decimal``, ``bytes``, lists, dicts; nanoseconds are cut to the
-    microseconds that ``datetime`` holds. Metadata is converted as ``rows.json_safe`` says. A checkpoint is ``[row group,
+    microseconds that ``datetime`` holds. A float that is NaN or infinite is None, as null is. Metadata is converted as ``rows.json_safe`` says. A checkpoint is ``[row group,
     row within it]``; the lineage names both too.
 
     Args:
@@ -152,7 +153,8 @@ class ParquetItemSource(CheckpointedItemSource[PayloadT]):
             if batch is None:
                 return
             skipped = min(skip, batch.num_rows)
-            yield from python_rows(batch.slice(skipped), partial(self._unfit, first + skipped))
+            rows = python_rows(batch.slice(skipped), partial(self._unfit, first + skipped))
+            yield from map(without_missing, rows) if _holds_floats(batch.schema) else rows
             first += batch.num_rows
             skip -= skipped
 
@@ -170,6 +172,11 @@ class ParquetItemSource(CheckpointedItemSource[PayloadT]):
                 raise self._mapping.error(
                     f"there is no such column to read; there are {there}", column=column
                 )
+
+
+def _holds_floats(schema: Any) -> bool:
+    """Whether a value may be NaN or infinite; no other type of Parquet has a missing value besides null."""
+    return any(name in str(kind) for kind in schema.types for name in ("float", "double"))
 
 
 def _column_names(columns: Sequence[str] | None) -> list[str] | None:

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeAlias
 
 from batchor_core.core.exceptions import InvalidInputError, SourceRowError
 from batchor_core.core.models import BatchItem, PayloadT
+from batchor_core.core.plain import is_missing
 from batchor_core.core.plain import json_safe as json_safe
 from batchor_core.core.types import JSONObject, JSONValue
 
@@ -94,8 +95,9 @@ class RowMapping(Generic[PayloadT]):
                 raise
             raise self._callback_error(step, error, row, line) from error
         if not isinstance(item_id, str) or not item_id:
-            mend = "return str(...) of it" if item_id not in (None, "") else "every row needs an id"
-            raise self.error(f"item_id_from_row returned {item_id!r}, not a non-empty string; {mend}", line)
+            is_empty = is_missing(item_id) or len(str(item_id)) == 0
+            advice = "every row needs an id" if is_empty else "return str(...) of it"
+            raise self.error(f"item_id_from_row returned {item_id!r}, not a non-empty string; {advice}", line)
         if not isinstance(metadata, dict) or LINEAGE_KEY in metadata:
             problem = (
                 f"uses the reserved key {LINEAGE_KEY!r}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import weakref
+from binascii import b2a_base64
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar, assert_never
@@ -545,7 +546,7 @@ class DocumentedSession(DriverSession):
         """Store results, and after them the batch's end, so that a crash in between has the file read again."""
         with self._book.lock:
             owned = self._submitted(provider_batch_id)
-            good = _first_of_each(completions, owned)
+            good = _first_of_each(list(map(_with_text, completions)), owned)
             for record in good:
                 owned.pop(record.custom_id)
             missing = [ItemFailureRecord(name, _MISSING, count_attempt=False) for name in released_custom_ids]
@@ -637,6 +638,14 @@ def _as_remembered(batch: ActiveBatchRecord, book: _Book) -> ActiveBatchRecord:
         looks=wait.looks,
         wait_reason=wait.reason,
     )
+
+
+def _with_text(record: CompletedItemRecord) -> CompletedItemRecord:
+    """The documented record has no place for bytes: they are kept as base64; ``storage.rows`` reads them."""
+    if record.output_data is None:
+        return record
+    text = b2a_base64(record.output_data, newline=False).decode()
+    return record._replace(output_text=text, output_data=None)
 
 
 def _generation(local_batch_id: str) -> int:

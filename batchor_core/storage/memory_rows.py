@@ -74,6 +74,7 @@ class Answer:
     output_text: str | None = None
     output_json: str | None = None
     text_is_json: bool = False
+    output_data: bytes | None = None
     raw_response: bytes | None = None
     raw: RawResponseRef | None = None
     raw_batch_id: str | None = None
@@ -324,6 +325,7 @@ class RunRow:
             output_text=record.output_text,
             output_json=frozen(record.output_json),
             text_is_json=record.text_is_json,
+            output_data=record.output_data,
             raw_response=pack_response(record.raw_response),
             raw=record.raw,
             raw_batch_id=item.batch_id,
@@ -396,6 +398,7 @@ class RunRow:
             self._raw_artifact_path(answer),
             *raw_columns(answer.raw),
             answer.raw_response,
+            answer.output_data,
         )
 
     def _raw_artifact_path(self, answer: Answer) -> str | None:

@@ -6,6 +6,8 @@ decodes it.
 
 from __future__ import annotations
 
+from binascii import a2b_base64
+
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.late import decode_later
 from batchor_core.core.models import ItemFailure
@@ -48,6 +50,25 @@ def output_json(row: ResultRow) -> str | bytes | None:
     if row.text_is_json and row.output_text is not None:
         return answer_json(row.output_text)
     return None if row.output_json is None else plain_json(row.output_json)
+
+
+def failed_text(row: ResultRow) -> str | None:
+    """The words of a failed answer, such as a refusal; None for a good one, whatever it is stored as."""
+    return row.output_text if row.error is not None else None
+
+
+def vector_data(row: ResultRow) -> bytes | None:
+    """The bytes of a good answer that is a vector. A store with the documented methods alone has them as a text."""
+    if row.error is not None:
+        return None
+    if row.output_data is not None:
+        return row.output_data
+    return None if row.output_text is None else a2b_base64(row.output_text)
+
+
+def body_text(row: ResultRow) -> str | None:
+    """The JSON of a good answer that is a body."""
+    return None if row.error is not None else row.output_text
 
 
 def response_json(row: ResultRow) -> str | None:
@@ -101,6 +122,7 @@ def record_of(row: ResultRow) -> PersistedItemRecord:
         usage_of(row),
         row.raw_artifact_path,
         raw,
+        row.output_data,
     )
     if row.text_is_json and row.output_text is not None:
         decode_later(record, "output_json", decode_answer, row.output_text)
@@ -124,4 +146,5 @@ def row_of(record: PersistedItemRecord) -> ResultRow:
         record.raw_artifact_path,
         *raw_columns(record.raw),
         pack_response(record.raw_response),
+        record.output_data,
     )

@@ -207,7 +207,7 @@ rendered_chunks = Table(
     Column("item_count", BigInteger, nullable=False),
     *[
         Column(name, LargeBinary, nullable=False)
-        for name in ("item_ids", "prompts", "system_prompts", "metadata")
+        for name in ("item_ids", "prompts", "system_prompts", "messages", "options", "metadata")
     ],
     sqlite_with_rowid=False,
 )
@@ -241,6 +241,7 @@ item_results = Table(
     Column("raw_offset", BigInteger),
     Column("raw_length", BigInteger),
     Column("raw_response", LargeBinary),
+    Column("output_data", LargeBinary),  # an answer that is bytes
     sqlite_with_rowid=False,
 )
 

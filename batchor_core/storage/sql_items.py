@@ -546,7 +546,8 @@ class ItemChanges:
         """A good answer."""
         output_json = None if record.text_is_json else encode_optional_json(record.output_json)
         self._run.bill(record.usage)
-        self._terminal(item, lifecycle.completed(item.state), record, None, output_json, record.text_is_json)
+        state = lifecycle.completed(item.state)
+        self._terminal(item, state, record, None, output_json, record.text_is_json, record.output_data)
 
     def fail(self, item: ItemRow, record: ItemFailureRecord, *, max_attempts: int) -> ItemStatus:
         """A bad answer; returns where the item goes."""
@@ -612,6 +613,7 @@ class ItemChanges:
         error: str | None,
         output_json: str | None,
         text_is_json: bool,
+        output_data: bytes | None = None,
     ) -> None:
         sequence, status = self._run.next_sequence(), STATUS_NAME[state.status]
         is_long = record.output_text is not None and len(record.output_text) > LONG_TEXT
@@ -619,7 +621,7 @@ class ItemChanges:
         results.append(
             (sequence, item.item_index, status, state.attempt_count,
              encode_optional_text(record.output_text), output_json, text_is_json, *usage_columns(record.usage), error,
-             item.intent_key, *raw_columns(record.raw), pack_response(record.raw_response))
+             item.intent_key, *raw_columns(record.raw), pack_response(record.raw_response), output_data)
         )  # fmt: skip
         self._ends.append((item.item_index, status, state.attempt_count, sequence))
         self._count(item, state.status)

@@ -55,6 +55,7 @@ def _columns(status: Any, attempt_count: Any, error: Any) -> tuple[Any, ...]:
         _results.raw_offset,
         _results.raw_length,
         _results.raw_response,
+        _results.output_data,
     )
 
 

@@ -25,7 +25,7 @@ def keep_rendered(run: LockedRun, chunk: RenderedChunk, *, is_new: bool) -> None
         there = (_chunks.run_key == run.run_key, _chunks.first_index == chunk.first_index)
         run.connection.execute(rendered_chunks.delete().where(*there))
     first_index, count, *digests = chunk
-    values = dict(zip(("item_ids", "prompts", "system_prompts", "metadata"), digests, strict=True))
+    values = dict(zip(RenderedChunk._fields[2:], digests, strict=True))
     run.connection.execute(
         _INSERT, {"run_key": run.run_key, "first_index": first_index, "item_count": count, **values}
     )
@@ -37,10 +37,7 @@ def rendered(connection: Connection, run_key: int) -> list[RenderedChunk]:
         select(
             _chunks.first_index,
             _chunks.item_count,
-            _chunks.item_ids,
-            _chunks.prompts,
-            _chunks.system_prompts,
-            _chunks.metadata,
+            *[_chunks[name] for name in RenderedChunk._fields[2:]],
         )
         .where(_chunks.run_key == run_key)
         .order_by(_chunks.first_index)

@@ -181,6 +181,7 @@ def config_columns(config: PersistedRunConfig, registry: ProviderRegistry) -> di
         "structured_output_module": config.structured_output_module,
         "structured_output_qualname": config.structured_output_qualname,
         "output_schema": config.output_schema,
+        "output": config.output,
     }
     return {
         "config": encode_json(stored),
@@ -204,6 +205,7 @@ def config_from(row: AnyRow, registry: ProviderRegistry) -> PersistedRunConfig:
         output_schema=stored["output_schema"],
         budget_key=decode_optional_text(row.budget_key),
         extras=decode_json(row.extras),
+        output=stored.get("output"),
     )
 
 

@@ -55,6 +55,8 @@ class PersistedRunConfig:
     """Runs with the same key share one enqueue budget: provider, account and model."""
     extras: JSONObject = field(default_factory=dict)
     """Free for integrations, such as the Dagster asset and partition that the run belongs to."""
+    output: JSONObject | None = None
+    """What the answers are, as ``core.outputs`` writes it; None in runs of earlier builds, see ``runtime.outputs``."""
 
 
 class MaterializedItem(NamedTuple):
@@ -176,7 +178,7 @@ class CompletedItemRecord(NamedTuple):
     """A good answer. ``raw`` replaces ``raw_response`` where the provider's file is kept as an artifact.
 
     ``text_is_json`` says that ``output_text`` is the JSON of ``output_json``, which is then left None: it is stored once,
-    as the text, and decoded when it is read.
+    as the text, and decoded when it is read. ``output_data`` holds an answer that is bytes, and there is no text then.
     """
 
     custom_id: str
@@ -186,6 +188,7 @@ class CompletedItemRecord(NamedTuple):
     usage: TokenUsage | None = None
     raw: RawResponseRef | None = None
     text_is_json: bool = False
+    output_data: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +262,8 @@ class PersistedItemRecord(Late):
     raw_artifact_path: str | None = None
     """Artifact that holds the raw response at ``raw``; read it from there when ``raw_response`` is None."""
     raw: RawResponseRef | None = None
+    output_data: bytes | None = None
+    """An answer that is bytes."""
 
 
 class ResultRow(NamedTuple):
@@ -292,6 +297,8 @@ class ResultRow(NamedTuple):
     raw_length: int | None
     raw_response: bytes | None
     """The response itself, compressed; None where it lies in an artifact."""
+    output_data: bytes | None = None
+    """An answer that is bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,23 +6,26 @@ import itertools
 import json
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
-from batchor_core.core.answers import parse_line
+from batchor_core.core.answers import Answer, parse_line
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.models import PromptParts, ProviderConfig
+from batchor_core.core.outputs import OutputKind
+from batchor_core.core.prompts import PromptFeature
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
 from batchor_core.providers.base import BatchProvider, EnqueueBudget, OptionalMethods
-from batchor_core.providers.openai.answers import was_answered
+from batchor_core.providers.openai.answers import read_record, was_answered
 from batchor_core.providers.openai.counts import is_error_line
 from batchor_core.providers.openai.strict_schema import model_output_schema
+from batchor_core.providers.openai.usage import usage_from_body
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
 from batchor_core.testing.fake_clock import FakeClock
 from batchor_core.testing.sample_json import sample_json
@@ -147,6 +150,8 @@ class FakeProvider(BatchProvider, OptionalMethods):
         files_ready: What :meth:`is_input_file_ready` returns.
         clock: Gives ``created_at``; without it, batches are a second apart.
         states_counts: Whether a batch that has ended states ``request_counts``; rows that are left out are stated as failed.
+        outputs: What :meth:`output_kinds` returns; by default every kind.
+        prompts: What :meth:`prompt_features` returns; by default every feature.
 
     Attributes:
         files: Contents by file id, deleted ones gone.
@@ -168,9 +173,13 @@ class FakeProvider(BatchProvider, OptionalMethods):
         files_ready: bool | None = None,
         clock: FakeClock | None = None,
         states_counts: bool = False,
+        outputs: Iterable[OutputKind] = OutputKind,
+        prompts: Iterable[PromptFeature] = PromptFeature,
     ) -> None:
         self.config = config or FakeProviderConfig()
         self.states_counts = states_counts
+        self.outputs = frozenset(outputs)
+        self.prompts = frozenset(prompts)
         self.answer: AnswerFunction = answer or default_answer
         self.statuses = statuses
         self.answered_rows = answered_rows
@@ -226,7 +235,8 @@ class FakeProvider(BatchProvider, OptionalMethods):
         structured_output: StructuredOutputSchema | None = None,
     ) -> BatchRequestLine:
         """Build a line like that of the Responses endpoint."""
-        body: dict[str, Any] = {"model": self.config.model, "input": prompt_parts.prompt}
+        asked: Any = prompt_parts.prompt if prompt_parts.messages is None else list(prompt_parts.messages)
+        body: dict[str, Any] = {"model": self.config.model, "input": asked, **(prompt_parts.options or {})}
         if prompt_parts.system_prompt is not None:
             body["instructions"] = prompt_parts.system_prompt
         if structured_output is not None:
@@ -283,6 +293,28 @@ class FakeProvider(BatchProvider, OptionalMethods):
         return -(-characters // max(1, chars_per_token))
 
     # Hooks; see OptionalMethods for what each promises.
+
+    def read_record(self, record: JSONObject) -> Answer:
+        """Read a line, which may hold a vector: see :func:`vector_row`."""
+        if was_answered(record) and isinstance(found := record["response"]["body"].get("data"), list):
+            usage = usage_from_body(record["response"]["body"])
+            return Answer(str(record.get("custom_id")), usage=usage, value=found[0]["vector"])
+        return read_record(record)
+
+    def read_body(self, record: JSONObject) -> Answer:
+        """Read a line for its whole body, whatever it holds: see :func:`body_row`."""
+        if not was_answered(record):
+            return read_record(record)
+        body = record["response"]["body"]
+        return Answer(str(record.get("custom_id")), usage=usage_from_body(body), value=body)
+
+    def output_kinds(self) -> frozenset[OutputKind]:
+        """Return what was given as ``outputs``."""
+        return self.outputs
+
+    def prompt_features(self) -> frozenset[PromptFeature]:
+        """Return what was given as ``prompts``."""
+        return self.prompts
 
     def download_to_path(self, file_id: str, path: str | Path) -> int:
         """Write a file to disk."""
@@ -467,6 +499,17 @@ def answer_row(text: str, *, input_tokens: int = 10, output_tokens: int = 5) -> 
             "total_tokens": input_tokens + output_tokens,
         },
     }
+    return {"response": {"status_code": 200, "request_id": "req_fake", "body": body}, "error": None}
+
+
+def vector_row(vector: str | Sequence[float | None], *, input_tokens: int = 10) -> JSONObject:
+    """The line of a row that was answered with a vector, in base64 or as numbers, without its name."""
+    found = vector if isinstance(vector, str) else list(vector)
+    return body_row({"data": [{"vector": found}], "usage": {"prompt_tokens": input_tokens}})
+
+
+def body_row(body: JSONObject) -> JSONObject:
+    """The line of a row that was answered with this body, without its name."""
     return {"response": {"status_code": 200, "request_id": "req_fake", "body": body}, "error": None}
 
 

@@ -375,7 +375,7 @@ class TestMistakes:
                 structured_output=Other,
             )
 
-        assert "give the model in one place" in failure(submit(torn, resource, instance, partition=None))
+        assert "in one place" in failure(submit(torn, resource, instance, partition=None))
 
     def test_a_threshold_is_a_share(self) -> None:
         with pytest.raises(InvalidInputError, match="share from 0 to 1"):

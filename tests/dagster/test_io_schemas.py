@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import dagster as dg
 import pandas as pd
@@ -179,6 +179,16 @@ def no_ranges(partition: str) -> dict[str, tuple[int, int]]:
         (pa.string(), pa.large_string(), pa.large_string()),
         (pa.timestamp("us", tz="UTC"), pa.timestamp("ns", tz="UTC"), pa.timestamp("ns", tz="UTC")),
         (pa.decimal128(10, 2), pa.decimal128(38, 18), pa.decimal128(38, 18)),
+        (pa.int64(), pa.decimal128(10, 2), pa.decimal128(21, 2)),
+        (pa.int64(), pa.decimal128(4, 0), pa.decimal128(19, 0)),
+        (pa.int64(), pa.decimal128(38, 18), pa.decimal128(38, 18)),
+        (pa.list_(pa.int64()), pa.list_(pa.decimal128(4, 1)), pa.list_(pa.decimal128(20, 1))),
+        (
+            pa.struct([("a", pa.int64())]),
+            pa.struct([("a", pa.decimal128(4, 2))]),
+            pa.struct([("a", pa.decimal128(21, 2))]),
+        ),
+        (pa.int64(), pa.decimal128(30, 20), "no decimal of 38 digits holds both"),
         (
             pa.struct([("a", pa.null())]),
             pa.struct([("b", pa.int64()), ("a", pa.string())]),
@@ -230,6 +240,36 @@ def test_dates_decimals_and_descriptions_survive(resource: BatchorResource, file
     assert table.column("at").to_pylist() == [datetime(1, 1, 1, tzinfo=UTC)] * 2
     assert table.column("price").to_pylist() == [Decimal("12.3400")] * 2
     assert table.schema.field("price").metadata == {b"description": b"In euros"}
+
+
+@pytest.mark.parametrize("wanted", FRAMES)
+@pytest.mark.parametrize("nested", [False, True])
+def test_integers_become_decimals_that_hold_them_all(
+    resource: BatchorResource, files: ResultFiles, wanted: Any, nested: bool
+) -> None:
+    price = Annotated[Decimal, Field(max_digits=10, decimal_places=2)]
+
+    def model(kind: Any) -> type[BaseModel]:
+        return create_model("M", v=list[kind] if nested else kind)  # type: ignore[misc]
+
+    for key, kind, value in (("a", int, 2**63 - 1), ("b", price, "1.25")):
+        write(files, key, model(kind), {"v": [value] if nested else value})
+    rows = pylist(load(resource, ["a", "b"], wanted, completed_only=True))
+    assert [row["v"][0] if nested else row["v"] for row in rows] == [2**63 - 1, Decimal("1.25")]
+
+
+@pytest.mark.parametrize("wanted", LAZY_AND_NOT)
+def test_integers_and_decimals_that_no_decimal_holds_are_named(
+    resource: BatchorResource, files: ResultFiles, wanted: Any
+) -> None:
+    fine = Annotated[Decimal, Field(max_digits=30, decimal_places=20)]
+    write(files, "a", create_model("A", v=int), {"v": 1})
+    write(files, "b", create_model("B", v=fine), {"v": "1.5"})
+    with pytest.raises(
+        dg.DagsterInvariantViolationError,
+        match=r"column v is int64 in a, decimal128\(30, 20\) in b \(no decimal of 38 digits holds both\)",
+    ):
+        load(resource, ["a", "b"], wanted)
 
 
 # --- files that are not there, or no files ---------------------------------------------------------------------------

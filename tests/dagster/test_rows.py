@@ -96,6 +96,13 @@ def test_missing_values_of_mappings_are_none_for_every_function() -> None:
     assert item.metadata == expected
 
 
+@pytest.mark.parametrize("missing", [pd.NA, None, pd.NaT, float("nan")])
+def test_a_missing_id_is_named_with_its_row(missing: Any) -> None:
+    source = RowItemSource([{"id": missing}], item_id_from_row=lambda row: missing)
+    with pytest.raises(SourceRowError, match=r"row.* 1.*item_id_from_row returned .*every row needs an id"):
+        list(source)
+
+
 def test_numbers_of_any_size_are_read_again_from_the_spool(tmp_path: Path) -> None:
     values = [2**80, -(2**63) - 1, 2**64 - 1, 0.1, "caf\udce9"]
     given = [BatchItem("a", values, {"v": values})]

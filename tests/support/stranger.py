@@ -9,8 +9,11 @@ The server shows the account of the local OpenAI server in this protocol: clocks
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
+import struct
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +34,8 @@ from batchor_core.core.custom_ids import unmarked
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.lateness import StatedCounts
 from batchor_core.core.models import ItemFailure, PromptParts, ProviderConfig
+from batchor_core.core.outputs import OutputKind
+from batchor_core.core.prompts import PromptFeature
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.core.usage import TokenUsage
@@ -52,6 +57,9 @@ from tests.chaos.profile import Request as Sent
 KIND = "stranger"
 PREFIX = "/stranger/v2"
 PAGE = 50
+KINDS_OF_ENGINES = {"stranger-numbers": OutputKind.VECTOR, "stranger-packed": OutputKind.VECTOR}
+"""Engines whose answers are vectors, as lists or in base64; those of all others are texts."""
+DIMENSIONS = 4
 PHASES = {"DONE": "completed", "REJECTED": "failed", "OUT_OF_TIME": "expired", "STOPPED": "cancelled"}
 
 
@@ -87,6 +95,13 @@ class StrangerConfig(ProviderConfig):
         return cls(**payload)  # type: ignore[arg-type]
 
 
+def _words(content: Any) -> str:
+    """A turn's texts, and of other parts what they are."""
+    if isinstance(content, str):
+        return content
+    return " ".join(part["text"] if part["type"] == "text" else f"<{part['type']}>" for part in content)
+
+
 class StrangerApi(BatchApi):
     """The client's side.
 
@@ -103,12 +118,21 @@ class StrangerApi(BatchApi):
             found_by=FoundBy.ROWS,
             can_cancel=True,
             lifetime_sec=lifetime_sec,
+            outputs=frozenset({KINDS_OF_ENGINES.get(config.model, OutputKind.TEXT), OutputKind.BODY})
+            | ({OutputKind.MODEL} if config.model not in KINDS_OF_ENGINES else frozenset()),
+            prompts=frozenset(PromptFeature),
         )
 
     def request_line(
         self, *, custom_id: str, prompt: PromptParts, output: StructuredOutputSchema | None
     ) -> BatchRequestLine:
-        ask: dict[str, Any] = {"engine": self._config.model, "say": prompt.prompt}
+        ask: dict[str, Any] = {"engine": self._config.model}
+        if prompt.messages is None:
+            ask["say"] = prompt.prompt
+        else:
+            ask["talk"] = [[turn["role"], _words(turn["content"])] for turn in prompt.messages]
+        if prompt.options:
+            ask["so"] = prompt.options
         if prompt.system_prompt is not None:
             ask["be"] = prompt.system_prompt
         if output is not None:
@@ -116,7 +140,7 @@ class StrangerApi(BatchApi):
         return {"custom_id": custom_id, "body": ask}
 
     def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
-        return [len(line["body"]["say"]) // chars_per_token + 1 for line in lines]
+        return [len(orjson.dumps(line["body"])) // chars_per_token + 1 for line in lines]
 
     def create(
         self, request_file: Path | None, *, handle: str | None, tags: Mapping[str, str] | None
@@ -166,6 +190,8 @@ class StrangerApi(BatchApi):
         match result.get("kind"):
             case "said":
                 return Answer(key, "".join(result["words"]), usage)  # type: ignore[arg-type]
+            case "numbers" | "packed":
+                return Answer(key, usage=usage, value=result["it"])
             case "dropped":
                 failure = ItemFailure("batch_terminal_expired", "it was never run", True)
                 return Answer(key, failure=failure, count_attempt=False)
@@ -173,6 +199,10 @@ class StrangerApi(BatchApi):
                 again = bool(result.get("again"))
                 failure = ItemFailure("provider_item_error", str(result.get("why")), again)
                 return Answer(key, None, usage, failure)
+
+    def read_body(self, record: JSONObject) -> Answer:
+        answer = self.read(record)
+        return answer if answer.failure is not None else answer._replace(value=record["result"])
 
     def cancel(self, batch_id: str) -> BatchState:
         return self._state(self._json("POST", f"/jobs/{batch_id}/stop", {}))
@@ -379,10 +409,11 @@ def _json(content: Any) -> Response:
 
 def _as_line(call: Any) -> bytes:
     ask = call["ask"]
-    messages = [{"role": "user", "content": ask["say"]}]
+    turns = ask["talk"] if "talk" in ask else [["user", ask["say"]]]
+    messages = [{"role": role, "content": words} for role, words in turns]
     if "be" in ask:
         messages.insert(0, {"role": "system", "content": ask["be"]})
-    body = {"model": ask["engine"], "messages": messages}
+    body = {"model": ask["engine"], "messages": messages, **ask.get("so", {})}
     if "shape" in ask:
         body["response_format"] = {
             "type": "json_schema",
@@ -407,6 +438,11 @@ def _mixed(parts: list[tuple[Path, int | None]]) -> Iterator[bytes]:
             return
 
 
+def vector_of(text: str) -> list[float]:
+    """The vector that the server answers with in the place of a text."""
+    return [value / 256 for value in hashlib.sha256(text.encode()).digest()[:DIMENSIONS]]
+
+
 def _result(record: dict[str, Any]) -> dict[str, Any]:
     response = record.get("response")
     if response is None:
@@ -419,5 +455,9 @@ def _result(record: dict[str, Any]) -> dict[str, Any]:
     meter = {"read": usage["prompt_tokens"], "wrote": usage["completion_tokens"]}
     if text is None:
         return {"kind": "failed", "why": "it would not say", "meter": meter}
+    if kind := {"stranger-numbers": "numbers", "stranger-packed": "packed"}.get(body["model"]):
+        numbers = vector_of(text)
+        packed = base64.b64encode(struct.pack(f"<{DIMENSIONS}f", *numbers)).decode()
+        return {"kind": kind, "it": packed if kind == "packed" else numbers, "meter": meter}
     half = len(text) // 2
     return {"kind": "said", "words": [text[:half], text[half:]], "meter": meter}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -114,6 +115,9 @@ def test_any_iterable_of_items_will_do(items: Any) -> None:
         (b"hello", None),
         ("hello", 5),
         ("hello", ["be brief"]),
+        (pd.NA, None),
+        ("hello", pd.NA),
+        (np.array(["a", "b"]), None),
     ],
 )
 def test_prompt_parts_hold_text(prompt: Any, system: Any) -> None:
@@ -174,6 +178,7 @@ def test_engine_settings_are_of_their_types(name: str, value: Any) -> None:
         ("storage", Path("runs.db"), r"SQLiteStorage\(path='runs.db'\)"),
         ("storage", "postgresql://host/db", r"PostgresStorage\(dsn=...\)"),
         ("storage", "mysql", "known: 'memory', 'postgres', 'sqlite'"),
+        ("storage", "", "storage is an empty string; give a store or the name of a kind"),
         ("storage", SQLiteStorage, "storage is the class SQLiteStorage; give an instance"),
         ("storage", 5, "storage must be a StateStore"),
         ("provider_registry", {}, "provider_registry must be a ProviderRegistry"),

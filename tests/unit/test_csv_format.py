@@ -149,6 +149,66 @@ def test_what_is_wrong_is_said_with_what_to_do(
     assert problem in str(caught.value)
 
 
+@pytest.mark.parametrize("other", [";", "|", "\t", ","])
+def test_values_that_are_all_quoted_show_the_delimiter_too(other: str, tmp_path: Path) -> None:
+    path = written(tmp_path, f'"id"{other}"text"\n"1"{other}"a"\n')
+    used = {"delimiter": ";"} if other == "," else {}
+    with pytest.raises(SourceRowError, match=r"rows\.csv, line 1") as caught:
+        list(source(path, **used))
+    assert f"Give delimiter={other!r}" in str(caught.value)
+    assert [item.item_id for item in source(path, delimiter=other)] == ["1"]
+
+
+def test_a_header_without_quotes_shows_the_delimiter_of_quoted_values(tmp_path: Path) -> None:
+    path = written(tmp_path, 'id;text\n"1";"a"\n')
+    with pytest.raises(SourceRowError, match=r"line 2: .*Give delimiter=';'"):
+        list(source(path, delimiter=","))
+
+
+def test_a_stray_quote_in_a_file_with_the_right_delimiter_is_told_as_one(tmp_path: Path) -> None:
+    path = written(tmp_path, '"id","text; more"\n"1","a";"b"\n')
+    with pytest.raises(SourceRowError, match="a value goes on after its closing quote"):
+        list(source(path))
+
+
+@pytest.mark.parametrize(
+    ("mark", "delimiter"), [(";", None), (";", ";"), ("\t", None), (",", None), (";", "|")]
+)
+def test_a_line_for_excel_is_no_header(mark: str, delimiter: str | None, tmp_path: Path) -> None:
+    text = f"id{mark}text\n1{mark}a\n"
+    with pytest.raises(SourceRowError, match=r"line 1: .*tells Excel the delimiter.*Remove it") as caught:
+        list(source(written(tmp_path, f"sep={mark}\n{text}"), delimiter=delimiter))
+    is_told = f"give delimiter={mark!r}" in str(caught.value)
+    assert is_told is (mark != (delimiter or ","))
+    assert [item.item_id for item in source(written(tmp_path, text), delimiter=mark)] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"id": 1}', "JsonlItemSource"),
+        ('{"id": "a;b", "text": "c"}\n', "JsonlItemSource"),
+        ('[{"id": 1}]', "JsonlItemSource"),
+        ('{\n  "id": 1\n}\n', "JsonlItemSource"),
+        ("[\n", "JsonlItemSource"),
+        ("<html>\n", "HTML or XML"),
+        ("<!DOCTYPE html>\n<html></html>\n", "HTML or XML"),
+        ('<?xml version="1.0"?>\n', "HTML or XML"),
+    ],
+)
+def test_a_file_of_another_format_is_named(text: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceRowError, match=rf"line 1: .*{told}"):
+        list(source(written(tmp_path, text)))
+
+
+@pytest.mark.parametrize("header", ["<id>,<text>", "[id],[text]", "{id},{text}", "sep=x,text"])
+def test_odd_names_of_columns_are_fine(header: str, tmp_path: Path) -> None:
+    made = source(
+        written(tmp_path, f"{header}\n1,a\n"), item_id_from_row=lambda row: next(iter(row.values()))
+    )
+    assert [item.item_id for item in made] == ["1"]
+
+
 def test_a_value_beyond_the_limit_is_an_error_with_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,8 +104,11 @@ COLLECTED_AT_ONCE = [
     ("failed", None, NOTHING),  # its input was refused
     ("failed", counts(0, 0, 0), NOTHING),
     ("expired", counts(4), AtHand(submitted=10, missing=6, answered=4, files=1)),
-    ("cancelled", counts(0), NOTHING),  # it says that nothing was run
-    ("completed", counts(9, 0, 9), SOME),  # the provider never had the tenth row
+    (
+        "cancelled",
+        counts(0),
+        replace(NOTHING, files=1),
+    ),  # it says that nothing was run, and its file is there
     ("completed", counts(9, 1), AtHand(submitted=10, missing=1, answered=9, failed=1, files=1)),
 ]
 
@@ -116,6 +119,16 @@ def test_what_is_accounted_for_is_collected_at_once(status: str, stated: Any, ha
 
 
 MINUTES = [
+    ("cancelled", counts(0), NOTHING),  # its counts may lag just as its files do
+    ("expired", counts(0, 0, 10), NOTHING),
+    ("completed", counts(9, 0, 9), SOME),  # a total that is not what was sent
+    ("completed", counts(5, 0, 5), AtHand(submitted=10, missing=5, answered=5, files=1)),
+    (
+        "completed",
+        counts(10, 0),
+        AtHand(submitted=10, missing=1, answered=9, unreadable=1, files=1),
+    ),  # garbled
+    ("completed", None, AtHand(submitted=10, missing=5, answered=5, unreadable=5, files=1)),
     ("completed", None, SOME),  # no counts
     ("completed", counts(None, None, None), SOME),
     ("completed", counts(0, 0, 10), SOME),  # counts that were never kept
@@ -154,6 +167,25 @@ ASKED = [
     ("expired", None, replace(SOME, gone=1), Cause.RESULT_FILE_GONE),
     ("completed", None, CUT, Cause.RESULT_FILE_CUT),
     ("completed", None, NOTHING, Cause.NO_RESULTS),
+    # a web page in the place of the results, and lines of it between the results
+    (
+        "completed",
+        counts(10),
+        AtHand(submitted=10, missing=10, unreadable=14, files=1),
+        Cause.RESULT_FILE_UNREADABLE,
+    ),
+    (
+        "completed",
+        None,
+        AtHand(submitted=10, missing=10, unreadable=3, files=1),
+        Cause.RESULT_FILE_UNREADABLE,
+    ),
+    (
+        "completed",
+        counts(10),
+        AtHand(submitted=10, missing=2, answered=8, unreadable=9, files=1),
+        Cause.RESULT_FILE_UNREADABLE,
+    ),
 ]
 
 

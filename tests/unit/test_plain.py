@@ -92,6 +92,10 @@ def test_no_value_is_null_wherever_it_is(value: Any) -> None:
         (pl.Series(["a", None]), ["a", None]),
         (pa.scalar(3), 3),
         (pa.scalar({"a": [1, None]}), {"a": [1, None]}),
+        (
+            {"m": pa.scalar([("a", 1), ("b", None)], pa.map_(pa.string(), pa.int64()))},
+            {"m": [["a", 1], ["b", None]]},
+        ),
         (pa.scalar(1, pa.timestamp("ns")), "1970-01-01T00:00:00.000000001"),
         (pa.array([1, None]), [1, None]),
         (Odd.DAY, "2026-01-02"),
@@ -124,6 +128,10 @@ def test_other_values_have_one_json_form(value: Any, plain: Any) -> None:
         ([pd.Interval(1, 2)], r"a Interval has no JSON form \(at \[0\]\)"),
         (np.complex64(1), "a complex number has no JSON form"),
         (np.timedelta64(1, "Y"), "a timedelta64 has no JSON form"),
+        (
+            {"m": pa.scalar([("a", 2**62)], pa.map_(pa.string(), pa.timestamp("s")))},
+            r"a MapScalar has no JSON form: .*\(at \['m'\]\)",
+        ),
         ({1: "a", "1": "b"}, "two keys of a dict are the same text"),
     ],
 )

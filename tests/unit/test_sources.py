@@ -238,6 +238,43 @@ class TestParquet:
         assert item.payload["took"] == timedelta(microseconds=1234)
         assert item.payload["time"] == time(0, 0, 0, 1234)
 
+    def test_numbers_that_are_none_are_missing_as_in_frames(self, tmp_path: Path) -> None:
+        nan, far = float("nan"), float("inf")
+        columns = {
+            "id": ["1", "2"],
+            "share": [nan, 0.5],
+            "many": [[1.0, nan], [far]],
+            "nested": [{"x": [{"y": nan}]}, {"x": [{"y": -far}]}],
+            "small": pa.array([nan, 1.5], pa.float32()),
+            "map": pa.array([[("a", nan)], []], pa.map_(pa.string(), pa.float64())),
+        }
+        seen: list[Any] = []
+        rows: list[dict[str, Any]] = [
+            {
+                "id": "1",
+                "share": None,
+                "many": [1.0, None],
+                "nested": {"x": [{"y": None}]},
+                "small": None,
+                "map": [("a", None)],
+            },
+            {
+                "id": "2",
+                "share": 0.5,
+                "many": [None],
+                "nested": {"x": [{"y": None}]},
+                "small": 1.5,
+                "map": [],
+            },
+        ]
+        source = ParquetItemSource(
+            self.table(tmp_path, columns),
+            item_id_from_row=lambda row: seen.append(row) or row["id"],
+            payload_from_row=lambda row: row,
+        )
+        assert [item.payload for item in read(source)] == rows
+        assert seen == rows
+
     def test_only_the_wanted_columns_are_read(self, tmp_path: Path) -> None:
         path = self.table(tmp_path, {"id": ["1"], "text": ["a"], "more": [{"x": 1, "y": 2}]})
         [item] = read(ParquetItemSource(path, columns=["id", "more.y"], **CALLBACKS))

@@ -12,7 +12,10 @@ import batchor_core
 PACKAGE = Path(batchor_core.__file__).parent
 NEUTRAL = ("core", "runtime", "storage", "sources")
 WORDS = re.compile(
-    r"openai|azure|anthropic|claude|gemini|mistral|groq|gpt-|chat.completions?|/v1/|responses endpoint|request_counts",
+    r"openai|azure|anthropic|claude|gemini|mistral|groq|gpt-|chat.completions?|/v1/|responses endpoint|request_counts"
+    # what single endpoints call their parts
+    r"|embedding|moderation|image_url|input_(?:text|image|file_data|audio)|tool_calls|finish_reason|response_format"
+    r"|max_completion_tokens",
     re.I,
 )
 
@@ -53,4 +56,5 @@ def test_every_exception_is_still_needed() -> None:
 def test_vendor_words_are_seen(tmp_path: Path) -> None:
     assert WORDS.search("the provider's request_counts")
     assert WORDS.search("OpenAI's Chat Completions")
+    assert WORDS.search('{"type": "input_image"}')
     assert not WORDS.search("the provider answers with a batch")

@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from batchor_core.core.answers import Answer
+from batchor_core.core.jsontext import loads_kept
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
@@ -59,6 +60,15 @@ def read_record(record: JSONObject) -> Answer:
             return _read_body(custom_id, body)
         return _read_other(custom_id, line, response)
     return _read_error(custom_id, _error_object(line.get("error")), status=None)
+
+
+def read_body(record: JSONObject) -> Answer:
+    """The same for the whole body: calls and media in the place of a text are an answer here. Never raises."""
+    answer = read_record(record)
+    if answer.failure is not None and answer.failure.error_class != "non_text_answer":
+        return answer
+    body = record["response"]["body"]
+    return answer._replace(failure=None, value=loads_kept(body) if isinstance(body, str) else body)
 
 
 def _read_other(custom_id: str, line: dict[str, Any], response: dict[str, Any]) -> Answer:

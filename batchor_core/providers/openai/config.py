@@ -19,6 +19,7 @@ from batchor_core.core.pricing import Rates
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import JSONObject
 from batchor_core.providers.openai.base_url import check_base_url
+from batchor_core.providers.openai.messages import BUILT_FIELDS as BUILT_FIELDS
 from batchor_core.providers.openai.pricing import openai_batch_rates
 from batchor_core.providers.openai.strict_schema import model_output_schema
 
@@ -27,9 +28,6 @@ OpenAIModelName: TypeAlias = OpenAIModel | str
 
 OpenAIReasoningLevel: TypeAlias = OpenAIReasoningEffort | str
 """A known effort, or the name of any other that a model takes."""
-
-BUILT_FIELDS = frozenset({"model", "input", "instructions", "messages", "stream"})
-"""Body fields that the provider fills itself, or that a batch can't have."""
 
 
 @dataclass(frozen=True, slots=True)

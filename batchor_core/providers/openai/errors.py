@@ -30,7 +30,7 @@ NO_ROUTE = "no_such_route"
 WEB_PAGE = "<html>"
 """Stands for a web page whose text is not at hand."""
 
-_NOT_READY_STATUSES = frozenset({400, 404, 409, 422, 425})
+_NOT_READY_STATUSES = frozenset({400, 404, 422})  # 409 and 425 may mean that the first try is being worked on
 _MISSING_RESOURCE_CODES = frozenset({"model_not_found", "DeploymentNotFound", "deployment_not_found"})
 
 _QUEUE_FULL = re.compile(r"enqueued (token|request)s? limit", re.IGNORECASE)
@@ -204,10 +204,14 @@ def _short(text: str) -> str:
     return "".join(character for character in line if character.isprintable())[:MAX_MESSAGE]
 
 
+MIN_SECRET = 8
+"""Shorter keys are no secrets: local servers are given words such as ``any``, which would be cut out of every message."""
+
+
 def redact(text: str, secrets: Sequence[str] = ()) -> str:
     """Remove the given secrets, and whatever looks like a key or a masked piece of one. Linear in the text's length."""
     for secret in secrets:
-        if secret:
+        if len(secret) >= MIN_SECRET:
             text = text.replace(secret, "[redacted]")
     return _SECRETS.sub("[redacted]", text)
 

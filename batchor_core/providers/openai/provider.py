@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 from batchor_core.core.answers import Answer, parse_line
 from batchor_core.core.enqueue_budget import budget_key
 from batchor_core.core.exceptions import BatchorError, ProviderError, ProviderErrorKind
-from batchor_core.core.models import PromptParts
+from batchor_core.core.outputs import OutputKind
+from batchor_core.core.prompts import PromptFeature, PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
 from batchor_core.providers.base import BatchProvider, EnqueueBudget, OptionalMethods
-from batchor_core.providers.openai.answers import read_record, was_answered
+from batchor_core.providers.openai.answers import read_body, read_record, was_answered
 from batchor_core.providers.openai.client import TRANSFER_TIMEOUT_SEC, make_client, with_timeout
 from batchor_core.providers.openai.config import OpenAIProviderConfig
 from batchor_core.providers.openai.credentials import find_openai_api_key, fingerprint, resolve_base_url
@@ -185,6 +186,18 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
     def read_record(self, record: JSONObject) -> Answer:
         """Read a line of an output or error file."""
         return read_record(record)
+
+    def read_body(self, record: JSONObject) -> Answer:
+        """Read a line for its whole body, which may hold calls in the place of a text."""
+        return read_body(record)
+
+    def output_kinds(self) -> frozenset[OutputKind]:
+        """Texts and models, and the bodies around them."""
+        return frozenset({OutputKind.TEXT, OutputKind.MODEL, OutputKind.BODY})
+
+    def prompt_features(self) -> frozenset[PromptFeature]:
+        """All there are."""
+        return frozenset(PromptFeature)
 
     def download_to_path(self, file_id: str, path: str | Path) -> int:
         """Stream a file to disk and return its size in bytes.

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, assert_never
 
 from batchor_core.core.enums import OpenAIEndpoint
-from batchor_core.core.models import PromptParts
+from batchor_core.core.prompts import Message, PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRequestLine
 from batchor_core.providers.openai.config import OpenAIProviderConfig
+from batchor_core.providers.openai.messages import endpoint_messages, with_options
 
 
 class RequestLines:
@@ -32,6 +33,9 @@ class RequestLines:
         if schema is not made_for:
             tail = self._make_tail(schema)
             self._tail = (schema, tail)
+        if prompt.options:
+            field = None if schema is None else self._schema_field
+            tail = with_options(tail, prompt.options, self._config.endpoint, schema_field=field)
         return {
             "custom_id": custom_id,
             "method": "POST",
@@ -40,19 +44,27 @@ class RequestLines:
         }
 
     def _input(self, prompt: PromptParts) -> dict[str, Any]:
-        system = prompt.system_prompt
+        system, turns = prompt.system_prompt, prompt.messages
         match self._config.endpoint:
             case OpenAIEndpoint.RESPONSES:
+                asked = prompt.prompt if turns is None else endpoint_messages(turns, OpenAIEndpoint.RESPONSES)
                 if system is None:
-                    return {"input": prompt.prompt}
-                return {"instructions": system, "input": prompt.prompt}
+                    return {"input": asked}
+                return {"instructions": system, "input": asked}
             case OpenAIEndpoint.CHAT_COMPLETIONS:
-                messages = [{"role": "user", "content": prompt.prompt}]
+                messages: list[Message] = [{"role": "user", "content": prompt.prompt}]
+                if turns is not None:
+                    messages = endpoint_messages(turns, OpenAIEndpoint.CHAT_COMPLETIONS)
                 if system is not None:
                     messages.insert(0, {"role": "system", "content": system})
                 return {"messages": messages}
             case _:
                 assert_never(self._config.endpoint)
+
+    @property
+    def _schema_field(self) -> str:
+        """The body's field that a schema lies in."""
+        return "text" if self._config.endpoint is OpenAIEndpoint.RESPONSES else "response_format"
 
     def _make_tail(self, schema: StructuredOutputSchema | None) -> dict[str, Any]:
         match self._config.endpoint:

@@ -27,6 +27,14 @@ PROMPT_OVERHEAD = 3
 MESSAGE_OVERHEAD = 4
 """Tokens around a prompt and around each message in it (OpenAI cookbook: how to count tokens)."""
 
+IMAGE_TOKENS = 765
+LOW_IMAGE_TOKENS = 85
+"""Of an image of a megapixel, and of one that is looked at in low detail."""
+
+FILE_CHARS_PER_TOKEN = 64
+AUDIO_CHARS_PER_TOKEN = 2_000
+"""Characters of base64: a page of a document takes some 100 KB and 1,500 tokens, a second of compressed audio 15 KB and 10."""
+
 SLICE_CHARS = 100_000
 """Longer texts are counted in slices: tiktoken's time on one unbroken word grows faster than its length."""
 
@@ -95,6 +103,7 @@ class TokenCounter:
         # what was counted last, and its tokens; each replaced as one, so that threads agree
         self._schema: tuple[Any, int] = (None, 0)
         self._system: tuple[str, int] = ("", 0)
+        self._counted_tools: tuple[Any, int] = (None, 0)
 
     def count(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
         """Return one estimate per line: its texts, its schema, and what surrounds messages."""
@@ -110,9 +119,20 @@ class TokenCounter:
 
         return [self._count_line(line["body"], measure) for line in lines]
 
+    def _count_tools(self, body: dict[str, Any], measure: Callable[[str], int]) -> int:
+        tools = body.get("tools")
+        if not tools:
+            return 0
+        counted, tokens = self._counted_tools
+        if tools is not counted:
+            tokens = measure(json.dumps(tools, separators=(",", ":")))
+            self._counted_tools = (tools, tokens)
+        return tokens
+
     def _count_line(self, body: dict[str, Any], measure: Callable[[str], int]) -> int:
         texts = _prompt_texts(body)
         tokens = PROMPT_OVERHEAD + MESSAGE_OVERHEAD * len(texts) + self._count_schema(body, measure)
+        tokens += self._count_tools(body, measure) + _media_tokens(body)
         if len(texts) > 1:
             tokens += self._count_system(texts.pop(0), measure)
         return tokens + sum(map(measure, texts))
@@ -150,6 +170,29 @@ def _prompt_texts(body: dict[str, Any]) -> list[str]:
     elif isinstance(prompt, list):
         texts.extend(_message_text(message) for message in prompt)
     return texts
+
+
+def _media_tokens(body: dict[str, Any]) -> int:
+    """A rough estimate for images, files and audio, which are no text."""
+    turns = body.get("input", body.get("messages"))
+    if not isinstance(turns, list):
+        return 0
+    contents = (turn.get("content") for turn in turns if isinstance(turn, dict))
+    parts = (part for content in contents if isinstance(content, list) for part in content)
+    return sum(_part_tokens(part) for part in parts if isinstance(part, dict))
+
+
+def _part_tokens(part: dict[str, Any]) -> int:
+    kind = part.get("type")
+    if kind in ("input_image", "image_url"):
+        holder = part["image_url"] if isinstance(part.get("image_url"), dict) else part
+        return LOW_IMAGE_TOKENS if holder.get("detail") == "low" else IMAGE_TOKENS
+    if kind in ("input_file", "file"):
+        holder = part["file"] if isinstance(part.get("file"), dict) else part
+        return max(IMAGE_TOKENS, len(str(holder.get("file_data", ""))) // FILE_CHARS_PER_TOKEN)
+    if kind == "input_audio" and isinstance(part.get("input_audio"), dict):
+        return len(str(part["input_audio"].get("data", ""))) // AUDIO_CHARS_PER_TOKEN + 1
+    return 0
 
 
 def _message_text(message: Any) -> str:

@@ -68,7 +68,7 @@ def test_keys_and_their_pieces_are_removed(text: str) -> None:
 
 def test_other_text_stays() -> None:
     text = "Enqueued token limit reached for gpt-4.1 in organization org-1. Limit: 2,000,000. Task-force risk-free."
-    assert redact(text, ["", "key"]) == text
+    assert redact(text, ["", "Limit"]) == text, "a word that a local server takes for a key is no secret"
 
 
 def test_messages_are_one_short_line() -> None:

@@ -102,7 +102,7 @@ def test_text_parts_of_foreign_lines_are_counted(loads: list[str]) -> None:
     line: Any = {"custom_id": "a", "body": {"input": ["abc", {"role": "user", "content": content}, 7]}}
     assert (
         provider().estimate_request_tokens(line, chars_per_token=4)
-        == 3 + ONE_MESSAGE + 2 * tokens.MESSAGE_OVERHEAD
+        == 3 + ONE_MESSAGE + 2 * tokens.MESSAGE_OVERHEAD + tokens.IMAGE_TOKENS
     )
     assert (
         provider().estimate_request_tokens({"custom_id": "a", "body": {}}, chars_per_token=4)

@@ -61,7 +61,8 @@ ANSWERS: list[tuple[int, Any, ProviderErrorKind, str, bool]] = [
         True,
     ),
     (404, error_body("No such File object: file-1"), NOT_READY, "input_file_not_ready", True),
-    (409, error_body("The file file-1 is not processed yet"), NOT_READY, "input_file_not_ready", True),
+    # a 409 may mean that an earlier try is being worked on, whatever its words say
+    (409, error_body("The file file-1 is not processed yet"), RETRY, "conflict", False),
     (404, error_body(), NO_ROUTE, "no_such_route", True),
     (404, b"<html><title>404 Not Found</title></html>", NO_ROUTE, "no_such_route", True),
     (405, {"detail": "Method Not Allowed"}, NO_ROUTE, "no_such_route", True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from batchor_core.core.exceptions import (
     RunStateError,
 )
 from batchor_core.core.models import RetryPolicy
+from batchor_core.core.types import BatchRemoteRecord
 from batchor_core.runtime.engine import EngineSettings
 from batchor_core.runtime.runner import BatchRunner
 from batchor_core.testing.fake_provider import FakeProvider
@@ -205,6 +206,36 @@ def test_a_gateway_that_drops_metadata_is_searched_by_file(world: World) -> None
     settle(run, world)
     assert batch_starts(world) == 1
     assert run.status is RunLifecycleStatus.COMPLETED
+
+
+def bare(pages: Iterable[list[BatchRemoteRecord]]) -> Iterator[list[BatchRemoteRecord]]:
+    """Pages of a list that say no more of a batch than its id and its state."""
+    for page in pages:
+        yield [{key: batch[key] for key in ("id", "status", "created_at") if key in batch} for batch in page]  # type: ignore[misc]
+
+
+def test_a_list_that_names_neither_file_nor_tags_is_looked_up_by_id(
+    any_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    any_world.provider.fail("create_batch", lost(), after=True)
+    run = any_world.start()
+    whole = any_world.provider.list_batches
+    monkeypatch.setattr(any_world.provider, "list_batches", lambda: bare(whole()))
+    settle(run, any_world)
+    assert batch_starts(any_world) == 1
+    assert run.status is RunLifecycleStatus.COMPLETED
+
+
+def test_batches_that_nothing_names_are_left_to_a_person(
+    any_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    any_world.provider.fail("create_batch", lost(), after=True)
+    run = any_world.start()
+    whole, batch = any_world.provider.list_batches, any_world.provider.batches[any_world.batch_ids()[0]]
+    monkeypatch.setattr(any_world.provider, "list_batches", lambda: bare(whole()))
+    batch.input_file_id, batch.metadata = "", {}
+    quarantined(any_world, run)
+    assert intent(any_world).last_error_class == "nameless_batches_listed"
 
 
 # --- when it can't be looked for -------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from batchor_core.core.custom_ids import parse
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import QuarantinedBatchError, RunPausedError, RunStateError
 from batchor_core.core.models import ArtifactPolicy, ChunkPolicy, RetryPolicy
@@ -299,7 +300,9 @@ def test_a_file_that_is_short_at_first_costs_nothing(
         assert result.output_text == f"answer {index}"
         raw = result.raw_response
         assert raw is not None
-        assert str(raw["custom_id"]).startswith(f"{index}-")
+        attempt = parse(str(raw["custom_id"]))
+        assert attempt is not None
+        assert attempt.item_index == index
 
 
 def test_a_file_that_stays_cut_is_asked_about_though_nothing_states_its_size(late: World) -> None:

@@ -81,6 +81,15 @@ def test_half_a_surrogate_pair_in_a_prompt_is_named_with_its_row(any_world: Worl
     assert any_world.start(fixed).wait().summary().completed_items == 2
 
 
+def test_half_a_surrogate_pair_in_an_id_is_named(any_world: World) -> None:
+    given = [BatchItem(item_id, {"text": "x"}) for item_id in ("fine 😀", "cut \ud83d", "\ude00")]
+    with pytest.raises(InvalidInputError) as caught:
+        any_world.start(text_job(given))
+    assert str(caught.value).startswith(
+        r"item 'cut \ud83d': its item_id holds half of a surrogate pair (\ud83d at character 5), which no result file can carry"
+    )
+
+
 def test_half_a_pair_in_a_system_prompt_is_named_too(world: World) -> None:
     with pytest.raises(
         InvalidInputError, match="item 'item-0': its system prompt holds half of a surrogate pair"

@@ -24,6 +24,7 @@ def upgrade() -> None:
     _add_budget_queue(schema)
     _add_rendered_chunks(schema)
     _keep_custom_id_format(schema)
+    op.add_column("item_results", sa.Column("output_data", sa.LargeBinary()), schema=schema)
     op.add_column("item_contents", sa.Column("content_address", sa.LargeBinary()), schema=schema)
     op.add_column("submission_intents", sa.Column("uploaded_at", sa.Double()), schema=schema)
     op.add_column("batches", sa.Column("poll_error", sa.Text()), schema=schema)
@@ -79,6 +80,8 @@ def _add_rendered_chunks(schema: str | None) -> None:
         sa.Column("item_ids", sa.LargeBinary(), nullable=False),
         sa.Column("prompts", sa.LargeBinary(), nullable=False),
         sa.Column("system_prompts", sa.LargeBinary(), nullable=False),
+        sa.Column("messages", sa.LargeBinary(), nullable=False),
+        sa.Column("options", sa.LargeBinary(), nullable=False),
         sa.Column("metadata", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("run_key", "first_index"),
         schema=schema,

@@ -1,0 +1,212 @@
+"""What comes out of a job: the kinds of output, how an answer of each is checked, and what of it is stored.
+
+An answer is stored as a text (``OutputKind.TEXT``; as JSON for models and bodies) or as bytes (vectors). What readers make of what
+is stored lies where they are: ``runtime.results`` for objects and lines, ``batchor_dagster.outputs`` for columns.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, assert_never
+
+from pydantic import BaseModel
+
+from batchor_core.core.answers import Answer
+from batchor_core.core.arguments import check_whole_number, shown
+from batchor_core.core.exceptions import InvalidInputError, StructuredOutputError
+from batchor_core.core.failures import ItemFailure
+from batchor_core.core.jsontext import exact_json, loads_exactly, loads_kept
+from batchor_core.core.structured import parse_structured_output
+from batchor_core.core.types import JSONObject
+from batchor_core.core.vectors import DTYPES, VectorDtype, VectorError, vector_array, vector_bytes
+
+
+class OutputKind(StrEnum):
+    """What the answers of a run are."""
+
+    TEXT = "text"
+    MODEL = "model"
+    VECTOR = "vector"
+    BODY = "body"
+
+
+class Kept(NamedTuple):
+    """What is stored of a good answer: a text or bytes.
+
+    Attributes:
+        text: The text.
+        text_is_json: Whether it is the JSON of the answer's value.
+        data: The bytes.
+    """
+
+    text: str | None = None
+    text_is_json: bool = False
+    data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextOutput:
+    """Answers are texts."""
+
+    kind: ClassVar[Literal[OutputKind.TEXT]] = OutputKind.TEXT
+
+    def check(self, answer: Answer) -> Kept | ItemFailure:
+        """Any text will do."""
+        if answer.text is None and answer.value is not None:
+            return ItemFailure(
+                "non_text_answer", "the answer is not text; give the job another output", retryable=False
+            )
+        return Kept(answer.text)
+
+    def to_payload(self) -> JSONObject:
+        """As it is stored with a run."""
+        return {"kind": self.kind.value}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutput:
+    """Answers are JSON that a Pydantic model accepts.
+
+    Attributes:
+        model: The model. None for a stored run whose model can't be imported in this process: its answers need only be JSON.
+    """
+
+    model: type[BaseModel] | None
+
+    kind: ClassVar[Literal[OutputKind.MODEL]] = OutputKind.MODEL
+
+    def check(self, answer: Answer) -> Kept | ItemFailure:
+        """The text must be accepted by the model."""
+        text = answer.text or ""
+        try:
+            if self.model is not None:
+                parse_structured_output(text, self.model)
+            else:
+                loads_exactly(text.encode())  # a number that a double can't hold is JSON too
+        except StructuredOutputError as error:
+            return ItemFailure(error.error_class, error.message, error.may_pass, error.raw_error)
+        except ValueError as error:
+            return ItemFailure("invalid_json", str(error), retryable=True)
+        return Kept(answer.text, True)
+
+    def to_payload(self) -> JSONObject:
+        """As it is stored with a run, beside the model's name and schema."""
+        return {"kind": self.kind.value}
+
+
+@dataclass(frozen=True, slots=True)
+class VectorOutput:
+    """Answers are vectors of one length.
+
+    They come as base64 or as lists of numbers and are stored as bytes: little-endian elements, one after the other.
+
+    Attributes:
+        dimensions: Elements of each vector.
+        dtype: Their type: float32, float64, int8 or uint8.
+
+    Raises:
+        InvalidInputError: There is no such vector.
+    """
+
+    dimensions: int
+    dtype: VectorDtype = "float32"
+
+    kind: ClassVar[Literal[OutputKind.VECTOR]] = OutputKind.VECTOR
+
+    def __post_init__(self) -> None:
+        check_whole_number("VectorOutput.dimensions", self.dimensions, least=1)
+        if self.dtype not in DTYPES:
+            raise InvalidInputError(
+                f"VectorOutput.dtype must be one of {', '.join(DTYPES)}, not {shown(self.dtype)}"
+            )
+
+    def check(self, answer: Answer) -> Kept | ItemFailure:
+        """It must have the dimensions, and no NaN or infinity."""
+        try:
+            return Kept(data=vector_bytes(answer.value, dimensions=self.dimensions, dtype=self.dtype))
+        except VectorError as error:
+            return ItemFailure(error.error_class, str(error), error.may_pass)
+
+    def value(self, data: bytes) -> array[Any]:
+        """A stored vector."""
+        return vector_array(data, self.dtype)
+
+    def to_payload(self) -> JSONObject:
+        """As it is stored with a run."""
+        return {"kind": self.kind.value, "dimensions": self.dimensions, "dtype": self.dtype}
+
+
+@dataclass(frozen=True, slots=True)
+class BodyOutput:
+    """Answers are whole response bodies as JSON, with every number as it was written."""
+
+    kind: ClassVar[Literal[OutputKind.BODY]] = OutputKind.BODY
+
+    def check(self, answer: Answer) -> Kept | ItemFailure:
+        """Any JSON will do."""
+        if answer.value is None:
+            return ItemFailure("empty_response_body", "the answer has no body", retryable=True)
+        try:
+            return Kept(exact_json(answer.value).decode(), True)
+        except (TypeError, ValueError, RecursionError) as error:
+            return ItemFailure("invalid_json", f"the body can't be kept as JSON: {error}", retryable=False)
+
+    def value(self, text: str) -> Any:
+        """A stored body."""
+        return loads_kept(text)
+
+    def to_payload(self) -> JSONObject:
+        """As it is stored with a run."""
+        return {"kind": self.kind.value}
+
+
+OutputSpec: TypeAlias = TextOutput | ModelOutput | VectorOutput | BodyOutput
+"""What the answers of a job are."""
+
+OUTPUTS = (TextOutput, ModelOutput, VectorOutput, BodyOutput)
+
+
+def check_output(name: str, output: Any) -> OutputSpec:
+    """Return ``output`` if it is one.
+
+    Raises:
+        InvalidInputError: It is none.
+    """
+    if isinstance(output, OUTPUTS):
+        return output
+    if isinstance(output, type) and issubclass(output, BaseModel):
+        raise InvalidInputError(
+            f"{name} is the model {output.__name__}; give {name}=ModelOutput({output.__name__}), or structured_output="
+            f"{output.__name__}"
+        )
+    names = ", ".join(kind.__name__ for kind in OUTPUTS)
+    if isinstance(output, type) and output in OUTPUTS:
+        raise InvalidInputError(f"{name} is the class {output.__name__}; give {output.__name__}(...)")
+    raise InvalidInputError(f"{name} must be one of {names}, not {shown(output)}")
+
+
+def output_from_payload(payload: JSONObject) -> OutputSpec:
+    """Read what ``to_payload`` of an output wrote; of a model, only that it is one.
+
+    Raises:
+        InvalidInputError: A newer version of the engine wrote it.
+    """
+    try:
+        kind = OutputKind(str(payload.get("kind")))
+    except ValueError:
+        raise InvalidInputError(
+            f"the run's output is of the kind {payload.get('kind')!r}, which this version does not know; update batchor_core"
+        ) from None
+    match kind:
+        case OutputKind.TEXT:
+            return TextOutput()
+        case OutputKind.MODEL:
+            return ModelOutput(None)
+        case OutputKind.VECTOR:
+            return VectorOutput(payload["dimensions"], payload["dtype"])
+        case OutputKind.BODY:
+            return BodyOutput()
+        case _:
+            assert_never(kind)

@@ -1,0 +1,174 @@
+"""The end of one item, as a reader of results gets it: one class for each kind of output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias
+
+from pydantic import BaseModel
+from typing_extensions import TypeVar  # that of typing has defaults from Python 3.13 on
+
+from batchor_core.core.enums import ItemStatus
+from batchor_core.core.failures import ItemFailure
+from batchor_core.core.late import Late
+from batchor_core.core.types import JSONObject
+from batchor_core.core.usage import TokenUsage
+
+ModelT = TypeVar("ModelT", bound=BaseModel, default=Any)
+OutputT = TypeVar("OutputT", default=Any, covariant=True)
+
+
+class ItemResult(Late, Generic[OutputT]):
+    """What the results of all kinds of runs have in common.
+
+    Attributes:
+        item_id: The item.
+        status: COMPLETED or FAILED_PERMANENT.
+        attempt_count: Answered attempts.
+        output_text: The answer as text, where it is text; the refusal's text where the model refused.
+        raw_response: The provider's whole record; None once raw artifacts are pruned.
+        error: Why it failed.
+        metadata: The item's metadata.
+        usage: Tokens of the last answer.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:  # the fields are those of the subclasses, each in its documented order
+
+        @property
+        def item_id(self) -> str: ...
+        @property
+        def status(self) -> ItemStatus: ...
+        @property
+        def attempt_count(self) -> int: ...
+        @property
+        def output_text(self) -> str | None: ...
+        @property
+        def raw_response(self) -> JSONObject | None: ...
+        @property
+        def error(self) -> ItemFailure | None: ...
+        @property
+        def metadata(self) -> JSONObject: ...
+        @property
+        def usage(self) -> TokenUsage | None: ...
+
+        @property
+        def output(self) -> OutputT | None:
+            """The answer as the job's output says, None on failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextItemResult(ItemResult[str]):
+    """The end of one item of a text run.
+
+    Attributes:
+        item_id: The item.
+        status: COMPLETED or FAILED_PERMANENT.
+        attempt_count: Answered attempts.
+        output_text: The answer, or the refusal's text.
+        raw_response: The provider's whole record; None once raw artifacts are pruned.
+        error: Why it failed.
+        metadata: The item's metadata.
+        usage: Tokens of the last answer.
+    """
+
+    item_id: str
+    status: ItemStatus
+    attempt_count: int
+    output_text: str | None = None
+    raw_response: JSONObject | None = None
+    error: ItemFailure | None = None
+    metadata: JSONObject = field(default_factory=dict)
+    usage: TokenUsage | None = None
+
+    @property
+    def output(self) -> Any:
+        """The answer, None on failure, for code that reads runs of any kind: here the text, in structured runs an object."""
+        return None if self.error is not None else self.output_text
+
+
+@dataclass(frozen=True, slots=True)
+class StructuredItemResult(ItemResult[ModelT], Generic[ModelT]):
+    """The end of one item of a structured run.
+
+    Attributes:
+        item_id: The item.
+        status: COMPLETED or FAILED_PERMANENT.
+        attempt_count: Answered attempts.
+        output: The validated model instance, None on failure.
+        output_text: The answer before parsing.
+        raw_response: The provider's whole record; None once raw artifacts are pruned.
+        error: Why it failed.
+        metadata: The item's metadata.
+        usage: Tokens of the last answer.
+    """
+
+    item_id: str
+    status: ItemStatus
+    attempt_count: int
+    output: ModelT | None = None
+    output_text: str | None = None
+    raw_response: JSONObject | None = None
+    error: ItemFailure | None = None
+    metadata: JSONObject = field(default_factory=dict)
+    usage: TokenUsage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VectorItemResult(ItemResult[Sequence[float]]):
+    """The end of one item of a run whose answers are vectors.
+
+    Attributes:
+        item_id: The item.
+        status: COMPLETED or FAILED_PERMANENT.
+        attempt_count: Answered attempts.
+        output: The vector as an ``array.array``, None on failure. ``numpy.asarray(output)`` takes its memory as it is.
+        output_text: The refusal's text, if it was refused.
+        raw_response: The provider's whole record; None once raw artifacts are pruned.
+        error: Why it failed.
+        metadata: The item's metadata.
+        usage: Tokens of the last answer.
+    """
+
+    item_id: str
+    status: ItemStatus
+    attempt_count: int
+    output: Any = None  # so that code that knows its run may use the output of any result as what it is
+    output_text: str | None = None
+    raw_response: JSONObject | None = None
+    error: ItemFailure | None = None
+    metadata: JSONObject = field(default_factory=dict)
+    usage: TokenUsage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BodyItemResult(ItemResult[Any]):
+    """The end of one item of a run whose answers are whole response bodies.
+
+    Attributes:
+        item_id: The item.
+        status: COMPLETED or FAILED_PERMANENT.
+        attempt_count: Answered attempts.
+        output: The body as JSON, None on failure. A number that a float can't hold is a Decimal.
+        output_text: The refusal's text, if the model refused.
+        raw_response: The provider's whole record; None once raw artifacts are pruned.
+        error: Why it failed.
+        metadata: The item's metadata.
+        usage: Tokens of the last answer.
+    """
+
+    item_id: str
+    status: ItemStatus
+    attempt_count: int
+    output: Any = None
+    output_text: str | None = None
+    raw_response: JSONObject | None = None
+    error: ItemFailure | None = None
+    metadata: JSONObject = field(default_factory=dict)
+    usage: TokenUsage | None = None
+
+
+BatchResultItem: TypeAlias = TextItemResult | StructuredItemResult[Any] | VectorItemResult | BodyItemResult
+"""A result of any kind of run."""

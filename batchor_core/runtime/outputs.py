@@ -1,0 +1,81 @@
+"""What the answers of a stored run are, and whether a provider gives such answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from batchor_core.core.exceptions import InvalidInputError, ModelResolutionError
+from batchor_core.core.models import BatchJob
+from batchor_core.core.outputs import ModelOutput, OutputKind, OutputSpec, TextOutput, output_from_payload
+from batchor_core.core.structured import resolve_stored_model
+from batchor_core.providers.api import BatchLimits
+from batchor_core.storage.state import PersistedRunConfig
+
+
+def declared_output(config: PersistedRunConfig) -> OutputSpec:
+    """What a run was started with, without importing its model. Runs of earlier builds have models or texts."""
+    if config.output is not None:
+        return output_from_payload(config.output)
+    is_model = config.output_schema is not None or config.structured_output_qualname is not None
+    return ModelOutput(None) if is_model else TextOutput()
+
+
+def stored_output(config: PersistedRunConfig, *, allowed_modules: Sequence[str] | None = None) -> OutputSpec:
+    """The same with its model, imported by name.
+
+    Raises:
+        ModelResolutionError: The model can't be imported, may not be, or has changed since.
+    """
+    declared = declared_output(config)
+    module, qualname = config.structured_output_module, config.structured_output_qualname
+    if not isinstance(declared, ModelOutput) or module is None or qualname is None:
+        return declared
+    return ModelOutput(
+        resolve_stored_model(
+            module,
+            qualname,
+            output_schema=config.output_schema,
+            schema_name=config.schema_name,
+            allowed_modules=allowed_modules,
+        )
+    )
+
+
+def checking_output(
+    config: PersistedRunConfig, *, allowed_modules: Sequence[str] | None = None
+) -> OutputSpec:
+    """What answers are checked with: the same, or any JSON where the model can't be imported in this process."""
+    try:
+        return stored_output(config, allowed_modules=allowed_modules)
+    except ModelResolutionError:
+        # the provider enforces the strict schema, so JSON that parses will do until a typed read needs the class
+        return declared_output(config)
+
+
+def check_kept(given: PersistedRunConfig, stored: PersistedRunConfig, *, store: str) -> None:
+    """Refuse a store of somebody else's that forgets what a run's answers are.
+
+    Raises:
+        InvalidInputError: It has forgotten.
+    """
+    if declared_output(stored) != declared_output(given):
+        raise InvalidInputError(
+            f"{store} does not keep PersistedRunConfig.output, so that a run of the kind {declared_output(given).kind.value!r} "
+            "could not be read again; use a built-in store, or have this one keep the field"
+        )
+
+
+def check_provided(job: BatchJob[Any, Any], limits: BatchLimits) -> None:
+    """Refuse a job whose every row would be paid for without an answer that it can use.
+
+    Raises:
+        InvalidInputError: The provider does not give answers of the job's kind.
+    """
+    kind = job.output_spec.kind
+    if kind not in limits.outputs:
+        given = ", ".join(known.value for known in OutputKind if known in limits.outputs)
+        raise InvalidInputError(
+            f"the job's output is of the kind {kind.value!r}, which the provider {job.provider_config.provider_kind} does "
+            f"not give as it is configured; it gives {given}"
+        )

@@ -217,8 +217,9 @@ def _owns_servers(name: str, store: str) -> bool:
 def _play(name: str, on: list[Arena], options: argparse.Namespace) -> tuple[Tally, bool]:
     """One suite on one store, and whether all was as it must be."""
     suite = SUITES[name]
-    wanted = max(1, round(suite.rounds * options.scale))
-    is_sample = not suite.rounds and options.scale <= 0.5
+    is_short = options.scale < 1 and suite.must_fail  # a control is over with the first round that goes wrong
+    wanted = suite.rounds if suite.must_fail else max(1, round(suite.rounds * options.scale))
+    is_sample = not suite.rounds and not suite.must_fail and options.scale <= 0.5
     until = time.monotonic() + options.minutes * 60 if options.minutes else None
     try:
         cases = suite.cases(on[0], wanted)
@@ -234,6 +235,7 @@ def _play(name: str, on: list[Arena], options: argparse.Namespace) -> tuple[Tall
             cases,
             on,
             until=until,
+            stop_at_bad=int(is_short),
             enough=lambda tally: (
                 suite.counts != "rounds"
                 and (suite.done(tally) >= wanted or tally.rounds >= PATIENCE * wanted)

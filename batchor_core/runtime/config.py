@@ -6,7 +6,7 @@ from typing import Any
 
 from batchor_core.core.exceptions import RunConfigMismatchError
 from batchor_core.core.models import BatchJob, ProviderConfig
-from batchor_core.core.outputs import ModelOutput
+from batchor_core.core.outputs import ModelOutput, TextOutput
 from batchor_core.core.types import JSONObject
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.storage.state import PersistedRunConfig
@@ -51,7 +51,8 @@ def check_same_job(run_id: str, stored: PersistedRunConfig, given: PersistedRunC
     else:
         before, now = _shaping(stored.provider_config), _shaping(given.provider_config)
         differing += sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    if declared_output(stored) != declared_output(given):
+    outputs = [declared_output(stored), declared_output(given)]
+    if outputs[0] != outputs[1] and not all(isinstance(one, TextOutput | ModelOutput) for one in outputs):
         differing.append("output")
     elif stored.output_schema != given.output_schema or stored.schema_name != given.schema_name:
         differing.append("structured_output")

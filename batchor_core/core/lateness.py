@@ -103,13 +103,15 @@ def stated_but_not_there(counts: StatedCounts, hand: AtHand) -> int:
     return max(0, min((counts.completed or 0) - hand.answered, hand.missing))
 
 
-def _account_for_all(counts: StatedCounts, status: str, hand: AtHand) -> bool:
+def _account_for_all(counts: StatedCounts, status: str, hand: AtHand, *, is_cancelling: bool) -> bool:
     """Whether the counts tell what became of each row, so that what they don't state as answered was not."""
     if counts.completed is None:
         return False
     if status == "completed":
         # every row of a completed batch was worked on: counts that say less lag behind, or were never kept
         return counts.completed + (counts.failed or 0) >= hand.submitted
+    if is_cancelling and not counts.completed and not hand.files:
+        return True  # nothing is bought on it, and a batch that is cancelled while it is validated has no total yet
     # where there is no file either, the counts may lag just as the files do
     return (counts.total or 0) >= hand.submitted and hand.files > 0
 
@@ -172,7 +174,9 @@ class Decision:
 _COLLECT = Decision(Move.COLLECT)
 
 
-def _doubt(status: str, counts: StatedCounts, hand: AtHand) -> tuple[Cause, bool] | None:
+def _doubt(
+    status: str, counts: StatedCounts, hand: AtHand, *, is_cancelling: bool
+) -> tuple[Cause, bool] | None:
     """Why the rows without a line may yet get one, and whether only a person may give them up; None if nothing speaks for it."""
     stated = stated_but_not_there(counts, hand)
     if hand.unreadable and stated <= hand.unreadable:
@@ -183,7 +187,7 @@ def _doubt(status: str, counts: StatedCounts, hand: AtHand) -> tuple[Cause, bool
         return (Cause.RESULT_FILE_GONE if hand.gone else Cause.RESULTS_LATE), True
     if status == "failed":
         return None  # its input was refused: nothing of it was run
-    if _account_for_all(counts, status, hand):
+    if _account_for_all(counts, status, hand, is_cancelling=is_cancelling):
         is_settled = (counts.failed or 0) <= hand.failed and not hand.gone
         return None if is_settled else (Cause.UNCONFIRMED, False)
     if hand.gone:
@@ -218,7 +222,7 @@ def judge_end(
     """
     if not hand.missing:
         return _COLLECT
-    doubt = _doubt(status, counts, hand)
+    doubt = _doubt(status, counts, hand, is_cancelling=is_cancelling)
     if doubt is None:
         return _COLLECT
     cause, asks = doubt

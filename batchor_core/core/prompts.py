@@ -57,11 +57,11 @@ class PromptParts:
     def __post_init__(self) -> None:
         # few comparisons: there is one of these for each row in a job of millions
         if not (self.system_prompt is None or isinstance(self.system_prompt, str)) or not (
-            (self.prompt and isinstance(self.prompt, str)) or self.messages is not None
+            (isinstance(self.prompt, str) and self.prompt) or self.messages is not None
         ):
             raise no_prompt(self.prompt, self.system_prompt)
         if self.messages is not None:
-            if self.prompt not in ("", None):
+            if not (self.prompt is None or (isinstance(self.prompt, str) and not self.prompt)):
                 raise InvalidInputError(
                     f"give a prompt or messages, not both; given were prompt={shown(self.prompt)} and messages"
                 )

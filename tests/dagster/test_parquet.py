@@ -105,6 +105,7 @@ def test_answers_are_typed_and_failures_stand_beside_them(tmp_path: Path) -> Non
         "error_class": None,
         "error_message": None,
         "input_tokens": 10,
+        "cache_write_tokens": 0,
         "cached_tokens": 2,
         "output_tokens": 3,
         "reasoning_tokens": 1,

@@ -136,20 +136,20 @@ def test_a_stream_that_breaks_off_names_the_row() -> None:
         name="letters",
     )
     with pytest.raises(
-        SourceRowError, match=r"letters, line 3: the data can't be read on: .*the other side is gone"
+        SourceRowError, match=r"letters, line 3: the data can't be read .*the other side is gone"
     ):
         list(source)
 
 
 @pytest.mark.parametrize("data", [None, "rows", {"id": "a"}, 5])
 def test_data_that_has_no_rows_is_refused(data: Any) -> None:
-    with pytest.raises(InvalidInputError, match="a RowItemSource takes a table"):
+    with pytest.raises(InvalidInputError, match="rows are a table, a frame or an iterable of mappings"):
         list(RowItemSource(data, item_id_from_row=lambda row: row["id"]))
 
 
 def test_rows_that_are_no_mappings_are_refused() -> None:
     with pytest.raises(
-        InvalidInputError, match="must be mappings of column names to values, and one is a str"
+        InvalidInputError, match="a row maps column names to values, and this one is of type str"
     ):
         list(RowItemSource(["text"], item_id_from_row=lambda row: row["id"]))
 

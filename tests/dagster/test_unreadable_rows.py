@@ -83,7 +83,7 @@ def test_a_value_that_python_can_not_hold_is_named(
         (pd.DataFrame({"id": [1, 2], "x": [1, "z"]}), "has no Arrow form .* column x .*one type"),
         (pl.DataFrame({"id": [1], "x": [object()]}), "rows, column 'x': Polars can't hand out"),
         ([{"id": 1}, ("id", 1)], "rows, line 2: a row maps column names to values, .* type tuple"),
-        ("abc", "rows, line 1: .* type str"),
+        ("abc", "rows: rows are a table, .* type str"),
         (5, "rows are a table, a frame or an iterable of mappings, and this is of type int"),
     ],
 )

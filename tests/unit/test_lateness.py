@@ -152,6 +152,13 @@ def test_what_nothing_speaks_for_waits_some_minutes(status: str, stated: Any, ha
     assert judged(stated, hand, status=status, waited=600).move is Move.COLLECT
 
 
+@pytest.mark.parametrize("total", [0, 10])
+def test_a_cancelled_run_takes_a_count_of_nothing_at_its_word(total: int) -> None:
+    stated = counts(0, 0, total)
+    assert judged(stated, NOTHING, status="cancelled", cancelling=True).move is Move.COLLECT
+    assert judged(counts(1, 0, 10), NOTHING, status="cancelled", cancelling=True).move is Move.WAIT
+
+
 ASKED = [
     ("completed", counts(9, 1), NOTHING, Cause.RESULTS_LATE),
     ("completed", counts(10), SOME, Cause.RESULTS_LATE),

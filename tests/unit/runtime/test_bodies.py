@@ -133,7 +133,7 @@ def test_what_is_no_json_names_the_row(any_world: World) -> None:
             return {**super().build_request_line(**arguments), "url": object()}
 
     any_world.provider = NoJson(clock=any_world.clock)
-    with pytest.raises(InvalidInputError, match="item 'item-0': the request can't be stored as JSON"):
+    with pytest.raises(InvalidInputError, match="item 'item-0': the provider's request is not JSON"):
         any_world.start(text_job(2))
 
 

@@ -351,7 +351,7 @@ def test_a_model_that_is_missing_is_looked_for_once(world: World, monkeypatch: p
         looked.append(module_name)
         raise ModelResolutionError(module_name, qualname)
 
-    monkeypatch.setattr("batchor_core.runtime.engine.resolve_stored_model", resolve)
+    monkeypatch.setattr("batchor_core.runtime.outputs.resolve_stored_model", resolve)
     world.runner().get_run(RUN).wait()
     assert len(looked) < 10
 

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 from batchor_core.core.answers import Answer
+from batchor_core.core.custom_ids import parse
 from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import RunPausedError
 from batchor_core.core.models import ArtifactPolicy, RetryPolicy
@@ -145,7 +146,8 @@ def test_a_row_that_its_reader_fails_on_is_paid_for_once(any_world: World) -> No
     provider = any_world.provider
 
     def failing(record: JSONObject) -> Answer:
-        if str(record["custom_id"]).startswith("1-"):
+        attempt = parse(str(record["custom_id"]))
+        if attempt is not None and attempt.item_index == 1:
             raise KeyError("output")
         return read_record(record)
 

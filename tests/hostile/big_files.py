@@ -17,6 +17,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from batchor_core import BatchItem, BatchJob, BatchRunner, RetryPolicy, SQLiteStorage
+from batchor_core.core.lateness import Patience
+from batchor_core.runtime.engine import EngineSettings
 from batchor_core.testing.fake_provider import (
     FakeBatch,
     FakeProvider,
@@ -89,7 +91,9 @@ def main(folder: Path, rows: int, shape: Shape) -> None:
         structured_output=Essay if shape.typed else None,
         retry_policy=RetryPolicy(max_attempts=1 if shape.typed == "mistyped" else 3),
     )
-    with BatchRunner(storage=store, provider_registry=registry) as runner:
+    # a line that can not be read is looked at again before its row is bought again
+    settings = EngineSettings(patience=Patience(unconfirmed_sec=0.2))
+    with BatchRunner(storage=store, provider_registry=registry, settings=settings) as runner:
         run = runner.start(job, run_id="big")
         before = peak_mib()
         run.wait(poll_interval=0.05)

@@ -52,9 +52,8 @@ COMMON_ROW_FAULTS: tuple[RowFaultKind, ...] = (
     "length",
     "invalid_json",
     "duplicate",
-    "unparseable",
 )
-"""What ``fault_rate`` mixes: failures after which a good client asks again."""
+"""What ``fault_rate`` mixes: failures after which a good client asks again at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import assert_never
 
 from batchor_core.core.answers import parse_line
 from batchor_core.core.custom_ids import mark_of, submission_of, unmarked
@@ -65,39 +66,46 @@ def over_in_sec(drive: Drive, intent: IntentRecord) -> float:
 
 def look_for(drive: Drive, intent: IntentRecord) -> LookUp:
     """Look for the batches of one submission. Raises what the provider raises."""
-    found_by = drive.api.limits.found_by
-    if found_by is FoundBy.NOTHING:
-        return Unknowable("look_up_unsupported")
     # in the server's own time: its batches carry no other
     sent = sent_at(intent) + intent.server_date_skew
+    match drive.api.limits.found_by:
+        case FoundBy.NOTHING:
+            return Unknowable("look_up_unsupported")
+        case FoundBy.TAGS:
+            return _look_by_tags(drive, intent, sent)
+        case FoundBy.ROWS:
+            return _look_by_rows(drive, intent, sent)
+        case _:
+            assert_never(drive.api.limits.found_by)
+
+
+def _look_by_tags(drive: Drive, intent: IntentRecord, sent: float) -> LookUp:
     oldest = sent - LIST_MARGIN_SEC
-    if found_by is FoundBy.TAGS:
 
-        def wanted(batch: BatchState) -> bool:
-            return _is_named(batch, intent) or (
-                _is_nameless(batch) and (batch.created_at or oldest) >= oldest
-            )
+    def wanted(batch: BatchState) -> bool:
+        return _is_named(batch, intent) or (_is_nameless(batch) and (batch.created_at or oldest) >= oldest)
 
-        listing = _read(drive, wanted, oldest)
-        found = [batch for batch in listing.found if _is_named(batch, intent)]
-        if not found and listing.found:
-            # a gateway may list less of a batch than it shows of it by its id
-            shown = [drive.api.poll(batch.batch_id) for batch in _not_registered(drive, listing.found)]
-            found = [batch for batch in shown if _is_named(batch, intent)]
-            if not found and any(map(_is_nameless, shown)):
-                return Unknowable("nameless_batches_listed")
-        undecided: list[BatchState] = []
-    else:
-        listing = _read(drive, lambda batch: _could_be(batch, intent, oldest), oldest)
-        registered = drive.store.registered_batches([batch.batch_id for batch in listing.found])
-        candidates = [batch for batch in listing.found if batch.batch_id not in registered]
-        owners = owners_by_rows(drive, candidates)
-        found = [
-            batch for batch in candidates if owners.get(batch.batch_id) == mark_of(intent.local_batch_id)
-        ]
-        undecided = [batch for batch in candidates if batch.batch_id not in owners]
+    listing = _read(drive, wanted, oldest)
+    found = [batch for batch in listing.found if _is_named(batch, intent)]
+    if not found and listing.found:
+        # a gateway may list less of a batch than it shows of it by its id
+        shown = [drive.api.poll(batch.batch_id) for batch in _not_registered(drive, listing.found)]
+        found = [batch for batch in shown if _is_named(batch, intent)]
+        if not found and any(map(_is_nameless, shown)):
+            return Unknowable("nameless_batches_listed")
+    return Found(found) if found else _absent(listing)
+
+
+def _look_by_rows(drive: Drive, intent: IntentRecord, sent: float) -> LookUp:
+    oldest = sent - LIST_MARGIN_SEC
+    listing = _read(drive, lambda batch: _could_be(batch, intent, oldest), oldest)
+    candidates = _not_registered(drive, listing.found)
+    owners = owners_by_rows(drive, candidates)
+    mark = mark_of(intent.local_batch_id)
+    found = [batch for batch in candidates if owners.get(batch.batch_id) == mark]
     if found:
         return Found(found)
+    undecided = [batch for batch in candidates if batch.batch_id not in owners]
     is_over = over_in_sec(drive, intent) == 0
     if is_over:
         # what was created so much later is somebody else's; at a busy account there is always some
@@ -105,6 +113,10 @@ def look_for(drive: Drive, intent: IntentRecord) -> LookUp:
         undecided = [batch for batch in undecided if (batch.created_at or latest) <= latest]
     if undecided:
         return Unknowable("batches_still_running", may_pass=not is_over)
+    return _absent(listing)
+
+
+def _absent(listing: Listing) -> Absent | Unknowable:
     return Absent() if listing.is_complete else Unknowable("too_many_batches_to_list")
 
 
@@ -127,6 +139,7 @@ def _is_nameless(batch: BatchState) -> bool:
 
 
 def _not_registered(drive: Drive, batches: list[BatchState]) -> list[BatchState]:
+    """Those that are not a known submission's, of whatever run."""
     known = drive.store.registered_batches([batch.batch_id for batch in batches])
     return [batch for batch in batches if batch.batch_id not in known]
 
@@ -187,8 +200,7 @@ def strangers(drive: Drive, *, prefix: str, since: float, accounted: Callable[[s
         lambda batch: (batch.created_at or oldest) >= oldest and not accounted(batch.batch_id, ""),
         oldest,
     )
-    elsewhere = drive.store.registered_batches([batch.batch_id for batch in listing.found])
-    candidates = [batch for batch in listing.found if batch.batch_id not in elsewhere]
+    candidates = _not_registered(drive, listing.found)
     owners = owners_by_rows(drive, candidates)
     if drive.sweeping.first_at is None:
         drive.sweeping.first_at = drive.store.now()

@@ -6,6 +6,8 @@ neither shortens nor lengthens the waiting.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from batchor_core.core import lateness
 from batchor_core.core.lateness import AtHand, Cause, Decision, Move, StatedCounts
 from batchor_core.providers.api import BatchState
@@ -182,16 +184,7 @@ def _pause_instead(drive: Drive, batch: ActiveBatchRecord, reason: str, wait: Re
             due_at=now,
         )
     else:
-        begun_again = ResultsWait(
-            wait.status,
-            now,
-            wait.late_rows,
-            0,
-            wait.reason,
-            now,
-            wait.output_file_id,
-            wait.error_file_id,
-        )
+        begun_again = replace(wait, ended_at=now, looks=0, next_poll_at=now)
         drive.session.record_wait(provider_batch_id=batch.provider_batch_id, wait=begun_again)
     drive.pause(
         f"{reason}. resume() waits on; the store's reset_batch_items_to_pending() gives the rows up to be sent again; "

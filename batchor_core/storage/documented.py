@@ -34,6 +34,7 @@ from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.types import JSONValue
+from batchor_core.storage.late_batches import late_fields
 from batchor_core.storage.state import (
     ActiveBatchRecord,
     AppliedOutcome,
@@ -633,10 +634,7 @@ def _as_remembered(batch: ActiveBatchRecord, book: _Book) -> ActiveBatchRecord:
         status=wait.status,
         output_file_id=wait.output_file_id or known.output_file_id,
         error_file_id=wait.error_file_id or known.error_file_id,
-        ended_at=wait.ended_at,
-        late_rows=wait.late_rows,
-        looks=wait.looks,
-        wait_reason=wait.reason,
+        **late_fields(wait),
     )
 
 

@@ -30,6 +30,7 @@ from batchor_core.storage.columns import (
     raw_columns,
     usage_columns,
 )
+from batchor_core.storage.late_batches import NOTHING_LATE, late_fields, waiting_begins_again
 from batchor_core.storage.repeated import StoredContents
 from batchor_core.storage.rows import record_of
 from batchor_core.storage.state import (
@@ -52,7 +53,6 @@ from batchor_core.storage.state import (
 
 _NEW = ItemState(ItemStatus.PENDING, attempt_count=0, generation=0)
 
-_NOTHING_LATE: dict[str, Any] = {"ended_at": None, "late_rows": 0, "looks": 0, "wait_reason": None}
 _SETTLED: dict[str, Any] = {"quarantined": False, "quarantine_cause": None}
 
 
@@ -489,11 +489,9 @@ class RunRow:
         """A lost batch is there after all, under this id; patience with a late one is counted from here."""
         known = str(intent.record.provider_batch_id)
         batch = self.batches[known]
-        changes: dict[str, Any] = {"poll_failures": 0, "next_poll_at": 0.0, "looks": 0, **_SETTLED}
-        if batch.record.ended_at is not None:
-            changes["ended_at"] = now
-        if batch.record.due_at is not None and batch.record.due_at < now:
-            changes["due_at"] = now
+        changes = _SETTLED | waiting_begins_again(
+            ended_at=batch.record.ended_at, due_at=batch.record.due_at, now=now
+        )
         batch.poll_error = None
         if provider_batch_id != known:
             if provider_batch_id in self.batches:
@@ -504,7 +502,7 @@ class RunRow:
                 "output_file_id": None,
                 "error_file_id": None,
                 "due_at": None,
-                **_NOTHING_LATE,
+                **NOTHING_LATE,
             }
             self.batches = {
                 provider_batch_id if name == known else name: row for name, row in self.batches.items()
@@ -527,7 +525,7 @@ class RunRow:
         batch = self.batches[str(intent.record.provider_batch_id)]
         for index in sorted(batch.owned):
             self.release(self.items[index], used_custom_id=True)
-        batch.record = replace(batch.record, **_NOTHING_LATE, **_SETTLED)
+        batch.record = replace(batch.record, **NOTHING_LATE, **_SETTLED)
         if lifecycle.is_terminal_batch(batch.record.status):
             intent.record = replace(intent.record, state=IntentState.REGISTERED, last_error_class=error_class)
             return
@@ -618,19 +616,13 @@ class RunRow:
             error_file_id=wait.error_file_id,
             next_poll_at=wait.next_poll_at,
         )
-        batch.record = replace(
-            batch.record,
-            ended_at=wait.ended_at,
-            late_rows=wait.late_rows,
-            looks=wait.looks,
-            wait_reason=wait.reason,
-        )
+        batch.record = replace(batch.record, **late_fields(wait))
 
     def end(self, batch: BatchRow, end: BatchEnd) -> None:
         """Keep a batch's final state; nobody has to decide about it any more."""
         batch.usage = end.usage
         self.poll(batch, status=end.status, output_file_id=None, error_file_id=None)
-        batch.record = replace(batch.record, **_NOTHING_LATE, **_SETTLED)
+        batch.record = replace(batch.record, **NOTHING_LATE, **_SETTLED)
         intent = self.intents[batch.record.local_batch_id]
         if intent.record.state is IntentState.QUARANTINED:
             intent.record = replace(intent.record, state=IntentState.REGISTERED)

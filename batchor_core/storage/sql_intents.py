@@ -21,6 +21,7 @@ from batchor_core.storage.columns import (
     encode_text,
     usage_columns,
 )
+from batchor_core.storage.late_batches import NOTHING_LATE, late_fields, waiting_begins_again
 from batchor_core.storage.schema import TAKEN_QUEUE, batches, items, runs, submission_intents
 from batchor_core.storage.sql_engine import AnyRow
 from batchor_core.storage.sql_items import (
@@ -235,7 +236,7 @@ def find_again(run: LockedRun, intent: AnyRow, *, provider_batch_id: str) -> Non
     """A lost batch is there after all, under this id."""
     given = encode_text(provider_batch_id)
     batch = run.connection.execute(select(batches).where(batches.c.intent_key == intent.intent_key)).one()
-    values = _waiting_begins_again(batch, now=run.now())
+    values = waiting_begins_again(ended_at=batch.ended_at, due_at=batch.due_at, now=run.now())
     if given != intent.provider_batch_id:
         if find_batch(run.connection, run.run_key, provider_batch_id) is not None:
             raise RunStateError(run.run_id, f"batch {provider_batch_id!r} belongs to another submission")
@@ -246,23 +247,10 @@ def find_again(run: LockedRun, intent: AnyRow, *, provider_batch_id: str) -> Non
             "output_file_id": None,
             "error_file_id": None,
             "due_at": None,
-            **_NOTHING_LATE,
+            **NOTHING_LATE,
         }
     change_batch(run.connection, intent.intent_key, **values)
     change_intent(run.connection, intent.intent_key, state=IntentState.REGISTERED.value)
-
-
-_NOTHING_LATE: dict[str, object] = {"ended_at": None, "late_rows": 0, "looks": 0, "wait_reason": None}
-
-
-def _waiting_begins_again(batch: AnyRow, *, now: float) -> dict[str, object]:
-    """A person has chosen to wait on: patience is counted from here."""
-    values: dict[str, object] = {"poll_failures": 0, "next_poll_at": 0.0, "looks": 0}
-    if batch.ended_at is not None:
-        values["ended_at"] = now
-    if batch.due_at is not None and batch.due_at < now:
-        values["due_at"] = now
-    return values
 
 
 def give_up_batch(run: LockedRun, intent: AnyRow, *, error_class: str) -> None:
@@ -273,7 +261,7 @@ def give_up_batch(run: LockedRun, intent: AnyRow, *, error_class: str) -> None:
     """
     batch = run.connection.execute(select(batches).where(batches.c.intent_key == intent.intent_key)).one()
     release_submitted(run, batch)
-    change_batch(run.connection, intent.intent_key, **_NOTHING_LATE)
+    change_batch(run.connection, intent.intent_key, **NOTHING_LATE)
     if batch.is_terminal:
         change_intent(
             run.connection,
@@ -449,10 +437,7 @@ def keep_wait(connection: Connection, batch: AnyRow, wait: ResultsWait) -> None:
         output_file_id=wait.output_file_id,
         error_file_id=wait.error_file_id,
         next_poll_at=wait.next_poll_at,
-        ended_at=wait.ended_at,
-        late_rows=wait.late_rows,
-        looks=wait.looks,
-        wait_reason=encode_text(wait.reason),
+        **late_fields(wait) | {"wait_reason": encode_text(wait.reason)},
     )
 
 
@@ -460,7 +445,7 @@ def keep_end(connection: Connection, batch: AnyRow, end: BatchEnd) -> None:
     """Keep a batch's final state; nobody has to decide about it any more."""
     keep_poll(connection, batch, status=end.status, output_file_id=None, error_file_id=None)
     usage = dict(zip(TOKEN_KINDS, usage_columns(end.usage), strict=True))
-    change_batch(connection, batch.intent_key, **_NOTHING_LATE, **usage)
+    change_batch(connection, batch.intent_key, **NOTHING_LATE, **usage)
     asked = and_(_intents.intent_key == batch.intent_key, _intents.state == IntentState.QUARANTINED.value)
     connection.execute(submission_intents.update().where(asked).values(state=IntentState.REGISTERED.value))
 

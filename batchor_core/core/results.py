@@ -90,7 +90,22 @@ class TextItemResult(ItemResult[str]):
 
 
 @dataclass(frozen=True, slots=True)
-class StructuredItemResult(ItemResult[ModelT], Generic[ModelT]):
+class _WithOutput(ItemResult[OutputT], Generic[OutputT]):
+    """The fields of results whose output is more than their text."""
+
+    item_id: str
+    status: ItemStatus
+    attempt_count: int
+    output: OutputT | None = None
+    output_text: str | None = None
+    raw_response: JSONObject | None = None
+    error: ItemFailure | None = None
+    metadata: JSONObject = field(default_factory=dict)
+    usage: TokenUsage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StructuredItemResult(_WithOutput[ModelT], Generic[ModelT]):
     """The end of one item of a structured run.
 
     Attributes:
@@ -105,19 +120,9 @@ class StructuredItemResult(ItemResult[ModelT], Generic[ModelT]):
         usage: Tokens of the last answer.
     """
 
-    item_id: str
-    status: ItemStatus
-    attempt_count: int
-    output: ModelT | None = None
-    output_text: str | None = None
-    raw_response: JSONObject | None = None
-    error: ItemFailure | None = None
-    metadata: JSONObject = field(default_factory=dict)
-    usage: TokenUsage | None = None
-
 
 @dataclass(frozen=True, slots=True)
-class VectorItemResult(ItemResult[Sequence[float]]):
+class VectorItemResult(_WithOutput[Sequence[float]]):
     """The end of one item of a run whose answers are vectors.
 
     Attributes:
@@ -132,19 +137,11 @@ class VectorItemResult(ItemResult[Sequence[float]]):
         usage: Tokens of the last answer.
     """
 
-    item_id: str
-    status: ItemStatus
-    attempt_count: int
     output: Any = None  # so that code that knows its run may use the output of any result as what it is
-    output_text: str | None = None
-    raw_response: JSONObject | None = None
-    error: ItemFailure | None = None
-    metadata: JSONObject = field(default_factory=dict)
-    usage: TokenUsage | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class BodyItemResult(ItemResult[Any]):
+class BodyItemResult(_WithOutput[Any]):
     """The end of one item of a run whose answers are whole response bodies.
 
     Attributes:
@@ -159,15 +156,7 @@ class BodyItemResult(ItemResult[Any]):
         usage: Tokens of the last answer.
     """
 
-    item_id: str
-    status: ItemStatus
-    attempt_count: int
     output: Any = None
-    output_text: str | None = None
-    raw_response: JSONObject | None = None
-    error: ItemFailure | None = None
-    metadata: JSONObject = field(default_factory=dict)
-    usage: TokenUsage | None = None
 
 
 BatchResultItem: TypeAlias = TextItemResult | StructuredItemResult[Any] | VectorItemResult | BodyItemResult

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import repeat
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 import orjson
 from pydantic import BaseModel
@@ -155,43 +155,30 @@ def _text_result(row: ResultRow) -> TextItemResult:
 
 
 def _structured_result(row: ResultRow, *, model: type[BaseModel]) -> StructuredItemResult[Any]:
-    status = status_of(row)
-    return StructuredItemResult(
-        row.item_id,
-        status,
-        row.attempt_count,
-        _output(row, model) if status is ItemStatus.COMPLETED else None,
-        row.output_text,
-        None,
-        failure_of(row),
-        metadata_of(row),
-        usage_of(row),
-    )
+    output = _output(row, model) if status_of(row) is ItemStatus.COMPLETED else None
+    return _with_output(StructuredItemResult, row, output, row.output_text)
 
 
 def _vector_result(row: ResultRow, *, output: VectorOutput) -> VectorItemResult:
     data = vector_data(row)
-    return VectorItemResult(
-        row.item_id,
-        status_of(row),
-        row.attempt_count,
-        None if data is None else output.value(data),
-        failed_text(row),
-        None,
-        failure_of(row),
-        metadata_of(row),
-        usage_of(row),
-    )
+    return _with_output(VectorItemResult, row, None if data is None else output.value(data), failed_text(row))
 
 
 def _body_result(row: ResultRow, *, output: BodyOutput) -> BodyItemResult:
     body = body_text(row)
-    return BodyItemResult(
+    return _with_output(BodyItemResult, row, None if body is None else output.value(body), failed_text(row))
+
+
+_Made = TypeVar("_Made", StructuredItemResult[Any], VectorItemResult, BodyItemResult)
+
+
+def _with_output(made: type[_Made], row: ResultRow, output: Any, text: str | None) -> _Made:
+    return made(
         row.item_id,
         status_of(row),
         row.attempt_count,
-        None if body is None else output.value(body),
-        failed_text(row),
+        output,
+        text,
         None,
         failure_of(row),
         metadata_of(row),

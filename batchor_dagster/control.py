@@ -208,9 +208,14 @@ class ControlConfig(CheckedConfig):
     action: ControlAction | None = None
 
 
+def name_for(usual: str, resource_key: str) -> str:
+    """The name of a resource's job or sensor: the usual one for ``batchor``, else with the key behind it."""
+    return usual if resource_key == DEFAULT_RESOURCE else f"{usual}_{resource_key}"
+
+
 def control_job_name(resource_key: str) -> str:
-    """The control job of a resource: ``batchor_control`` for ``batchor``, else with the key behind it."""
-    return CONTROL_JOB if resource_key == DEFAULT_RESOURCE else f"{CONTROL_JOB}_{resource_key}"
+    """The control job of a resource."""
+    return name_for(CONTROL_JOB, resource_key)
 
 
 def op_name(op: str, job_name: str, *, usual: str) -> str:

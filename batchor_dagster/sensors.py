@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import dagster as dg
 
 from batchor_dagster.assets import BatchAsset
-from batchor_dagster.control import DEFAULT_RESOURCE
+from batchor_dagster.control import name_for
 from batchor_dagster.driving import (
     DRIVE_JOB,
     Driven,
@@ -80,7 +80,7 @@ def build_batch_sensor(
         ignored = "drive_job" if drive_job is not None else "worker_patience_seconds"
         raise ValueError(f"{ignored} has no effect with drive={drive!r}: set drive='job', or leave it out")
     patience = WORKER_PATIENCE_SEC if worker_patience_seconds is None else worker_patience_seconds
-    name = name or (SENSOR if resource_key == DEFAULT_RESOURCE else f"{SENSOR}_{resource_key}")
+    name = name or name_for(SENSOR, resource_key)
     jobs: list[Any] = [results_job(asset) for asset in assets]
     worker = drive_job or build_drive_job(resource_key=resource_key, name=_drive_job_name(name))
     if drive == "job":

@@ -29,8 +29,8 @@ from batchor_dagster.components.keys import checked
 from batchor_dagster.components.resource import Resource
 from batchor_dagster.components.scaffold import BatchScaffolder
 from batchor_dagster.components.schema import output_model
-from batchor_dagster.components.sharing import DEFAULT_KEY, Asked, resource_keys
-from batchor_dagster.control import build_control_job
+from batchor_dagster.components.sharing import Asked, resource_keys
+from batchor_dagster.control import DEFAULT_RESOURCE, build_control_job, name_for
 from batchor_dagster.sensors import build_batch_sensor
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
@@ -189,7 +189,7 @@ class Batch(dg.Model, dg.Resolvable):
             raise InvalidInputError(f"{self.name}: provider {kind!r}: {error}") from error
 
     def asset(
-        self, folder: Path, *, resource_key: str = DEFAULT_KEY, control_job: str | None = None
+        self, folder: Path, *, resource_key: str = DEFAULT_RESOURCE, control_job: str | None = None
     ) -> BatchAsset:
         """The batch asset. Its source is looked for in ``folder``."""
         *prefix, name = self.key.path
@@ -323,7 +323,11 @@ class BatchComponent(dg.Component, dg.Model, dg.Resolvable):
         wanted = {one.control_job for one in sharing}
         has_control = True in wanted or False not in wanted
         # the resource's Python definitions may bring the usual one, and Dagster refuses two jobs of one name
-        own_control = None if resource is not None or wanted & {True, False} else _control_name(key)
+        own_control = (
+            None
+            if resource is not None or wanted & {True, False}
+            else name_for("batchor_components_control", key)
+        )
         assets = [
             batch.asset(context.path, resource_key=key, control_job=own_control) for batch in self.batches
         ]
@@ -334,7 +338,11 @@ class BatchComponent(dg.Component, dg.Model, dg.Resolvable):
             if has_control and sharing[0] is self
             else [],
             sensors=self._sensors(
-                sharing, key, name=_sensor_name(key) if is_known else f"{self.asked().name}_sensor"
+                sharing,
+                key,
+                name=name_for("batchor_components_sensor", key)
+                if is_known
+                else f"{self.asked().name}_sensor",
             ),
             resources={key: resource.made()} if resource is not None else {},
         )
@@ -371,14 +379,6 @@ class BatchComponent(dg.Component, dg.Model, dg.Resolvable):
 @functools.cache
 def _checked_model(component: type[BaseModel], derived: type[BaseModel]) -> type[BaseModel]:
     return checked(derived, component)
-
-
-def _control_name(resource_key: str) -> str:
-    return "batchor_components_control" + ("" if resource_key == DEFAULT_KEY else f"_{resource_key}")
-
-
-def _sensor_name(resource_key: str) -> str:
-    return "batchor_components_sensor" + ("" if resource_key == DEFAULT_KEY else f"_{resource_key}")
 
 
 def _components_of(context: dg.ComponentLoadContext) -> list[BatchComponent]:

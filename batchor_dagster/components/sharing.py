@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from batchor_core.core.exceptions import InvalidInputError
-
-DEFAULT_KEY = "batchor"
+from batchor_dagster.control import DEFAULT_RESOURCE
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,14 @@ def resource_keys(components: Sequence[Asked]) -> list[str]:
     by_use = Counter(_database(one.settings or {}) for one in described)
     for one in sorted(described, key=lambda one: -by_use[_database(one.settings or {})]):
         if one.key is None:
-            key = DEFAULT_KEY if DEFAULT_KEY not in keys.values() else f"{DEFAULT_KEY}_{one.name}"
+            key = (
+                DEFAULT_RESOURCE
+                if DEFAULT_RESOURCE not in keys.values()
+                else f"{DEFAULT_RESOURCE}_{one.name}"
+            )
             keys.setdefault(_database(one.settings or {}), key)
     return [
-        one.key or (DEFAULT_KEY if one.settings is None else keys[_database(one.settings)])
+        one.key or (DEFAULT_RESOURCE if one.settings is None else keys[_database(one.settings)])
         for one in components
     ]
 

@@ -39,6 +39,7 @@ from batchor_core.core.models import (
     ArtifactPruneResult,
     BatchJob,
     BatchResultItem,
+    ProviderConfig,
     RunEvent,
     RunSnapshot,
     RunSummary,
@@ -274,7 +275,7 @@ class BatchRunner:
 
     def _create(self, job: BatchJob[Any, Any], run_id: str, extras: JSONObject | None) -> bool:
         """Store a new run; False if another process was faster. Whatever is wrong with the job shows before."""
-        provider = RunProvider(lambda: self._make_provider(job.provider_config), job.provider_config)
+        provider = self._provider(job.provider_config)
         check_provided(job, provider.get().limits)
         budget = provider.get().enqueue_budget()
         config = persisted_config(job, budget_key=budget.key if budget else None, extras=extras)
@@ -313,7 +314,7 @@ class BatchRunner:
         if here is not None and here.job is job:
             attached = here
         else:
-            provider = RunProvider(lambda: self._make_provider(job.provider_config), job.provider_config)
+            provider = self._provider(job.provider_config)
             attached = _Attached(config, provider, job.output_spec, job)
         # of what can be read once only, this process may have read a part: it can't be compared, but it is the same
         is_in_hand = here is not None and here.job is not None and here.job.items is job.items
@@ -353,14 +354,14 @@ class BatchRunner:
 
     # --- driving -----------------------------------------------------------------------------------------------------
 
+    def _provider(self, config: ProviderConfig) -> RunProvider:
+        return RunProvider(lambda: self._make_provider(config), config)
+
     def _attach(self, run_id: str) -> _Attached:
         attached = self._attached.get(run_id)
         if attached is None:
             config = self.storage.get_run_config(run_id=run_id)
-            attached = _Attached(
-                config,
-                RunProvider(lambda: self._make_provider(config.provider_config), config.provider_config),
-            )
+            attached = _Attached(config, self._provider(config.provider_config))
             self._attached[run_id] = attached
         return attached
 
@@ -723,7 +724,8 @@ class BatchRunner:
         """Write results as JSON lines, streaming; needs neither key nor model.
 
         A row holds item_id, status, attempt_count, metadata, output_text, output_json (runs of models and bodies),
-        output_vector (runs of vectors, in base64), raw_response and error. A file that is not appended to is written under a temporary name and renamed.
+        output_vector (runs of vectors, in base64), raw_response and error. A file that is not appended to is written under a
+        temporary name and renamed.
 
         Raises:
             ValueError: ``after_sequence`` is negative, or ``limit`` below 1.

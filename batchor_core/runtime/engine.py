@@ -91,13 +91,8 @@ class EngineSettings:
             raise InvalidInputError(
                 f"EngineSettings.model_modules must be a tuple of module names or None, not {modules!r}"
             )
-        if not 0 < self.lease_ttl_sec <= LONGEST_LEASE_SEC or self.grace_sec < 0 or self.look_ups < 1:
-            raise ValueError(
-                f"EngineSettings: lease_ttl_sec must lie between 0 and {LONGEST_LEASE_SEC:.0f}, grace_sec must not be "
-                "negative, look_ups must be at least 1"
-            )
-        if self.list_page_cap < 1 or self.parallel_transfers < 1:
-            raise ValueError("EngineSettings: list_page_cap and parallel_transfers must be at least 1")
+        if not 0 < self.lease_ttl_sec <= LONGEST_LEASE_SEC:
+            raise ValueError(f"EngineSettings: lease_ttl_sec must lie between 0 and {LONGEST_LEASE_SEC:.0f}")
         if self.on_unknown not in ("resubmit", "hold"):
             raise ValueError(
                 f"EngineSettings.on_unknown must be 'resubmit' or 'hold', not {self.on_unknown!r}"

@@ -144,6 +144,11 @@ def marked(custom_id: str, *, mark: str) -> str:
     return f"{custom_id}_{mark}"
 
 
+def without_mark(sent_as: str, *, mark: str) -> str:
+    """The custom_id of a row that was sent with this mark; any other name as it is."""
+    return sent_as.removesuffix(f"_{mark}")
+
+
 def unmarked(sent_as: str) -> tuple[str, str] | None:
     """The custom_id and the mark of a row that was sent with one; None for any other."""
     found = _MARKED.fullmatch(sent_as)

@@ -133,7 +133,7 @@ def renamed(line: bytes, custom_id: str, new_id: str) -> bytes:
 
 def longest_line(stored: bytes, name_chars: int = MAX_CHARS) -> int:
     """The most bytes that the line may have, with the end of the line, under a name of so many characters."""
-    return len(stored) + (1 if stored.startswith(b"{") else _AROUND_NAME + name_chars)
+    return len(stored) + (1 if is_whole(stored) else _AROUND_NAME + name_chars)
 
 
 _AROUND_NAME = len(_BEGINNING) + len('""') + len("\n")

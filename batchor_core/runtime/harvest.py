@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
+from batchor_core.core.custom_ids import without_mark
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.failures import ItemFailure
 from batchor_core.core.lateness import AtHand, Move
@@ -96,9 +97,8 @@ def _record_artifacts(drive: Drive, batch: ActiveBatchRecord, download: Download
 
 def _unmarked(line: Line, mark: str) -> Line:
     """The line under the custom_id that the store knows, where rows are sent behind the mark of their submission."""
-    return line._replace(
-        answer=line.answer._replace(custom_id=line.answer.custom_id.removesuffix(f"_{mark}"))
-    )
+    custom_id = without_mark(line.answer.custom_id, mark=mark)
+    return line._replace(answer=line.answer._replace(custom_id=custom_id))
 
 
 def _fail_bad_lines(intake: _Intake, failure: BatchFailure) -> None:

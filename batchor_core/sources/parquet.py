@@ -12,7 +12,7 @@ from batchor_core.core.exceptions import InvalidInputError, SourceRowError
 from batchor_core.core.models import PayloadT
 from batchor_core.core.plain import without_missing
 from batchor_core.core.types import JSONValue
-from batchor_core.sources.arrow_rows import UnfitValue, python_rows
+from batchor_core.sources.arrow_rows import UnfitValue, check_columns, python_rows
 from batchor_core.sources.base import (
     CheckpointedBatchItem,
     CheckpointedItemSource,
@@ -32,8 +32,8 @@ class ParquetItemSource(CheckpointedItemSource[PayloadT]):
     """Items from a Parquet file, read a thousand rows at a time, whatever the size of its row groups.
 
     The callbacks get Python values: ``datetime``, ``Decimal``, ``bytes``, lists, dicts; nanoseconds are cut to the
-    microseconds that ``datetime`` holds. A float that is NaN or infinite is None, as null is. Metadata is converted as ``rows.json_safe`` says. A checkpoint is ``[row group,
-    row within it]``; the lineage names both too.
+    microseconds that ``datetime`` holds. A float that is NaN or infinite is None, as null is. Metadata is converted as
+    ``rows.json_safe`` says. A checkpoint is ``[row group, row within it]``; the lineage names both too.
 
     Args:
         path: The file; ``~`` is expanded.
@@ -163,9 +163,7 @@ class ParquetItemSource(CheckpointedItemSource[PayloadT]):
 
     def _check_columns(self, file: Any) -> None:
         names = file.schema_arrow.names
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise self._mapping.error("the schema has two columns of this name", column=repeated[0])
+        check_columns(names, self._mapping.error)
         for column in self.columns or ():
             if column not in names and column.split(".")[0] not in names:
                 there = ", ".join(map(repr, names[:20]))

@@ -14,7 +14,7 @@ stopped                                                       or its lifetime is
 ========================  ==================================  ===========================================
 
 A provider with the eight documented methods of :class:`~batchor_core.providers.base.BatchProvider` is adapted to this
-protocol by ``providers.documented``.
+protocol by ``providers.eight_methods``.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ A submission that was never sent is simply given back. One that *may* have been 
 3. Look again over a grace period, at least three complete listings, without blocking anything else.
 4. Still not found: it does not exist; the items go into a new batch, under new custom_ids.
 
-Where there is no input file to delete, nothing keeps a late create from arriving: then step 4 waits until the batch, had it been
-created, would have ended. Where batches carry no tags, a batch that may be the submission's is waited for until its first result
-says whose it is, or until it should have ended. Where it can't be looked up, a person decides. Measured on a prototype: without step 2 a stalled driver paid twice in 11
-of 12 rounds, with it in none.
+Where there is no input file to delete, nothing keeps a late create from arriving: then step 4 waits until the batch, had it
+been created, would have ended. Where batches carry no tags, a batch that may be the submission's is waited for until its
+first result says whose it is, or until it should have ended. Where it can't be looked up, a person decides. Measured on a
+prototype: without step 2 a stalled driver paid twice in 11 of 12 rounds, with it in none.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ The life of one submission, its *intent*::
                                      certainly not ─────┼──> DROPPED   items go back, the file is deleted
                                      no usable answer ──┴──> UNKNOWN   recover.py looks it up; nothing of it is sent again
 
-Each arrow is one transaction. The order is the promise: no POST without a durable SENDING row, and never a second POST
-for one intent. The one exception is a POST that was certainly refused because the input file was not there or not
-processed yet: the intent goes back to UPLOADED with a time, and the same file is tried again then. What a crash leaves behind is settled by recover.py at the start of the next cycle.
+Each arrow is one transaction. The order is the promise: no POST without a durable SENDING row, and never a second POST for
+one intent. The one exception is a POST that was certainly refused because the input file was not there or not processed yet:
+the intent goes back to UPLOADED with a time, and the same file is tried again then. What a crash leaves behind is settled by
+recover.py at the start of the next cycle.
 """
 
 from __future__ import annotations

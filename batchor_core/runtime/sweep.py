@@ -68,10 +68,9 @@ def sweep(drive: Drive) -> Swept:
         error = as_provider_error(raised)
         if is_passing(error):
             raise error from raised
+        # a gateway without a list, or a key that may not read it: nothing can be learned here
         drive.sweeping.done()
-        return (
-            Swept.CLEAN
-        )  # a gateway without a list, or a key that may not read it: nothing can be learned here
+        return Swept.CLEAN
     known = {intent.local_batch_id: intent for intent in drive.store.list_intents(run_id=drive.run_id)}
     _free_rows(drive, known, {named.local_batch_id for named in found.batches})
     orphans: list[Named] = []

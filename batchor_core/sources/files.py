@@ -128,7 +128,8 @@ class JsonlItemSource(_TextFileSource[PayloadT]):
     """Items from a file with one JSON object per line.
 
     No number is rounded: integers keep all their digits, and a number with a fraction that a float can't hold is a
-    ``Decimal``. Lines end at ``\\n`` alone; ``\\r\\n``, a byte order mark and blank lines are fine. Memory does not grow with the file.
+    ``Decimal``. Lines end at ``\\n`` alone; ``\\r\\n``, a byte order mark and blank lines are fine. Memory does not grow with
+    the file.
 
     Args:
         path: The file; ``~`` is expanded.

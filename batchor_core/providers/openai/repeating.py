@@ -1,7 +1,8 @@
 """Whether the same request, sent again, can bring another outcome. What can't is not paid for again.
 
 Models sample, so a useless text may be followed by a good one: whatever concerns the words of an answer is worth another
-attempt, at ``temperature`` 0 as well, since hosted models don't promise the same answer to the same request. What follows from the request itself is not.
+attempt, at ``temperature`` 0 as well, since hosted models don't promise the same answer to the same request. What follows
+from the request itself is not.
 """
 
 from __future__ import annotations

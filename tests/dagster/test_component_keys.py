@@ -1,5 +1,6 @@
 """A misspelt key of the YAML is named with its place and the key that was meant."""
 
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -12,7 +13,8 @@ from batchor_core.core.models import ProviderConfig
 from batchor_dagster import BatchComponent
 from batchor_dagster.components.batch import Batch, OpenAI
 from batchor_dagster.components.keys import unknown_keys
-from tests.support.shelf_provider import ShelfConfig, install_package
+from tests.support.fixtures import Install
+from tests.support.shelf_provider import ShelfConfig
 
 BATCH: dict[str, Any] = {
     "name": "reviews",
@@ -159,11 +161,8 @@ class TestProvider:
     def config(**settings: Any) -> ProviderConfig:
         return Batch(**{**BATCH, "openai": None, **settings}).config()
 
-    def test_a_batch_may_name_the_provider_of_a_package(
-        self, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        install_package(tmp_path / "site")
-        monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    def test_a_batch_may_name_the_provider_of_a_package(self, install: Install, tmp_path: Path) -> None:
+        install()
         batch = Batch(
             **{**BATCH, "openai": None, "provider": {"kind": "shelf", "folder": "there", "mark": "?"}}
         )

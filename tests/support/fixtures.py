@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.shelf_provider import install_package
 from tests.support.world import World
+
+Install = Callable[..., None]
 
 
 @pytest.fixture
@@ -28,3 +32,14 @@ def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
             return world
 
         yield make
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Installs packages into a folder on sys.path; what is imported from it is gone after the test."""
+    site = tmp_path / "site"
+    monkeypatch.syspath_prepend(str(site))
+    yield lambda **package: install_package(site, **package)
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(site):
+            del sys.modules[name]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,8 @@ from batchor_core.providers.registry import (
     UnregisteredProviderConfig,
     build_default_provider_registry,
 )
-from tests.support.shelf_provider import KEY, ShelfConfig, ShelfProvider, install_package
-
-Install = Callable[..., None]
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Installs packages into a folder on sys.path."""
-    site = tmp_path / "site"
-    monkeypatch.syspath_prepend(str(site))
-    before = set(sys.modules)
-    yield lambda **package: install_package(site, **package)
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+from tests.support.fixtures import Install
+from tests.support.shelf_provider import KEY, ShelfConfig, ShelfProvider
 
 
 def test_a_package_registers_its_provider(install: Install, tmp_path: Path) -> None:

@@ -9,11 +9,18 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 
+# Where tests keep their files: in memory where there is room for them (containers often have 64 MB), or where pytest does.
+SCRATCH := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8000000 { print "/dev/shm" }')
+
 # What ruff looks at; folders that are not there yet are passed over.
 CODE := $(wildcard batchor_core batchor_dagster examples benchmarks tests)
 
 export DAGSTER_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+ifneq ($(SCRATCH),)
+export PYTEST_DEBUG_TEMPROOT := $(SCRATCH)
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo ui test test-browser hostile chaos lives versions check fmt bench bench-full clean

@@ -214,8 +214,7 @@ class TestSettings:
 
 
 @pytest.mark.acceptance
-@pytest.mark.parametrize("drive", ["tick", "job"])
-@pytest.mark.parametrize("registered_by", ["resource", "package"])
+@pytest.mark.parametrize(("registered_by", "drive"), [("resource", "tick"), ("package", "job")])
 def test_a_run_goes_from_process_to_process_with_its_provider(
     tmp_path: Path, registered_by: str, drive: str
 ) -> None:

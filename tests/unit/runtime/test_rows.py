@@ -274,7 +274,7 @@ def test_a_line_that_can_not_be_read_costs_its_row_another_round(
     spoil(any_world, change)
     run = any_world.start(
         text_job(3, artifact_policy=ArtifactPolicy(persist_raw_output_artifacts=keep))
-    ).wait()
+    ).wait(poll_interval=30.0)
     assert attempts(run) == {"item-0": 1, "item-1": 1, "item-2": 1}
     assert run.status is RunLifecycleStatus.COMPLETED
     sent = [index_of(line) for batch in any_world.provider.batches.values() for line in batch.lines]
@@ -398,7 +398,7 @@ def test_more_rows_than_a_chunk_are_stored_whole(any_world: World, monkeypatch: 
     any_world.provider.answer = by_item(
         {n: http_error_row(400) for n in range(0, 20, 3)} | {n: [None, "later"] for n in range(1, 20, 3)}
     )
-    run = any_world.start(text_job(20)).wait()
+    run = any_world.start(text_job(20)).wait(poll_interval=30.0)
     assert set(errors(run)) == {f"item-{n}" for n in range(0, 20, 3)}
     assert run.summary().completed_items == 13
     sequences = [record.terminal_result_sequence for page in run.iter_record_pages() for record in page]

@@ -7,18 +7,21 @@ start together, the first does the work and the others find it done.
 
 from __future__ import annotations
 
+from pkgutil import iter_modules
+
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select
 
 from batchor_core.core.boundaries import Boundary
 from batchor_core.core.exceptions import DatabaseVersionError
+from batchor_core.storage.migrations import versions
 from batchor_core.storage.schema import metadata
 from batchor_core.storage.sql_engine import Database
 
-HEAD = "0003"
-"""The revision that ``schema.py`` describes."""
+KNOWN = tuple(sorted(name.partition("_")[0] for _, name, _ in iter_modules(versions.__path__)))
+"""Every revision, oldest first: those that there are files of."""
 
-KNOWN = ("0001", "0002", "0003")
-"""Every revision, oldest first."""
+HEAD = KNOWN[-1]
+"""The revision that ``schema.py`` describes."""
 
 VERSION_TABLE = "batchor_schema_version"
 

@@ -200,7 +200,7 @@ def _output(row: ResultRow, model: type[BaseModel]) -> BaseModel:
 
 def json_lines(engine: Engine, rows: Sequence[ResultRow], kind: OutputKind) -> Iterator[bytes]:
     """The rows as lines of results.jsonl. What is JSON already is copied, neither decoded nor encoded again."""
-    is_model, add_output = kind is OutputKind.MODEL, _ADD_OUTPUT.get(kind)
+    is_model, add_output = kind is OutputKind.MODEL, _adding(kind)
     for row, raw in zip(rows, _raw_lines(engine, rows), strict=True):
         line: dict[str, Any] = {
             "item_id": row.item_id,
@@ -234,11 +234,17 @@ def _add_body(line: dict[str, Any], row: ResultRow) -> None:
     line["output_json"] = None if body is None else orjson.Fragment(body)
 
 
-# texts and models are done above: the call would cost each of millions of lines as much as a twentieth of its time
-_ADD_OUTPUT: dict[OutputKind, Callable[[dict[str, Any], ResultRow], None]] = {
-    OutputKind.VECTOR: _add_vector,
-    OutputKind.BODY: _add_body,
-}
+def _adding(kind: OutputKind) -> Callable[[dict[str, Any], ResultRow], None] | None:
+    """What adds an answer to its line; None for those that :func:`json_lines` adds itself."""
+    match kind:
+        case OutputKind.TEXT | OutputKind.MODEL:
+            return None  # the call would cost each of millions of lines as much as a twentieth of its time
+        case OutputKind.VECTOR:
+            return _add_vector
+        case OutputKind.BODY:
+            return _add_body
+        case _:
+            assert_never(kind)
 
 
 def _fragment(json: str | bytes | None) -> orjson.Fragment | None:

@@ -34,7 +34,8 @@ from batchor_dagster.steps import (
 
 __all__ = ["BatchAsset", "BatchConfig", "OnTermination", "batch_asset", "partition_of"]
 
-KINDS = {"openai", "parquet"}
+_FILE_KIND = "parquet"
+KINDS = frozenset({"openai", _FILE_KIND})
 
 
 class BatchConfig(CheckedConfig):
@@ -110,7 +111,8 @@ def batch_asset(
         description: Of the result asset; the function's docstring by default.
         metadata: Definition metadata of the result asset.
         tags: Tags of both assets' definitions.
-        kinds: Kinds of the result asset, at most three; ``openai`` and ``parquet`` by default.
+        kinds: Kinds of the result asset, at most three; ``openai`` and ``parquet`` by default. The submission has the same
+            but for ``parquet``.
         owners: As in ``@dg.asset``.
         code_version: As in ``@dg.asset``. It is shown, and pays for nothing: what was asked is compared by itself.
         deps: Upstream assets that the function reads by itself.
@@ -158,11 +160,12 @@ def batch_asset(
             "pool": pool,
         }
         inputs: dict[str, Any] = {"deps": deps, "ins": ins, "automation_condition": automation_condition}
+        shown_kinds = set(KINDS if kinds is None else kinds)
         results: dict[str, Any] = {
             "key": made.key,
             "description": description or inspect.getdoc(function),
             "metadata": metadata,
-            "kinds": set(kinds) if kinds is not None else KINDS,
+            "kinds": shown_kinds,
             "io_manager_key": io_manager_key,
         }
         if made.submission_key is None:
@@ -173,7 +176,7 @@ def batch_asset(
                 dg.asset(
                     key=made.submission_key,
                     description=f"Starts the batch run of {base}, or finds it again. The sensor drives it from here.",
-                    kinds={"openai"},
+                    kinds=shown_kinds - {_FILE_KIND},
                     **inputs,
                     **shared,
                 )(_job_step(made, described, change, submit))

@@ -76,7 +76,7 @@ def _read_other(custom_id: str, line: dict[str, Any], response: dict[str, Any]) 
     body = _decoded(response.get("body"))
     status = _status(response.get("status_code"))
     content: dict[str, Any] = body if isinstance(body, dict) else {}
-    answered = "output" in content or "choices" in content
+    answered = not content.keys().isdisjoint(_SHAPES)
     if (status is not None and 200 <= status < 300) or (status is None and answered):
         if content.get("status") == "failed" or not content.get("error"):
             return _read_body(custom_id, content)
@@ -100,12 +100,9 @@ def _shown(body: Any) -> dict[str, Any]:
 def _read_body(custom_id: str, body: dict[str, Any]) -> Answer:
     """A body that came with status 200."""
     usage = usage_from_body(body)
-    output = body.get("output")
-    if isinstance(output, list):
-        return _read_responses(custom_id, body, output, usage)
-    choices = body.get("choices")
-    if isinstance(choices, list):
-        return _read_chat(custom_id, choices, usage)
+    for field, read in _SHAPES.items():
+        if isinstance(body.get(field), list):
+            return read(custom_id, body, usage)
     if body.get("status") == "failed":
         return _read_error(
             custom_id, _error_object(body.get("error")), status=None, usage=usage, answered=True
@@ -113,16 +110,14 @@ def _read_body(custom_id: str, body: dict[str, Any]) -> Answer:
     return _unusable(custom_id, "empty_response_text", "the response holds no output", usage)
 
 
-def _read_responses(
-    custom_id: str, body: dict[str, Any], output: list[Any], usage: TokenUsage | None
-) -> Answer:
+def _read_responses(custom_id: str, body: dict[str, Any], usage: TokenUsage | None) -> Answer:
     """A body of the Responses endpoint."""
     status = body.get("status")
     if status == "failed":
         return _read_error(
             custom_id, _error_object(body.get("error")), status=None, usage=usage, answered=True
         )
-    said = read_output(output)
+    said = read_output(body["output"])
     if not said.text and isinstance(
         body.get("output_text"), str
     ):  # the SDK's own field, which some servers send
@@ -143,9 +138,9 @@ def _read_responses(
     return _finished(custom_id, said, usage)
 
 
-def _read_chat(custom_id: str, choices: list[Any], usage: TokenUsage | None) -> Answer:
+def _read_chat(custom_id: str, body: dict[str, Any], usage: TokenUsage | None) -> Answer:
     """A body of the Chat Completions endpoint."""
-    said = read_choices(choices)
+    said = read_choices(body["choices"])
     if said.reason == "stop" and said.error is None:
         return _finished(custom_id, said, usage)
     if said.reason in FILTER_REASONS or said.reason.startswith("content_filter"):
@@ -159,6 +154,10 @@ def _read_chat(custom_id: str, choices: list[Any], usage: TokenUsage | None) -> 
             custom_id, "incomplete_response", f"the server did not finish the answer ({said.reason})", usage
         )
     return _finished(custom_id, said, usage)
+
+
+_SHAPES = {"output": _read_responses, "choices": _read_chat}
+"""Readers, by the field of a body that lists what was answered: its shape tells, not the endpoint that was asked."""
 
 
 def _filtered(custom_id: str, usage: TokenUsage | None) -> Answer:

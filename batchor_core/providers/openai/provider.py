@@ -24,6 +24,7 @@ from batchor_core.providers.openai.client import TRANSFER_TIMEOUT_SEC, make_clie
 from batchor_core.providers.openai.config import OpenAIProviderConfig
 from batchor_core.providers.openai.credentials import find_openai_api_key, fingerprint, resolve_base_url
 from batchor_core.providers.openai.download import download
+from batchor_core.providers.openai.endpoints import endpoint_of
 from batchor_core.providers.openai.errors import WEB_PAGE, translate, unreadable
 from batchor_core.providers.openai.records import batch_record, read
 from batchor_core.providers.openai.requests import RequestLines
@@ -192,12 +193,12 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         return read_body(record)
 
     def output_kinds(self) -> frozenset[OutputKind]:
-        """Texts and models, and the bodies around them."""
-        return frozenset({OutputKind.TEXT, OutputKind.MODEL, OutputKind.BODY})
+        """Those of the config's endpoint."""
+        return endpoint_of(self._config.endpoint).outputs
 
     def prompt_features(self) -> frozenset[PromptFeature]:
-        """All there are."""
-        return frozenset(PromptFeature)
+        """Those of the config's endpoint."""
+        return endpoint_of(self._config.endpoint).prompts
 
     def download_to_path(self, file_id: str, path: str | Path) -> int:
         """Stream a file to disk and return its size in bytes.

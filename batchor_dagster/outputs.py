@@ -22,7 +22,7 @@ from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.outputs import BodyOutput, ModelOutput, OutputSpec, TextOutput, VectorOutput
 from batchor_core.core.structured import parse_structured_output
-from batchor_core.storage.rows import answer_text, body_text, failed_text, vector_data
+from batchor_core.storage.rows import answer_bytes, answer_text, body_text, failed_text
 from batchor_core.storage.state import ResultRow
 from batchor_dagster.columns import Column, model_columns, plain_columns, to_array
 from batchor_dagster.plain import plain_validator
@@ -90,7 +90,7 @@ class _Vectors(AnswerColumns):
         self.fields = [pa.field("vector", self._type)]
 
     def arrays(self, page: Sequence[ResultRow]) -> tuple[list[pa.Array], int]:
-        found = [data if (data := vector_data(row)) and len(data) == self._size else None for row in page]
+        found = [data if (data := answer_bytes(row)) and len(data) == self._size else None for row in page]
         missing, none = pa.array([data is None for data in found], pa.bool_()), bytes(self._size)
         memory = pa.py_buffer(b"".join([none if data is None else data for data in found]))
         length = len(memory) * 8 // self._element.bit_width

@@ -37,6 +37,7 @@ from batchor_core.core.structured import parse_structured_output
 from batchor_core.runtime.engine import CHUNK, Engine
 from batchor_core.storage.columns import unpack_response
 from batchor_core.storage.rows import (
+    answer_bytes,
     answer_text,
     body_text,
     error_json,
@@ -48,7 +49,6 @@ from batchor_core.storage.rows import (
     response_json,
     status_of,
     usage_of,
-    vector_data,
 )
 from batchor_core.storage.state import ResultRow
 
@@ -160,7 +160,7 @@ def _structured_result(row: ResultRow, *, model: type[BaseModel]) -> StructuredI
 
 
 def _vector_result(row: ResultRow, *, output: VectorOutput) -> VectorItemResult:
-    data = vector_data(row)
+    data = answer_bytes(row)
     return _with_output(VectorItemResult, row, None if data is None else output.value(data), failed_text(row))
 
 
@@ -223,7 +223,7 @@ def json_lines(engine: Engine, rows: Sequence[ResultRow], kind: OutputKind) -> I
 
 def _add_vector(line: dict[str, Any], row: ResultRow) -> None:
     """In base64, as it came or could have come: exact, and half as long as the numbers spelled out."""
-    data = vector_data(row)
+    data = answer_bytes(row)
     line["output_text"] = failed_text(row)
     line["output_vector"] = None if data is None else b2a_base64(data, newline=False).decode()
 

@@ -57,8 +57,8 @@ def failed_text(row: ResultRow) -> str | None:
     return row.output_text if row.error is not None else None
 
 
-def vector_data(row: ResultRow) -> bytes | None:
-    """The bytes of a good answer that is a vector. A store with the documented methods alone has them as a text."""
+def answer_bytes(row: ResultRow) -> bytes | None:
+    """The bytes of a good answer that is stored as bytes. A store with the documented methods alone has them as a text."""
     if row.error is not None:
         return None
     if row.output_data is not None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, TypeAlias
+from typing import Any, ClassVar, Generic, TypeAlias
 
 from pydantic import BaseModel
 from typing_extensions import TypeVar  # that of typing has defaults from Python 3.13 on
@@ -65,9 +65,21 @@ class ProviderConfig(ABC):
 
     Attributes:
         poll_interval_sec: Seconds that ``Run.wait`` sleeps between two cycles unless told otherwise.
+        operational_settings: Settings by their names in the payload that change when, where and how often is asked, not what. A
+            stored run may be resumed with others. Override it where yours have other names.
     """
 
     poll_interval_sec: float = 1.0
+    operational_settings: ClassVar[frozenset[str]] = frozenset(
+        {
+            "poll_interval_sec",
+            "request_timeout_sec",
+            "enqueue_limits",
+            "base_url",
+            "completion_window",
+            "api_key",
+        }
+    )
 
     @property
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from batchor_core.core.exceptions import RunConfigMismatchError
@@ -10,11 +11,6 @@ from batchor_core.core.outputs import ModelOutput, TextOutput
 from batchor_core.core.types import JSONObject
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.storage.state import PersistedRunConfig
-
-_OPERATIONAL = frozenset(
-    {"poll_interval_sec", "request_timeout_sec", "enqueue_limits", "base_url", "completion_window", "api_key"}
-)
-"""Settings that change when and how often is asked, not what."""
 
 
 def persisted_config(
@@ -49,7 +45,8 @@ def check_same_job(run_id: str, stored: PersistedRunConfig, given: PersistedRunC
     if stored.provider_config.provider_kind != given.provider_config.provider_kind:
         differing.append("provider")
     else:
-        before, now = _shaping(stored.provider_config), _shaping(given.provider_config)
+        shaping = partial(_shaping, operational=given.provider_config.operational_settings)
+        before, now = shaping(stored.provider_config), shaping(given.provider_config)
         differing += sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     outputs = [declared_output(stored), declared_output(given)]
     if outputs[0] != outputs[1] and not all(isinstance(one, TextOutput | ModelOutput) for one in outputs):
@@ -60,5 +57,5 @@ def check_same_job(run_id: str, stored: PersistedRunConfig, given: PersistedRunC
         raise RunConfigMismatchError(run_id, differing)
 
 
-def _shaping(config: ProviderConfig) -> JSONObject:
-    return {name: value for name, value in config.to_public_payload().items() if name not in _OPERATIONAL}
+def _shaping(config: ProviderConfig, *, operational: frozenset[str]) -> JSONObject:
+    return {name: value for name, value in config.to_public_payload().items() if name not in operational}

@@ -391,6 +391,18 @@ def test_settings_that_change_no_result_may_change(any_world: World) -> None:
     assert run.wait().is_finished
 
 
+class Elsewhere(FakeProviderConfig):
+    """Calls what it asks through by a name of its own."""
+
+    operational_settings = FakeProviderConfig.operational_settings | {"model"}
+
+
+def test_a_provider_says_which_of_its_settings_change_no_result(any_world: World) -> None:
+    any_world.start(text_job(2, provider_config=Elsewhere(model="here")))
+    run = any_world.start(text_job(2, provider_config=Elsewhere(model="there")))
+    assert run.wait().is_finished
+
+
 def test_extras_are_kept_with_the_run(any_world: World) -> None:
     any_world.runner().start(text_job(1), run_id=RUN, extras={"asset": "glosses"})
     run = any_world.runner(storage=any_world.open_store()).start(

@@ -1,4 +1,4 @@
-"""What the answers of a stored run are, and whether a provider gives such answers."""
+"""What the answers of a stored run are, and whether a provider does what a job asks for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from batchor_core.core.exceptions import InvalidInputError, ModelResolutionError
 from batchor_core.core.models import BatchJob
 from batchor_core.core.outputs import ModelOutput, OutputKind, OutputSpec, TextOutput, output_from_payload
 from batchor_core.core.structured import resolve_stored_model
+from batchor_core.core.validation import ENGINE_METADATA_PAIRS
 from batchor_core.providers.api import BatchLimits
 from batchor_core.storage.state import PersistedRunConfig
 
@@ -67,11 +68,17 @@ def check_kept(given: PersistedRunConfig, stored: PersistedRunConfig, *, store: 
 
 
 def check_provided(job: BatchJob[Any, Any], limits: BatchLimits) -> None:
-    """Refuse a job whose every row would be paid for without an answer that it can use.
+    """Refuse a job that asks for what the provider can't do, before anything is paid for or left out silently.
 
     Raises:
-        InvalidInputError: The provider does not give answers of the job's kind.
+        InvalidInputError: The provider does not give answers of the job's kind, or its batches can't carry the job's metadata.
     """
+    allowed = max(0, limits.max_tags - ENGINE_METADATA_PAIRS)
+    if len(job.batch_metadata) > allowed:
+        raise InvalidInputError(
+            f"batch_metadata has {len(job.batch_metadata)} pairs, and a batch of the provider "
+            f"{job.provider_config.provider_kind} carries {allowed or 'none'}; leave them out"
+        )
     kind = job.output_spec.kind
     if kind not in limits.outputs:
         given = ", ".join(known.value for known in OutputKind if known in limits.outputs)

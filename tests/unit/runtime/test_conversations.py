@@ -249,6 +249,8 @@ def test_it_answers_with_bodies(stranger: Any, tmp_path: Path) -> None:
 def test_it_is_not_asked_for_what_it_does_not_give(stranger: Any, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="of the kind 'vector'"):
         at_stranger(stranger, tmp_path, output=VectorOutput(4))
+    with pytest.raises(InvalidInputError, match=r"batch_metadata has 1 pairs, .* stranger carries none"):
+        at_stranger(stranger, tmp_path, batch_metadata={"team": "reviews"})
     assert stranger[0].books.requests == []
 
 

@@ -266,6 +266,7 @@ def due_at(
     created_at: object = None,
     expires_at: object = None,
     completion_window: object = None,
+    lifetime_sec: float = _DAY,
 ) -> float:
     """When a batch should be over at the latest, by the store's clock: some time after its expiry.
 
@@ -274,11 +275,13 @@ def due_at(
         created_at: When it was created, by the provider's clock.
         expires_at: When it expires, by the provider's clock. Without these two, its window says how long it takes.
         completion_window: Such as ``24h``.
+        lifetime_sec: How long the provider's batches last, where no window is given that can be understood.
     """
     created, expires = _moment(created_at), _moment(expires_at)
     # the provider's clock need not be ours, so only what lies between its own moments counts
     given = expires - created if created is not None and expires is not None else 0.0
-    return registered_at + (given if given > 0 else window_sec(completion_window)) + OVERDUE_MARGIN_SEC
+    lasts = given if given > 0 else window_sec(completion_window, otherwise=lifetime_sec)
+    return registered_at + lasts + OVERDUE_MARGIN_SEC
 
 
 def _moment(value: object) -> float | None:
@@ -286,13 +289,13 @@ def _moment(value: object) -> float | None:
     return float(value) if is_one else None  # type: ignore[arg-type]  # a number, as was just checked
 
 
-def window_sec(window: object) -> float:
-    """Seconds of a completion window such as ``24h``; a day where it can't be understood."""
+def window_sec(window: object, *, otherwise: float = _DAY) -> float:
+    """Seconds of a completion window such as ``24h``; ``otherwise`` where it can't be understood."""
     text = window.strip().lower() if isinstance(window, str) else ""
     number, unit = text[:-1], text[-1:]
     if unit in _UNITS and number.isascii() and number.isdigit() and 0 < len(number) < 10:
         return int(number) * _UNITS[unit]
-    return _DAY
+    return otherwise
 
 
 def judge_overdue(

@@ -113,6 +113,7 @@ def due_at(drive: Drive, batch: ActiveBatchRecord, state: BatchState) -> float:
         created_at=state.created_at,
         expires_at=state.expires_at,
         completion_window=getattr(drive.config.provider_config, "completion_window", None),
+        lifetime_sec=drive.api.limits.lifetime_sec,
     )
 
 

@@ -265,6 +265,9 @@ def test_a_window_is_a_day_unless_it_says_otherwise(window: Any, seconds: float)
         ({"created_at": 5_000.0, "expires_at": 4_000.0}, 86_400),
         ({"created_at": None, "expires_at": 5_600.0, "completion_window": "1h"}, 3_600),
         ({"created_at": "x", "expires_at": True}, 86_400),
+        ({"lifetime_sec": 600.0}, 600),
+        ({"lifetime_sec": 600.0, "completion_window": "2h"}, 7_200),
+        ({"lifetime_sec": 600.0, "created_at": 5_000.0, "expires_at": 5_060.0}, 60),
     ],
 )
 def test_a_batch_is_due_some_time_after_its_expiry(given: dict[str, Any], seconds: float) -> None:

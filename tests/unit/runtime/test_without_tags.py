@@ -6,6 +6,7 @@ import json
 import shutil
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core.custom_ids import unmarked
 from batchor_core.core.enums import IntentState, RunLifecycleStatus
 from batchor_core.core.models import BatchItem, BatchJob, ChunkPolicy, RunEvent
+from batchor_core.providers.api import BatchState
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
 from batchor_core.storage.sqlite import SQLiteStorage
@@ -22,7 +24,7 @@ from batchor_core.testing.fake_clock import FakeClock
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_core.testing.openai_server.faults import BatchFault, HttpFault
 from batchor_core.testing.openai_server.replies import Reply
-from tests.support.stranger import PREFIX, StrangerConfig, register_stranger, routes
+from tests.support.stranger import PREFIX, StrangerApi, StrangerConfig, register_stranger, routes
 
 RUN = "run-1"
 HOUR = 3_600.0
@@ -120,6 +122,27 @@ def test_a_run_goes_through_and_its_rows_name_their_submission(place: Place) -> 
     assert len({parts[1] for custom_id in sent if (parts := unmarked(custom_id))}) == 3
     assert all(len(custom_id) <= 64 for custom_id in sent)
     assert paid_once(place, 5)
+
+
+def test_a_batch_of_a_long_life_is_not_overdue_after_a_day(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The provider states no dates, and says how long its batches live."""
+
+    class LongLived(StrangerApi):
+        def __init__(self, config: StrangerConfig) -> None:
+            super().__init__(config, lifetime_sec=7 * 24 * HOUR)
+
+        def _state(self, job: Any) -> BatchState:
+            return replace(super()._state(job), created_at=None, expires_at=None)
+
+    monkeypatch.setattr("tests.support.stranger.StrangerApi", LongLived)
+    place.server.faults.add(BatchFault("never_ends"))
+    run = place.start()
+    place.pass_time(run, 100 * HOUR)
+    assert (run.summary().overdue_batches, run.summary().quarantined_batches) == (0, 0)
+    place.pass_time(run, 100 * HOUR)
+    assert run.summary().quarantined_batches == 1
 
 
 def test_a_lost_answer_is_settled_by_the_first_result_and_not_before(place: Place) -> None:

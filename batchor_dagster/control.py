@@ -18,7 +18,7 @@ import yaml
 from batchor_core import BatchRunner, RunSummary
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import BatchorError, InvalidInputError
-from batchor_dagster.misspelt import CheckedConfig
+from batchor_dagster.misspelt_names import CheckedConfig
 from batchor_dagster.resource import BatchorResource
 
 RUN_ID_TAG = "batchor/run_id"

@@ -16,7 +16,7 @@ from batchor_core.core.models import ProviderConfig
 from batchor_core.core.pricing import BatchRates, Cost, Rates, Unpriced
 from batchor_core.core.usage import TOKEN_KINDS
 from batchor_dagster.parquet import ErrorCount, ParquetReport
-from batchor_dagster.states import state_of
+from batchor_dagster.run_states import state_of
 
 Metadata: TypeAlias = dict[str, dg.MetadataValue[Any]]
 

@@ -28,7 +28,7 @@ from batchor_core.core.pricing import CostTally
 from batchor_core.core.structured import resolve_model
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.storage.state import PersistedRunConfig
-from batchor_dagster.batch import BatchAsset, partition_of
+from batchor_dagster.asset import BatchAsset, partition_of
 from batchor_dagster.checks import completion_result, schema_result
 from batchor_dagster.control import (
     ACTION_TAG,
@@ -40,7 +40,21 @@ from batchor_dagster.control import (
     control_links,
     mark_applied,
 )
-from batchor_dagster.generations import (
+from batchor_dagster.metadata import (
+    Links,
+    Metadata,
+    describe,
+    progress_metadata,
+    rates_of_run,
+    result_metadata,
+    runs_url,
+    submission_metadata,
+    unknown_outcome,
+)
+from batchor_dagster.observations import is_shown, observation
+from batchor_dagster.parquet import read_footer, write_results_parquet
+from batchor_dagster.resource import BatchorResource
+from batchor_dagster.revisions import (
     ASKED_BY_EXTRA,
     Decision,
     JobDigest,
@@ -54,20 +68,6 @@ from batchor_dagster.generations import (
     generation_of,
     newest_generations,
 )
-from batchor_dagster.metadata import (
-    Links,
-    Metadata,
-    describe,
-    progress_metadata,
-    rates_of_run,
-    result_metadata,
-    runs_url,
-    submission_metadata,
-    unknown_outcome,
-)
-from batchor_dagster.observing import is_shown, observation
-from batchor_dagster.parquet import read_footer, write_results_parquet
-from batchor_dagster.resource import BatchorResource
 from batchor_dagster.rows import resumable
 
 PARTITION_TAG = "dagster/partition"

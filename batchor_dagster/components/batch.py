@@ -23,15 +23,15 @@ from batchor_core import (
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.sources.base import CheckpointedItemSource
 from batchor_core.sources.rows import Row, json_safe
-from batchor_dagster.assets import batch_asset
-from batchor_dagster.batch import BatchAsset
-from batchor_dagster.components.keys import checked
+from batchor_dagster.asset import BatchAsset
+from batchor_dagster.asset_decorator import batch_asset
+from batchor_dagster.components.misspelt_keys import checked
+from batchor_dagster.components.output_schema import output_model
 from batchor_dagster.components.resource import Resource
+from batchor_dagster.components.resource_sharing import Asked, resource_keys
 from batchor_dagster.components.scaffold import BatchScaffolder
-from batchor_dagster.components.schema import output_model
-from batchor_dagster.components.sharing import Asked, resource_keys
 from batchor_dagster.control import DEFAULT_RESOURCE, build_control_job, name_for
-from batchor_dagster.sensors import build_batch_sensor
+from batchor_dagster.sensor.definition import build_batch_sensor
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 _SOURCES: dict[str, Any] = {

@@ -20,7 +20,7 @@ from batchor_core.providers.openai.strict_schema import model_output_schema
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_dagster import BatchComponent, BatchorResource
 from batchor_dagster.components.batch import Batch, Partitions, filled
-from batchor_dagster.components.schema import output_model
+from batchor_dagster.components.output_schema import output_model
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,7 +18,6 @@ from batchor_core.core.pricing import BatchRates, Cost, Unpriced
 from batchor_core.core.usage import TokenUsage
 from batchor_dagster.checks import completion_result, judge, judge_schema, schema_result
 from batchor_dagster.control import ACTION_TAG, APPLIED_TAG, CONTROL_TAG, RUN_ID_TAG, STATE_TAG
-from batchor_dagster.driving import DRIVEN_TAG
 from batchor_dagster.metadata import (
     Links,
     describe,
@@ -32,6 +31,7 @@ from batchor_dagster.metadata import (
     unknown_outcome,
 )
 from batchor_dagster.parquet import OWN_COLUMNS, ErrorCount, Footer, ParquetReport, result_schema
+from batchor_dagster.sensor.active_runs import DRIVEN_TAG
 from batchor_dagster.steps import RERUN_APPLIED_TAG, RERUN_TAG
 
 SUMMARY = RunSummary(

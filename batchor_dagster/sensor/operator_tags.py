@@ -25,9 +25,9 @@ from batchor_dagster.control import (
     mark_applied,
     tagged_run_ids,
 )
-from batchor_dagster.observing import is_shown, observation
-from batchor_dagster.states import is_finished, shown_as, state_of
-from batchor_dagster.ticks import (
+from batchor_dagster.observations import is_shown, observation
+from batchor_dagster.run_states import is_finished, shown_as, state_of
+from batchor_dagster.sensor.tick import (
     Cursor,
     Found,
     Tick,

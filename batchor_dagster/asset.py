@@ -11,9 +11,9 @@ from batchor_core import BatchRunner
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.types import JSONObject
 from batchor_core.storage.state import RunListing
-from batchor_dagster.generations import ASSET_EXTRA, GENERATION_EXTRA, PARTITION_EXTRA, generation_of
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.result_files import ResultFiles
+from batchor_dagster.revisions import ASSET_EXTRA, GENERATION_EXTRA, PARTITION_EXTRA, generation_of
 from batchor_dagster.run_ids import batch_run_id
 
 

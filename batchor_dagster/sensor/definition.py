@@ -12,9 +12,10 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import dagster as dg
 
-from batchor_dagster.assets import BatchAsset
+from batchor_dagster.asset_decorator import BatchAsset
 from batchor_dagster.control import name_for
-from batchor_dagster.driving import (
+from batchor_dagster.resource import BatchorResource
+from batchor_dagster.sensor.active_runs import (
     DRIVE_JOB,
     Driven,
     build_drive_job,
@@ -22,10 +23,9 @@ from batchor_dagster.driving import (
     look_after_ended,
     request_drivers,
 )
-from batchor_dagster.landing import lacking_results, result_requests, results_job
-from batchor_dagster.operators import reconcile_tags, show
-from batchor_dagster.resource import BatchorResource
-from batchor_dagster.ticks import Cursor, Tick
+from batchor_dagster.sensor.operator_tags import reconcile_tags, show
+from batchor_dagster.sensor.result_requests import lacking_results, result_requests, results_job
+from batchor_dagster.sensor.tick import Cursor, Tick
 
 Drive: TypeAlias = Literal["tick", "job"]
 

@@ -10,9 +10,9 @@ from typing import Any
 import dagster as dg
 
 from batchor_core import RunSummary
-from batchor_dagster.batch import BatchAsset
+from batchor_dagster.asset import BatchAsset
 from batchor_dagster.metadata import describe, progress_metadata
-from batchor_dagster.states import is_finished
+from batchor_dagster.run_states import is_finished
 
 _COUNTDOWN = re.compile(r", next submission in \d+ s")
 

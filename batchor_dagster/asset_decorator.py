@@ -15,13 +15,13 @@ from pydantic import BaseModel, Field
 from batchor_core import BatchJob
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import ModelOutput, OutputSpec
-from batchor_dagster.batch import BatchAsset, partition_of
+from batchor_dagster.asset import BatchAsset, partition_of
 from batchor_dagster.checks import COMPLETION_CHECK, SCHEMA_CHECK
-from batchor_dagster.functions import CONFIG, JobFunction
-from batchor_dagster.generations import OnChange, Rerun
-from batchor_dagster.misspelt import CheckedConfig
+from batchor_dagster.job_function import CONFIG, JobFunction
+from batchor_dagster.misspelt_names import CheckedConfig
 from batchor_dagster.outputs import as_output
 from batchor_dagster.resource import BatchorResource
+from batchor_dagster.revisions import OnChange, Rerun
 from batchor_dagster.steps import (
     OnTermination,
     Task,

@@ -13,12 +13,12 @@ from batchor_core.core.lateness import LOOKED_AT
 from batchor_core.core.lifecycle import CLAIMABLE
 from batchor_core.storage.state import RunListing, StateStore
 from batchor_dagster.control import NO_RETRIES, RUN_ID_TAG, op_name
-from batchor_dagster.landing import UNFINISHED
 from batchor_dagster.metadata import describe
-from batchor_dagster.misspelt import CheckedConfig
+from batchor_dagster.misspelt_names import CheckedConfig
 from batchor_dagster.resource import BatchorResource
-from batchor_dagster.states import is_active, is_finished, standing
-from batchor_dagster.ticks import Cursor, Tick, all_records, in_turn
+from batchor_dagster.run_states import is_active, is_finished, standing
+from batchor_dagster.sensor.result_requests import UNFINISHED
+from batchor_dagster.sensor.tick import Cursor, Tick, all_records, in_turn
 
 DRIVE_JOB = "batchor_drive"
 DRIVEN_TAG = "batchor/drives"

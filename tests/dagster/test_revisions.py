@@ -12,7 +12,7 @@ from batchor_core.storage.state import RunListing
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import BatchAsset, BatchorResource, batch_asset
-from batchor_dagster.generations import (
+from batchor_dagster.revisions import (
     JobDigest,
     Move,
     Newest,

@@ -6,11 +6,11 @@ from typing import Any
 import dagster as dg
 
 from batchor_core.storage.state import RunListing
-from batchor_dagster.assets import BatchAsset
+from batchor_dagster.asset_decorator import BatchAsset
 from batchor_dagster.control import NO_RETRIES, RUN_ID_TAG, tagged_run_ids
-from batchor_dagster.generations import generation_of
-from batchor_dagster.states import is_finished
-from batchor_dagster.ticks import Found, Tick, all_records, latest_materialization
+from batchor_dagster.revisions import generation_of
+from batchor_dagster.run_states import is_finished
+from batchor_dagster.sensor.tick import Found, Tick, all_records, latest_materialization
 
 RESULTS_JOB_PREFIX = "batchor_results__"
 RUN_KEY_TAG = "dagster/run_key"

@@ -9,9 +9,9 @@ import dagster as dg
 
 from batchor_core import BatchRunner, RunSummary
 from batchor_core.storage.state import RunListing
-from batchor_dagster.assets import BatchAsset, partition_of
-from batchor_dagster.generations import newest_generations
-from batchor_dagster.states import is_active, is_finished
+from batchor_dagster.asset_decorator import BatchAsset, partition_of
+from batchor_dagster.revisions import newest_generations
+from batchor_dagster.run_states import is_active, is_finished
 
 _SHOWN = 10
 

@@ -1,6 +1,7 @@
 """Durable LLM batch runs as Dagster assets: one click submits, a sensor drives, Parquet appears."""
 
-from batchor_dagster.asset_decorator import BatchAsset, BatchConfig, OnTermination, batch_asset
+from batchor_dagster.asset import BatchAsset
+from batchor_dagster.asset_decorator import BatchConfig, OnTermination, batch_asset
 from batchor_dagster.components import BatchComponent
 from batchor_dagster.control import (
     ControlAction,
@@ -18,8 +19,7 @@ from batchor_dagster.resource import BatchorResource, LiteralKeyWarning
 from batchor_dagster.revisions import OnChange, Rerun
 from batchor_dagster.rows import RowItemSource
 from batchor_dagster.run_ids import batch_run_id, safe_path_segment
-from batchor_dagster.sensor.active_runs import build_drive_job
-from batchor_dagster.sensor.definition import build_batch_sensor
+from batchor_dagster.sensor import build_batch_sensor, build_drive_job
 
 __all__ = [
     "BatchAsset",

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from batchor_core import BatchJob
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import ModelOutput, OutputSpec
-from batchor_dagster.asset import BatchAsset, partition_of
+from batchor_dagster.asset import BatchAsset
 from batchor_dagster.checks import COMPLETION_CHECK, SCHEMA_CHECK
 from batchor_dagster.job_function import CONFIG, JobFunction
 from batchor_dagster.misspelt_names import CheckedConfig
@@ -32,7 +32,7 @@ from batchor_dagster.steps import (
     write_results,
 )
 
-__all__ = ["BatchAsset", "BatchConfig", "OnTermination", "batch_asset", "partition_of"]
+__all__ = ["BatchConfig", "OnTermination", "batch_asset"]
 
 KINDS = {"openai", "parquet"}
 

@@ -31,7 +31,7 @@ from batchor_dagster.components.resource import Resource
 from batchor_dagster.components.resource_sharing import Asked, resource_keys
 from batchor_dagster.components.scaffold import BatchScaffolder
 from batchor_dagster.control import DEFAULT_RESOURCE, build_control_job, name_for
-from batchor_dagster.sensor.definition import build_batch_sensor
+from batchor_dagster.sensor import build_batch_sensor
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 _SOURCES: dict[str, Any] = {

@@ -1,59 +1,36 @@
-"""The sensor's part in control: it applies what operators ask for by tags, and shows where each run stands.
-
-A run that is paused, cancelled or moving says so in an observation on its asset, and in the tag ``batchor/state`` of the
-Dagster run that submitted it, whoever did it and by which way.
-"""
+"""What operators asked for by tags that they put on Dagster runs after their launch, applied by the sensor."""
 
 import datetime as dt
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
 
 import dagster as dg
 
-from batchor_core import RunSummary
 from batchor_core.core.exceptions import BatchorError
-from batchor_core.storage.state import RunListing
 from batchor_dagster.control import (
     ACTION_TAG,
-    RUN_ID_TAG,
-    STATE_TAG,
     apply_control,
     is_applied,
     is_control_run,
     mark_applied,
     tagged_run_ids,
 )
-from batchor_dagster.observations import is_shown, observation
-from batchor_dagster.run_states import is_finished, shown_as, state_of
-from batchor_dagster.sensor.tick import (
-    Cursor,
-    Found,
-    Tick,
-    all_records,
-    latest_materialization,
-)
+from batchor_dagster.sensor.dagster_runs import all_records
+from batchor_dagster.sensor.tick import Cursor, Tick
 
 _FIRST_LOOK_BACK_SEC = 24 * 3600.0
 _OVERLAP_SEC = 120.0  # clocks differ, and a run may be updated while a tick reads
-_RECONCILED = [
+_SEARCHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.SUCCESS,
     dg.DagsterRunStatus.FAILURE,
     dg.DagsterRunStatus.CANCELED,
 ]
-_LATEST_RUNS = 10
-
-_LOOKS = 50
-"""Runs about which one tick asks the event log: 25 ms each, measured on SQLite, and a lost cursor knows none of thousands."""
 
 
-def reconcile_tags(tick: Tick, cursor: Cursor, *, now: float) -> None:
+def apply_tags(tick: Tick, cursor: Cursor, *, now: float) -> None:
     """Apply actions that were put on Dagster runs after their launch, each once. One that is wrong is reported once."""
     since = cursor.tags_read_until - _OVERLAP_SEC if cursor.tags_read_until else now - _FIRST_LOOK_BACK_SEC
     updated = dg.RunsFilter(
-        statuses=_RECONCILED,
+        statuses=_SEARCHED,
         updated_after=dt.datetime.fromtimestamp(since, dt.UTC),  # adding a tag updates the run
     )
     for record in all_records(tick.context.instance, updated):
@@ -73,132 +50,3 @@ def reconcile_tags(tick: Tick, cursor: Cursor, *, now: float) -> None:
                     f"{run_id}: {action} asked for by a tag on Dagster run {run.run_id[:8]}: {outcome.message}"
                 )
         mark_applied(tick.context.instance, run.run_id, action)
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What a tick shows of where runs stand, and what the next one has to know of it.
-
-    Attributes:
-        observations: Events for the partitions.
-        states: As :attr:`Cursor.shown`.
-        ended_until: As :attr:`Cursor.ended_until`.
-    """
-
-    observations: list[dg.AssetObservation]
-    states: Mapping[str, str]
-    ended_until: tuple[float, str]
-
-
-class News(Enum):
-    """Whether a run stands where it was last shown."""
-
-    NONE = "none"
-    CHANGED = "changed"
-    UNKNOWN = "unknown"  # Dagster's event log has to be asked
-
-
-def news(summary: RunSummary, before: str | None, *, is_behind: bool, is_lacking: bool) -> News:
-    """Whether something has to be shown of a run.
-
-    Args:
-        summary: Where it stands.
-        before: What the last tick showed of it; None if it has not seen it, or has seen it finished.
-        is_behind: Whether every ended run of its age has been shown.
-        is_lacking: Whether its results are not written: it has ended, perhaps once more, since they were.
-    """
-    if before == shown_as(summary):
-        return News.NONE
-    if not is_finished(summary):
-        return News.CHANGED if before is not None else News.UNKNOWN
-    # whoever wrote the results of an ended run has shown its end too, and a tick may have died before its cursor was kept
-    return News.NONE if before is None and is_behind and not is_lacking else News.UNKNOWN
-
-
-def show(tick: Tick, cursor: Cursor, listings: Sequence[RunListing], *, lacking: Collection[str]) -> Shown:
-    """Observations of what is new since the last tick: one for each run that stands elsewhere than was last shown.
-
-    Runs whose state is new have it written on the Dagster runs that submitted them. The event log is asked about runs that the
-    cursor does not know, some of them in each tick, the oldest first.
-    """
-    observations: list[dg.AssetObservation] = []
-    states: dict[str, str] = {}
-    changed: list[Found] = []
-    ended_until, looks, is_behind_all = cursor.ended_until, 0, True
-    for found in sorted(tick.found(listings), key=lambda found: _age(found.listing)):
-        summary, run_id = found.listing.summary, found.listing.run_id
-        before, is_lacking = cursor.shown.get(run_id), run_id in lacking
-        is_behind = _age(found.listing) <= cursor.ended_until
-        if state_of(summary) == "paused":
-            (tick.problem if summary.control_reason else tick.note)(
-                f"{run_id} is paused: {summary.control_reason or 'an operator asked for it'}"
-            )
-        what = news(summary, before, is_behind=is_behind, is_lacking=is_lacking)
-        if what is News.UNKNOWN and looks >= _LOOKS:
-            if before is not None:
-                states[run_id] = before
-            is_behind_all = is_behind_all and is_behind
-            continue
-        if is_behind_all:
-            ended_until = max(ended_until, _age(found.listing))
-        if not is_finished(summary) or is_lacking:
-            states[run_id] = shown_as(summary)
-        if what is News.NONE:
-            continue
-        is_told = False
-        if what is News.UNKNOWN:
-            looks += 1
-            is_told = is_shown(tick.context.instance, found.asset, found.partition_key, summary)
-        if not is_told:
-            observations.append(observation(found.asset, found.partition_key, summary))
-        is_known = before is not None and before.split(":")[0] == state_of(summary)
-        if not is_known and not (is_told and state_of(summary) == "running"):
-            changed.append(found)
-    _tag_states(tick, changed, {one.run_id: state_of(one.summary) for one in listings})
-    return Shown(observations, states, ended_until)
-
-
-def _age(listing: RunListing) -> tuple[float, str]:
-    return listing.created_at, listing.run_id
-
-
-def _tag_states(tick: Tick, changed: Iterable[Found], states: Mapping[str, str]) -> None:
-    """Write the states of these runs on the Dagster runs that submitted them; of a range of partitions all at once."""
-    instance = tick.context.instance
-    submitting = {run.run_id: run for found in changed if (run := _submitting_run(instance, found))}
-    for dagster_run_id, run in submitting.items():
-        named = [states[run_id] for run_id in tagged_run_ids(run.tags) if run_id in states]
-        instance.add_run_tags(dagster_run_id, {STATE_TAG: _together(named)})
-
-
-def _together(states: Iterable[str]) -> str:
-    """Where several runs stand: ``completed`` if all do, or else ``2 running, 1 paused``."""
-    counts = Counter(states)
-    if len(counts) == 1:
-        return next(iter(counts))
-    return ", ".join(f"{count} {state}" for state, count in counts.most_common())
-
-
-def _submitting_run(instance: dg.DagsterInstance, found: Found) -> dg.DagsterRun | None:
-    """The newest Dagster run that submitted a batch run."""
-    run_id = found.listing.run_id
-    named = instance.get_run_records(dg.RunsFilter(tags={RUN_ID_TAG: run_id}), limit=_LATEST_RUNS)
-    # the sensor's own runs, and those of the control job, name the batch run too
-    submitting = [
-        record
-        for record in [*named, *_last_submission(instance, found)]
-        if not is_control_run(record.dagster_run)
-        and "dagster/sensor_name" not in record.dagster_run.tags
-        and run_id in tagged_run_ids(record.dagster_run.tags)
-    ]
-    newest = max(submitting, key=lambda record: record.create_timestamp, default=None)
-    return None if newest is None else newest.dagster_run
-
-
-def _last_submission(instance: dg.DagsterInstance, found: Found) -> Sequence[dg.RunRecord]:
-    """One that submitted a range of partitions names several runs, and a tag is found by its whole value only."""
-    key = found.asset.submission_key
-    if key is None or found.partition_key is None:
-        return []
-    submitted = latest_materialization(instance, key, found.partition_key)
-    return instance.get_run_records(dg.RunsFilter(run_ids=[submitted.run_id])) if submitted else []

@@ -6,25 +6,18 @@ from typing import Any
 import dagster as dg
 
 from batchor_core.storage.state import RunListing
-from batchor_dagster.asset_decorator import BatchAsset
+from batchor_dagster.asset import BatchAsset
 from batchor_dagster.control import NO_RETRIES, RUN_ID_TAG, tagged_run_ids
 from batchor_dagster.revisions import generation_of
 from batchor_dagster.run_states import is_finished
-from batchor_dagster.sensor.tick import Found, Tick, all_records, latest_materialization
+from batchor_dagster.sensor.dagster_runs import UNFINISHED, all_records, latest_materialization
+from batchor_dagster.sensor.tick import Found, Tick
 
 RESULTS_JOB_PREFIX = "batchor_results__"
 RUN_KEY_TAG = "dagster/run_key"
 
 ATTEMPTS = 3
 """How often the results of a run are tried to be written before a person has to look."""
-
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def results_job(asset: BatchAsset) -> Any:

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 import dagster as dg
 
 from batchor_core import BatchRunner, RunSummary
 from batchor_core.storage.state import RunListing
-from batchor_dagster.asset_decorator import BatchAsset, partition_of
+from batchor_dagster.asset import BatchAsset, partition_of
 from batchor_dagster.revisions import newest_generations
 from batchor_dagster.run_states import is_active, is_finished
 
@@ -146,28 +146,6 @@ def in_turn(run_ids: Sequence[str], *, after: str) -> list[str]:
     return [run_id for run_id in ordered if run_id > after] + [
         run_id for run_id in ordered if run_id <= after
     ]
-
-
-def all_records(instance: dg.DagsterInstance, filters: dg.RunsFilter, *, page: int = 100) -> list[Any]:
-    """Every run record that fits, newest first."""
-    records: list[Any] = []
-    cursor: str | None = None
-    while True:
-        found = instance.get_run_records(filters, limit=page, cursor=cursor)
-        records += found
-        if len(found) < page:
-            return records
-        cursor = found[-1].dagster_run.run_id
-
-
-def latest_materialization(
-    instance: dg.DagsterInstance, key: dg.AssetKey, partition_key: str | None
-) -> dg.EventLogRecord | None:
-    """The newest materialization of an asset, or of one of its partitions."""
-    wanted = dg.AssetRecordsFilter(
-        asset_key=key, asset_partitions=None if partition_key is None else [partition_key]
-    )
-    return next(iter(instance.fetch_materializations(wanted, limit=1).records), None)
 
 
 def _runs(count: int) -> str:

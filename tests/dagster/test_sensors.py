@@ -26,7 +26,8 @@ from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import BatchAsset, BatchorResource, build_batch_definitions, build_batch_sensor
 from batchor_dagster.control import ACTION_TAG, RUN_ID_TAG, STATE_TAG
 from batchor_dagster.run_states import standing, state_of
-from batchor_dagster.sensor.active_runs import is_worth_a_worker, turn
+from batchor_dagster.sensor.active_runs import turn
+from batchor_dagster.sensor.drive_job import is_worth_a_worker
 from batchor_dagster.sensor.result_requests import next_attempt
 from batchor_dagster.sensor.tick import Cursor, headline, in_turn
 

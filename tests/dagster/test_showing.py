@@ -16,7 +16,7 @@ from batchor_dagster import BatchAsset, BatchorResource, batch_asset
 from batchor_dagster.control import ACTION_TAG
 from batchor_dagster.observations import tells
 from batchor_dagster.run_states import shown_as
-from batchor_dagster.sensor.operator_tags import News, news
+from batchor_dagster.sensor.shown_states import News, news
 from batchor_dagster.sensor.tick import Cursor
 from tests.dagster.conftest import TOPICS, job_of
 from tests.dagster.test_sensors import Deployment as Ticked
@@ -256,7 +256,7 @@ class TestWithoutSensor:
         with deployment.runner() as runner:
             for key in keys:
                 runner.get_run(f"facts--{key}").wait(timeout=30, poll_interval=0.01)
-        monkeypatch.setattr("batchor_dagster.sensor.operator_tags._LOOKS", 2)
+        monkeypatch.setattr("batchor_dagster.sensor.shown_states._LOOKS", 2)
         told = [len(list(deployment.tick().asset_events)) for _ in range(4)]
         assert told == [2, 2, 1, 0]
         assert {deployment.statuses(key)[-1] for key in keys} == {"completed: 1 of 1 items done"}

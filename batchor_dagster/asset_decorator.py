@@ -26,7 +26,6 @@ from batchor_dagster.steps import (
     OnTermination,
     Task,
     judge_results,
-    name_of,
     submit,
     submit_wait_write,
     write_results,
@@ -275,7 +274,7 @@ def _job_step(
 def _checked_job(asset: BatchAsset, job: object) -> BatchJob[Any, Any]:
     if not isinstance(job, BatchJob):
         raise InvalidInputError(
-            f"the function of {name_of(asset.key)} must return a BatchJob, not {type(job).__name__}"
+            f"the function of {asset.key.to_user_string()} must return a BatchJob, not {type(job).__name__}"
         )
     if asset.output is None:
         return job
@@ -287,7 +286,7 @@ def _checked_job(asset: BatchAsset, job: object) -> BatchJob[Any, Any]:
     if job.output_spec == wanted:
         return job
     raise InvalidInputError(
-        f"{name_of(asset.key)} has output={_shown(asset.output)}, and its job has {_shown(job.output_spec)}; give the "
+        f"{asset.key.to_user_string()} has output={_shown(asset.output)}, and its job has {_shown(job.output_spec)}; give the "
         "output in one place"
     )
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from batchor_core import RunSummary
+from batchor_core import Run, RunSummary
+from batchor_core.core.exceptions import BatchorError
 from batchor_dagster.asset import BatchAsset
 from batchor_dagster.metadata import describe, progress_metadata
 from batchor_dagster.run_states import is_finished
@@ -29,6 +30,18 @@ def observation(asset: BatchAsset, partition_key: str | None, summary: RunSummar
         partition=partition_key,
         metadata={"batchor/run_id": dg.MetadataValue.text(summary.run_id), **progress_metadata(summary)},
     )
+
+
+def show_state(
+    asset: BatchAsset, context: dg.AssetExecutionContext, run: Run, partition_key: str | None
+) -> None:
+    """Let the last event of the partition be where its run stands, unless it is that already."""
+    try:
+        summary = run.summary()
+        if not is_shown(context.instance, asset, partition_key, summary):
+            context.log_event(observation(asset, partition_key, summary))
+    except BatchorError as error:
+        context.log.warning(f"batch run {run.run_id}: where it stands can't be shown: {error}")
 
 
 def is_shown(

@@ -617,7 +617,7 @@ class TestProgress:
         openai_server: OpenAIServer,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("batchor_dagster.steps._PROGRESS_EVERY_SEC", 0.0)
+        monkeypatch.setattr("batchor_dagster.steps.waiting._PROGRESS_EVERY_SEC", 0.0)
         result = materialize(make_asset(wait=True).assets, resource, instance)
         assert result.success
         seen = [

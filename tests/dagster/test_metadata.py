@@ -32,7 +32,7 @@ from batchor_dagster.metadata import (
 )
 from batchor_dagster.parquet import OWN_COLUMNS, ErrorCount, Footer, ParquetReport, result_schema
 from batchor_dagster.sensor.drive_job import DRIVEN_TAG
-from batchor_dagster.steps import RERUN_APPLIED_TAG, RERUN_TAG
+from batchor_dagster.steps.submission import RERUN_APPLIED_TAG, RERUN_TAG
 
 SUMMARY = RunSummary(
     run_id="facts--birds",

@@ -22,7 +22,7 @@ from batchor_dagster.revisions import (
     decide_changed,
     newest_generations,
 )
-from batchor_dagster.steps import RERUN_TAG
+from batchor_dagster.steps.submission import RERUN_TAG
 from tests.dagster.conftest import job_of
 
 MakeAsset = Callable[..., BatchAsset]

@@ -53,7 +53,7 @@ def batch_asset(
     partitions_def: dg.PartitionsDefinition[str] | None = None,
     output: type[BaseModel] | OutputSpec | None = None,
     wait: bool = False,
-    on_change: OnChange | str = OnChange.new_generation,
+    on_change: OnChange | str = OnChange.new_revision,
     on_termination: OnTermination | str = OnTermination.detach,
     failure_threshold: float = 0.05,
     blocking: bool = False,
@@ -89,7 +89,7 @@ def batch_asset(
 
     Each partition is one durable run whose id follows from asset and partition. Materializing the submission again
     attaches to an active run, and keeps a finished one. Only a changed job, or an operator who asks for it with ``rerun``,
-    starts a new generation of the partition and pays again.
+    starts a new revision of the partition and pays again.
 
     Args:
         name: Name of the result asset; the function's name by default. The submission is ``<name>_submission``.
@@ -100,7 +100,7 @@ def batch_asset(
             ``output`` out.
         wait: One asset that submits, waits and writes in one step: for small jobs and quick providers.
         on_change: What another model, schema, set of rows or prompt does to a finished partition when it is materialized
-            again: ``new_generation`` runs it anew, ``refuse`` fails the step and names the change. Prompts are compared as
+            again: ``new_revision`` runs it anew, ``refuse`` fails the step and names the change. Prompts are compared as
             they are rendered, so those that hold the time of day change each time.
         on_termination: With ``wait``: what to do when an operator terminates the Dagster run.
         failure_threshold: Largest share of failed rows, 0 to 1, with which the checks only warn.

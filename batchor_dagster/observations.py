@@ -12,7 +12,7 @@ import dagster as dg
 from batchor_core import Run, RunSummary
 from batchor_core.core.exceptions import BatchorError
 from batchor_dagster.asset import BatchAsset
-from batchor_dagster.metadata import describe, progress_metadata
+from batchor_dagster.metadata import RESULTS_END, describe, progress_metadata
 from batchor_dagster.run_states import is_finished
 
 _COUNTDOWN = re.compile(r", next submission in \d+ s")
@@ -64,7 +64,7 @@ def is_shown(
 def tells(shown: Mapping[str, Any], summary: RunSummary) -> bool:
     """Whether an event's metadata says where the run stands.
 
-    The event that brought a run's results says how many rows have ended and in which revision: of an asset that waits, that is
+    The event that brought a run's results says how many rows have ended, and how far its results go: of an asset that waits, that is
     the final word.
     """
     if shown.get("batchor/run_id", summary.run_id) != summary.run_id:
@@ -75,7 +75,7 @@ def tells(shown: Mapping[str, Any], summary: RunSummary) -> bool:
         return _COUNTDOWN.sub("", str(status)) == describe(replace(summary, backoff_remaining_sec=0.0))
     ended = (shown.get("batchor/completed"), shown.get("batchor/failed"))
     return (
-        "batchor/revision" in shown
+        RESULTS_END in shown
         and is_finished(summary)
         and ended == (summary.completed_items, summary.failed_items)
     )

@@ -147,7 +147,11 @@ class Batch(dg.Model, dg.Resolvable):
     )
     partitions: Partitions | None = None
     wait: bool = Field(default=False, description="Submit, wait and write in one step: for small jobs.")
-    on_change: Literal["new_generation", "refuse"] = "new_generation"
+    on_change: Literal["new_revision", "refuse", "new_generation"] = Field(
+        default="new_revision",
+        description="What a changed job does to a finished partition: run it anew, or fail. new_generation is the old name of "
+        "new_revision.",
+    )
     failure_threshold: float = 0.05
     blocking: bool = False
     group_name: str | None = None

@@ -10,7 +10,7 @@ import dagster as dg
 from batchor_core import BatchRunner, RunSummary
 from batchor_core.storage.state import RunListing
 from batchor_dagster.asset import BatchAsset, partition_of
-from batchor_dagster.revisions import newest_generations
+from batchor_dagster.revisions import newest_revisions
 from batchor_dagster.run_states import is_active, is_finished
 
 _SHOWN = 10
@@ -104,10 +104,10 @@ class Tick:
         self.context.log.warning(text)
 
     def found(self, listings: Iterable[RunListing]) -> list[Found]:
-        """Those of the runs that belong to an asset; superseded generations belong to none."""
+        """Those of the runs that belong to an asset; superseded revisions belong to none."""
         return [
             Found(listing, asset, partition[0])
-            for listing in newest_generations(listings)
+            for listing in newest_revisions(listings)
             for asset in self.assets
             if (partition := partition_of(asset, listing)) is not None
         ]

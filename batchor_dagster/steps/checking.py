@@ -10,7 +10,7 @@ from batchor_dagster.asset import BatchAsset, partition_of
 from batchor_dagster.checks import completion_result, schema_result
 from batchor_dagster.parquet import read_footer
 from batchor_dagster.resource import BatchorResource
-from batchor_dagster.revisions import newest_generations
+from batchor_dagster.revisions import newest_revisions
 from batchor_dagster.steps.failures import clear_failures
 
 PARTITION_TAG = "dagster/partition"
@@ -43,7 +43,7 @@ def judge_results(
 
 def _newest_summaries(asset: BatchAsset, runner: BatchRunner) -> dict[str | None, RunSummary]:
     found = {}
-    for listing in newest_generations(runner.list_runs()):
+    for listing in newest_revisions(runner.list_runs()):
         partition = partition_of(asset, listing)
         if partition is not None:
             found[partition[0]] = listing.summary

@@ -18,7 +18,7 @@ from batchor_dagster.metadata import Metadata, describe, progress_metadata, rate
 from batchor_dagster.observations import show_state
 from batchor_dagster.parquet import write_results_parquet
 from batchor_dagster.resource import BatchorResource
-from batchor_dagster.revisions import generation_of
+from batchor_dagster.revisions import revision_of
 from batchor_dagster.steps.failures import clear_failures
 from batchor_dagster.steps.links import links_of
 from batchor_dagster.steps.partitions import each_partition
@@ -62,7 +62,7 @@ def write(
         summary=summary,
         cost=costs.cost(asdict(summary.usage)),
         config=provider_config,
-        generation=generation_of(config.extras),
+        revision=revision_of(config.extras),
         links=links_of(context, resource, asset, run),
     )
 

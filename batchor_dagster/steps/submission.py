@@ -23,7 +23,7 @@ from batchor_dagster.revisions import (
     changes,
     decide,
     decide_changed,
-    generation_of,
+    revision_of,
 )
 from batchor_dagster.rows import resumable
 from batchor_dagster.steps.failures import clear_failures
@@ -78,7 +78,7 @@ def _start(task: Task, runner: BatchRunner, partition_key: str | None) -> tuple[
                 decision = _compare(task, runner, partition_key, decision, job, digest)
             if decision.move in (Move.create, Move.read_on):
                 return _read(task, runner, partition_key, decision, job, digest), decision
-    run_id = task.asset.run_id(partition_key, decision.generation)
+    run_id = task.asset.run_id(partition_key, decision.revision)
     _name_run(task, run_id)
     run = runner.get_run(run_id)
     match decision.move:
@@ -115,11 +115,11 @@ def _read(
     job: BatchJob[Any, Any],
     digest: JobDigest | None,
 ) -> Run:
-    """Start a generation, or go on reading the rows of one; returns when all of them are in the store."""
-    run_id = task.asset.run_id(partition_key, decision.generation)
+    """Start a revision, or go on reading the rows of one; returns when all of them are in the store."""
+    run_id = task.asset.run_id(partition_key, decision.revision)
     # before the start, so that an operator finds the run while its items are being read
     _name_run(task, run_id)
-    extras = task.asset.extras(partition_key, decision.generation)
+    extras = task.asset.extras(partition_key, decision.revision)
     extras |= {ASKED_BY_EXTRA: task.context.run.run_id, **(digest.to_extras() if digest else {})}
     run = runner.start(job, run_id=run_id, extras=extras)
     # another driver, such as a tick of the sensor, may have held the run just now, and it has not got the rows
@@ -139,22 +139,22 @@ def _compare(
     job: BatchJob[Any, Any],
     digest: JobDigest,
 ) -> Decision:
-    run_id = task.asset.run_id(partition_key, decision.generation)
+    run_id = task.asset.run_id(partition_key, decision.revision)
     found = changes(run_id, runner.get_run(run_id).config, job, digest)
-    return decide_changed(decision.generation, found, task.on_change)
+    return decide_changed(decision.revision, found, task.on_change)
 
 
 def _newest(task: Task, runner: BatchRunner, partition_key: str | None) -> Newest | None:
-    generation = task.asset.newest_generation(runner, partition_key)
-    if generation == 0:
+    revision = task.asset.newest_revision(runner, partition_key)
+    if revision == 0:
         return None
-    run = runner.get_run(task.asset.run_id(partition_key, generation))
+    run = runner.get_run(task.asset.run_id(partition_key, revision))
     asked_by = [run.config.extras.get(ASKED_BY_EXTRA), task.context.run.tags.get(RERUN_APPLIED_TAG)]
     current = task.context.instance.get_run_by_id(task.context.run.run_id)
     if current is not None:  # a step that is retried has tags that the run did not start with
         asked_by.append(current.tags.get(RERUN_APPLIED_TAG))
     return Newest.of(
-        run.summary(), generation, is_asked_for=any(_is_retry_of(task.context, asker) for asker in asked_by)
+        run.summary(), revision, is_asked_for=any(_is_retry_of(task.context, asker) for asker in asked_by)
     )
 
 
@@ -192,7 +192,7 @@ def _submission_metadata(task: Task, run: Run, decision: Decision | None) -> Met
     return submission_metadata(
         summary,
         task.resource.with_server(config.provider_config),
-        generation=generation_of(config.extras),
+        revision=revision_of(config.extras),
         links=links_of(task.context, task.resource, task.asset, run),
         reason=decision.reason if decision is not None else "",
     )

@@ -300,7 +300,7 @@ def _openai_config() -> Any:
     return OpenAIProviderConfig(model="gpt-4.1-mini")
 
 
-def test_a_superseded_generation_is_not_materialized(deploy: Deploy, make_asset: MakeAsset) -> None:
+def test_a_superseded_revision_is_not_materialized(deploy: Deploy, make_asset: MakeAsset) -> None:
     old = deploy()
     old.submit()
     old.tick_until_requests()  # finished, and its results not written yet
@@ -310,7 +310,7 @@ def test_a_superseded_generation_is_not_materialized(deploy: Deploy, make_asset:
     assert request.run_key == "facts--birds--g2:3"
 
 
-def test_a_new_generation_replaces_results_that_are_there(deploy: Deploy, make_asset: MakeAsset) -> None:
+def test_a_new_revision_replaces_results_that_are_there(deploy: Deploy, make_asset: MakeAsset) -> None:
     old = deploy()
     old.submit()
     [request] = old.tick_until_requests()

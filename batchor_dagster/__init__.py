@@ -20,11 +20,15 @@ from batchor_dagster.revisions import OnChange, Rerun
 from batchor_dagster.rows import RowItemSource
 from batchor_dagster.run_ids import batch_run_id, safe_path_segment
 from batchor_dagster.sensor import build_batch_sensor, build_drive_job
+from batchor_dagster.translator import BatchPart, BatchTranslator, BatchTranslatorData
 
 __all__ = [
     "BatchAsset",
     "BatchComponent",
     "BatchConfig",
+    "BatchPart",
+    "BatchTranslator",
+    "BatchTranslatorData",
     "BatchorResource",
     "ControlAction",
     "ControlOutcome",

@@ -6,8 +6,8 @@ the two a sensor drives the run. With ``wait=True`` there is ``<name>`` alone, w
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Unpack
 
 import dagster as dg
 from pydantic import BaseModel, Field
@@ -18,7 +18,7 @@ from batchor_core.core.outputs import ModelOutput, OutputSpec
 from batchor_dagster.asset import BatchAsset
 from batchor_dagster.checks import COMPLETION_CHECK, SCHEMA_CHECK
 from batchor_dagster.job_function import CONFIG, JobFunction
-from batchor_dagster.misspelt_names import CheckedConfig
+from batchor_dagster.misspelt_names import CheckedConfig, advice
 from batchor_dagster.outputs import as_output
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.revisions import OnChange, Rerun
@@ -30,10 +30,15 @@ from batchor_dagster.steps import (
     submit_wait_write,
     write_results,
 )
+from batchor_dagster.translator import (
+    AssetArguments,
+    BatchPart,
+    BatchTranslator,
+    BatchTranslatorData,
+    translated,
+)
 
 __all__ = ["BatchConfig", "OnTermination", "batch_asset"]
-
-KINDS = {"openai", "parquet"}
 
 
 class BatchConfig(CheckedConfig):
@@ -49,7 +54,6 @@ class BatchConfig(CheckedConfig):
 def batch_asset(
     *,
     name: str | None = None,
-    key_prefix: str | Sequence[str] | None = None,
     partitions_def: dg.PartitionsDefinition[str] | None = None,
     output: type[BaseModel] | OutputSpec | None = None,
     wait: bool = False,
@@ -57,23 +61,10 @@ def batch_asset(
     on_termination: OnTermination | str = OnTermination.detach,
     failure_threshold: float = 0.05,
     blocking: bool = False,
-    group_name: str | None = None,
-    description: str | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    tags: Mapping[str, str] | None = None,
-    kinds: Iterable[str] | None = None,
-    owners: Sequence[str] | None = None,
-    code_version: str | None = None,
-    deps: Iterable[Any] | None = None,
-    ins: Mapping[str, dg.AssetIn] | None = None,
-    automation_condition: dg.AutomationCondition[Any] | None = None,
-    backfill_policy: dg.BackfillPolicy | None = None,
-    retry_policy: dg.RetryPolicy | None = None,
-    op_tags: Mapping[str, Any] | None = None,
-    pool: str | None = None,
-    io_manager_key: str | None = None,
+    translator: BatchTranslator | None = None,
     resource_key: str = "batchor",
     control_job: str | None = None,
+    **arguments: Unpack[AssetArguments],
 ) -> Callable[[Callable[..., BatchJob[Any, Any]]], BatchAsset]:
     """Make a batch job of each partition an asset.
 
@@ -93,7 +84,6 @@ def batch_asset(
 
     Args:
         name: Name of the result asset; the function's name by default. The submission is ``<name>_submission``.
-        key_prefix: As in ``@dg.asset``.
         partitions_def: Partitions of both assets; one run each.
         output: What every answer must be: a model, whose fields become columns, or an output such as
             :class:`~batchor_core.VectorOutput`. Put on the job where the function leaves both ``structured_output`` and
@@ -105,25 +95,22 @@ def batch_asset(
         on_termination: With ``wait``: what to do when an operator terminates the Dagster run.
         failure_threshold: Largest share of failed rows, 0 to 1, with which the checks only warn.
         blocking: Whether a failed check (severity ERROR) keeps downstream assets from running.
-        group_name: As in ``@dg.asset``.
-        description: Of the result asset; the function's docstring by default.
-        metadata: Definition metadata of the result asset.
-        tags: Tags of both assets' definitions.
-        kinds: Kinds of the result asset, at most three; ``openai`` and ``parquet`` by default.
-        owners: As in ``@dg.asset``.
-        code_version: As in ``@dg.asset``. It is shown, and pays for nothing: what was asked is compared by itself.
-        deps: Upstream assets that the function reads by itself.
-        ins: As in ``@dg.asset``.
-        automation_condition: Of the submission: when to start by itself.
-        backfill_policy: As in ``@dg.asset``; with several partitions in one Dagster run, the function is called for each.
-        retry_policy: For steps that fail because of the store or the network. A retry continues the same batch run.
-        op_tags: As in ``@dg.asset``, such as resources for k8s.
-        pool: Concurrency pool of the steps.
-        io_manager_key: IO manager that downstream assets load the result file with, such as
-            :func:`~batchor_dagster.build_results_io_manager`.
+        translator: Makes the specs of both assets, from the arguments below and by rules of its own, which win.
         resource_key: Name of the :class:`BatchorResource` in the definitions.
         control_job: The job that the links in metadata open, where ``build_control_job`` was given a name.
+        **arguments: As in ``@dg.asset``. What they describe is in the hands of the translator: this is what it does by default.
+
+            - Both assets: ``key_prefix``, ``group_name``, ``tags``, ``owners``; and ``code_version``, which is shown, and pays for
+              nothing: what was asked is compared by itself.
+            - The results: ``description`` (the function's docstring by default), ``metadata``, ``kinds`` (at most three; ``openai`` and
+              ``parquet`` by default), and ``io_manager_key``: the IO manager that downstream assets load the result file with, such as
+              :func:`~batchor_dagster.build_results_io_manager`.
+            - The asset that starts the runs, which is the submission, or with ``wait`` the results: ``deps``, ``ins``,
+              ``automation_condition``.
+            - The steps of both: ``retry_policy`` (a retry continues the same batch run), ``backfill_policy`` (with several partitions
+              in one Dagster run, the function is called for each), ``op_tags``, such as resources for k8s, and ``pool``.
     """
+    _check_arguments(arguments)
     if not 0 <= failure_threshold <= 1:
         raise InvalidInputError(f"failure_threshold is a share from 0 to 1, not {failure_threshold}")
     termination, change = OnTermination(on_termination), OnChange(on_change)
@@ -132,60 +119,92 @@ def batch_asset(
             f"on_termination={str(termination)!r} has no effect without wait=True: no step of this asset waits for its run. "
             "Leave it out, or pause and cancel the run with the control job."
         )
-    prefix = [key_prefix] if isinstance(key_prefix, str) else list(key_prefix or [])
 
     def decorate(function: Callable[..., BatchJob[Any, Any]]) -> BatchAsset:
         described = JobFunction.of(function, resource_key=resource_key)
-        base = name or described.name
+        results = BatchTranslatorData(
+            name=name or described.name,
+            part=BatchPart.results,
+            starts_runs=wait,
+            arguments={**arguments, "description": arguments.get("description") or inspect.getdoc(function)},
+            output=output,
+            partitions_def=partitions_def,
+        )
+        spec, submission = _specs(translator or BatchTranslator(), results)
         made = BatchAsset(
-            key=dg.AssetKey([*prefix, base]),
-            submission_key=None if wait else dg.AssetKey([*prefix, f"{base}_submission"]),
+            key=spec.key,
+            submission_key=submission.key if submission is not None else None,
             partitions_def=partitions_def,
             output=output,
             resource_key=resource_key,
             control_job=control_job,
         )
-        shared: dict[str, Any] = {
-            "partitions_def": partitions_def,
-            "group_name": group_name,
-            "tags": tags,
-            "owners": owners,
-            "op_tags": op_tags,
-            "retry_policy": retry_policy,
-            "backfill_policy": backfill_policy,
-            "code_version": code_version,
-            "pool": pool,
-        }
-        inputs: dict[str, Any] = {"deps": deps, "ins": ins, "automation_condition": automation_condition}
-        results: dict[str, Any] = {
-            "key": made.key,
-            "description": description or inspect.getdoc(function),
-            "metadata": metadata,
-            "kinds": set(kinds) if kinds is not None else KINDS,
-            "io_manager_key": io_manager_key,
-        }
-        if made.submission_key is None:
-            step = _job_step(made, described, change, lambda task: submit_wait_write(task, termination))
-            made.assets.append(dg.asset(**results, **inputs, **shared)(step))
+        step = {name: arguments.get(name) for name in ("backfill_policy", "op_tags", "pool", "retry_policy")}
+        starting: dict[str, Any] = {**step, "ins": arguments.get("ins")}
+        # a spec may name one by spec.with_io_manager_key(), which keeps it there
+        loader = spec.metadata.get("dagster/io_manager_key", arguments.get("io_manager_key"))
+        writing: dict[str, Any] = {"io_manager_key": loader}
+        if submission is None:
+            act = _job_step(made, described, change, lambda task: submit_wait_write(task, termination))
+            made.assets.append(_definition(spec, act, **starting, **writing))
         else:
             made.assets.append(
-                dg.asset(
-                    key=made.submission_key,
-                    description=f"Starts the batch run of {base}, or finds it again. The sensor drives it from here.",
-                    kinds={"openai"},
-                    **inputs,
-                    **shared,
-                )(_job_step(made, described, change, submit))
+                _definition(submission, _job_step(made, described, change, submit), **starting)
             )
             made.assets.append(
-                dg.asset(
-                    **results, deps=[made.submission_key], required_resource_keys={resource_key}, **shared
-                )(_result_step(made))
+                _definition(
+                    spec, _result_step(made), required_resource_keys={resource_key}, **step, **writing
+                )
             )
         made.checks.append(_checks(made, threshold=failure_threshold, blocking=blocking))
         return made
 
     return decorate
+
+
+def _check_arguments(given: Iterable[str]) -> None:
+    for argument in given:
+        if argument not in AssetArguments.__annotations__:
+            known = [*inspect.signature(batch_asset).parameters, *AssetArguments.__annotations__]
+            raise TypeError(f"batch_asset() has no argument {argument!r}{advice(argument, known)}")
+
+
+def _specs(
+    translator: BatchTranslator, results: BatchTranslatorData
+) -> tuple[dg.AssetSpec, dg.AssetSpec | None]:
+    """The spec of the results, and that of the submission if runs begin with one."""
+    spec = translated(translator, results)
+    if results.starts_runs:
+        return spec, None
+    submission = translated(
+        translator, dataclasses.replace(results, part=BatchPart.submission, starts_runs=True)
+    )
+    if submission.key == spec.key:
+        raise InvalidInputError(
+            f"{type(translator).__name__} gives submission and results of {results.name} the same key, "
+            f"{spec.key.to_user_string()}: tell them apart by data.part"
+        )
+    return spec.replace_attributes(deps=[*spec.deps, submission.key]), submission
+
+
+def _definition(
+    spec: dg.AssetSpec, step: Callable[..., dg.MaterializeResult[Any]], **settings: Any
+) -> dg.AssetsDefinition:
+    made: dg.AssetsDefinition = dg.asset(
+        key=spec.key,
+        description=spec.description,
+        metadata=spec.metadata,
+        group_name=spec.group_name,
+        owners=spec.owners,
+        tags=spec.tags,  # kinds are among them
+        code_version=spec.code_version,
+        deps=spec.deps,
+        automation_condition=spec.automation_condition,
+        freshness_policy=spec.freshness_policy,
+        partitions_def=spec.partitions_def,
+        **settings,
+    )(step)
+    return made
 
 
 def _result_step(asset: BatchAsset) -> Callable[..., dg.MaterializeResult[Any]]:

@@ -184,7 +184,8 @@ def _specs(
             f"{type(translator).__name__} gives submission and results of {results.name} the same key, "
             f"{spec.key.to_user_string()}: tell them apart by data.part"
         )
-    return spec.replace_attributes(deps=[*spec.deps, submission.key]), submission
+    others = [dep for dep in spec.deps if dep.asset_key != submission.key]
+    return spec.replace_attributes(deps=[*others, submission.key]), submission
 
 
 def _definition(

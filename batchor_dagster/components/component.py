@@ -54,7 +54,6 @@ class BatchComponent(dg.Component, dg.Model, dg.Resolvable):
         gt=0,
         description="Between two looks at the runs; components that share a sensor get the shortest.",
     )
-
     translation: Annotated[
         Translation | None,
         dg.Resolver(

@@ -99,6 +99,18 @@ def test_a_translator_wins_over_the_arguments() -> None:
     assert {one.asset_key for one in check.check_specs} == {asset.key}
 
 
+def test_results_that_name_their_submission_depend_on_it_once() -> None:
+    class Naming(BatchTranslator):
+        def get_asset_spec(self, data: BatchTranslatorData) -> dg.AssetSpec:
+            spec = super().get_asset_spec(data)
+            if data.part is BatchPart.submission:
+                return spec
+            return spec.merge_attributes(deps=["reviews_submission", "prices"])
+
+    deps = [dep.asset_key.to_user_string() for dep in by_part(made(translator=Naming()))["results"].deps]
+    assert sorted(deps) == ["prices", "reviews_submission"]
+
+
 def test_translated_assets_run_and_are_loaded(
     resource: BatchorResource, instance: dg.DagsterInstance
 ) -> None:

@@ -166,7 +166,9 @@ def _check_arguments(given: Iterable[str]) -> None:
     for argument in given:
         if argument not in AssetArguments.__annotations__:
             known = [*inspect.signature(batch_asset).parameters, *AssetArguments.__annotations__]
-            raise TypeError(f"batch_asset() has no argument {argument!r}{advice(argument, known)}")
+            raise TypeError(
+                f"batch_asset() got an unexpected keyword argument {argument!r}{advice(argument, known)}"
+            )
 
 
 def _specs(

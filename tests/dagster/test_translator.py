@@ -166,7 +166,7 @@ def test_a_spec_that_a_batch_can_not_have_is_refused(translator: BatchTranslator
 
 
 def test_a_misspelt_argument_is_named() -> None:
-    with pytest.raises(TypeError, match="no argument 'groupname'; did you mean 'group_name'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'groupname'; did you mean 'group_name'"):
         made(groupname="g")
 
 

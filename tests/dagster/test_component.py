@@ -354,7 +354,11 @@ resources = {"batchor": BatchorResource(root=".x")}
         ),
         (
             "build_batch_definitions(assets=[facts], resources=resources)",
-            {"resource": {"root": ".y"}, "resource_key": "mine"},
+            {
+                "resource": {"root": ".y"},
+                "resource_key": "mine",
+                "translation": {"key_prefix": "judged", "tags": {"part": "{{ data.part }}"}},
+            },
             ["batchor_components_sensor_mine", "batchor_sensor"],
             ["batchor_control", "batchor_control_mine"],
         ),
@@ -387,6 +391,8 @@ def test_a_component_uses_the_resource_of_python_definitions_or_another_key(
     assert listed["sensors"] == sensors
     assert listed["resources"] == (["batchor", "mine"] if described else ["batchor"])
     assert [job for job in listed["jobs"] if "control" in job] == controls
+    results = "batchor_results__judged__a" if "translation" in described else "batchor_results__a"
+    assert results in listed["jobs"]
 
 
 def test_the_links_of_a_component_open_its_own_control_job(

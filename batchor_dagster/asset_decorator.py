@@ -103,7 +103,7 @@ def batch_asset(
             - Both assets: ``key_prefix``, ``group_name``, ``tags``, ``owners``; and ``code_version``, which is shown, and pays for
               nothing: what was asked is compared by itself.
             - The results: ``description`` (the function's docstring by default), ``metadata``, ``kinds`` (at most three; ``openai`` and
-              ``parquet`` by default), and ``io_manager_key``: the IO manager that downstream assets load the result file with, such as
+              ``parquet`` by default; the submission has the same but for ``parquet``), and ``io_manager_key``: the IO manager that downstream assets load the result file with, such as
               :func:`~batchor_dagster.build_results_io_manager`.
             - The asset that starts the runs, which is the submission, or with ``wait`` the results: ``deps``, ``ins``,
               ``automation_condition``.
@@ -120,13 +120,16 @@ def batch_asset(
             "Leave it out, or pause and cancel the run with the control job."
         )
 
+    kinds = arguments.get("kinds")
+    given: AssetArguments = {**arguments, "kinds": None if kinds is None else set(kinds)}  # read twice
+
     def decorate(function: Callable[..., BatchJob[Any, Any]]) -> BatchAsset:
         described = JobFunction.of(function, resource_key=resource_key)
         results = BatchTranslatorData(
             name=name or described.name,
             part=BatchPart.results,
             starts_runs=wait,
-            arguments={**arguments, "description": arguments.get("description") or inspect.getdoc(function)},
+            arguments={**given, "description": given.get("description") or inspect.getdoc(function)},
             output=output,
             partitions_def=partitions_def,
         )

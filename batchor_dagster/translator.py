@@ -54,6 +54,7 @@ class BatchTranslatorData:
             or the results of a batch that waits.
         arguments: What was given; the description is the function's docstring where none was.
         output: What every answer must be, if the asset says so.
+        sink: The kind of what results are written to; one of the results' kinds, and none of the submission's.
         partitions_def: The partitions of both assets.
     """
 
@@ -62,6 +63,7 @@ class BatchTranslatorData:
     starts_runs: bool
     arguments: AssetArguments
     output: type[BaseModel] | OutputSpec | None = None
+    sink: str = "parquet"
     partitions_def: dg.PartitionsDefinition[str] | None = None
 
 
@@ -88,7 +90,8 @@ class BatchTranslator:
         """
         given, is_results = data.arguments, data.part is BatchPart.results
         prefix = given.get("key_prefix") or []
-        kinds = given.get("kinds")
+        asked = given.get("kinds")
+        kinds = {"openai", data.sink} if asked is None else set(asked)
         return dg.AssetSpec(
             key=[
                 *([prefix] if isinstance(prefix, str) else prefix),
@@ -98,7 +101,7 @@ class BatchTranslator:
             if is_results
             else f"Starts the batch run of {data.name}, or finds it again. The sensor drives it from here.",
             metadata=given.get("metadata") if is_results else None,
-            kinds={"openai"} if not is_results else {"openai", "parquet"} if kinds is None else set(kinds),
+            kinds=kinds if is_results else kinds - {data.sink},
             deps=given.get("deps") if data.starts_runs else None,
             automation_condition=given.get("automation_condition") if data.starts_runs else None,
             group_name=given.get("group_name"),

@@ -478,6 +478,7 @@ class TestSignature:
         assert {dep.asset_key for dep in result.deps} == {submission.key}
         assert result.description == "Reviews, judged."
         assert result.kinds == {"anthropic", "parquet"}
+        assert submission.kinds == {"anthropic"}
         assert result.metadata["source"] == "shop"
         assert submission.automation_condition is not None
         assert result.automation_condition is None

@@ -167,8 +167,8 @@ class TestProvider:
             **{**BATCH, "openai": None, "provider": {"kind": "shelf", "folder": "there", "mark": "?"}}
         )
         assert batch.config() == ShelfConfig("there", "?")
-        [spec, _] = batch.asset(tmp_path).specs
-        results = batch.asset(tmp_path).specs[-1]
+        [spec, results] = batch.asset(tmp_path).specs
+        assert spec.kinds == {"shelf"}
         assert results.kinds == {"shelf", "parquet"}
         assert results.description == "shelf on rows.csv"
         assert spec.key.path == ["reviews_submission"]

@@ -77,6 +77,11 @@ def test_without_a_translator_the_arguments_say_it_all() -> None:
     assert results.automation_condition is None
 
 
+def test_the_submission_has_the_kinds_of_the_results_but_not_of_their_file() -> None:
+    specs = by_part(made(kinds=(kind for kind in ("acme", "parquet"))))
+    assert (specs["submission"].kinds, specs["results"].kinds) == ({"acme"}, {"acme", "parquet"})
+
+
 def test_a_batch_that_waits_has_one_spec_with_everything() -> None:
     [spec] = made(wait=True, deps=["up"], automation_condition=dg.AutomationCondition.eager()).specs
     assert spec.key.path == ["reviews"]

@@ -19,7 +19,8 @@ TOPICS = dg.StaticPartitionsDefinition(["birds", "fish"])
 def provider() -> Provider:
     if os.environ["SHELF_FROM"] == "package":
         return Provider(settings=KEY)
-    return Provider(ShelfProvider, ShelfConfig.from_payload, settings=KEY)
+    # no subclass of BatchProvider, as documented ones may be
+    return Provider(ShelfProvider, ShelfConfig.from_payload, settings=KEY)  # type: ignore[arg-type]
 
 
 def deployed(name: str, *, resource_key: str, **settings: Any) -> dg.Definitions:
@@ -56,7 +57,7 @@ def tick_until_done(sensor: str, resource_key: str) -> None:
                 instance=instance,
                 cursor=cursor,
                 repository_def=defs.get_repository_def(),
-                resources={resource_key: defs.resources[resource_key]},
+                resources={resource_key: (defs.resources or {})[resource_key]},
             ) as context:
                 result: Any = defs.resolve_sensor_def(sensor)(context)
             cursor = result.cursor

@@ -100,15 +100,17 @@ def batch_asset(
         control_job: The job that the links in metadata open, where ``build_control_job`` was given a name.
         **arguments: As in ``@dg.asset``. What they describe is in the hands of the translator: this is what it does by default.
 
-            - Both assets: ``key_prefix``, ``group_name``, ``tags``, ``owners``; and ``code_version``, which is shown, and pays for
-              nothing: what was asked is compared by itself.
-            - The results: ``description`` (the function's docstring by default), ``metadata``, ``kinds`` (at most three; ``openai`` and
-              ``parquet`` by default; the submission has the same but for ``parquet``), and ``io_manager_key``: the IO manager that downstream assets load the result file with, such as
+            - Both assets: ``key_prefix``, ``group_name``, ``tags``, ``owners``; and ``code_version``, which is shown, and pays
+              for nothing: what was asked is compared by itself.
+            - The results: ``description`` (the function's docstring by default), ``metadata``, ``kinds`` (at most three;
+              ``openai`` and ``parquet`` by default; the submission has the same but for ``parquet``), and ``io_manager_key``:
+              the IO manager that downstream assets load the result file with, such as
               :func:`~batchor_dagster.build_results_io_manager`.
             - The asset that starts the runs, which is the submission, or with ``wait`` the results: ``deps``, ``ins``,
               ``automation_condition``.
-            - The steps of both: ``retry_policy`` (a retry continues the same batch run), ``backfill_policy`` (with several partitions
-              in one Dagster run, the function is called for each), ``op_tags``, such as resources for k8s, and ``pool``.
+            - The steps of both: ``retry_policy`` (a retry continues the same batch run), ``backfill_policy`` (with several
+              partitions in one Dagster run, the function is called for each), ``op_tags``, such as resources for k8s, and
+              ``pool``.
     """
     _check_arguments(arguments)
     if not 0 <= failure_threshold <= 1:
@@ -119,7 +121,6 @@ def batch_asset(
             f"on_termination={str(termination)!r} has no effect without wait=True: no step of this asset waits for its run. "
             "Leave it out, or pause and cancel the run with the control job."
         )
-
     kinds = arguments.get("kinds")
     given: AssetArguments = {**arguments, "kinds": None if kinds is None else set(kinds)}  # read twice
 

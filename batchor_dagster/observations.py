@@ -64,8 +64,8 @@ def is_shown(
 def tells(shown: Mapping[str, Any], summary: RunSummary) -> bool:
     """Whether an event's metadata says where the run stands.
 
-    The event that brought a run's results says how many rows have ended, and how far its results go: of an asset that waits, that is
-    the final word.
+    The event that brought a run's results says how many rows have ended, and how far its results go: of an asset that waits,
+    that is the final word.
     """
     if shown.get("batchor/run_id", summary.run_id) != summary.run_id:
         return False

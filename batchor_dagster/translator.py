@@ -85,8 +85,8 @@ class BatchTranslator:
     def get_asset_spec(self, data: BatchTranslatorData) -> dg.AssetSpec:
         """The spec of one asset; called once for each when the definitions are made.
 
-        The key of the results names the runs and result files, so that another key is another asset, whose partitions have not been run.
-        Partitions and ``skippable`` can't be changed here. The results depend on the submission, whatever the spec says.
+        The key of the results names the runs and result files, so that another key is another asset, whose partitions have not
+        been run. Partitions and ``skippable`` can't be changed here. The results depend on the submission, whatever the spec says.
         """
         given, is_results = data.arguments, data.part is BatchPart.results
         prefix = given.get("key_prefix") or []

@@ -59,8 +59,8 @@ class BatchComponent(dg.Component, dg.Model, dg.Resolvable):
         dg.Resolver(
             lambda context, given: given and given.within(context),
             model_field_type=Translation,
-            description="What differs in the specs of the assets: {{ spec }} is the one that the batch says, {{ data }} has name, "
-            "part (submission or results), output and partitions.",
+            description="What differs in the specs of the assets: {{ spec }} is the one that the batch says, {{ data }} has "
+            "name, part (submission or results), output and partitions.",
         ),
     ] = None
 

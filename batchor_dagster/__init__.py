@@ -1,6 +1,7 @@
 """Durable LLM batch runs as Dagster assets: one click submits, a sensor drives, Parquet appears."""
 
-from batchor_dagster.assets import BatchAsset, BatchConfig, OnTermination, batch_asset
+from batchor_dagster.asset import BatchAsset
+from batchor_dagster.asset_decorator import BatchConfig, OnTermination, batch_asset
 from batchor_dagster.components import BatchComponent
 from batchor_dagster.control import (
     ControlAction,
@@ -11,20 +12,23 @@ from batchor_dagster.control import (
     launchpad_url,
 )
 from batchor_dagster.definitions import build_batch_definitions
-from batchor_dagster.driving import build_drive_job
-from batchor_dagster.generations import OnChange, Rerun
 from batchor_dagster.io import build_results_io_manager
 from batchor_dagster.parquet import ParquetReport, partition_path, write_results_parquet
 from batchor_dagster.providers import Provider
 from batchor_dagster.resource import BatchorResource, LiteralKeyWarning
+from batchor_dagster.revisions import OnChange, Rerun
 from batchor_dagster.rows import RowItemSource
 from batchor_dagster.run_ids import batch_run_id, safe_path_segment
-from batchor_dagster.sensors import build_batch_sensor
+from batchor_dagster.sensor import build_batch_sensor, build_drive_job
+from batchor_dagster.translator import BatchPart, BatchTranslator, BatchTranslatorData
 
 __all__ = [
     "BatchAsset",
     "BatchComponent",
     "BatchConfig",
+    "BatchPart",
+    "BatchTranslator",
+    "BatchTranslatorData",
     "BatchorResource",
     "ControlAction",
     "ControlOutcome",

@@ -7,9 +7,9 @@ from typing import Any
 
 import dagster as dg
 
-from batchor_dagster.assets import BatchAsset
+from batchor_dagster.asset import BatchAsset
 from batchor_dagster.control import build_control_job
-from batchor_dagster.sensors import build_batch_sensor
+from batchor_dagster.sensor import build_batch_sensor
 
 
 def build_batch_definitions(

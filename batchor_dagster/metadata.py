@@ -16,9 +16,12 @@ from batchor_core.core.models import ProviderConfig
 from batchor_core.core.pricing import BatchRates, Cost, Rates, Unpriced
 from batchor_core.core.usage import TOKEN_KINDS
 from batchor_dagster.parquet import ErrorCount, ParquetReport
-from batchor_dagster.states import state_of
+from batchor_dagster.run_states import state_of
 
 Metadata: TypeAlias = dict[str, dg.MetadataValue[Any]]
+
+RESULTS_END = "batchor/revision"
+"""The last sequence of the results that a file holds: it grows when rows are tried again. No revision of the partition."""
 
 _PREVIEW_CELL = 80
 _ERROR_CLASSES = 10
@@ -45,19 +48,19 @@ def runs_url(run_id: str, *, webserver_url: str = "") -> str:
 
 
 def submission_metadata(
-    summary: RunSummary, config: ProviderConfig, *, generation: int, links: Links, reason: str = ""
+    summary: RunSummary, config: ProviderConfig, *, revision: int, links: Links, reason: str = ""
 ) -> Metadata:
     """What to show of a run that has been started or found again.
 
     Args:
         summary: Where the run stands.
         config: Whom it asks.
-        generation: How often the partition has been run anew.
+        revision: How often the partition has been run anew.
         links: Where to go from here.
         reason: Why this run, and not another.
     """
     metadata = {
-        **_identity(summary.run_id, generation, links, config),
+        **_identity(summary.run_id, revision, links, config),
         "batchor/items": dg.MetadataValue.int(summary.total_items),
         "batchor/active_batches": dg.MetadataValue.int(summary.active_batches),
         "batchor/estimated_input_tokens": dg.MetadataValue.int(summary.estimated_tokens),
@@ -125,7 +128,7 @@ def result_metadata(
     summary: RunSummary,
     cost: Cost | Unpriced,
     config: ProviderConfig,
-    generation: int,
+    revision: int,
     links: Links,
 ) -> Metadata:
     """What to show of a result file.
@@ -135,7 +138,7 @@ def result_metadata(
         summary: Of the run that it was written from; its tokens include attempts that were tried again.
         cost: What the run has cost, those attempts included.
         config: Whom the run asked.
-        generation: How often the partition has been run anew.
+        revision: How often the partition has been run anew.
         links: Where to go from here.
     """
     billed = summary.usage
@@ -143,8 +146,8 @@ def result_metadata(
         "dagster/partition_row_count": dg.MetadataValue.int(report.row_count),
         "dagster/column_schema": dg.MetadataValue.table_schema(table_schema(report)),
         "dagster/uri": dg.MetadataValue.text(report.uri),
-        **_identity(summary.run_id, generation, links, config),
-        "batchor/revision": dg.MetadataValue.int(report.last_sequence),
+        **_identity(summary.run_id, revision, links, config),
+        RESULTS_END: dg.MetadataValue.int(report.last_sequence),
         "batchor/completed": dg.MetadataValue.int(report.row_count - report.failed_count),
         "batchor/failed": dg.MetadataValue.int(report.failed_count),
         **{f"batchor/{kind}": dg.MetadataValue.int(getattr(billed, kind)) for kind in TOKEN_KINDS},
@@ -284,10 +287,10 @@ def _cell(value: Any) -> str:
     )
 
 
-def _identity(run_id: str, generation: int, links: Links, config: ProviderConfig) -> Metadata:
+def _identity(run_id: str, revision: int, links: Links, config: ProviderConfig) -> Metadata:
     metadata: Metadata = {
         "batchor/run_id": dg.MetadataValue.text(run_id),
-        "batchor/generation": dg.MetadataValue.int(generation),
+        "batchor/generation": dg.MetadataValue.int(revision),
         "batchor/controls": dg.MetadataValue.md(links.controls),
         "batchor/dagster_runs": dg.MetadataValue.md(f"[runs of {run_id}]({links.runs})"),
     }

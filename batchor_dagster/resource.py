@@ -26,7 +26,7 @@ from batchor_core.core.models import ProviderConfig
 from batchor_core.providers.api import BatchApi
 from batchor_core.providers.base import BatchProvider
 from batchor_core.storage.postgres import DSN_VARIABLE, SCHEMA_VARIABLE
-from batchor_dagster.misspelt import refuse_unknown
+from batchor_dagster.misspelt_names import refuse_unknown
 from batchor_dagster.providers import (
     Providers,
     check_providers,

@@ -15,7 +15,7 @@ MAX_RUN_ID = 63
 MAX_SEGMENT = 120  # leaves room for ".parquet" and a temporary suffix within the usual 255 bytes
 
 _SEPARATOR = "--"
-_GENERATION_ROOM = len("--g9999")
+_REVISION_ROOM = len("--g9999")
 _DIGEST_CHARACTERS = 16  # 64 bits
 _NAMELESS = "key"  # in place of a key without a single safe character
 _KEY_PART = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)*")
@@ -29,11 +29,17 @@ _DEVICES = {
     *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)),
 }
 """Windows takes these names for devices, whatever follows a dot after them."""
-_LIKE_A_GENERATION = re.compile(r"g[0-9]+")
+_LIKE_A_REVISION = re.compile(r"g[0-9]+")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_]+")
 
 
-def batch_run_id(asset_key: Sequence[str], partition_key: str | None = None, *, generation: int = 1) -> str:
+def batch_run_id(
+    asset_key: Sequence[str],
+    partition_key: str | None = None,
+    *,
+    revision: int = 1,
+    generation: int | None = None,
+) -> str:
     """The run id of one partition of one asset: at most 63 characters of ``[A-Za-z0-9_.-]``.
 
     ``("shop", "reviews")`` and ``"2026-01-01"`` give ``shop.reviews--2026-01-01``, and ``shop.reviews--2026-01-01--g2`` when
@@ -43,19 +49,21 @@ def batch_run_id(asset_key: Sequence[str], partition_key: str | None = None, *, 
     Args:
         asset_key: The path of the asset key.
         partition_key: The partition, None for an unpartitioned asset.
-        generation: Counts, from 1, how often the partition has been run anew.
+        revision: Counts, from 1, how often the partition has been run anew.
+        generation: The name of ``revision`` in earlier releases.
     """
+    revision = revision if generation is None else generation
     path = list(asset_key)
     if not path:
         raise ValueError("an asset key has at least one part")
-    if not 1 <= generation <= 9999:
-        raise ValueError(f"a generation is a number from 1 to 9999, not {generation}")
-    suffix = f"{_SEPARATOR}g{generation}" if generation > 1 else ""
+    if not 1 <= revision <= 9999:
+        raise ValueError(f"a revision is a number from 1 to 9999, not {revision}")
+    suffix = f"{_SEPARATOR}g{revision}" if revision > 1 else ""
     return _partition_run(path, partition_key) + suffix
 
 
 def _partition_run(path: list[str], partition_key: str | None) -> str:
-    limit = MAX_RUN_ID - _GENERATION_ROOM
+    limit = MAX_RUN_ID - _REVISION_ROOM
     if all(_KEY_PART.fullmatch(part) for part in path) and _is_readable(partition_key):
         plain = ".".join(path) + (_SEPARATOR + partition_key if partition_key is not None else "")
         if len(plain) <= limit:
@@ -65,10 +73,10 @@ def _partition_run(path: list[str], partition_key: str | None) -> str:
 
 
 def _is_readable(partition_key: str | None) -> bool:
-    """Whether a run id may hold the key as it is; one that looks like a generation would be taken for one."""
+    """Whether a run id may hold the key as it is; one that looks like a revision would be taken for one."""
     if partition_key is None:
         return True
-    return bool(_PARTITION.fullmatch(partition_key)) and not _LIKE_A_GENERATION.fullmatch(partition_key)
+    return bool(_PARTITION.fullmatch(partition_key)) and not _LIKE_A_REVISION.fullmatch(partition_key)
 
 
 def safe_path_segment(key: str) -> str:

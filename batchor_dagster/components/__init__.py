@@ -1,5 +1,5 @@
 """Batch assets from YAML: ``dg scaffold defs batchor_dagster.BatchComponent <name>``."""
 
-from batchor_dagster.components.batch import BatchComponent
+from batchor_dagster.components.component import BatchComponent
 
 __all__ = ["BatchComponent"]

@@ -1,13 +1,12 @@
-"""The component: a YAML file with model, prompt, source and output schema becomes batch assets."""
+"""One batch as YAML describes it: model, prompt, source, output schema and partitions become a batch asset."""
 
-import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from batchor_core import (
     BatchItem,
@@ -23,15 +22,11 @@ from batchor_core import (
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.sources.base import CheckpointedItemSource
 from batchor_core.sources.rows import Row, json_safe
-from batchor_dagster.assets import batch_asset
-from batchor_dagster.batch import BatchAsset
-from batchor_dagster.components.keys import checked
-from batchor_dagster.components.resource import Resource
-from batchor_dagster.components.scaffold import BatchScaffolder
-from batchor_dagster.components.schema import output_model
-from batchor_dagster.components.sharing import Asked, resource_keys
-from batchor_dagster.control import DEFAULT_RESOURCE, build_control_job, name_for
-from batchor_dagster.sensors import build_batch_sensor
+from batchor_dagster.asset import BatchAsset
+from batchor_dagster.asset_decorator import batch_asset
+from batchor_dagster.components.output_schema import output_model
+from batchor_dagster.control import DEFAULT_RESOURCE
+from batchor_dagster.translator import BatchTranslator
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 _SOURCES: dict[str, Any] = {
@@ -147,7 +142,11 @@ class Batch(dg.Model, dg.Resolvable):
     )
     partitions: Partitions | None = None
     wait: bool = Field(default=False, description="Submit, wait and write in one step: for small jobs.")
-    on_change: Literal["new_generation", "refuse"] = "new_generation"
+    on_change: Literal["new_revision", "refuse", "new_generation"] = Field(
+        default="new_revision",
+        description="What a changed job does to a finished partition: run it anew, or fail. new_generation is the old name of "
+        "new_revision.",
+    )
     failure_threshold: float = 0.05
     blocking: bool = False
     group_name: str | None = None
@@ -189,7 +188,12 @@ class Batch(dg.Model, dg.Resolvable):
             raise InvalidInputError(f"{self.name}: provider {kind!r}: {error}") from error
 
     def asset(
-        self, folder: Path, *, resource_key: str = DEFAULT_RESOURCE, control_job: str | None = None
+        self,
+        folder: Path,
+        *,
+        resource_key: str = DEFAULT_RESOURCE,
+        control_job: str | None = None,
+        translator: BatchTranslator | None = None,
     ) -> BatchAsset:
         """The batch asset. Its source is looked for in ``folder``."""
         *prefix, name = self.key.path
@@ -216,6 +220,7 @@ class Batch(dg.Model, dg.Resolvable):
             automation_condition=self.automation_condition,
             resource_key=resource_key,
             control_job=control_job,
+            translator=translator,
         )
         def batch(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
             return self.job(folder, context.partition_key if self.partitions else None)
@@ -264,125 +269,3 @@ def filled(template: str, row: Mapping[str, Any]) -> str:
         return "" if row[column] is None else str(row[column])
 
     return _PLACEHOLDER.sub(value, template)
-
-
-@dg.scaffold_with(BatchScaffolder)
-class BatchComponent(dg.Component, dg.Model, dg.Resolvable):
-    """Batch jobs as assets, described in YAML: model, prompt, source file, output schema, partitions.
-
-    Each batch becomes a submission, its results, their checks. The components of a project whose resources agree share
-    the resource, the sensor that drives their runs, and the control job.
-    """
-
-    batches: list[Batch] = Field(description="The jobs.")
-    resource: Resource | None = Field(
-        default=None,
-        description="Where runs are kept. Components that say the same share it, and those that say nothing use it, or one "
-        "named batchor that the project defines in Python.",
-    )
-    resource_key: str | None = Field(
-        default=None,
-        description="Name of the resource; batchor by default. With another database, batchor_ and the first batch's name.",
-    )
-    control_job: bool | None = Field(
-        default=None,
-        description="Whether to define the job behind pause, resume, cancel and retry. By default, it is defined; "
-        "where the resource comes from Python it is named batchor_components_control, beside the job that Python may define.",
-    )
-    sensor_name: str | None = Field(
-        default=None,
-        description="A sensor of its own for this component's batches, instead of the one that all components of the resource "
-        "share.",
-    )
-    sensor_interval_seconds: int = Field(
-        default=30,
-        gt=0,
-        description="Between two looks at the runs; components that share a sensor get the shortest.",
-    )
-
-    @classmethod
-    def model(cls) -> type[BaseModel]:
-        """The YAML's model, which names unknown keys."""
-        return _checked_model(cls, super().model())
-
-    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """What the YAML file means.
-
-        Raises:
-            InvalidInputError: It has no batches, or disagrees with another component about the resource they share.
-        """
-        if not self.batches:
-            raise InvalidInputError("a BatchComponent needs at least one batch")
-        project = _components_of(context)
-        is_known = any(one is self for one in project)
-        everyone = project if is_known else [self]  # built by hand, outside a project
-        keys = resource_keys([one.asked() for one in everyone])
-        key = next(key for one, key in zip(everyone, keys, strict=True) if one is self)
-        sharing = [one for one, its_key in zip(everyone, keys, strict=True) if its_key == key]
-        resource = next((one.resource for one in sharing if one.resource is not None), None)
-        wanted = {one.control_job for one in sharing}
-        has_control = True in wanted or False not in wanted
-        # the resource's Python definitions may bring the usual one, and Dagster refuses two jobs of one name
-        own_control = (
-            None
-            if resource is not None or wanted & {True, False}
-            else name_for("batchor_components_control", key)
-        )
-        assets = [
-            batch.asset(context.path, resource_key=key, control_job=own_control) for batch in self.batches
-        ]
-        return dg.Definitions(
-            assets=[definition for asset in assets for definition in asset.assets],
-            asset_checks=[check for asset in assets for check in asset.checks],
-            jobs=[build_control_job(resource_key=key, name=own_control)]
-            if has_control and sharing[0] is self
-            else [],
-            sensors=self._sensors(
-                sharing,
-                key,
-                name=name_for("batchor_components_sensor", key)
-                if is_known
-                else f"{self.asked().name}_sensor",
-            ),
-            resources={key: resource.made()} if resource is not None else {},
-        )
-
-    def asked(self) -> Asked:
-        """What it says of its resource."""
-        return Asked(
-            name=self.batches[0].key.to_python_identifier() if self.batches else "",
-            settings=self.resource.model_dump() if self.resource is not None else None,
-            key=self.resource_key,
-        )
-
-    def _sensors(
-        self, sharing: Sequence["BatchComponent"], key: str, *, name: str
-    ) -> list[dg.SensorDefinition]:
-        """Its own sensor, or, for the first of those that share one, the shared one."""
-        if self.sensor_name is not None:
-            together = [self]
-        else:
-            together = [one for one in sharing if one.sensor_name is None]
-            if together[0] is not self:
-                return []
-        return [
-            build_batch_sensor(
-                # only their names and partitions count here, not where their sources lie
-                assets=[batch.asset(Path(), resource_key=key) for one in together for batch in one.batches],
-                name=self.sensor_name or name,
-                minimum_interval_seconds=min(one.sensor_interval_seconds for one in together),
-                resource_key=key,
-            )
-        ]
-
-
-@functools.cache
-def _checked_model(component: type[BaseModel], derived: type[BaseModel]) -> type[BaseModel]:
-    return checked(derived, component)
-
-
-def _components_of(context: dg.ComponentLoadContext) -> list[BatchComponent]:
-    """Every component of the project, in an order that all of them see."""
-    tree = getattr(context, "component_tree", None)
-    found: list[BatchComponent] = tree.get_all_components(BatchComponent) if tree is not None else []
-    return sorted((one for one in found if one.batches), key=lambda one: one.asked().name)

@@ -445,7 +445,7 @@ class TestSignature:
         assert (changed["batchor/items"], changed["batchor/run_id"]) == (4, "chosen--g2")
         finish(chosen, resource, None)
         with resource.runner() as runner:
-            assert chosen.newest_generation(runner) == 2
+            assert chosen.newest_revision(runner) == 2
         assert run(rows=4, rerun="all")["batchor/run_id"] == "chosen--g3"
 
     @pytest.mark.filterwarnings("ignore:Parameter .backfill_policy.:dagster.BetaWarning")
@@ -618,7 +618,7 @@ class TestProgress:
         openai_server: OpenAIServer,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("batchor_dagster.steps._PROGRESS_EVERY_SEC", 0.0)
+        monkeypatch.setattr("batchor_dagster.steps.waiting._PROGRESS_EVERY_SEC", 0.0)
         result = materialize(make_asset(wait=True).assets, resource, instance)
         assert result.success
         seen = [

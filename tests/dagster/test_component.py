@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from batchor_core.providers.openai.strict_schema import model_output_schema
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_dagster import BatchComponent, BatchorResource
 from batchor_dagster.components.batch import Batch, Partitions, filled
-from batchor_dagster.components.schema import output_model
+from batchor_dagster.components.output_schema import output_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -206,54 +207,64 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    tools = Path(sys.executable).parent
-    environment = {
-        **os.environ,
-        "PATH": f"{tools}:/usr/bin:/bin",
-        "HOME": str(project),
-        "PYTHONPATH": f"src:{ROOT}",
-        "DAGSTER_DISABLE_TELEMETRY": "1",
-        "PYTHONWARNINGS": "ignore",
-    }
-    return subprocess.run(
-        [str(tools / "dg"), *arguments],
-        cwd=project,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+@dataclass(frozen=True)
+class Said:
+    """What a command came to."""
+
+    code: int
+    text: str
 
 
-def definitions_of(project: Path) -> dict[str, list[str]]:
-    """What a code location of the project has, as the daemon would load it."""
-    code = (
-        "import json; from shop.definitions import defs; made = defs().get_repository_def(); "
-        "print(json.dumps({'jobs': sorted(j for j in made.job_names if not j.startswith('__')), "
-        "'sensors': sorted(s.name for s in made.sensor_defs), "
-        "'resources': sorted(k for k in made.get_top_level_resources() if k != 'io_manager')}))"
-    )
-    shown = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        cwd=project,
-        env={**os.environ, "PYTHONPATH": f"src:{ROOT}"},
-        capture_output=True,
+class Shell:
+    """The process in which this file's commands run, see ``dg_shell``."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def run(self, project: Path, *arguments: str) -> Said:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps([str(project), *arguments]), file=self._process.stdin, flush=True)
+        code, text = json.loads(self._process.stdout.readline())
+        return Said(code, text)
+
+    def definitions_of(self, project: Path) -> dict[str, list[str]]:
+        """What a code location of the project has, as the daemon would load it."""
+        said = self.run(project, "definitions")
+        assert said.code == 0, said.text
+        return json.loads(said.text.splitlines()[-1])  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def dg_shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    home = tmp_path_factory.mktemp("home")
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", str(Path(__file__).with_name("dg_shell.py"))],
+        cwd=home,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "HOME": str(home),
+            "PYTHONPATH": str(ROOT),
+            "DAGSTER_DISABLE_TELEMETRY": "1",
+        },
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
-        check=False,
     )
-    assert shown.returncode == 0, shown.stderr
-    return json.loads(shown.stdout)  # type: ignore[no-any-return]
+    with process:
+        yield Shell(process)
+        process.kill()
 
 
 @pytest.mark.acceptance
-def test_the_scaffolded_component_passes_the_check_of_definitions(project: Path) -> None:
+def test_the_scaffolded_component_passes_the_check_of_definitions(project: Path, dg_shell: Shell) -> None:
+    run, definitions_of = dg_shell.run, dg_shell.definitions_of
     made = run(
         project, "scaffold", "defs", "batchor_dagster.BatchComponent", "reviews", "--model", "gpt-5-nano"
     )
-    assert made.returncode == 0, made.stdout + made.stderr
+    assert made.code == 0, made.text
     folder = project / "src" / "shop" / "defs" / "reviews"
     assert (folder / "rows.csv").read_text().startswith("id,text\n")
     written = yaml.safe_load((folder / "defs.yaml").read_text())
@@ -266,16 +277,16 @@ def test_the_scaffolded_component_passes_the_check_of_definitions(project: Path)
         *("scaffold", "defs", "batchor_dagster.BatchComponent", "daily", "--daily-from", "2026-11-01"),
         *("--source", "{partition}.csv"),
     )
-    assert by_day.returncode == 0, by_day.stdout + by_day.stderr
+    assert by_day.code == 0, by_day.text
     second = project / "src" / "shop" / "defs" / "daily" / "defs.yaml"
     content = yaml.safe_load(second.read_text())
     assert content["attributes"]["batches"][0]["partitions"] == {"type": "daily", "start_date": "2026-11-01"}
 
     third = run(project, "scaffold", "defs", "batchor_dagster.BatchComponent", "others")
-    assert third.returncode == 0, third.stdout + third.stderr
+    assert third.code == 0, third.text
     checked = run(project, "check", "defs")
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "All definitions loaded successfully." in checked.stdout + checked.stderr
+    assert checked.code == 0, checked.text
+    assert "All definitions loaded successfully." in checked.text
     listed = definitions_of(project)
     assert listed["resources"] == ["batchor"]
     assert listed["sensors"] == ["batchor_components_sensor"]
@@ -298,17 +309,17 @@ def test_the_scaffolded_component_passes_the_check_of_definitions(project: Path)
     refused = run(
         project, "check", "defs"
     )  # dg holds one file of each component type against its schema, the rest load
-    assert refused.returncode != 0
-    said = refused.stdout + refused.stderr
+    assert refused.code != 0
+    said = refused.text
     assert "unknown key 'batches[0].openai.temprature'; did you mean 'temperature'?" in said
     assert "not valid under any" not in said
     elsewhere.write_text(misspelt.replace("    root:", "    base_url: https://example.com/v1\n    root:"))
-    assert run(project, "check", "defs").returncode == 0
+    assert run(project, "check", "defs").code == 0
     elsewhere.write_text(elsewhere.read_text().replace(".elsewhere", "./.batchor"))
     torn = run(project, "check", "defs")
-    assert torn.returncode != 0
-    assert "use the same database" in torn.stdout + torn.stderr
-    assert "base_url: None and 'https://example.com/v1'" in (torn.stdout + torn.stderr)
+    assert torn.code != 0
+    assert "use the same database" in torn.text
+    assert "base_url: None and 'https://example.com/v1'" in torn.text
 
 
 _PYTHON = """import dagster as dg
@@ -343,7 +354,11 @@ resources = {"batchor": BatchorResource(root=".x")}
         ),
         (
             "build_batch_definitions(assets=[facts], resources=resources)",
-            {"resource": {"root": ".y"}, "resource_key": "mine"},
+            {
+                "resource": {"root": ".y"},
+                "resource_key": "mine",
+                "translation": {"key_prefix": "judged", "tags": {"part": "{{ data.part }}"}},
+            },
             ["batchor_components_sensor_mine", "batchor_sensor"],
             ["batchor_control", "batchor_control_mine"],
         ),
@@ -351,6 +366,7 @@ resources = {"batchor": BatchorResource(root=".x")}
 )
 def test_a_component_uses_the_resource_of_python_definitions_or_another_key(
     project: Path,
+    dg_shell: Shell,
     tmp_path: Path,
     made: str,
     described: dict[str, Any],
@@ -369,12 +385,14 @@ def test_a_component_uses_the_resource_of_python_definitions_or_another_key(
             {"type": "batchor_dagster.BatchComponent", "attributes": {"batches": batches, **described}}
         )
     )
-    checked = run(mine, "check", "defs")
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    listed = definitions_of(mine)
+    checked = dg_shell.run(mine, "check", "defs")
+    assert checked.code == 0, checked.text
+    listed = dg_shell.definitions_of(mine)
     assert listed["sensors"] == sensors
     assert listed["resources"] == (["batchor", "mine"] if described else ["batchor"])
     assert [job for job in listed["jobs"] if "control" in job] == controls
+    results = "batchor_results__judged__a" if "translation" in described else "batchor_results__a"
+    assert results in listed["jobs"]
 
 
 def test_the_links_of_a_component_open_its_own_control_job(

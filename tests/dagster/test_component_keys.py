@@ -12,7 +12,7 @@ from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ProviderConfig
 from batchor_dagster import BatchComponent
 from batchor_dagster.components.batch import Batch, OpenAI
-from batchor_dagster.components.keys import unknown_keys
+from batchor_dagster.components.misspelt_keys import unknown_keys
 from tests.support.fixtures import Install
 from tests.support.shelf_provider import ShelfConfig
 

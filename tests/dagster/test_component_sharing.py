@@ -9,7 +9,7 @@ import pytest
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_dagster import BatchAsset, BatchorResource, build_batch_definitions
 from batchor_dagster.components.resource import Resource
-from batchor_dagster.components.sharing import Asked, resource_keys
+from batchor_dagster.components.resource_sharing import Asked, resource_keys
 
 
 def asked(name: str, settings: Mapping[str, Any] | None = None, key: str | None = None) -> Asked:

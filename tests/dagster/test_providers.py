@@ -214,10 +214,8 @@ class TestSettings:
 
 
 @pytest.mark.acceptance
-@pytest.mark.parametrize(("registered_by", "drive"), [("resource", "tick"), ("package", "job")])
-def test_a_run_goes_from_process_to_process_with_its_provider(
-    tmp_path: Path, registered_by: str, drive: str
-) -> None:
+@pytest.mark.parametrize("registered_by", ["resource", "package"])
+def test_a_run_goes_from_process_to_process_with_its_provider(tmp_path: Path, registered_by: str) -> None:
     install_package(tmp_path / "site") if registered_by == "package" else None
     (tmp_path / "dagster").mkdir()
     environment = {
@@ -227,7 +225,6 @@ def test_a_run_goes_from_process_to_process_with_its_provider(
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "SHELF_HOME": str(tmp_path),
         "SHELF_FROM": registered_by,
-        "SHELF_DRIVE": drive,
         "SHELF_KEY": KEY,
     }
 
@@ -245,19 +242,11 @@ def test_a_run_goes_from_process_to_process_with_its_provider(
         return done.stdout
 
     project = "tests.support.shelf_project"
-    run(
-        "-m",
-        "dagster",
-        "asset",
-        "materialize",
-        "-m",
-        project,
-        "--select",
-        "facts_submission",
-        "--partition",
-        "birds",
-    )
+    submissions = ("--select", "ticked_submission,worked_submission", "--partition", "birds")
+    run("-m", "dagster", "asset", "materialize", "-m", project, *submissions)
     told = run("-m", project)
-    assert ("launches batchor_drive" in told) is (drive == "job")
-    rows = pl.read_parquet(tmp_path / "batchor" / "results" / "facts" / "birds.parquet")
-    assert sorted(rows["output_text"]) == ["FACT 0!", "FACT 1!", "FACT 2!"]
+    assert "launches batchor_sensor_workers_drive" in told
+    assert "launches batchor_drive" not in told
+    for result in ("batchor/results/ticked", "workers/results/worked"):
+        rows = pl.read_parquet(tmp_path / result / "birds.parquet")
+        assert sorted(rows["output_text"]) == ["FACT 0!", "FACT 1!", "FACT 2!"]

@@ -21,8 +21,8 @@ from batchor_dagster import (
     build_batch_sensor,
 )
 from batchor_dagster.control import ControlConfig
-from batchor_dagster.driving import DriveConfig, build_drive_job
 from batchor_dagster.resource import check_storage
+from batchor_dagster.sensor.drive_job import DriveConfig, build_drive_job
 from tests.postgres_server import postgres_dsn, postgres_schema
 
 

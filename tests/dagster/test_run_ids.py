@@ -79,33 +79,32 @@ def test_a_digest_form_given_as_a_key_is_not_taken_for_the_name_it_imitates() ->
     assert safe_path_segment(segment) != segment
 
 
-def test_a_generation_is_read_off_the_run_id() -> None:
-    assert batch_run_id(["reviews"], "2026-01-01", generation=2) == "reviews--2026-01-01--g2"
+def test_a_revision_is_read_off_the_run_id() -> None:
+    assert batch_run_id(["reviews"], "2026-01-01", revision=2) == "reviews--2026-01-01--g2"
+    assert batch_run_id(["reviews"], revision=3) == "reviews--g3"
     assert batch_run_id(["reviews"], generation=3) == "reviews--g3"
 
 
-@pytest.mark.parametrize("generation", [0, -1, 10_000])
-def test_a_generation_counts_from_one(generation: int) -> None:
+@pytest.mark.parametrize("revision", [0, -1, 10_000])
+def test_a_revision_counts_from_one(revision: int) -> None:
     with pytest.raises(ValueError, match="from 1 to 9999"):
-        batch_run_id(["reviews"], generation=generation)
+        batch_run_id(["reviews"], revision=revision)
 
 
 @given(st.lists(NAMES, min_size=2, max_size=2, unique_by=repr))
 def test_different_partitions_never_share_a_run(names: list[tuple[list[str], str | None, int]]) -> None:
-    first, second = (
-        batch_run_id(key, partition, generation=generation) for key, partition, generation in names
-    )
+    first, second = (batch_run_id(key, partition, revision=revision) for key, partition, revision in names)
     assert first != second
 
 
 @given(NAMES)
 def test_run_ids_are_legal_for_the_engine(name: tuple[list[str], str | None, int]) -> None:
-    key, partition, generation = name
-    run_id = batch_run_id(key, partition, generation=generation)
+    key, partition, revision = name
+    run_id = batch_run_id(key, partition, revision=revision)
     assert check_run_id(run_id) == run_id
     assert len(run_id) <= MAX_RUN_ID
     assert re.fullmatch(r"[A-Za-z0-9_.-]+", run_id)
-    assert batch_run_id(key, partition, generation=generation) == run_id
+    assert batch_run_id(key, partition, revision=revision) == run_id
 
 
 @given(st.lists(st.text(max_size=200), min_size=2, max_size=2, unique=True))

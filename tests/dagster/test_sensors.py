@@ -25,10 +25,11 @@ from batchor_core.testing.openai_server import OpenAIServer
 from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import BatchAsset, BatchorResource, build_batch_definitions, build_batch_sensor
 from batchor_dagster.control import ACTION_TAG, RUN_ID_TAG, STATE_TAG
-from batchor_dagster.driving import is_worth_a_worker, turn
-from batchor_dagster.landing import next_attempt
-from batchor_dagster.states import standing, state_of
-from batchor_dagster.ticks import Cursor, headline, in_turn
+from batchor_dagster.run_states import standing, state_of
+from batchor_dagster.sensor.active_runs import turn
+from batchor_dagster.sensor.drive_job import is_worth_a_worker
+from batchor_dagster.sensor.result_requests import next_attempt
+from batchor_dagster.sensor.tick import Cursor, headline, in_turn
 
 MakeAsset = Callable[..., BatchAsset]
 
@@ -299,7 +300,7 @@ def _openai_config() -> Any:
     return OpenAIProviderConfig(model="gpt-4.1-mini")
 
 
-def test_a_superseded_generation_is_not_materialized(deploy: Deploy, make_asset: MakeAsset) -> None:
+def test_a_superseded_revision_is_not_materialized(deploy: Deploy, make_asset: MakeAsset) -> None:
     old = deploy()
     old.submit()
     old.tick_until_requests()  # finished, and its results not written yet
@@ -309,7 +310,7 @@ def test_a_superseded_generation_is_not_materialized(deploy: Deploy, make_asset:
     assert request.run_key == "facts--birds--g2:3"
 
 
-def test_a_new_generation_replaces_results_that_are_there(deploy: Deploy, make_asset: MakeAsset) -> None:
+def test_a_new_revision_replaces_results_that_are_there(deploy: Deploy, make_asset: MakeAsset) -> None:
     old = deploy()
     old.submit()
     [request] = old.tick_until_requests()

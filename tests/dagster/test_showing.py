@@ -14,10 +14,10 @@ from batchor_core.testing.openai_server.faults import BatchFault, HttpFault
 from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import BatchAsset, BatchorResource, batch_asset
 from batchor_dagster.control import ACTION_TAG
-from batchor_dagster.observing import tells
-from batchor_dagster.operators import News, news
-from batchor_dagster.states import shown_as
-from batchor_dagster.ticks import Cursor
+from batchor_dagster.observations import tells
+from batchor_dagster.run_states import shown_as
+from batchor_dagster.sensor.shown_states import News, news
+from batchor_dagster.sensor.tick import Cursor
 from tests.dagster.conftest import TOPICS, job_of
 from tests.dagster.test_sensors import Deployment as Ticked
 
@@ -256,7 +256,7 @@ class TestWithoutSensor:
         with deployment.runner() as runner:
             for key in keys:
                 runner.get_run(f"facts--{key}").wait(timeout=30, poll_interval=0.01)
-        monkeypatch.setattr("batchor_dagster.operators._LOOKS", 2)
+        monkeypatch.setattr("batchor_dagster.sensor.shown_states._LOOKS", 2)
         told = [len(list(deployment.tick().asset_events)) for _ in range(4)]
         assert told == [2, 2, 1, 0]
         assert {deployment.statuses(key)[-1] for key in keys} == {"completed: 1 of 1 items done"}

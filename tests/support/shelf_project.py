@@ -13,29 +13,42 @@ HOME = os.environ["SHELF_HOME"]
 KEY = {"api_key": dg.EnvVar("SHELF_KEY")}
 
 
-@batch_asset(partitions_def=dg.StaticPartitionsDefinition(["birds", "fish"]), kinds={"shelf", "parquet"})
-def facts(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
-    return BatchJob(
-        items=[BatchItem(f"{context.partition_key}-{index}", f"fact {index}") for index in range(3)],
-        build_prompt=lambda item: item.payload,
-        provider_config=ShelfConfig(f"{HOME}/shelf"),
-    )
+TOPICS = dg.StaticPartitionsDefinition(["birds", "fish"])
 
 
 def provider() -> Provider:
     if os.environ["SHELF_FROM"] == "package":
         return Provider(settings=KEY)
-    return Provider(ShelfProvider, ShelfConfig.from_payload, settings=KEY)
+    # no subclass of BatchProvider, as documented ones may be
+    return Provider(ShelfProvider, ShelfConfig.from_payload, settings=KEY)  # type: ignore[arg-type]
 
 
-defs = build_batch_definitions(
-    assets=[facts],
-    drive="job" if os.environ.get("SHELF_DRIVE") == "job" else "tick",
-    resources={"batchor": BatchorResource(root=f"{HOME}/batchor", providers={"shelf": provider()})},
+def deployed(name: str, *, resource_key: str, **settings: Any) -> dg.Definitions:
+    """A batch with a store, a sensor and a control job of its own."""
+
+    @batch_asset(name=name, partitions_def=TOPICS, kinds={"shelf", "parquet"}, resource_key=resource_key)
+    def batch(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
+        return BatchJob(
+            items=[BatchItem(f"{context.partition_key}-{index}", f"fact {index}") for index in range(3)],
+            build_prompt=lambda item: item.payload,
+            provider_config=ShelfConfig(f"{HOME}/shelf"),
+        )
+
+    resource = BatchorResource(root=f"{HOME}/{resource_key}", providers={"shelf": provider()})
+    return build_batch_definitions(
+        assets=[batch],
+        resources={resource_key: resource},
+        executor=dg.in_process_executor,  # a process for each step would import Dagster once more
+        **settings,
+    )
+
+
+defs = dg.Definitions.merge(
+    deployed("ticked", resource_key="batchor"), deployed("worked", resource_key="workers", drive="job")
 )
 
 
-def tick_until_done() -> None:
+def tick_until_done(sensor: str, resource_key: str) -> None:
     """The daemon's part, in a process of its own: ticks the sensor and runs what it asks for."""
     with dg.DagsterInstance.get() as instance:
         cursor = None
@@ -44,9 +57,9 @@ def tick_until_done() -> None:
                 instance=instance,
                 cursor=cursor,
                 repository_def=defs.get_repository_def(),
-                resources={"batchor": defs.resources["batchor"]},
+                resources={resource_key: (defs.resources or {})[resource_key]},
             ) as context:
-                result: Any = defs.resolve_sensor_def("batchor_sensor")(context)
+                result: Any = defs.resolve_sensor_def(sensor)(context)
             cursor = result.cursor
             print(result.skip_reason)
             for request in result.run_requests:
@@ -65,4 +78,5 @@ def tick_until_done() -> None:
 
 
 if __name__ == "__main__":
-    tick_until_done()
+    tick_until_done("batchor_sensor", "batchor")
+    tick_until_done("batchor_sensor_workers", "workers")

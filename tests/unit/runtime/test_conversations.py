@@ -28,7 +28,7 @@ from batchor_core.testing.fake_clock import FakeClock
 from batchor_core.testing.fake_provider import body_row, vector_row
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_core.testing.openai_server.replies import Reply
-from batchor_dagster.generations import JobDigest
+from batchor_dagster.revisions import JobDigest
 from tests.contract.stores.kit import ThirdPartyStore
 from tests.support.stranger import StrangerConfig, register_stranger, routes, vector_of
 from tests.support.world import RUN, Verdict, World, ask, items, text_job

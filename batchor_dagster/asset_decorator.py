@@ -6,8 +6,8 @@ the two a sensor drives the run. With ``wait=True`` there is ``<name>`` alone, w
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Unpack
 
 import dagster as dg
 from pydantic import BaseModel, Field
@@ -15,27 +15,30 @@ from pydantic import BaseModel, Field
 from batchor_core import BatchJob
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import ModelOutput, OutputSpec
-from batchor_dagster.batch import BatchAsset, partition_of
+from batchor_dagster.asset import BatchAsset
 from batchor_dagster.checks import COMPLETION_CHECK, SCHEMA_CHECK
-from batchor_dagster.functions import CONFIG, JobFunction
-from batchor_dagster.generations import OnChange, Rerun
-from batchor_dagster.misspelt import CheckedConfig
+from batchor_dagster.job_function import CONFIG, JobFunction
+from batchor_dagster.misspelt_names import CheckedConfig, advice
 from batchor_dagster.outputs import as_output
 from batchor_dagster.resource import BatchorResource
+from batchor_dagster.revisions import OnChange, Rerun
 from batchor_dagster.steps import (
     OnTermination,
     Task,
     judge_results,
-    name_of,
     submit,
     submit_wait_write,
     write_results,
 )
+from batchor_dagster.translator import (
+    AssetArguments,
+    BatchPart,
+    BatchTranslator,
+    BatchTranslatorData,
+    translated,
+)
 
-__all__ = ["BatchAsset", "BatchConfig", "OnTermination", "batch_asset", "partition_of"]
-
-_FILE_KIND = "parquet"
-KINDS = frozenset({"openai", _FILE_KIND})
+__all__ = ["BatchConfig", "OnTermination", "batch_asset"]
 
 
 class BatchConfig(CheckedConfig):
@@ -51,31 +54,17 @@ class BatchConfig(CheckedConfig):
 def batch_asset(
     *,
     name: str | None = None,
-    key_prefix: str | Sequence[str] | None = None,
     partitions_def: dg.PartitionsDefinition[str] | None = None,
     output: type[BaseModel] | OutputSpec | None = None,
     wait: bool = False,
-    on_change: OnChange | str = OnChange.new_generation,
+    on_change: OnChange | str = OnChange.new_revision,
     on_termination: OnTermination | str = OnTermination.detach,
     failure_threshold: float = 0.05,
     blocking: bool = False,
-    group_name: str | None = None,
-    description: str | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    tags: Mapping[str, str] | None = None,
-    kinds: Iterable[str] | None = None,
-    owners: Sequence[str] | None = None,
-    code_version: str | None = None,
-    deps: Iterable[Any] | None = None,
-    ins: Mapping[str, dg.AssetIn] | None = None,
-    automation_condition: dg.AutomationCondition[Any] | None = None,
-    backfill_policy: dg.BackfillPolicy | None = None,
-    retry_policy: dg.RetryPolicy | None = None,
-    op_tags: Mapping[str, Any] | None = None,
-    pool: str | None = None,
-    io_manager_key: str | None = None,
+    translator: BatchTranslator | None = None,
     resource_key: str = "batchor",
     control_job: str | None = None,
+    **arguments: Unpack[AssetArguments],
 ) -> Callable[[Callable[..., BatchJob[Any, Any]]], BatchAsset]:
     """Make a batch job of each partition an asset.
 
@@ -91,42 +80,39 @@ def batch_asset(
 
     Each partition is one durable run whose id follows from asset and partition. Materializing the submission again
     attaches to an active run, and keeps a finished one. Only a changed job, or an operator who asks for it with ``rerun``,
-    starts a new generation of the partition and pays again.
+    starts a new revision of the partition and pays again.
 
     Args:
         name: Name of the result asset; the function's name by default. The submission is ``<name>_submission``.
-        key_prefix: As in ``@dg.asset``.
         partitions_def: Partitions of both assets; one run each.
         output: What every answer must be: a model, whose fields become columns, or an output such as
             :class:`~batchor_core.VectorOutput`. Put on the job where the function leaves both ``structured_output`` and
             ``output`` out.
         wait: One asset that submits, waits and writes in one step: for small jobs and quick providers.
         on_change: What another model, schema, set of rows or prompt does to a finished partition when it is materialized
-            again: ``new_generation`` runs it anew, ``refuse`` fails the step and names the change. Prompts are compared as
+            again: ``new_revision`` runs it anew, ``refuse`` fails the step and names the change. Prompts are compared as
             they are rendered, so those that hold the time of day change each time.
         on_termination: With ``wait``: what to do when an operator terminates the Dagster run.
         failure_threshold: Largest share of failed rows, 0 to 1, with which the checks only warn.
         blocking: Whether a failed check (severity ERROR) keeps downstream assets from running.
-        group_name: As in ``@dg.asset``.
-        description: Of the result asset; the function's docstring by default.
-        metadata: Definition metadata of the result asset.
-        tags: Tags of both assets' definitions.
-        kinds: Kinds of the result asset, at most three; ``openai`` and ``parquet`` by default. The submission has the same
-            but for ``parquet``.
-        owners: As in ``@dg.asset``.
-        code_version: As in ``@dg.asset``. It is shown, and pays for nothing: what was asked is compared by itself.
-        deps: Upstream assets that the function reads by itself.
-        ins: As in ``@dg.asset``.
-        automation_condition: Of the submission: when to start by itself.
-        backfill_policy: As in ``@dg.asset``; with several partitions in one Dagster run, the function is called for each.
-        retry_policy: For steps that fail because of the store or the network. A retry continues the same batch run.
-        op_tags: As in ``@dg.asset``, such as resources for k8s.
-        pool: Concurrency pool of the steps.
-        io_manager_key: IO manager that downstream assets load the result file with, such as
-            :func:`~batchor_dagster.build_results_io_manager`.
+        translator: Makes the specs of both assets, from the arguments below and by rules of its own, which win.
         resource_key: Name of the :class:`BatchorResource` in the definitions.
         control_job: The job that the links in metadata open, where ``build_control_job`` was given a name.
+        **arguments: As in ``@dg.asset``. What they describe is in the hands of the translator: this is what it does by default.
+
+            - Both assets: ``key_prefix``, ``group_name``, ``tags``, ``owners``; and ``code_version``, which is shown, and pays
+              for nothing: what was asked is compared by itself.
+            - The results: ``description`` (the function's docstring by default), ``metadata``, ``kinds`` (at most three;
+              ``openai`` and ``parquet`` by default; the submission has the same but for ``parquet``), and ``io_manager_key``:
+              the IO manager that downstream assets load the result file with, such as
+              :func:`~batchor_dagster.build_results_io_manager`.
+            - The asset that starts the runs, which is the submission, or with ``wait`` the results: ``deps``, ``ins``,
+              ``automation_condition``.
+            - The steps of both: ``retry_policy`` (a retry continues the same batch run), ``backfill_policy`` (with several
+              partitions in one Dagster run, the function is called for each), ``op_tags``, such as resources for k8s, and
+              ``pool``.
     """
+    _check_arguments(arguments)
     if not 0 <= failure_threshold <= 1:
         raise InvalidInputError(f"failure_threshold is a share from 0 to 1, not {failure_threshold}")
     termination, change = OnTermination(on_termination), OnChange(on_change)
@@ -135,61 +121,97 @@ def batch_asset(
             f"on_termination={str(termination)!r} has no effect without wait=True: no step of this asset waits for its run. "
             "Leave it out, or pause and cancel the run with the control job."
         )
-    prefix = [key_prefix] if isinstance(key_prefix, str) else list(key_prefix or [])
+    kinds = arguments.get("kinds")
+    given: AssetArguments = {**arguments, "kinds": None if kinds is None else set(kinds)}  # read twice
 
     def decorate(function: Callable[..., BatchJob[Any, Any]]) -> BatchAsset:
         described = JobFunction.of(function, resource_key=resource_key)
-        base = name or described.name
+        results = BatchTranslatorData(
+            name=name or described.name,
+            part=BatchPart.results,
+            starts_runs=wait,
+            arguments={**given, "description": given.get("description") or inspect.getdoc(function)},
+            output=output,
+            partitions_def=partitions_def,
+        )
+        spec, submission = _specs(translator or BatchTranslator(), results)
         made = BatchAsset(
-            key=dg.AssetKey([*prefix, base]),
-            submission_key=None if wait else dg.AssetKey([*prefix, f"{base}_submission"]),
+            key=spec.key,
+            submission_key=submission.key if submission is not None else None,
             partitions_def=partitions_def,
             output=output,
             resource_key=resource_key,
             control_job=control_job,
         )
-        shared: dict[str, Any] = {
-            "partitions_def": partitions_def,
-            "group_name": group_name,
-            "tags": tags,
-            "owners": owners,
-            "op_tags": op_tags,
-            "retry_policy": retry_policy,
-            "backfill_policy": backfill_policy,
-            "code_version": code_version,
-            "pool": pool,
-        }
-        inputs: dict[str, Any] = {"deps": deps, "ins": ins, "automation_condition": automation_condition}
-        shown_kinds = set(KINDS if kinds is None else kinds)
-        results: dict[str, Any] = {
-            "key": made.key,
-            "description": description or inspect.getdoc(function),
-            "metadata": metadata,
-            "kinds": shown_kinds,
-            "io_manager_key": io_manager_key,
-        }
-        if made.submission_key is None:
-            step = _job_step(made, described, change, lambda task: submit_wait_write(task, termination))
-            made.assets.append(dg.asset(**results, **inputs, **shared)(step))
+        step = {name: arguments.get(name) for name in ("backfill_policy", "op_tags", "pool", "retry_policy")}
+        starting: dict[str, Any] = {**step, "ins": arguments.get("ins")}
+        # a spec may name one by spec.with_io_manager_key(), which keeps it there
+        loader = spec.metadata.get("dagster/io_manager_key", arguments.get("io_manager_key"))
+        writing: dict[str, Any] = {"io_manager_key": loader}
+        if submission is None:
+            act = _job_step(made, described, change, lambda task: submit_wait_write(task, termination))
+            made.assets.append(_definition(spec, act, **starting, **writing))
         else:
             made.assets.append(
-                dg.asset(
-                    key=made.submission_key,
-                    description=f"Starts the batch run of {base}, or finds it again. The sensor drives it from here.",
-                    kinds=shown_kinds - {_FILE_KIND},
-                    **inputs,
-                    **shared,
-                )(_job_step(made, described, change, submit))
+                _definition(submission, _job_step(made, described, change, submit), **starting)
             )
             made.assets.append(
-                dg.asset(
-                    **results, deps=[made.submission_key], required_resource_keys={resource_key}, **shared
-                )(_result_step(made))
+                _definition(
+                    spec, _result_step(made), required_resource_keys={resource_key}, **step, **writing
+                )
             )
         made.checks.append(_checks(made, threshold=failure_threshold, blocking=blocking))
         return made
 
     return decorate
+
+
+def _check_arguments(given: Iterable[str]) -> None:
+    for argument in given:
+        if argument not in AssetArguments.__annotations__:
+            known = [*inspect.signature(batch_asset).parameters, *AssetArguments.__annotations__]
+            raise TypeError(
+                f"batch_asset() got an unexpected keyword argument {argument!r}{advice(argument, known)}"
+            )
+
+
+def _specs(
+    translator: BatchTranslator, results: BatchTranslatorData
+) -> tuple[dg.AssetSpec, dg.AssetSpec | None]:
+    """The spec of the results, and that of the submission if runs begin with one."""
+    spec = translated(translator, results)
+    if results.starts_runs:
+        return spec, None
+    submission = translated(
+        translator, dataclasses.replace(results, part=BatchPart.submission, starts_runs=True)
+    )
+    if submission.key == spec.key:
+        raise InvalidInputError(
+            f"{type(translator).__name__} gives submission and results of {results.name} the same key, "
+            f"{spec.key.to_user_string()}: tell them apart by data.part"
+        )
+    others = [dep for dep in spec.deps if dep.asset_key != submission.key]
+    return spec.replace_attributes(deps=[*others, submission.key]), submission
+
+
+def _definition(
+    spec: dg.AssetSpec, step: Callable[..., dg.MaterializeResult[Any]], **settings: Any
+) -> dg.AssetsDefinition:
+    made: dg.AssetsDefinition = dg.asset(
+        key=spec.key,
+        description=spec.description,
+        metadata=spec.metadata,
+        group_name=spec.group_name,
+        owners=spec.owners,
+        tags=spec.tags,  # kinds are among them
+        code_version=spec.code_version,
+        deps=spec.deps,
+        automation_condition=spec.automation_condition,
+        freshness_policy=spec.freshness_policy,
+        partitions_def=spec.partitions_def,
+        **settings,
+    )(step)
+    return made
 
 
 def _result_step(asset: BatchAsset) -> Callable[..., dg.MaterializeResult[Any]]:
@@ -278,7 +300,7 @@ def _job_step(
 def _checked_job(asset: BatchAsset, job: object) -> BatchJob[Any, Any]:
     if not isinstance(job, BatchJob):
         raise InvalidInputError(
-            f"the function of {name_of(asset.key)} must return a BatchJob, not {type(job).__name__}"
+            f"the function of {asset.key.to_user_string()} must return a BatchJob, not {type(job).__name__}"
         )
     if asset.output is None:
         return job
@@ -290,7 +312,7 @@ def _checked_job(asset: BatchAsset, job: object) -> BatchJob[Any, Any]:
     if job.output_spec == wanted:
         return job
     raise InvalidInputError(
-        f"{name_of(asset.key)} has output={_shown(asset.output)}, and its job has {_shown(job.output_spec)}; give the "
+        f"{asset.key.to_user_string()} has output={_shown(asset.output)}, and its job has {_shown(job.output_spec)}; give the "
         "output in one place"
     )
 

@@ -1,10 +1,9 @@
-"""The sensor's part in control: it applies what operators ask for by tags, and shows where each run stands.
+"""Where each run stands, shown in the UI: what is new since the last tick, and nothing twice.
 
 A run that is paused, cancelled or moving says so in an observation on its asset, and in the tag ``batchor/state`` of the
 Dagster run that submitted it, whoever did it and by which way.
 """
 
-import datetime as dt
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,66 +12,17 @@ from enum import Enum
 import dagster as dg
 
 from batchor_core import RunSummary
-from batchor_core.core.exceptions import BatchorError
 from batchor_core.storage.state import RunListing
-from batchor_dagster.control import (
-    ACTION_TAG,
-    RUN_ID_TAG,
-    STATE_TAG,
-    apply_control,
-    is_applied,
-    is_control_run,
-    mark_applied,
-    tagged_run_ids,
-)
-from batchor_dagster.observing import is_shown, observation
-from batchor_dagster.states import is_finished, shown_as, state_of
-from batchor_dagster.ticks import (
-    Cursor,
-    Found,
-    Tick,
-    all_records,
-    latest_materialization,
-)
+from batchor_dagster.control import RUN_ID_TAG, STATE_TAG, is_control_run, tagged_run_ids
+from batchor_dagster.observations import is_shown, observation
+from batchor_dagster.run_states import is_finished, shown_as, state_of
+from batchor_dagster.sensor.dagster_runs import latest_materialization
+from batchor_dagster.sensor.tick import Cursor, Found, Tick
 
-_FIRST_LOOK_BACK_SEC = 24 * 3600.0
-_OVERLAP_SEC = 120.0  # clocks differ, and a run may be updated while a tick reads
-_RECONCILED = [
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.SUCCESS,
-    dg.DagsterRunStatus.FAILURE,
-    dg.DagsterRunStatus.CANCELED,
-]
 _LATEST_RUNS = 10
 
 _LOOKS = 50
 """Runs about which one tick asks the event log: 25 ms each, measured on SQLite, and a lost cursor knows none of thousands."""
-
-
-def reconcile_tags(tick: Tick, cursor: Cursor, *, now: float) -> None:
-    """Apply actions that were put on Dagster runs after their launch, each once. One that is wrong is reported once."""
-    since = cursor.tags_read_until - _OVERLAP_SEC if cursor.tags_read_until else now - _FIRST_LOOK_BACK_SEC
-    updated = dg.RunsFilter(
-        statuses=_RECONCILED,
-        updated_after=dt.datetime.fromtimestamp(since, dt.UTC),  # adding a tag updates the run
-    )
-    for record in all_records(tick.context.instance, updated):
-        run: dg.DagsterRun = record.dagster_run
-        run_ids, action = tagged_run_ids(run.tags), run.tags.get(ACTION_TAG)
-        if action is None or is_control_run(run) or not run_ids or is_applied(run.tags, run.run_id):
-            continue
-        for run_id in run_ids:
-            try:
-                outcome = apply_control(tick.runner, run_id, action)
-            except BatchorError as error:
-                tick.problem(
-                    f"{run_id}: {action} asked for by a tag on Dagster run {run.run_id[:8]}: {error}"
-                )
-            else:
-                tick.note(
-                    f"{run_id}: {action} asked for by a tag on Dagster run {run.run_id[:8]}: {outcome.message}"
-                )
-        mark_applied(tick.context.instance, run.run_id, action)
 
 
 @dataclass(frozen=True)

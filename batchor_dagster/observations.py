@@ -9,10 +9,11 @@ from typing import Any
 
 import dagster as dg
 
-from batchor_core import RunSummary
-from batchor_dagster.batch import BatchAsset
-from batchor_dagster.metadata import describe, progress_metadata
-from batchor_dagster.states import is_finished
+from batchor_core import Run, RunSummary
+from batchor_core.core.exceptions import BatchorError
+from batchor_dagster.asset import BatchAsset
+from batchor_dagster.metadata import RESULTS_END, describe, progress_metadata
+from batchor_dagster.run_states import is_finished
 
 _COUNTDOWN = re.compile(r", next submission in \d+ s")
 
@@ -29,6 +30,18 @@ def observation(asset: BatchAsset, partition_key: str | None, summary: RunSummar
         partition=partition_key,
         metadata={"batchor/run_id": dg.MetadataValue.text(summary.run_id), **progress_metadata(summary)},
     )
+
+
+def show_state(
+    asset: BatchAsset, context: dg.AssetExecutionContext, run: Run, partition_key: str | None
+) -> None:
+    """Let the last event of the partition be where its run stands, unless it is that already."""
+    try:
+        summary = run.summary()
+        if not is_shown(context.instance, asset, partition_key, summary):
+            context.log_event(observation(asset, partition_key, summary))
+    except BatchorError as error:
+        context.log.warning(f"batch run {run.run_id}: where it stands can't be shown: {error}")
 
 
 def is_shown(
@@ -51,8 +64,8 @@ def is_shown(
 def tells(shown: Mapping[str, Any], summary: RunSummary) -> bool:
     """Whether an event's metadata says where the run stands.
 
-    The event that brought a run's results says how many rows have ended and in which revision: of an asset that waits, that is
-    the final word.
+    The event that brought a run's results says how many rows have ended, and how far its results go: of an asset that waits,
+    that is the final word.
     """
     if shown.get("batchor/run_id", summary.run_id) != summary.run_id:
         return False
@@ -62,7 +75,7 @@ def tells(shown: Mapping[str, Any], summary: RunSummary) -> bool:
         return _COUNTDOWN.sub("", str(status)) == describe(replace(summary, backoff_remaining_sec=0.0))
     ended = (shown.get("batchor/completed"), shown.get("batchor/failed"))
     return (
-        "batchor/revision" in shown
+        RESULTS_END in shown
         and is_finished(summary)
         and ended == (summary.completed_items, summary.failed_items)
     )

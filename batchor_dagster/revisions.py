@@ -1,6 +1,6 @@
-"""What materializing a partition again means: the same run, its failed rows once more, or a new generation.
+"""What materializing a partition again means: the same run, its failed rows once more, or a new revision.
 
-A partition's runs are numbered by generation, and the newest counts. Whatever may cost money is decided here, by pure
+A partition's runs are numbered by revision, and the newest counts. Whatever may cost money is decided here, by pure
 functions; the rule is that an active run is never doubled and an answered row never bought again unless the job has
 changed or an operator asked for it.
 """
@@ -24,7 +24,7 @@ from batchor_core.storage.state import PersistedRunConfig, RunListing
 
 ASSET_EXTRA = "dagster_asset_key"
 PARTITION_EXTRA = "dagster_partition_key"
-GENERATION_EXTRA = "generation"
+REVISION_EXTRA = "generation"  # what is stored, and shown, keeps the name that it had first
 ASKED_BY_EXTRA = "asked_by"
 ROWS_EXTRA = "rows_digest"
 PROMPTS_EXTRA = "prompts_digest"
@@ -33,8 +33,8 @@ PROMPTS_EXTRA = "prompts_digest"
 class Rerun(StrEnum):
     """What to do with a partition whose run is finished.
 
-    ``auto`` keeps it if the job is the same, and starts a new generation if it has changed. ``failed`` tries the failed rows
-    again. ``all`` starts a new generation whatever the job is. Run config spells enums by member name, so the names are
+    ``auto`` keeps it if the job is the same, and starts a new revision if it has changed. ``failed`` tries the failed rows
+    again. ``all`` starts a new revision whatever the job is. Run config spells enums by member name, so the names are
     lower case.
     """
 
@@ -46,8 +46,13 @@ class Rerun(StrEnum):
 class OnChange(StrEnum):
     """What a changed job does to a partition that is finished: run and pay anew, or stop and say what has changed."""
 
-    new_generation = "new_generation"
+    new_revision = "new_revision"
     refuse = "refuse"
+    new_generation = new_revision  # its name in earlier releases
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        return cls(cls.new_revision) if value == "new_generation" else None
 
 
 class Move(StrEnum):
@@ -79,12 +84,12 @@ class Decision:
 
     Attributes:
         move: What to do.
-        generation: Of which generation.
+        revision: Of which revision.
         reason: Why.
     """
 
     move: Move
-    generation: int
+    revision: int
     reason: str
 
 
@@ -93,7 +98,7 @@ class Newest:
     """What is known of a partition's newest run.
 
     Attributes:
-        generation: Its number.
+        revision: Its number.
         is_finished: Whether all of its items have ended.
         is_read: Whether all of its items have been read.
         is_cancelled: Whether an operator cancelled it.
@@ -101,7 +106,7 @@ class Newest:
         is_asked_for: Whether it is what the present ask has led to already: the step is being retried.
     """
 
-    generation: int
+    revision: int
     is_finished: bool
     is_read: bool = True
     is_cancelled: bool = False
@@ -109,10 +114,10 @@ class Newest:
     is_asked_for: bool = False
 
     @classmethod
-    def of(cls, summary: RunSummary, generation: int, *, is_asked_for: bool) -> Self:
+    def of(cls, summary: RunSummary, revision: int, *, is_asked_for: bool) -> Self:
         """Put together what the store knows."""
         return cls(
-            generation=generation,
+            revision=revision,
             is_finished=summary.status is not RunLifecycleStatus.RUNNING,
             is_read=summary.ingestion_complete,
             is_cancelled=summary.control_state is RunControlState.CANCEL_REQUESTED,
@@ -125,7 +130,7 @@ def decide(newest: Newest | None, rerun: Rerun) -> Decision:
     """What to do about a partition, as far as that can be told without reading the job's rows."""
     if newest is None:
         return Decision(Move.create, 1, "it has not been run before")
-    here = newest.generation
+    here = newest.revision
     if not newest.is_finished:
         if newest.is_read:
             return Decision(Move.attach, here, "its run is active, and goes on")
@@ -149,20 +154,20 @@ def decide(newest: Newest | None, rerun: Rerun) -> Decision:
             assert_never(rerun)
 
 
-def decide_changed(generation: int, changes: Iterable[str], on_change: OnChange) -> Decision:
+def decide_changed(revision: int, changes: Iterable[str], on_change: OnChange) -> Decision:
     """What to do about a finished partition now that its job has been compared with the present one."""
     what = ", ".join(changes)
     if not what:
-        return Decision(Move.keep, generation, "its run is finished, and the job is the same")
+        return Decision(Move.keep, revision, "its run is finished, and the job is the same")
     match on_change:
         case OnChange.refuse:
             return Decision(
                 Move.refuse,
-                generation,
+                revision,
                 f"its job has changed since ({what}), and on_change is refuse; rerun: all runs it anew",
             )
-        case OnChange.new_generation:
-            return Decision(Move.create, generation + 1, f"its job has changed since: {what}")
+        case OnChange.new_revision | OnChange.new_generation:  # one member, two names
+            return Decision(Move.create, revision + 1, f"its job has changed since: {what}")
         case _:
             assert_never(on_change)
 
@@ -227,26 +232,26 @@ def changes(run_id: str, stored: PersistedRunConfig, job: BatchJob[Any, Any], di
     return found
 
 
-# --- finding generations ---------------------------------------------------------------------------------------------
+# --- finding revisions -----------------------------------------------------------------------------------------------
 
 
-def generation_of(extras: JSONObject) -> int:
-    """The generation of a stored run; 1 where it does not say."""
-    stored = extras.get(GENERATION_EXTRA)
+def revision_of(extras: JSONObject) -> int:
+    """The revision of a stored run; 1 where it does not say."""
+    stored = extras.get(REVISION_EXTRA)
     return stored if isinstance(stored, int) and stored >= 1 else 1
 
 
-def newest_generations(listings: Iterable[RunListing]) -> list[RunListing]:
-    """The listings without those that a newer generation of the same partition has superseded, in the same order."""
+def newest_revisions(listings: Iterable[RunListing]) -> list[RunListing]:
+    """The listings without those that a newer revision of the same partition has superseded, in the same order."""
     kept = list(listings)
     newest: dict[tuple[str, str], int] = {}
     for listing in kept:
         partition = _partition(listing)
-        newest[partition] = max(newest.get(partition, 0), generation_of(listing.extras))
+        newest[partition] = max(newest.get(partition, 0), revision_of(listing.extras))
     return [
         listing
         for listing in kept
-        if ASSET_EXTRA not in listing.extras or generation_of(listing.extras) == newest[_partition(listing)]
+        if ASSET_EXTRA not in listing.extras or revision_of(listing.extras) == newest[_partition(listing)]
     ]
 
 

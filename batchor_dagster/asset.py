@@ -11,9 +11,9 @@ from batchor_core import BatchRunner
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.types import JSONObject
 from batchor_core.storage.state import RunListing
-from batchor_dagster.generations import ASSET_EXTRA, GENERATION_EXTRA, PARTITION_EXTRA, generation_of
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.result_files import ResultFiles
+from batchor_dagster.revisions import ASSET_EXTRA, PARTITION_EXTRA, REVISION_EXTRA, revision_of
 from batchor_dagster.run_ids import batch_run_id
 
 
@@ -46,20 +46,20 @@ class BatchAsset:
         """The specs of all its assets."""
         return [spec for definition in self.assets for spec in definition.specs]
 
-    def run_id(self, partition_key: str | None = None, generation: int = 1) -> str:
-        """The batch run of a partition, in one of its generations."""
-        return batch_run_id(self.key.path, partition_key, generation=generation)
+    def run_id(self, partition_key: str | None = None, revision: int = 1) -> str:
+        """The batch run of a partition, in one of its revisions."""
+        return batch_run_id(self.key.path, partition_key, revision=revision)
 
-    def newest_generation(self, runner: BatchRunner, partition_key: str | None = None) -> int:
+    def newest_revision(self, runner: BatchRunner, partition_key: str | None = None) -> int:
         """The number of a partition's newest run; 0 where it has none."""
-        generation = 0
-        while runner.has_run(self.run_id(partition_key, generation + 1)):
-            generation += 1
-        return generation
+        revision = 0
+        while runner.has_run(self.run_id(partition_key, revision + 1)):
+            revision += 1
+        return revision
 
     def newest_run_id(self, runner: BatchRunner, partition_key: str | None = None) -> str:
         """The newest batch run of a partition; the id of its first, where it has none yet."""
-        return self.run_id(partition_key, max(1, self.newest_generation(runner, partition_key)))
+        return self.run_id(partition_key, max(1, self.newest_revision(runner, partition_key)))
 
     def result_path(self, resource: BatchorResource, partition_key: str | None = None) -> str:
         """The result file of a partition: a path or URL."""
@@ -69,12 +69,12 @@ class BatchAsset:
         """The result files of all partitions."""
         return ResultFiles(resource.results_base(), self.key.path)
 
-    def extras(self, partition_key: str | None, generation: int) -> JSONObject:
+    def extras(self, partition_key: str | None, revision: int) -> JSONObject:
         """What lets the sensor find the partition of a run that it meets in the store."""
         return {
             ASSET_EXTRA: list(self.key.path),
             PARTITION_EXTRA: partition_key,
-            GENERATION_EXTRA: generation,
+            REVISION_EXTRA: revision,
         }
 
 
@@ -84,5 +84,5 @@ def partition_of(asset: BatchAsset, listing: RunListing) -> tuple[str | None] | 
         return None
     stored = listing.extras.get(PARTITION_EXTRA)
     partition_key = None if stored is None else str(stored)
-    own = asset.run_id(partition_key, generation_of(listing.extras))
+    own = asset.run_id(partition_key, revision_of(listing.extras))
     return (partition_key,) if own == listing.run_id else None

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError, create_model, model_validator
 
-from batchor_dagster.components.values import simplified
-from batchor_dagster.misspelt import advice
+from batchor_dagster.components.wrong_values import simplified
+from batchor_dagster.misspelt_names import advice
 
 
 def unknown_keys(value: object, model: type[BaseModel], *, place: str = "") -> Iterator[str]:

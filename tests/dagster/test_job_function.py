@@ -12,7 +12,7 @@ import pytest
 from batchor_core import BatchItem, BatchJob, OpenAIProviderConfig
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_dagster import BatchConfig, BatchorResource, batch_asset
-from batchor_dagster.functions import JobFunction
+from batchor_dagster.job_function import JobFunction
 from tests.dagster import string_annotations
 
 if TYPE_CHECKING:

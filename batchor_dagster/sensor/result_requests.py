@@ -6,25 +6,19 @@ from typing import Any
 import dagster as dg
 
 from batchor_core.storage.state import RunListing
-from batchor_dagster.assets import BatchAsset
+from batchor_dagster.asset import BatchAsset
 from batchor_dagster.control import NO_RETRIES, RUN_ID_TAG, tagged_run_ids
-from batchor_dagster.generations import generation_of
-from batchor_dagster.states import is_finished
-from batchor_dagster.ticks import Found, Tick, all_records, latest_materialization
+from batchor_dagster.metadata import RESULTS_END
+from batchor_dagster.revisions import revision_of
+from batchor_dagster.run_states import is_finished
+from batchor_dagster.sensor.dagster_runs import UNFINISHED, all_records, latest_materialization
+from batchor_dagster.sensor.tick import Found, Tick
 
 RESULTS_JOB_PREFIX = "batchor_results__"
 RUN_KEY_TAG = "dagster/run_key"
 
 ATTEMPTS = 3
 """How often the results of a run are tried to be written before a person has to look."""
-
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def results_job(asset: BatchAsset) -> Any:
@@ -82,9 +76,9 @@ def next_attempt(earlier: Sequence[dg.DagsterRunStatus]) -> int | None:
 
 
 def run_key(listing: RunListing, attempt: int = 1) -> str:
-    """Names a run and the revision of its results: a run whose failed rows were tried again has a new one."""
-    revision = f"{listing.run_id}:{listing.last_sequence}"
-    return revision if attempt == 1 else f"{revision}:attempt-{attempt}"
+    """Names a run and how far its results go: a run whose failed rows were tried again has a new key."""
+    key = f"{listing.run_id}:{listing.last_sequence}"
+    return key if attempt == 1 else f"{key}:attempt-{attempt}"
 
 
 def lacking_results(tick: Tick, listings: Iterable[RunListing]) -> Iterator[Found]:
@@ -109,9 +103,9 @@ class _Materialized:
                 self._partitions[key] = self._instance.get_materialized_partitions(key)
             if found.partition_key not in self._partitions[key]:
                 return False
-        # a run whose rows all ended once has given out as many sequences as it has rows: it has had one revision only
+        # a run whose rows all ended once has given out as many sequences as it has rows: its results have never changed
         written_once = found.listing.last_sequence == summary.completed_items + summary.failed_items
-        is_first = generation_of(found.listing.extras) == 1
+        is_first = revision_of(found.listing.extras) == 1
         if found.partition_key is not None and written_once and is_first:
             return True
         return self._latest(key, found.partition_key) == (found.listing.run_id, found.listing.last_sequence)
@@ -122,8 +116,8 @@ class _Materialized:
         if materialization is None:
             return None
         metadata = materialization.metadata
-        run_id, revision = metadata.get("batchor/run_id"), metadata.get("batchor/revision")
-        return (run_id.value if run_id else None, revision.value if revision else None)
+        run_id, last_sequence = metadata.get("batchor/run_id"), metadata.get(RESULTS_END)
+        return (run_id.value if run_id else None, last_sequence.value if last_sequence else None)
 
 
 def _launched(instance: dg.DagsterInstance, listings: Sequence[RunListing]) -> dict[str, list[dg.DagsterRun]]:

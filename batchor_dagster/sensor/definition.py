@@ -1,6 +1,6 @@
 """One sensor drives every active run of a store, and asks for the results of those that are finished.
 
-A tick reconciles what operators asked for by tags, brings each active run forward in turn until its time is up, shows what
+A tick applies what operators asked for by tags, brings each active run forward in turn until its time is up, shows what
 has changed, and turns finished runs into run requests. What goes wrong with one run is reported and stops no other. The
 cursor is only a hint, so that a tick that died costs nothing but its time.
 """
@@ -12,20 +12,15 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import dagster as dg
 
-from batchor_dagster.assets import BatchAsset
+from batchor_dagster.asset import BatchAsset
 from batchor_dagster.control import name_for
-from batchor_dagster.driving import (
-    DRIVE_JOB,
-    Driven,
-    build_drive_job,
-    drive_in_turn,
-    look_after_ended,
-    request_drivers,
-)
-from batchor_dagster.landing import lacking_results, result_requests, results_job
-from batchor_dagster.operators import reconcile_tags, show
 from batchor_dagster.resource import BatchorResource
-from batchor_dagster.ticks import Cursor, Tick
+from batchor_dagster.sensor.active_runs import Driven, drive_in_turn, look_after_ended
+from batchor_dagster.sensor.drive_job import DRIVE_JOB, build_drive_job, request_drivers
+from batchor_dagster.sensor.operator_tags import apply_tags
+from batchor_dagster.sensor.result_requests import lacking_results, result_requests, results_job
+from batchor_dagster.sensor.shown_states import show
+from batchor_dagster.sensor.tick import Cursor, Tick
 
 Drive: TypeAlias = Literal["tick", "job"]
 
@@ -91,7 +86,7 @@ def build_batch_sensor(
         cursor = Cursor.parse(context.cursor)
         with resources[resource_key].runner() as runner:
             tick = Tick(context, runner, assets)
-            reconcile_tags(tick, cursor, now=began)
+            apply_tags(tick, cursor, now=began)
             listings = runner.list_runs()
             driven = Driven()
             if drive == "tick":

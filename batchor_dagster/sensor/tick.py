@@ -3,15 +3,15 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 import dagster as dg
 
 from batchor_core import BatchRunner, RunSummary
 from batchor_core.storage.state import RunListing
-from batchor_dagster.assets import BatchAsset, partition_of
-from batchor_dagster.generations import newest_generations
-from batchor_dagster.states import is_active, is_finished
+from batchor_dagster.asset import BatchAsset, partition_of
+from batchor_dagster.revisions import newest_revisions
+from batchor_dagster.run_states import is_active, is_finished
 
 _SHOWN = 10
 
@@ -104,10 +104,10 @@ class Tick:
         self.context.log.warning(text)
 
     def found(self, listings: Iterable[RunListing]) -> list[Found]:
-        """Those of the runs that belong to an asset; superseded generations belong to none."""
+        """Those of the runs that belong to an asset; superseded revisions belong to none."""
         return [
             Found(listing, asset, partition[0])
-            for listing in newest_generations(listings)
+            for listing in newest_revisions(listings)
             for asset in self.assets
             if (partition := partition_of(asset, listing)) is not None
         ]
@@ -146,28 +146,6 @@ def in_turn(run_ids: Sequence[str], *, after: str) -> list[str]:
     return [run_id for run_id in ordered if run_id > after] + [
         run_id for run_id in ordered if run_id <= after
     ]
-
-
-def all_records(instance: dg.DagsterInstance, filters: dg.RunsFilter, *, page: int = 100) -> list[Any]:
-    """Every run record that fits, newest first."""
-    records: list[Any] = []
-    cursor: str | None = None
-    while True:
-        found = instance.get_run_records(filters, limit=page, cursor=cursor)
-        records += found
-        if len(found) < page:
-            return records
-        cursor = found[-1].dagster_run.run_id
-
-
-def latest_materialization(
-    instance: dg.DagsterInstance, key: dg.AssetKey, partition_key: str | None
-) -> dg.EventLogRecord | None:
-    """The newest materialization of an asset, or of one of its partitions."""
-    wanted = dg.AssetRecordsFilter(
-        asset_key=key, asset_partitions=None if partition_key is None else [partition_key]
-    )
-    return next(iter(instance.fetch_materializations(wanted, limit=1).records), None)
 
 
 def _runs(count: int) -> str:

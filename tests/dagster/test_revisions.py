@@ -12,7 +12,7 @@ from batchor_core.storage.state import RunListing
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import BatchAsset, BatchorResource, batch_asset
-from batchor_dagster.generations import (
+from batchor_dagster.revisions import (
     JobDigest,
     Move,
     Newest,
@@ -20,9 +20,9 @@ from batchor_dagster.generations import (
     Rerun,
     decide,
     decide_changed,
-    newest_generations,
+    newest_revisions,
 )
-from batchor_dagster.steps import RERUN_TAG
+from batchor_dagster.steps.submission import RERUN_TAG
 from tests.dagster.conftest import job_of
 
 MakeAsset = Callable[..., BatchAsset]
@@ -36,7 +36,7 @@ ASKED_FOR = Newest(3, is_finished=True, failed_items=2, is_asked_for=True)
 
 
 @pytest.mark.parametrize(
-    ("newest", "rerun", "move", "generation"),
+    ("newest", "rerun", "move", "revision"),
     [
         (None, Rerun.auto, Move.create, 1),
         (None, Rerun.failed, Move.create, 1),
@@ -60,28 +60,26 @@ ASKED_FOR = Newest(3, is_finished=True, failed_items=2, is_asked_for=True)
         (ASKED_FOR, Rerun.all, Move.keep, 3),
     ],
 )
-def test_what_becomes_of_a_partition(
-    newest: Newest | None, rerun: Rerun, move: Move, generation: int
-) -> None:
+def test_what_becomes_of_a_partition(newest: Newest | None, rerun: Rerun, move: Move, revision: int) -> None:
     decision = decide(newest, rerun)
-    assert (decision.move, decision.generation) == (move, generation)
+    assert (decision.move, decision.revision) == (move, revision)
     assert decision.reason
 
 
 @pytest.mark.parametrize(
-    ("changes", "on_change", "move", "generation"),
+    ("changes", "on_change", "move", "revision"),
     [
-        ([], OnChange.new_generation, Move.keep, 3),
+        ([], OnChange.new_revision, Move.keep, 3),
         ([], OnChange.refuse, Move.keep, 3),
-        (["prompts"], OnChange.new_generation, Move.create, 4),
+        (["prompts"], OnChange.new_revision, Move.create, 4),
         (["prompts"], OnChange.refuse, Move.refuse, 3),
     ],
 )
 def test_a_changed_job_is_run_anew_unless_that_is_refused(
-    changes: list[str], on_change: OnChange, move: Move, generation: int
+    changes: list[str], on_change: OnChange, move: Move, revision: int
 ) -> None:
     decision = decide_changed(3, changes, on_change)
-    assert (decision.move, decision.generation) == (move, generation)
+    assert (decision.move, decision.revision) == (move, revision)
     assert all(change in decision.reason for change in changes)
 
 
@@ -107,13 +105,17 @@ def test_a_digest_sees_rows_and_prompts_but_not_their_order_or_metadata() -> Non
     assert with_system.prompts != digest(A).prompts
 
 
+def test_a_new_revision_has_its_earlier_name_too() -> None:
+    assert OnChange("new_generation") is OnChange.new_generation is OnChange.new_revision
+
+
 def listing(run_id: str, **extras: Any) -> RunListing:
     return RunListing(run_id, 0.0, summary=None, extras=extras)  # type: ignore[arg-type]
 
 
-def test_only_the_newest_generation_of_a_partition_counts() -> None:
+def test_only_the_newest_revision_of_a_partition_counts() -> None:
     own = {"dagster_asset_key": ["facts"], "dagster_partition_key": "birds"}
-    kept = newest_generations(
+    kept = newest_revisions(
         [
             listing("facts--birds--g2", **own, generation=2),
             listing("facts--birds", **own, generation=1),
@@ -193,7 +195,7 @@ def test_a_finished_partition_with_the_same_job_is_kept(partition: Partition, ma
     ("change", "what"),
     [({"model": "gpt-4.1"}, "model"), ({"rows": 4}, "rows"), ({"output": None}, "structured_output")],
 )
-def test_a_changed_job_starts_a_generation_whose_id_shows_it(
+def test_a_changed_job_starts_a_revision_whose_id_shows_it(
     partition: Partition, make_asset: MakeAsset, change: dict[str, Any], what: str
 ) -> None:
     partition.submit(make_asset())
@@ -206,7 +208,7 @@ def test_a_changed_job_starts_a_generation_whose_id_shows_it(
     assert partition.batches == 2
 
 
-def test_a_changed_prompt_starts_a_generation(partition: Partition) -> None:
+def test_a_changed_prompt_starts_a_revision(partition: Partition) -> None:
     def asking(question: str) -> BatchAsset:
         @batch_asset(name="facts", partitions_def=dg.StaticPartitionsDefinition(["birds"]))
         def facts(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
@@ -234,7 +236,7 @@ def test_a_change_can_be_refused(partition: Partition, make_asset: MakeAsset) ->
     assert partition.batches == 1
 
 
-def test_the_results_are_those_of_the_newest_generation(
+def test_the_results_are_those_of_the_newest_revision(
     partition: Partition, make_asset: MakeAsset, resource: BatchorResource, instance: dg.DagsterInstance
 ) -> None:
     partition.submit(make_asset())
@@ -321,7 +323,7 @@ def test_a_retry_of_the_dagster_run_does_not_ask_twice(
     assert [event.event_type_value for event in second.all_events].count("STEP_UP_FOR_RETRY") == 1
     assert partition.batches == 2
     with resource.runner() as runner:
-        assert facts.newest_generation(runner) == 2
+        assert facts.newest_revision(runner) == 2
 
 
 class TestActive:

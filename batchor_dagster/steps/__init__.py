@@ -1,0 +1,14 @@
+"""What the steps of a batch asset do when Dagster executes them.
+
+``submit`` starts the run of each partition or finds it again, and ``write_results`` writes the results of finished ones; in
+between, the sensor drives them. With ``wait=True`` one step, ``submit_wait_write``, does all of it. ``judge_results`` is the
+step of the checks. Each takes its partitions one by one, and ends in a way that tells a person what to do.
+"""
+
+from batchor_dagster.steps.checking import judge_results
+from batchor_dagster.steps.results import write_results
+from batchor_dagster.steps.submission import submit
+from batchor_dagster.steps.task import Task
+from batchor_dagster.steps.waiting import OnTermination, submit_wait_write
+
+__all__ = ["OnTermination", "Task", "judge_results", "submit", "submit_wait_write", "write_results"]

@@ -1,0 +1,58 @@
+"""A step over its partitions: one, or a range that a backfill policy puts into one Dagster run."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dagster as dg
+
+from batchor_core.core.exceptions import BatchorError, InvalidInputError
+from batchor_dagster.asset import BatchAsset
+from batchor_dagster.metadata import Metadata
+
+
+def partition_keys(asset: BatchAsset, context: dg.AssetExecutionContext) -> Sequence[str | None]:
+    """The partitions of this Dagster run: several, if a backfill policy puts a range into one."""
+    return list(context.partition_keys) if asset.partitions_def is not None else [None]
+
+
+def each_partition(
+    asset: BatchAsset, context: dg.AssetExecutionContext, act: Callable[[str | None], Metadata]
+) -> dg.MaterializeResult[Any]:
+    """Act on each partition. In a range, one that fails is reported at the end, and keeps no other from its turn."""
+    keys = partition_keys(asset, context)
+    if len(keys) == 1:
+        return dg.MaterializeResult(metadata=act(keys[0]))
+    failed = []
+    for key in keys:
+        try:
+            context.add_asset_metadata(dict(act(key)), partition_key=key)
+        except dg.Failure as failure:
+            failed.append(f"{key}: {failure.description}")
+        except BatchorError as error:
+            failed.append(f"{key}: {error}")
+    if failed:
+        raise dg.Failure(
+            f"{len(failed)} of {len(keys)} partitions failed; the others are done. " + " | ".join(failed)
+        )
+    return dg.MaterializeResult()
+
+
+class OnePartition:
+    """The context of a step that has a range of partitions, as it would be in a run of one of them."""
+
+    def __init__(self, context: dg.AssetExecutionContext, partition_key: str) -> None:
+        self._context = context
+        self.partition_key = partition_key
+        self.partition_keys = [partition_key]
+        self.has_partition_key = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    @property
+    def partition_time_window(self) -> dg.TimeWindow:
+        """The time window of this partition."""
+        definition = self._context.assets_def.partitions_def
+        if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
+            raise InvalidInputError("only time partitions have a time window")
+        return definition.time_window_for_partition_key(self.partition_key)

@@ -1,0 +1,100 @@
+"""The results: a finished run's rows are written over its partition's file."""
+
+from dataclasses import asdict
+from typing import Any
+
+import dagster as dg
+
+from batchor_core import BatchRunner, Run
+from batchor_core.core.exceptions import ModelResolutionError, RunNotFoundError
+from batchor_core.core.outputs import ModelOutput, OutputSpec
+from batchor_core.core.pricing import CostTally
+from batchor_core.core.structured import resolve_model
+from batchor_core.runtime.outputs import declared_output
+from batchor_core.storage.state import PersistedRunConfig
+from batchor_dagster.asset import BatchAsset
+from batchor_dagster.control import add_run_id_tag
+from batchor_dagster.metadata import Metadata, describe, progress_metadata, rates_of_run, result_metadata
+from batchor_dagster.observations import show_state
+from batchor_dagster.parquet import write_results_parquet
+from batchor_dagster.resource import BatchorResource
+from batchor_dagster.revisions import revision_of
+from batchor_dagster.steps.failures import clear_failures
+from batchor_dagster.steps.links import links_of
+from batchor_dagster.steps.partitions import each_partition
+
+
+def write_results(
+    asset: BatchAsset, context: dg.AssetExecutionContext, resource: BatchorResource
+) -> dg.MaterializeResult[Any]:
+    """Write the results of each partition's newest run, which must be finished."""
+    with resource.runner() as runner, clear_failures():
+
+        def finish(key: str | None) -> Metadata:
+            run = _finished_run(asset, context, runner, key)
+            metadata = write(asset, context, resource, run, key)
+            show_state(asset, context, run, key)  # nobody else does where no sensor runs
+            return metadata
+
+        return each_partition(asset, context, finish)
+
+
+def write(
+    asset: BatchAsset,
+    context: dg.AssetExecutionContext,
+    resource: BatchorResource,
+    run: Run,
+    partition_key: str | None,
+) -> Metadata:
+    """Write one run's results over the partition's file."""
+    files = asset.result_files(resource)
+    files.adopt(partition_key)
+    path = files.path(partition_key)
+    config = run.config
+    output = asset.output or _stored_output(config)
+    provider_config = resource.with_server(config.provider_config)
+    costs = CostTally(rates_of_run(provider_config, run.summary()))
+    report = write_results_parquet(run, path, output, costs=costs)
+    context.log.info(f"wrote {report.row_count} rows, {report.failed_count} of them failed, to {path}")
+    summary = run.summary()
+    return result_metadata(
+        report,
+        summary=summary,
+        cost=costs.cost(asdict(summary.usage)),
+        config=provider_config,
+        revision=revision_of(config.extras),
+        links=links_of(context, resource, asset, run),
+    )
+
+
+def _finished_run(
+    asset: BatchAsset, context: dg.AssetExecutionContext, runner: BatchRunner, partition_key: str | None
+) -> Run:
+    run_id = asset.newest_run_id(runner, partition_key)
+    try:
+        run = runner.get_run(run_id)
+    except RunNotFoundError:
+        raise dg.Failure(
+            f"There is no batch run {run_id} yet. Materialize {(asset.submission_key or asset.key).to_user_string()} first.",
+            allow_retries=False,
+        ) from None
+    if not run.is_finished:
+        raise dg.Failure(
+            f"Batch run {run_id} is not finished ({describe(run.summary())}). Nothing was changed. "
+            "The sensor materializes this asset when it is.",
+            metadata=dict(progress_metadata(run.summary())),
+            allow_retries=False,
+        )
+    add_run_id_tag(context.instance, context.run.run_id, run_id)
+    return run
+
+
+def _stored_output(config: PersistedRunConfig) -> OutputSpec:
+    """The run's output; of a model that has changed since, the model as it is now."""
+    declared = declared_output(config)
+    if config.structured_output_module is None or config.structured_output_qualname is None:
+        return declared
+    try:
+        return ModelOutput(resolve_model(config.structured_output_module, config.structured_output_qualname))
+    except ModelResolutionError:
+        return declared  # the answers are in output_text all the same

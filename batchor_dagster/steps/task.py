@@ -1,0 +1,44 @@
+"""One execution of a step that knows its job, and what it is asked to do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import dagster as dg
+
+from batchor_core import BatchJob
+from batchor_dagster.asset import BatchAsset
+from batchor_dagster.control import ACTION_TAG
+from batchor_dagster.resource import BatchorResource
+from batchor_dagster.revisions import OnChange, Rerun
+
+BuildJob: TypeAlias = Callable[[Any], BatchJob[Any, Any]]
+"""The user's function: gives the job of the partition that the context is at."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One execution of a step that knows its job.
+
+    Attributes:
+        asset: The batch asset.
+        context: Of the step.
+        resource: Where runs are kept.
+        build_job: Makes the job of one partition.
+        rerun: What the run config asks for.
+        on_change: What a changed job does.
+        tells_partitions_apart: Whether the user's function takes the context, and with it the partition.
+    """
+
+    asset: BatchAsset
+    context: dg.AssetExecutionContext
+    resource: BatchorResource
+    build_job: BuildJob
+    rerun: Rerun
+    on_change: OnChange
+    tells_partitions_apart: bool = True
+
+    @property
+    def action(self) -> str | None:
+        """What an operator asked for by a tag on this Dagster run."""
+        return self.context.run.tags.get(ACTION_TAG)

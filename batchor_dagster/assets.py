@@ -15,12 +15,15 @@ from pydantic import BaseModel, Field
 from batchor_core import BatchJob
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import ModelOutput, OutputSpec
-from batchor_dagster.batch import BatchAsset, partition_of
+from batchor_core.tables.answer_columns import as_output
+from batchor_core.tables.parquet_sink import ParquetSink
+from batchor_core.tables.registry import SinkChoice, sink_of
+from batchor_core.tables.sink import ResultSink
+from batchor_dagster.batch import SINK_METADATA, BatchAsset, partition_of
 from batchor_dagster.checks import COMPLETION_CHECK, SCHEMA_CHECK
 from batchor_dagster.functions import CONFIG, JobFunction
 from batchor_dagster.generations import OnChange, Rerun
 from batchor_dagster.misspelt import CheckedConfig
-from batchor_dagster.outputs import as_output
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.steps import (
     OnTermination,
@@ -33,8 +36,6 @@ from batchor_dagster.steps import (
 )
 
 __all__ = ["BatchAsset", "BatchConfig", "OnTermination", "batch_asset", "partition_of"]
-
-KINDS = {"openai", "parquet"}
 
 
 class BatchConfig(CheckedConfig):
@@ -53,6 +54,7 @@ def batch_asset(
     key_prefix: str | Sequence[str] | None = None,
     partitions_def: dg.PartitionsDefinition[str] | None = None,
     output: type[BaseModel] | OutputSpec | None = None,
+    sink: SinkChoice = None,
     wait: bool = False,
     on_change: OnChange | str = OnChange.new_generation,
     on_termination: OnTermination | str = OnTermination.detach,
@@ -99,6 +101,8 @@ def batch_asset(
         output: What every answer must be: a model, whose fields become columns, or an output such as
             :class:`~batchor_core.VectorOutput`. Put on the job where the function leaves both ``structured_output`` and
             ``output`` out.
+        sink: The format of the results, and where they go: a :class:`~batchor_core.tables.ResultSink`, its kind (``"delta"``),
+            or its kind with settings (``{"kind": "delta", "url": ...}``). A Parquet file for each partition by default.
         wait: One asset that submits, waits and writes in one step: for small jobs and quick providers.
         on_change: What another model, schema, set of rows or prompt does to a finished partition when it is materialized
             again: ``new_generation`` runs it anew, ``refuse`` fails the step and names the change. Prompts are compared as
@@ -110,7 +114,7 @@ def batch_asset(
         description: Of the result asset; the function's docstring by default.
         metadata: Definition metadata of the result asset.
         tags: Tags of both assets' definitions.
-        kinds: Kinds of the result asset, at most three; ``openai`` and ``parquet`` by default.
+        kinds: Kinds of the result asset, at most three; ``openai`` and that of the sink by default.
         owners: As in ``@dg.asset``.
         code_version: As in ``@dg.asset``. It is shown, and pays for nothing: what was asked is compared by itself.
         deps: Upstream assets that the function reads by itself.
@@ -127,7 +131,7 @@ def batch_asset(
     """
     if not 0 <= failure_threshold <= 1:
         raise InvalidInputError(f"failure_threshold is a share from 0 to 1, not {failure_threshold}")
-    termination, change = OnTermination(on_termination), OnChange(on_change)
+    termination, change, table = OnTermination(on_termination), OnChange(on_change), sink_of(sink)
     if termination is not OnTermination.detach and not wait:
         raise InvalidInputError(
             f"on_termination={str(termination)!r} has no effect without wait=True: no step of this asset waits for its run. "
@@ -145,6 +149,7 @@ def batch_asset(
             output=output,
             resource_key=resource_key,
             control_job=control_job,
+            sink=table,
         )
         shared: dict[str, Any] = {
             "partitions_def": partitions_def,
@@ -161,8 +166,8 @@ def batch_asset(
         results: dict[str, Any] = {
             "key": made.key,
             "description": description or inspect.getdoc(function),
-            "metadata": metadata,
-            "kinds": set(kinds) if kinds is not None else KINDS,
+            "metadata": _with_sink(metadata, table),
+            "kinds": set(kinds) if kinds is not None else {"openai", table.kind},
             "io_manager_key": io_manager_key,
         }
         if made.submission_key is None:
@@ -189,11 +194,15 @@ def batch_asset(
     return decorate
 
 
+def _with_sink(metadata: Mapping[str, Any] | None, sink: ResultSink) -> Mapping[str, Any] | None:
+    return metadata if sink == ParquetSink() else {**(metadata or {}), SINK_METADATA: sink.to_payload()}
+
+
 def _result_step(asset: BatchAsset) -> Callable[..., dg.MaterializeResult[Any]]:
-    def write_result_file(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def write_result_table(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         return write_results(asset, context, getattr(context.resources, asset.resource_key))
 
-    return write_result_file
+    return write_result_table
 
 
 def _checks(asset: BatchAsset, *, threshold: float, blocking: bool) -> dg.AssetChecksDefinition:
@@ -212,7 +221,7 @@ def _checks(asset: BatchAsset, *, threshold: float, blocking: bool) -> dg.AssetC
                 SCHEMA_CHECK,
                 asset=asset.key,
                 blocking=blocking,
-                description=f"The file has the columns of {_shown(asset.output)}, and every answer fits them; a warning "
+                description=f"The results have the columns of {_shown(asset.output)}, and every answer fits them; a warning "
                 f"up to {threshold:.2%} answers that do not.",
             )
         )

@@ -28,6 +28,7 @@ from batchor_core.core.pricing import CostTally
 from batchor_core.core.structured import resolve_model
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.storage.state import PersistedRunConfig
+from batchor_core.tables.result_columns import result_schema
 from batchor_dagster.batch import BatchAsset, partition_of
 from batchor_dagster.checks import completion_result, schema_result
 from batchor_dagster.control import (
@@ -66,7 +67,6 @@ from batchor_dagster.metadata import (
     unknown_outcome,
 )
 from batchor_dagster.observing import is_shown, observation
-from batchor_dagster.parquet import read_footer, write_results_parquet
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.rows import resumable
 
@@ -189,16 +189,14 @@ def write(
     run: Run,
     partition_key: str | None,
 ) -> Metadata:
-    """Write one run's results over the partition's file."""
-    files = asset.result_files(resource)
-    files.adopt(partition_key)
-    path = files.path(partition_key)
+    """Write one run's results over those of the partition."""
+    table = asset.result_table(resource)
     config = run.config
     output = asset.output or _stored_output(config)
     provider_config = resource.with_server(config.provider_config)
     costs = CostTally(rates_of_run(provider_config, run.summary()))
-    report = write_results_parquet(run, path, output, costs=costs)
-    context.log.info(f"wrote {report.row_count} rows, {report.failed_count} of them failed, to {path}")
+    report = table.write(run, partition_key, output, costs=costs)
+    context.log.info(f"wrote {report.row_count} rows, {report.failed_count} of them failed, to {report.uri}")
     summary = run.summary()
     return result_metadata(
         report,
@@ -229,10 +227,9 @@ def judge_results(
         finished = [
             key for key, summary in summaries.items() if summary.status is not RunLifecycleStatus.RUNNING
         ]
-        files = asset.result_files(resource)
-        paths = [path for key in finished if (path := files.existing(key)) is not None]
-        footers = [footer for path in paths if (footer := read_footer(path)) is not None]
-        yield schema_result(footers, asset.output, threshold=threshold)
+        table = asset.result_table(resource)
+        expected = table.stored_schema(result_schema(asset.output))
+        yield schema_result(table.facts(finished), expected, threshold=threshold)
 
 
 def _newest_summaries(asset: BatchAsset, runner: BatchRunner) -> dict[str | None, RunSummary]:

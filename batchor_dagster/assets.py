@@ -114,7 +114,8 @@ def batch_asset(
         description: Of the result asset; the function's docstring by default.
         metadata: Definition metadata of the result asset.
         tags: Tags of both assets' definitions.
-        kinds: Kinds of the result asset, at most three; ``openai`` and that of the sink by default.
+        kinds: Kinds of the result asset, at most three; ``openai`` and that of the sink by default. The submission has the
+            same but for the sink's.
         owners: As in ``@dg.asset``.
         code_version: As in ``@dg.asset``. It is shown, and pays for nothing: what was asked is compared by itself.
         deps: Upstream assets that the function reads by itself.
@@ -131,7 +132,9 @@ def batch_asset(
     """
     if not 0 <= failure_threshold <= 1:
         raise InvalidInputError(f"failure_threshold is a share from 0 to 1, not {failure_threshold}")
-    termination, change, table = OnTermination(on_termination), OnChange(on_change), sink_of(sink)
+    termination, change = OnTermination(on_termination), OnChange(on_change)
+    results_sink = sink_of(sink)
+    shown_kinds = {"openai", results_sink.kind} if kinds is None else set(kinds)
     if termination is not OnTermination.detach and not wait:
         raise InvalidInputError(
             f"on_termination={str(termination)!r} has no effect without wait=True: no step of this asset waits for its run. "
@@ -149,7 +152,7 @@ def batch_asset(
             output=output,
             resource_key=resource_key,
             control_job=control_job,
-            sink=table,
+            sink=results_sink,
         )
         shared: dict[str, Any] = {
             "partitions_def": partitions_def,
@@ -166,8 +169,8 @@ def batch_asset(
         results: dict[str, Any] = {
             "key": made.key,
             "description": description or inspect.getdoc(function),
-            "metadata": _with_sink(metadata, table),
-            "kinds": set(kinds) if kinds is not None else {"openai", table.kind},
+            "metadata": _with_sink(metadata, results_sink),
+            "kinds": shown_kinds,
             "io_manager_key": io_manager_key,
         }
         if made.submission_key is None:
@@ -178,7 +181,7 @@ def batch_asset(
                 dg.asset(
                     key=made.submission_key,
                     description=f"Starts the batch run of {base}, or finds it again. The sensor drives it from here.",
-                    kinds={"openai"},
+                    kinds=shown_kinds - {results_sink.kind},
                     **inputs,
                     **shared,
                 )(_job_step(made, described, change, submit))

@@ -21,7 +21,7 @@ def polars_frame(read: Callable[[], pa.Table]) -> pl.DataFrame:
     try:
         import polars as pl
     except ImportError as error:
-        raise ImportError("to_polars() needs Polars: pip install 'batchor-core[polars]'") from error
+        raise ImportError("a Polars frame needs Polars: pip install 'batchor-core[polars]'") from error
     frame = pl.from_arrow(read())
     assert isinstance(frame, pl.DataFrame)
     return frame
@@ -36,7 +36,7 @@ def pandas_frame(read: Callable[[], pa.Table]) -> pd.DataFrame:
     try:
         import pandas as pd
     except ImportError as error:
-        raise ImportError("to_pandas() needs pandas: pip install 'batchor-core[pandas]'") from error
+        raise ImportError("a pandas frame needs pandas: pip install 'batchor-core[pandas]'") from error
     nullable = {
         pa.int64(): pd.Int64Dtype(),
         pa.int32(): pd.Int32Dtype(),

@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 PIECE_BYTES = 32 * 1024 * 1024  # of memory; there are up to three while pieces are sorted
+BATCH_ROWS = 4_096  # of a batch that is given out
 MERGED_BYTES = 256 * 1024  # of each piece, while they are merged
 
 _INDEX = "batchor.item_index"
@@ -28,18 +29,18 @@ def with_index(batch: pa.RecordBatch, indexes: list[int]) -> pa.RecordBatch:
 
 def in_input_order(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The rows of all batches by their index, without it."""
-    pieces = (_sorted(piece) for piece in gathered(batches, size_bytes=PIECE_BYTES))
+    pieces: Iterator[pa.Table] = map(_sorted, gathered(batches, size_bytes=PIECE_BYTES))
     first, second = next(pieces, None), next(pieces, None)
     if first is None:
         return
     if second is None:
         yield from _plain(first)
         return
-    schema, pieces_again = first.schema, chain([first, second], pieces)
-    del first, second
+    schema, pieces = first.schema, chain([first, second], pieces)
+    del first, second  # each is held no longer than the others
     with tempfile.TemporaryDirectory(prefix="batchor-") as folder:
         path = str(Path(folder, "rows"))
-        spans = _stored(pieces_again, path, schema)
+        spans = _stored(pieces, path, schema)
         with pa.OSFile(path) as stored, pa.ipc.open_file(stored) as reader:
             for merged in _merged([map(reader.get_batch, span) for span in spans]):
                 yield from _plain(merged)
@@ -106,4 +107,4 @@ def _parts(piece: pa.Table) -> list[pa.RecordBatch]:
 
 
 def _plain(piece: pa.Table) -> Iterator[pa.RecordBatch]:
-    yield from piece.drop_columns([_INDEX]).to_batches()
+    yield from piece.drop_columns([_INDEX]).to_batches(max_chunksize=BATCH_ROWS)

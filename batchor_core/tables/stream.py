@@ -46,7 +46,6 @@ class ResultStream:
 
     Attributes:
         schema: The columns.
-        tally: What has passed.
 
     Raises:
         InvalidInputError: There is no such order.

@@ -1,5 +1,9 @@
 """Durable LLM batch runs as Dagster assets: one click submits, a sensor drives, Parquet appears."""
 
+from batchor_core.tables import TableReport as ParquetReport
+from batchor_core.tables import write_results_parquet
+from batchor_core.tables.partition_files import partition_path
+from batchor_core.tables.safe_names import safe_path_segment
 from batchor_dagster.asset import BatchAsset
 from batchor_dagster.asset_decorator import BatchConfig, OnTermination, batch_asset
 from batchor_dagster.components import BatchComponent
@@ -13,12 +17,11 @@ from batchor_dagster.control import (
 )
 from batchor_dagster.definitions import build_batch_definitions
 from batchor_dagster.io import build_results_io_manager
-from batchor_dagster.parquet import ParquetReport, partition_path, write_results_parquet
 from batchor_dagster.providers import Provider
 from batchor_dagster.resource import BatchorResource, LiteralKeyWarning
 from batchor_dagster.revisions import OnChange, Rerun
 from batchor_dagster.rows import RowItemSource
-from batchor_dagster.run_ids import batch_run_id, safe_path_segment
+from batchor_dagster.run_ids import batch_run_id
 from batchor_dagster.sensor import build_batch_sensor, build_drive_job
 from batchor_dagster.translator import BatchPart, BatchTranslator, BatchTranslatorData
 

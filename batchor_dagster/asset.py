@@ -11,10 +11,13 @@ from batchor_core import BatchRunner
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.types import JSONObject
 from batchor_core.storage.state import RunListing
+from batchor_core.tables import ParquetSink, ResultSink, ResultTable
 from batchor_dagster.resource import BatchorResource
-from batchor_dagster.result_files import ResultFiles
 from batchor_dagster.revisions import ASSET_EXTRA, PARTITION_EXTRA, REVISION_EXTRA, revision_of
 from batchor_dagster.run_ids import batch_run_id
+
+SINK_METADATA = "batchor/sink"
+"""Definition metadata of an asset whose results are no Parquet files: how its readers open them."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class BatchAsset:
         assets: The asset definitions.
         checks: The checks' definitions.
         control_job: Name of the control job that its links open; that of the resource if None.
+        sink: Where results go, and in which format.
     """
 
     key: dg.AssetKey
@@ -40,6 +44,7 @@ class BatchAsset:
     assets: list[dg.AssetsDefinition] = field(default_factory=list)
     checks: list[dg.AssetChecksDefinition] = field(default_factory=list)
     control_job: str | None = None
+    sink: ResultSink = field(default_factory=ParquetSink)
 
     @property
     def specs(self) -> list[dg.AssetSpec]:
@@ -62,12 +67,12 @@ class BatchAsset:
         return self.run_id(partition_key, max(1, self.newest_revision(runner, partition_key)))
 
     def result_path(self, resource: BatchorResource, partition_key: str | None = None) -> str:
-        """The result file of a partition: a path or URL."""
-        return self.result_files(resource).path(partition_key)
+        """Where a partition's results are: the path or URL of its file, or of the table that holds it."""
+        return self.result_table(resource).where(partition_key)
 
-    def result_files(self, resource: BatchorResource) -> ResultFiles:
-        """The result files of all partitions."""
-        return ResultFiles(resource.results_base(), self.key.path)
+    def result_table(self, resource: BatchorResource) -> ResultTable:
+        """The results of all partitions."""
+        return self.sink.table(resource.results_base(), self.key.path)
 
     def extras(self, partition_key: str | None, revision: int) -> JSONObject:
         """What lets the sensor find the partition of a run that it meets in the store."""

@@ -15,11 +15,14 @@ from pydantic import BaseModel, Field
 from batchor_core import BatchJob
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import ModelOutput, OutputSpec
-from batchor_dagster.asset import BatchAsset
+from batchor_core.tables.answer_columns import as_output
+from batchor_core.tables.parquet_sink import ParquetSink
+from batchor_core.tables.registry import SinkChoice, sink_of
+from batchor_core.tables.sink import ResultSink
+from batchor_dagster.asset import SINK_METADATA, BatchAsset
 from batchor_dagster.checks import COMPLETION_CHECK, SCHEMA_CHECK
 from batchor_dagster.job_function import CONFIG, JobFunction
 from batchor_dagster.misspelt_names import CheckedConfig, advice
-from batchor_dagster.outputs import as_output
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.revisions import OnChange, Rerun
 from batchor_dagster.steps import (
@@ -56,6 +59,7 @@ def batch_asset(
     name: str | None = None,
     partitions_def: dg.PartitionsDefinition[str] | None = None,
     output: type[BaseModel] | OutputSpec | None = None,
+    sink: SinkChoice = None,
     wait: bool = False,
     on_change: OnChange | str = OnChange.new_revision,
     on_termination: OnTermination | str = OnTermination.detach,
@@ -88,6 +92,8 @@ def batch_asset(
         output: What every answer must be: a model, whose fields become columns, or an output such as
             :class:`~batchor_core.VectorOutput`. Put on the job where the function leaves both ``structured_output`` and
             ``output`` out.
+        sink: The format of the results, and where they go: a :class:`~batchor_core.tables.ResultSink`, its kind (``"delta"``),
+            or its kind with settings (``{"kind": "delta", "url": ...}``). A Parquet file for each partition by default.
         wait: One asset that submits, waits and writes in one step: for small jobs and quick providers.
         on_change: What another model, schema, set of rows or prompt does to a finished partition when it is materialized
             again: ``new_revision`` runs it anew, ``refuse`` fails the step and names the change. Prompts are compared as
@@ -103,7 +109,7 @@ def batch_asset(
             - Both assets: ``key_prefix``, ``group_name``, ``tags``, ``owners``; and ``code_version``, which is shown, and pays
               for nothing: what was asked is compared by itself.
             - The results: ``description`` (the function's docstring by default), ``metadata``, ``kinds`` (at most three;
-              ``openai`` and ``parquet`` by default; the submission has the same but for ``parquet``), and ``io_manager_key``:
+              ``openai`` and that of the sink by default; the submission has the same but for the sink's), and ``io_manager_key``:
               the IO manager that downstream assets load the result file with, such as
               :func:`~batchor_dagster.build_results_io_manager`.
             - The asset that starts the runs, which is the submission, or with ``wait`` the results: ``deps``, ``ins``,
@@ -121,6 +127,7 @@ def batch_asset(
             f"on_termination={str(termination)!r} has no effect without wait=True: no step of this asset waits for its run. "
             "Leave it out, or pause and cancel the run with the control job."
         )
+    results_sink = sink_of(sink)
     kinds = arguments.get("kinds")
     given: AssetArguments = {**arguments, "kinds": None if kinds is None else set(kinds)}  # read twice
 
@@ -132,9 +139,11 @@ def batch_asset(
             starts_runs=wait,
             arguments={**given, "description": given.get("description") or inspect.getdoc(function)},
             output=output,
+            sink=results_sink.kind,
             partitions_def=partitions_def,
         )
         spec, submission = _specs(translator or BatchTranslator(), results)
+        spec = _with_sink(spec, results_sink)
         made = BatchAsset(
             key=spec.key,
             submission_key=submission.key if submission is not None else None,
@@ -142,6 +151,7 @@ def batch_asset(
             output=output,
             resource_key=resource_key,
             control_job=control_job,
+            sink=results_sink,
         )
         step = {name: arguments.get(name) for name in ("backfill_policy", "op_tags", "pool", "retry_policy")}
         starting: dict[str, Any] = {**step, "ins": arguments.get("ins")}
@@ -194,6 +204,12 @@ def _specs(
     return spec.replace_attributes(deps=[*others, submission.key]), submission
 
 
+def _with_sink(spec: dg.AssetSpec, sink: ResultSink) -> dg.AssetSpec:
+    return (
+        spec if sink == ParquetSink() else spec.merge_attributes(metadata={SINK_METADATA: sink.to_payload()})
+    )
+
+
 def _definition(
     spec: dg.AssetSpec, step: Callable[..., dg.MaterializeResult[Any]], **settings: Any
 ) -> dg.AssetsDefinition:
@@ -215,10 +231,10 @@ def _definition(
 
 
 def _result_step(asset: BatchAsset) -> Callable[..., dg.MaterializeResult[Any]]:
-    def write_result_file(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def write_result_table(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         return write_results(asset, context, getattr(context.resources, asset.resource_key))
 
-    return write_result_file
+    return write_result_table
 
 
 def _checks(asset: BatchAsset, *, threshold: float, blocking: bool) -> dg.AssetChecksDefinition:
@@ -237,7 +253,7 @@ def _checks(asset: BatchAsset, *, threshold: float, blocking: bool) -> dg.AssetC
                 SCHEMA_CHECK,
                 asset=asset.key,
                 blocking=blocking,
-                description=f"The file has the columns of {_shown(asset.output)}, and every answer fits them; a warning "
+                description=f"The results have the columns of {_shown(asset.output)}, and every answer fits them; a warning "
                 f"up to {threshold:.2%} answers that do not.",
             )
         )

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import dagster as dg
-from pydantic import BaseModel
+import pyarrow as pa
 
 from batchor_core import RunSummary
 from batchor_core.core.enums import RunLifecycleStatus
-from batchor_core.core.outputs import OutputSpec
+from batchor_core.tables import PartitionFacts
 from batchor_dagster.metadata import unknown_outcome
-from batchor_dagster.parquet import Footer, result_schema
 
 COMPLETION_CHECK = "all_items_completed"
 SCHEMA_CHECK = "schema_conforms"
@@ -101,22 +100,21 @@ def completion_result(summaries: Sequence[RunSummary], *, threshold: float) -> d
 
 
 def schema_result(
-    files: Sequence[Footer], output: type[BaseModel] | OutputSpec, *, threshold: float
+    partitions: Sequence[PartitionFacts], expected: pa.Schema, *, threshold: float
 ) -> dg.AssetCheckResult:
-    """``schema_conforms`` over the given files."""
-    expected = result_schema(output)
+    """``schema_conforms`` over partitions that should have these columns."""
     wrong = []
-    for file in files:
+    for facts in partitions:
         for field in expected:
-            position = file.schema.get_field_index(field.name)
+            position = facts.schema.get_field_index(field.name)
             if position < 0:
                 wrong.append(f"{field.name} is missing")
-            elif file.schema.field(position).type != field.type:
-                wrong.append(f"{field.name} is {file.schema.field(position).type}, not {field.type}")
-    if not files:
-        wrong.append("there is no file")
-    rows = sum(file.answered for file in files)
-    unfitting = sum(file.unfitting for file in files)
+            elif facts.schema.field(position).type != field.type:
+                wrong.append(f"{field.name} is {facts.schema.field(position).type}, not {field.type}")
+    if not partitions:
+        wrong.append("there are no results")
+    rows = sum(facts.answered for facts in partitions)
+    unfitting = sum(facts.unfitting for facts in partitions)
     verdict = judge_schema(rows=rows, unfitting=unfitting, wrong_columns=wrong, threshold=threshold)
     return _result(SCHEMA_CHECK, verdict, {"answers": rows, "unfitting": unfitting, "threshold": threshold})
 

@@ -1,4 +1,4 @@
-"""What the Dagster UI shows of a run and of its result file."""
+"""What the Dagster UI shows of a run and of its results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from batchor_core import ItemStatus, RunSummary
 from batchor_core.core.models import ProviderConfig
 from batchor_core.core.pricing import BatchRates, Cost, Rates, Unpriced
 from batchor_core.core.usage import TOKEN_KINDS
-from batchor_dagster.parquet import ErrorCount, ParquetReport
+from batchor_core.tables import ErrorCount, TableReport
 from batchor_dagster.run_states import state_of
 
 Metadata: TypeAlias = dict[str, dg.MetadataValue[Any]]
@@ -123,7 +123,7 @@ def _count(number: int, one: str, many: str | None = None) -> str:
 
 
 def result_metadata(
-    report: ParquetReport,
+    report: TableReport,
     *,
     summary: RunSummary,
     cost: Cost | Unpriced,
@@ -131,7 +131,7 @@ def result_metadata(
     revision: int,
     links: Links,
 ) -> Metadata:
-    """What to show of a result file.
+    """What to show of results that were written.
 
     Args:
         report: What was written.
@@ -148,6 +148,7 @@ def result_metadata(
         "dagster/uri": dg.MetadataValue.text(report.uri),
         **_identity(summary.run_id, revision, links, config),
         RESULTS_END: dg.MetadataValue.int(report.last_sequence),
+        "batchor/size_bytes": dg.MetadataValue.int(report.size_bytes),
         "batchor/completed": dg.MetadataValue.int(report.row_count - report.failed_count),
         "batchor/failed": dg.MetadataValue.int(report.failed_count),
         **{f"batchor/{kind}": dg.MetadataValue.int(getattr(billed, kind)) for kind in TOKEN_KINDS},
@@ -245,8 +246,8 @@ def _estimate_metadata(summary: RunSummary, rates: Rates) -> Metadata:
             assert_never(rates)
 
 
-def table_schema(report: ParquetReport) -> dg.TableSchema:
-    """The file's columns as Dagster shows them, with the descriptions of the model's fields."""
+def table_schema(report: TableReport) -> dg.TableSchema:
+    """The columns as Dagster shows them, with the descriptions of the model's fields."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(

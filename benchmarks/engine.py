@@ -92,7 +92,7 @@ def jsonl(place: Place) -> dict[str, Lap]:
 
 def parquet(place: Place) -> dict[str, Lap]:
     """Every result in the file of a Dagster partition."""
-    from batchor_dagster.parquet import write_results_parquet
+    from batchor_core.tables import write_results_parquet
 
     return _reading(
         place, "parquet", lambda run: write_results_parquet(run, place.home / "results.parquet", Verdict)

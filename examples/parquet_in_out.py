@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from batchor_core import BatchJob, BatchRunner, OpenAIProviderConfig, ParquetItemSource, SQLiteStorage
-from batchor_dagster import write_results_parquet  # needs the [dagster] extra; the engine itself does not
 
 GLOSSES = Path(__file__).parent / "data" / "glosses.parquet"
 
@@ -41,7 +40,7 @@ def main() -> None:
     )
     with BatchRunner(storage=SQLiteStorage(path=options.folder / "parquet.sqlite3")) as runner:
         run = runner.run_and_wait(job, run_id="glosses-in-german")
-        report = write_results_parquet(run, options.folder / "german.parquet", output=Translation)
+        report = run.to_parquet(options.folder / "german.parquet")
     print(f"{report.row_count} rows, {report.failed_count} failed: {report.uri}")
     print(pq.read_table(report.uri, columns=["item_id", "german", "certain"]).slice(0, 3).to_pylist())
 

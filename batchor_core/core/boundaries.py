@@ -77,7 +77,7 @@ class Boundary(StrEnum):
     WRITE_MANIFEST = "write_manifest"
     SET_BUNDLE_ASIDE = "set_bundle_aside"
     PLACE_BUNDLE = "place_bundle"
-    # files: the integration's own
+    # files: tables of results
     WRITE_TABLE = "write_table"
     # calls of the provider
     UPLOAD_FILE = "upload_file"

@@ -1,7 +1,7 @@
 """What comes out of a job: the kinds of output, how an answer of each is checked, and what of it is stored.
 
 An answer is stored as a text (``OutputKind.TEXT``; as JSON for models and bodies) or as bytes (vectors). What readers make of what
-is stored lies where they are: ``runtime.results`` for objects and lines, ``batchor_dagster.outputs`` for columns.
+is stored lies where they are: ``runtime.results`` for objects and lines, ``tables.answer_columns`` for columns.
 """
 
 from __future__ import annotations

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
+from batchor_core.core.exceptions import RunNotFinishedError
 from batchor_core.core.models import (
     ArtifactExportResult,
     ArtifactPruneResult,
@@ -16,12 +20,20 @@ from batchor_core.core.models import (
     TerminalResultsExportResult,
     TerminalResultsPage,
 )
+from batchor_core.core.outputs import OutputSpec
 from batchor_core.runtime.peek import is_driven
 from batchor_core.storage.rows import record_of
 from batchor_core.storage.state import PersistedItemRecord, PersistedRunConfig, ResultRow
 
 if TYPE_CHECKING:  # a handle names its runner and a runner makes handles: the documented signatures of both
     from batchor_core.runtime.runner import BatchRunner
+if TYPE_CHECKING:  # pyarrow is imported when a table is asked for, and frames are extras
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+    from batchor_core.tables.report import TableReport
+    from batchor_core.tables.stream import Order, ResultStream
 
 
 class Run:
@@ -145,6 +157,82 @@ class Run:
     def iter_row_pages(self, *, after_sequence: int = 0, page_size: int = 1_000) -> Iterator[list[ResultRow]]:
         """Stream terminal results as stored, JSON as text; see ``storage.rows``. The fastest way to read a run."""
         return self._runner._iter_row_pages(self.run_id, after_sequence=after_sequence, page_size=page_size)
+
+    def to_parquet(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        order: Order = "input",
+        output: type[BaseModel] | OutputSpec | None = None,
+        allow_unfinished: bool = False,
+    ) -> TableReport:
+        """Write every result to one Parquet file, typed; replaces what was there, whole or not at all.
+
+        The columns are ``item_id``, ``status``, ``attempt_count``; a column for each field of the model, ``vector`` or ``body``;
+        ``output_text``, ``error_class``, ``error_message``, tokens by kind, and ``metadata`` as JSON. Failed rows are among
+        them. Memory does not grow with the run.
+
+        Args:
+            path: A local path, or a URL that fsspec knows. Folders are created.
+            order: ``"input"``, or ``"ended"`` for the order in which items became terminal, which saves the sorting.
+            output: A model or output to read the answers with; by default that which the run was started with.
+            allow_unfinished: Write what is terminal so far of a run that still goes on.
+
+        Raises:
+            RunNotFinishedError: The run still goes on.
+            ModelResolutionError: The output model can't be imported in this process; give ``output``.
+            InvalidInputError: There is no such order, or fsspec does not know the URL.
+            ImportError: The URL needs a package that is missing.
+            OSError: The file can't be written; what was there before is untouched.
+        """
+        from batchor_core.tables.parquet_file import write_parquet
+
+        return write_parquet(self._stream(order, output, allow_unfinished), path)
+
+    def to_arrow(
+        self,
+        *,
+        order: Order = "input",
+        output: type[BaseModel] | OutputSpec | None = None,
+        allow_unfinished: bool = False,
+    ) -> pa.Table:
+        """Every result as a pyarrow Table, in memory; see :meth:`to_parquet` for columns, arguments and errors."""
+        return self._stream(order, output, allow_unfinished).table()
+
+    def to_polars(
+        self,
+        *,
+        order: Order = "input",
+        output: type[BaseModel] | OutputSpec | None = None,
+        allow_unfinished: bool = False,
+    ) -> pl.DataFrame:
+        """The same as a Polars DataFrame; needs Polars, the extra ``polars``."""
+        from batchor_core.tables.frames import polars_frame
+
+        return polars_frame(self._stream(order, output, allow_unfinished).table)
+
+    def to_pandas(
+        self,
+        *,
+        order: Order = "input",
+        output: type[BaseModel] | OutputSpec | None = None,
+        allow_unfinished: bool = False,
+    ) -> pd.DataFrame:
+        """The same as a pandas DataFrame; needs pandas, the extra ``pandas``. Integers and bools are nullable ones."""
+        from batchor_core.tables.frames import pandas_frame
+
+        return pandas_frame(self._stream(order, output, allow_unfinished).table)
+
+    def _stream(
+        self, order: Order, output: type[BaseModel] | OutputSpec | None, allow_unfinished: bool
+    ) -> ResultStream:
+        from batchor_core.tables.stream import ResultStream
+
+        self.summary()
+        if not (self.is_finished or allow_unfinished):
+            raise RunNotFinishedError(self.run_id)
+        wanted = self._runner._output(self.run_id) if output is None else output
+        return ResultStream(self, wanted, order=order)
 
     def read_terminal_results(
         self, *, after_sequence: int = 0, limit: int | None = None

@@ -22,6 +22,7 @@ from batchor_core import (
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.sources.base import CheckpointedItemSource
 from batchor_core.sources.rows import Row, json_safe
+from batchor_core.tables import sink_of
 from batchor_dagster.asset import BatchAsset
 from batchor_dagster.asset_decorator import batch_asset
 from batchor_dagster.components.output_schema import output_model
@@ -140,6 +141,11 @@ class Batch(dg.Model, dg.Resolvable):
         description="package.module.Model, or a mapping of fields to string, integer, number, boolean, list[...], a list of "
         "allowed values or further fields; a ? lets it be null. Plain text without it.",
     )
+    sink: str | dict[str, Any] | None = Field(
+        default=None,
+        description="The format of the results: parquet (the default), delta, or `kind` with the settings of that sink, such as "
+        "`{kind: delta, url: s3://bucket/results}`.",
+    )
     partitions: Partitions | None = None
     wait: bool = Field(default=False, description="Submit, wait and write in one step: for small jobs.")
     on_change: Literal["new_revision", "refuse", "new_generation"] = Field(
@@ -197,7 +203,7 @@ class Batch(dg.Model, dg.Resolvable):
     ) -> BatchAsset:
         """The batch asset. Its source is looked for in ``folder``."""
         *prefix, name = self.key.path
-        config = self.config()
+        config, sink = self.config(), sink_of(self.sink)
         model = getattr(config, "model", None) or str(config.provider_kind)
 
         @batch_asset(
@@ -205,6 +211,7 @@ class Batch(dg.Model, dg.Resolvable):
             key_prefix=prefix or None,
             partitions_def=self.partitions.definition() if self.partitions else None,
             output=output_model(name, self.output) if self.output is not None else None,
+            sink=sink,
             wait=self.wait,
             on_change=self.on_change,
             failure_threshold=self.failure_threshold,
@@ -213,7 +220,7 @@ class Batch(dg.Model, dg.Resolvable):
             description=self.description or f"{model} on {self.source.path}",
             owners=self.owners,
             tags=self.tags,
-            kinds=self.kinds or {str(config.provider_kind), "parquet"},
+            kinds=self.kinds or {str(config.provider_kind), sink.kind},
             deps=[dg.AssetKey.from_user_string(key) for key in self.deps or []],
             code_version=self.code_version,
             pool=self.pool,

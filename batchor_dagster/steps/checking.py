@@ -1,4 +1,4 @@
-"""The checks: a partition's newest run and its result file are judged."""
+"""The checks: a partition's newest run and its results are judged."""
 
 from collections.abc import Iterator
 
@@ -6,9 +6,9 @@ import dagster as dg
 
 from batchor_core import BatchRunner, RunSummary
 from batchor_core.core.enums import RunLifecycleStatus
+from batchor_core.tables.result_columns import result_schema
 from batchor_dagster.asset import BatchAsset, partition_of
 from batchor_dagster.checks import completion_result, schema_result
-from batchor_dagster.parquet import read_footer
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.revisions import newest_revisions
 from batchor_dagster.steps.failures import clear_failures
@@ -35,10 +35,9 @@ def judge_results(
         finished = [
             key for key, summary in summaries.items() if summary.status is not RunLifecycleStatus.RUNNING
         ]
-        files = asset.result_files(resource)
-        paths = [path for key in finished if (path := files.existing(key)) is not None]
-        footers = [footer for path in paths if (footer := read_footer(path)) is not None]
-        yield schema_result(footers, asset.output, threshold=threshold)
+        table = asset.result_table(resource)
+        expected = table.stored_schema(result_schema(asset.output))
+        yield schema_result(table.facts(finished), expected, threshold=threshold)
 
 
 def _newest_summaries(asset: BatchAsset, runner: BatchRunner) -> dict[str | None, RunSummary]:

@@ -1,4 +1,4 @@
-"""The results: a finished run's rows are written over its partition's file."""
+"""The results: a finished run's rows are written over those of its partition."""
 
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +16,6 @@ from batchor_dagster.asset import BatchAsset
 from batchor_dagster.control import add_run_id_tag
 from batchor_dagster.metadata import Metadata, describe, progress_metadata, rates_of_run, result_metadata
 from batchor_dagster.observations import show_state
-from batchor_dagster.parquet import write_results_parquet
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.revisions import revision_of
 from batchor_dagster.steps.failures import clear_failures
@@ -46,16 +45,14 @@ def write(
     run: Run,
     partition_key: str | None,
 ) -> Metadata:
-    """Write one run's results over the partition's file."""
-    files = asset.result_files(resource)
-    files.adopt(partition_key)
-    path = files.path(partition_key)
+    """Write one run's results over those of the partition."""
+    table = asset.result_table(resource)
     config = run.config
     output = asset.output or _stored_output(config)
     provider_config = resource.with_server(config.provider_config)
     costs = CostTally(rates_of_run(provider_config, run.summary()))
-    report = write_results_parquet(run, path, output, costs=costs)
-    context.log.info(f"wrote {report.row_count} rows, {report.failed_count} of them failed, to {path}")
+    report = table.write(run, partition_key, output, costs=costs)
+    context.log.info(f"wrote {report.row_count} rows, {report.failed_count} of them failed, to {report.uri}")
     summary = run.summary()
     return result_metadata(
         report,

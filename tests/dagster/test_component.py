@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.providers.openai.strict_schema import model_output_schema
+from batchor_core.tables import sink_of
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_dagster import BatchComponent, BatchorResource
 from batchor_dagster.components.batch import Batch, Partitions, filled
@@ -178,6 +179,18 @@ def test_a_batch_runs_on_the_file_of_its_partition(
     rows = pl.read_parquet(asset.result_path(resource, "de"))
     assert sorted(rows["item_id"]) == ["1", "2"]
     assert set(rows["mood"]) <= {"good", "bad"}
+
+
+@pytest.mark.parametrize("sink", [None, "parquet", "delta", {"kind": "delta", "url": "/lake"}])
+def test_the_sink_is_a_line_of_the_yaml(sink: Any, tmp_path: Path, resource: BatchorResource) -> None:
+    asset = batch(sink=sink).asset(tmp_path)
+    assert asset.sink == sink_of(sink)
+    assert asset.specs[0].kinds == {"openai", sink_of(sink).kind}
+
+
+def test_a_sink_that_there_is_not_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="delta has no setting 'path'; it has url, partition_column"):
+        batch(sink={"kind": "delta", "path": "/lake"}).asset(tmp_path)
 
 
 def test_a_source_of_another_kind_is_named(tmp_path: Path) -> None:
@@ -445,6 +458,7 @@ def test_yaml_is_resolved_as_dagster_does(tmp_path: Path) -> None:
             prompt: "{text}"
             source: {path: rows.csv}
             partitions: {type: static, keys: [de]}
+            sink: {kind: delta, url: /lake}
             automation_condition: "{{ dg.AutomationCondition.eager() }}"
         """
     )
@@ -452,6 +466,7 @@ def test_yaml_is_resolved_as_dagster_does(tmp_path: Path) -> None:
     assert (made.openai.config().model, made.openai.config().reasoning_effort) == ("gpt-5-nano", "low")
     submission, _ = made.asset(tmp_path).specs
     assert submission.automation_condition is not None
+    assert made.asset(tmp_path).sink == sink_of({"kind": "delta", "url": "/lake"})
 
 
 def test_a_component_brings_a_sensor_and_the_control_job(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ import pytest
 from pydantic import BaseModel, Field, create_model
 
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.tables.common_schema import unified_schema
+from batchor_core.tables.partition_files import PartitionFiles
 from batchor_dagster import BatchorResource, build_results_io_manager, write_results_parquet
-from batchor_dagster.result_files import ResultFiles
-from batchor_dagster.schemas import unified_schema
-from tests.dagster.test_parquet import Pages, bad, good
+from tests.support.result_pages import Pages, bad, good
 
 FRAMES = [pads.Dataset, pa.Table, pl.LazyFrame, pl.DataFrame, pd.DataFrame]
 LAZY_AND_NOT = [pl.LazyFrame, pd.DataFrame]
@@ -54,11 +54,11 @@ NEW = {"stars": 4.5, "inner": {"a": 1.5, "b": "x"}, "many": [{"a": 2.5, "b": Non
 
 
 @pytest.fixture
-def files(resource: BatchorResource) -> ResultFiles:
-    return ResultFiles(resource.results_base(), ["facts"])
+def files(resource: BatchorResource) -> PartitionFiles:
+    return PartitionFiles(resource.results_base(), ["facts"])
 
 
-def write(files: ResultFiles, key: str, model: type[BaseModel], *answers: Any) -> None:
+def write(files: PartitionFiles, key: str, model: type[BaseModel], *answers: Any) -> None:
     rows = [good(index, json.dumps(answer, default=str)) for index, answer in enumerate(answers)]
     write_results_parquet(Pages([*rows, bad(len(rows))]), files.path(key), model)
 
@@ -107,7 +107,7 @@ def pylist(frame: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("order", [("old", "new"), ("new", "old")])
 @pytest.mark.parametrize("wanted", FRAMES)
 def test_a_model_that_has_grown_is_read_whole(
-    resource: BatchorResource, files: ResultFiles, wanted: Any, order: tuple[str, str]
+    resource: BatchorResource, files: PartitionFiles, wanted: Any, order: tuple[str, str]
 ) -> None:
     write(files, "old", First, OLD)
     write(files, "new", Second, NEW)
@@ -124,7 +124,7 @@ def test_a_model_that_has_grown_is_read_whole(
 
 
 def test_a_lazy_frame_filters_by_a_column_that_only_some_files_have(
-    resource: BatchorResource, files: ResultFiles
+    resource: BatchorResource, files: PartitionFiles
 ) -> None:
     write(files, "old", First, OLD, OLD)
     write(files, "new", Second, NEW)
@@ -135,7 +135,7 @@ def test_a_lazy_frame_filters_by_a_column_that_only_some_files_have(
 
 @pytest.mark.parametrize("wanted", LAZY_AND_NOT)
 def test_columns_that_nothing_holds_together_are_named(
-    resource: BatchorResource, files: ResultFiles, wanted: Any
+    resource: BatchorResource, files: PartitionFiles, wanted: Any
 ) -> None:
     write(files, "a", create_model("A", stars=int, mood=str), {"stars": 4, "mood": "x"})
     write(files, "b", create_model("B", stars=str, mood=str), {"stars": "four", "mood": "x"})
@@ -149,7 +149,7 @@ def test_columns_that_nothing_holds_together_are_named(
 @pytest.mark.parametrize("wanted", LAZY_AND_NOT)
 @pytest.mark.parametrize("nested", [False, True])
 def test_integers_that_a_float_would_round_are_named_with_their_partition(
-    resource: BatchorResource, files: ResultFiles, wanted: Any, nested: bool
+    resource: BatchorResource, files: PartitionFiles, wanted: Any, nested: bool
 ) -> None:
     def model(kind: type) -> type[BaseModel]:
         return create_model("M", v=list[create_model("N", n=kind)] if nested else kind)  # type: ignore[misc]
@@ -223,7 +223,7 @@ def test_every_column_that_does_not_fit_is_named_and_few_of_its_partitions() -> 
     assert "column w is bool in p0" in str(caught.value)
 
 
-def test_dates_decimals_and_descriptions_survive(resource: BatchorResource, files: ResultFiles) -> None:
+def test_dates_decimals_and_descriptions_survive(resource: BatchorResource, files: PartitionFiles) -> None:
     class Dated(BaseModel):
         day: date
         at: datetime
@@ -245,7 +245,7 @@ def test_dates_decimals_and_descriptions_survive(resource: BatchorResource, file
 @pytest.mark.parametrize("wanted", FRAMES)
 @pytest.mark.parametrize("nested", [False, True])
 def test_integers_become_decimals_that_hold_them_all(
-    resource: BatchorResource, files: ResultFiles, wanted: Any, nested: bool
+    resource: BatchorResource, files: PartitionFiles, wanted: Any, nested: bool
 ) -> None:
     price = Annotated[Decimal, Field(max_digits=10, decimal_places=2)]
 
@@ -260,7 +260,7 @@ def test_integers_become_decimals_that_hold_them_all(
 
 @pytest.mark.parametrize("wanted", LAZY_AND_NOT)
 def test_integers_and_decimals_that_no_decimal_holds_are_named(
-    resource: BatchorResource, files: ResultFiles, wanted: Any
+    resource: BatchorResource, files: PartitionFiles, wanted: Any
 ) -> None:
     fine = Annotated[Decimal, Field(max_digits=30, decimal_places=20)]
     write(files, "a", create_model("A", v=int), {"v": 1})
@@ -279,7 +279,7 @@ MAY_BE_MISSING = {"allow_missing_partitions": True}
 
 @pytest.mark.parametrize("wanted", FRAMES)
 def test_missing_partitions_are_skipped_where_the_input_says_so(
-    resource: BatchorResource, files: ResultFiles, wanted: Any
+    resource: BatchorResource, files: PartitionFiles, wanted: Any
 ) -> None:
     write(files, "a", First, OLD)
     write(files, "c", First, OLD, OLD)
@@ -297,7 +297,7 @@ def test_an_input_without_any_partition_is_none(resource: BatchorResource, wante
 
 
 @pytest.mark.parametrize("wanted", LAZY_AND_NOT)
-def test_a_frame_or_none_is_that_frame(resource: BatchorResource, files: ResultFiles, wanted: Any) -> None:
+def test_a_frame_or_none_is_that_frame(resource: BatchorResource, files: PartitionFiles, wanted: Any) -> None:
     write(files, "a", First, OLD)
     assert isinstance(load(resource, ["a"], wanted | None, partition_key="a"), wanted)
 
@@ -308,12 +308,12 @@ def test_a_file_of_an_earlier_build_is_read(resource: BatchorResource) -> None:
     assert load(resource, ["_all"]).num_rows == 1
 
 
-def test_a_damaged_file_is_named_with_its_partition(resource: BatchorResource, files: ResultFiles) -> None:
+def test_a_damaged_file_is_named_with_its_partition(resource: BatchorResource, files: PartitionFiles) -> None:
     write(files, "a", First, OLD)
     write(files, "b", First, OLD)
     path = Path(files.path("b"))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(
-        dg.DagsterInvariantViolationError, match=r"facts, b: .*b\.parquet can't be read .* again"
+        dg.DagsterInvariantViolationError, match=r"facts: b: .*b\.parquet can't be read .* again"
     ):
         load(resource, ["a", "b"])

@@ -11,11 +11,14 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 import pytest
+from batchor_dagster.asset import SINK_METADATA
 from pydantic import BaseModel
 
 from batchor_core import ItemStatus, OpenAIProviderConfig, RunControlState, RunLifecycleStatus, RunSummary
 from batchor_core.core.pricing import BatchRates, Cost, Unpriced
 from batchor_core.core.usage import TokenUsage
+from batchor_core.tables import ErrorCount, PartitionFacts, TableReport
+from batchor_core.tables.result_columns import OWN_COLUMNS, result_schema
 from batchor_dagster.checks import completion_result, judge, judge_schema, schema_result
 from batchor_dagster.control import ACTION_TAG, APPLIED_TAG, CONTROL_TAG, RUN_ID_TAG, STATE_TAG
 from batchor_dagster.metadata import (
@@ -30,7 +33,6 @@ from batchor_dagster.metadata import (
     table_schema,
     unknown_outcome,
 )
-from batchor_dagster.parquet import OWN_COLUMNS, ErrorCount, Footer, ParquetReport, result_schema
 from batchor_dagster.sensor.drive_job import DRIVEN_TAG
 from batchor_dagster.steps.submission import RERUN_APPLIED_TAG, RERUN_TAG
 
@@ -46,7 +48,7 @@ SUMMARY = RunSummary(
     backoff_remaining_sec=0.0,
     estimated_tokens=1234,
 )
-REPORT = ParquetReport(
+REPORT = TableReport(
     uri="s3://bucket/facts/birds.parquet",
     row_count=100,
     failed_count=2,
@@ -321,17 +323,18 @@ def test_a_file_with_other_columns_is_an_error_whatever_the_threshold() -> None:
     schema = result_schema(Stars)
     stars = schema.get_field_index("stars")
     retyped = schema.set(stars, pa.field("stars", pa.string()))
-    files = [Footer(schema, 3, 0), Footer(retyped, 3, 0), Footer(schema.remove(stars), 3, 0)]
-    check = schema_result(files, Stars, threshold=1.0)
+    columns = [schema, retyped, schema.remove(stars)]
+    files = [PartitionFacts(found, 3, 3, 0, 1000) for found in columns]
+    check = schema_result(files, schema, threshold=1.0)
     assert (check.passed, check.severity.value) == (False, "ERROR")
     assert "stars is string, not int64; stars is missing" in str(check.description)
-    assert schema_result(files[:1], Stars, threshold=0.0).passed
+    assert schema_result(files[:1], schema, threshold=0.0).passed
 
 
 def test_a_file_that_is_not_there_conforms_to_nothing() -> None:
-    check = schema_result([], Stars, threshold=1.0)
+    check = schema_result([], result_schema(Stars), threshold=1.0)
     assert (check.passed, check.severity.value) == (False, "ERROR")
-    assert "there is no file" in str(check.description)
+    assert "there are no results" in str(check.description)
 
 
 def test_every_entry_is_in_the_reference() -> None:
@@ -357,5 +360,5 @@ def test_every_entry_is_in_the_reference() -> None:
         RERUN_APPLIED_TAG,
     }
     assert tags <= listed
-    assert listed <= set(shown) | tags
+    assert listed - {SINK_METADATA} <= set(shown) | tags
     assert all(f"`{column}`" in page for column in OWN_COLUMNS)

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pytest
 
 from batchor_core import BatchItem, BatchJob, BodyOutput, VectorOutput
+from batchor_core.tables.parquet_file import parquet_facts
+from batchor_core.tables.result_columns import result_schema
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import BatchAsset, BatchorResource, Provider, batch_asset, build_results_io_manager
-from batchor_dagster.parquet import read_footer, result_schema
 from tests.support.stranger import StrangerApi, StrangerConfig, routes, vector_of
 
 
@@ -71,9 +72,9 @@ def test_vectors_are_a_column_of_fixed_size_lists(
     [table] = materialized(asset, resource, instance)
     rows = dict(zip(table["item_id"].to_pylist(), table["vector"].to_pylist(), strict=True))
     assert rows == {"1": vector_of("hey"), "2": vector_of("you")}
-    footer = read_footer(asset.result_path(resource))
-    assert footer is not None
-    assert footer.schema.equals(result_schema(VectorOutput(4)))
+    facts = parquet_facts(asset.result_path(resource))
+    assert facts is not None
+    assert facts.schema.equals(result_schema(VectorOutput(4)))
     assert pl.read_parquet(asset.result_path(resource)).schema["vector"] == pl.Array(pl.Float32, 4)
 
 

@@ -11,9 +11,10 @@ import pyarrow.dataset as pads
 import pytest
 from moto.server import ThreadedMotoServer
 
+from batchor_core.tables import DeltaSink
+from batchor_core.tables.parquet_file import parquet_facts
 from batchor_dagster import BatchorResource, build_results_io_manager, write_results_parquet
-from batchor_dagster.parquet import read_footer
-from tests.dagster.test_parquet import BrokenPages, Pages, Review, good
+from tests.support.result_pages import BrokenPages, Pages, Review, good
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +61,10 @@ def test_a_file_is_an_object_that_any_reader_takes(bucket: str) -> None:
     assert pl.read_parquet(url).height == 100
     folder = pads.dataset(f"{bucket}/results/reviews", filesystem=fsspec.filesystem("s3"))
     assert folder.count_rows() == 100
-    footer = read_footer(url)
+    footer = parquet_facts(url)
     assert footer is not None
     assert footer.answered == 100
-    assert read_footer(f"s3://{bucket}/results/reviews/2026-01-02.parquet") is None
+    assert parquet_facts(f"s3://{bucket}/results/reviews/2026-01-02.parquet") is None
 
 
 def test_a_failure_in_the_middle_leaves_the_old_object_and_no_other(bucket: str) -> None:
@@ -73,6 +74,19 @@ def test_a_failure_in_the_middle_leaves_the_old_object_and_no_other(bucket: str)
         write_results_parquet(BrokenPages([good(0), good(1)]), url, Review)
     assert keys(bucket) == ["reviews.parquet"]
     assert pl.read_parquet(url).height == 1
+
+
+def test_a_delta_table_lies_on_s3(bucket: str) -> None:
+    table = DeltaSink(url=f"s3://{bucket}/lake").table("unused", ["reviews"])
+    table.write(Pages([good(0), good(1)]), "a", Review)
+    table.write(Pages([good(2)]), "b", Review)
+    report = table.write(Pages([good(3)]), "a", Review)
+    assert report.uri == f"s3://{bucket}/lake/reviews.delta"
+    frame = pl.read_delta(report.uri)
+    assert dict(zip(frame["partition_key"], frame["item_id"], strict=True)) == {"a": "row-3", "b": "row-2"}
+    found = table.read(["a"]).dataset
+    assert found is not None
+    assert found.count_rows() == 1
 
 
 def test_a_partition_goes_to_s3_with_its_artifacts(

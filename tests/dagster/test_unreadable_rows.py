@@ -22,7 +22,7 @@ from batchor_core.core.exceptions import SourceRowError
 from batchor_dagster import write_results_parquet
 from batchor_dagster.metadata import markdown_table
 from batchor_dagster.rows import RowItemSource
-from tests.dagster.test_parquet import Pages, good
+from tests.support.result_pages import Pages, good
 
 END_OF_9999 = 253_402_300_799_999_999  # microseconds
 START_OF_1 = -62_135_596_800_000_000
@@ -161,7 +161,7 @@ def test_a_date_within_the_range_is_previewed_as_it_is(tmp_path: Path) -> None:
 FILL = """
 import random, resource, signal, sys
 from batchor_dagster import write_results_parquet
-from tests.dagster.test_parquet import Pages, good
+from tests.support.result_pages import Pages, good
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

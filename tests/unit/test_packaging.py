@@ -49,7 +49,18 @@ def test_the_wheel_holds_nothing_but_the_packages_and_the_license(wheel: zipfile
 
 
 def test_a_plain_install_imports_the_engine_and_none_of_the_extras() -> None:
-    extras = ["dagster", "fsspec", "genai_prices", "psycopg", "rich", "starlette", "typer", "uvicorn"]
+    extras = [
+        "dagster",
+        "deltalake",
+        "fsspec",
+        "genai_prices",
+        "pandas",
+        "polars",
+        "psycopg",
+        "rich",
+        "starlette",
+    ]
+    extras += ["typer", "uvicorn"]
     code = f"import sys, batchor_core\nprint([name for name in {extras} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

@@ -1,20 +1,28 @@
-"""Where the result files of an asset are, those that an earlier build wrote under other names included."""
+"""Where the files of an asset's partitions are, those that an earlier build wrote under other names included."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import fsspec
-
-from batchor_dagster.parquet import partition_path
-from batchor_dagster.run_ids import earlier_path_segment
+from batchor_core.tables.places import place_of
+from batchor_core.tables.safe_names import earlier_path_segment, safe_path_segment
 
 
-class ResultFiles:
-    """The result files of one asset.
+def partition_path(base: str, asset_key: Sequence[str], partition_key: str | None = None) -> str:
+    """``<base>/<asset key path>/<partition>.parquet``, or ``<base>/<asset key path>.parquet`` without partitions.
+
+    ``base`` is a folder or any URL that fsspec knows. Key parts that are no plain file names are spelled safely.
+    """
+    segments = [safe_path_segment(part) for part in asset_key]
+    if partition_key is not None:
+        segments.append(safe_path_segment(partition_key))
+    return "/".join([base.rstrip("/") or "/", *segments]) + ".parquet"
+
+
+class PartitionFiles:
+    """The result files of one asset, as they are named when it is first asked.
 
     Args:
         base: The folder or URL of all results.
@@ -46,17 +54,16 @@ class ResultFiles:
         path, earlier = self.path(partition_key), self._earlier_path(partition_key)
         if path == earlier or not self._exists(earlier, partition_key):
             return
-        filesystem, source = fsspec.core.url_to_fs(earlier)
-        target = fsspec.core.url_to_fs(path)[1]
+        (files, source), target = place_of(earlier), place_of(path).path
         with contextlib.suppress(FileNotFoundError):  # another step has just done the same
             if self._exists(path, partition_key):
-                filesystem.rm_file(source)
-            elif _is_local(filesystem):
+                Path(source).unlink() if files is None else files.rm_file(source)
+            elif files is None:
                 Path(target).parent.mkdir(parents=True, exist_ok=True)
                 Path(source).replace(target)
             else:
-                filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
-                filesystem.mv(source, target)
+                files.makedirs(target.rpartition("/")[0], exist_ok=True)
+                files.mv(source, target)
         self._names.clear()
 
     def _earlier_path(self, partition_key: str | None) -> str:
@@ -64,9 +71,9 @@ class ResultFiles:
         return "/".join([self._base.rstrip("/") or "/", *map(earlier_path_segment, keys)]) + ".parquet"
 
     def _exists(self, path: str, partition_key: str | None) -> bool:
-        filesystem, target = fsspec.core.url_to_fs(path)
-        if not _is_local(filesystem):
-            return bool(filesystem.exists(target))
+        files, target = place_of(path)
+        if files is not None:
+            return bool(files.exists(target))
         # by the names in the folders: a file system that ignores case would find the file of another partition
         place = Path(target)
         for _ in range(len(self._asset_key) + (partition_key is not None)):
@@ -82,8 +89,3 @@ class ResultFiles:
             except (FileNotFoundError, NotADirectoryError):
                 self._names[folder] = frozenset()
         return self._names[folder]
-
-
-def _is_local(filesystem: Any) -> bool:
-    protocol = filesystem.protocol
-    return "file" in ({protocol} if isinstance(protocol, str) else protocol)

@@ -41,10 +41,10 @@ from pydantic_core import core_schema
 from batchor_core.core.enums import ItemStatus
 from batchor_core.storage.rows import row_of
 from batchor_core.storage.state import PersistedItemRecord, ResultRow
-from batchor_dagster.columns import model_columns
-from batchor_dagster.outputs import _Models
-from batchor_dagster.parquet import OWN_COLUMNS
-from batchor_dagster.plain import plain_validator
+from batchor_core.tables.answer_columns import _Models
+from batchor_core.tables.model_columns import model_columns
+from batchor_core.tables.plain_answers import plain_validator
+from batchor_core.tables.result_columns import OWN_COLUMNS
 
 EXAMPLES = 150
 """Each makes a model of its own, which takes a while. A thousand pass too."""

@@ -3,7 +3,7 @@
 | output | columns |
 |---|---|
 | TextOutput | none of its own: ``output_text`` has the answer |
-| ModelOutput | one for each field of the model, see ``columns`` |
+| ModelOutput | one for each field of the model, see ``model_columns`` |
 | VectorOutput | ``vector``: a fixed-size list of its dtype |
 | BodyOutput | ``body``: the JSON text, numbers as they were written |
 """
@@ -24,8 +24,8 @@ from batchor_core.core.outputs import BodyOutput, ModelOutput, OutputSpec, TextO
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.storage.rows import answer_bytes, answer_text, body_text, failed_text
 from batchor_core.storage.state import ResultRow
-from batchor_dagster.columns import Column, model_columns, plain_columns, to_array
-from batchor_dagster.plain import plain_validator
+from batchor_core.tables.model_columns import Column, model_columns, plain_columns, to_array
+from batchor_core.tables.plain_answers import plain_validator
 
 _COMPLETED = ItemStatus.COMPLETED.value
 

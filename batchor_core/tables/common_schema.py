@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-import fsspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from batchor_core.core.exceptions import InvalidInputError
 
@@ -55,35 +53,18 @@ def unified_schema(schemas: Mapping[str, pa.Schema], ranges: Ranges) -> pa.Schem
     return pa.schema(unified)
 
 
-def integer_ranges(path: str) -> dict[str, tuple[int, int]]:
-    """The smallest and the largest value of each leaf column of integers, from the footer of a file."""
-    filesystem, target = fsspec.core.url_to_fs(path)
-    with filesystem.open(target, "rb") as file, pq.ParquetFile(file) as parquet:
-        metadata = parquet.metadata
-        ranges: dict[str, tuple[int, int]] = {}
-        for group in range(metadata.num_row_groups):
-            for index in range(metadata.num_columns):
-                column = metadata.row_group(group).column(index)
-                statistics = column.statistics
-                if statistics is None or not statistics.has_min_max or not isinstance(statistics.min, int):
-                    continue
-                low, high = ranges.get(column.path_in_schema, (statistics.min, statistics.max))
-                ranges[column.path_in_schema] = min(low, statistics.min), max(high, statistics.max)
-    return ranges
-
-
 def _common_type(name: str, types: Sequence[pa.DataType]) -> pa.DataType | None:
     try:
         schemas = [pa.schema([pa.field(name, kind)]) for kind in types]
         common = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         return None
-    leaves = dict(_leaves(name, common))
+    becomes = dict(_leaves(name, common))
     least: dict[str, int] = {}
     for kind in types:
         for path, leaf in _leaves(name, kind):
-            if pa.types.is_integer(leaf) and pa.types.is_decimal(leaves.get(path, leaf)):
-                least[path] = _digits_for(leaf) + leaves[path].scale
+            if pa.types.is_integer(leaf) and pa.types.is_decimal(becomes.get(path, leaf)):
+                least[path] = _digits_for(leaf) + becomes[path].scale
     return _with_digits(name, common, least)
 
 

@@ -28,7 +28,7 @@ from pydantic import (
 )
 from typing_extensions import TypeAliasType, TypedDict
 
-from batchor_dagster.columns import model_columns
+from batchor_core.tables.model_columns import model_columns
 
 
 class Mood(enum.StrEnum):

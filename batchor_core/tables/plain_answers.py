@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
 from pydantic_core import SchemaError, SchemaValidator
 
-from batchor_dagster.columns import Column
+from batchor_core.tables.model_columns import Column
 
 _Node = Mapping[str, Any]
 

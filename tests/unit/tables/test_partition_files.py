@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import duckdb
 import fsspec
 import pandas as pd
@@ -14,11 +12,10 @@ import polars as pl
 import pyarrow.dataset as pads
 import pytest
 
-from batchor_dagster import BatchAsset, BatchorResource, write_results_parquet
-from batchor_dagster.result_files import ResultFiles
-from batchor_dagster.run_ids import earlier_path_segment
-from tests.dagster.test_assets import materialize, metadata_of
-from tests.dagster.test_parquet import Pages, Review, good
+from batchor_core.tables import write_results_parquet
+from batchor_core.tables.partition_files import PartitionFiles
+from batchor_core.tables.safe_names import earlier_path_segment
+from tests.support.result_pages import Pages, Review, good
 
 KEYS = [
     "2026-01-01",
@@ -54,7 +51,7 @@ def earlier(base: object, key: str, *, asset: str = "reviews") -> str:
 
 @pytest.mark.parametrize("asset_key", [["reviews"], ["_private", "Reviews"], [".a", "東京"]])
 def test_every_reader_of_the_folder_finds_every_partition(tmp_path: Path, asset_key: list[str]) -> None:
-    files = ResultFiles(str(tmp_path), asset_key)
+    files = PartitionFiles(str(tmp_path), asset_key)
     for key in KEYS:
         wrote(files.path(key))
     folder = Path(files.path("us")).parent
@@ -70,9 +67,11 @@ def test_every_reader_of_the_folder_finds_every_partition(tmp_path: Path, asset_
 
 
 def test_no_two_partitions_share_a_file_where_case_is_ignored(tmp_path: Path) -> None:
-    files = ResultFiles(str(tmp_path), ["reviews"])
+    files = PartitionFiles(str(tmp_path), ["reviews"])
     assert len({files.path(key).casefold() for key in KEYS}) == len(KEYS)
-    assert ResultFiles("/b", ["A"]).path("x").casefold() != ResultFiles("/b", ["a"]).path("x").casefold()
+    assert (
+        PartitionFiles("/b", ["A"]).path("x").casefold() != PartitionFiles("/b", ["a"]).path("x").casefold()
+    )
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -82,10 +81,10 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("key", ["東京", "_all", "US", "con"])
 def test_a_file_of_an_earlier_build_is_found_and_replaced(base: str, key: str) -> None:
-    files = ResultFiles(base, ["reviews"])
+    files = PartitionFiles(base, ["reviews"])
     assert files.existing(key) is None
     wrote(earlier(base, key))
-    files = ResultFiles(base, ["reviews"])
+    files = PartitionFiles(base, ["reviews"])
     assert files.existing(key) == earlier(base, key)
     files.adopt(key)
     assert files.existing(key) == files.path(key)
@@ -95,7 +94,7 @@ def test_a_file_of_an_earlier_build_is_found_and_replaced(base: str, key: str) -
 
 
 def test_the_stale_one_of_two_files_is_removed(base: str) -> None:
-    files = ResultFiles(base, ["reviews"])
+    files = PartitionFiles(base, ["reviews"])
     wrote(earlier(base, "US"), rows=2)
     wrote(files.path("US"), rows=3)
     assert files.existing("US") == files.path("US")
@@ -104,7 +103,7 @@ def test_the_stale_one_of_two_files_is_removed(base: str) -> None:
 
 
 def test_adopting_leaves_other_partitions_alone(base: str) -> None:
-    files = ResultFiles(base, ["reviews"])
+    files = PartitionFiles(base, ["reviews"])
     wrote(files.path("us"))
     wrote(files.path("2026-01-01"))
     before = listed(base)
@@ -115,28 +114,16 @@ def test_adopting_leaves_other_partitions_alone(base: str) -> None:
 
 
 def test_files_move_with_the_folder_of_their_asset(tmp_path: Path) -> None:
-    files = ResultFiles(str(tmp_path), ["_Reviews"])
+    files = PartitionFiles(str(tmp_path), ["_Reviews"])
     wrote(earlier(tmp_path, "de", asset="_Reviews"))
     assert files.existing("de") == f"{tmp_path}/_Reviews/de.parquet"
     files.adopt("de")
     assert pads.dataset(tmp_path).count_rows() == 1
-    whole = ResultFiles(str(tmp_path), ["_Whole"])
+    whole = PartitionFiles(str(tmp_path), ["_Whole"])
     wrote(f"{tmp_path}/_Whole.parquet")
     whole.adopt(None)
     assert whole.existing(None) == whole.path(None)
     assert pads.dataset(tmp_path).count_rows() == 2
-
-
-def test_materializing_a_partition_again_replaces_the_file_of_an_earlier_build(
-    make_asset: Callable[..., BatchAsset], resource: BatchorResource, instance: dg.DagsterInstance
-) -> None:
-    stale = earlier(resource.results_base(), "_US", asset="facts")
-    wrote(stale, rows=7)
-    asset = make_asset(wait=True, partitions_def=dg.StaticPartitionsDefinition(["_US"]))
-    metadata = metadata_of(materialize(asset.assets, resource, instance, partition="_US"))
-    assert pads.dataset(f"{resource.results_base()}/facts").count_rows() == 3
-    assert metadata["dagster/uri"] == asset.result_path(resource, "_US")
-    assert not Path(stale).exists()
 
 
 def listed(base: str) -> list[str]:

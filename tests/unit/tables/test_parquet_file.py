@@ -6,7 +6,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -18,76 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from batchor_core.core.enums import ItemStatus
-from batchor_core.core.models import ItemFailure
 from batchor_core.core.usage import TokenUsage
-from batchor_core.storage.rows import row_of
-from batchor_core.storage.state import PersistedItemRecord, ResultRow
-from batchor_dagster.parquet import (
-    OWN_COLUMNS,
-    ErrorCount,
-    partition_path,
-    read_footer,
-    result_schema,
-    write_results_parquet,
-)
-
-
-class Place(BaseModel):
-    city: str
-
-
-class Review(BaseModel):
-    stars: int = Field(description="One to five")
-    status: str
-    place: Place | None = None
-
-
-class Pages:
-    """Pages of rows from a list of records, as a run gives them."""
-
-    def __init__(self, records: list[PersistedItemRecord]) -> None:
-        self.rows = [row_of(record) for record in records]
-
-    def iter_row_pages(self, *, page_size: int = 1000) -> Iterator[list[ResultRow]]:
-        for start in range(0, len(self.rows), page_size):
-            yield self.rows[start : start + page_size]
-
-
-class BrokenPages(Pages):
-    def iter_row_pages(self, *, page_size: int = 1000) -> Iterator[list[ResultRow]]:
-        yield from super().iter_row_pages(page_size=page_size)
-        raise ConnectionError("the database went away")
-
-
-def good(
-    index: int, text: str | None = '{"stars":5,"status":"new","place":{"city":"Rome"}}'
-) -> PersistedItemRecord:
-    return PersistedItemRecord(
-        item_id=f"row-{index}",
-        item_index=index,
-        status=ItemStatus.COMPLETED,
-        attempt_count=1,
-        metadata={"line": index},
-        terminal_result_sequence=index + 1,
-        output_text=text,
-        usage=TokenUsage(10, 2, 3, 1),
-    )
-
-
-def bad(index: int, text: str | None = None) -> PersistedItemRecord:
-    return PersistedItemRecord(
-        item_id=f"row-{index}",
-        item_index=index,
-        status=ItemStatus.FAILED_PERMANENT,
-        attempt_count=3,
-        metadata={},
-        terminal_result_sequence=index + 1,
-        output_text=text,
-        error=ItemFailure("refusal", "I can't", False),
-    )
+from batchor_core.tables.parquet_file import parquet_facts, write_results_parquet
+from batchor_core.tables.partition_files import partition_path
+from batchor_core.tables.report import ErrorCount
+from batchor_core.tables.result_columns import OWN_COLUMNS, result_schema
+from tests.support.result_pages import BrokenPages, Pages, Review, bad, good
 
 
 def test_answers_are_typed_and_failures_stand_beside_them(tmp_path: Path) -> None:
@@ -214,11 +151,11 @@ def test_the_footer_tells_how_many_answers_do_not_fit(tmp_path: Path) -> None:
     path = str(tmp_path / "out.parquet")
     report = write_results_parquet(Pages([good(0, '{"rating": 4}'), good(1), bad(2)]), path, Review)
     assert report.unfitting_count == 1
-    footer = read_footer(path)
-    assert footer is not None
-    assert (footer.answered, footer.unfitting) == (2, 1)
-    assert footer.schema.equals(result_schema(Review))
-    assert read_footer(str(tmp_path / "other.parquet")) is None
+    facts = parquet_facts(path)
+    assert facts is not None
+    assert (facts.answered, facts.unfitting) == (2, 1)
+    assert facts.schema.equals(result_schema(Review))
+    assert parquet_facts(str(tmp_path / "other.parquet")) is None
 
 
 def test_a_failure_in_the_middle_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -240,8 +177,8 @@ def test_a_url_is_written_through_fsspec() -> None:
 
 
 def test_row_groups_are_bounded_and_pages_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchor_dagster.parquet.PAGE_ROWS", 10)
-    monkeypatch.setattr("batchor_dagster.parquet.ROW_GROUP_ROWS", 25)
+    monkeypatch.setattr("batchor_core.tables.result_columns.PAGE_ROWS", 10)
+    monkeypatch.setattr("batchor_core.tables.parquet_file.ROW_GROUP_ROWS", 25)
     path = tmp_path / "out.parquet"
     write_results_parquet(Pages([good(index) for index in range(64)]), path, Review)
     meta = pq.ParquetFile(path).metadata
@@ -249,8 +186,8 @@ def test_row_groups_are_bounded_and_pages_are_joined(tmp_path: Path, monkeypatch
 
 
 def test_wide_rows_close_a_row_group_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchor_dagster.parquet.PAGE_ROWS", 1)
-    monkeypatch.setattr("batchor_dagster.parquet.ROW_GROUP_BYTES", 1500)
+    monkeypatch.setattr("batchor_core.tables.result_columns.PAGE_ROWS", 1)
+    monkeypatch.setattr("batchor_core.tables.parquet_file.ROW_GROUP_BYTES", 1500)
     path = tmp_path / "out.parquet"
     write_results_parquet(Pages([good(index, "x" * 1000) for index in range(4)]), path)
     assert pq.ParquetFile(path).metadata.num_row_groups == 2
@@ -300,7 +237,11 @@ from batchor_core.core.enums import ItemStatus
 from batchor_core.core.usage import TokenUsage
 from batchor_core.storage.rows import row_of
 from batchor_core.storage.state import PersistedItemRecord
-from batchor_dagster.parquet import write_results_parquet
+from batchor_core.tables import input_order
+from batchor_core.tables.parquet_file import write_parquet
+from batchor_core.tables.stream import ResultStream
+
+input_order.PIECE_BYTES = 2 * 1024 * 1024
 
 class Review(BaseModel):
     stars: int
@@ -322,17 +263,18 @@ class Pages:
             ]
 
 peaks = []
-for rows in map(int, sys.argv[2:]):
-    report = write_results_parquet(Pages(rows), sys.argv[1], Review)
+for rows in map(int, sys.argv[3:]):
+    report = write_parquet(ResultStream(Pages(rows), Review, order=sys.argv[2]), sys.argv[1])
     assert report.row_count == rows
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 print(*peaks)
 """
 
 
-def test_memory_is_flat_whatever_the_number_of_rows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", ["ended", "input"])
+def test_memory_is_flat_whatever_the_number_of_rows(order: str, tmp_path: Path) -> None:
     """A million rows behave as these do; measured so, they peak at the same number of megabytes."""
-    command = [sys.executable, "-c", MEASURE, str(tmp_path / "out.parquet"), "40000", "160000"]
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "out.parquet"), order, "40000", "160000"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
     small, large = map(int, done.stdout.split())
     assert large - small < 40, f"{small} MiB for 40,000 rows, {large} MiB for 160,000"

@@ -1,0 +1,94 @@
+"""Results as one Parquet file, written row group by row group. It appears under its name only when it is complete."""
+
+from __future__ import annotations
+
+import os
+
+import pyarrow.parquet as pq
+from pydantic import BaseModel
+
+from batchor_core.core.garbage import collecting_less
+from batchor_core.core.outputs import OutputSpec
+from batchor_core.core.pricing import CostTally
+from batchor_core.tables.input_order import gathered
+from batchor_core.tables.places import place_of, whole_file
+from batchor_core.tables.report import TableReport
+from batchor_core.tables.sink import PartitionFacts
+from batchor_core.tables.stream import ResultStream, RowPages
+
+ROW_GROUP_ROWS = 32_768  # eight pages; readers that skip by statistics want groups of some ten thousand rows
+ROW_GROUP_BYTES = 64 * 1024 * 1024
+
+_ANSWERED = "batchor.answered"
+_UNFITTING = "batchor.unfitting"
+
+
+def write_results_parquet(
+    run: RowPages,
+    path: str | os.PathLike[str],
+    output: type[BaseModel] | OutputSpec | None = None,
+    *,
+    costs: CostTally | None = None,
+) -> TableReport:
+    """Write every terminal result of a run to ``path``, a local path or an fsspec URL. Replaces what was there.
+
+    Rows come in the order in which they became terminal; ``run.to_parquet()`` has them in that of the input. Memory is bounded
+    by the row group: 32,768 rows, or fewer where they are large. A file for an object store is made in the temporary folder
+    and then uploaded as a whole.
+
+    Args:
+        run: A ``batchor_core.Run``; it need not be finished.
+        path: The file to write. Folders are created.
+        output: The run's output, or the model of a structured run: see ``answer_columns`` for the columns. Without it there is
+            ``output_text`` alone. What a model does not take is in ``output_text`` alone too.
+        costs: Gets the tokens of every row.
+
+    Raises:
+        OSError: The file can't be written; what was there before is untouched.
+    """
+    return write_parquet(ResultStream(run, output, costs=costs), path)
+
+
+def write_parquet(results: ResultStream, path: str | os.PathLike[str]) -> TableReport:
+    """The same of any stream of results."""
+    where = os.fspath(path)
+    with collecting_less(), whole_file(where) as local:
+        with pq.ParquetWriter(local, results.schema, compression="zstd") as writer:
+            for group in gathered(results, size_bytes=ROW_GROUP_BYTES, rows=ROW_GROUP_ROWS):
+                writer.write_table(group, row_group_size=group.num_rows)
+            report = results.report(where, size_bytes=0)
+            answered = report.row_count - report.failed_count
+            writer.add_key_value_metadata({_ANSWERED: str(answered), _UNFITTING: str(report.unfitting_count)})
+        return results.report(where, size_bytes=local.stat().st_size)
+
+
+def parquet_facts(path: str) -> PartitionFacts | None:
+    """What a result file says of itself without being read; None if there is none."""
+    try:
+        with place_of(path).open() as file, pq.ParquetFile(file) as parquet:
+            metadata, told = parquet.metadata, parquet.metadata.metadata or {}
+            return PartitionFacts(
+                schema=parquet.schema_arrow,
+                rows=metadata.num_rows,
+                answered=int(told.get(_ANSWERED.encode(), metadata.num_rows)),
+                unfitting=int(told.get(_UNFITTING.encode(), 0)),
+                size_bytes=file.seek(0, os.SEEK_END),
+            )
+    except FileNotFoundError:
+        return None
+
+
+def integer_ranges(path: str) -> dict[str, tuple[int, int]]:
+    """The smallest and the largest value of each leaf column of integers, from the footer of a file."""
+    with place_of(path).open() as file, pq.ParquetFile(file) as parquet:
+        metadata = parquet.metadata
+        ranges: dict[str, tuple[int, int]] = {}
+        for group in range(metadata.num_row_groups):
+            for index in range(metadata.num_columns):
+                column = metadata.row_group(group).column(index)
+                statistics = column.statistics
+                if statistics is None or not statistics.has_min_max or not isinstance(statistics.min, int):
+                    continue
+                low, high = ranges.get(column.path_in_schema, (statistics.min, statistics.max))
+                ranges[column.path_in_schema] = min(low, statistics.min), max(high, statistics.max)
+    return ranges

@@ -1,0 +1,135 @@
+"""What a table format has to do for results: write a partition whole, say what it holds, open partitions as one data set.
+
+A :class:`ResultSink` is a choice with its settings, such as ``DeltaSink(url="s3://bucket/results")``; its :class:`ResultTable` is
+the table of one asset. A further format is one file that implements both, and a line in ``registry``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+from pydantic import BaseModel
+
+from batchor_core.core.outputs import OutputSpec
+from batchor_core.core.pricing import CostTally
+from batchor_core.core.types import JSONObject
+from batchor_core.tables.report import TableReport
+from batchor_core.tables.stream import RowPages
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFacts:
+    """What a partition says of itself without its rows being read.
+
+    Attributes:
+        schema: Its columns.
+        rows: All rows.
+        answered: Rows with an answer.
+        unfitting: Answers that the model did not take.
+        size_bytes: What it takes on disk.
+    """
+
+    schema: pa.Schema
+    rows: int
+    answered: int
+    unfitting: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionsRead:
+    """Partitions as one data set.
+
+    Attributes:
+        dataset: Nothing of it is read yet. None if none of the partitions has been written.
+        missing: Those that have not been written.
+    """
+
+    dataset: pads.Dataset | None
+    missing: Sequence[str | None]
+
+
+class ResultTable(ABC):
+    """The results of one asset: a partition for each of its partition keys, or one whose key is None."""
+
+    @abstractmethod
+    def where(self, partition: str | None) -> str:
+        """The path or URL of a partition, or of the table that holds it."""
+
+    @abstractmethod
+    def write(
+        self,
+        run: RowPages,
+        partition: str | None,
+        output: type[BaseModel] | OutputSpec | None,
+        *,
+        costs: CostTally | None = None,
+    ) -> TableReport:
+        """Make a run's results the partition's, in place of what it held. A reader sees the old rows or the new ones.
+
+        A crash or an error leaves the old ones; writing again is safe.
+
+        Args:
+            run: A ``batchor_core.Run``.
+            partition: Its key.
+            output: The run's output, or the model of a structured run.
+            costs: Gets the tokens of every row.
+
+        Raises:
+            InvalidInputError: The format can't hold such a partition or such columns.
+            OSError: The place can't be written to.
+        """
+
+    @abstractmethod
+    def facts(self, partitions: Sequence[str | None]) -> list[PartitionFacts]:
+        """What each of these partitions says of itself that has been written."""
+
+    @abstractmethod
+    def read(self, partitions: Sequence[str | None]) -> PartitionsRead:
+        """Open partitions as one data set, with every column of any of them.
+
+        Raises:
+            InvalidInputError: One can't be read, or no type holds what they have in one column. Names the partitions.
+        """
+
+    def stored_schema(self, schema: pa.Schema) -> pa.Schema:
+        """The columns that a partition has which was written with these; they differ where the format lacks a type."""
+        return schema
+
+
+@dataclass(frozen=True)
+class ResultSink(ABC):
+    """A table format and its settings, which are those of a frozen dataclass and hold no secrets: they are shown and stored.
+
+    Attributes:
+        kind: The format's name.
+        url: Folder or URL of all tables; by default where the deployment keeps its results.
+    """
+
+    kind: ClassVar[str]
+
+    url: str | None = None
+
+    @abstractmethod
+    def table(self, base: str, key: Sequence[str]) -> ResultTable:
+        """The table of one asset. Opens nothing.
+
+        Args:
+            base: Folder or URL of all results, where ``url`` is left out.
+            key: The path of the asset key.
+        """
+
+    def to_payload(self) -> JSONObject:
+        """As ``sink_of`` reads it: the kind, and those settings that are not the default."""
+        given = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        }
+        return {"kind": self.kind, **given}

@@ -153,6 +153,11 @@ def _rows(items: BatchItems, checkpoint: IngestCheckpoint) -> Iterator[tuple[Bat
             yield item, None
 
 
+def is_resumable(items: object, checkpoint: IngestCheckpoint) -> bool:
+    """Whether reading goes on from the checkpoint, with a source that can tell whether it is the stored one."""
+    return isinstance(items, CheckpointedItemSource) and checkpoint.source_kind != _ITERABLE.source_kind
+
+
 def is_read_once(items: object) -> bool:
     """Whether items are gone once they have been read."""
     return isinstance(items, Iterator) or bool(getattr(items, "is_read_once", False))

@@ -19,6 +19,7 @@ from batchor_core.core.exceptions import (
 )
 from batchor_core.core.models import ArtifactPolicy, BatchItem, PromptParts
 from batchor_core.core.usage import TokenUsage
+from batchor_core.runtime import reading
 from batchor_core.testing.fake_provider import http_error_row
 from tests.support.world import RUN, Verdict, World, by_item, items, structured_job, text_job, texts
 
@@ -88,7 +89,7 @@ def test_a_run_that_does_not_exist_is_not_found(any_world: World) -> None:
     for read in (
         runner.get_run,
         runner.read_terminal_results,
-        lambda run_id: list(runner._iter_row_pages(run_id, after_sequence=0, page_size=1)),
+        lambda run_id: list(reading.iter_row_pages(runner._runs.engine, run_id, page_size=1)),
         runner.pause_run,
         runner.cancel_run,
         runner.retry_failed,

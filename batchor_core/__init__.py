@@ -61,7 +61,6 @@ from batchor_core.core.models import (
     ArtifactPruneResult,
     BatchItem,
     BatchJob,
-    BatchResultItem,
     ChunkPolicy,
     ItemFailure,
     PromptParts,
@@ -70,10 +69,8 @@ from batchor_core.core.models import (
     RunEvent,
     RunSnapshot,
     RunSummary,
-    StructuredItemResult,
     TerminalResultsExportResult,
     TerminalResultsPage,
-    TextItemResult,
 )
 from batchor_core.core.outputs import (
     BodyOutput,
@@ -84,7 +81,14 @@ from batchor_core.core.outputs import (
     VectorOutput,
 )
 from batchor_core.core.prompts import PromptFeature
-from batchor_core.core.results import BodyItemResult, ItemResult, VectorItemResult
+from batchor_core.core.results import (
+    BatchResultItem,
+    BodyItemResult,
+    ItemResult,
+    StructuredItemResult,
+    TextItemResult,
+    VectorItemResult,
+)
 from batchor_core.core.structured import StructuredOutputSchema, default_schema_name
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage

@@ -6,17 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
-from pydantic import BaseModel
-from typing_extensions import TypeVar  # that of typing has defaults from Python 3.13 on
-
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.failures import ItemFailure
 from batchor_core.core.late import Late
+from batchor_core.core.outputs import ModelT, OutputT
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
-
-ModelT = TypeVar("ModelT", bound=BaseModel, default=Any)
-OutputT = TypeVar("OutputT", default=Any, covariant=True)
 
 
 class ItemResult(Late, Generic[OutputT]):
@@ -159,5 +154,5 @@ class BodyItemResult(_WithOutput[Any]):
     output: Any = None
 
 
-BatchResultItem: TypeAlias = TextItemResult | StructuredItemResult[Any] | VectorItemResult | BodyItemResult
-"""A result of any kind of run."""
+BatchResultItem: TypeAlias = ItemResult[Any]
+"""A result of any kind of run: a TextItemResult, StructuredItemResult, VectorItemResult or BodyItemResult."""

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from batchor_core.core.exceptions import RunNotFoundError
 from batchor_core.core.garbage import collecting_less
-from batchor_core.core.models import BatchResultItem, TerminalResultsPage
+from batchor_core.core.models import TerminalResultsPage
+from batchor_core.core.results import BatchResultItem
 from batchor_core.runtime.engine import Engine
 from batchor_core.runtime.live import LiveRuns
 from batchor_core.runtime.results import check_cursor, row_pages, typed_page

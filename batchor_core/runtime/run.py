@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol
 
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.models import (
     ArtifactExportResult,
     ArtifactPruneResult,
-    BatchResultItem,
     RunSnapshot,
     RunSummary,
     TerminalResultsExportResult,
     TerminalResultsPage,
 )
+from batchor_core.core.outputs import OutputT
+from batchor_core.core.results import ItemResult
 from batchor_core.runtime import control, driving, export, reading, waiting
 from batchor_core.runtime.live import LiveRuns
 from batchor_core.runtime.peek import has_work, is_driven
@@ -30,10 +31,11 @@ class Runner(Protocol):
     _runs: LiveRuns
 
 
-class Run:
+class Run(Generic[OutputT]):
     """A durable run: wait for it, look at it, control it, read it.
 
-    A handle holds nothing but the run's id and the last summary; make as many as you like.
+    A handle holds nothing but the run's id and the last summary; make as many as you like. To a type checker, ``Run[M]`` is a
+    run whose results have an ``output`` of type M, as the job says; a run that is found by its id is a ``Run[Any]``.
 
     Args:
         runner: The :class:`~batchor_core.BatchRunner` it belongs to.
@@ -99,7 +101,7 @@ class Run:
         """
         return has_work(self._engine.store, self.run_id, self._runs.of(self.run_id).provider.get)
 
-    def wait(self, *, timeout: float | None = None, poll_interval: float | None = None) -> Run:
+    def wait(self, *, timeout: float | None = None, poll_interval: float | None = None) -> Run[OutputT]:
         """Refresh until the run is finished.
 
         Args:
@@ -121,7 +123,7 @@ class Run:
         self._summary = self._engine.store.get_run_summary(run_id=self.run_id)
         return self._summary
 
-    def snapshot(self) -> RunSnapshot:
+    def snapshot(self) -> RunSnapshot[OutputT]:
         """The summary with every terminal result so far, in item order. Grows with the run."""
         summary = self.summary()
         return RunSnapshot(
@@ -139,7 +141,7 @@ class Run:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    def results(self) -> list[BatchResultItem]:
+    def results(self) -> list[ItemResult[OutputT]]:
         """Every result in item order. Grows with the run; ``iter_results()`` does not.
 
         Raises:
@@ -149,7 +151,9 @@ class Run:
         check_finished(self.summary())
         return reading.in_item_order(self._runs, self.run_id)
 
-    def iter_results(self, *, after_sequence: int = 0, page_size: int = 1_000) -> Iterator[BatchResultItem]:
+    def iter_results(
+        self, *, after_sequence: int = 0, page_size: int = 1_000
+    ) -> Iterator[ItemResult[OutputT]]:
         """Stream terminal results in the order in which they ended; works while the run goes on.
 
         Args:
@@ -178,7 +182,7 @@ class Run:
 
     def read_terminal_results(
         self, *, after_sequence: int = 0, limit: int | None = None
-    ) -> TerminalResultsPage:
+    ) -> TerminalResultsPage[OutputT]:
         """Read a page of results in the order in which they ended, while the run goes on or after.
 
         Sequences begin at 1 and have no gaps, and a later commit never gets a smaller one: a reader that keeps

@@ -18,6 +18,7 @@ from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core.arguments import check_instance
 from batchor_core.core.enums import StorageKind
 from batchor_core.core.models import (
+    AnswerT,
     ArtifactExportResult,
     ArtifactPruneResult,
     BatchJob,
@@ -142,12 +143,12 @@ class BatchRunner:
 
     def start(
         self,
-        job: BatchJob[Any, Any],
+        job: BatchJob[Any, AnswerT],
         *,
         run_id: str | None = None,
         extras: JSONObject | None = None,
         on_change: OnChange = "refuse",
-    ) -> Run:
+    ) -> Run[AnswerT]:
         """Create a run, or carry on with the one of this id, and do its first cycle.
 
         Returns when all items are read and everything that may leave now has left; batches leave while the rest is
@@ -177,8 +178,8 @@ class BatchRunner:
         return Run(runner=self, run_id=run_id, summary=summary)
 
     def run_and_wait(
-        self, job: BatchJob[Any, Any], *, run_id: str | None = None, on_change: OnChange = "refuse"
-    ) -> Run:
+        self, job: BatchJob[Any, AnswerT], *, run_id: str | None = None, on_change: OnChange = "refuse"
+    ) -> Run[AnswerT]:
         """:meth:`start` a run and ``wait()`` for its end; raises what they raise."""
         return self.start(job, run_id=run_id, on_change=on_change).wait()
 

@@ -14,6 +14,7 @@ from tests.chaos import suites
 from tests.chaos.arena import Arena, Round
 from tests.chaos.play import Tally, arenas, play
 from tests.chaos.profile import PROFILES
+from tests.chaos.scenario import SCENARIOS
 from tests.chaos.verdict import Verdict
 from tests.postgres_server import postgres_dsn
 
@@ -116,7 +117,7 @@ def test_a_worker_that_dies_is_told(on: list[Arena]) -> None:
     def fail(stage: Round) -> Verdict:
         raise OSError("no more processes")
 
-    tally = play("broken", [suites.Case("the harness", suites.SCENARIOS["plain"], fail)] * 9, on)
+    tally = play("broken", [suites.Case("the harness", SCENARIOS["plain"], fail)] * 9, on)
     assert tally.rounds == 0
     assert 1 <= len(tally.crashes) <= WORKERS
     assert "no more processes" in tally.crashes[0]

@@ -25,13 +25,16 @@ def facts(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
 def provider() -> Provider:
     if os.environ["SHELF_FROM"] == "package":
         return Provider(settings=KEY)
-    return Provider(ShelfProvider, ShelfConfig.from_payload, settings=KEY)
+    # no subclass of BatchProvider, as documented ones may be
+    return Provider(ShelfProvider, ShelfConfig.from_payload, settings=KEY)  # type: ignore[arg-type]
 
+
+RESOURCE = BatchorResource(root=f"{HOME}/batchor", providers={"shelf": provider()})
 
 defs = build_batch_definitions(
     assets=[facts],
     drive="job" if os.environ.get("SHELF_DRIVE") == "job" else "tick",
-    resources={"batchor": BatchorResource(root=f"{HOME}/batchor", providers={"shelf": provider()})},
+    resources={"batchor": RESOURCE},
 )
 
 
@@ -44,7 +47,7 @@ def tick_until_done() -> None:
                 instance=instance,
                 cursor=cursor,
                 repository_def=defs.get_repository_def(),
-                resources={"batchor": defs.resources["batchor"]},
+                resources={"batchor": RESOURCE},
             ) as context:
                 result: Any = defs.resolve_sensor_def("batchor_sensor")(context)
             cursor = result.cursor

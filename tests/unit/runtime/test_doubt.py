@@ -260,7 +260,7 @@ def test_where_the_provider_refuses_to_tell_a_person_decides(
     any_world.provider.fail(method, lost(status, kind=kind), times=99)
     error = quarantined(any_world, any_world.start())
     message = str(error)
-    for choice in ("adopt_batch", "resubmit_batch", "fail_batch", "batchor doctor", error.local_batch_ids[0]):
+    for choice in ("run.adopt(", "run.resubmit(", "run.fail(", "batchor doctor", error.local_batch_ids[0]):
         assert choice in message
 
 

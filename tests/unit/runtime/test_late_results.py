@@ -181,9 +181,9 @@ def test_a_person_is_asked_in_the_end_and_never_is_a_row_bought_before(late: Wor
     assert 6 * HOUR <= late.clock.time() - began <= 8 * HOUR
     assert sent(late) == ONCE
     assert "the provider states 9 answered rows" in error.late[local(late)]
-    for word in ("keep_waiting", "resubmit_batch", "fail_batch"):
+    for word in ("run.keep_waiting(", "run.resubmit(", "run.fail("):
         assert word in str(error)
-    assert "adopt_batch" not in str(error)
+    assert "adopt" not in str(error)
     assert run.summary().quarantined_batches == 1
     (said,) = late.data("submission_quarantined")
     assert said["error_class"] == "results_late"

@@ -79,7 +79,7 @@ class TextItemResult(ItemResult[str]):
     usage: TokenUsage | None = None
 
     @property
-    def output(self) -> Any:
+    def output(self) -> str | None:
         """The answer, None on failure, for code that reads runs of any kind: here the text, in structured runs an object."""
         return None if self.error is not None else self.output_text
 
@@ -132,8 +132,6 @@ class VectorItemResult(_WithOutput[Sequence[float]]):
         usage: Tokens of the last answer.
     """
 
-    output: Any = None  # so that code that knows its run may use the output of any result as what it is
-
 
 @dataclass(frozen=True, slots=True)
 class BodyItemResult(_WithOutput[Any]):
@@ -150,8 +148,6 @@ class BodyItemResult(_WithOutput[Any]):
         metadata: The item's metadata.
         usage: Tokens of the last answer.
     """
-
-    output: Any = None
 
 
 BatchResultItem: TypeAlias = ItemResult[Any]

@@ -125,6 +125,7 @@ def test_a_public_package_says_what_it_is_and_has_what_it_lists(package: str) ->
     assert module.__doc__
     assert len(set(module.__all__)) == len(module.__all__)
     assert [name for name in module.__all__ if not hasattr(module, name)] == []
+    assert not hasattr(module, "no_such_name")
 
 
 def test_the_flat_names_that_have_a_group_are_the_same_things_there() -> None:

@@ -21,7 +21,7 @@ from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.exceptions import RunStateError, StorageError
 from batchor_core.core.garbage import collecting_less
 from batchor_core.core.models import ArtifactExportResult, ArtifactPruneResult, TerminalResultsExportResult
-from batchor_core.runtime.building import building_folder, put_in_place
+from batchor_core.runtime.bundle_folder import building_folder, put_in_place
 from batchor_core.runtime.engine import Engine
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.runtime.results import check_cursor, check_finished, json_lines, row_pages

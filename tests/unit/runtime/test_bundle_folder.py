@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batchor_core.runtime.building import building_folder, put_in_place
+from batchor_core.runtime.bundle_folder import building_folder, put_in_place
 
 LEFT = "0123456789abcdef" * 2
 

@@ -19,7 +19,7 @@ from batchor_core.core.outputs import OutputT
 from batchor_core.core.results import ItemResult
 from batchor_core.runtime import control, driving, export, reading, waiting
 from batchor_core.runtime.live import LiveRuns
-from batchor_core.runtime.peek import has_work, is_driven
+from batchor_core.runtime.pending_work import has_work, is_driven
 from batchor_core.runtime.results import check_finished
 from batchor_core.storage.rows import record_of
 from batchor_core.storage.state import IntentDecision, PersistedItemRecord, PersistedRunConfig, ResultRow

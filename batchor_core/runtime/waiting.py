@@ -15,7 +15,7 @@ from batchor_core.core.exceptions import (
 )
 from batchor_core.core.lateness import LOOKED_AT, needs_a_person
 from batchor_core.core.models import RunSummary
-from batchor_core.runtime.late import overdue_reason
+from batchor_core.runtime.late_results import overdue_reason
 from batchor_core.runtime.live import LiveRuns
 from batchor_core.storage.state import ActiveBatchRecord
 

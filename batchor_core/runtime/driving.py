@@ -10,10 +10,10 @@ from batchor_core.core.garbage import collecting_less
 from batchor_core.core.models import RunSummary
 from batchor_core.runtime.cycle import run_cycle
 from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.forgotten_batches import LATE_SEC, sweep_ended, sweep_is_due
 from batchor_core.runtime.ingest import Reader, check_same_source
 from batchor_core.runtime.lease import LeaseKeeper, check_lease_term
 from batchor_core.runtime.live import LiveRun, LiveRuns
-from batchor_core.runtime.sweep import LATE_SEC, sweep_ended, sweep_is_due
 from batchor_core.storage.identity import driver_done, is_certainly_gone, new_driver
 
 

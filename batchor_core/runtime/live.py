@@ -15,7 +15,7 @@ from batchor_core.providers.base import BatchProvider
 from batchor_core.runtime.engine import Engine, RunProvider, Sweeping, output_schema
 from batchor_core.runtime.ingest import Reader
 from batchor_core.runtime.outputs import stored_output
-from batchor_core.runtime.same_rows import BuildLine, KnownRows
+from batchor_core.runtime.row_comparison import BuildLine, KnownRows
 from batchor_core.storage.state import IngestCheckpoint, PersistedRunConfig, StateStore
 
 

@@ -35,8 +35,8 @@ from batchor_core.runtime import driving, export, reading, starting
 from batchor_core.runtime.arguments import check_runner_arguments
 from batchor_core.runtime.engine import Engine, EngineSettings
 from batchor_core.runtime.live import LiveRuns
+from batchor_core.runtime.row_comparison import OnChange, check_on_change
 from batchor_core.runtime.run import Run
-from batchor_core.runtime.same_rows import OnChange, check_on_change
 from batchor_core.storage.registry import StorageRegistry, build_default_storage_registry
 from batchor_core.storage.state import RunListing, StateStore
 

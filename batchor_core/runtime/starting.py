@@ -19,7 +19,7 @@ from batchor_core.runtime.ingest import (
 from batchor_core.runtime.lease import check_lease_term
 from batchor_core.runtime.live import LiveRun, LiveRuns
 from batchor_core.runtime.outputs import check_kept, check_provided
-from batchor_core.runtime.same_rows import KnownRows, OnChange
+from batchor_core.runtime.row_comparison import KnownRows, OnChange
 from batchor_core.storage.state import IngestCheckpoint
 
 

@@ -32,11 +32,11 @@ from batchor_core.providers.api import BatchApi
 from batchor_core.providers.base import BatchProvider
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
 from batchor_core.runtime import driving, export, reading, starting
-from batchor_core.runtime.arguments import check_runner_arguments
 from batchor_core.runtime.engine import Engine, EngineSettings
 from batchor_core.runtime.live import LiveRuns
 from batchor_core.runtime.row_comparison import OnChange, check_on_change
 from batchor_core.runtime.run import Run
+from batchor_core.runtime.runner_arguments import check_runner_arguments
 from batchor_core.storage.registry import StorageRegistry, build_default_storage_registry
 from batchor_core.storage.state import RunListing, StateStore
 

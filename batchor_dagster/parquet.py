@@ -24,7 +24,7 @@ from pydantic import BaseModel
 
 from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.enums import ItemStatus
-from batchor_core.core.garbage import collecting_less
+from batchor_core.core.garbage_collection import collecting_less
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.pricing import CostTally
 from batchor_core.core.usage import TOKEN_KINDS, TokenUsage

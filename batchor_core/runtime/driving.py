@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import InvalidInputError, LeaseLostError
-from batchor_core.core.garbage import collecting_less
+from batchor_core.core.garbage_collection import collecting_less
 from batchor_core.core.models import RunSummary
 from batchor_core.runtime.cycle import run_cycle
 from batchor_core.runtime.engine import Drive

@@ -19,7 +19,7 @@ import orjson
 
 from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.exceptions import RunStateError, StorageError
-from batchor_core.core.garbage import collecting_less
+from batchor_core.core.garbage_collection import collecting_less
 from batchor_core.core.models import ArtifactExportResult, ArtifactPruneResult, TerminalResultsExportResult
 from batchor_core.runtime.bundle_folder import building_folder, put_in_place
 from batchor_core.runtime.engine import Engine

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchor_core.core.exceptions import MissingCredentialsError
-from batchor_core.core.garbage import collecting_less
+from batchor_core.core.garbage_collection import collecting_less
 from batchor_core.core.models import BatchJob, ProviderConfig
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.providers.api import BatchApi

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from batchor_core.core.exceptions import RunNotFoundError
-from batchor_core.core.garbage import collecting_less
+from batchor_core.core.garbage_collection import collecting_less
 from batchor_core.core.models import TerminalResultsPage
 from batchor_core.core.results import BatchResultItem
 from batchor_core.runtime.engine import Engine

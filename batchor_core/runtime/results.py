@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from batchor_core.core.answers import parse_line
 from batchor_core.core.enums import ItemStatus, RunLifecycleStatus
 from batchor_core.core.exceptions import RunNotFinishedError, StructuredOutputError
-from batchor_core.core.garbage import collecting_less
+from batchor_core.core.garbage_collection import collecting_less
 from batchor_core.core.jsontext import to_json
 from batchor_core.core.late import decode_later
 from batchor_core.core.models import RunSummary

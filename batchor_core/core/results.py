@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.failures import ItemFailure
-from batchor_core.core.late import Late
+from batchor_core.core.lazy_field import Late
 from batchor_core.core.outputs import ModelT, OutputT
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage

@@ -17,7 +17,7 @@ from batchor_core.core.enums import ItemStatus, RunLifecycleStatus
 from batchor_core.core.exceptions import RunNotFinishedError, StructuredOutputError
 from batchor_core.core.garbage_collection import collecting_less
 from batchor_core.core.jsontext import to_json
-from batchor_core.core.late import decode_later
+from batchor_core.core.lazy_field import decode_later
 from batchor_core.core.models import RunSummary
 from batchor_core.core.outputs import (
     BodyOutput,

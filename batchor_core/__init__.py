@@ -39,8 +39,8 @@ from batchor_core.core.enums import (
     RunLifecycleStatus,
     StorageKind,
 )
-from batchor_core.core.late_imports import late_imports
 from batchor_core.core.lateness import Patience
+from batchor_core.core.lazy_imports import lazy_imports
 from batchor_core.core.models import (
     ArtifactExportResult,
     ArtifactPolicy,
@@ -252,7 +252,7 @@ __all__ = [  # noqa: RUF022
 
 
 if not TYPE_CHECKING:  # a type checker would take every misspelled name for one that comes late
-    __getattr__ = late_imports(
+    __getattr__ = lazy_imports(
         __name__, {"PostgresStorage": "batchor_core.storage", "SQLiteStorage": "batchor_core.storage"}
     )
 

@@ -7,7 +7,7 @@ methods of a ``StateStore`` take and give.
 from typing import TYPE_CHECKING
 
 from batchor_core.core import lifecycle
-from batchor_core.core.late_imports import late_imports
+from batchor_core.core.lazy_imports import lazy_imports
 from batchor_core.storage.memory import MemoryStateStore
 from batchor_core.storage.registry import StorageRegistry, build_default_storage_registry
 from batchor_core.storage.state import (
@@ -71,7 +71,7 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # a type checker would take every misspelled name for one that comes late
-    __getattr__ = late_imports(
+    __getattr__ = lazy_imports(
         __name__,
         {  # SQLAlchemy takes as long to import as all the rest
             "PostgresStorage": "batchor_core.storage.postgres",

@@ -6,7 +6,7 @@ Names are resolved when they are first used, so that the fakes cost no import of
 
 from typing import TYPE_CHECKING
 
-from batchor_core.core.late_imports import late_imports
+from batchor_core.core.lazy_imports import lazy_imports
 
 if TYPE_CHECKING:
     from batchor_core.testing.fake_clock import FakeClock
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["FakeClock", "FakeProvider", "FakeProviderConfig", "OpenAIServer", "register_fake_provider"]
 
 if not TYPE_CHECKING:  # a type checker would take every misspelled name for one that comes late
-    __getattr__ = late_imports(
+    __getattr__ = lazy_imports(
         __name__,
         {
             "FakeClock": "batchor_core.testing.fake_clock",

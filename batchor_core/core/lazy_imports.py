@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 
-def late_imports(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+def lazy_imports(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     """The ``__getattr__`` of a package whose ``homes`` tell the module of each name."""
 
     def get(name: str) -> Any:

@@ -7,7 +7,6 @@ from typing import Any
 from batchor_core.core.exceptions import RunStateError, StorageError
 from batchor_core.core.models import BatchJob, RunSummary
 from batchor_core.core.types import JSONObject
-from batchor_core.runtime.config import check_same_job, persisted_config
 from batchor_core.runtime.driving import refresh
 from batchor_core.runtime.ingest import (
     Reader,
@@ -20,6 +19,7 @@ from batchor_core.runtime.lease import check_lease_term
 from batchor_core.runtime.live import LiveRun, LiveRuns
 from batchor_core.runtime.outputs import check_kept, check_provided
 from batchor_core.runtime.row_comparison import KnownRows, OnChange
+from batchor_core.runtime.stored_job import check_same_job, persisted_config
 from batchor_core.storage.state import IngestCheckpoint
 
 

@@ -13,14 +13,22 @@
         for result in runner.run_and_wait(job, run_id="hello").iter_results():
             print(result.item_id, result.output_text)
 
-Everything below is the public interface; what is not listed here or in the reference may change.
+Begin with ``BatchJob``, what to run, and ``BatchRunner``, who runs it and hands out a ``Run``. All names are here; what belongs together,
+and what only extensions need, is in a package of its own:
+
+- ``batchor_core.sources``: where items come from
+- ``batchor_core.storage``: where runs live
+- ``batchor_core.artifacts``: where their files live
+- ``batchor_core.providers``: whom to ask
+- ``batchor_core.errors``: what can go wrong
+- ``batchor_core.testing``: stand-ins for your own tests
+
+These and ``docs/reference/api.md`` are the public interface; what is not listed there may change.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from batchor_core.artifacts.base import ArtifactStore
-from batchor_core.artifacts.local import LocalArtifactStore
+from batchor_core.artifacts import ArtifactStore, LocalArtifactStore
 from batchor_core.core.enums import (
     ItemStatus,
     OpenAIEndpoint,
@@ -31,7 +39,46 @@ from batchor_core.core.enums import (
     RunLifecycleStatus,
     StorageKind,
 )
-from batchor_core.core.exceptions import (
+from batchor_core.core.lateness import Patience
+from batchor_core.core.lazy_imports import lazy_imports
+from batchor_core.core.models import (
+    ArtifactExportResult,
+    ArtifactPolicy,
+    ArtifactPruneResult,
+    BatchItem,
+    BatchJob,
+    ChunkPolicy,
+    ItemFailure,
+    PromptParts,
+    ProviderConfig,
+    RetryPolicy,
+    RunEvent,
+    RunSnapshot,
+    RunSummary,
+    TerminalResultsExportResult,
+    TerminalResultsPage,
+)
+from batchor_core.core.outputs import (
+    BodyOutput,
+    ModelOutput,
+    OutputKind,
+    OutputSpec,
+    TextOutput,
+    VectorOutput,
+)
+from batchor_core.core.prompts import PromptFeature
+from batchor_core.core.results import (
+    BatchResultItem,
+    BodyItemResult,
+    ItemResult,
+    StructuredItemResult,
+    TextItemResult,
+    VectorItemResult,
+)
+from batchor_core.core.structured import StructuredOutputSchema, default_schema_name
+from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject, JSONValue
+from batchor_core.core.usage import TokenUsage
+from batchor_core.errors import (
     BatchorError,
     DatabaseVersionError,
     DuplicateItemError,
@@ -55,186 +102,159 @@ from batchor_core.core.exceptions import (
     StructuredOutputError,
     StructuredOutputSchemaError,
 )
-from batchor_core.core.models import (
-    ArtifactExportResult,
-    ArtifactPolicy,
-    ArtifactPruneResult,
-    BatchItem,
-    BatchJob,
-    BatchResultItem,
-    ChunkPolicy,
-    ItemFailure,
-    PromptParts,
-    ProviderConfig,
-    RetryPolicy,
-    RunEvent,
-    RunSnapshot,
-    RunSummary,
-    StructuredItemResult,
-    TerminalResultsExportResult,
-    TerminalResultsPage,
-    TextItemResult,
-)
-from batchor_core.core.outputs import (
-    BodyOutput,
-    ModelOutput,
-    OutputKind,
-    OutputSpec,
-    TextOutput,
-    VectorOutput,
-)
-from batchor_core.core.prompts import PromptFeature
-from batchor_core.core.results import BodyItemResult, ItemResult, VectorItemResult
-from batchor_core.core.structured import StructuredOutputSchema, default_schema_name
-from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject, JSONValue
-from batchor_core.core.usage import TokenUsage
-from batchor_core.providers.base import BatchProvider
-from batchor_core.providers.openai import (
-    OpenAIBatchProvider,
-    OpenAIEnqueueLimitConfig,
-    OpenAIProviderConfig,
-    resolve_openai_api_key,
-)
-from batchor_core.providers.openai.strict_schema import model_output_schema
-from batchor_core.providers.registry import (
+from batchor_core.providers import (
+    BatchProvider,
     ProviderPlugin,
     ProviderRegistry,
     build_default_provider_registry,
 )
+from batchor_core.providers.openai import (
+    OpenAIBatchProvider,
+    OpenAIEnqueueLimitConfig,
+    OpenAIProviderConfig,
+    model_output_schema,
+    resolve_openai_api_key,
+)
 from batchor_core.runtime.engine import EngineSettings
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
-from batchor_core.sources.base import (
+from batchor_core.sources import (
     CheckpointedBatchItem,
     CheckpointedItemSource,
+    CompositeItemSource,
+    CsvItemSource,
     IndexedBatchItem,
     ItemSource,
+    JsonlItemSource,
+    ParquetItemSource,
     ResumableItemSource,
     SourceIdentity,
 )
-from batchor_core.sources.composite import CompositeItemSource
-from batchor_core.sources.files import CsvItemSource, JsonlItemSource, ParquetItemSource
-from batchor_core.storage.memory import MemoryStateStore
-from batchor_core.storage.registry import StorageRegistry, build_default_storage_registry
-from batchor_core.storage.state import RunListing, StateStore
+from batchor_core.storage import (
+    MemoryStateStore,
+    RunListing,
+    StateStore,
+    StorageRegistry,
+    build_default_storage_registry,
+)
 
 if TYPE_CHECKING:
-    from batchor_core.storage.postgres import PostgresStorage
-    from batchor_core.storage.sqlite import SQLiteStorage
+    from batchor_core.storage import PostgresStorage, SQLiteStorage
 
-__all__ = [
-    "ArtifactExportResult",
-    "ArtifactPolicy",
-    "ArtifactPruneResult",
-    "ArtifactStore",
-    "BatchItem",
+# in the order in which a newcomer meets them
+__all__ = [  # noqa: RUF022
+    # a job: what to run
     "BatchJob",
-    "BatchProvider",
-    "BatchRemoteRecord",
-    "BatchRequestLine",
-    "BatchResultItem",
-    "BatchRunner",
-    "BatchorError",
-    "BodyItemResult",
-    "BodyOutput",
-    "CheckpointedBatchItem",
-    "CheckpointedItemSource",
-    "ChunkPolicy",
-    "CompositeItemSource",
-    "CsvItemSource",
-    "DatabaseVersionError",
-    "DuplicateItemError",
-    "EngineSettings",
-    "IndexedBatchItem",
-    "InvalidInputError",
-    "ItemFailure",
-    "ItemResult",
-    "ItemSource",
-    "ItemStatus",
-    "JSONObject",
-    "JSONValue",
-    "JsonlItemSource",
-    "LeaseLostError",
-    "LocalArtifactStore",
-    "MemoryStateStore",
-    "MissingCredentialsError",
-    "ModelOutput",
-    "ModelResolutionError",
-    "OpenAIBatchProvider",
-    "OpenAIEndpoint",
-    "OpenAIEnqueueLimitConfig",
-    "OpenAIModel",
-    "OpenAIProviderConfig",
-    "OpenAIReasoningEffort",
-    "OutputKind",
-    "OutputSpec",
-    "ParquetItemSource",
-    "PostgresStorage",
-    "PromptFeature",
+    "BatchItem",
     "PromptParts",
+    "OpenAIProviderConfig",
+    "OpenAIEnqueueLimitConfig",
+    "OpenAIEndpoint",
+    "OpenAIModel",
+    "OpenAIReasoningEffort",
+    "ChunkPolicy",
+    "RetryPolicy",
+    "ArtifactPolicy",
+    # its output: what the answers are
+    "TextOutput",
+    "ModelOutput",
+    "VectorOutput",
+    "BodyOutput",
+    "OutputSpec",
+    "OutputKind",
+    "StructuredOutputSchema",
+    "model_output_schema",
+    "default_schema_name",
+    # a runner and its runs
+    "BatchRunner",
+    "Run",
+    "RunSummary",
+    "RunLifecycleStatus",
+    "RunControlState",
+    "RunListing",
+    "RunEvent",
+    "EngineSettings",
+    "Patience",
+    # results
+    "ItemResult",
+    "TextItemResult",
+    "StructuredItemResult",
+    "VectorItemResult",
+    "BodyItemResult",
+    "BatchResultItem",
+    "ItemStatus",
+    "ItemFailure",
+    "TokenUsage",
+    "RunSnapshot",
+    "TerminalResultsPage",
+    "TerminalResultsExportResult",
+    "ArtifactExportResult",
+    "ArtifactPruneResult",
+    # sources of items
+    "CsvItemSource",
+    "JsonlItemSource",
+    "ParquetItemSource",
+    "CompositeItemSource",
+    "ItemSource",
+    "CheckpointedItemSource",
+    "CheckpointedBatchItem",
+    "ResumableItemSource",
+    "IndexedBatchItem",
+    "SourceIdentity",
+    # where runs and their files live
+    "SQLiteStorage",
+    "PostgresStorage",
+    "MemoryStateStore",
+    "StateStore",
+    "StorageKind",
+    "StorageRegistry",
+    "build_default_storage_registry",
+    "LocalArtifactStore",
+    "ArtifactStore",
+    # providers
+    "OpenAIBatchProvider",
+    "resolve_openai_api_key",
     "ProviderConfig",
-    "ProviderError",
-    "ProviderErrorKind",
+    "BatchProvider",
+    "BatchRequestLine",
+    "BatchRemoteRecord",
+    "PromptFeature",
     "ProviderKind",
     "ProviderPlugin",
     "ProviderRegistry",
-    "QuarantinedBatchError",
-    "ResumableItemSource",
-    "RetryPolicy",
-    "Run",
-    "RunConfigMismatchError",
-    "RunControlState",
-    "RunEvent",
-    "RunIngestionSourceRequiredError",
-    "RunItemsMismatchError",
-    "RunLifecycleStatus",
-    "RunListing",
-    "RunNotFinishedError",
-    "RunNotFoundError",
-    "RunPausedError",
-    "RunSnapshot",
-    "RunStateError",
-    "RunSummary",
-    "SQLiteStorage",
-    "SourceIdentity",
-    "SourceMismatchError",
-    "SourceRowError",
-    "StateStore",
-    "StorageError",
-    "StorageKind",
-    "StorageRegistry",
-    "StructuredItemResult",
-    "StructuredOutputError",
-    "StructuredOutputSchema",
-    "StructuredOutputSchemaError",
-    "TerminalResultsExportResult",
-    "TerminalResultsPage",
-    "TextItemResult",
-    "TextOutput",
-    "TokenUsage",
-    "VectorItemResult",
-    "VectorOutput",
     "build_default_provider_registry",
-    "build_default_storage_registry",
-    "default_schema_name",
-    "model_output_schema",
-    "resolve_openai_api_key",
+    "JSONObject",
+    "JSONValue",
+    # errors
+    "BatchorError",
+    "InvalidInputError",
+    "SourceRowError",
+    "DuplicateItemError",
+    "SourceMismatchError",
+    "RunConfigMismatchError",
+    "RunItemsMismatchError",
+    "StructuredOutputSchemaError",
+    "MissingCredentialsError",
+    "StructuredOutputError",
+    "ModelResolutionError",
+    "RunNotFoundError",
+    "RunNotFinishedError",
+    "RunPausedError",
+    "RunStateError",
+    "RunIngestionSourceRequiredError",
+    "QuarantinedBatchError",
+    "StorageError",
+    "DatabaseVersionError",
+    "LeaseLostError",
+    "ProviderError",
+    "ProviderErrorKind",
 ]
-
-_IMPORTED_LATE = {
-    "PostgresStorage": "batchor_core.storage.postgres",
-    "SQLiteStorage": "batchor_core.storage.sqlite",
-}
 
 
 if not TYPE_CHECKING:  # a type checker would take every misspelled name for one that comes late
-
-    def __getattr__(name: str) -> Any:
-        """Import a database's store when it is first asked for: SQLAlchemy takes as long to import as all the rest."""
-        if name not in _IMPORTED_LATE:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = globals()[name] = getattr(import_module(_IMPORTED_LATE[name]), name)
-        return found
+    __getattr__ = lazy_imports(
+        __name__, {"PostgresStorage": "batchor_core.storage", "SQLiteStorage": "batchor_core.storage"}
+    )
 
 
 def __dir__() -> list[str]:

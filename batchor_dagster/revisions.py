@@ -19,7 +19,7 @@ from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import RunConfigMismatchError
 from batchor_core.core.models import RunSummary
 from batchor_core.core.types import JSONObject
-from batchor_core.runtime.config import check_same_job, persisted_config
+from batchor_core.runtime.stored_job import check_same_job, persisted_config
 from batchor_core.storage.state import PersistedRunConfig, RunListing
 
 ASSET_EXTRA = "dagster_asset_key"

@@ -16,7 +16,6 @@ import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
@@ -120,7 +119,7 @@ def _report(instance: dg.DagsterInstance, server: OpenAIServer, *, submitted: fl
 
 def _tick_seconds(instance: dg.DagsterInstance) -> list[float]:
     [sensor] = [state for state in instance.all_instigator_state() if state.name == "batchor_sensor"]
-    ticks: list[Any] = instance.get_ticks(sensor.instigator_origin_id, sensor.selector_id)
+    ticks = instance.get_ticks(sensor.instigator_origin_id, sensor.selector_id)
     return [tick.end_timestamp - tick.timestamp for tick in ticks if tick.end_timestamp is not None]
 
 

@@ -98,7 +98,8 @@ def _submit(db: sqlite3.Connection, folder: Path) -> int:
 
 
 def _harvest(db: sqlite3.Connection, folder: Path, number: int) -> None:
-    offset, results = 0, []
+    offset = 0
+    results: list[tuple[object, ...]] = []
     output = folder / f"batch-{number}.output.jsonl"
     os.link(folder / f"batch-{number}.answers.jsonl", output)
     with output.open("rb") as file:

@@ -35,7 +35,7 @@ def no_tokenizer(place: Place) -> dict[str, Lap]:
 
     warnings: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = warnings.append  # type: ignore[method-assign]
+    vars(handler)["emit"] = warnings.append
     logging.getLogger("batchor_core").addHandler(handler)
     from batchor_core.providers.openai.provider import OpenAIBatchProvider
     from benchmarks.engine import CONFIG

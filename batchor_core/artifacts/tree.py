@@ -1,7 +1,7 @@
 """A folder that is entered through real folders only.
 
 Every step from the root is an ``openat`` that refuses symbolic links, so that no link, wherever it was planted and
-however quickly, leads a read or a write out of the tree. POSIX only.
+however quickly, leads a read or a write out of the tree. Only POSIX systems have that; elsewhere a tree is refused.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import errno
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,9 +23,11 @@ from batchor_core.core.exceptions import InvalidInputError, StorageError
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a planted pipe must not hang us
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CAN_ENTER = hasattr(os, "O_DIRECTORY") and hasattr(os, "O_NOFOLLOW") and os.open in os.supports_dir_fd
+if _CAN_ENTER:
+    _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a planted pipe must not hang us
+    _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TRIES = 1_000
 
 Parts = tuple[str, ...]
@@ -35,6 +38,11 @@ class Tree:
     """Files below ``root`` by the parts of their relative path; folders are 0700, files 0600, whatever the umask."""
 
     def __init__(self, root: str | Path) -> None:
+        if not _CAN_ENTER:
+            raise StorageError(
+                f"{root} can't be used as a folder of artifacts: that needs a POSIX system, such as Linux, macOS or WSL, and this "
+                f"is {sys.platform}. Give the runner artifact_store=ObjectStoreArtifactStore(url) instead"
+            )
         self.root = Path(root).expanduser().resolve()
         try:
             self._make_root()

@@ -183,16 +183,16 @@ def _settle(
         _fail("there is no batch to wait for: choose adopt, resubmit or fail")
     if not yes:
         typer.confirm(_question(one, decision, provider_batch_id), abort=True)
-    runner = BatchRunner(storage=store)
+    run = BatchRunner(storage=store).get_run(run_id)
     match decision:
         case Decision.ADOPT:
-            runner.adopt_batch(run_id, one.local_batch_id, provider_batch_id or "")
+            run.adopt(one.local_batch_id, provider_batch_id or "")
         case Decision.WAIT:
-            runner.keep_waiting(run_id, one.local_batch_id)
+            run.keep_waiting(one.local_batch_id)
         case Decision.RESUBMIT:
-            runner.resubmit_batch(run_id, one.local_batch_id)
+            run.resubmit(one.local_batch_id)
         case Decision.FAIL:
-            runner.fail_batch(run_id, one.local_batch_id)
+            run.fail(one.local_batch_id)
         case _:
             assert_never(decision)
     console.print(text(f"{one.local_batch_id}: {decision.value}; the run goes on with its next refresh"))

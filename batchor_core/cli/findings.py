@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from batchor_core.core.enums import IntentState
 from batchor_core.core.lateness import LOOKED_AT
-from batchor_core.runtime.late import overdue_reason
+from batchor_core.runtime.late_results import overdue_reason
 from batchor_core.storage.state import ActiveBatchRecord, IntentRecord, StateStore
 
 REASONS = {

@@ -284,10 +284,9 @@ class QuarantinedBatchError(BatchorError, RuntimeError):
     @staticmethod
     def _late(local_batch_id: str, reason: str) -> str:
         return (
-            f"submission {local_batch_id}: {reason}. Call one of runner.keep_waiting(run_id, local_batch_id), "
-            "runner.resubmit_batch(run_id, local_batch_id) to keep what is there and pay for the rest again, or "
-            "runner.fail_batch(run_id, local_batch_id) to keep what is there and end the rest as failed, or use "
-            "`batchor doctor`."
+            f"submission {local_batch_id}: {reason}. Call one of run.keep_waiting(submission_id), run.resubmit(submission_id) to keep "
+            "what is there and pay for the rest again, or run.fail(submission_id) to keep what is there and end the rest as "
+            "failed, or use `batchor doctor`."
         )
 
     @staticmethod
@@ -295,8 +294,8 @@ class QuarantinedBatchError(BatchorError, RuntimeError):
         return (
             f"it can't be found out what became of {', '.join(local_batch_ids)}. "
             "Look for the batch in the provider's console (metadata batchor_local_batch_id), then call one of "
-            "runner.adopt_batch(run_id, local_batch_id, provider_batch_id), runner.resubmit_batch(run_id, local_batch_id) "
-            "or runner.fail_batch(run_id, local_batch_id), or use `batchor doctor`."
+            "run.adopt(submission_id, provider_batch_id), run.resubmit(submission_id) or run.fail(submission_id), or use "
+            "`batchor doctor`."
         )
 
 

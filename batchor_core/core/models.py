@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeAlias
@@ -16,25 +16,17 @@ from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.enums import ItemStatus, ProviderKind, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.failures import ItemFailure as ItemFailure
-from batchor_core.core.outputs import ModelOutput, OutputSpec, TextOutput, check_output
+from batchor_core.core.outputs import ModelOutput, Output, OutputSpec, OutputT, TextOutput, check_output
 from batchor_core.core.pricing import Rates, Unpriced
 from batchor_core.core.prompts import PromptParts as PromptParts
-from batchor_core.core.results import (
-    BatchResultItem as BatchResultItem,
-)
-from batchor_core.core.results import (
-    StructuredItemResult as StructuredItemResult,
-)
-from batchor_core.core.results import (
-    TextItemResult as TextItemResult,
-)
+from batchor_core.core.results import ItemResult
 from batchor_core.core.structured import StructuredOutputSchema, closed_model_schema
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
 from batchor_core.core.validation import check_batch_metadata, check_schema_name
 
 PayloadT = TypeVar("PayloadT", default=Any)
-ModelT = TypeVar("ModelT", bound=BaseModel, default=Any)
+AnswerT = TypeVar("AnswerT", bound=BaseModel | str | Sequence[float], default=Any)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +180,11 @@ class ArtifactPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchJob(Generic[PayloadT, ModelT]):
+class BatchJob(Generic[PayloadT, AnswerT]):
     """What to run: the items, how to ask, whom to ask, and what to expect.
+
+    A type checker follows both parameters, what an item's payload is and what ``ItemResult.output`` will be:
+    ``BatchJob[Row, Label]`` for ``structured_output=Label``.
 
     Attributes:
         items: Items or a source that streams them. Only sources can be resumed in mid-reading.
@@ -213,13 +208,13 @@ class BatchJob(Generic[PayloadT, ModelT]):
     items: BatchItems[PayloadT]
     build_prompt: PromptBuilder[PayloadT]
     provider_config: ProviderConfig
-    structured_output: type[ModelT] | None = None
+    structured_output: type[AnswerT] | None = None
     schema_name: str | None = None
     chunk_policy: ChunkPolicy = field(default_factory=ChunkPolicy)
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     batch_metadata: dict[str, str] = field(default_factory=dict)
     artifact_policy: ArtifactPolicy = field(default_factory=ArtifactPolicy)
-    output: OutputSpec | None = None
+    output: Output[AnswerT] | None = None
 
     def __post_init__(self) -> None:
         arguments.check_items(self.items, item_type=BatchItem)
@@ -243,8 +238,9 @@ class BatchJob(Generic[PayloadT, ModelT]):
     def output_spec(self) -> OutputSpec:
         """What the answers are."""
         if self.output is not None:
-            return self.output
-        return TextOutput() if self.structured_output is None else ModelOutput(self.structured_output)
+            return check_output("output", self.output)
+        model: Any = self.structured_output
+        return TextOutput() if model is None else ModelOutput(model)
 
     def output_schema(self) -> StructuredOutputSchema | None:
         """The schema that requests ask for, in the provider's dialect; None where the answers have none."""
@@ -308,7 +304,7 @@ class RunSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class RunSnapshot:
+class RunSnapshot(Generic[OutputT]):
     """A :class:`RunSummary` with the terminal results that exist so far.
 
     Attributes:
@@ -333,7 +329,7 @@ class RunSnapshot:
     status_counts: dict[ItemStatus, int]
     active_batches: int
     backoff_remaining_sec: float
-    items: list[BatchResultItem]
+    items: list[ItemResult[OutputT]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +350,7 @@ class RunEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class TerminalResultsPage:
+class TerminalResultsPage(Generic[OutputT]):
     """A page of terminal results.
 
     Attributes:
@@ -364,7 +360,7 @@ class TerminalResultsPage:
     """
 
     run_id: str
-    items: list[BatchResultItem]
+    items: list[ItemResult[OutputT]]
     next_after_sequence: int
 
 

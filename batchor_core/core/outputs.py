@@ -7,11 +7,13 @@ is stored lies where they are: ``runtime.results`` for objects and lines, ``tabl
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, assert_never
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeAlias, assert_never
 
 from pydantic import BaseModel
+from typing_extensions import TypeVar  # that of typing has defaults from Python 3.13 on
 
 from batchor_core.core.answers import Answer
 from batchor_core.core.arguments import check_whole_number, shown
@@ -21,6 +23,9 @@ from batchor_core.core.jsontext import exact_json, loads_exactly, loads_kept
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.types import JSONObject
 from batchor_core.core.vectors import DTYPES, VectorDtype, VectorError, vector_array, vector_bytes
+
+OutputT = TypeVar("OutputT", default=Any, covariant=True)
+ModelT = TypeVar("ModelT", bound=BaseModel, default=Any)
 
 
 class OutputKind(StrEnum):
@@ -46,8 +51,14 @@ class Kept(NamedTuple):
     data: bytes | None = None
 
 
+class Output(Generic[OutputT]):
+    """What every kind of output is to a type checker: its parameter is the type of ``ItemResult.output``."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class TextOutput:
+class TextOutput(Output[str]):
     """Answers are texts."""
 
     kind: ClassVar[Literal[OutputKind.TEXT]] = OutputKind.TEXT
@@ -66,14 +77,14 @@ class TextOutput:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelOutput:
+class ModelOutput(Output[ModelT], Generic[ModelT]):
     """Answers are JSON that a Pydantic model accepts.
 
     Attributes:
         model: The model. None for a stored run whose model can't be imported in this process: its answers need only be JSON.
     """
 
-    model: type[BaseModel] | None
+    model: type[ModelT] | None
 
     kind: ClassVar[Literal[OutputKind.MODEL]] = OutputKind.MODEL
 
@@ -97,7 +108,7 @@ class ModelOutput:
 
 
 @dataclass(frozen=True, slots=True)
-class VectorOutput:
+class VectorOutput(Output[Sequence[float]]):
     """Answers are vectors of one length.
 
     They come as base64 or as lists of numbers and are stored as bytes: little-endian elements, one after the other.
@@ -139,7 +150,7 @@ class VectorOutput:
 
 
 @dataclass(frozen=True, slots=True)
-class BodyOutput:
+class BodyOutput(Output[Any]):
     """Answers are whole response bodies as JSON, with every number as it was written."""
 
     kind: ClassVar[Literal[OutputKind.BODY]] = OutputKind.BODY
@@ -162,7 +173,7 @@ class BodyOutput:
         return {"kind": self.kind.value}
 
 
-OutputSpec: TypeAlias = TextOutput | ModelOutput | VectorOutput | BodyOutput
+OutputSpec: TypeAlias = TextOutput | ModelOutput[Any] | VectorOutput | BodyOutput
 """What the answers of a job are."""
 
 OUTPUTS = (TextOutput, ModelOutput, VectorOutput, BodyOutput)

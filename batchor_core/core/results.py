@@ -6,17 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
-from pydantic import BaseModel
-from typing_extensions import TypeVar  # that of typing has defaults from Python 3.13 on
-
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.failures import ItemFailure
-from batchor_core.core.late import Late
+from batchor_core.core.lazy_field import Late
+from batchor_core.core.outputs import ModelT, OutputT
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
-
-ModelT = TypeVar("ModelT", bound=BaseModel, default=Any)
-OutputT = TypeVar("OutputT", default=Any, covariant=True)
 
 
 class ItemResult(Late, Generic[OutputT]):
@@ -84,7 +79,7 @@ class TextItemResult(ItemResult[str]):
     usage: TokenUsage | None = None
 
     @property
-    def output(self) -> Any:
+    def output(self) -> str | None:
         """The answer, None on failure, for code that reads runs of any kind: here the text, in structured runs an object."""
         return None if self.error is not None else self.output_text
 
@@ -137,8 +132,6 @@ class VectorItemResult(_WithOutput[Sequence[float]]):
         usage: Tokens of the last answer.
     """
 
-    output: Any = None  # so that code that knows its run may use the output of any result as what it is
-
 
 @dataclass(frozen=True, slots=True)
 class BodyItemResult(_WithOutput[Any]):
@@ -156,8 +149,6 @@ class BodyItemResult(_WithOutput[Any]):
         usage: Tokens of the last answer.
     """
 
-    output: Any = None
 
-
-BatchResultItem: TypeAlias = TextItemResult | StructuredItemResult[Any] | VectorItemResult | BodyItemResult
-"""A result of any kind of run."""
+BatchResultItem: TypeAlias = ItemResult[Any]
+"""A result of any kind of run: a TextItemResult, StructuredItemResult, VectorItemResult or BodyItemResult."""

@@ -1,1 +1,53 @@
-"""Adapters to batch APIs. Everything about one vendor lives in that vendor's module."""
+"""Batch APIs: OpenAI's, and what a provider of your own is made of.
+
+``BatchProvider`` has eight methods around files, ``BatchApi`` is what the engine itself speaks, for APIs of any shape. Everything
+about one vendor lies in that vendor's package, such as ``batchor_core.providers.openai``.
+"""
+
+from batchor_core.core.answers import Answer
+from batchor_core.core.enqueue_budget import EnqueueBudget
+from batchor_core.core.failures import ItemFailure
+from batchor_core.core.models import ProviderConfig
+from batchor_core.core.prompts import PromptFeature
+from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine
+from batchor_core.core.usage import TokenUsage
+from batchor_core.providers.api import (
+    BatchApi,
+    BatchFailure,
+    BatchLimits,
+    BatchState,
+    FoundBy,
+    ResultFile,
+)
+from batchor_core.providers.base import BatchProvider, OptionalMethods
+from batchor_core.providers.error_body import read_error_body
+from batchor_core.providers.registry import (
+    ProviderPlugin,
+    ProviderRegistry,
+    build_default_provider_registry,
+)
+
+__all__ = [
+    "Answer",
+    "BatchApi",
+    "BatchFailure",
+    "BatchLimits",
+    "BatchProvider",
+    "BatchRemoteRecord",
+    "BatchRequestLine",
+    "BatchState",
+    "EnqueueBudget",
+    "FoundBy",
+    "ItemFailure",
+    "OptionalMethods",
+    "PromptFeature",
+    "ProviderConfig",
+    "ProviderPlugin",
+    "ProviderRegistry",
+    "ResultFile",
+    "StructuredOutputSchema",
+    "TokenUsage",
+    "build_default_provider_registry",
+    "read_error_body",
+]

@@ -10,11 +10,11 @@ from batchor_core.core.exceptions import ProviderError
 from batchor_core.core.lifecycle import CLAIMABLE
 from batchor_core.runtime.cancel import cancel
 from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.forgotten_batches import Swept, sweep, sweep_is_due
 from batchor_core.runtime.ingest import Ingestion, Reader
 from batchor_core.runtime.poll import poll
 from batchor_core.runtime.recover import give_back_unsent, recover
 from batchor_core.runtime.submit import submit
-from batchor_core.runtime.sweep import Swept, sweep, sweep_is_due
 
 
 def run_cycle(drive: Drive, reader: Reader | None) -> None:

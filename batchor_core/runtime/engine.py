@@ -107,6 +107,7 @@ class Engine:
     artifacts: ArtifactStore
     observer: Callable[[RunEvent], None] | None = None
     settings: EngineSettings = field(default_factory=EngineSettings)
+    sleep: Callable[[float], None] = time.sleep
 
     def emit(self, run_id: str, event_type: str, *, provider_kind: str | None = None, **data: object) -> None:
         """Tell the observer. What it raises is logged and goes no further: watching a run must not end it."""

@@ -19,12 +19,12 @@ import orjson
 
 from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.exceptions import RunStateError, StorageError
-from batchor_core.core.garbage import collecting_less
+from batchor_core.core.garbage_collection import collecting_less
 from batchor_core.core.models import ArtifactExportResult, ArtifactPruneResult, TerminalResultsExportResult
-from batchor_core.core.outputs import OutputKind
-from batchor_core.runtime.building import building_folder, put_in_place
+from batchor_core.runtime.bundle_folder import building_folder, put_in_place
 from batchor_core.runtime.engine import Engine
-from batchor_core.runtime.results import json_lines, row_pages
+from batchor_core.runtime.outputs import declared_output
+from batchor_core.runtime.results import check_cursor, check_finished, json_lines, row_pages
 from batchor_core.storage.state import RunArtifactInventory
 
 _MANIFEST = "manifest.json"
@@ -42,9 +42,10 @@ def export_terminal_results(
     after_sequence: int,
     append: bool,
     limit: int | None,
-    kind: OutputKind,
 ) -> TerminalResultsExportResult:
     """Write terminal results as JSON lines. An error leaves the file as it was."""
+    check_cursor(after_sequence, limit)
+    kind = declared_output(engine.store.get_run_config(run_id=run_id)).kind
     path = destination.expanduser().absolute()
     count, cursor = 0, after_sequence
     with collecting_less(), _appending(path) if append else _replacing(path) as file:
@@ -118,10 +119,9 @@ class _Entry:
     sha256: str
 
 
-def export_artifacts(
-    engine: Engine, run_id: str, destination: Path, *, kind: OutputKind
-) -> ArtifactExportResult:
+def export_artifacts(engine: Engine, run_id: str, destination: Path) -> ArtifactExportResult:
     """Copy every artifact, write all results, and remember in the store that it was done."""
+    check_finished(engine.store.get_run_summary(run_id=run_id))
     root = destination.expanduser().absolute()
     _make_folder(root)
     bundle = root / run_id
@@ -131,18 +131,13 @@ def export_artifacts(
             engine.artifacts.export_to_directory(key, building / _ARTIFACTS)
         with at(Boundary.WRITE_RESULTS):
             export_terminal_results(
-                engine,
-                run_id,
-                building / _RESULTS,
-                after_sequence=0,
-                append=False,
-                limit=None,
-                kind=kind,
+                engine, run_id, building / _RESULTS, after_sequence=0, append=False, limit=None
             )
         with at(Boundary.WRITE_MANIFEST):
             _write_manifest(building, run_id, [f"{_ARTIFACTS}/{key}" for key in keys])
         put_in_place(building, bundle)
     engine.store.mark_artifacts_exported(run_id=run_id, export_root=str(bundle))
+    engine.emit(run_id, "artifacts_exported", destination=str(bundle), count=len(keys))
     return ArtifactExportResult(run_id, str(bundle), str(bundle / _MANIFEST), str(bundle / _RESULTS), keys)
 
 
@@ -195,6 +190,7 @@ def _entry(bundle: Path, name: str) -> _Entry:
 
 def prune_artifacts(engine: Engine, run_id: str, *, include_raw_outputs: bool) -> ArtifactPruneResult:
     """Delete request files, and raw outputs that lie in an exported bundle. A file first, its pointer second."""
+    check_finished(engine.store.get_run_summary(run_id=run_id))
     inventory = engine.store.get_artifact_inventory(run_id=run_id)
     raw = (
         sorted({*inventory.output_artifact_paths, *inventory.error_artifact_paths})
@@ -211,6 +207,7 @@ def prune_artifacts(engine: Engine, run_id: str, *, include_raw_outputs: bool) -
         run_id=run_id, artifact_paths=inventory.request_artifact_paths
     )
     batches = engine.store.clear_batch_artifact_pointers(run_id=run_id, artifact_paths=raw) if raw else 0
+    engine.emit(run_id, "artifacts_pruned", count=len(removed))
     return ArtifactPruneResult(run_id, removed, missing, items, batches)
 
 

@@ -2,7 +2,7 @@
 
 A batch's lines are matched by ``custom_id`` with the items that the batch still owns, so that doing it again after a crash
 changes nothing. Results are stored in chunks, and the batch's own end with the last chunk: only then is it over. Where rows
-have no line and may yet get one, the lines that are there are stored, and the batch stays; see late.py.
+have no line and may yet get one, the lines that are there are stored, and the batch stays; see late_results.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from batchor_core.core.outputs import Kept, OutputSpec
 from batchor_core.providers.api import BatchFailure, BatchState
 from batchor_core.runtime.engine import Drive
 from batchor_core.runtime.files import Download
-from batchor_core.runtime.late import judge, wait_for_results
+from batchor_core.runtime.late_results import judge, wait_for_results
 from batchor_core.runtime.line_size import LONG_LINE_BYTES
 from batchor_core.runtime.lookup import wire_mark
 from batchor_core.runtime.result_lines import Line, Reading, read_lines

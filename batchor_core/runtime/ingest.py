@@ -24,7 +24,7 @@ from batchor_core.core.request_lines import PLACEHOLDERS, Frames, longest_line
 from batchor_core.core.types import BatchRequestLine, JSONValue
 from batchor_core.runtime.encoding import check_ids, encoded_metadata, encoded_request, named
 from batchor_core.runtime.engine import CHUNK, Drive
-from batchor_core.runtime.repeated_rows import naming_rows
+from batchor_core.runtime.repeated_ids import naming_rows
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
 from batchor_core.sources.fingerprint import split_options
 from batchor_core.sources.rows import LINEAGE_KEY
@@ -151,6 +151,11 @@ def _rows(items: BatchItems, checkpoint: IngestCheckpoint) -> Iterator[tuple[Bat
         skipped = 0 if is_read_once(items) else checkpoint.next_item_index
         for item in islice(items, skipped, None):
             yield item, None
+
+
+def is_resumable(items: object, checkpoint: IngestCheckpoint) -> bool:
+    """Whether reading goes on from the checkpoint, with a source that can tell whether it is the stored one."""
+    return isinstance(items, CheckpointedItemSource) and checkpoint.source_kind != _ITERABLE.source_kind
 
 
 def is_read_once(items: object) -> bool:

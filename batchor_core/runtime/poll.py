@@ -1,7 +1,7 @@
 """Asking after every batch in flight, and harvesting those that have ended.
 
 Batches are asked and downloaded several at once and harvested one after the other. Trouble with one batch is kept with that
-batch, with a backoff of its own: the others go on. What is late is looked at less and less often; see late.py.
+batch, with a backoff of its own: the others go on. What is late is looked at less and less often; see late_results.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from batchor_core.providers.api import BatchState
 from batchor_core.runtime.engine import Drive, as_provider_error, log
 from batchor_core.runtime.files import Download, download
 from batchor_core.runtime.harvest import give_up, harvest
-from batchor_core.runtime.late import due_at, judge_overdue, say_overdue
+from batchor_core.runtime.late_results import due_at, judge_overdue, say_overdue
 from batchor_core.storage.state import ActiveBatchRecord
 
 LOST_AFTER_SEC = 600.0

@@ -23,8 +23,8 @@ from batchor_core.core.exceptions import ProviderError
 from batchor_core.core.lifecycle import UNSENT, status_to_register
 from batchor_core.core.retry import is_due
 from batchor_core.providers.api import BatchState, FoundBy
+from batchor_core.runtime.batch_list import is_passing
 from batchor_core.runtime.engine import Drive, as_provider_error
-from batchor_core.runtime.listing import is_passing
 from batchor_core.runtime.lookup import Absent, Found, Unknowable, look_for, over_in_sec, sent_at
 from batchor_core.runtime.submit import discard_files
 from batchor_core.storage.state import IntentRecord

@@ -13,11 +13,12 @@ import orjson
 from pydantic import BaseModel
 
 from batchor_core.core.answers import parse_line
-from batchor_core.core.enums import ItemStatus
-from batchor_core.core.exceptions import StructuredOutputError
-from batchor_core.core.garbage import collecting_less
+from batchor_core.core.enums import ItemStatus, RunLifecycleStatus
+from batchor_core.core.exceptions import RunNotFinishedError, StructuredOutputError
+from batchor_core.core.garbage_collection import collecting_less
 from batchor_core.core.jsontext import to_json
-from batchor_core.core.late import decode_later
+from batchor_core.core.lazy_field import decode_later
+from batchor_core.core.models import RunSummary
 from batchor_core.core.outputs import (
     BodyOutput,
     ModelOutput,
@@ -63,6 +64,16 @@ def check_cursor(after_sequence: int, limit: int | None) -> None:
         raise ValueError(f"after_sequence must not be negative, and is {after_sequence}; begin with 0")
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1 or None, and is {limit}")
+
+
+def check_finished(summary: RunSummary) -> None:
+    """Refuse what only a finished run allows.
+
+    Raises:
+        RunNotFinishedError: It goes on.
+    """
+    if summary.status is RunLifecycleStatus.RUNNING:
+        raise RunNotFinishedError(summary.run_id)
 
 
 def row_pages(

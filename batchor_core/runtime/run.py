@@ -5,28 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol
 
 from pydantic import BaseModel
 
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
-from batchor_core.core.exceptions import RunNotFinishedError
 from batchor_core.core.models import (
     ArtifactExportResult,
     ArtifactPruneResult,
-    BatchResultItem,
     RunSnapshot,
     RunSummary,
     TerminalResultsExportResult,
     TerminalResultsPage,
 )
-from batchor_core.core.outputs import OutputSpec
-from batchor_core.runtime.peek import is_driven
+from batchor_core.core.outputs import OutputSpec, OutputT
+from batchor_core.core.results import ItemResult
+from batchor_core.runtime import control, driving, export, reading, waiting
+from batchor_core.runtime.live import LiveRuns
+from batchor_core.runtime.pending_work import has_work, is_driven
+from batchor_core.runtime.results import check_finished
 from batchor_core.storage.rows import record_of
-from batchor_core.storage.state import PersistedItemRecord, PersistedRunConfig, ResultRow
+from batchor_core.storage.state import IntentDecision, PersistedItemRecord, PersistedRunConfig, ResultRow
 
-if TYPE_CHECKING:  # a handle names its runner and a runner makes handles: the documented signatures of both
-    from batchor_core.runtime.runner import BatchRunner
 if TYPE_CHECKING:  # pyarrow is imported when a table is asked for, and frames are extras
     import pandas as pd
     import polars as pl
@@ -36,19 +36,28 @@ if TYPE_CHECKING:  # pyarrow is imported when a table is asked for, and frames a
     from batchor_core.tables.stream import Order, ResultStream
 
 
-class Run:
+class Runner(Protocol):
+    """What a handle needs of the runner that it belongs to; :class:`~batchor_core.BatchRunner` is it."""
+
+    _runs: LiveRuns
+
+
+class Run(Generic[OutputT]):
     """A durable run: wait for it, look at it, control it, read it.
 
-    A handle holds nothing but the run's id and the last summary; make as many as you like.
+    A handle holds nothing but the run's id and the last summary; make as many as you like. To a type checker, ``Run[M]`` is a
+    run whose results have an ``output`` of type M, as the job says; a run that is found by its id is a ``Run[Any]``.
 
     Args:
-        runner: The runner it belongs to.
+        runner: The :class:`~batchor_core.BatchRunner` it belongs to.
         run_id: The run.
         summary: What is known of it now.
     """
 
-    def __init__(self, *, runner: BatchRunner, run_id: str, summary: RunSummary) -> None:
-        self._runner = runner
+    def __init__(self, *, runner: Runner, run_id: str, summary: RunSummary) -> None:
+        self._runner = runner  # which takes its temporary folder with it when it goes
+        self._runs = runner._runs
+        self._engine = runner._runs.engine
         self.run_id = run_id
         self._summary = summary
 
@@ -73,7 +82,7 @@ class Run:
     @property
     def config(self) -> PersistedRunConfig:
         """The job as it is stored, without secrets."""
-        return self._runner.storage.get_run_config(run_id=self.run_id)
+        return self._engine.store.get_run_config(run_id=self.run_id)
 
     def refresh(self, *, time_limit_sec: float | None = None) -> RunSummary:
         """Do one cycle: recover, poll, read on, submit; then return the new summary.
@@ -86,12 +95,12 @@ class Run:
         Raises:
             MissingCredentialsError: The provider is needed, and there is no key.
         """
-        self._summary = self._runner._refresh(self.run_id, time_limit_sec=time_limit_sec)
+        self._summary = driving.refresh(self._runs, self.run_id, time_limit_sec=time_limit_sec)
         return self._summary
 
     def is_driven(self) -> bool:
         """Whether some process drives the run just now. Writes nothing."""
-        return is_driven(self._runner.storage, self.run_id)
+        return is_driven(self._engine.store, self.run_id)
 
     def has_work(self) -> bool:
         """Whether a cycle would find something to do now, or only wait. Writes nothing.
@@ -101,9 +110,9 @@ class Run:
         Raises:
             MissingCredentialsError: The provider is needed, and there is no key.
         """
-        return self._runner._has_work(self.run_id)
+        return has_work(self._engine.store, self.run_id, self._runs.of(self.run_id).provider.get)
 
-    def wait(self, *, timeout: float | None = None, poll_interval: float | None = None) -> Run:
+    def wait(self, *, timeout: float | None = None, poll_interval: float | None = None) -> Run[OutputT]:
         """Refresh until the run is finished.
 
         Args:
@@ -117,35 +126,57 @@ class Run:
             StorageError: The store can't be used, or has been out of reach for ten minutes.
             TimeoutError: The time is up. The run goes on with the next ``wait()`` or ``refresh()``.
         """
-        self._runner._wait(self, timeout=timeout, poll_interval=poll_interval)
+        waiting.wait(self._runs, self.run_id, self.refresh, timeout=timeout, poll_interval=poll_interval)
         return self
 
     def summary(self) -> RunSummary:
         """Read the latest counts from the store. Writes nothing and needs no key."""
-        self._summary = self._runner.storage.get_run_summary(run_id=self.run_id)
+        self._summary = self._engine.store.get_run_summary(run_id=self.run_id)
         return self._summary
 
-    def snapshot(self) -> RunSnapshot:
+    def snapshot(self) -> RunSnapshot[OutputT]:
         """The summary with every terminal result so far, in item order. Grows with the run."""
-        return self._runner._snapshot(self)
+        summary = self.summary()
+        return RunSnapshot(
+            run_id=summary.run_id,
+            status=summary.status,
+            control_state=summary.control_state,
+            total_items=summary.total_items,
+            completed_items=summary.completed_items,
+            failed_items=summary.failed_items,
+            status_counts=summary.status_counts,
+            active_batches=summary.active_batches,
+            backoff_remaining_sec=summary.backoff_remaining_sec,
+            items=reading.in_item_order(self._runs, self.run_id),
+        )
 
-    def results(self) -> list[BatchResultItem]:
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def results(self) -> list[ItemResult[OutputT]]:
         """Every result in item order. Grows with the run; ``iter_results()`` does not.
 
         Raises:
             RunNotFinishedError: The run still goes on.
             ModelResolutionError: The output model can't be imported in this process.
         """
-        return self._runner._results(self)
+        check_finished(self.summary())
+        return reading.in_item_order(self._runs, self.run_id)
 
-    def iter_results(self, *, after_sequence: int = 0, page_size: int = 1_000) -> Iterator[BatchResultItem]:
+    def iter_results(
+        self, *, after_sequence: int = 0, page_size: int = 1_000
+    ) -> Iterator[ItemResult[OutputT]]:
         """Stream terminal results in the order in which they ended; works while the run goes on.
 
         Args:
             after_sequence: Cursor of an earlier reading.
             page_size: Rows held in memory at a time.
+
+        Raises:
+            ModelResolutionError: The output model can't be imported in this process.
         """
-        return self._runner._iter_results(self.run_id, after_sequence=after_sequence, page_size=page_size)
+        return reading.iter_results(
+            self._runs, self.run_id, after_sequence=after_sequence, page_size=page_size
+        )
 
     def iter_record_pages(
         self, *, after_sequence: int = 0, page_size: int = 1_000
@@ -156,7 +187,9 @@ class Run:
 
     def iter_row_pages(self, *, after_sequence: int = 0, page_size: int = 1_000) -> Iterator[list[ResultRow]]:
         """Stream terminal results as stored, JSON as text; see ``storage.rows``. The fastest way to read a run."""
-        return self._runner._iter_row_pages(self.run_id, after_sequence=after_sequence, page_size=page_size)
+        return reading.iter_row_pages(
+            self._engine, self.run_id, after_sequence=after_sequence, page_size=page_size
+        )
 
     def to_parquet(
         self,
@@ -228,17 +261,30 @@ class Run:
     ) -> ResultStream:
         from batchor_core.tables.stream import ResultStream
 
-        self.summary()
-        if not (self.is_finished or allow_unfinished):
-            raise RunNotFinishedError(self.run_id)
-        wanted = self._runner._output(self.run_id) if output is None else output
+        if not allow_unfinished:
+            check_finished(self.summary())
+        wanted = self._runs.output(self.run_id) if output is None else output
         return ResultStream(self, wanted, order=order)
 
     def read_terminal_results(
         self, *, after_sequence: int = 0, limit: int | None = None
-    ) -> TerminalResultsPage:
-        """Read a page of terminal results; see :meth:`BatchRunner.read_terminal_results`."""
-        return self._runner.read_terminal_results(self.run_id, after_sequence=after_sequence, limit=limit)
+    ) -> TerminalResultsPage[OutputT]:
+        """Read a page of results in the order in which they ended, while the run goes on or after.
+
+        Sequences begin at 1 and have no gaps, and a later commit never gets a smaller one: a reader that keeps
+        ``next_after_sequence`` misses nothing.
+
+        Args:
+            after_sequence: Cursor from the previous page, 0 to begin.
+            limit: Rows at most; None reads all that are there, into memory.
+
+        Raises:
+            ValueError: ``after_sequence`` is negative, or ``limit`` below 1.
+            ModelResolutionError: The output model can't be imported in this process.
+        """
+        return reading.read_terminal_results(
+            self._runs, self.run_id, after_sequence=after_sequence, limit=limit
+        )
 
     def export_terminal_results(
         self,
@@ -248,45 +294,110 @@ class Run:
         append: bool = True,
         limit: int | None = None,
     ) -> TerminalResultsExportResult:
-        """Write terminal results as JSON lines; see :meth:`BatchRunner.export_terminal_results`."""
-        return self._runner.export_terminal_results(
-            self.run_id, destination=destination, after_sequence=after_sequence, append=append, limit=limit
+        """Write results as JSON lines, streaming; needs neither key nor model.
+
+        A row holds item_id, status, attempt_count, metadata, output_text, output_json (runs of models and bodies),
+        output_vector (runs of vectors, in base64), raw_response and error. A file that is not appended to is written under a
+        temporary name and renamed.
+
+        Raises:
+            ValueError: ``after_sequence`` is negative, or ``limit`` below 1.
+        """
+        return export.export_terminal_results(
+            self._engine,
+            self.run_id,
+            Path(destination),
+            after_sequence=after_sequence,
+            append=append,
+            limit=limit,
         )
 
     def export_artifacts(self, destination_dir: str | Path) -> ArtifactExportResult:
-        """Export a finished run's bundle; see :meth:`BatchRunner.export_artifacts`."""
-        return self._runner.export_artifacts(self.run_id, destination_dir=destination_dir)
+        """Copy a finished run's files and results to ``<destination_dir>/<run_id>/``, with a manifest of SHA-256 sums.
+
+        Raises:
+            RunNotFinishedError: The run still goes on.
+        """
+        return export.export_artifacts(self._engine, self.run_id, Path(destination_dir))
 
     def prune_artifacts(self, *, include_raw_output_artifacts: bool = False) -> ArtifactPruneResult:
-        """Delete a finished run's artifacts; see :meth:`BatchRunner.prune_artifacts`."""
-        return self._runner.prune_artifacts(
-            self.run_id, include_raw_output_artifacts=include_raw_output_artifacts
+        """Delete a finished run's request files, and on wish its raw outputs, which must have been exported.
+
+        Afterwards ``raw_response`` of results is None where the raw outputs are gone.
+
+        Raises:
+            RunNotFinishedError: The run still goes on.
+            RunStateError: Raw outputs are not in an exported bundle; nothing was deleted.
+        """
+        return export.prune_artifacts(
+            self._engine, self.run_id, include_raw_outputs=include_raw_output_artifacts
         )
+
+    # --- control -----------------------------------------------------------------------------------------------------
 
     def pause(self) -> RunSummary:
         """Stop polling, submitting and reading, in whatever process drives the run; batches at the provider go on.
 
+        Pausing a paused run changes nothing.
+
         Raises:
             RunStateError: The run is finished or being cancelled.
         """
-        return self._keep(self._runner.pause_run(self.run_id))
+        control.pause(self._engine, self.run_id)
+        return self.summary()
 
     def resume(self) -> RunSummary:
-        """Let a paused run go on.
+        """Let a paused run go on. A running or finished one stays as it is.
 
         Raises:
             RunStateError: The run is being cancelled; a ValueError.
         """
-        return self._keep(self._runner.resume_run(self.run_id))
+        control.resume(self._engine, self.run_id)
+        return self.summary()
 
     def cancel(self) -> RunSummary:
         """Cancel for good: the next cycles cancel the remote batches, keep what they bring and end the rest.
 
+        Cancelling twice changes nothing.
+
         Raises:
             RunStateError: The run is finished.
         """
-        return self._keep(self._runner.cancel_run(self.run_id))
+        control.cancel(self._engine, self.run_id)
+        return self.summary()
 
-    def _keep(self, run: Run) -> RunSummary:
-        self._summary = run._summary
-        return self._summary
+    def retry_failed(self) -> RunSummary:
+        """Give every permanently failed item a fresh set of attempts; their results are withdrawn until then.
+
+        Raises:
+            RunStateError: The run was cancelled, which is final.
+        """
+        control.retry_failed(self._engine, self.run_id)
+        return self.summary()
+
+    def adopt(self, submission_id: str, provider_batch_id: str) -> RunSummary:
+        """Say of a quarantined submission: this is its batch. Its results are then collected."""
+        return self._settle(submission_id, "adopt", provider_batch_id)
+
+    def keep_waiting(self, submission_id: str) -> RunSummary:
+        """Say of a quarantined batch that is late: wait on. Patience with it begins again."""
+        return self._settle(submission_id, "wait")
+
+    def resubmit(self, submission_id: str) -> RunSummary:
+        """Say of a quarantined submission: it was never created. Its items go into a new batch.
+
+        Of a batch that is late: what it has brought stays, and its other items are sent, and paid for, again.
+
+        Its input file is deleted first, if the provider lets us, so that a request still on its way can't create it now.
+        """
+        return self._settle(submission_id, "resubmit")
+
+    def fail(self, submission_id: str) -> RunSummary:
+        """Say of a quarantined submission: leave it. Its items end as failed, and its input file is deleted if possible."""
+        return self._settle(submission_id, "fail")
+
+    def _settle(
+        self, submission_id: str, decision: IntentDecision, provider_batch_id: str | None = None
+    ) -> RunSummary:
+        control.settle(self._runs, self.run_id, submission_id, decision, provider_batch_id=provider_batch_id)
+        return self.summary()

@@ -1,1 +1,84 @@
-"""Where runs live: the state store's interface, its SQL and memory implementations, their registry."""
+"""Where runs live: in SQLite, PostgreSQL or memory, and what a store of your own is made of.
+
+``lifecycle`` has the rules of an item's life: a store selects items, applies a rule and saves the result. The records are what the
+methods of a ``StateStore`` take and give.
+"""
+
+from typing import TYPE_CHECKING
+
+from batchor_core.core import lifecycle
+from batchor_core.core.lazy_imports import lazy_imports
+from batchor_core.storage.memory import MemoryStateStore
+from batchor_core.storage.registry import StorageRegistry, build_default_storage_registry
+from batchor_core.storage.state import (
+    ActiveBatchRecord,
+    BatchArtifactPointer,
+    ClaimedItem,
+    CompletedItemRecord,
+    DriverIdentity,
+    DriverSession,
+    IngestCheckpoint,
+    IntentRecord,
+    ItemFailureRecord,
+    LeaseRecord,
+    MaterializedItem,
+    PersistedItemRecord,
+    PersistedRunConfig,
+    PreparedSubmission,
+    QueuedItemFailureRecord,
+    RequestArtifactPointer,
+    ResultRow,
+    RetryBackoffState,
+    RunArtifactInventory,
+    RunListing,
+    StateStore,
+    StoredItem,
+)
+
+if TYPE_CHECKING:
+    from batchor_core.storage.postgres import PostgresStorage
+    from batchor_core.storage.sqlite import SQLiteStorage
+
+__all__ = [
+    "ActiveBatchRecord",
+    "BatchArtifactPointer",
+    "ClaimedItem",
+    "CompletedItemRecord",
+    "DriverIdentity",
+    "DriverSession",
+    "IngestCheckpoint",
+    "IntentRecord",
+    "ItemFailureRecord",
+    "LeaseRecord",
+    "MaterializedItem",
+    "MemoryStateStore",
+    "PersistedItemRecord",
+    "PersistedRunConfig",
+    "PostgresStorage",
+    "PreparedSubmission",
+    "QueuedItemFailureRecord",
+    "RequestArtifactPointer",
+    "ResultRow",
+    "RetryBackoffState",
+    "RunArtifactInventory",
+    "RunListing",
+    "SQLiteStorage",
+    "StateStore",
+    "StorageRegistry",
+    "StoredItem",
+    "build_default_storage_registry",
+    "lifecycle",
+]
+
+if not TYPE_CHECKING:  # a type checker would take every misspelled name for one that comes late
+    __getattr__ = lazy_imports(
+        __name__,
+        {  # SQLAlchemy takes as long to import as all the rest
+            "PostgresStorage": "batchor_core.storage.postgres",
+            "SQLiteStorage": "batchor_core.storage.sqlite",
+        },
+    )
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from binascii import a2b_base64
 
 from batchor_core.core.enums import ItemStatus
-from batchor_core.core.late import decode_later
+from batchor_core.core.lazy_field import decode_later
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage, counts

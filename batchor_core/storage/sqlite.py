@@ -369,7 +369,8 @@ def _create_file(path: Path) -> None:
         raise StorageError(
             f"can't create {path}: {error.strerror}. Give SQLiteStorage(path=...) a place that this process may write to."
         ) from error
-    os.fchmod(descriptor, 0o600)  # whatever the umask
+    if hasattr(os, "fchmod"):
+        os.fchmod(descriptor, 0o600)  # whatever the umask
     os.close(descriptor)
 
 

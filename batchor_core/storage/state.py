@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from batchor_core.core.admission import Allowance, Standing, Wait
 from batchor_core.core.custom_ids import CustomIds
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
-from batchor_core.core.late import Late
+from batchor_core.core.lazy_field import Late
 from batchor_core.core.models import (
     ArtifactPolicy,
     ChunkPolicy,

@@ -7,7 +7,7 @@ import os
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from batchor_core.core.garbage import collecting_less
+from batchor_core.core.garbage_collection import collecting_less
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.pricing import CostTally
 from batchor_core.tables.input_order import gathered

@@ -4,31 +4,28 @@ Names are resolved when they are first used, so that the fakes cost no import of
 (``pip install 'batchor-core[emulator]'``).
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from batchor_core.core.lazy_imports import lazy_imports
 
 if TYPE_CHECKING:
-    from batchor_core.testing.fake_clock import FakeClock as FakeClock
-    from batchor_core.testing.fake_provider import FakeProvider as FakeProvider
-    from batchor_core.testing.openai_server import OpenAIServer as OpenAIServer
+    from batchor_core.testing.fake_clock import FakeClock
+    from batchor_core.testing.fake_provider import FakeProvider, FakeProviderConfig, register_fake_provider
+    from batchor_core.testing.openai_server import OpenAIServer
 
-_HOMES = {
-    "FakeClock": "batchor_core.testing.fake_clock",
-    "FakeProvider": "batchor_core.testing.fake_provider",
-    "OpenAIServer": "batchor_core.testing.openai_server",
-}
-
-__all__ = ["FakeClock", "FakeProvider", "OpenAIServer"]
-
+__all__ = ["FakeClock", "FakeProvider", "FakeProviderConfig", "OpenAIServer", "register_fake_provider"]
 
 if not TYPE_CHECKING:  # a type checker would take every misspelled name for one that comes late
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_HOMES[name]), name)
+    __getattr__ = lazy_imports(
+        __name__,
+        {
+            "FakeClock": "batchor_core.testing.fake_clock",
+            "FakeProvider": "batchor_core.testing.fake_provider",
+            "FakeProviderConfig": "batchor_core.testing.fake_provider",
+            "OpenAIServer": "batchor_core.testing.openai_server",
+            "register_fake_provider": "batchor_core.testing.fake_provider",
+        },
+    )
 
 
 def __dir__() -> list[str]:

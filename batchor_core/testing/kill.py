@@ -18,14 +18,14 @@ class Kill:
 
     Args:
         spec: ``<name>:<before or after>[:<n>]``; several are separated by commas.
-        sent: The signal it sends itself; SIGSTOP makes a driver that wakes up late.
+        sent: The signal it sends itself, by default SIGKILL; SIGSTOP makes a driver that wakes up late.
 
     Raises:
         ValueError: A name or a side is unknown.
     """
 
-    def __init__(self, spec: str, sent: signal.Signals = signal.SIGKILL) -> None:
-        self._signal = sent
+    def __init__(self, spec: str, sent: signal.Signals | None = None) -> None:
+        self._signal = signal.SIGKILL if sent is None else sent  # Windows has none
         self._places = set(map(_place, spec.split(",")))
         self._passed: Counter[tuple[Boundary, When]] = Counter()
         self._lock = threading.Lock()

@@ -502,7 +502,8 @@ def _is_whole(bundle: Path) -> bool:
 def _unfinished(folder: Path) -> list[str]:
     artifacts, export = folder / "artifacts", folder / "export"
     left = [path for path in artifacts.rglob("*") if path.is_file()]  # the last driver has pruned
-    left += [path for path in export.glob("*") if path.name.startswith(".")] if export.exists() else []
+    lock = ".batchor.lock"  # of the place, which stays there
+    left += [path for path in export.glob(".*") if path.name != lock]
     return [str(path.relative_to(folder)) for path in left]
 
 

@@ -267,7 +267,8 @@ def buys_at_once(**facts: Any) -> lateness.Decision:
 
 def live(place: Place, life: Life, result: Path) -> None:
     """Be a driver process; leaves its report at ``result`` unless it is killed before."""
-    ingest.CHUNK = harvest.CHUNK = CHUNK
+    for room in (ingest, harvest):
+        vars(room)["CHUNK"] = CHUNK
     retry.FILE_WAIT_SEC = (PAUSE_SEC, PAUSE_SEC)
     faults = Faults(life, result.with_suffix(".trace"))
     boundaries.install(faults)
@@ -276,7 +277,7 @@ def live(place: Place, life: Life, result: Path) -> None:
     if not life.fences:
         lookup.LATE_MARGIN_SEC = 0.0
     if life.notes_syncs:
-        os.fsync = noting(os.fsync, place.folder / "synced")
+        vars(os)["fsync"] = noting(os.fsync, place.folder / "synced")
     try:
         if life.naive:
             from tests.chaos.naive import NaiveDriver

@@ -25,8 +25,8 @@ from batchor_core.core.exceptions import ProviderError
 from batchor_core.core.models import ItemFailure, PromptParts
 from batchor_core.providers.api import BatchState
 from batchor_core.providers.eight_methods import as_batch_api
-from batchor_core.runtime.config import persisted_config
 from batchor_core.runtime.runner import BatchRunner
+from batchor_core.runtime.stored_job import persisted_config
 from batchor_core.storage.state import (
     CompletedItemRecord,
     IngestCheckpoint,

@@ -388,8 +388,9 @@ def crowd(size: int, seed: int) -> Play:
                 case "stop":
                     victim.send(signal.SIGSTOP)
                     stopped.append(victim)
-                case "wake" if stopped:
-                    stopped.pop(draw.randrange(len(stopped))).send(signal.SIGCONT)
+                case _:
+                    if stopped:
+                        stopped.pop(draw.randrange(len(stopped))).send(signal.SIGCONT)
         # one who sleeps while he holds the database's lock keeps everybody waiting, as he would in life
         time.sleep(draw.uniform(0.0, 0.5))
         for driver in stopped:

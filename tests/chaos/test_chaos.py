@@ -15,6 +15,7 @@ from tests.chaos import suites
 from tests.chaos.arena import Arena, Round
 from tests.chaos.play import Tally, arenas, play
 from tests.chaos.profile import PROFILES
+from tests.chaos.scenario import SCENARIOS
 from tests.chaos.verdict import Verdict
 from tests.postgres_server import postgres_dsn
 
@@ -49,7 +50,7 @@ def test_a_kill_before_and_after_each_boundary_loses_nothing_and_pays_nothing_tw
         on[0].store == "postgres"
     ):  # where each kill takes twice as long; an odd stride has "before" and "after" in it
         cases = cases[::3]
-        places = {place for case in cases for place in re.findall(r"\w+:(?:before|after)", case.name)}
+        places = frozenset(place for case in cases for place in re.findall(r"\w+:(?:before|after)", case.name))
     else:
         places = suites.places(on[0].profile)
     tally = play("boundaries", cases, on)
@@ -124,7 +125,7 @@ def test_a_worker_that_dies_is_told(on: list[Arena]) -> None:
     def fail(stage: Round) -> Verdict:
         raise OSError("no more processes")
 
-    tally = play("broken", [suites.Case("the harness", suites.SCENARIOS["plain"], fail)] * 9, on)
+    tally = play("broken", [suites.Case("the harness", SCENARIOS["plain"], fail)] * 9, on)
     assert tally.rounds == 0
     assert 1 <= len(tally.crashes) <= WORKERS
     assert "no more processes" in tally.crashes[0]

@@ -11,7 +11,6 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 import pytest
-from batchor_dagster.asset import SINK_METADATA
 from pydantic import BaseModel
 
 from batchor_core import ItemStatus, OpenAIProviderConfig, RunControlState, RunLifecycleStatus, RunSummary
@@ -19,6 +18,7 @@ from batchor_core.core.pricing import BatchRates, Cost, Unpriced
 from batchor_core.core.usage import TokenUsage
 from batchor_core.tables import ErrorCount, PartitionFacts, TableReport
 from batchor_core.tables.result_columns import OWN_COLUMNS, result_schema
+from batchor_dagster.asset import SINK_METADATA
 from batchor_dagster.checks import completion_result, judge, judge_schema, schema_result
 from batchor_dagster.control import ACTION_TAG, APPLIED_TAG, CONTROL_TAG, RUN_ID_TAG, STATE_TAG
 from batchor_dagster.metadata import (

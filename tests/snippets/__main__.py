@@ -107,7 +107,7 @@ def written(found: Iterable[Program], folder: Path) -> Iterator[tuple[Path, Prog
 
 def examples() -> tuple[list[Path], list[Path]]:
     """Those that are modules of ``examples``, and the scripts, which import what lies beside them."""
-    modules, scripts = [EXAMPLES / "dagster_project"], []
+    modules, scripts = [EXAMPLES / "dagster_project"], list[Path]()
     for path in sorted(EXAMPLES.glob("*.py")):
         is_script = "import _arguments" in path.read_text(encoding="utf-8")
         (scripts if is_script or path.name == "_arguments.py" else modules).append(path)
@@ -120,7 +120,7 @@ def check(found: Iterable[Program], files: Iterable[Path] = (), *, path: Path = 
         folder = Path(temporary)
         (folder / "mypy.ini").write_text(SETTINGS, encoding="utf-8")
         modules = dict(written(found, folder))
-        command = [
+        command: list[str | Path] = [
             *(sys.executable, "-m", "mypy", "--config-file", folder / "mypy.ini", "--no-error-summary"),
             *("--cache-dir", ROOT / ".mypy_cache" / "snippets", "--explicit-package-bases"),
             *modules,

@@ -92,7 +92,7 @@ class StrangerConfig(ProviderConfig):
 
     @classmethod
     def from_payload(cls, payload: JSONObject) -> StrangerConfig:
-        return cls(**payload)  # type: ignore[arg-type]
+        return cls(**payload)
 
 
 def _words(content: Any) -> str:
@@ -146,7 +146,8 @@ class StrangerApi(BatchApi):
         self, request_file: Path | None, *, handle: str | None, tags: Mapping[str, str] | None
     ) -> BatchState:
         assert request_file is not None
-        assert handle is tags is None
+        assert handle is None
+        assert tags is None
         lines = [orjson.loads(line) for line in request_file.read_bytes().splitlines()]
         calls = [{"key": line["custom_id"], "ask": line["body"]} for line in lines]
         return self._state(self._json("POST", "/jobs", {"calls": calls}))
@@ -189,7 +190,7 @@ class StrangerApi(BatchApi):
         usage = TokenUsage(input_tokens=meter.get("read", 0), output_tokens=meter.get("wrote", 0))
         match result.get("kind"):
             case "said":
-                return Answer(key, "".join(result["words"]), usage)  # type: ignore[arg-type]
+                return Answer(key, "".join(result["words"]), usage)
             case "numbers" | "packed":
                 return Answer(key, usage=usage, value=result["it"])
             case "dropped":

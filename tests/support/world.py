@@ -198,10 +198,11 @@ def by_item(said: dict[int, Any], otherwise: Said = "fine") -> Callable[..., Sai
     """An answer function: by item index, and where that gives a list, by attempt; the last one stays."""
 
     def answer(line: BatchRequestLine) -> Said:
-        found = said.get(index_of(line), otherwise)
+        found: Any = said.get(index_of(line), otherwise)
         if isinstance(found, list):
-            return found[min(attempt_of(line), len(found) - 1)]
-        return found  # type: ignore[no-any-return]
+            found = found[min(attempt_of(line), len(found) - 1)]
+        answered: Said = found
+        return answered
 
     return answer
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from batchor_core import BatchRunner, Run
 from batchor_core.core import exceptions
 from batchor_core.core.models import ArtifactPolicy, BatchJob, ChunkPolicy, RetryPolicy
 from batchor_core.providers.openai.config import OpenAIEnqueueLimitConfig, OpenAIProviderConfig
@@ -61,6 +62,95 @@ def test_snippets_parse_and_import_only_what_exists(name: str) -> None:
                 module = importlib.import_module(node.module or "")
                 missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
                 assert not missing, f"{node.module} has no {missing}"
+
+
+# --- the public interface --------------------------------------------------------------------------------------------
+
+PUBLIC = [
+    "batchor_core",
+    "batchor_core.artifacts",
+    "batchor_core.errors",
+    "batchor_core.providers",
+    "batchor_core.providers.openai",
+    "batchor_core.sources",
+    "batchor_core.storage",
+    "batchor_core.testing",
+    "batchor_core.testing.openai_server",
+    "batchor_dagster",
+]
+GROUPS = [name for name in PUBLIC if name.count(".") == 1]
+PLUGIN = "batchor_core.testing.fixtures"
+"""It is named to pytest, not imported."""
+
+
+def _exports(package: str) -> list[str]:
+    exported: list[str] = importlib.import_module(package).__all__
+    return exported
+
+
+def _imports(code: str) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom):
+            yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+def _shown() -> Iterator[tuple[str, str]]:
+    """What users read and copy: where it stands, and the code."""
+    yield from ((name, snippet) for name in NAMES for snippet in _snippets(name))
+    for path in sorted(ROOT.glob("examples/**/*.py")):
+        yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+
+
+def test_what_users_copy_imports_from_public_places() -> None:
+    private = [
+        f"{where}: from {package} import {name}"
+        for where, code in _shown()
+        for package, name in _imports(code)
+        if package.startswith("batchor_") and (package not in PUBLIC or name not in _exports(package))
+    ]
+    assert not private
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("README", "docs/"))])
+def test_pages_send_people_to_public_places_only(name: str) -> None:
+    for mentioned in re.findall(r"\bbatchor_core(?:\.\w+)+", _text(name)):
+        package, _, member = mentioned.rpartition(".")
+        is_name = package in PUBLIC and member in _exports(package)
+        assert mentioned in (*PUBLIC, PLUGIN) or is_name, f"{mentioned} is not public"
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_a_public_package_says_what_it_is_and_has_what_it_lists(package: str) -> None:
+    module = importlib.import_module(package)
+    assert module.__doc__
+    assert len(set(module.__all__)) == len(module.__all__)
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
+    assert not hasattr(module, "no_such_name")
+
+
+def test_the_flat_names_that_have_a_group_are_the_same_things_there() -> None:
+    flat = importlib.import_module("batchor_core")
+    for package in GROUPS:
+        group = importlib.import_module(package)
+        for name in set(flat.__all__) & set(group.__all__):
+            assert getattr(flat, name) is getattr(group, name)
+
+
+def test_the_api_page_has_every_public_name_and_no_other() -> None:
+    page = _text("docs/reference/api.md")
+    told = set(re.findall(r"`(\w+)`", page))
+    errors = set(_exports("batchor_core.errors"))
+    public = {name for package in ["batchor_core", *GROUPS] for name in _exports(package)}
+    assert public - errors <= told
+    methods = {name for owner in (Run, BatchRunner) for name in dir(owner) if not name.startswith("_")}
+    assert {name for name in dir(Run) if not name.startswith("_")} <= told
+    assert told <= public | methods | {"batchor_core"}
+
+
+def test_newcomers_meet_a_job_before_what_only_extensions_need() -> None:
+    order = _exports("batchor_core")
+    assert order[:2] == ["BatchJob", "BatchItem"]
+    assert order.index("Run") < order.index("CsvItemSource") < order.index("IndexedBatchItem")
 
 
 def _own_errors() -> list[type[Exception]]:

@@ -129,7 +129,7 @@ def object_store(server: OpenAIServer, folder: Path) -> None:
     items = [batchor.BatchItem(str(n), n) for n in range(3)]
     with batchor.BatchRunner(storage=batchor.MemoryStateStore(), artifact_store=artifacts) as runner:
         assert runner.run_and_wait(job(server, items)).export_artifacts(folder).exported_artifact_paths
-    assert ObjectStoreArtifactStore("s3://bucket/prefix", key="k", secret="s")  # s3fs is there
+    ObjectStoreArtifactStore("s3://bucket/prefix", key="k", secret="s")  # s3fs is there
 
 
 CHECKS: list[Callable[[OpenAIServer, Path], None]] = [sqlite, postgres, command_line, object_store, dagster]

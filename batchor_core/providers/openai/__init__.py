@@ -12,6 +12,7 @@ from batchor_core.providers.openai.config import (
 )
 from batchor_core.providers.openai.credentials import resolve_openai_api_key
 from batchor_core.providers.openai.provider import OpenAIBatchProvider
+from batchor_core.providers.openai.strict_schema import model_output_schema
 
 __all__ = [
     "OpenAIBatchProvider",
@@ -19,5 +20,6 @@ __all__ = [
     "OpenAIModelName",
     "OpenAIProviderConfig",
     "OpenAIReasoningLevel",
+    "model_output_schema",
     "resolve_openai_api_key",
 ]

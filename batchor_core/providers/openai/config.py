@@ -19,6 +19,7 @@ from batchor_core.core.pricing import Rates
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import JSONObject
 from batchor_core.providers.openai.base_url import check_base_url
+from batchor_core.providers.openai.credentials import find_openai_api_key, fingerprint, resolve_base_url
 from batchor_core.providers.openai.messages import BUILT_FIELDS as BUILT_FIELDS
 from batchor_core.providers.openai.pricing import openai_batch_rates
 from batchor_core.providers.openai.strict_schema import model_output_schema
@@ -203,12 +204,6 @@ class OpenAIProviderConfig(ProviderConfig):
 
     def account_fingerprint(self) -> str | None:
         """Sixteen hex digits that tell keys, accounts and servers apart; None without a key."""
-        from batchor_core.providers.openai.credentials import (
-            find_openai_api_key,
-            fingerprint,
-            resolve_base_url,
-        )
-
         resolve_base_url(self)  # what may raise comes before the key is a local variable
         key = find_openai_api_key(self)
         return fingerprint(key, self) if key else None

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
+from typing import Protocol
 
 from batchor_core.core import enqueue_budget
 from batchor_core.core.exceptions import MissingCredentialsError
 from batchor_core.providers.openai.base_url import check_base_url, effective_base_url
-from batchor_core.providers.openai.config import OpenAIProviderConfig
 
 
-def resolve_openai_api_key(config: OpenAIProviderConfig) -> str:
+class Account(Protocol):
+    """What an ``OpenAIProviderConfig`` says of it; what is empty or None is left to the environment."""
+
+    @property
+    def api_key(self) -> str: ...
+    @property
+    def base_url(self) -> str | None: ...
+    @property
+    def organization(self) -> str | None: ...
+    @property
+    def project(self) -> str | None: ...
+
+
+def resolve_openai_api_key(config: Account) -> str:
     """Return the config's key, else the one in ``OPENAI_API_KEY``, without surrounding white space.
 
     Raises:
@@ -24,12 +37,12 @@ def resolve_openai_api_key(config: OpenAIProviderConfig) -> str:
     return key
 
 
-def find_openai_api_key(config: OpenAIProviderConfig) -> str:
+def find_openai_api_key(config: Account) -> str:
     """The key of :func:`resolve_openai_api_key`, or an empty string."""
     return config.api_key.strip() or os.environ.get("OPENAI_API_KEY", "").strip()
 
 
-def resolve_base_url(config: OpenAIProviderConfig) -> str | None:
+def resolve_base_url(config: Account) -> str | None:
     """Return the config's server, else the one in ``OPENAI_BASE_URL``; None means OpenAI's own.
 
     Raises:
@@ -39,14 +52,14 @@ def resolve_base_url(config: OpenAIProviderConfig) -> str | None:
     return check_base_url(url) if url else None
 
 
-def resolve_account(config: OpenAIProviderConfig) -> tuple[str | None, str | None]:
+def resolve_account(config: Account) -> tuple[str | None, str | None]:
     """Return organization and project, from the config or from the variables that the SDK reads."""
     organization = config.organization or os.environ.get("OPENAI_ORG_ID") or None
     project = config.project or os.environ.get("OPENAI_PROJECT_ID") or None
     return organization, project
 
 
-def fingerprint(key: str, config: OpenAIProviderConfig) -> str:
+def fingerprint(key: str, config: Account) -> str:
     """Sixteen hex digits that differ between keys, accounts and servers, and from which no key can be found."""
     organization, project = resolve_account(config)
     return enqueue_budget.fingerprint(key, resolve_base_url(config) or "", organization or "", project or "")

@@ -106,15 +106,15 @@ def _patiently(attempt: Any) -> Any:
 def test_a_wait_rides_out_an_outage_and_ends_at_last(tmp_path: Any) -> None:
     world = World(tmp_path, kind="sqlite")
     run = world.start()
-    refresh, broken = run._runner._refresh, [5]
+    refresh, broken = run.refresh, [5]
 
-    def failing(run_id: str, *, time_limit_sec: float | None) -> Any:
+    def failing() -> Any:
         if broken[0] > 0:
             broken[0] -= 1
             raise StorageError("gone", is_passing=True)
-        return refresh(run_id, time_limit_sec=time_limit_sec)
+        return refresh()
 
-    run._runner._refresh = failing  # type: ignore[method-assign]
+    run.refresh = failing  # type: ignore[method-assign, assignment]
     run.wait(poll_interval=10.0)
     assert run.is_finished
     broken[0] = 10**6

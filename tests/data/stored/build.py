@@ -23,9 +23,16 @@ from unittest import mock
 
 import psycopg
 
-from batchor_core import ItemStatus, OpenAIBatchProvider, RunControlState, RunEvent, RunPausedError
+from batchor_core import (
+    ChunkPolicy,
+    ItemStatus,
+    OpenAIBatchProvider,
+    PromptParts,
+    RunControlState,
+    RunEvent,
+    RunPausedError,
+)
 from batchor_core.runtime import ingest
-from batchor_core.storage import identity
 from batchor_core.storage.migrations import HEAD
 from batchor_core.storage.state import (
     DriverIdentity,
@@ -55,9 +62,9 @@ class KilledProvider(OpenAIBatchProvider):
         self._method, self._after = method, after
 
     def upload_input_file(self, input_path: str | Path) -> str:
-        return self._die(
-            "upload_input_file", lambda: super(KilledProvider, self).upload_input_file(input_path)
-        )
+        call = super().upload_input_file
+        file_id: str = self._die("upload_input_file", lambda: call(input_path))
+        return file_id
 
     def create_batch(self, **options: Any) -> Any:
         return self._die("create_batch", lambda: super(KilledProvider, self).create_batch(**options))
@@ -152,7 +159,7 @@ def answered(site: Site) -> None:
 
 def on_their_way(site: Site) -> None:
     """Runs with batches at the provider."""
-    limits = jobs.ChunkPolicy(max_requests=2)
+    limits = ChunkPolicy(max_requests=2)
     site.runner().start(jobs.structured("in-flight", 5, chunk_policy=limits), run_id="in-flight")
     site.runner().start(jobs.chat("in-flight-chat"), run_id="in-flight-chat")
     paused = site.runner().start(jobs.plain("paused"), run_id="paused")
@@ -215,7 +222,7 @@ def paused_by_the_engine(site: Site) -> None:
 
 def in_doubt(site: Site) -> None:
     """Submissions that may or may not have become batches."""
-    cut = {"kind": "cut", "method": "POST", "path": "/v1/batches"}
+    cut: dict[str, Any] = {"kind": "cut", "method": "POST", "path": "/v1/batches"}
     site.server.faults.add(HttpFault(**cut, after_work=True))
     site.runner().start(jobs.plain("doubt-created"), run_id="doubt-created")
     site.server.faults.add(HttpFault(**cut))
@@ -265,7 +272,7 @@ def by_hand(site: Site) -> None:
     prepared = [PreparedSubmission(item.item_id, f"mine-{n}", 10) for n, item in enumerate(claimed)]
     lines = [
         provider.build_request_line(
-            custom_id=one.custom_id, prompt_parts=jobs.PromptParts(item.prompt, item.system_prompt)
+            custom_id=one.custom_id, prompt_parts=PromptParts(item.prompt, item.system_prompt)
         )
         for one, item in zip(prepared, claimed, strict=True)
     ]
@@ -332,7 +339,7 @@ def build(kind: str, folder: Path) -> None:
 
 def _as_elsewhere() -> Any:
     """Runs are driven by a machine that is not the one on which the archives are opened."""
-    return mock.patch.multiple(identity.socket, gethostname=lambda: "a-machine")
+    return mock.patch.multiple("batchor_core.storage.identity.socket", gethostname=lambda: "a-machine")
 
 
 def _tidy(path: Path) -> None:

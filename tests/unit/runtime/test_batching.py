@@ -11,6 +11,7 @@ import pytest
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.models import BatchItem, ChunkPolicy
 from batchor_core.providers.base import EnqueueBudget
+from batchor_core.runtime.starting import create
 from tests.support.world import RUN, World, ask, errors, items, text_job, texts
 
 
@@ -109,7 +110,7 @@ def test_a_time_limit_ends_a_cycle_between_two_steps(
     run = runner.start(text_job(0), run_id="other")
     source = text_job(100, per_batch=10)
     times = iter([0.0, *[0.5] * 6, *[2.0] * 1_000])
-    runner._create(source, RUN, None)
+    create(runner._runs, source, RUN)
     run = runner.get_run(RUN)
     monkeypatch.setattr("batchor_core.runtime.engine.time.monotonic", lambda: next(times))
     summary = run.refresh(time_limit_sec=1.0)

@@ -37,9 +37,12 @@ def test_a_retry_sends_the_same_body_under_another_name(
     run = any_world.start(text_job(3))
     decoded: list[bytes] = []
     loads = orjson.loads
-    monkeypatch.setattr(
-        "batchor_core.core.request_lines.orjson.loads", lambda text: decoded.append(text) or loads(text)
-    )
+
+    def noted(text: bytes) -> Any:
+        decoded.append(text)
+        return loads(text)
+
+    monkeypatch.setattr("batchor_core.core.request_lines.orjson.loads", noted)
     run.wait()
     tries = [line for line in _sent(any_world) if "question 0" in str(line["body"])]
     assert len({line["custom_id"] for line in tries}) == len(tries) == 3

@@ -167,7 +167,11 @@ def test_a_stored_config_is_held_to_its_limits_by_another_process(world: World) 
 
 
 def openai(**changes: Any) -> OpenAIProviderConfig:
-    given = {"model": "m", "api_key": "k", "enqueue_limits": OpenAIEnqueueLimitConfig(1_000, 0.5)}
+    given: dict[str, Any] = {
+        "model": "m",
+        "api_key": "k",
+        "enqueue_limits": OpenAIEnqueueLimitConfig(1_000, 0.5),
+    }
     return OpenAIProviderConfig(**(given | changes))
 
 
@@ -197,7 +201,7 @@ def test_a_key_from_the_environment_tells_accounts_apart_too(monkeypatch: pytest
 class Plain(ProviderConfig):
     """A config with nothing but what it must have."""
 
-    provider_kind = "plain"  # type: ignore[assignment]
+    provider_kind = "plain"
 
     def to_payload(self) -> dict[str, Any]:
         return {}

@@ -6,6 +6,7 @@ import errno
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +16,8 @@ from sqlalchemy import event
 from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.exceptions import StorageError
+from batchor_core.core.models import BatchJob
+from batchor_core.runtime.run import Run
 from batchor_core.storage.sqlite import SQLiteStorage
 from tests.support.world import RUN, World, text_job
 
@@ -100,6 +103,10 @@ def _full_store(world: World, pages: int) -> SQLiteStorage:
     return store
 
 
+def _driven(world: World, job: BatchJob[Any, Any], store: SQLiteStorage) -> Run:
+    return world.start(job, storage=store).wait()
+
+
 def _pages(path: Path) -> int:
     with sqlite3.connect(path) as connection:
         count: int = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -117,7 +124,7 @@ def test_a_database_that_is_full_rolls_back_and_goes_on_when_there_is_room(
         world = make_world(kind="sqlite")
         path = world.folder / "runs.sqlite3"
         full = _full_store(world, _pages(path) + extra)
-        error = _error_of(lambda world=world, full=full: world.start(job, storage=full).wait())
+        error = _error_of(partial(_driven, world, job, full))
         full.close()
         if error is None:
             break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -260,7 +260,7 @@ def test_where_the_provider_refuses_to_tell_a_person_decides(
     any_world.provider.fail(method, lost(status, kind=kind), times=99)
     error = quarantined(any_world, any_world.start())
     message = str(error)
-    for choice in ("adopt_batch", "resubmit_batch", "fail_batch", "batchor doctor", error.local_batch_ids[0]):
+    for choice in ("run.adopt(", "run.resubmit(", "run.fail(", "batchor doctor", error.local_batch_ids[0]):
         assert choice in message
 
 
@@ -302,7 +302,8 @@ def test_a_network_that_is_down_is_waited_out(world: World, method: str) -> None
 
 
 def test_eight_methods_are_resubmitted_to_unless_told_to_hold(make_world: Callable[..., World]) -> None:
-    for policy, posts in (("resubmit", 2), ("hold", 1)):
+    told: list[tuple[Literal["resubmit", "hold"], int]] = [("resubmit", 2), ("hold", 1)]
+    for policy, posts in told:
         world = make_world(settings=EngineSettings(on_unknown=policy))
         world.provider.fail("create_batch", lost())
         eight = EightMethods(world.provider)

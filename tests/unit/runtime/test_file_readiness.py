@@ -195,7 +195,7 @@ def test_batches_that_go_on_failing_for_want_of_their_file_ask_a_person_after_te
         any_world.provider.set_statuses(record["id"], "failed", errors={"data": [error]})
         return record
 
-    any_world.provider._create = failing  # type: ignore[method-assign]
+    any_world.provider._create = failing  # type: ignore[method-assign, assignment]
     run = any_world.start(text_job(3))
     began = any_world.clock.time()
     for _ in range(3_000):

@@ -150,7 +150,7 @@ def test_a_vector_keeps_its_type(tmp_path: Path, dtype: Any, arrow: pa.DataType,
     world.provider.answer = by_item({0: vector_row(values)})
     output = VectorOutput(2, dtype)
     run = world.start(vector_job(1, output=output)).wait()
-    assert list(run.results()[0].output) == values
+    assert list(run.results()[0].output or ()) == values
     write_results_parquet(run, tmp_path / "out.parquet", output)
     vectors = pq.read_table(tmp_path / "out.parquet").column("vector")
     assert (vectors.type.value_type, vectors.to_pylist()) == (arrow, [values])
@@ -173,7 +173,7 @@ def test_failed_vectors_are_tried_again(any_world: World) -> None:
     any_world.provider.answer = lambda line: vector_row(VECTORS[0])
     run = any_world.runner().retry_failed(RUN).wait()
     assert errors(run) == {}
-    assert [len(result.output) for result in run.results()] == [3] * 4
+    assert [len(result.output or ()) for result in run.results()] == [3] * 4
 
 
 # --- bodies ----------------------------------------------------------------------------------------------------------

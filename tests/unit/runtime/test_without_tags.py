@@ -176,7 +176,7 @@ def test_an_operator_need_not_wait(place: Place) -> None:
     run = place.start()
     place.pass_time(run, HOUR)
     (intent,) = place.intents()
-    run._runner.resubmit_batch(RUN, intent.local_batch_id)
+    run.resubmit(intent.local_batch_id)
     place.pass_time(run, HOUR)
     assert run.status is RunLifecycleStatus.COMPLETED
     assert paid_once(place, 3)

@@ -12,6 +12,7 @@ import pytest
 
 from batchor_core import (
     BatchJob,
+    ChunkPolicy,
     QuarantinedBatchError,
     Run,
     RunConfigMismatchError,
@@ -212,7 +213,7 @@ JOBS: dict[str, Callable[[Site], BatchJob[Any, Any]]] = {
     "finished-without-raw-files": lambda site: jobs.without_raw_files("finished-without-raw-files"),
     "finished-csv": lambda site: jobs.from_file("csv", site.input),
     "finished-pruned": lambda site: jobs.plain("finished-pruned"),
-    "in-flight": lambda site: jobs.structured("in-flight", 5, chunk_policy=jobs.ChunkPolicy(max_requests=2)),
+    "in-flight": lambda site: jobs.structured("in-flight", 5, chunk_policy=ChunkPolicy(max_requests=2)),
     "doubt-created": lambda site: jobs.plain("doubt-created"),
     "retrying": lambda site: jobs.structured("retrying", 4),
 }

@@ -8,7 +8,7 @@ import pytest
 
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState, RunLifecycleStatus
 from batchor_core.core.models import RunSummary
-from batchor_core.runtime.peek import has_local_work
+from batchor_core.runtime.pending_work import has_local_work
 from batchor_core.storage.state import ActiveBatchRecord, IntentRecord
 from tests.support.world import RUN, World, text_job
 

@@ -195,7 +195,7 @@ def test_a_prompt_that_is_never_the_same_is_told_so(any_world: World) -> None:
 def test_keep_returns_what_is_stored_and_renders_nothing(any_world: World) -> None:
     any_world.runner().run_and_wait(text_job(3), run_id=RUN)
     built: list[str] = []
-    job = text_job(7, build_prompt=lambda item: built.append(item.item_id) or "x")
+    job = text_job(7, build_prompt=lambda item: built.append(item.item_id) or "x")  # type: ignore[func-returns-value]
     assert len(any_world.runner().run_and_wait(job, run_id=RUN, on_change="keep").results()) == 3
     assert built == []
 

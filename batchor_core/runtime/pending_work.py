@@ -10,7 +10,7 @@ from batchor_core.core.lateness import is_looked_at
 from batchor_core.core.lifecycle import CLAIMABLE, is_terminal_batch
 from batchor_core.core.models import RunSummary
 from batchor_core.providers.api import BatchApi
-from batchor_core.runtime.sweep import sweep_is_due
+from batchor_core.runtime.forgotten_batches import sweep_is_due
 from batchor_core.storage.identity import is_certainly_gone
 from batchor_core.storage.state import ActiveBatchRecord, IntentRecord, StateStore
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batchor_core.runtime.building import building_folder, put_in_place
+from batchor_core.runtime.bundle_folder import building_folder, put_in_place
 
 LEFT = "0123456789abcdef" * 2
 
@@ -25,7 +25,7 @@ def test_what_a_killed_export_has_left_is_removed(tmp_path: Path) -> None:
     with building_folder(bundle):
         assert not half.exists()
         assert not aside.exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".batchor.lock", "run"]
 
 
 def test_a_bundle_that_was_set_aside_is_put_back_if_nothing_took_its_place(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_what_somebody_is_building_stays(tmp_path: Path) -> None:
         put_in_place(first, bundle)
         put_in_place(second, bundle)
     assert (bundle / "file").read_text() == "second"
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".batchor.lock", "run"]
 
 
 def test_where_folders_can_not_be_locked_nothing_is_removed(

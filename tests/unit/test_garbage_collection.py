@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from batchor_core.core.garbage import NEW_OBJECTS, collecting_less
+from batchor_core.core.garbage_collection import NEW_OBJECTS, collecting_less
 
 
 @pytest.fixture(autouse=True)

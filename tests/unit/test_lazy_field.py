@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from batchor_core import ItemStatus, StructuredItemResult, TextItemResult
-from batchor_core.core.late import decode_later
+from batchor_core.core.lazy_field import decode_later
 
 
 class Answer(BaseModel):

@@ -27,7 +27,7 @@ from batchor_core.core.exceptions import (
     RunPausedError,
 )
 from batchor_core.providers.api import BatchState
-from batchor_core.runtime.listing import read_list
+from batchor_core.runtime.batch_list import read_list
 from batchor_core.storage.postgres import PostgresStorage
 from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.storage.state import StateStore

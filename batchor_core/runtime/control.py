@@ -1,0 +1,115 @@
+"""What an operator says of a run, from any process: pause, resume, cancel, retry, and decisions about submissions in doubt."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import assert_never
+
+from batchor_core.core.enums import RunControlState, RunLifecycleStatus
+from batchor_core.core.exceptions import RunStateError
+from batchor_core.core.lifecycle import IN_DOUBT
+from batchor_core.core.models import RunSummary
+from batchor_core.runtime.engine import Engine
+from batchor_core.runtime.live import LiveRuns
+from batchor_core.storage.state import IntentDecision, IntentRecord
+
+log = logging.getLogger("batchor_core")
+
+
+def pause(engine: Engine, run_id: str) -> None:
+    """Pause a run; what ``Run.pause`` documents."""
+    summary = engine.store.get_run_summary(run_id=run_id)
+    _check_open(summary, "pause")
+    match summary.control_state:
+        case RunControlState.CANCEL_REQUESTED:
+            raise RunStateError(run_id, "can't pause it, it is being cancelled")
+        case RunControlState.RUNNING:
+            engine.store.set_run_control_state(run_id=run_id, control_state=RunControlState.PAUSED)
+            engine.emit(run_id, "run_paused", by="operator")
+        case RunControlState.PAUSED:
+            pass
+        case _:
+            assert_never(summary.control_state)
+
+
+def resume(engine: Engine, run_id: str) -> None:
+    """Let a paused run go on; what ``Run.resume`` documents."""
+    summary = engine.store.get_run_summary(run_id=run_id)
+    match summary.control_state:
+        case RunControlState.CANCEL_REQUESTED:
+            raise RunStateError(run_id, "can't resume it, it has been cancelled")
+        case RunControlState.PAUSED:
+            # whoever resumes has mended what the backoff was about
+            engine.store.clear_batch_retry_backoff(run_id=run_id)
+            engine.store.set_run_control_state(run_id=run_id, control_state=RunControlState.RUNNING)
+            engine.emit(run_id, "run_resumed_by_operator")
+        case RunControlState.RUNNING:
+            pass
+        case _:
+            assert_never(summary.control_state)
+
+
+def cancel(engine: Engine, run_id: str) -> None:
+    """Cancel a run for good; what ``Run.cancel`` documents."""
+    summary = engine.store.get_run_summary(run_id=run_id)
+    if summary.control_state is not RunControlState.CANCEL_REQUESTED:
+        _check_open(summary, "cancel")
+        engine.store.set_run_control_state(run_id=run_id, control_state=RunControlState.CANCEL_REQUESTED)
+        engine.emit(run_id, "run_cancel_requested")
+
+
+def retry_failed(engine: Engine, run_id: str) -> None:
+    """Give failed items fresh attempts; what ``Run.retry_failed`` documents."""
+    if engine.store.get_run_control_state(run_id=run_id) is RunControlState.CANCEL_REQUESTED:
+        raise RunStateError(run_id, "can't retry its failed items, it has been cancelled")
+    count = engine.store.reopen_failed_items(run_id=run_id)
+    engine.emit(run_id, "items_reopened", count=count)
+
+
+def settle(
+    runs: LiveRuns,
+    run_id: str,
+    submission_id: str,
+    decision: IntentDecision,
+    *,
+    provider_batch_id: str | None = None,
+) -> None:
+    """Carry out a person's decision about a submission; what the verbs of ``Run`` document."""
+    if decision in ("resubmit", "fail"):
+        for intent in runs.engine.store.list_intents(run_id=run_id):
+            if intent.local_batch_id == submission_id and intent.state in IN_DOUBT:
+                _fence(runs, run_id, intent)
+    runs.engine.store.settle_intent(
+        run_id=run_id,
+        local_batch_id=submission_id,
+        decision=decision,
+        provider_batch_id=provider_batch_id,
+    )
+    event = "submission_recovered" if decision in ("adopt", "wait") else "submission_dropped"
+    runs.engine.emit(run_id, event, local_batch_id=submission_id, decision=decision, by="operator")
+
+
+def _fence(runs: LiveRuns, run_id: str, intent: IntentRecord) -> None:
+    """Delete the files of a submission that an operator is about to give up, above all the one at the provider."""
+    if intent.artifact_key is not None and intent.provider_batch_id is None:
+        with suppress(Exception):  # an operator's machine need not reach the run's folder
+            runs.engine.artifacts.delete(intent.artifact_key)
+    if not intent.input_file_id:
+        return
+    try:
+        api = runs.of(run_id).provider.get()
+        if api.limits.can_fence:
+            api.fence(intent.input_file_id)
+    except Exception as error:  # the decision counts all the same: it is made where nobody can be asked
+        log.warning(
+            "the input file of submission %s of run %s stays at the provider: %s",
+            intent.local_batch_id,
+            run_id,
+            error,
+        )
+
+
+def _check_open(summary: RunSummary, verb: str) -> None:
+    if summary.status is not RunLifecycleStatus.RUNNING:
+        raise RunStateError(summary.run_id, f"can't {verb} it, it is finished ({summary.status.value})")

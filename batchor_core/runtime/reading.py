@@ -1,0 +1,64 @@
+"""Reading what a run has brought: streams, pages, or all of it in the order of the items. Needs no key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from batchor_core.core.exceptions import RunNotFoundError
+from batchor_core.core.garbage_collection import collecting_less
+from batchor_core.core.models import TerminalResultsPage
+from batchor_core.core.results import BatchResultItem
+from batchor_core.runtime.engine import Engine
+from batchor_core.runtime.live import LiveRuns
+from batchor_core.runtime.results import check_cursor, row_pages, typed_page
+from batchor_core.storage.state import ResultRow
+
+
+def iter_row_pages(
+    engine: Engine, run_id: str, *, after_sequence: int = 0, page_size: int = 1_000
+) -> Iterator[list[ResultRow]]:
+    """Results as they are stored, a page at a time; what ``Run.iter_row_pages`` documents."""
+    check_cursor(after_sequence, page_size)
+    if not engine.store.has_run(run_id=run_id):
+        raise RunNotFoundError(run_id)
+    return row_pages(engine, run_id, after_sequence=after_sequence, page_size=page_size)
+
+
+def iter_results(
+    runs: LiveRuns, run_id: str, *, after_sequence: int, page_size: int
+) -> Iterator[BatchResultItem]:
+    """Results as objects in the order in which they ended; what ``Run.iter_results`` documents."""
+    output = runs.output(run_id)
+    for page in iter_row_pages(runs.engine, run_id, after_sequence=after_sequence, page_size=page_size):
+        yield from typed_page(runs.engine, page, output)
+
+
+def in_item_order(runs: LiveRuns, run_id: str) -> list[BatchResultItem]:
+    """The results that are there, in the order of the items."""
+    output = runs.output(run_id)
+    with collecting_less():
+        indexed = [
+            (row.item_index, result)
+            for page in iter_row_pages(runs.engine, run_id)
+            for row, result in zip(page, typed_page(runs.engine, page, output), strict=True)
+        ]
+    return [result for _, result in sorted(indexed, key=lambda entry: entry[0])]
+
+
+def read_terminal_results(
+    runs: LiveRuns, run_id: str, *, after_sequence: int, limit: int | None
+) -> TerminalResultsPage:
+    """A page of results; what ``Run.read_terminal_results`` documents."""
+    check_cursor(after_sequence, limit)
+    items: list[BatchResultItem] = []
+    cursor = after_sequence
+    output = runs.output(run_id)
+    with collecting_less():
+        for page in row_pages(runs.engine, run_id, after_sequence=after_sequence, limit=limit):
+            items += typed_page(runs.engine, page, output)
+            cursor = page[-1].sequence or cursor
+    if items:
+        # Found again for every page, it would cost as much as a hundred rows. Runs that have results stay, and with
+        # them what they were asked for.
+        runs.of(run_id).output = output
+    return TerminalResultsPage(run_id, items, cursor)

@@ -1,0 +1,135 @@
+"""Starting a run: creating it, or taking up the stored one with the same job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from batchor_core.core.exceptions import RunStateError, StorageError
+from batchor_core.core.models import BatchJob, RunSummary
+from batchor_core.core.types import JSONObject
+from batchor_core.runtime.driving import refresh
+from batchor_core.runtime.ingest import (
+    Reader,
+    check_same_source,
+    first_checkpoint,
+    is_read_once,
+    is_resumable,
+)
+from batchor_core.runtime.lease import check_lease_term
+from batchor_core.runtime.live import LiveRun, LiveRuns
+from batchor_core.runtime.outputs import check_kept, check_provided
+from batchor_core.runtime.row_comparison import KnownRows, OnChange
+from batchor_core.runtime.stored_job import check_same_job, persisted_config
+from batchor_core.storage.state import IngestCheckpoint
+
+
+def start(
+    runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, *, extras: JSONObject | None, on_change: OnChange
+) -> RunSummary:
+    """Create the run or take it up again, and do its first cycle; what ``BatchRunner.start`` documents."""
+    store = runs.engine.store
+    check_lease_term(runs.engine.settings.lease_ttl_sec, job.provider_config)
+    created = not store.has_run(run_id=run_id) and create(runs, job, run_id, extras)
+    if not created:
+        resume(runs, job, run_id, on_change)
+    try:
+        return refresh(runs, run_id)
+    except StorageError:
+        raise  # says nothing about the items: the run stays, for the next try and for drivers that have joined
+    except Exception:
+        if created and store.discard_unsent_run(run_id=run_id):
+            runs.drop(run_id)
+        raise
+
+
+def create(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, extras: JSONObject | None = None) -> bool:
+    """Store a new run; False if another process was faster. Whatever is wrong with the job shows before."""
+    store = runs.engine.store
+    provider = runs.provider(job.provider_config)
+    check_provided(job, provider.get().limits)
+    budget = provider.get().enqueue_budget()
+    config = persisted_config(job, budget_key=budget.key if budget else None, extras=extras)
+    checkpoint = first_checkpoint(job.items)
+    try:
+        store.create_run(run_id=run_id, config=config, items=[])
+    except RunStateError:
+        provider.close()
+        return False
+    if not store.supports_leases:
+        check_kept(config, store.get_run_config(run_id=run_id), store=type(store).__name__)
+    store.set_ingest_checkpoint(run_id=run_id, checkpoint=checkpoint)
+    reader = Reader(job.items, job.build_prompt, checkpoint)
+    live = LiveRun(config, provider, job.output_spec, job, reader, KnownRows.of_new_run(job))
+    live.sweeping.done()  # a run that has just been created has no batches
+    runs.put(run_id, live)
+    runs.engine.emit(run_id, "run_created", provider_kind=job.provider_config.provider_kind)
+    return True
+
+
+def resume(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, on_change: OnChange) -> None:
+    """Take up a stored run with the job that it was started with; whatever is different shows before anything is done."""
+    store = runs.engine.store
+    stored = store.get_run_config(run_id=run_id)
+    config = persisted_config(job, budget_key=stored.budget_key, extras=stored.extras)
+    check_same_job(run_id, stored, config)
+    checkpoint = _checkpoint(runs, job, run_id)
+    before = runs.get(run_id)
+    if _needs_source(before, job, checkpoint, on_change):
+        check_same_source(run_id, job.items, checkpoint)
+    is_same_job = before is not None and before.job is job
+    if before is not None and is_same_job:
+        live = before
+    else:
+        live = LiveRun(config, runs.provider(job.provider_config), job.output_spec, job)
+    # of what can be read once only, this process may have read a part: it can't be compared, but it is the same
+    is_settled = _has_items(before, job) and is_read_once(job.items)
+    live.rows = KnownRows(job, on_change, is_settled=is_settled)
+    try:
+        live.check_rows(store, run_id, checkpoint)
+    except BaseException:
+        if not is_same_job:
+            live.provider.close()
+        raise
+    if not is_same_job:
+        live.reader = _reader_kept(before, job, checkpoint, on_change)
+        runs.put(run_id, live)
+    runs.engine.emit(run_id, "run_resumed", provider_kind=job.provider_config.provider_kind)
+
+
+def _checkpoint(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str) -> IngestCheckpoint:
+    """How far the run has been read."""
+    store = runs.engine.store
+    checkpoint = store.get_ingest_checkpoint(run_id=run_id)
+    if checkpoint is None:  # the process died between creating the run and this
+        checkpoint = first_checkpoint(job.items)
+        store.set_ingest_checkpoint(run_id=run_id, checkpoint=checkpoint)
+    return checkpoint
+
+
+def _has_items(before: LiveRun | None, job: BatchJob[Any, Any]) -> bool:
+    """Whether this process has the very items of the job in hand already."""
+    return before is not None and before.job is not None and before.job.items is job.items
+
+
+def _needs_source(
+    before: LiveRun | None, job: BatchJob[Any, Any], checkpoint: IngestCheckpoint, on_change: OnChange
+) -> bool:
+    """Whether the job's items must be from the stored source: where they can tell, and where reading is to go on with them."""
+    if checkpoint.ingestion_complete:
+        return on_change == "refuse" and is_resumable(job.items, checkpoint)
+    # an iterable that this process is reading can go on; any other that was interrupted can't
+    goes_on = before is not None and before.reader is not None and not before.reader.is_broken
+    return not goes_on or is_resumable(job.items, checkpoint)
+
+
+def _reader_kept(
+    before: LiveRun | None, job: BatchJob[Any, Any], checkpoint: IngestCheckpoint, on_change: OnChange
+) -> Reader | None:
+    """Who goes on reading an iterable that this process has begun to read; a source is read from its checkpoint."""
+    if before is None or before.reader is None or is_resumable(job.items, checkpoint):
+        return None
+    if on_change == "refuse" and not _has_items(before, job):
+        # what was read of the items before is the same, so reading goes on with these
+        return Reader(job.items, job.build_prompt, checkpoint)
+    before.reader.build_prompt = job.build_prompt
+    return before.reader

@@ -119,6 +119,9 @@ from batchor_core.storage.registry import StorageRegistry, build_default_storage
 from batchor_core.storage.state import RunListing, StateStore
 
 if TYPE_CHECKING:
+    from batchor_core.sources.frames import FrameItemSource
+    from batchor_core.sources.mappings import RowItemSource
+    from batchor_core.sources.sql import SqlItemSource
     from batchor_core.storage.postgres import PostgresStorage
     from batchor_core.storage.sqlite import SQLiteStorage
 
@@ -145,6 +148,7 @@ __all__ = [
     "DatabaseVersionError",
     "DuplicateItemError",
     "EngineSettings",
+    "FrameItemSource",
     "IndexedBatchItem",
     "InvalidInputError",
     "ItemFailure",
@@ -181,6 +185,7 @@ __all__ = [
     "QuarantinedBatchError",
     "ResumableItemSource",
     "RetryPolicy",
+    "RowItemSource",
     "Run",
     "RunConfigMismatchError",
     "RunControlState",
@@ -199,6 +204,7 @@ __all__ = [
     "SourceIdentity",
     "SourceMismatchError",
     "SourceRowError",
+    "SqlItemSource",
     "StateStore",
     "StorageError",
     "StorageKind",
@@ -222,15 +228,18 @@ __all__ = [
 ]
 
 _IMPORTED_LATE = {
+    "FrameItemSource": "batchor_core.sources.frames",
     "PostgresStorage": "batchor_core.storage.postgres",
+    "RowItemSource": "batchor_core.sources.mappings",
     "SQLiteStorage": "batchor_core.storage.sqlite",
+    "SqlItemSource": "batchor_core.sources.sql",
 }
 
 
 if not TYPE_CHECKING:  # a type checker would take every misspelled name for one that comes late
 
     def __getattr__(name: str) -> Any:
-        """Import a database's store when it is first asked for: SQLAlchemy takes as long to import as all the rest."""
+        """Import what needs SQLAlchemy or pyarrow when it is first asked for: each takes as long to import as all the rest."""
         if name not in _IMPORTED_LATE:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = globals()[name] = getattr(import_module(_IMPORTED_LATE[name]), name)

@@ -1,5 +1,6 @@
 """Durable LLM batch runs as Dagster assets: one click submits, a sensor drives, Parquet appears."""
 
+from batchor_core import RowItemSource
 from batchor_dagster.assets import BatchAsset, BatchConfig, OnTermination, batch_asset
 from batchor_dagster.components import BatchComponent
 from batchor_dagster.control import (
@@ -17,7 +18,6 @@ from batchor_dagster.io import build_results_io_manager
 from batchor_dagster.parquet import ParquetReport, partition_path, write_results_parquet
 from batchor_dagster.providers import Provider
 from batchor_dagster.resource import BatchorResource, LiteralKeyWarning
-from batchor_dagster.rows import RowItemSource
 from batchor_dagster.run_ids import batch_run_id, safe_path_segment
 from batchor_dagster.sensors import build_batch_sensor
 

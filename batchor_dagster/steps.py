@@ -27,6 +27,7 @@ from batchor_core.core.outputs import ModelOutput, OutputSpec
 from batchor_core.core.pricing import CostTally
 from batchor_core.core.structured import resolve_model
 from batchor_core.runtime.outputs import declared_output
+from batchor_core.runtime.rereading import resumable
 from batchor_core.storage.state import PersistedRunConfig
 from batchor_dagster.batch import BatchAsset, partition_of
 from batchor_dagster.checks import completion_result, schema_result
@@ -68,7 +69,6 @@ from batchor_dagster.metadata import (
 from batchor_dagster.observing import is_shown, observation
 from batchor_dagster.parquet import read_footer, write_results_parquet
 from batchor_dagster.resource import BatchorResource
-from batchor_dagster.rows import resumable
 
 PARTITION_TAG = "dagster/partition"
 

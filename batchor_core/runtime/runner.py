@@ -72,6 +72,7 @@ from batchor_core.runtime.peek import has_work
 from batchor_core.runtime.results import check_cursor, row_pages, typed_page
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.same_rows import BuildLine, KnownRows, OnChange, check_on_change
+from batchor_core.runtime.snapshots import snapshot_keys, with_snapshots
 from batchor_core.runtime.sweep import LATE_SEC, sweep_ended, sweep_is_due
 from batchor_core.sources.base import CheckpointedItemSource
 from batchor_core.storage.identity import driver_done, is_certainly_gone, new_driver
@@ -262,8 +263,11 @@ class BatchRunner:
         except StorageError:
             raise  # says nothing about the items: the run stays, for the next try and for drivers that have joined
         except Exception:
+            snapshots = snapshot_keys(self._engine, run_id) if created else []
             if created and self.storage.discard_unsent_run(run_id=run_id):
                 self._attached.pop(run_id).provider.close()
+                for key in reversed(snapshots):
+                    self._engine.artifacts.delete(key)
             raise
         return run
 
@@ -288,6 +292,7 @@ class BatchRunner:
         if not self.storage.supports_leases:
             check_kept(config, self.storage.get_run_config(run_id=run_id), store=type(self.storage).__name__)
         self.storage.set_ingest_checkpoint(run_id=run_id, checkpoint=checkpoint)
+        job = with_snapshots(self._engine, run_id, job)
         reader = Reader(job.items, job.build_prompt, checkpoint)
         attached = _Attached(config, provider, job.output_spec, job, reader, KnownRows.of_new_run(job))
         attached.sweeping.done()  # a run that has just been created has no batches
@@ -299,6 +304,7 @@ class BatchRunner:
         stored = self.storage.get_run_config(run_id=run_id)
         config = persisted_config(job, budget_key=stored.budget_key, extras=stored.extras)
         check_same_job(run_id, stored, config)
+        job = with_snapshots(self._engine, run_id, job)
         checkpoint = self.storage.get_ingest_checkpoint(run_id=run_id)
         if checkpoint is None:  # the process died between creating the run and this
             checkpoint = first_checkpoint(job.items)

@@ -149,6 +149,7 @@ class _Snapshot:
         schema: Its columns.
         mark: Its own mark.
         batch_count: How many batches it has.
+        size: Rows of each batch but the last; whatever version has written it.
     """
 
     def __init__(self, file: Any, readable: Callable[[], AbstractContextManager[None]]) -> None:
@@ -157,9 +158,10 @@ class _Snapshot:
         self.batch_count = file.num_record_batches
         self._file = file
         self._readable = readable
+        self.size = self.batch(0).num_rows if self.batch_count else BATCH_ROWS
 
     def batch(self, index: int) -> pa.RecordBatch:
-        """The rows from ``index * BATCH_ROWS`` on."""
+        """The rows from ``index * size`` on."""
         with self._readable():
             return self._file.get_batch(index)
 
@@ -205,12 +207,12 @@ class _KeptRows(CheckpointedItemSource[PayloadT]):
             return None
         with self._opened() as snapshot:
             last = snapshot.batch_count - 1
-            count = last * BATCH_ROWS + snapshot.batch(last).num_rows if last >= 0 else 0
+            count = last * snapshot.size + snapshot.batch(last).num_rows if last >= 0 else 0
         return RowPlaces({row: f"{self._source.name}, row {row + 1}" for row in rows if row < count}, count)
 
     def _items(self, snapshot: _Snapshot, first: int) -> Iterator[tuple[int, BatchItem[PayloadT]]]:
-        for index in range(first // BATCH_ROWS, snapshot.batch_count):
-            start = index * BATCH_ROWS
+        for index in range(first // snapshot.size, snapshot.batch_count):
+            start = index * snapshot.size
             skipped = max(first - start, 0)
             batch = snapshot.batch(index).slice(skipped)
             yield from self._source.items(snapshot.schema, batch, start + skipped)

@@ -218,7 +218,7 @@ class CsvItemSource(_TextFileSource[PayloadT]):
         SourceRowError: While reading; names the file, line and column. Rows before it have been given out.
     """
 
-    suffixes = (".csv", ".tsv")
+    suffixes = (".csv",)
 
     def __init__(
         self,

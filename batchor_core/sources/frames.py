@@ -126,9 +126,10 @@ class FrameItemSource(TableItemSource[PayloadT]):
 
 def is_frame(data: Any) -> bool:
     """Whether :func:`record_batches` takes it."""
-    return isinstance(data, pads.Dataset) or any(
-        hasattr(data, name) for name in ("__arrow_c_stream__", "collect_schema", "with_format")
-    )
+    if isinstance(data, type):
+        return False
+    signs = ("__arrow_c_stream__", "collect_schema", "with_format")
+    return isinstance(data, pads.Dataset) or any(hasattr(data, sign) for sign in signs)
 
 
 def record_batches(data: Any, problem: Problem) -> RowStream:

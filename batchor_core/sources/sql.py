@@ -126,14 +126,14 @@ class _SqlAlchemy:
         return RowStream(json_schema(), self._batches(query, params, problem))
 
     def _batches(self, query: Any, params: Any, problem: Any) -> Iterator[pa.RecordBatch]:
-        from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+        from sqlalchemy.exc import SQLAlchemyError, StatementError
 
         try:
             with self._connected() as connection:
                 rows = self._rows(connection, query, params, problem)
                 yield from json_batches(rows, BATCH_ROWS, problem)
         except SQLAlchemyError as error:  # its own text holds the parameters
-            said = error.orig if isinstance(error, DBAPIError) else error
+            said = error.orig if isinstance(error, StatementError) else error
             raise problem(f"the query failed: {type(said).__name__}: {said}") from error
 
     @contextmanager

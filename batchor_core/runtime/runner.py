@@ -72,7 +72,7 @@ from batchor_core.runtime.peek import has_work
 from batchor_core.runtime.results import check_cursor, row_pages, typed_page
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.same_rows import BuildLine, KnownRows, OnChange, check_on_change
-from batchor_core.runtime.snapshots import snapshot_keys, with_snapshots
+from batchor_core.runtime.snapshots import forget_snapshots, with_snapshots
 from batchor_core.runtime.sweep import LATE_SEC, sweep_ended, sweep_is_due
 from batchor_core.sources.base import CheckpointedItemSource
 from batchor_core.storage.identity import driver_done, is_certainly_gone, new_driver
@@ -263,11 +263,10 @@ class BatchRunner:
         except StorageError:
             raise  # says nothing about the items: the run stays, for the next try and for drivers that have joined
         except Exception:
-            snapshots = snapshot_keys(self._engine, run_id) if created else []
+            created_at = run.summary().created_at if created else 0.0
             if created and self.storage.discard_unsent_run(run_id=run_id):
                 self._attached.pop(run_id).provider.close()
-                for key in reversed(snapshots):
-                    self._engine.artifacts.delete(key)
+                forget_snapshots(self._engine, run_id, created_at)
             raise
         return run
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -70,13 +70,18 @@ def with_snapshots(engine: Engine, run_id: str, job: BatchJob[Any, Any]) -> Batc
 
 def snapshot_keys(engine: Engine, run_id: str) -> list[str]:
     """The keys of a run's snapshots that are there. They are written in order, and to be deleted in reverse."""
-    created_at = engine.store.get_run_summary(run_id=run_id).created_at
-    found = []
-    for key in _keys(run_id, created_at):
-        if not engine.artifacts.exists(key):
-            break
-        found.append(key)
-    return found
+    return _there(engine, run_id, engine.store.get_run_summary(run_id=run_id).created_at)
+
+
+def forget_snapshots(engine: Engine, run_id: str, created_at: float) -> None:
+    """Delete the snapshots of a run that was withdrawn."""
+    with suppress(Exception):  # no other run will look at them, and why this one was withdrawn matters more
+        for key in reversed(_there(engine, run_id, created_at)):
+            engine.artifacts.delete(key)
+
+
+def _there(engine: Engine, run_id: str, created_at: float) -> list[str]:
+    return list(takewhile(engine.artifacts.exists, _keys(run_id, created_at)))
 
 
 def _keys(run_id: str, created_at: float) -> Iterator[str]:

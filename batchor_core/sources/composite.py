@@ -67,7 +67,10 @@ class CompositeItemSource(CheckpointedItemSource[PayloadT]):
     def with_snapshots(self, snapshots: Snapshots) -> CheckpointedItemSource[PayloadT]:
         """The same, each part with its snapshot."""
         kept = copy.copy(self)
-        kept.sources = tuple(source.with_snapshots(snapshots) for source in self.sources)
+        kept.sources = tuple(
+            source.with_snapshots(snapshots) if isinstance(source, CheckpointedItemSource) else source
+            for source in self.sources
+        )
         return kept
 
     def initial_checkpoint(self) -> JSONValue:

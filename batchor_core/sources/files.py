@@ -30,7 +30,7 @@ from batchor_core.sources.csv_format import CsvFormat
 from batchor_core.sources.locations import Location, files_of, has_suffix, is_pattern, location, shown
 from batchor_core.sources.opening import readable
 from batchor_core.sources.parquet import ParquetFile
-from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row, RowMapping
+from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row, RowMapping, column_names
 from batchor_core.sources.text_files import CsvFile, JsonlFile
 
 
@@ -298,7 +298,7 @@ class ParquetItemSource(FileItemSource[PayloadT]):
         partition_id: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.columns = _column_names(columns)
+        self.columns = column_names(columns)
         super().__init__(
             path,
             item_id_from_row=item_id_from_row,
@@ -329,11 +329,3 @@ def source_of(path: str | Path, **options: Any) -> FileItemSource[Any]:
             return kind(path, **options)
     known = ", ".join(suffix for kind in FILE_SOURCES for suffix in kind.suffixes)
     raise InvalidInputError(f"source: {Path(name).name} is none of {known}")
-
-
-def _column_names(columns: Sequence[str] | None) -> list[str] | None:
-    if columns is None:
-        return None
-    if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
-        raise InvalidInputError(f"columns must be a list of column names, and is {columns!r}")
-    return list(columns)

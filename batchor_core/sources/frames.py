@@ -16,10 +16,12 @@ from batchor_core.core.models import PayloadT
 from batchor_core.sources.arrow_digest import content_digest
 from batchor_core.sources.arrow_rows import Problem, check_columns
 from batchor_core.sources.base import RowPlaces, SourceIdentity
-from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row
+from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row, column_names
 from batchor_core.sources.snapshot import RowStream, TableItemSource
 
 _BATCH_ROWS = 10_000
+_UNNAMED_INDEX = "__index_level_"
+"""How the column begins that pandas makes of an index without a name."""
 
 
 class FrameItemSource(TableItemSource[PayloadT]):
@@ -33,7 +35,8 @@ class FrameItemSource(TableItemSource[PayloadT]):
     LazyFrame or a relation, is known by its columns while the run is active; it is not read again then.
 
     The functions get Python values: ``datetime``, ``Decimal``, ``bytes``, lists, dicts; nanoseconds are cut to the
-    microseconds that ``datetime`` holds. NaN, infinity and what else stands for no value are None.
+    microseconds that ``datetime`` holds. NaN, infinity and what else stands for no value are None. An index of pandas is a column
+    if it has a name.
 
     Args:
         frame: The rows.
@@ -77,7 +80,7 @@ class FrameItemSource(TableItemSource[PayloadT]):
                 f"{type(frame).__name__}; RowItemSource takes an iterable of mappings"
             )
         self.frame = frame
-        self.columns = columns
+        self.columns = column_names(columns)
         self._was_read = False
 
     @property
@@ -111,25 +114,28 @@ class FrameItemSource(TableItemSource[PayloadT]):
             raise self.mapping.error("a RecordBatchReader can be read once only, and it was; make it again")
         self._was_read = True
         schema, batches = record_batches(self.frame, self.mapping.error)
-        if self.columns is None:
-            return RowStream(schema, batches)
-        names = self._selected(schema).names
-        return RowStream(self._selected(schema), (batch.select(names) for batch in batches))
+        selected = self._selected(schema)
+        return RowStream(selected, (batch.select(selected.names) for batch in batches))
 
     def _selected(self, schema: pa.Schema) -> pa.Schema:
-        for column in self.columns or ():
+        names = self.columns or [name for name in schema.names if not name.startswith(_UNNAMED_INDEX)]
+        for column in names:
             if column not in schema.names:
                 there = ", ".join(map(repr, schema.names[:20]))
                 raise self.mapping.error(f"there is no such column to read; there are {there}", column=column)
-        return schema if self.columns is None else pa.schema([schema.field(name) for name in self.columns])
+        return pa.schema([schema.field(name) for name in names])
 
 
 def is_frame(data: Any) -> bool:
     """Whether :func:`record_batches` takes it."""
     if isinstance(data, type):
         return False
-    signs = ("__arrow_c_stream__", "collect_schema", "with_format")
-    return isinstance(data, pads.Dataset) or any(hasattr(data, sign) for sign in signs)
+    return (
+        hasattr(data, "__arrow_c_stream__")
+        or isinstance(data, pads.Dataset)
+        or hasattr(data, "with_format")
+        or _is_lazy(data)
+    )
 
 
 def record_batches(data: Any, problem: Problem) -> RowStream:
@@ -167,7 +173,11 @@ def columns_of(data: Any, problem: Problem) -> pa.Schema:
 
 def _is_lazy(data: Any) -> bool:
     """Whether it is a Polars LazyFrame."""
-    return hasattr(data, "collect_schema") and hasattr(data, "collect")
+    return (
+        type(data).__module__.partition(".")[0] == "polars"
+        and hasattr(data, "collect_schema")
+        and hasattr(data, "collect")
+    )
 
 
 def _hugging_face_schema(data: Any, problem: Problem) -> pa.Schema:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any, Generic, TypeAlias
 
@@ -138,3 +138,12 @@ def hive_partition(path: PurePath) -> str | None:
     """The ``key=value`` folders of a path, joined with slashes; None without any."""
     folders = [part for part in path.parts[:-1] if _HIVE_FOLDER.fullmatch(part)]
     return "/".join(folders) or None
+
+
+def column_names(columns: Sequence[str] | None) -> list[str] | None:
+    """The columns to read; None for all."""
+    if columns is None:
+        return None
+    if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
+        raise InvalidInputError(f"columns must be a list of column names, and is {columns!r}")
+    return list(columns)

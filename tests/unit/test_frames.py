@@ -96,6 +96,13 @@ def test_what_pandas_has_for_no_value_is_none(tmp_path: Path) -> None:
     assert second == {"id": "b", "at": pd.Timestamp("2026-01-01").to_pydatetime(), "n": 3, "f": 1.0, "s": "x"}
 
 
+def test_an_index_is_a_column_if_it_has_a_name(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"id": [1, 2, 3]})
+    assert rows(frame[frame["id"] > 1], tmp_path / "1") == [{"id": 2}, {"id": 3}]
+    named = pd.DataFrame({"v": [1]}, index=pd.Index(["a"], name="id"))
+    assert rows(named, tmp_path / "2") == [{"v": 1, "id": "a"}]
+
+
 def test_categories_that_differ_from_batch_to_batch_are_kept(tmp_path: Path) -> None:
     parts = [pa.table({"id": pa.array(names).dictionary_encode()}) for names in (["a", "b"], ["c", "a"])]
     assert [row["id"] for row in rows(pa.concat_tables(parts), tmp_path)] == ["a", "b", "c", "a"]

@@ -1,5 +1,6 @@
 """A YAML file becomes batch assets, and the dg commands that people type make and check it."""
 
+import gzip
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import polars as pl
 import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
+from upath import UPath
 
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.providers.openai.strict_schema import model_output_schema
@@ -177,6 +179,16 @@ def test_a_batch_runs_on_the_file_of_its_partition(
     rows = pl.read_parquet(asset.result_path(resource, "de"))
     assert sorted(rows["item_id"]) == ["1", "2"]
     assert set(rows["mood"]) <= {"good", "bad"}
+
+
+@pytest.mark.parametrize("path", ["{partition}/*.csv.gz", "memory://component/{partition}/*.csv.gz"])
+def test_a_source_may_be_a_pattern_of_compressed_files_and_a_url(path: str, tmp_path: Path) -> None:
+    folder = UPath(path.partition("{")[0]) if "://" in path else tmp_path
+    for name in ("a", "b"):
+        (folder / "birds").mkdir(exist_ok=True, parents=True)
+        (folder / "birds" / f"{name}.csv.gz").write_bytes(gzip.compress(f"id,text\n{name},x\n".encode()))
+    job = batch(source={"path": path}).job(tmp_path, "birds")
+    assert [item.item_id for item in job.items] == ["a", "b"]
 
 
 def test_a_source_of_another_kind_is_named(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from batchor_core.core.exceptions import (
 )
 from batchor_core.runtime.snapshots import RunSnapshots, snapshot_keys
 from batchor_core.sources.base import CheckpointedItemSource
+from batchor_core.storage.memory import MemoryStateStore
+from tests.contract.stores.kit import ThirdPartyStore
 from tests.support.world import RUN, World, ask, text_job
 
 COUNT = 250
@@ -106,11 +108,24 @@ def die(world: World, source: CheckpointedItemSource[Any], *, at: str = "item-15
 # --- going on --------------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_run_goes_on_with_the_rows_that_the_query_gave(world: World, database: Database) -> None:
+@pytest.mark.parametrize("kind", ["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_a_killed_run_goes_on_with_the_rows_that_the_query_gave(
+    make_world: Callable[..., World], kind: str, database: Database
+) -> None:
+    world = make_world(kind=kind)
     die(world, database.source())
     database.drop()
     run = world.runner().run_and_wait(text_job(database.source()), run_id=RUN)
     assert [result.item_id for result in run.results()] == [f"item-{n}" for n in range(COUNT)]
+
+
+def test_a_store_without_leases_keeps_rows_too(world: World, database: Database) -> None:
+    store = ThirdPartyStore(MemoryStateStore(now=world.clock))
+    with pytest.raises(Killed):
+        world.start(text_job(database.source(), build_prompt=dies_at("item-150")), storage=store)
+    database.drop()
+    runner = world.runner(storage=store)
+    assert len(runner.run_and_wait(text_job(database.source()), run_id=RUN).results()) == COUNT
 
 
 def test_rows_that_the_query_gives_now_are_not_mixed_with_those_of_then(

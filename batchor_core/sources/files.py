@@ -125,9 +125,28 @@ class FileItemSource(CheckpointedItemSource[PayloadT]):
 
 
 class _TextFileSource(FileItemSource[PayloadT], ResumableItemSource[PayloadT]):
-    def __init__(self, path: str | Path, *, encoding: str = "utf-8", **options: Any) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        item_id_from_row: ItemIdFromRow,
+        payload_from_row: Callable[[Row], PayloadT],
+        metadata_from_row: MetadataFromRow | None = None,
+        encoding: str = "utf-8",
+        primary_key: str | None = None,
+        partition_id: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
         self.encoding = encoding
-        super().__init__(path, **options)
+        super().__init__(
+            path,
+            item_id_from_row=item_id_from_row,
+            payload_from_row=payload_from_row,
+            metadata_from_row=metadata_from_row,
+            primary_key=primary_key,
+            partition_id=partition_id,
+            storage_options=storage_options,
+        )
 
     def iter_from(self, item_index: int) -> Iterator[IndexedBatchItem[PayloadT]]:
         """Items from this 0-based row on; the rows before it are read over."""
@@ -160,29 +179,6 @@ class JsonlItemSource(_TextFileSource[PayloadT]):
     """
 
     suffixes = (".jsonl", ".ndjson")
-
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        item_id_from_row: ItemIdFromRow,
-        payload_from_row: Callable[[Row], PayloadT],
-        metadata_from_row: MetadataFromRow | None = None,
-        encoding: str = "utf-8",
-        primary_key: str | None = None,
-        partition_id: str | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(
-            path,
-            item_id_from_row=item_id_from_row,
-            payload_from_row=payload_from_row,
-            metadata_from_row=metadata_from_row,
-            encoding=encoding,
-            primary_key=primary_key,
-            partition_id=partition_id,
-            storage_options=storage_options,
-        )
 
     def _reader(self, path: Location) -> CheckpointedItemSource[PayloadT]:
         return JsonlFile(path, self._mapping(path), encoding=self.encoding)

@@ -73,6 +73,23 @@ def jsonl_source(
     return JsonlItemSource(path, encoding=encoding, **CALLBACKS)
 
 
+def compressed(make: Make) -> Make:
+    def made(folder: Path, rows: Rows) -> CheckpointedItemSource[Any]:
+        source: Any = make(folder, rows)
+        source.path.write_bytes(pa.compress(source.path.read_bytes(), codec="zstd", asbytes=True))
+        return source  # type: ignore[no-any-return]
+
+    return made
+
+
+def folder_source(folder: Path, rows: Rows) -> CheckpointedItemSource[Any]:
+    shutil.rmtree(folder / "rows", ignore_errors=True)
+    for number in range(0, len(rows) + 1, 4):
+        (folder / "rows" / f"{number:02}").mkdir(parents=True)
+        jsonl_source(folder / "rows" / f"{number:02}", rows[number : number + 4])
+    return JsonlItemSource(folder / "rows", **CALLBACKS)
+
+
 def parquet_source(folder: Path, rows: Rows) -> CheckpointedItemSource[Any]:
     path = folder / "rows.parquet"
     schema = pa.schema([("id", pa.string()), ("text", pa.string())])
@@ -203,6 +220,9 @@ MAKERS: dict[str, Make] = {
     "jsonl, utf-16": lambda folder, rows: jsonl_source(folder, rows, "utf-16"),
     "jsonl, cp1252": lambda folder, rows: jsonl_source(folder, rows, "cp1252", ascii_only=True),
     "jsonl, iso2022_jp": lambda folder, rows: jsonl_source(folder, rows, "iso2022_jp", ascii_only=True),
+    "csv, compressed": compressed(csv_source),
+    "jsonl, compressed": compressed(jsonl_source),
+    "folder": folder_source,
     "parquet": parquet_source,
     "composite": composite_source,
     "own": lambda folder, rows: ListSource(rows),

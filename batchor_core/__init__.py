@@ -139,6 +139,7 @@ from batchor_core.storage import (
 )
 
 if TYPE_CHECKING:
+    from batchor_core.sources import FrameItemSource, RowItemSource, SqlItemSource
     from batchor_core.storage import PostgresStorage, SQLiteStorage
 
 # in the order in which a newcomer meets them
@@ -194,6 +195,9 @@ __all__ = [  # noqa: RUF022
     "CsvItemSource",
     "JsonlItemSource",
     "ParquetItemSource",
+    "FrameItemSource",
+    "SqlItemSource",
+    "RowItemSource",
     "CompositeItemSource",
     "ItemSource",
     "CheckpointedItemSource",
@@ -253,7 +257,14 @@ __all__ = [  # noqa: RUF022
 
 if not TYPE_CHECKING:  # a type checker would take every misspelled name for one that comes late
     __getattr__ = lazy_imports(
-        __name__, {"PostgresStorage": "batchor_core.storage", "SQLiteStorage": "batchor_core.storage"}
+        __name__,
+        {
+            "FrameItemSource": "batchor_core.sources",
+            "PostgresStorage": "batchor_core.storage",
+            "RowItemSource": "batchor_core.sources",
+            "SQLiteStorage": "batchor_core.storage",
+            "SqlItemSource": "batchor_core.sources",
+        },
     )
 
 

@@ -1,5 +1,6 @@
 """Durable LLM batch runs as Dagster assets: one click submits, a sensor drives, Parquet appears."""
 
+from batchor_core import RowItemSource
 from batchor_core.tables import TableReport as ParquetReport
 from batchor_core.tables import write_results_parquet
 from batchor_core.tables.partition_files import partition_path
@@ -20,7 +21,6 @@ from batchor_dagster.io import build_results_io_manager
 from batchor_dagster.providers import Provider
 from batchor_dagster.resource import BatchorResource, LiteralKeyWarning
 from batchor_dagster.revisions import OnChange, Rerun
-from batchor_dagster.rows import RowItemSource
 from batchor_dagster.run_ids import batch_run_id
 from batchor_dagster.sensor import build_batch_sensor, build_drive_job
 from batchor_dagster.translator import BatchPart, BatchTranslator, BatchTranslatorData

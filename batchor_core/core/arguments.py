@@ -67,7 +67,7 @@ def check_items(items: Any, *, item_type: type) -> None:
         raise InvalidInputError(f"{wanted}, not a dict; make an item of each entry")
     if hasattr(items, "__arrow_c_stream__") or hasattr(items, "iterrows"):
         raise InvalidInputError(
-            f"{wanted}, not a table ({type(items).__name__}); batchor_dagster.RowItemSource makes items of a table's rows"
+            f"{wanted}, not a table ({type(items).__name__}); FrameItemSource makes items of a table's rows"
         )
     if isinstance(items, type) or not isinstance(items, Iterable):
         raise InvalidInputError(f"{wanted}, not {shown(items)}")

@@ -25,6 +25,7 @@ from batchor_core.runtime.bundle_folder import building_folder, put_in_place
 from batchor_core.runtime.engine import Engine
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.runtime.results import check_cursor, check_finished, json_lines, row_pages
+from batchor_core.runtime.snapshots import snapshot_keys
 from batchor_core.storage.state import RunArtifactInventory
 
 _MANIFEST = "manifest.json"
@@ -148,7 +149,7 @@ def _keys_to_export(engine: Engine, run_id: str, bundle: Path) -> list[str]:
         RunStateError: The bundle that is there holds more.
     """
     inventory = engine.store.get_artifact_inventory(run_id=run_id)
-    keys = _keys(inventory)
+    keys = sorted([*_keys(inventory), *snapshot_keys(engine, run_id)])
     there = [key for key in keys if engine.artifacts.exists(key)]
     _check_replaceable(run_id, bundle, there)
     # a raw output that is nowhere any more is a loss, which the copying will report
@@ -189,7 +190,7 @@ def _entry(bundle: Path, name: str) -> _Entry:
 
 
 def prune_artifacts(engine: Engine, run_id: str, *, include_raw_outputs: bool) -> ArtifactPruneResult:
-    """Delete request files, and raw outputs that lie in an exported bundle. A file first, its pointer second."""
+    """Delete snapshots of rows, request files, and raw outputs that lie in an exported bundle. A file first, its pointer second."""
     check_finished(engine.store.get_run_summary(run_id=run_id))
     inventory = engine.store.get_artifact_inventory(run_id=run_id)
     raw = (
@@ -201,7 +202,7 @@ def prune_artifacts(engine: Engine, run_id: str, *, include_raw_outputs: bool) -
         _check_exported(run_id, inventory, raw)
     removed: list[str] = []
     missing: list[str] = []
-    for key in [*inventory.request_artifact_paths, *raw]:
+    for key in [*reversed(snapshot_keys(engine, run_id)), *inventory.request_artifact_paths, *raw]:
         (removed if engine.artifacts.delete(key) else missing).append(key)
     items = engine.store.clear_request_artifact_pointers(
         run_id=run_id, artifact_paths=inventory.request_artifact_paths

@@ -19,6 +19,7 @@ from batchor_core.runtime.lease import check_lease_term
 from batchor_core.runtime.live import LiveRun, LiveRuns
 from batchor_core.runtime.outputs import check_kept, check_provided
 from batchor_core.runtime.row_comparison import KnownRows, OnChange
+from batchor_core.runtime.snapshots import forget_snapshots, with_snapshots
 from batchor_core.runtime.stored_job import check_same_job, persisted_config
 from batchor_core.storage.state import IngestCheckpoint
 
@@ -37,8 +38,10 @@ def start(
     except StorageError:
         raise  # says nothing about the items: the run stays, for the next try and for drivers that have joined
     except Exception:
+        created_at = store.get_run_summary(run_id=run_id).created_at if created else 0.0
         if created and store.discard_unsent_run(run_id=run_id):
             runs.drop(run_id)
+            forget_snapshots(runs.engine, run_id, created_at)
         raise
 
 
@@ -58,6 +61,7 @@ def create(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, extras: JSONObj
     if not store.supports_leases:
         check_kept(config, store.get_run_config(run_id=run_id), store=type(store).__name__)
     store.set_ingest_checkpoint(run_id=run_id, checkpoint=checkpoint)
+    job = with_snapshots(runs.engine, run_id, job)
     reader = Reader(job.items, job.build_prompt, checkpoint)
     live = LiveRun(config, provider, job.output_spec, job, reader, KnownRows.of_new_run(job))
     live.sweeping.done()  # a run that has just been created has no batches
@@ -72,6 +76,7 @@ def resume(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, on_change: OnCh
     stored = store.get_run_config(run_id=run_id)
     config = persisted_config(job, budget_key=stored.budget_key, extras=stored.extras)
     check_same_job(run_id, stored, config)
+    job = with_snapshots(runs.engine, run_id, job)
     checkpoint = _checkpoint(runs, job, run_id)
     before = runs.get(run_id)
     if _needs_source(before, job, checkpoint, on_change):

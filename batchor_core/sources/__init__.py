@@ -1,5 +1,8 @@
-"""Where items come from: files, several sources as one, and what a source of your own is made of."""
+"""Where items come from: files, frames, queries, several sources as one, and what a source of your own is made of."""
 
+from typing import TYPE_CHECKING
+
+from batchor_core.core.lazy_imports import lazy_imports
 from batchor_core.sources.base import (
     CheckpointedBatchItem,
     CheckpointedItemSource,
@@ -12,16 +15,36 @@ from batchor_core.sources.composite import CompositeItemSource
 from batchor_core.sources.files import CsvItemSource, JsonlItemSource, ParquetItemSource
 from batchor_core.sources.rows import json_safe
 
+if TYPE_CHECKING:
+    from batchor_core.sources.frames import FrameItemSource
+    from batchor_core.sources.mappings import RowItemSource
+    from batchor_core.sources.sql import SqlItemSource
+
 __all__ = [
     "CheckpointedBatchItem",
     "CheckpointedItemSource",
     "CompositeItemSource",
     "CsvItemSource",
+    "FrameItemSource",
     "IndexedBatchItem",
     "ItemSource",
     "JsonlItemSource",
     "ParquetItemSource",
     "ResumableItemSource",
+    "RowItemSource",
     "SourceIdentity",
+    "SqlItemSource",
     "json_safe",
 ]
+
+if (
+    not TYPE_CHECKING
+):  # these need pyarrow or SQLAlchemy, each of which takes as long to import as all the rest
+    __getattr__ = lazy_imports(
+        __name__,
+        {
+            "FrameItemSource": "batchor_core.sources.frames",
+            "RowItemSource": "batchor_core.sources.mappings",
+            "SqlItemSource": "batchor_core.sources.sql",
+        },
+    )

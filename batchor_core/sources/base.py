@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Generic
+from pathlib import Path
+from typing import BinaryIO, Generic, Protocol
 
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import BatchItem, PayloadT
@@ -70,6 +72,26 @@ class RowPlaces:
     count: int
 
 
+class SnapshotFile(Protocol):
+    """A file among a run's artifacts, for the rows of one source."""
+
+    def exists(self) -> bool:
+        """Whether it is there, which it is as a whole or not at all."""
+
+    def reading(self) -> AbstractContextManager[Path]:
+        """A local file with its content, for the length of the block."""
+
+    def writing(self) -> AbstractContextManager[BinaryIO]:
+        """Write it piece by piece; it appears, synced, when the block ends, and not if the block raises."""
+
+
+class Snapshots(Protocol):
+    """Where a run keeps the rows of sources that can't be read from the middle."""
+
+    def file(self) -> SnapshotFile:
+        """The file of the next source that needs one. Asked in the same order, the same files come."""
+
+
 class ItemSource(ABC, Generic[PayloadT]):
     """Items one after the other, without a place to go on from."""
 
@@ -104,6 +126,10 @@ class CheckpointedItemSource(ItemSource[PayloadT]):
     def places(self, rows: Collection[int]) -> RowPlaces | None:
         """Where these 0-based rows are, in words for an error message; None where the source can't say."""
         return None
+
+    def with_snapshots(self, snapshots: Snapshots) -> CheckpointedItemSource[PayloadT]:
+        """The same items, with a copy of the rows kept in the run's artifacts where the rows can't be read twice."""
+        return self
 
     def __iter__(self) -> Iterator[BatchItem[PayloadT]]:
         for checkpointed in self.iter_from_checkpoint(self.initial_checkpoint()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 
@@ -14,6 +15,7 @@ from batchor_core.sources.base import (
     CheckpointedBatchItem,
     CheckpointedItemSource,
     RowPlaces,
+    Snapshots,
     SourceIdentity,
     checkpoint_index,
 )
@@ -61,6 +63,15 @@ class CompositeItemSource(CheckpointedItemSource[PayloadT]):
             found |= {row + count: place for row, place in part.found.items()}
             count += part.count
         return RowPlaces(found, count)
+
+    def with_snapshots(self, snapshots: Snapshots) -> CheckpointedItemSource[PayloadT]:
+        """The same, each part with its snapshot."""
+        kept = copy.copy(self)
+        kept.sources = tuple(
+            source.with_snapshots(snapshots) if isinstance(source, CheckpointedItemSource) else source
+            for source in self.sources
+        )
+        return kept
 
     def initial_checkpoint(self) -> JSONValue:
         """Before the first item of the first source."""

@@ -5,10 +5,11 @@ Each item carries ``batchor_lineage`` in its metadata: see :class:`batchor_core.
 
 from __future__ import annotations
 
-import codecs
 import csv
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,32 +18,113 @@ from batchor_core.core.models import PayloadT
 from batchor_core.core.types import JSONValue
 from batchor_core.sources.base import (
     CheckpointedBatchItem,
+    CheckpointedItemSource,
     IndexedBatchItem,
     ResumableItemSource,
     RowPlaces,
     SourceIdentity,
     checkpoint_index,
 )
-from batchor_core.sources.csv_format import CsvFormat, csv_problem, delimiter_hint, header_problem
-from batchor_core.sources.fingerprint import file_identity
-from batchor_core.sources.json_rows import BadLineError, parsed_row
-from batchor_core.sources.lines import MAX_LINE_BYTES, Lines, Place, has_safe_offsets
-from batchor_core.sources.opening import local_path
-from batchor_core.sources.parquet import ParquetItemSource
-from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row, RowMapping
-
-__all__ = ["CsvItemSource", "JsonlItemSource", "ParquetItemSource"]
+from batchor_core.sources.composite import CompositeItemSource
+from batchor_core.sources.csv_format import CsvFormat
+from batchor_core.sources.locations import Location, files_of, has_suffix, is_pattern, location, shown
+from batchor_core.sources.opening import readable
+from batchor_core.sources.parquet import ParquetFile
+from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row, RowMapping, column_names
+from batchor_core.sources.text_files import CsvFile, JsonlFile
 
 
-class _TextFileSource(ResumableItemSource[PayloadT]):
-    """What CSV and JSONL have in common: rows made of lines, and checkpoints with a byte offset to seek to.
+class FileItemSource(CheckpointedItemSource[PayloadT]):
+    """Items from a file, or from several that are read one after the other.
 
-    A checkpoint is ``{"row", "offset", "line"}``; a plain row index is taken too, and then the rows before it are read
-    over. Encodings without safe offsets, such as UTF-16, have plain indexes only.
+    ``path`` is one of
+
+    - a file, ``~`` is expanded;
+    - a folder: its files whose names end with one of ``suffixes``, compressed or not, in the folders below it too; names that
+      begin with a dot or an underscore are passed over;
+    - a pattern such as ``data/2026-*.csv`` or ``data/**/part-*.csv``: whatever it matches but hidden files;
+    - a URL of one of these, such as ``s3://bucket/data/*.csv``, ``gs://``, ``az://``; of ``https://`` a file only.
+
+    Several files are read in the order of their paths. Their checkpoint and identity are those of a
+    :class:`CompositeItemSource`: a file that is added, removed or changed makes it another source. Text files may be compressed
+    (gzip, Zstandard, bzip2, LZ4), whatever their names; reading goes on in the middle of one by decompressing what is before.
     """
 
-    kind: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
 
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        item_id_from_row: ItemIdFromRow,
+        payload_from_row: Callable[[Row], PayloadT],
+        metadata_from_row: MetadataFromRow | None = None,
+        primary_key: str | None = None,
+        partition_id: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.path = location(path, storage_options)
+        self.item_id_from_row = item_id_from_row
+        self.payload_from_row = payload_from_row
+        self.metadata_from_row = metadata_from_row
+        self._primary_key = primary_key
+        self._partition_id = partition_id
+        self._one_file = self._reader(self.path)  # says what is wrong with the arguments
+
+    @abstractmethod
+    def _reader(self, path: Location) -> CheckpointedItemSource[PayloadT]:
+        """The reader of one file."""
+
+    def _mapping(self, path: Location) -> RowMapping[PayloadT]:
+        return RowMapping(
+            shown(path),
+            item_id_from_row=self.item_id_from_row,
+            payload_from_row=self.payload_from_row,
+            metadata_from_row=self.metadata_from_row,
+            primary_key=self._primary_key,
+            partition_id=self._partition_id,
+        )
+
+    @cached_property
+    def _read(self) -> CheckpointedItemSource[PayloadT]:
+        """What there is to read, looked up when it is first asked for."""
+        with readable(self.path):
+            files = files_of(self.path, self.suffixes)
+        if files is None:
+            return self._one_file
+        if not files:
+            raise SourceRowError(f"can't be read: {self._no_files()}", path=shown(self.path))
+        return CompositeItemSource([self._reader(file) for file in files])
+
+    def _no_files(self) -> str:
+        if is_pattern(self.path) and not self.path.is_dir():
+            return "no file matches this pattern"
+        there = ", ".join(islice((one.name for one in self.path.iterdir()), 3))
+        holds = f"it holds {there} ..." if there else "it is empty"
+        return (
+            f"no file in this folder has a name that ends with {' or '.join(self.suffixes)} ({holds}). A pattern such as "
+            f"{shown(self.path)}/* takes all of them"
+        )
+
+    def source_identity(self) -> SourceIdentity:
+        """The kind, the path, and a fingerprint of the content
+        (:func:`~batchor_core.sources.fingerprint.content_fingerprint`) with the options that change its rows."""
+        return self._read.source_identity()
+
+    def initial_checkpoint(self) -> JSONValue:
+        """Before the first row."""
+        return self._read.initial_checkpoint()
+
+    def iter_from_checkpoint(self, checkpoint: JSONValue) -> Iterator[CheckpointedBatchItem[PayloadT]]:
+        """Items from a row on."""
+        return self._read.iter_from_checkpoint(checkpoint)
+
+    def places(self, rows: Collection[int]) -> RowPlaces | None:
+        """Where these 0-based rows are; text files are read for it up to the last of them."""
+        return self._read.places(rows)
+
+
+class _TextFileSource(FileItemSource[PayloadT], ResumableItemSource[PayloadT]):
     def __init__(
         self,
         path: str | Path,
@@ -53,75 +135,26 @@ class _TextFileSource(ResumableItemSource[PayloadT]):
         encoding: str = "utf-8",
         primary_key: str | None = None,
         partition_id: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.path = local_path(path)
-        self.item_id_from_row = item_id_from_row
-        self.payload_from_row = payload_from_row
-        self.metadata_from_row = metadata_from_row
         self.encoding = encoding
-        try:
-            has_safe_offsets(encoding)
-        except (LookupError, TypeError) as error:
-            raise InvalidInputError(
-                f"there is no encoding {encoding!r}; common ones are 'utf-8', 'utf-16', 'cp1252' and 'latin-1'"
-            ) from error
-        self._mapping = RowMapping(
-            self.path,
+        super().__init__(
+            path,
             item_id_from_row=item_id_from_row,
             payload_from_row=payload_from_row,
             metadata_from_row=metadata_from_row,
             primary_key=primary_key,
             partition_id=partition_id,
+            storage_options=storage_options,
         )
-
-    def source_identity(self) -> SourceIdentity:
-        """The kind, the absolute path, and a fingerprint of the content
-        (:func:`~batchor_core.sources.fingerprint.content_fingerprint`) with the options that change its rows."""
-        codec = codecs.lookup(self.encoding).name.removesuffix("-sig")
-        options = {"encoding": codec} if codec != "utf-8" else {}
-        return file_identity(self.kind, self.path, codec, options | self._options())
-
-    def _options(self) -> dict[str, Any]:
-        return {}
-
-    def places(self, rows: Collection[int]) -> RowPlaces:
-        """Where these 0-based rows are in the file; reads it up to the last of them."""
-        found: dict[int, str] = {}
-        count = 0
-        for row_index, line in self._starts(self._lines(Place())):
-            count = row_index + 1
-            if row_index in rows:
-                found[row_index] = f"{self.path}, line {line}"
-        return RowPlaces(found, count)
 
     def iter_from(self, item_index: int) -> Iterator[IndexedBatchItem[PayloadT]]:
         """Items from this 0-based row on; the rows before it are read over."""
-        for row_index, line, row in self._rows(Place(), checkpoint_index(item_index)):
-            yield IndexedBatchItem(row_index, self._mapping.item(row, row_index=row_index, line=line))
-
-    def iter_from_checkpoint(self, checkpoint: JSONValue) -> Iterator[CheckpointedBatchItem[PayloadT]]:
-        """Items from the checkpoint on, seeking where it carries an offset."""
-        place = Place.of(checkpoint)
-        first = place.row if isinstance(checkpoint, dict) else checkpoint_index(checkpoint)
-        lines = self._lines(place)
-        for row_index, line, row in self._rows_of(lines, first):
-            item = self._mapping.item(row, row_index=row_index, line=line)
-            yield CheckpointedBatchItem(lines.checkpoint(row_index + 1), item)
-
-    def _rows(self, place: Place, first: int) -> Iterator[tuple[int, int, Row]]:
-        return self._rows_of(self._lines(place), first)
-
-    @abstractmethod
-    def _lines(self, place: Place) -> Lines[Any]:
-        """The file's lines from a place on."""
-
-    @abstractmethod
-    def _starts(self, lines: Lines[Any]) -> Iterator[tuple[int, int]]:
-        """Row index and 1-based line of each row, without looking at what it holds."""
-
-    @abstractmethod
-    def _rows_of(self, lines: Lines[Any], first: int) -> Iterator[tuple[int, int, Row]]:
-        """Row index, 1-based line and row, from row ``first`` on."""
+        if isinstance(self._read, ResumableItemSource):
+            yield from self._read.iter_from(item_index)
+        else:
+            for index, item in enumerate(islice(self, checkpoint_index(item_index), None), item_index):
+                yield IndexedBatchItem(index, item)
 
 
 class JsonlItemSource(_TextFileSource[PayloadT]):
@@ -132,41 +165,23 @@ class JsonlItemSource(_TextFileSource[PayloadT]):
     the file.
 
     Args:
-        path: The file; ``~`` is expanded.
+        path: A file, a folder or a pattern, of this machine or a URL; see :class:`FileItemSource`.
         item_id_from_row: Returns a non-empty string, unique within the run.
         payload_from_row: Returns the item's payload, for ``build_prompt``.
         metadata_from_row: Returns a dict that is kept beside the item; made JSON as ``rows.json_safe`` says.
         encoding: The file's encoding.
         primary_key: Key whose value is recorded in the lineage.
         partition_id: Recorded in the lineage; by default the Hive folders (``day=2026-01-01``) of the path.
+        storage_options: For a URL: what fsspec's file system takes, such as ``key``, ``secret``; never stored or shown.
 
     Raises:
         SourceRowError: While reading; names the file, line and column. Rows before it have been given out.
     """
 
-    kind = "jsonl"
+    suffixes = (".jsonl", ".ndjson")
 
-    def _lines(self, place: Place) -> Lines[bytes]:
-        return Lines(self.path, self.encoding, place, kind=bytes)
-
-    def _starts(self, lines: Lines[bytes]) -> Iterator[tuple[int, int]]:
-        filled = (lines.line for line in lines if line and not line.isspace())
-        yield from enumerate(filled, lines.place.row)
-
-    def _rows_of(self, lines: Lines[bytes], first: int) -> Iterator[tuple[int, int, Row]]:
-        row_index = lines.place.row
-        for line in lines:
-            if not line or line.isspace():  # empty: a byte order mark alone
-                continue
-            if row_index >= first:
-                yield row_index, lines.line, self._parsed(line, lines.line)
-            row_index += 1
-
-    def _parsed(self, line: bytes, number: int) -> Row:
-        try:
-            return parsed_row(line, number=number)
-        except BadLineError as error:
-            raise self._mapping.error(str(error), number) from error.__cause__
+    def _reader(self, path: Location) -> CheckpointedItemSource[PayloadT]:
+        return JsonlFile(path, self._mapping(path), encoding=self.encoding)
 
 
 class CsvItemSource(_TextFileSource[PayloadT]):
@@ -177,13 +192,14 @@ class CsvItemSource(_TextFileSource[PayloadT]):
     a CSV field, which is one for the whole process, is raised to 64 MiB.
 
     Args:
-        path: The file; ``~`` is expanded.
+        path: A file, a folder or a pattern, of this machine or a URL; see :class:`FileItemSource`.
         item_id_from_row: Returns a non-empty string, unique within the run.
         payload_from_row: Returns the item's payload, for ``build_prompt``.
         metadata_from_row: Returns a dict that is kept beside the item; made JSON as ``rows.json_safe`` says.
         encoding: The file's encoding; a UTF-8 byte order mark is passed over.
         primary_key: Column whose value is recorded in the lineage.
         partition_id: Recorded in the lineage; by default the Hive folders (``day=2026-01-01``) of the path.
+        storage_options: For a URL: what fsspec's file system takes, such as ``key``, ``secret``; never stored or shown.
         delimiter: Between two values. By default a comma, and a header of one column that holds another usual
             delimiter is refused.
         quotechar: Around values that hold delimiters or line ends.
@@ -198,7 +214,7 @@ class CsvItemSource(_TextFileSource[PayloadT]):
         SourceRowError: While reading; names the file, line and column. Rows before it have been given out.
     """
 
-    kind = "csv"
+    suffixes = (".csv",)
 
     def __init__(
         self,
@@ -210,6 +226,7 @@ class CsvItemSource(_TextFileSource[PayloadT]):
         encoding: str = "utf-8",
         primary_key: str | None = None,
         partition_id: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
         delimiter: str | None = None,
         quotechar: str | None = '"',
         escapechar: str | None = None,
@@ -218,15 +235,6 @@ class CsvItemSource(_TextFileSource[PayloadT]):
         quoting: int = csv.QUOTE_MINIMAL,
         strict: bool = True,
     ) -> None:
-        super().__init__(
-            path,
-            item_id_from_row=item_id_from_row,
-            payload_from_row=payload_from_row,
-            metadata_from_row=metadata_from_row,
-            encoding=encoding,
-            primary_key=primary_key,
-            partition_id=partition_id,
-        )
         self._format = CsvFormat(
             delimiter=delimiter,
             quotechar=quotechar,
@@ -236,69 +244,84 @@ class CsvItemSource(_TextFileSource[PayloadT]):
             quoting=quoting,
             strict=strict,
         )
+        super().__init__(
+            path,
+            item_id_from_row=item_id_from_row,
+            payload_from_row=payload_from_row,
+            metadata_from_row=metadata_from_row,
+            encoding=encoding,
+            primary_key=primary_key,
+            partition_id=partition_id,
+            storage_options=storage_options,
+        )
 
-    def _options(self) -> dict[str, Any]:
-        return self._format.changed_options()
+    def _reader(self, path: Location) -> CheckpointedItemSource[PayloadT]:
+        return CsvFile(path, self._mapping(path), encoding=self.encoding, csv_format=self._format)
 
-    def _lines(self, place: Place) -> Lines[str]:
-        return Lines(self.path, self.encoding, place, kind=str)
 
-    def _starts(self, lines: Lines[str]) -> Iterator[tuple[int, int]]:
-        records = self._records(lines)
-        next(records, None)
-        yield from enumerate((line for line, _ in records), lines.place.row)
+class ParquetItemSource(FileItemSource[PayloadT]):
+    """Items from a Parquet file, read a thousand rows at a time, whatever the size of its row groups.
 
-    def _rows_of(self, lines: Lines[str], first: int) -> Iterator[tuple[int, int, Row]]:
-        records = self._records(lines)
-        if lines.place.offset:
-            _, header = next(self._records(self._lines(Place())), (0, []))
-        else:
-            _, header = next(records, (0, []))
-        self._check_header(header)
-        self._mapping.hint = hint = delimiter_hint(header, self._format.separator)
-        row_index = lines.place.row
-        for line, record in records:
-            if row_index >= first:
-                if len(record) != len(header):
-                    raise self._width_error(header, record, line, hint)
-                yield row_index, line, dict(zip(header, record, strict=True))
-            row_index += 1
+    The callbacks get Python values: ``datetime``, ``Decimal``, ``bytes``, lists, dicts; nanoseconds are cut to the
+    microseconds that ``datetime`` holds. A float that is NaN or infinite is None, as null is. Metadata is converted as
+    ``rows.json_safe`` says. A checkpoint is ``[row group, row within it]``; the lineage names both too.
 
-    def _records(self, lines: Lines[str]) -> Iterator[tuple[int, list[str]]]:
-        csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
-        reader = self._format.reader(lines)
-        while True:
-            line = lines.line + 1
-            try:
-                record = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise self._mapping.error(
-                    csv_problem(error, self._format, self._first_line()), line
-                ) from error
-            if record:
-                yield line, record
+    Args:
+        path: A file, a folder or a pattern, of this machine or a URL; see :class:`FileItemSource`.
+        item_id_from_row: Returns a non-empty string, unique within the run.
+        payload_from_row: Returns the item's payload, for ``build_prompt``.
+        metadata_from_row: Returns a dict that is kept beside the item.
+        columns: Columns to read, all by default; ``a.b`` is a field of a struct.
+        primary_key: Column whose value is recorded in the lineage.
+        partition_id: Recorded in the lineage; by default the Hive folders (``day=2026-01-01``) of the path.
+        storage_options: For a URL: what fsspec's file system takes, such as ``key``, ``secret``; never stored or shown.
 
-    def _first_line(self) -> str:
-        return next(iter(self._lines(Place())), "")
+    Raises:
+        SourceRowError: While reading; names the file, the 1-based row and the column.
+    """
 
-    def _check_header(self, header: list[str]) -> None:
-        if not header:
-            raise self._mapping.error("has no header; the first row must name the columns", 1)
-        problem = header_problem(header, self._format)
-        if problem is not None:
-            raise self._mapping.error(problem, 1)
-        repeated = sorted({name for name in header if header.count(name) > 1})
-        if repeated:
-            named = ", ".join(map(repr, repeated))
-            raise self._mapping.error(
-                f"the header names columns more than once: {named}", 1, column=repeated[0]
-            )
+    suffixes = (".parquet",)
 
-    def _width_error(self, header: list[str], record: list[str], line: int, hint: str) -> SourceRowError:
-        message = f"the row has {len(record)} values, and the header names {len(header)} columns"
-        if len(record) > len(header):
-            message += f". A value that holds {self._format.separator!r} has to be quoted"
-        missing = header[len(record)] if len(record) < len(header) else None
-        return self._mapping.error(f"{message}. {hint}" if hint else message, line, column=missing)
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        item_id_from_row: ItemIdFromRow,
+        payload_from_row: Callable[[Row], PayloadT],
+        metadata_from_row: MetadataFromRow | None = None,
+        columns: Sequence[str] | None = None,
+        primary_key: str | None = None,
+        partition_id: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.columns = column_names(columns)
+        super().__init__(
+            path,
+            item_id_from_row=item_id_from_row,
+            payload_from_row=payload_from_row,
+            metadata_from_row=metadata_from_row,
+            primary_key=primary_key,
+            partition_id=partition_id,
+            storage_options=storage_options,
+        )
+
+    def _reader(self, path: Location) -> CheckpointedItemSource[PayloadT]:
+        return ParquetFile(path, self._mapping(path), columns=self.columns)
+
+
+FILE_SOURCES: tuple[type[FileItemSource[Any]], ...] = (CsvItemSource, JsonlItemSource, ParquetItemSource)
+"""Sources by the suffixes of their files: a new format is one class here."""
+
+
+def source_of(path: str | Path, **options: Any) -> FileItemSource[Any]:
+    """The source for a file, by its suffix.
+
+    Raises:
+        InvalidInputError: No source has this suffix.
+    """
+    name = str(path)
+    for kind in FILE_SOURCES:
+        if has_suffix(name, kind.suffixes):
+            return kind(path, **options)
+    known = ", ".join(suffix for kind in FILE_SOURCES for suffix in kind.suffixes)
+    raise InvalidInputError(f"source: {Path(name).name} is none of {known}")

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from batchor_core.core.exceptions import SourceRowError
 from batchor_core.sources.base import SourceIdentity
-from batchor_core.sources.opening import open_file, os_problem
+from batchor_core.sources.locations import Location, is_web, shown
+from batchor_core.sources.opening import buffered, open_file, readable, skip
 
 BLOCK = 1024 * 1024
 WHOLE_FILE = 64 * BLOCK
 """Files up to here are hashed whole (about 0.1 s); of larger ones, as many bytes in blocks spread over the file."""
 
 
-def content_fingerprint(path: Path) -> str:
+def content_fingerprint(path: Location) -> str:
     """BLAKE2b over the size and the content, independent of name, times and owner.
 
     Up to 64 MiB every byte counts. Of a larger file 64 blocks of 1 MiB count: its head, its tail and 62 at even
     distances. Appended, removed or inserted bytes change the size and are always noticed there; rows that are edited in
-    place without changing the size of a large file are noticed only if they lie in one of the blocks.
+    place without changing the size of a large file are noticed only if they lie in one of the blocks. What a web server
+    sends is read whole for it, since it may not be able to send parts.
     """
     size = path.stat().st_size
     digest = hashlib.blake2b(str(size).encode(), digest_size=20)
-    with path.open("rb") as file:
-        for offset in _block_offsets(size):
-            _add_block(digest, file, offset)
+    if is_web(path):
+        _add_stream(digest, path, size)
+    else:
+        with path.open("rb") as file:
+            for offset in _block_offsets(size):
+                file.seek(offset)
+                digest.update(file.read(BLOCK))
     return f"blake2b:{size}:{digest.hexdigest()}"
 
 
@@ -47,19 +51,17 @@ def split_options(fingerprint: str) -> tuple[str, str]:
     return content, options
 
 
-def file_identity(kind: str, path: Path, encoding: str | None, options: dict[str, Any]) -> SourceIdentity:
+def file_identity(kind: str, path: Location, encoding: str | None, options: dict[str, Any]) -> SourceIdentity:
     """The identity of a source of one file.
 
     Raises:
         SourceRowError: The file can't be read, or is none of the source's kind.
     """
     open_file(path, encoding=encoding).close()
-    try:
+    with readable(path):
         content = content_fingerprint(path)
-    except OSError as error:
-        raise SourceRowError(f"can't be read: {os_problem(path, error)}", path=str(path)) from error
     return SourceIdentity(
-        source_kind=kind, source_ref=str(path), source_fingerprint=with_options(content, options)
+        source_kind=kind, source_ref=shown(path), source_fingerprint=with_options(content, options)
     )
 
 
@@ -70,6 +72,11 @@ def _block_offsets(size: int) -> list[int]:
     return [(size - BLOCK) * block // (blocks - 1) for block in range(blocks)]
 
 
-def _add_block(digest: hashlib.blake2b, file: BinaryIO, offset: int) -> None:
-    file.seek(offset)
-    digest.update(file.read(BLOCK))
+def _add_stream(digest: hashlib.blake2b, path: Location, size: int) -> None:
+    """The same blocks of what can only be read from its beginning."""
+    position = 0
+    with buffered(path) as stream:
+        for offset in _block_offsets(size):
+            skip(stream, offset - position)
+            digest.update(stream.read(BLOCK))
+            position = offset + BLOCK

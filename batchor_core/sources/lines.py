@@ -7,13 +7,13 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
 
 from batchor_core.core.exceptions import InvalidInputError, SourceRowError
 from batchor_core.core.types import JSONValue
 from batchor_core.sources.base import checkpoint_index
-from batchor_core.sources.opening import not_encoded, open_file, os_problem
+from batchor_core.sources.locations import Location, shown
+from batchor_core.sources.opening import not_encoded, open_file, readable, skip
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """A longer line is an error: it would otherwise be read into memory whole, whatever its size."""
@@ -56,15 +56,13 @@ class Lines(Generic[LineT]):
     places carry the row alone, and reading begins at the start of the file.
     """
 
-    def __init__(self, path: Path, encoding: str, place: Place, *, kind: type[LineT]) -> None:
+    def __init__(self, path: Location, encoding: str, place: Place, *, kind: type[LineT]) -> None:
         self.place = place
         self.offset = place.offset
         self.line = place.line
         self._path = path
         self._kind: type[str] | type[bytes] = kind
-        self._codec = codecs.lookup(encoding).name.removesuffix(
-            "-sig"
-        )  # the mark is cut off here in any case
+        self._codec = codec_of(encoding)
         self._has_offsets = has_safe_offsets(encoding)
 
     def checkpoint(self, row: int) -> JSONValue:
@@ -72,14 +70,10 @@ class Lines(Generic[LineT]):
         return {"row": row, "offset": self.offset, "line": self.line} if self._has_offsets else row
 
     def __iter__(self) -> Iterator[LineT]:
-        try:
-            with open_file(self._path, encoding=self._codec) as file:
-                yield from self._seekable(file) if self._has_offsets else self._decoded(file)
-        except OSError as error:
-            problem = os_problem(self._path, error)
-            raise SourceRowError(f"can't be read: {problem}", path=str(self._path)) from error
+        with open_file(self._path, encoding=self._codec) as file, readable(self._path):
+            yield from self._from_offset(file) if self._has_offsets else self._decoded(file)
 
-    def _seekable(self, file: BinaryIO) -> Iterator[LineT]:
+    def _from_offset(self, file: BinaryIO) -> Iterator[LineT]:
         self._go_to(file, self.place.offset)
         for raw in iter(partial(file.readline, MAX_LINE_BYTES), b""):
             self.offset += len(raw)
@@ -121,16 +115,35 @@ class Lines(Generic[LineT]):
     def _go_to(self, file: BinaryIO, offset: int) -> None:
         if offset == 0:
             return
-        size = file.seek(0, 2)
-        file.seek(offset - 1)
-        if offset > size or (file.read(1) != b"\n" and offset != size):
+        try:
+            file.seek(offset - 1)
+        except (ValueError, OSError):  # a compressed or a web server's file is read over
+            skip(file, offset - 1)
+        before = file.read(1)
+        if before != b"\n" and (not before or file.read(1)):
             raise InvalidInputError(
-                f"{self._path}: the checkpoint's offset {offset:,} is not between two lines, so this is not the file "
+                f"{shown(self._path)}: the checkpoint's offset {offset:,} is not between two lines, so this is not the file "
                 "that it was made for"
             )
 
     def _error(self, message: str, *, ahead: int = 0) -> SourceRowError:
-        return SourceRowError(f"the line {message}", path=str(self._path), line=self.line + ahead)
+        return SourceRowError(f"the line {message}", path=shown(self._path), line=self.line + ahead)
+
+
+def codec_of(encoding: str) -> str:
+    """Python's name for an encoding; that of a byte order mark, which is cut off here in any case, is not part of it.
+
+    Raises:
+        InvalidInputError: There is no such encoding.
+    """
+    try:
+        name = codecs.lookup(encoding).name
+        has_safe_offsets(encoding)
+    except (LookupError, TypeError) as error:
+        raise InvalidInputError(
+            f"there is no encoding {encoding!r}; common ones are 'utf-8', 'utf-16', 'cp1252' and 'latin-1'"
+        ) from error
+    return name.removesuffix("-sig")
 
 
 def has_safe_offsets(encoding: str) -> bool:

@@ -1,29 +1,31 @@
-"""Opening the one local file that a source reads, and saying what is wrong with anything else."""
+"""Opening a file that a source reads, decompressed, and saying what is wrong with it."""
 
 from __future__ import annotations
 
 import codecs
 import errno
-import os
-import re
+import io
 import stat
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
-from batchor_core.core.exceptions import InvalidInputError, SourceRowError
+from batchor_core.core.exceptions import BatchorError, SourceRowError
+from batchor_core.sources.locations import Location, is_remote, is_web, shown
 
 HEAD_BYTES = 4096
+_BUFFER_BYTES = 256 * 1024
 
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
-_SUPPORTED = "Sources read single, uncompressed files of the local file system"
-_COMPRESSED = {
+_DECOMPRESSED = {
     b"\x1f\x8b": "gzip",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ\x00": "xz",
-    b"\x28\xb5\x2f\xfd": "Zstandard",
-    b"\x04\x22\x4d\x18": "LZ4",
+    b"BZh": "bz2",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
 }
+"""First bytes of what Arrow decompresses, by its names for it."""
+
 _OTHER_FORMATS = {
+    b"\xfd7zXZ\x00": "compressed with xz; decompress it first, or compress it with gzip or Zstandard",
     b"PK\x03\x04": "a ZIP archive, as Excel workbooks are too; extract or export it first",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook; export it as CSV first",
     b"PAR1": "a Parquet file; read it with ParquetItemSource",
@@ -41,75 +43,92 @@ _MARKS = {  # the longer ones first, since UTF-32's begins with UTF-16's
 }
 
 
-def local_path(path: object) -> Path:
-    """The absolute path of a source's file, which need not be there yet.
-
-    Raises:
-        InvalidInputError: It is no path, or a URL.
-    """
-    if not isinstance(path, str | os.PathLike) or not isinstance(written := os.fspath(path), str):
-        raise InvalidInputError(f"a source's path must be a str or a Path, and is {path!r}")
-    if not written or "\0" in written:
-        raise InvalidInputError(f"{written!r} is no path of a file")
-    found = Path(written).expanduser().absolute()
-    url = _URL.match(written)
-    if url is not None and not found.exists():
-        scheme = url[1].lower()
-        what = (
-            "give the path without file://"
-            if scheme == "file"
-            else "download the file first and give the path of the copy"
-        )
-        raise InvalidInputError(f"{written!r} is a URL. {_SUPPORTED}: {what}.")
-    return found
-
-
-def open_file(path: Path, *, encoding: str | None) -> BinaryIO:
-    """The file, open at its beginning.
+def open_file(path: Location, *, encoding: str | None) -> BinaryIO:
+    """The file, open at its beginning, and decompressed.
 
     Args:
-        path: From :func:`local_path`.
+        path: From :func:`~batchor_core.sources.locations.location`.
         encoding: Of a text file; None for Parquet, which says itself when it is no Parquet.
 
     Raises:
-        SourceRowError: It is not there, may not be read, is no regular file, is compressed, or is not text of the encoding.
+        SourceRowError: It is not there, may not be read, is no regular file, or is not text of the encoding.
     """
+    with readable(path):
+        if not is_remote(path) and not stat.S_ISREG(path.stat().st_mode):
+            raise SourceRowError(
+                "can't be read: it is a pipe, socket or device, which can't be read again after a crash. Write it to a file first",
+                path=shown(path),
+            )
+        file = buffered(path) if encoding is not None else io.BufferedReader(_opened(path))
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise SourceRowError(f"can't be read: {_no_file_problem(path)}", path=str(path))
-        file = path.open("rb")
-    except OSError as error:
-        raise SourceRowError(f"can't be read: {os_problem(path, error)}", path=str(path)) from error
-    try:
-        head = file.read(HEAD_BYTES)
-        file.seek(0)
-        problem = head_problem(head, encoding)
-    except OSError as error:
+        with readable(path):
+            head = file.peek(HEAD_BYTES)[:HEAD_BYTES]
+            if encoding is not None and (codec := _compression(head)) is not None:
+                file = _decompressed(file, codec)
+                head = file.peek(HEAD_BYTES)[:HEAD_BYTES]
+            problem = head_problem(head, encoding)
+        if problem is not None:
+            raise SourceRowError(problem, path=shown(path))
+    except BaseException:
         file.close()
-        raise SourceRowError(f"can't be read: {os_problem(path, error)}", path=str(path)) from error
-    if problem is not None:
-        file.close()
-        raise SourceRowError(problem, path=str(path))
+        raise
     return file
 
 
-def _no_file_problem(path: Path) -> str:
-    if not path.is_dir():
-        return "it is a pipe, socket or device, which can't be read again after a crash. Write it to a file first"
-    inside = sorted(one.name for one in path.iterdir() if one.is_file())[:3]
-    shown = f" (it holds {', '.join(inside)} ...)" if inside else ""
-    return f"it is a folder{shown}. {_SUPPORTED}: give one source for each file to a CompositeItemSource"
+def buffered(path: Location) -> io.BufferedReader:
+    """The file as it is, to be read from its beginning. A web server's comes as one stream, since it may have no ranges."""
+    return io.BufferedReader(_opened(path, block_size=0) if is_web(path) else _opened(path), _BUFFER_BYTES)
 
 
-def os_problem(path: Path, error: OSError) -> str:
+def _opened(path: Any, **options: Any) -> Any:
+    """Without a buffer of ours where the file is here; fsspec's files have one of their own."""
+    return path.open("rb", **options) if is_remote(path) else path.open("rb", buffering=0)
+
+
+@contextmanager
+def readable(path: Location) -> Iterator[None]:
+    """Whatever the system, or a server, says about a file becomes an error of ours."""
+    try:
+        yield
+    except BatchorError:
+        raise
+    except OSError as error:
+        raise SourceRowError(f"can't be read: {os_problem(path, error)}", path=shown(path)) from error
+    except Exception as error:  # each server's library has classes of its own for what goes wrong
+        if not is_remote(path):
+            raise
+        said = _without_secrets(path, f"{type(error).__name__}: {error}")
+        raise SourceRowError(f"can't be read: {said}", path=shown(path)) from error
+
+
+def skip(file: BinaryIO, count: int) -> None:
+    """Go on by so many bytes, or to the end, by reading: streams can't be sought in."""
+    while count > 0 and (read := len(file.read(min(count, _BUFFER_BYTES)))):
+        count -= read
+
+
+def _compression(head: bytes) -> str | None:
+    return next((codec for magic, codec in _DECOMPRESSED.items() if head.startswith(magic)), None)
+
+
+def _decompressed(file: io.BufferedReader, codec: str) -> io.BufferedReader:
+    import pyarrow as pa  # takes 0.2 s to import
+
+    stream: Any = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), codec)
+    return io.BufferedReader(stream, _BUFFER_BYTES)
+
+
+def _without_secrets(path: Location, said: str) -> str:
+    return said.replace(str(path), shown(path)) if is_remote(path) else said
+
+
+def os_problem(path: Location, error: OSError) -> str:
     """What an operating system's error about a file means, and what to do."""
-    said = error.strerror or str(error)
+    said = error.strerror or _without_secrets(path, str(error))
+    if is_remote(path):
+        is_missing = isinstance(error, FileNotFoundError)
+        return "there is no such file. Check the URL, and who may read it" if is_missing else said
     match error.errno:
-        case errno.ENOENT if any(sign in path.name for sign in "*?["):
-            return (
-                f"{said}. It looks like a pattern. {_SUPPORTED}: give one source for each of "
-                "sorted(Path(folder).glob(pattern)) to a CompositeItemSource"
-            )
         case errno.ENOENT | errno.ENOTDIR:
             near = next((parent for parent in path.parents if parent.is_dir()), path.parent)
             missing = (
@@ -126,11 +145,12 @@ def os_problem(path: Path, error: OSError) -> str:
 
 def head_problem(head: bytes, encoding: str | None) -> str | None:
     """Why a file that begins like this is not what its source reads, if it is not."""
-    for magic, name in _COMPRESSED.items():
-        if head.startswith(magic):
-            return f"is compressed with {name}. {_SUPPORTED}: decompress it first"
     if encoding is None:
-        return None
+        codec = _compression(head)
+        inside = "Parquet files are compressed inside, and can't be read so: decompress it first"
+        return f"is compressed with {codec}. {inside}" if codec is not None else None
+    if head[257:262] == b"ustar":
+        return "is a tar archive; extract it first"
     for magic, what in _OTHER_FORMATS.items():
         if head.startswith(magic):
             return f"is {what}"

@@ -1,11 +1,10 @@
-"""Parquet files as sources that can be resumed at any row."""
+"""Reading one Parquet file from any row on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 from batchor_core.core.exceptions import InvalidInputError, SourceRowError
@@ -21,59 +20,23 @@ from batchor_core.sources.base import (
     checkpoint_index,
 )
 from batchor_core.sources.fingerprint import file_identity
-from batchor_core.sources.opening import local_path, open_file
-from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row, RowMapping
+from batchor_core.sources.locations import Location, is_remote, shown
+from batchor_core.sources.opening import open_file, readable
+from batchor_core.sources.rows import Row, RowMapping
 
 PARQUET_BATCH_ROWS = 1_000
 PARQUET_BUFFER = 1024 * 1024
 
 
-class ParquetItemSource(CheckpointedItemSource[PayloadT]):
-    """Items from a Parquet file, read a thousand rows at a time, whatever the size of its row groups.
-
-    The callbacks get Python values: ``datetime``, ``Decimal``, ``bytes``, lists, dicts; nanoseconds are cut to the
-    microseconds that ``datetime`` holds. A float that is NaN or infinite is None, as null is. Metadata is converted as
-    ``rows.json_safe`` says. A checkpoint is ``[row group, row within it]``; the lineage names both too.
-
-    Args:
-        path: The file; ``~`` is expanded.
-        item_id_from_row: Returns a non-empty string, unique within the run.
-        payload_from_row: Returns the item's payload, for ``build_prompt``.
-        metadata_from_row: Returns a dict that is kept beside the item.
-        columns: Columns to read, all by default; ``a.b`` is a field of a struct.
-        primary_key: Column whose value is recorded in the lineage.
-        partition_id: Recorded in the lineage; by default the Hive folders (``day=2026-01-01``) of the path.
-
-    Raises:
-        SourceRowError: While reading; names the file, the 1-based row and the column.
-    """
+class ParquetFile(CheckpointedItemSource[PayloadT]):
+    """Reading one Parquet file from any row on. A checkpoint is ``[row group, row within it]``."""
 
     kind: ClassVar[str] = "parquet"
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        item_id_from_row: ItemIdFromRow,
-        payload_from_row: Callable[[Row], PayloadT],
-        metadata_from_row: MetadataFromRow | None = None,
-        columns: Sequence[str] | None = None,
-        primary_key: str | None = None,
-        partition_id: str | None = None,
-    ) -> None:
-        self.path = local_path(path)
-        self.item_id_from_row = item_id_from_row
-        self.payload_from_row = payload_from_row
-        self.metadata_from_row = metadata_from_row
-        self.columns = _column_names(columns)
-        self._mapping = RowMapping(
-            self.path,
-            item_id_from_row=item_id_from_row,
-            payload_from_row=payload_from_row,
-            metadata_from_row=metadata_from_row,
-            primary_key=primary_key,
-            partition_id=partition_id,
-        )
+    def __init__(self, path: Location, mapping: RowMapping[PayloadT], *, columns: list[str] | None) -> None:
+        self.path = path
+        self.columns = columns
+        self._mapping = mapping
 
     def source_identity(self) -> SourceIdentity:
         """The kind, the absolute path, and a fingerprint of the content
@@ -97,18 +60,20 @@ class ParquetItemSource(CheckpointedItemSource[PayloadT]):
         """Where these 0-based rows are in the file."""
         with self._opened() as file:
             count = int(file.metadata.num_rows)
-        return RowPlaces({row: f"{self.path}, row {row + 1}" for row in rows if row < count}, count)
+        return RowPlaces({row: f"{shown(self.path)}, row {row + 1}" for row in rows if row < count}, count)
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
         import pyarrow.parquet as pq  # takes 0.2 s to import, and only this source needs it
 
-        open_file(self.path, encoding=None).close()  # says more about what is no file than Arrow does
-        with self._readable():
-            # measured on a row group of 240 MB: streamed like this it takes 5 MB, and with the defaults all of it
-            file = pq.ParquetFile(self.path, buffer_size=PARQUET_BUFFER, pre_buffer=False)
-        with file:
-            yield file
+        # opening it says more about what is no file than Arrow does; Arrow reads a path of this machine by itself
+        with open_file(self.path, encoding=None) as opened:
+            source = opened if is_remote(self.path) else self.path
+            with self._readable():
+                # measured on a row group of 240 MB: streamed like this it takes 5 MB, and with the defaults all of it
+                file = pq.ParquetFile(source, buffer_size=PARQUET_BUFFER, pre_buffer=False)
+            with file:
+                yield file
 
     @contextmanager
     def _readable(self, row: int | None = None) -> Iterator[None]:
@@ -116,13 +81,11 @@ class ParquetItemSource(CheckpointedItemSource[PayloadT]):
         import pyarrow as pa
 
         try:
-            yield
+            with readable(self.path) if is_remote(self.path) else nullcontext():
+                yield
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            problem = (
-                " ".join(str(error).split())
-                if self.path.exists() and self.path.stat().st_size
-                else "it is empty"
-            )
+            is_there = self.path.exists() and self.path.stat().st_size
+            problem = " ".join(str(error).split()) if is_there else "it is empty"
             raise self._mapping.error(
                 f"can't be read as Parquet: {problem}. Check that the file was written and copied whole", row
             ) from error
@@ -175,11 +138,3 @@ class ParquetItemSource(CheckpointedItemSource[PayloadT]):
 def _holds_floats(schema: Any) -> bool:
     """Whether a value may be NaN or infinite; no other type of Parquet has a missing value besides null."""
     return any(name in str(kind) for kind in schema.types for name in ("float", "double"))
-
-
-def _column_names(columns: Sequence[str] | None) -> list[str] | None:
-    if columns is None:
-        return None
-    if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
-        raise InvalidInputError(f"columns must be a list of column names, and is {columns!r}")
-    return list(columns)

@@ -1,11 +1,11 @@
-"""Turning a file's rows into items with the user's callbacks."""
+"""Turning rows into items with the user's callbacks."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
 from typing import Any, Generic, TypeAlias
 
 from batchor_core.core.exceptions import InvalidInputError, SourceRowError
@@ -24,7 +24,7 @@ _HIVE_FOLDER = re.compile(r"[^=]+=.+")
 
 
 class RowMapping(Generic[PayloadT]):
-    """The user's callbacks, and the lineage that every item of one file carries.
+    """The user's callbacks, and the lineage that every item of one file, frame or query carries.
 
     ``metadata["batchor_lineage"]`` holds ``source_path``, ``row_index`` (0-based), whatever the format adds,
     ``primary_key`` where a column is named for it, and ``partition_id`` where one is given or the path has Hive folders
@@ -36,7 +36,7 @@ class RowMapping(Generic[PayloadT]):
 
     def __init__(
         self,
-        path: Path,
+        path: PurePath | str,
         *,
         item_id_from_row: ItemIdFromRow,
         payload_from_row: Callable[[Row], PayloadT],
@@ -61,7 +61,7 @@ class RowMapping(Generic[PayloadT]):
         self._metadata_from_row = metadata_from_row
         self._primary_key = primary_key
         self._lineage: JSONObject = {"source_path": self._path}
-        partition = partition_id if partition_id is not None else hive_partition(path)
+        partition = partition_id if partition_id is not None else hive_partition(PurePath(path))
         if partition is not None:
             self._lineage["partition_id"] = partition
 
@@ -109,7 +109,7 @@ class RowMapping(Generic[PayloadT]):
         return BatchItem(item_id=item_id, payload=payload, metadata=metadata)
 
     def error(self, message: str, line: int | None = None, *, column: str | None = None) -> SourceRowError:
-        """An error at a place of this file."""
+        """An error at a place of this file, frame or query."""
         return SourceRowError(message, path=self._path, line=line, column=column)
 
     def _callback_error(self, step: str, error: Exception, row: Row, line: int) -> SourceRowError:
@@ -134,7 +134,16 @@ def _function_problem(name: str, given: object) -> str:
     return problem
 
 
-def hive_partition(path: Path) -> str | None:
+def hive_partition(path: PurePath) -> str | None:
     """The ``key=value`` folders of a path, joined with slashes; None without any."""
     folders = [part for part in path.parts[:-1] if _HIVE_FOLDER.fullmatch(part)]
     return "/".join(folders) or None
+
+
+def column_names(columns: Sequence[str] | None) -> list[str] | None:
+    """The columns to read; None for all."""
+    if columns is None:
+        return None
+    if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
+        raise InvalidInputError(f"columns must be a list of column names, and is {columns!r}")
+    return list(columns)

@@ -11,16 +11,14 @@ from pydantic import ConfigDict, Field
 from batchor_core import (
     BatchItem,
     BatchJob,
-    CsvItemSource,
-    JsonlItemSource,
     OpenAIProviderConfig,
-    ParquetItemSource,
     PromptParts,
     ProviderConfig,
     build_default_provider_registry,
 )
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.sources.base import CheckpointedItemSource
+from batchor_core.sources.files import source_of
 from batchor_core.sources.rows import Row, json_safe
 from batchor_core.tables import sink_of
 from batchor_dagster.asset import BatchAsset
@@ -30,19 +28,14 @@ from batchor_dagster.control import DEFAULT_RESOURCE
 from batchor_dagster.translator import BatchTranslator
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
-_SOURCES: dict[str, Any] = {
-    ".csv": CsvItemSource,
-    ".jsonl": JsonlItemSource,
-    ".ndjson": JsonlItemSource,
-    ".parquet": ParquetItemSource,
-}
 
 
 class Source(dg.Model, dg.Resolvable):
-    """The rows: a CSV, JSONL or Parquet file."""
+    """The rows: CSV, JSONL or Parquet files."""
 
     path: str = Field(
-        description="A .csv, .jsonl or .parquet file, relative to this YAML file; {partition} stands for the partition key."
+        description="A .csv, .jsonl or .parquet file, or a pattern such as data/*.csv.gz, relative to this YAML file, or its URL; "
+        "{partition} stands for the partition key."
     )
     id_column: str = Field(
         default="id", description="Column with the id of each row, unique within the file."
@@ -236,21 +229,17 @@ class Batch(dg.Model, dg.Resolvable):
 
     def job(self, folder: Path, partition_key: str | None) -> BatchJob[Any, Any]:
         """The job of one partition."""
-        path = folder / self.source.path.replace("{partition}", partition_key or "")
+        path = self.source.path.replace("{partition}", partition_key or "")
         return BatchJob(
-            items=self._source(path),
+            items=self._source(path if "://" in path else folder / path),
             build_prompt=self._prompt,
             provider_config=self.config(),
         )
 
-    def _source(self, path: Path) -> CheckpointedItemSource[Any]:
-        kind = _SOURCES.get(path.suffix.lower())
-        if kind is None:
-            raise InvalidInputError(f"source: {path.name} is none of {', '.join(_SOURCES)}")
-        source: CheckpointedItemSource[Any] = kind(
+    def _source(self, path: str | Path) -> CheckpointedItemSource[Any]:
+        return source_of(
             path, item_id_from_row=lambda row: str(row[self.source.id_column]), payload_from_row=json_safe
         )
-        return source
 
     def _prompt(self, item: BatchItem[Row]) -> PromptParts:
         system = self.system_prompt

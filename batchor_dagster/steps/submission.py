@@ -11,6 +11,7 @@ import dagster as dg
 from batchor_core import BatchJob, BatchRunner, Run
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.runtime.rereading import resumable
 from batchor_dagster.control import add_run_id_tag, apply_all, mark_applied
 from batchor_dagster.metadata import Metadata, describe, submission_metadata, unknown_outcome
 from batchor_dagster.revisions import (
@@ -25,7 +26,6 @@ from batchor_dagster.revisions import (
     decide_changed,
     revision_of,
 )
-from batchor_dagster.rows import resumable
 from batchor_dagster.steps.failures import clear_failures
 from batchor_dagster.steps.links import links_of
 from batchor_dagster.steps.partitions import OnePartition, each_partition, partition_keys

@@ -50,7 +50,9 @@ def test_a_kill_before_and_after_each_boundary_loses_nothing_and_pays_nothing_tw
         on[0].store == "postgres"
     ):  # where each kill takes twice as long; an odd stride has "before" and "after" in it
         cases = cases[::3]
-        places = frozenset(place for case in cases for place in re.findall(r"\w+:(?:before|after)", case.name))
+        places = frozenset(
+            place for case in cases for place in re.findall(r"\w+:(?:before|after)", case.name)
+        )
     else:
         places = suites.places(on[0].profile)
     tally = play("boundaries", cases, on)

@@ -1,5 +1,6 @@
 """A YAML file becomes batch assets, and the dg commands that people type make and check it."""
 
+import gzip
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import polars as pl
 import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
+from upath import UPath
 
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.providers.openai.strict_schema import model_output_schema
@@ -191,6 +193,16 @@ def test_the_sink_is_a_line_of_the_yaml(sink: Any, tmp_path: Path, resource: Bat
 def test_a_sink_that_there_is_not_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="delta has no setting 'path'; it has url, partition_column"):
         batch(sink={"kind": "delta", "path": "/lake"}).asset(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["{partition}/*.csv.gz", "memory://component/{partition}/*.csv.gz"])
+def test_a_source_may_be_a_pattern_of_compressed_files_and_a_url(path: str, tmp_path: Path) -> None:
+    folder = UPath(path.partition("{")[0]) if "://" in path else tmp_path
+    for name in ("a", "b"):
+        (folder / "birds").mkdir(exist_ok=True, parents=True)
+        (folder / "birds" / f"{name}.csv.gz").write_bytes(gzip.compress(f"id,text\n{name},x\n".encode()))
+    job = batch(source={"path": path}).job(tmp_path, "birds")
+    assert [item.item_id for item in job.items] == ["a", "b"]
 
 
 def test_a_source_of_another_kind_is_named(tmp_path: Path) -> None:

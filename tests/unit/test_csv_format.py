@@ -212,7 +212,7 @@ def test_odd_names_of_columns_are_fine(header: str, tmp_path: Path) -> None:
 def test_a_value_beyond_the_limit_is_an_error_with_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batchor_core.sources.files.MAX_LINE_BYTES", 10)
+    monkeypatch.setattr("batchor_core.sources.text_files.MAX_LINE_BYTES", 10)
     csv.field_size_limit(10)
     try:
         with pytest.raises(SourceRowError, match=r"line 2: .*A quote that is never closed may take the rest"):

@@ -4,6 +4,7 @@ It knows nothing of pytest and of this repository: it is run in an environment t
 ``BATCHOR_TEST_POSTGRES_DSN`` names the PostgreSQL to use.
 """
 
+import gzip
 import os
 import socket
 import subprocess
@@ -132,7 +133,45 @@ def object_store(server: OpenAIServer, folder: Path) -> None:
     ObjectStoreArtifactStore("s3://bucket/prefix", key="k", secret="s")  # s3fs is there
 
 
-CHECKS: list[Callable[[OpenAIServer, Path], None]] = [sqlite, postgres, command_line, object_store, dagster]
+def row_sources(server: OpenAIServer, folder: Path) -> None:
+    """Frames and queries that are kept, and compressed files behind a URL."""
+    import pyarrow as pa
+    from upath import UPath
+
+    functions: dict[str, Any] = {
+        "item_id_from_row": lambda row: str(row["id"]),
+        "payload_from_row": lambda row: row["text"],
+    }
+    text = pa.array([f"text {n}" for n in range(ROWS)])
+    ids = pa.array([str(n) for n in range(ROWS)])
+    table = pa.table({"id": ids.dictionary_encode(), "text": text.cast(pa.string_view())})
+    day = UPath("memory://smoke/day=1")
+    day.mkdir(parents=True, exist_ok=True)
+    lines = "".join(f"{n},text {n}\n" for n in range(ROWS))
+    (day / "a.csv.gz").write_bytes(gzip.compress(f"id,text\n{lines}".encode()))
+    query = (
+        "with recursive n(id) as (select 0 union all select id + 1 from n where id + 1 < 20) "
+        "select id, 'text ' || id as text from n"
+    )
+    sources = [
+        batchor.FrameItemSource(table, **functions),
+        batchor.SqlItemSource("sqlite://", query, **functions),
+        batchor.CsvItemSource("memory://smoke/*/*.csv.gz", **functions),
+    ]
+    with batchor.BatchRunner(storage=batchor.MemoryStateStore(), temp_root=folder / "rows") as runner:
+        for items in sources:
+            run = runner.run_and_wait(job(server, items))
+            assert sorted(result.item_id for result in run.results()) == sorted(map(str, range(ROWS)))
+
+
+CHECKS: list[Callable[[OpenAIServer, Path], None]] = [
+    sqlite,
+    postgres,
+    command_line,
+    object_store,
+    row_sources,
+    dagster,
+]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Whatever an upstream asset gives becomes rows, and can be read on after a crash."""
+"""Whatever holds rows gives items: frames, tables and iterables of mappings."""
 
 import datetime as dt
 import decimal
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import duckdb
 import numpy as np
 import pandas as pd
@@ -16,10 +15,8 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from batchor_core import BatchItem, BatchJob, CsvItemSource, OpenAIProviderConfig
+from batchor_core import RowItemSource
 from batchor_core.core.exceptions import InvalidInputError, SourceRowError
-from batchor_dagster import BatchorResource, RowItemSource, batch_asset
-from batchor_dagster.rows import resumable
 
 COLUMNS = {"id": [1, 2, 3], "text": ["a", "b", None], "day": [dt.date(2026, 1, day) for day in (1, 2, 3)]}
 
@@ -103,13 +100,6 @@ def test_a_missing_id_is_named_with_its_row(missing: Any) -> None:
         list(source)
 
 
-def test_numbers_of_any_size_are_read_again_from_the_spool(tmp_path: Path) -> None:
-    values = [2**80, -(2**63) - 1, 2**64 - 1, 0.1, "caf\udce9"]
-    given = [BatchItem("a", values, {"v": values})]
-    [row] = resumable(iter(given), tmp_path).iter_from_checkpoint(0)
-    assert row.item == given[0]
-
-
 def test_a_value_without_a_python_form_is_named() -> None:
     moments = pa.array([0, 0, 253402300799], pa.timestamp("s", tz="Asia/Tokyo"))
     source = RowItemSource(
@@ -152,103 +142,3 @@ def test_rows_that_are_no_mappings_are_refused() -> None:
         InvalidInputError, match="a row maps column names to values, and this one is of type str"
     ):
         list(RowItemSource(["text"], item_id_from_row=lambda row: row["id"]))
-
-
-def items() -> list[BatchItem[Any]]:
-    return [BatchItem(str(index), {"n": index}, {"line": index}) for index in range(5)]
-
-
-KINDS: dict[str, Callable[[], Any]] = {
-    "list": items,
-    "generator": lambda: (item for item in items()),
-    "table": lambda: RowItemSource([{"n": i} for i in range(5)], item_id_from_row=lambda row: str(row["n"])),
-    "one reading": lambda: RowItemSource(
-        iter([{"n": i} for i in range(5)]), item_id_from_row=lambda row: str(row["n"])
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_any_items_can_be_read_on_from_anywhere(kind: str, tmp_path: Path) -> None:
-    source = resumable(KINDS[kind](), tmp_path)
-    whole = list(source.iter_from_checkpoint(source.initial_checkpoint()))
-    assert [row.item.item_id for row in whole] == ["0", "1", "2", "3", "4"]
-    for position, row in enumerate(whole):
-        assert list(source.iter_from_checkpoint(row.next_checkpoint)) == whole[position + 1 :]
-
-
-def test_content_and_order_identify_the_items_and_nothing_else(tmp_path: Path) -> None:
-    def identity(rows: Any, folder: str) -> str:
-        (tmp_path / folder).mkdir()
-        return resumable(rows, tmp_path / folder).source_identity().source_fingerprint
-
-    same = identity(items(), "a")
-    assert identity(iter(items()), "b") == same
-    assert identity(items()[::-1], "c") != same
-    assert identity(items()[:4], "d") != same
-
-
-def test_what_can_be_read_once_is_kept_on_disk_and_not_in_memory(tmp_path: Path) -> None:
-    resumable(iter(items()), tmp_path)
-    assert (tmp_path / "items.jsonl").read_bytes().count(b"\n") == 5
-
-
-def test_a_file_source_is_taken_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text("id\n1\n")
-    source: CsvItemSource[Any] = CsvItemSource(
-        tmp_path / "rows.csv", item_id_from_row=lambda row: row["id"], payload_from_row=lambda row: row["id"]
-    )
-    assert resumable(source, tmp_path) is source
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (["text"], "must be BatchItem objects, and one is a str"),
-        ([BatchItem("a", dt.date(2026, 1, 1))], "item 'a': its payload and metadata must be JSON"),
-        (
-            [BatchItem("a", 1, {"x": object()})],
-            "item 'a': its payload and metadata must be JSON",
-        ),
-    ],
-)
-def test_rows_that_are_none_are_named(rows: list[Any], message: str, tmp_path: Path) -> None:
-    for given in (rows, iter(rows)):
-        with pytest.raises(InvalidInputError, match=message):
-            resumable(given, tmp_path)
-
-
-@pytest.mark.parametrize("kind", ["arrow", "polars", "pandas", "iterator"])
-def test_an_upstream_asset_gives_the_rows(
-    kind: str, resource: BatchorResource, instance: dg.DagsterInstance
-) -> None:
-    def give() -> Any:
-        match kind:
-            case "arrow":
-                return table()
-            case "polars":
-                return pl.DataFrame(COLUMNS)
-            case "pandas":
-                return pd.DataFrame(COLUMNS)
-            case _:
-                return iter(table().to_pylist())
-
-    @dg.asset
-    def letters() -> Any:
-        return give()
-
-    @batch_asset(wait=True)
-    def spoken(context: dg.AssetExecutionContext, letters: Any) -> BatchJob[Any, Any]:
-        return BatchJob(
-            items=RowItemSource(letters, item_id_from_row=lambda row: str(row["id"])),
-            build_prompt=lambda item: f"Say {item.payload['text']}",
-            provider_config=OpenAIProviderConfig(model="gpt-4.1-mini"),
-        )
-
-    result = dg.materialize(
-        [letters, *spoken.assets],
-        instance=instance,
-        resources={"batchor": resource, "io_manager": dg.mem_io_manager},
-    )
-    assert result.success
-    assert sorted(pl.read_parquet(spoken.result_path(resource))["item_id"]) == ["1", "2", "3"]

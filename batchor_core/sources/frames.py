@@ -1,0 +1,225 @@
+"""Frames and tables of any library as items, by way of Arrow.
+
+Libraries hand out their rows through the Arrow C stream interface; the few that don't have a way to Arrow of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+
+from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.models import PayloadT
+from batchor_core.sources.arrow_digest import content_digest
+from batchor_core.sources.arrow_rows import Problem, check_columns
+from batchor_core.sources.base import RowPlaces, SourceIdentity
+from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row, column_names
+from batchor_core.sources.snapshot import RowStream, TableItemSource
+
+_BATCH_ROWS = 10_000
+_UNNAMED_INDEX = "__index_level_"
+"""How the column begins that pandas makes of an index without a name."""
+
+
+class FrameItemSource(TableItemSource[PayloadT]):
+    """The rows of a frame as items, whatever library it is of.
+
+    ``frame`` is a pandas DataFrame; a Polars DataFrame or LazyFrame; a pyarrow Table, RecordBatch, RecordBatchReader or
+    Dataset; a DuckDB relation; a Hugging Face Dataset or IterableDataset; or anything else with ``__arrow_c_stream__``.
+
+    A run begins with a copy of the rows among its artifacts, and goes on from that copy after a crash. Frames that hold their
+    rows are known by them: the same run id with other rows is refused. What makes its rows when it is read, such as a
+    LazyFrame or a relation, is known by its columns while the run is active; it is not read again then.
+
+    The functions get Python values: ``datetime``, ``Decimal``, ``bytes``, lists, dicts; nanoseconds are cut to the
+    microseconds that ``datetime`` holds. NaN, infinity and what else stands for no value are None. An index of pandas is a column
+    if it has a name.
+
+    Args:
+        frame: The rows.
+        item_id_from_row: Returns a non-empty string, unique within the run.
+        payload_from_row: Returns the item's payload, for ``build_prompt``; the row, made JSON, by default.
+        metadata_from_row: Returns a dict that is kept beside the item; made JSON as ``rows.json_safe`` says.
+        columns: Columns to read and to keep, all by default.
+        name: What error messages and the items' lineage call the rows.
+        primary_key: Column whose value is recorded in the lineage.
+        partition_id: Recorded in the lineage.
+
+    Raises:
+        SourceRowError: While reading; names the 1-based row and the column.
+    """
+
+    kind = "frame"
+
+    def __init__(
+        self,
+        frame: Any,
+        *,
+        item_id_from_row: ItemIdFromRow,
+        payload_from_row: Callable[[Row], PayloadT] | None = None,
+        metadata_from_row: MetadataFromRow | None = None,
+        columns: Sequence[str] | None = None,
+        name: str = "frame",
+        primary_key: str | None = None,
+        partition_id: str | None = None,
+    ) -> None:
+        super().__init__(
+            name,
+            item_id_from_row=item_id_from_row,
+            payload_from_row=payload_from_row,
+            metadata_from_row=metadata_from_row,
+            primary_key=primary_key,
+            partition_id=partition_id,
+        )
+        if not is_frame(frame):
+            raise InvalidInputError(
+                f"{name} must be a frame, a table or another object with __arrow_c_stream__, and is of type "
+                f"{type(frame).__name__}; RowItemSource takes an iterable of mappings"
+            )
+        self.frame = frame
+        self.columns = column_names(columns)
+        self._was_read = False
+
+    @property
+    def is_read_once(self) -> bool:
+        """Whether the rows are gone after one reading: those of a RecordBatchReader."""
+        return isinstance(self.frame, pa.RecordBatchReader)
+
+    @property
+    def is_known_by_content(self) -> bool:
+        """Whether the frame holds its rows. DuckDB's relations have a length, which they count each time."""
+        return hasattr(self.frame, "__len__") and not hasattr(self.frame, "sql_query")
+
+    def source_identity(self) -> SourceIdentity:
+        """The kind, the name, and a digest of the content; of the columns alone, if reading them would make the rows."""
+        if self.is_known_by_content:
+            stream = self.stream()
+            return SourceIdentity(self.kind, self.name, content_digest(stream.schema, stream.batches))
+        schema = self._selected(columns_of(self.frame, self.mapping.error))
+        return SourceIdentity(self.kind, self.name, content_digest(schema, ()))
+
+    def places(self, rows: Collection[int]) -> RowPlaces | None:
+        """Where these 0-based rows are, if the frame holds its rows."""
+        if not self.is_known_by_content:
+            return None
+        count = len(self.frame)
+        return RowPlaces({row: f"{self.name}, row {row + 1}" for row in rows if row < count}, count)
+
+    def stream(self) -> RowStream:
+        """The rows from the first one on."""
+        if self.is_read_once and self._was_read:
+            raise self.mapping.error("a RecordBatchReader can be read once only, and it was; make it again")
+        self._was_read = True
+        schema, batches = record_batches(self.frame, self.mapping.error)
+        selected = self._selected(schema)
+        return RowStream(selected, (batch.select(selected.names) for batch in batches))
+
+    def _selected(self, schema: pa.Schema) -> pa.Schema:
+        names = self.columns or [name for name in schema.names if not name.startswith(_UNNAMED_INDEX)]
+        for column in names:
+            if column not in schema.names:
+                there = ", ".join(map(repr, schema.names[:20]))
+                raise self.mapping.error(f"there is no such column to read; there are {there}", column=column)
+        return pa.schema([schema.field(name) for name in names])
+
+
+def is_frame(data: Any) -> bool:
+    """Whether :func:`record_batches` takes it."""
+    if isinstance(data, type):
+        return False
+    return (
+        hasattr(data, "__arrow_c_stream__")
+        or isinstance(data, pads.Dataset)
+        or hasattr(data, "with_format")
+        or _is_lazy(data)
+    )
+
+
+def record_batches(data: Any, problem: Problem) -> RowStream:
+    """The rows of a frame; what is wrong with them is raised as an error of ours, with the 1-based row.
+
+    Args:
+        data: The frame.
+        problem: Makes the error.
+    """
+    if hasattr(data, "with_format"):
+        schema = _hugging_face_schema(data, problem)
+        tables = data.with_format("arrow").iter(batch_size=_BATCH_ROWS)
+        batches = (batch for table in tables for batch in table.cast(schema).to_batches())
+    elif isinstance(data, pads.Dataset):
+        schema, batches = data.schema, data.to_batches(batch_size=_BATCH_ROWS)
+    else:
+        reader = _reader(data.collect() if _is_lazy(data) else data, problem)
+        schema, batches = reader.schema, iter(reader)
+    check_columns(schema.names, problem)
+    return RowStream(schema, _readable(batches, problem))
+
+
+def columns_of(data: Any, problem: Problem) -> pa.Schema:
+    """The columns of a frame, without making its rows where the library can tell them so."""
+    if hasattr(data, "with_format"):
+        return _hugging_face_schema(data, problem)
+    if isinstance(data, pads.Dataset | pa.RecordBatchReader):
+        return data.schema
+    if _is_lazy(data):
+        return _reader(data.collect_schema().to_frame(), problem).schema
+    if hasattr(data, "sql_query"):
+        return _reader(data.limit(0), problem).schema
+    return _reader(data, problem).schema
+
+
+def _is_lazy(data: Any) -> bool:
+    """Whether it is a Polars LazyFrame."""
+    return (
+        type(data).__module__.partition(".")[0] == "polars"
+        and hasattr(data, "collect_schema")
+        and hasattr(data, "collect")
+    )
+
+
+def _hugging_face_schema(data: Any, problem: Problem) -> pa.Schema:
+    if isinstance(data, Mapping):
+        raise problem(f"this is a dict of data sets; give one of {', '.join(map(repr, data))}")
+    if data.features is None:
+        raise problem(
+            "the data set does not say which columns it has; give it features, or call resolve_features()"
+        )
+    return data.features.arrow_schema.remove_metadata()
+
+
+def _reader(data: Any, problem: Problem) -> pa.RecordBatchReader:
+    if isinstance(
+        data, pa.Table | pa.RecordBatchReader
+    ):  # pyarrow 21 crashes on views that went through its own stream
+        return data.to_reader() if isinstance(data, pa.Table) else data
+    check_columns([name for name in getattr(data, "columns", ()) if isinstance(name, str)], problem)
+    dtypes = getattr(data, "schema", None)
+    for name, dtype in dtypes.items() if isinstance(dtypes, Mapping) else ():
+        if str(dtype) == "Object":  # Polars hands out the objects' addresses
+            raise problem(
+                "Polars can't hand out a column of Python objects; give it another type", column=str(name)
+            )
+    try:
+        return pa.RecordBatchReader.from_stream(data)
+    except (*_UNREADABLE, ValueError) as error:
+        raise problem(f"the data has no Arrow form ({_words(error)}); give every column one type") from error
+
+
+_UNREADABLE = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError)
+
+
+def _readable(batches: Iterator[pa.RecordBatch], problem: Problem) -> Iterator[pa.RecordBatch]:
+    line = 1
+    try:
+        for batch in batches:
+            yield batch
+            line += batch.num_rows
+    except _UNREADABLE as error:  # not OSError, which may pass: a step is tried again after it
+        raise problem(f"the data can't be read ({_words(error)})", line=line) from error
+
+
+def _words(error: Exception) -> str:
+    return "; ".join(map(str, error.args))

@@ -18,6 +18,7 @@ from batchor_core.sources.rows import json_safe
 if TYPE_CHECKING:
     from batchor_core.sources.frames import FrameItemSource
     from batchor_core.sources.mappings import RowItemSource
+    from batchor_core.sources.snapshot import RowStream, TableItemSource
     from batchor_core.sources.sql import SqlItemSource
 
 __all__ = [
@@ -32,8 +33,10 @@ __all__ = [
     "ParquetItemSource",
     "ResumableItemSource",
     "RowItemSource",
+    "RowStream",
     "SourceIdentity",
     "SqlItemSource",
+    "TableItemSource",
     "json_safe",
 ]
 
@@ -45,6 +48,8 @@ if (
         {
             "FrameItemSource": "batchor_core.sources.frames",
             "RowItemSource": "batchor_core.sources.mappings",
+            "RowStream": "batchor_core.sources.snapshot",
             "SqlItemSource": "batchor_core.sources.sql",
+            "TableItemSource": "batchor_core.sources.snapshot",
         },
     )

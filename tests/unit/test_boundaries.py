@@ -91,7 +91,7 @@ def modules() -> list[Path]:
     # a store in memory dies with its process: it has no crash to survive
     return [
         path
-        for folder in ("storage", "runtime", "artifacts", "providers")
+        for folder in ("storage", "runtime", "artifacts", "providers", "tables")
         for path in sorted((PACKAGE / folder).rglob("*.py"))
         if not path.name.startswith("memory") and "versions" not in path.parts
     ]

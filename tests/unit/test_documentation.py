@@ -74,6 +74,7 @@ PUBLIC = [
     "batchor_core.providers.openai",
     "batchor_core.sources",
     "batchor_core.storage",
+    "batchor_core.tables",
     "batchor_core.testing",
     "batchor_core.testing.openai_server",
     "batchor_dagster",

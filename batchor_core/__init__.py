@@ -114,11 +114,11 @@ from batchor_core.sources.base import (
 )
 from batchor_core.sources.composite import CompositeItemSource
 from batchor_core.sources.files import CsvItemSource, JsonlItemSource, ParquetItemSource
-from batchor_core.storage.memory import MemoryStateStore
 from batchor_core.storage.registry import StorageRegistry, build_default_storage_registry
 from batchor_core.storage.state import RunListing, StateStore
 
 if TYPE_CHECKING:
+    from batchor_core.storage.memory import MemoryStateStore
     from batchor_core.storage.postgres import PostgresStorage
     from batchor_core.storage.sqlite import SQLiteStorage
 
@@ -222,6 +222,7 @@ __all__ = [
 ]
 
 _IMPORTED_LATE = {
+    "MemoryStateStore": "batchor_core.storage.memory",
     "PostgresStorage": "batchor_core.storage.postgres",
     "SQLiteStorage": "batchor_core.storage.sqlite",
 }
@@ -230,7 +231,7 @@ _IMPORTED_LATE = {
 if not TYPE_CHECKING:  # a type checker would take every misspelled name for one that comes late
 
     def __getattr__(name: str) -> Any:
-        """Import a database's store when it is first asked for: SQLAlchemy takes as long to import as all the rest."""
+        """Import a store when it is first asked for: SQLAlchemy takes as long to import as all the rest."""
         if name not in _IMPORTED_LATE:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = globals()[name] = getattr(import_module(_IMPORTED_LATE[name]), name)

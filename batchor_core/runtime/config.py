@@ -9,7 +9,7 @@ from batchor_core.core.models import BatchJob, ProviderConfig
 from batchor_core.core.outputs import ModelOutput, TextOutput
 from batchor_core.core.types import JSONObject
 from batchor_core.runtime.outputs import declared_output
-from batchor_core.storage.state import PersistedRunConfig
+from batchor_core.storage.records import PersistedRunConfig
 
 _OPERATIONAL = frozenset(
     {"poll_interval_sec", "request_timeout_sec", "enqueue_limits", "base_url", "completion_window", "api_key"}

@@ -25,7 +25,7 @@ from batchor_core.core.outputs import OutputKind
 from batchor_core.runtime.building import building_folder, put_in_place
 from batchor_core.runtime.engine import Engine
 from batchor_core.runtime.results import json_lines, row_pages
-from batchor_core.storage.state import RunArtifactInventory
+from batchor_core.storage.records import RunArtifactInventory
 
 _MANIFEST = "manifest.json"
 _RESULTS = "results.jsonl"

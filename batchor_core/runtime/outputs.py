@@ -10,7 +10,7 @@ from batchor_core.core.models import BatchJob
 from batchor_core.core.outputs import ModelOutput, OutputKind, OutputSpec, TextOutput, output_from_payload
 from batchor_core.core.structured import resolve_stored_model
 from batchor_core.providers.api import BatchLimits
-from batchor_core.storage.state import PersistedRunConfig
+from batchor_core.storage.records import PersistedRunConfig
 
 
 def declared_output(config: PersistedRunConfig) -> OutputSpec:

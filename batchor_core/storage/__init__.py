@@ -1,1 +1,1 @@
-"""Where runs live: the state store's interface, its SQL and memory implementations, their registry."""
+"""Where runs live: the state store's interface, its implementation on SQL databases, their registry."""

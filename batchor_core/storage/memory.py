@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from itertools import count
 from threading import RLock
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event
-from sqlalchemy.pool import StaticPool
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.pool import NullPool
 
-from batchor_core.core.boundaries import Boundary
 from batchor_core.core.models import ProviderConfig
 from batchor_core.core.types import JSONObject
 from batchor_core.providers.registry import ProviderRegistry
@@ -44,29 +44,32 @@ class MemoryStateStore(SQLStore):
 
 
 class MemoryDatabase(SQLiteDatabase):
-    """A SQLite database in memory: one connection, which threads use in turn."""
+    """A SQLite database in memory: one connection, open as long as this object is there, which threads use in turn."""
 
     def __init__(self, *, now: Callable[[], datetime] | None) -> None:
-        engine = create_engine(
-            "sqlite://",
-            poolclass=StaticPool,
-            connect_args={"check_same_thread": False},
-            hide_parameters=True,  # they hold prompts and answers, which don't belong into error messages
-        )
-        event.listen(engine, "connect", _configure)
-        super().__init__(engine, where="this memory store", now=now)
+        super().__init__(_engine(), where="this memory store", now=now)
         self._turn = RLock()
-        weakref.finalize(self, engine.dispose)
+        held = ExitStack()
+        self._held = held.enter_context(super()._connect(writes=True))
+        weakref.finalize(self, held.close)
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        with self._turn, super().read() as connection:
-            yield connection
+    def _connect(self, *, writes: bool) -> Iterator[Connection]:
+        with self._turn:
+            yield self._held
 
-    @contextmanager
-    def write(self, name: Boundary) -> Iterator[Connection]:
-        with self._turn, super().write(name) as connection:
-            yield connection
+
+@functools.cache
+def _engine() -> Engine:
+    """The engine of all memory stores, so that each statement is compiled once; every connection is a database of its own."""
+    engine = create_engine(
+        "sqlite://",
+        poolclass=NullPool,
+        connect_args={"check_same_thread": False},
+        hide_parameters=True,  # they hold prompts and answers, which don't belong into error messages
+    )
+    event.listen(engine, "connect", _configure)
+    return engine
 
 
 def _configure(raw: Any, _record: object) -> None:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from itertools import count
 from threading import RLock
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
@@ -34,6 +34,11 @@ class MemoryStateStore(SQLStore):
 
     def __init__(self, *, now: Callable[[], datetime] | None = None) -> None:
         super().__init__(MemoryDatabase(now=now), provider_registry=_KeptConfigs())
+
+    @property
+    def engine(self) -> NoReturn:
+        """There is none: no other connection leads to what this one holds."""
+        raise AttributeError("the runs of a memory store lie in its one connection: no engine leads to them")
 
     def close(self) -> None:
         """Nothing to release: what is stored goes with the object, and may be used until then."""

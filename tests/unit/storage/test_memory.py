@@ -44,6 +44,10 @@ def test_a_step_that_fails_leaves_nothing_behind_and_lets_others_in() -> None:
     assert len(kit.claim(store)) == 2
 
 
+def test_no_engine_leads_to_an_empty_database() -> None:
+    assert not hasattr(MemoryStateStore(), "engine")
+
+
 def test_two_stores_share_nothing() -> None:
     create(MemoryStateStore(), 1)
     assert not MemoryStateStore().has_run(run_id=RUN)

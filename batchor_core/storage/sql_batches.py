@@ -29,6 +29,7 @@ _intents = submission_intents.c
 _BATCH = select(
     batches, _intents.local_batch_id, _intents.input_file_id, _intents.state, _intents.last_error_class
 ).join(submission_intents, _intents.intent_key == batches.c.intent_key)
+_CHANGE = batches.update().where(batches.c.intent_key == bindparam("key"))  # put together once, see sql_runs
 _IDS_AT_ONCE = 500  # SQLite takes some thousands of parameters
 
 
@@ -86,7 +87,7 @@ def batch_row(connection: Connection, run_key: int, provider_batch_id: str, *, r
 
 def change_batch(connection: Connection, intent_key: int, **values: object) -> None:
     """Set columns of a batch."""
-    connection.execute(batches.update().where(batches.c.intent_key == intent_key).values(values))
+    connection.execute(_CHANGE, {"key": intent_key, **values})
 
 
 def keep_poll(

@@ -37,6 +37,7 @@ from batchor_core.storage.sql_engine import AnyRow, Database
 # What every transaction of a driver runs is put together once: SQLAlchemy takes longer to build a statement than SQLite to
 # run it, which over chunks of a thousand rows adds up to several microseconds a row.
 _RUN = select(runs).where(runs.c.run_id == bindparam("run_id"))
+_RUN_KEY = select(runs.c.run_key).where(runs.c.run_id == bindparam("run_id"))
 _LOCKED_RUN = (
     select(runs.c.run_key, runs.c.run_id, runs.c.custom_id_format, runs.c.terminal_sequence)
     .where(runs.c.run_id == bindparam("run_id"))
@@ -142,7 +143,7 @@ def custom_ids_from(row: AnyRow) -> CustomIds:
 
 def run_key_of(database: Database, connection: Connection, run_id: str) -> int:
     """The key of a run in the other tables."""
-    key = connection.execute(select(runs.c.run_key).where(runs.c.run_id == run_id)).scalar()
+    key = connection.execute(_RUN_KEY, {"run_id": run_id}).scalar()
     if key is None:
         raise RunNotFoundError(run_id, where=database.where)
     return int(key)

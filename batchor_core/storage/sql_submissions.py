@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, and_, exists, func, or_, select
+from sqlalchemy import Connection, and_, bindparam, exists, func, or_, select
 
 from batchor_core.core import lifecycle
 from batchor_core.core.enums import IntentState
@@ -39,6 +39,11 @@ _intents = submission_intents.c
 _INTENT = select(submission_intents, batches.c.provider_batch_id).outerjoin(
     batches, batches.c.intent_key == _intents.intent_key
 )
+# put together once, see sql_runs
+_NAMED_INTENT = _INTENT.where(
+    _intents.run_key == bindparam("run_key"), _intents.local_batch_id == bindparam("name")
+)
+_CHANGE = submission_intents.update().where(_intents.intent_key == bindparam("key"))
 
 
 def intent_record(row: AnyRow) -> IntentRecord:
@@ -76,10 +81,8 @@ def intents(connection: Connection, run_key: int, states: Sequence[IntentState] 
 
 def find_intent(connection: Connection, run_key: int, local_batch_id: str) -> AnyRow | None:
     """The row of an intent, or None."""
-    wanted = _INTENT.where(
-        _intents.run_key == run_key, _intents.local_batch_id == encode_text(local_batch_id)
-    )
-    return connection.execute(wanted).first()
+    named = {"run_key": run_key, "name": encode_text(local_batch_id)}
+    return connection.execute(_NAMED_INTENT, named).first()
 
 
 def intent_in(
@@ -96,7 +99,7 @@ def intent_in(
 
 def change_intent(connection: Connection, intent_key: int, **values: object) -> None:
     """Set columns of an intent."""
-    connection.execute(submission_intents.update().where(_intents.intent_key == intent_key).values(values))
+    connection.execute(_CHANGE, {"key": intent_key, **values})
 
 
 def create_intent(

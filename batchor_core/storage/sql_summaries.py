@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, case, func, select
+from sqlalchemy import Connection, and_, bindparam, case, func, select
 
 from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
 from batchor_core.core.lifecycle import run_status
@@ -33,44 +33,48 @@ class ActiveBatches(NamedTuple):
     """What one of them said."""
 
 
+# put together once, see sql_runs: every look at a run asks both
+_batches, _intents = batches.c, submission_intents.c
+_IS_OVERDUE = and_(_batches.is_terminal.is_(False), _batches.due_at < bindparam("now"))
+_ACTIVE = (
+    select(
+        _batches.run_key,
+        func.count(),
+        func.count(_batches.ended_at),
+        func.sum(_batches.late_rows),
+        func.sum(case((_IS_OVERDUE, 1), else_=0)),
+        func.max(_batches.poll_failures),
+        func.max(_batches.poll_error),
+    )
+    .where(ACTIVE_BATCH)
+    .group_by(_batches.run_key)
+)
+_ACTIVE_OF_RUN = _ACTIVE.where(_batches.run_key == bindparam("key"))
+_DOUBTFUL = (
+    select(_intents.run_key, _intents.state, func.count())
+    .where(IN_DOUBT)
+    .group_by(_intents.run_key, _intents.state)
+)
+_DOUBTFUL_OF_RUN = _DOUBTFUL.where(_intents.run_key == bindparam("key"))
+
+
 def active_batches(
     connection: Connection, *, now: float, run_key: int | None = None
 ) -> dict[int, ActiveBatches]:
     """Active batches by run; runs without any are left out."""
-    columns = batches.c
-    is_overdue = and_(columns.is_terminal.is_(False), columns.due_at < now)
-    wanted = (
-        select(
-            columns.run_key,
-            func.count(),
-            func.count(columns.ended_at),
-            func.sum(columns.late_rows),
-            func.sum(case((is_overdue, 1), else_=0)),
-            func.max(columns.poll_failures),
-            func.max(columns.poll_error),
-        )
-        .where(ACTIVE_BATCH)
-        .group_by(columns.run_key)
-    )
-    if run_key is not None:
-        wanted = wanted.where(columns.run_key == run_key)
+    wanted = _ACTIVE if run_key is None else _ACTIVE_OF_RUN
+    found = connection.execute(wanted, {"now": now, "key": run_key})
     return {
         key: ActiveBatches(active, late, int(rows), int(overdue), failures, decode_optional_text(error))
-        for key, active, late, rows, overdue, failures, error in connection.execute(wanted).all()
+        for key, active, late, rows, overdue, failures, error in found.all()
     }
 
 
 def doubtful_counts(connection: Connection, run_key: int | None = None) -> dict[tuple[int, str], int]:
-    """UNKNOWN and QUARANTINED intents by run and state."""
-    intents = submission_intents.c
-    wanted = (
-        select(intents.run_key, intents.state, func.count())
-        .where(IN_DOUBT)
-        .group_by(intents.run_key, intents.state)
-    )
-    if run_key is not None:
-        wanted = wanted.where(intents.run_key == run_key)
-    return {(key, state): count for key, state, count in connection.execute(wanted).all()}
+    """UNKNOWN and QUARANTINED submissions by run and state."""
+    wanted = _DOUBTFUL if run_key is None else _DOUBTFUL_OF_RUN
+    found = connection.execute(wanted, {"key": run_key})
+    return {(key, state): count for key, state, count in found.all()}
 
 
 def summary_from(

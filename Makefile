@@ -66,7 +66,7 @@ check: env  ## lint, format, types, import rules, types of what the pages show
 chaos: env  ## kill drivers in every way for 40 minutes; SUITES="pairs drivers" picks, ARGS="--scale 0.1" shortens, PROVIDER=name takes another provider
 	@$(BIN)/python -m tests.chaos $(SUITES) $(if $(PROVIDER),--provider $(PROVIDER)) $(ARGS)
 
-lives: env  ## hold 2,000 random lives of a run on each database against the memory store
+lives: env  ## hold 2,000 random lives of a run on each store against its model
 	@BATCHOR_TEST_LIVES=$(LIVES) BATCHOR_TEST_SHARDS=2 $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 7200 \
 		tests/contract/stores/test_state_machine.py
 

@@ -131,7 +131,6 @@ from batchor_core.sources import (
     SourceIdentity,
 )
 from batchor_core.storage import (
-    MemoryStateStore,
     RunListing,
     StateStore,
     StorageRegistry,
@@ -140,7 +139,7 @@ from batchor_core.storage import (
 
 if TYPE_CHECKING:
     from batchor_core.sources import FrameItemSource, RowItemSource, SqlItemSource
-    from batchor_core.storage import PostgresStorage, SQLiteStorage
+    from batchor_core.storage import MemoryStateStore, PostgresStorage, SQLiteStorage
 
 # in the order in which a newcomer meets them
 __all__ = [  # noqa: RUF022
@@ -260,6 +259,7 @@ if not TYPE_CHECKING:  # a type checker would take every misspelled name for one
         __name__,
         {
             "FrameItemSource": "batchor_core.sources",
+            "MemoryStateStore": "batchor_core.storage",
             "PostgresStorage": "batchor_core.storage",
             "RowItemSource": "batchor_core.sources",
             "SQLiteStorage": "batchor_core.storage",

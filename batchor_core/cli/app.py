@@ -24,8 +24,9 @@ from batchor_core.cli.views import choices, moment, state, summary_lines, text
 from batchor_core.core.exceptions import BatchorError
 from batchor_core.core.models import RunSummary
 from batchor_core.runtime.runner import BatchRunner
+from batchor_core.storage.records import RunListing
 from batchor_core.storage.sqlite import SQLiteStorage, has_wal_reset_bug
-from batchor_core.storage.state import RunListing, StateStore
+from batchor_core.storage.state import StateStore
 
 app = typer.Typer(
     help="Look at stored batch runs, and decide where a person has to. Needs no API key.",

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from batchor_core.core.enums import IntentState
 from batchor_core.core.lateness import LOOKED_AT
 from batchor_core.runtime.late_results import overdue_reason
-from batchor_core.storage.state import ActiveBatchRecord, IntentRecord, StateStore
+from batchor_core.storage.records import ActiveBatchRecord
+from batchor_core.storage.session import IntentRecord
+from batchor_core.storage.state import StateStore
 
 REASONS = {
     "api_key_changed": "it was sent with another API key or account, whose batches this one can't see",

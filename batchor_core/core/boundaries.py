@@ -24,7 +24,6 @@ class Boundary(StrEnum):
     CREATE_RUN = "create_run"
     SET_CHECKPOINT = "set_checkpoint"
     APPEND_ITEMS = "append_items"
-    UPDATE_CHECKPOINT = "update_checkpoint"
     SET_CONTROL_STATE = "set_control_state"
     PAUSE = "pause"
     CANCEL_REMAINING = "cancel_remaining"

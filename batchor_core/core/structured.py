@@ -32,8 +32,6 @@ MAX_SCHEMA_NAME = 64
 SchemaModelT = TypeVar("SchemaModelT", bound=BaseModel)
 _Node = dict[str, Any]
 
-_DEFINITION = "#/$defs/"
-
 
 @dataclass(frozen=True, slots=True)
 class StructuredOutputSchema:

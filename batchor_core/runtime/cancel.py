@@ -13,7 +13,7 @@ from batchor_core.core.lateness import CANCEL_SEC
 from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.models import ItemFailure
 from batchor_core.runtime.engine import Drive, as_provider_error
-from batchor_core.storage.state import ActiveBatchRecord
+from batchor_core.storage.records import ActiveBatchRecord
 
 CANCELLED = ItemFailure(
     "run_cancelled", "the run was cancelled before this item was answered", retryable=False

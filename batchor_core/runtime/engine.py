@@ -39,7 +39,9 @@ from batchor_core.providers.at_boundaries import ApiAtBoundaries
 from batchor_core.providers.base import BatchProvider
 from batchor_core.providers.eight_methods import as_batch_api
 from batchor_core.runtime.outputs import checking_output
-from batchor_core.storage.state import DriverSession, PersistedRunConfig, StateStore
+from batchor_core.storage.records import PersistedRunConfig
+from batchor_core.storage.session import DriverSession
+from batchor_core.storage.state import StateStore
 
 log = logging.getLogger("batchor_core")
 

@@ -26,7 +26,7 @@ from batchor_core.runtime.engine import Engine
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.runtime.results import check_cursor, check_finished, json_lines, row_pages
 from batchor_core.runtime.snapshots import snapshot_keys
-from batchor_core.storage.state import RunArtifactInventory
+from batchor_core.storage.records import RunArtifactInventory
 
 _MANIFEST = "manifest.json"
 _RESULTS = "results.jsonl"

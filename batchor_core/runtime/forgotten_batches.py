@@ -34,7 +34,7 @@ from batchor_core.runtime.engine import SWEEP_INTERVAL_SEC, Drive, as_provider_e
 from batchor_core.runtime.lookup import Named, Strangers, bare_id, custom_ids_in, strangers
 from batchor_core.runtime.recover import cancel_stray, register_found
 from batchor_core.runtime.submit import discard_files, local_batch_prefix, write_requests
-from batchor_core.storage.state import IntentRecord
+from batchor_core.storage.session import IntentRecord
 
 
 class Swept(Enum):

@@ -24,14 +24,13 @@ from batchor_core.runtime.late_results import judge, wait_for_results
 from batchor_core.runtime.line_size import LONG_LINE_BYTES
 from batchor_core.runtime.lookup import wire_mark
 from batchor_core.runtime.result_lines import Line, Reading, read_lines
-from batchor_core.storage.state import (
+from batchor_core.storage.records import (
     ActiveBatchRecord,
-    AppliedOutcome,
     BatchArtifactPointer,
-    BatchEnd,
     CompletedItemRecord,
     ItemFailureRecord,
 )
+from batchor_core.storage.session import AppliedOutcome, BatchEnd
 
 CHUNK = 2_000
 """Results stored per transaction, unless LONG_LINE_BYTES are reached before. Of half as many, each row takes a twentieth

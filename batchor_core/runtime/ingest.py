@@ -29,7 +29,7 @@ from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
 from batchor_core.sources.fingerprint import split_options
 from batchor_core.sources.rows import LINEAGE_KEY
 from batchor_core.storage.columns import encode_strictly
-from batchor_core.storage.state import IngestCheckpoint, MaterializedItem, request_bytes
+from batchor_core.storage.records import IngestCheckpoint, MaterializedItem, request_bytes
 
 _ITERABLE = SourceIdentity(source_kind="iterable", source_ref="", source_fingerprint="")
 

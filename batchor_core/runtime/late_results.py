@@ -12,7 +12,8 @@ from batchor_core.core import lateness
 from batchor_core.core.lateness import AtHand, Cause, Decision, Move, StatedCounts
 from batchor_core.providers.api import BatchState
 from batchor_core.runtime.engine import Drive, log
-from batchor_core.storage.state import ActiveBatchRecord, ResultsWait
+from batchor_core.storage.records import ActiveBatchRecord
+from batchor_core.storage.session import ResultsWait
 
 
 def judge(drive: Drive, batch: ActiveBatchRecord, state: BatchState, hand: AtHand) -> Decision:

@@ -8,7 +8,7 @@ import time
 
 from batchor_core.core.exceptions import InvalidInputError, LeaseLostError
 from batchor_core.core.models import ProviderConfig
-from batchor_core.storage.state import DriverSession
+from batchor_core.storage.session import DriverSession
 
 log = logging.getLogger("batchor_core")
 

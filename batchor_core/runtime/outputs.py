@@ -11,7 +11,7 @@ from batchor_core.core.outputs import ModelOutput, OutputKind, OutputSpec, TextO
 from batchor_core.core.structured import resolve_stored_model
 from batchor_core.core.validation import ENGINE_METADATA_PAIRS
 from batchor_core.providers.api import BatchLimits
-from batchor_core.storage.state import PersistedRunConfig
+from batchor_core.storage.records import PersistedRunConfig
 
 
 def declared_output(config: PersistedRunConfig) -> OutputSpec:

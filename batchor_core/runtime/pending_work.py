@@ -12,7 +12,9 @@ from batchor_core.core.models import RunSummary
 from batchor_core.providers.api import BatchApi
 from batchor_core.runtime.forgotten_batches import sweep_is_due
 from batchor_core.storage.identity import is_certainly_gone
-from batchor_core.storage.state import ActiveBatchRecord, IntentRecord, StateStore
+from batchor_core.storage.records import ActiveBatchRecord
+from batchor_core.storage.session import IntentRecord
+from batchor_core.storage.state import StateStore
 
 
 def has_work(store: StateStore, run_id: str, provider: Callable[[], BatchApi]) -> bool:

@@ -21,7 +21,7 @@ from batchor_core.runtime.engine import Drive, as_provider_error, log
 from batchor_core.runtime.files import Download, download
 from batchor_core.runtime.harvest import give_up, harvest
 from batchor_core.runtime.late_results import due_at, judge_overdue, say_overdue
-from batchor_core.storage.state import ActiveBatchRecord
+from batchor_core.storage.records import ActiveBatchRecord
 
 LOST_AFTER_SEC = 600.0
 """How long after its creation a batch may be unknown to the provider's own look-up."""

@@ -27,7 +27,7 @@ from batchor_core.runtime.batch_list import is_passing
 from batchor_core.runtime.engine import Drive, as_provider_error
 from batchor_core.runtime.lookup import Absent, Found, Unknowable, look_for, over_in_sec, sent_at
 from batchor_core.runtime.submit import discard_files
-from batchor_core.storage.state import IntentRecord
+from batchor_core.storage.session import IntentRecord
 
 LONGEST_PAUSE_SEC = 3_600.0
 """The longest wait before an unfenced submission is looked up again."""

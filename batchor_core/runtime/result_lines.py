@@ -17,7 +17,7 @@ from batchor_core.core.types import JSONObject
 from batchor_core.runtime.engine import Drive, as_provider_error, log
 from batchor_core.runtime.files import BatchFile, Download
 from batchor_core.runtime.line_size import LONG_LINE_BYTES, MAX_LINE_BYTES, fits_memory
-from batchor_core.storage.state import RawResponseRef
+from batchor_core.storage.records import RawResponseRef
 
 _READ_BUFFER = 1 << 18
 _SKIP_BYTES = 1024 * 1024

@@ -37,6 +37,7 @@ from batchor_core.core.results import (
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.runtime.engine import CHUNK, Engine
 from batchor_core.storage.columns import unpack_response
+from batchor_core.storage.records import ResultRow
 from batchor_core.storage.rows import (
     answer_bytes,
     answer_text,
@@ -51,7 +52,6 @@ from batchor_core.storage.rows import (
     status_of,
     usage_of,
 )
-from batchor_core.storage.state import ResultRow
 
 
 def check_cursor(after_sequence: int, limit: int | None) -> None:

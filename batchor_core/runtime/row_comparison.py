@@ -24,7 +24,8 @@ from batchor_core.runtime.engine import CHUNK
 from batchor_core.runtime.ingest import Asked, Reader, ask, is_read_once
 from batchor_core.sources.rows import LINEAGE_KEY
 from batchor_core.storage.line_parts import custom_id_in
-from batchor_core.storage.state import IngestCheckpoint, StateStore, StoredItem
+from batchor_core.storage.records import IngestCheckpoint, StoredItem
+from batchor_core.storage.state import StateStore
 
 log = logging.getLogger("batchor_core")
 
@@ -296,7 +297,7 @@ def _another(fields: Sequence[str]) -> str:
 
 def _asks_the_same(there: StoredItem, prompt: PromptParts, build_line: BuildLine | None) -> bool | None:
     """Whether an item's prompt is the stored one; None if what is stored does not say."""
-    if there.prompt:  # kept by a store that has no place for more, see DocumentedSession
+    if there.prompt:  # kept by a store that has no place for more, see ThirdPartySession
         if prompt.features:
             return False
         return (there.prompt, there.system_prompt) == (prompt.prompt, prompt.system_prompt)

@@ -10,7 +10,7 @@ from batchor_core.core.models import BatchJob, ProviderConfig
 from batchor_core.core.outputs import ModelOutput, TextOutput
 from batchor_core.core.types import JSONObject
 from batchor_core.runtime.outputs import declared_output
-from batchor_core.storage.state import PersistedRunConfig
+from batchor_core.storage.records import PersistedRunConfig
 
 
 def persisted_config(

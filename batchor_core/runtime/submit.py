@@ -37,7 +37,7 @@ from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait, is_due
 from batchor_core.runtime.engine import Drive, as_provider_error, log
 from batchor_core.runtime.lease import spare_seconds, uptime
 from batchor_core.runtime.lookup import TAG, wire_mark
-from batchor_core.storage.state import IntentRecord, RequestDraft
+from batchor_core.storage.session import IntentRecord, RequestDraft
 
 _WRITE_BUFFER = 1 << 20
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from batchor_core.core import lifecycle
 from batchor_core.core.lazy_imports import lazy_imports
-from batchor_core.storage.memory import MemoryStateStore
 from batchor_core.storage.registry import StorageRegistry, build_default_storage_registry
 from batchor_core.storage.state import (
     ActiveBatchRecord,
@@ -36,6 +35,7 @@ from batchor_core.storage.state import (
 )
 
 if TYPE_CHECKING:
+    from batchor_core.storage.memory import MemoryStateStore
     from batchor_core.storage.postgres import PostgresStorage
     from batchor_core.storage.sqlite import SQLiteStorage
 
@@ -74,6 +74,7 @@ if not TYPE_CHECKING:  # a type checker would take every misspelled name for one
     __getattr__ = lazy_imports(
         __name__,
         {  # SQLAlchemy takes as long to import as all the rest
+            "MemoryStateStore": "batchor_core.storage.memory",
             "PostgresStorage": "batchor_core.storage.postgres",
             "SQLiteStorage": "batchor_core.storage.sqlite",
         },

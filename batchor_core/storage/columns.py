@@ -22,7 +22,7 @@ from batchor_core.core.models import ItemFailure
 from batchor_core.core.plain import stored_as_json
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TOKEN_KINDS, TokenUsage, counts
-from batchor_core.storage.state import RawResponseRef
+from batchor_core.storage.records import RawResponseRef
 
 STATUS: Final = {status.value: status for status in ItemStatus}
 """Statuses by their stored names; quicker than calling the enum."""

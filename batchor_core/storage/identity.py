@@ -14,7 +14,7 @@ import threading
 import uuid
 from pathlib import Path
 
-from batchor_core.storage.state import DriverIdentity
+from batchor_core.storage.session import DriverIdentity
 
 _live_sessions: set[str] = set()
 _lock = threading.Lock()

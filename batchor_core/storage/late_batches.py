@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from batchor_core.storage.state import ResultsWait
+from batchor_core.storage.session import ResultsWait
 
 NOTHING_LATE: Final[dict[str, Any]] = {"ended_at": None, "late_rows": 0, "looks": 0, "wait_reason": None}
 """The fields of a batch that nothing is waited for of."""

@@ -66,7 +66,7 @@ def build_default_storage_registry(*, provider_registry: ProviderRegistry | None
         provider_registry: Reads stored provider configs; by default the built-in one.
     """
 
-    # imported when asked for: SQLite needs no psycopg, and memory needs no SQLAlchemy
+    # imported when asked for: only Postgres needs psycopg, and SQLAlchemy takes a while
     def sqlite() -> StateStore:
         from batchor_core.storage.sqlite import SQLiteStorage
 

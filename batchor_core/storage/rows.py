@@ -32,7 +32,7 @@ from batchor_core.storage.columns import (
     usage_columns,
     usage_from_columns,
 )
-from batchor_core.storage.state import PersistedItemRecord, RawResponseRef, ResultRow
+from batchor_core.storage.records import PersistedItemRecord, RawResponseRef, ResultRow
 
 
 def status_of(row: ResultRow) -> ItemStatus:

@@ -9,9 +9,9 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, union
 
 from batchor_core.core.enums import IntentState
 from batchor_core.storage.columns import decode_text, encode_text
+from batchor_core.storage.records import RequestArtifactPointer
 from batchor_core.storage.schema import batches, items, request_pointers, submission_intents
 from batchor_core.storage.sql_runs import LockedRun
-from batchor_core.storage.state import RequestArtifactPointer
 
 _intents, _pointers = submission_intents.c, request_pointers.c
 _POINTER_COLUMNS = ("item_index", "artifact_path", "line_number", "request_sha256")

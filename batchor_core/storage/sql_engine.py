@@ -6,7 +6,7 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -115,19 +115,23 @@ class Database(ABC):
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads, and blocks nobody."""
-        with self._translated(), self.engine.begin() as connection:
+        with self._translated(), self._connect(writes=False) as connection, connection.begin():
             self._begin_read(connection)
             yield connection
 
     @contextmanager
     def write(self, name: Boundary) -> Iterator[Connection]:
         """A transaction that writes. It is committed, durably, when the block ends, and rolled back when it raises."""
-        with self._translated(), self._writer.begin() as connection:
+        with self._translated(), self._connect(writes=True) as connection, connection.begin():
             self._begin_write(connection)
             yield connection
             boundary(name, "before")
         boundary(name, "after")
         self._after_write()
+
+    def _connect(self, *, writes: bool) -> AbstractContextManager[Connection]:
+        """A connection for one transaction."""
+        return (self._writer if writes else self.engine).connect()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -8,11 +8,11 @@ from sqlalchemy import Connection, select
 
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.storage.columns import decode_optional_json, decode_optional_text, decode_text
+from batchor_core.storage.records import StoredItem
 from batchor_core.storage.schema import item_contents, rendered_chunks
 from batchor_core.storage.sql_engine import Database, plain_rows
-from batchor_core.storage.sql_items import parts_of, whole_line
+from batchor_core.storage.sql_ingestion import parts_of, whole_line
 from batchor_core.storage.sql_runs import LockedRun
-from batchor_core.storage.state import StoredItem
 
 _PAGE = 1_000
 _chunks, _contents = rendered_chunks.c, item_contents.c

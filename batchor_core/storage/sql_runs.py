@@ -1,23 +1,21 @@
-"""The rows of runs and of their leases."""
+"""The rows of runs: locking and counting, the job, the reading of the source, the backoff."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
-from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select
+from sqlalchemy import Connection, and_, bindparam, select
 
 from batchor_core.core.custom_ids import CustomIdFormat, CustomIds
-from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
-from batchor_core.core.exceptions import LeaseLostError, RunNotFoundError
-from batchor_core.core.lifecycle import IN_FLIGHT, run_status
-from batchor_core.core.models import ArtifactPolicy, ChunkPolicy, RetryPolicy, RunSummary
-from batchor_core.core.retry import LONGEST_LEASE_SEC, backoff_delay, is_due
-from batchor_core.core.trouble import trouble
+from batchor_core.core.enums import ItemStatus, RunControlState
+from batchor_core.core.exceptions import RunNotFoundError
+from batchor_core.core.lifecycle import IN_FLIGHT
+from batchor_core.core.models import ArtifactPolicy, ChunkPolicy, RetryPolicy
+from batchor_core.core.retry import backoff_delay, is_due
 from batchor_core.core.types import JSONValue
 from batchor_core.core.usage import TOKEN_KINDS, TokenUsage
 from batchor_core.core.usage import counts as billed
@@ -32,26 +30,14 @@ from batchor_core.storage.columns import (
     encode_optional_text,
     encode_text,
 )
-from batchor_core.storage.schema import (
-    IN_DOUBT,
-    batches,
-    run_leases,
-    runs,
-    submission_intents,
-)
+from batchor_core.storage.records import IngestCheckpoint, PersistedRunConfig, RetryBackoffState
+from batchor_core.storage.schema import runs
 from batchor_core.storage.sql_engine import AnyRow, Database
-from batchor_core.storage.state import (
-    DriverIdentity,
-    IngestCheckpoint,
-    LeaseRecord,
-    OwnerCheck,
-    PersistedRunConfig,
-    RetryBackoffState,
-)
 
 # What every transaction of a driver runs is put together once: SQLAlchemy takes longer to build a statement than SQLite to
 # run it, which over chunks of a thousand rows adds up to several microseconds a row.
 _RUN = select(runs).where(runs.c.run_id == bindparam("run_id"))
+_RUN_KEY = select(runs.c.run_key).where(runs.c.run_id == bindparam("run_id"))
 _LOCKED_RUN = (
     select(runs.c.run_key, runs.c.run_id, runs.c.custom_id_format, runs.c.terminal_sequence)
     .where(runs.c.run_id == bindparam("run_id"))
@@ -65,9 +51,6 @@ _COUNTED = (
 )
 _CHANGE = runs.update().where(runs.c.run_key == bindparam("key"))
 _COUNT = _CHANGE.values({name: runs.c[name] + bindparam(f"more_{name}") for name in _COUNTED})
-
-ACTIVE_BATCH = or_(batches.c.is_terminal.is_(False), batches.c.submitted_items > 0)
-"""Batches that may still change, or whose results are not all stored."""
 
 
 class LockedRun:
@@ -160,7 +143,7 @@ def custom_ids_from(row: AnyRow) -> CustomIds:
 
 def run_key_of(database: Database, connection: Connection, run_id: str) -> int:
     """The key of a run in the other tables."""
-    key = connection.execute(select(runs.c.run_key).where(runs.c.run_id == run_id)).scalar()
+    key = connection.execute(_RUN_KEY, {"run_id": run_id}).scalar()
     if key is None:
         raise RunNotFoundError(run_id, where=database.where)
     return int(key)
@@ -249,106 +232,11 @@ def checkpoint_from(row: AnyRow) -> IngestCheckpoint | None:
     )
 
 
-# --- summaries -------------------------------------------------------------------------------------------------------
-
-
-class ActiveBatches(NamedTuple):
-    """How many batches of a run are active, and what is wrong with them."""
-
-    active: int = 0
-    late: int = 0
-    late_rows: int = 0
-    overdue: int = 0
-    poll_failures: int = 0
-    """The most polls in a row that failed."""
-    poll_error: str | None = None
-    """What one of them said."""
-
-
-def active_batches(
-    connection: Connection, *, now: float, run_key: int | None = None
-) -> dict[int, ActiveBatches]:
-    """Active batches by run; runs without any are left out."""
-    columns = batches.c
-    is_overdue = and_(columns.is_terminal.is_(False), columns.due_at < now)
-    wanted = (
-        select(
-            columns.run_key,
-            func.count(),
-            func.count(columns.ended_at),
-            func.sum(columns.late_rows),
-            func.sum(case((is_overdue, 1), else_=0)),
-            func.max(columns.poll_failures),
-            func.max(columns.poll_error),
-        )
-        .where(ACTIVE_BATCH)
-        .group_by(columns.run_key)
-    )
-    if run_key is not None:
-        wanted = wanted.where(columns.run_key == run_key)
-    return {
-        key: ActiveBatches(active, late, int(rows), int(overdue), failures, decode_optional_text(error))
-        for key, active, late, rows, overdue, failures, error in connection.execute(wanted).all()
-    }
-
-
-def doubtful_counts(connection: Connection, run_key: int | None = None) -> dict[tuple[int, str], int]:
-    """UNKNOWN and QUARANTINED intents by run and state."""
-    intents = submission_intents.c
-    wanted = (
-        select(intents.run_key, intents.state, func.count())
-        .where(IN_DOUBT)
-        .group_by(intents.run_key, intents.state)
-    )
-    if run_key is not None:
-        wanted = wanted.where(intents.run_key == run_key)
-    return {(key, state): count for key, state, count in connection.execute(wanted).all()}
-
-
-def summary_from(
-    row: AnyRow, *, now: float, active: Mapping[int, ActiveBatches], doubtful: Mapping[tuple[int, str], int]
-) -> RunSummary:
-    """A run's summary, from its row and what was counted beside it."""
-    counts = {status: getattr(row, f"{status.value}_items") for status in ItemStatus}
-    total = sum(counts.values())
-    # a run without a checkpoint got all its items when it was created; one without items either was interrupted
-    # before its checkpoint was written, and must not look finished
-    complete = total > 0 if row.ingestion_complete is None else bool(row.ingestion_complete)
-    status, control_state = (
-        run_status(counts, ingestion_complete=complete),
-        RunControlState(row.control_state),
-    )
-    in_flight = active.get(row.run_key, ActiveBatches())
-    return RunSummary(
-        run_id=row.run_id,
-        status=status,
-        control_state=control_state,
-        total_items=total,
-        completed_items=counts[ItemStatus.COMPLETED],
-        failed_items=counts[ItemStatus.FAILED_PERMANENT],
-        status_counts=counts,
-        active_batches=in_flight.active,
-        backoff_remaining_sec=backoff_remaining(row, now),
-        control_reason=decode_optional_text(row.control_reason),
-        ingestion_complete=complete,
-        usage=TokenUsage(*billed(row)),
-        estimated_tokens=row.queued_local_tokens + row.submitted_tokens,
-        unknown_batches=doubtful.get((row.run_key, IntentState.UNKNOWN.value), 0),
-        quarantined_batches=doubtful.get((row.run_key, IntentState.QUARANTINED.value), 0),
-        orphan_batches=row.orphan_batches,
-        late_batches=in_flight.late,
-        late_rows=in_flight.late_rows,
-        overdue_batches=in_flight.overdue,
-        created_at=row.created_at,
-        trouble=trouble(
-            status,
-            control_state,
-            submit_failures=row.consecutive_failures,
-            submit_error=decode_optional_text(row.last_error_message),
-            poll_failures=in_flight.poll_failures,
-            poll_error=in_flight.poll_error,
-        ),
-    )
+def pause(connection: Connection, run_key: int, *, reason: str) -> None:
+    """Pause a run that nobody wants cancelled."""
+    pausable = and_(runs.c.run_key == run_key, runs.c.control_state != RunControlState.CANCEL_REQUESTED.value)
+    paused = {"control_state": RunControlState.PAUSED.value, "control_reason": encode_text(reason)}
+    connection.execute(runs.update().where(pausable).values(paused))
 
 
 # --- backoff ---------------------------------------------------------------------------------------------------------
@@ -418,103 +306,3 @@ def submission_works(connection: Connection, run_key: int) -> None:
     """Forget what the last failure said. The failures in a row still count: a batch may yet fail as a whole."""
     said = and_(runs.c.run_key == run_key, runs.c.last_error_message.is_not(None))
     connection.execute(runs.update().where(said).values(last_error_message=None))
-
-
-# --- leases ----------------------------------------------------------------------------------------------------------
-
-
-_HELD = select(run_leases.c.session, run_leases.c.epoch).where(run_leases.c.run_key == bindparam("key"))
-_SHARED, _EXCLUSIVE = _HELD.with_for_update(read=True), _HELD.with_for_update()
-
-
-def _lease(run_key: int) -> Select[Any]:
-    return select(run_leases).where(run_leases.c.run_key == run_key)
-
-
-def _owner(row: AnyRow) -> DriverIdentity:
-    return DriverIdentity(
-        session=row.session,
-        host=decode_text(row.host),
-        boot_id=row.boot_id,
-        pid=row.pid,
-        pid_start=row.pid_start,
-        pid_namespace=row.pid_namespace,
-    )
-
-
-def lease_record(database: Database, connection: Connection, run_key: int) -> LeaseRecord | None:
-    """Who holds the run now."""
-    row = connection.execute(_lease(run_key)).one()
-    if not _is_live(database, connection, row):
-        return None
-    return LeaseRecord(_owner(row), row.epoch, row.expires_at)
-
-
-def take_lease(
-    database: Database,
-    connection: Connection,
-    run_key: int,
-    *,
-    owner: DriverIdentity,
-    ttl_sec: float,
-    owner_is_dead: OwnerCheck | None,
-) -> int | None:
-    """Take the lease if it is free; returns its epoch, None while another live driver holds it."""
-    row = connection.execute(_lease(run_key).with_for_update()).one()
-    now = database.now(connection)
-    mine = row.session == owner.session
-    held = not mine and _is_live(database, connection, row)
-    if held and not (owner_is_dead is not None and owner_is_dead(_owner(row))):
-        return None
-    epoch: int = row.epoch if mine else row.epoch + 1
-    holder = {**asdict(owner), "host": encode_text(owner.host)}
-    taken = run_leases.update().where(run_leases.c.run_key == run_key)
-    connection.execute(taken.values(**holder, epoch=epoch, expires_at=now + ttl_sec))
-    return epoch
-
-
-def check_lease(
-    connection: Connection, run_key: int, *, run_id: str, session: str, epoch: int, exclusive: bool = False
-) -> None:
-    """Hold the lease until the transaction ends, or raise LeaseLostError.
-
-    The lock is what makes it a fence: without it, a takeover could commit between this look and our writes. A
-    transaction that goes on to change the lease asks for it ``exclusive`` at once, since two that upgrade would block
-    each other for ever.
-    """
-    row = connection.execute(_EXCLUSIVE if exclusive else _SHARED, {"key": run_key}).first()
-    if row is None or row.session != session or row.epoch != epoch:
-        raise LeaseLostError(run_id)
-
-
-def extend_lease(database: Database, connection: Connection, run_key: int, *, ttl_sec: float) -> None:
-    """Move the expiry of a lease that is held."""
-    expires_at = database.now(connection) + ttl_sec
-    connection.execute(
-        run_leases.update().where(run_leases.c.run_key == run_key).values(expires_at=expires_at)
-    )
-
-
-def give_up_lease(connection: Connection, run_key: int, *, session: str, epoch: int) -> None:
-    """Free the lease, if it is still held."""
-    held = and_(run_leases.c.run_key == run_key, run_leases.c.session == session, run_leases.c.epoch == epoch)
-    connection.execute(run_leases.update().where(held).values(session=None))
-
-
-def _is_live(database: Database, connection: Connection, row: AnyRow) -> bool:
-    """Whether somebody holds the lease, as far as the clock can tell."""
-    if row.session is None:
-        return False
-    return not is_due(row.expires_at, database.now(connection), longest=LONGEST_LEASE_SEC)
-
-
-def fence_off(database: Database, connection: Connection, run_key: int, *, owner_is_dead: OwnerCheck) -> bool:
-    """Take the run from a driver that is gone; False, and nothing done, while a live one holds it."""
-    row = connection.execute(_lease(run_key).with_for_update()).one()
-    if _is_live(database, connection, row) and not owner_is_dead(_owner(row)):
-        return False
-    # should it only have been slow, its next write finds another epoch
-    connection.execute(
-        run_leases.update().where(run_leases.c.run_key == run_key).values(session=None, epoch=row.epoch + 1)
-    )
-    return True

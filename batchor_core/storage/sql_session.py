@@ -2,49 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import MappingProxyType
 
 from sqlalchemy import Connection, and_
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core import lifecycle
 from batchor_core.core.admission import Allowance, Granted, Standing, Wait, free
 from batchor_core.core.boundaries import Boundary
 from batchor_core.core.custom_ids import CustomIds
-from batchor_core.core.enums import IntentState, RunControlState
-from batchor_core.core.exceptions import DuplicateItemError, RunStateError, StorageError
+from batchor_core.core.enums import IntentState
+from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.types import JSONValue
 from batchor_core.storage import (
+    sql_batches,
     sql_budgets,
-    sql_intents,
+    sql_ingestion,
     sql_items,
-    sql_records,
+    sql_leases,
+    sql_reading,
     sql_rendered,
     sql_runs,
+    sql_submissions,
 )
 from batchor_core.storage.columns import encode_optional_text, encode_text
-from batchor_core.storage.schema import items, runs
-from batchor_core.storage.sql_engine import Database
-from batchor_core.storage.sql_items import ItemChanges, ItemRow, is_status
-from batchor_core.storage.sql_runs import LockedRun, locked_run
-from batchor_core.storage.state import (
+from batchor_core.storage.records import (
+    CompletedItemRecord,
+    ItemFailureRecord,
+    MaterializedItem,
+    RetryBackoffState,
+)
+from batchor_core.storage.schema import items
+from batchor_core.storage.session import (
     AppliedOutcome,
     BatchEnd,
     Candidate,
-    CompletedItemRecord,
     DriverSession,
     IntentRecord,
-    ItemFailureRecord,
-    MaterializedItem,
     RequestDraft,
     ResultsWait,
-    RetryBackoffState,
 )
+from batchor_core.storage.sql_answers import ItemChanges, apply_answers, cancel_items
+from batchor_core.storage.sql_engine import Database
+from batchor_core.storage.sql_ingestion import naming_repeated_ids
+from batchor_core.storage.sql_items import ItemRow, is_status
+from batchor_core.storage.sql_leases import Lease
+from batchor_core.storage.sql_runs import LockedRun, locked_run
 
 CANCEL_CHUNK = 5_000
 """Items ended per transaction when a run is cancelled: more would keep other writers waiting."""
@@ -53,17 +58,14 @@ _LOOKED_UP = (IntentState.SENDING, IntentState.UNKNOWN)
 
 
 class SQLSession(DriverSession):
-    """One driver's hold on one run of a SQL store, in one epoch of the run's lease."""
+    """One driver's hold on one run of a SQL store, in one epoch of the run's lease; with ``lease`` None under none at all."""
 
-    def __init__(
-        self, database: Database, *, names: CustomIds, run_key: int, session: str, epoch: int
-    ) -> None:
+    def __init__(self, database: Database, *, names: CustomIds, run_key: int, lease: Lease | None) -> None:
         self.run_id = names.run_id
         self._names = names
         self._database = database
         self._run_key = run_key
-        self._session = session
-        self._epoch = epoch
+        self._lease = lease
         # as submitted_items last read them; every transaction that goes by it checks it first
         self._known: dict[str, ItemRow] = {}
 
@@ -74,14 +76,10 @@ class SQLSession(DriverSession):
     @contextmanager
     def _write(self, name: Boundary, *, exclusive: bool = False) -> Iterator[Connection]:
         with self._database.write(name) as connection:
-            sql_runs.check_lease(
-                connection,
-                self._run_key,
-                run_id=self.run_id,
-                session=self._session,
-                epoch=self._epoch,
-                exclusive=exclusive,
-            )
+            if self._lease is not None:
+                sql_leases.check_lease(
+                    connection, self._run_key, self._lease, run_id=self.run_id, exclusive=exclusive
+                )
             yield connection
 
     @contextmanager
@@ -93,11 +91,13 @@ class SQLSession(DriverSession):
 
     def renew(self, *, ttl_sec: float) -> None:
         with self._write(Boundary.RENEW_LEASE, exclusive=True) as connection:
-            sql_runs.extend_lease(self._database, connection, self._run_key, ttl_sec=ttl_sec)
+            sql_leases.extend_lease(self._database, connection, self._run_key, ttl_sec=ttl_sec)
 
     def close(self) -> None:
+        if self._lease is None:
+            return
         with self._database.write(Boundary.CLOSE_SESSION) as connection:
-            sql_runs.give_up_lease(connection, self._run_key, session=self._session, epoch=self._epoch)
+            sql_leases.give_up_lease(connection, self._run_key, self._lease)
 
     # --- ingestion ---------------------------------------------------------------------------------------------------
 
@@ -112,7 +112,7 @@ class SQLSession(DriverSession):
     ) -> None:
         progress = sql_runs.progress_columns(next_item_index, checkpoint_payload, ingestion_complete)
         with naming_repeated_ids(self._database, self.run_id, items), self._run(Boundary.APPEND_ITEMS) as run:
-            fresh = sql_items.append(run, items)
+            fresh = sql_ingestion.append(run, items)
             if rendered is not None and fresh:
                 sql_rendered.keep_rendered(run, rendered, is_new=len(fresh) == len(items))
             run.change(**progress)
@@ -136,7 +136,7 @@ class SQLSession(DriverSession):
     ) -> IntentRecord | None:
         indexes = sorted(set(item_indexes))
         with self._run(Boundary.CLAIM) as run:
-            if sql_intents.find_intent(run.connection, self._run_key, local_batch_id) is not None:
+            if sql_submissions.find_intent(run.connection, self._run_key, local_batch_id) is not None:
                 raise RunStateError(self.run_id, f"submission {local_batch_id!r} exists")
             claimed = and_(
                 sql_items.claimable(self._run_key, max_attempts),
@@ -148,20 +148,20 @@ class SQLSession(DriverSession):
                 return None
             for allowance in allowances:
                 sql_budgets.count_under(run, allowance, leaves_queue=leaves_queue)
-            intent_key = sql_intents.create_intent(
+            intent_key = sql_submissions.create_intent(
                 run,
                 local_batch_id=local_batch_id,
                 state=IntentState.CLAIMED,
-                epoch=self._epoch,
+                epoch=0 if self._lease is None else self._lease.epoch,
                 item_count=count,
                 submission_tokens=tokens,
                 artifact_key=artifact_key,
                 key_fingerprint=key_fingerprint,
             )
             sql_items.queue(run, claimed, waiting, intent_key=intent_key)
-            row = sql_intents.find_intent(run.connection, self._run_key, local_batch_id)
+            row = sql_submissions.find_intent(run.connection, self._run_key, local_batch_id)
             assert row is not None
-            return sql_intents.intent_record(row)
+            return sql_submissions.intent_record(row)
 
     def _fits(self, run: LockedRun, tokens: int, allowances: Sequence[Allowance]) -> bool:
         for allowance in sorted(allowances, key=lambda one: one.key):  # always in this order: no deadlocks
@@ -185,12 +185,12 @@ class SQLSession(DriverSession):
 
     def drafts(self, *, local_batch_id: str) -> Iterator[RequestDraft]:
         with self._database.read() as connection:
-            intent = sql_intents.find_intent(connection, self._run_key, local_batch_id)
+            intent = sql_submissions.find_intent(connection, self._run_key, local_batch_id)
         if intent is None:
             raise RunStateError(self.run_id, f"no submission {local_batch_id!r}")
         if intent.provider_batch_id is not None:
             return iter(())
-        return sql_records.drafts(
+        return sql_reading.drafts(
             self._database, run_key=self._run_key, names=self._names, intent_key=intent.intent_key
         )
 
@@ -208,10 +208,10 @@ class SQLSession(DriverSession):
     ) -> None:
         with self._write(Boundary.MARK_UPLOADED) as connection:
             allowed = (IntentState.CLAIMED, IntentState.UPLOADED)
-            intent = sql_intents.intent_in(
+            intent = sql_submissions.intent_in(
                 connection, self._run_key, local_batch_id, allowed, run_id=self.run_id
             )
-            sql_intents.change_intent(
+            sql_submissions.change_intent(
                 connection,
                 intent.intent_key,
                 state=IntentState.UPLOADED.value,
@@ -222,17 +222,17 @@ class SQLSession(DriverSession):
 
     def mark_sending(self, *, local_batch_id: str, ttl_sec: float) -> None:
         with self._write(Boundary.MARK_SENDING, exclusive=True) as connection:
-            intent = sql_intents.intent_in(
+            intent = sql_submissions.intent_in(
                 connection, self._run_key, local_batch_id, (IntentState.UPLOADED,), run_id=self.run_id
             )
-            sql_intents.change_intent(
+            sql_submissions.change_intent(
                 connection,
                 intent.intent_key,
                 state=IntentState.SENDING.value,
                 sending_at=self._database.now(connection),
                 next_check_at=None,
             )
-            sql_runs.extend_lease(self._database, connection, self._run_key, ttl_sec=ttl_sec)
+            sql_leases.extend_lease(self._database, connection, self._run_key, ttl_sec=ttl_sec)
 
     def postpone(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
         self._change_intent(
@@ -247,19 +247,19 @@ class SQLSession(DriverSession):
     def register(self, *, local_batch_id: str, provider_batch_id: str, status: str) -> None:
         anything = tuple(IntentState)
         with self._run(Boundary.REGISTER) as run:
-            intent = sql_intents.intent_in(
+            intent = sql_submissions.intent_in(
                 run.connection, self._run_key, local_batch_id, anything, run_id=self.run_id
             )
-            sql_intents.register(run, intent, provider_batch_id=provider_batch_id, status=status)
+            sql_submissions.register(run, intent, provider_batch_id=provider_batch_id, status=status)
 
     def drop(self, *, local_batch_id: str, error_class: str) -> None:
         allowed = (*lifecycle.OPEN_INTENTS, IntentState.DROPPED)
         with self._run(Boundary.DROP) as run:
-            intent = sql_intents.intent_in(
+            intent = sql_submissions.intent_in(
                 run.connection, self._run_key, local_batch_id, allowed, run_id=self.run_id
             )
             if intent.state != IntentState.DROPPED:
-                sql_intents.drop(run, intent, error_class=error_class)
+                sql_submissions.drop(run, intent, error_class=error_class)
 
     def mark_unknown(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
         self._change_intent(
@@ -294,24 +294,24 @@ class SQLSession(DriverSession):
 
     def record_sweep(self, *, next_check_at: float) -> None:
         with self._write(Boundary.RECORD_SWEEP) as connection:
-            sql_intents.keep_sweep(connection, self._run_key, next_check_at=next_check_at)
+            sql_submissions.keep_sweep(connection, self._run_key, next_check_at=next_check_at)
 
     def _change_intent(
         self, name: Boundary, local_batch_id: str, allowed: Sequence[IntentState], **values: object
     ) -> None:
         with self._write(name) as connection:
-            intent = sql_intents.intent_in(
+            intent = sql_submissions.intent_in(
                 connection, self._run_key, local_batch_id, allowed, run_id=self.run_id
             )
-            sql_intents.change_intent(connection, intent.intent_key, **values)
+            sql_submissions.change_intent(connection, intent.intent_key, **values)
 
     def open_intents(self) -> list[IntentRecord]:
         with self._database.read() as connection:
-            return sql_intents.intents(connection, self._run_key, lifecycle.OPEN_INTENTS)
+            return sql_submissions.intents(connection, self._run_key, lifecycle.OPEN_INTENTS)
 
     def requeue_local(self) -> int:
         with self._run(Boundary.REQUEUE_LOCAL) as run:
-            return sql_intents.requeue_local(run)
+            return sql_submissions.requeue_local(run)
 
     def fail_unsubmitted(self, failures: Sequence[tuple[int, ItemFailure]]) -> AppliedOutcome:
         errors = dict(failures)
@@ -339,8 +339,8 @@ class SQLSession(DriverSession):
         next_poll_at: float = 0.0,
     ) -> None:
         with self._write(Boundary.UPDATE_BATCH) as connection:
-            batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
-            sql_intents.keep_poll(
+            batch = sql_batches.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
+            sql_batches.keep_poll(
                 connection,
                 batch,
                 status=status,
@@ -352,16 +352,16 @@ class SQLSession(DriverSession):
 
     def record_wait(self, *, provider_batch_id: str, wait: ResultsWait) -> None:
         with self._write(Boundary.RECORD_WAIT) as connection:
-            batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
-            sql_intents.keep_wait(connection, batch, wait)
+            batch = sql_batches.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
+            sql_batches.keep_wait(connection, batch, wait)
 
     def record_poll_failure(
         self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
     ) -> int:
         with self._write(Boundary.RECORD_POLL_FAILURE) as connection:
-            batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
+            batch = sql_batches.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
             failures: int = batch.poll_failures + 1
-            sql_intents.change_batch(
+            sql_batches.change_batch(
                 connection,
                 batch.intent_key,
                 poll_failures=failures,
@@ -372,8 +372,8 @@ class SQLSession(DriverSession):
 
     def submitted_items(self, *, provider_batch_id: str) -> dict[str, int]:
         with self._database.read() as connection:
-            batch = sql_intents.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
-            owned = sql_intents.submitted_of(connection, self._run_key, batch.intent_key)
+            batch = sql_batches.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
+            owned = sql_batches.submitted_of(connection, self._run_key, batch.intent_key)
             self._known = {row.custom_id(self._names): row for row in owned}
         return {name: row.item_index for name, row in self._known.items()}
 
@@ -388,7 +388,7 @@ class SQLSession(DriverSession):
         end: BatchEnd | None = None,
     ) -> AppliedOutcome:
         with self._run(Boundary.APPLY_OUTCOME) as run:
-            batch = sql_intents.batch_row(
+            batch = sql_batches.batch_row(
                 run.connection, self._run_key, provider_batch_id, run_id=self.run_id
             )
             owned = sql_items.owned_by(batch.intent_key, has_batch=True)
@@ -402,7 +402,7 @@ class SQLSession(DriverSession):
                 known=self._known,
             )
             if end is not None:
-                sql_intents.keep_end(run.connection, batch, end)
+                sql_batches.keep_end(run.connection, batch, end)
         if end is not None:
             self._known = {}
         return outcome
@@ -411,12 +411,7 @@ class SQLSession(DriverSession):
 
     def pause(self, *, reason: str) -> None:
         with self._write(Boundary.PAUSE) as connection:
-            pausable = and_(
-                runs.c.run_key == self._run_key,
-                runs.c.control_state != RunControlState.CANCEL_REQUESTED.value,
-            )
-            paused = {"control_state": RunControlState.PAUSED.value, "control_reason": encode_text(reason)}
-            connection.execute(runs.update().where(pausable).values(paused))
+            sql_runs.pause(connection, self._run_key, reason=reason)
 
     def cancel_remaining(self, *, error: ItemFailure) -> int:
         """As documented; in transactions of ``CANCEL_CHUNK`` items, of which a repetition ends the rest."""
@@ -452,75 +447,3 @@ class SQLSession(DriverSession):
     def count_orphan_batches(self, count: int) -> None:
         with self._run(Boundary.COUNT_ORPHANS) as run:
             run.change(orphan_batches=count)
-
-
-# --- steps that the documented methods share -------------------------------------------------------------------------
-
-
-def apply_answers(
-    run: LockedRun,
-    owned: ColumnElement[bool],
-    completions: Sequence[CompletedItemRecord] = (),
-    failures: Sequence[ItemFailureRecord] = (),
-    released_custom_ids: Sequence[str] = (),
-    *,
-    max_attempts: int = 0,
-    known: Mapping[str, ItemRow] = MappingProxyType({}),
-) -> AppliedOutcome:
-    """Answers to ``owned`` items, each item's first; everything else was answered before and is passed over.
-
-    ``known`` is what was read of them before, by custom_id, and need not be true any more.
-    """
-    names = [good.custom_id for good in completions] + [bad.custom_id for bad in failures]
-    names.extend(released_custom_ids)
-    if not names:
-        return AppliedOutcome()
-    waiting = sql_items.as_known(run, names, known, owned)
-    if waiting is None:
-        waiting = sql_items.items_by_custom_id(run, names, owned)
-    changes = ItemChanges(run)
-    completed = failed = retrying = released = 0
-    for good in completions:
-        if (item := waiting.pop(good.custom_id, None)) is not None:
-            changes.complete(item, good)
-            completed += 1
-    for bad in failures:
-        if (item := waiting.pop(bad.custom_id, None)) is not None:
-            ended = changes.fail(item, bad, max_attempts=max_attempts) in lifecycle.TERMINAL
-            failed += ended
-            retrying += not ended
-    for custom_id in released_custom_ids:
-        if (item := waiting.pop(custom_id, None)) is not None:
-            changes.release(item, used_custom_id=True)
-            released += 1
-    changes.write()
-    return AppliedOutcome(completed, failed, retrying, released)
-
-
-def cancel_items(
-    run: LockedRun, chosen: ColumnElement[bool], error: ItemFailure, *, limit: int | None = None
-) -> int:
-    """End the first ``limit`` chosen items by ``lifecycle.cancelled``; returns how many."""
-    rows = list(sql_items.item_rows(run.connection, run.run_key, chosen, limit=limit))
-    changes = ItemChanges(run)
-    for row in rows:
-        changes.end(row, lifecycle.cancelled(row.state), error)
-    changes.write()
-    return len(rows)
-
-
-@contextmanager
-def naming_repeated_ids(database: Database, run_id: str, chunk: Sequence[MaterializedItem]) -> Iterator[None]:
-    """Turn the database's refusal of a repeated id into an error that names it.
-
-    Asking beforehand would look up every id of every chunk for what hardly ever happens.
-    """
-    try:
-        yield
-    except IntegrityError as error:
-        with database.read() as connection:
-            run_key = sql_runs.run_key_of(database, connection, run_id)
-            repeated = sql_items.repeated_ids(database, connection, run_key, chunk)
-        if not repeated:
-            raise StorageError(f"{database.where}: {error.orig}") from error
-        raise DuplicateItemError(run_id, list(repeated), indexes=repeated) from error

@@ -105,7 +105,6 @@ BY_HAND = Scenario(
     leaves="a script with the documented methods alone removes nothing",
 )
 HAND_MADE = (
-    Boundary.UPDATE_CHECKPOINT,
     Boundary.RELEASE_ITEMS,
     Boundary.RECORD_REQUEST_FILES,
     Boundary.MARK_SUBMITTED,

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import BaseModel, create_model
-from tests.support.result_pages import Pages, good
 
 from batchor_dagster import write_results_parquet
 from batchor_dagster.metadata import markdown_table
+from tests.support.result_pages import Pages, good
 
 END_OF_9999 = 253_402_300_799_999_999  # microseconds
 START_OF_1 = -62_135_596_800_000_000

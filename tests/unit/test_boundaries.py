@@ -88,12 +88,11 @@ def _is_name(argument: ast.expr) -> bool:
 
 
 def modules() -> list[Path]:
-    # a store in memory dies with its process: it has no crash to survive
     return [
         path
         for folder in ("storage", "runtime", "artifacts", "providers", "tables")
         for path in sorted((PACKAGE / folder).rglob("*.py"))
-        if not path.name.startswith("memory") and "versions" not in path.parts
+        if "versions" not in path.parts
     ]
 
 

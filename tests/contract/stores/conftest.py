@@ -11,7 +11,7 @@ import pytest
 from batchor_core.storage.state import DriverSession, StateStore
 from tests.contract.stores.kit import Backend, Clock, create, drive, make_backend
 
-_BUILT_IN = ["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+_BUILT_IN = ["model", "memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from batchor_core.storage.state import (
     StateStore,
 )
 from tests.postgres_server import postgres_dsn, postgres_schema
+from tests.support.model_store.store import ModelStore
 
 RUN = "run-1"
 MAX = 3
@@ -75,11 +76,12 @@ class MemoryBackend:
 
     persistent = False
 
-    def __init__(self) -> None:
-        self._store: MemoryStateStore | None = None
+    def __init__(self, make: Callable[..., StateStore]) -> None:
+        self._make = make
+        self._store: StateStore | None = None
 
     def open(self, clock: Clock) -> StateStore:
-        self._store = self._store or MemoryStateStore(now=clock)
+        self._store = self._store or self._make(now=clock)
         return self._store
 
 
@@ -132,7 +134,9 @@ class PostgresBackend:
 def make_backend(name: str, stack: ExitStack, folder: Path) -> Backend:
     match name:
         case "memory":
-            return MemoryBackend()
+            return MemoryBackend(MemoryStateStore)
+        case "model":
+            return MemoryBackend(ModelStore)
         case "third_party":
             return ThirdPartyBackend()
         case "sqlite":

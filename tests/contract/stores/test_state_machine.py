@@ -535,14 +535,15 @@ SHARDS = int(os.environ.get("BATCHOR_TEST_SHARDS", "1"))
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize(
-    ("name", "lives"), [("sqlite", 40), pytest.param("postgres", 12, marks=pytest.mark.postgres)]
+    ("name", "lives"),
+    [("memory", 40), ("sqlite", 40), pytest.param("postgres", 12, marks=pytest.mark.postgres)],
 )
-def test_a_database_lives_like_the_memory_store(
+def test_a_store_lives_like_the_model(
     name: str, lives: int, shard: int, stack: ExitStack, tmp_path: Path
 ) -> None:
     lives = -(-LIVES // SHARDS) if LIVES else lives
     clock = Clock()
-    stores = [make_backend(kind, stack, tmp_path).open(clock) for kind in ("memory", name)]
+    stores = [make_backend(kind, stack, tmp_path).open(clock) for kind in ("model", name)]
 
     def life() -> Lives:
         return Lives(stores, clock)

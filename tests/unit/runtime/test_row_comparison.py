@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from batchor_core.core.boundaries import Boundary
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.exceptions import (
     InvalidInputError,
@@ -21,6 +22,7 @@ from batchor_core.core.exceptions import (
 from batchor_core.core.models import BatchItem, PromptParts
 from batchor_core.runtime.runner import BatchRunner
 from batchor_core.sources.files import CsvItemSource
+from batchor_core.storage.schema import rendered_chunks
 from batchor_core.storage.sql import SQLStore
 from tests.contract.stores.kit import ThirdPartyStore
 from tests.support.world import RUN, World, ask, items, text_job
@@ -353,15 +355,9 @@ def test_rows_that_another_driver_stores_meanwhile_are_compared(any_world: World
 
 def _forget_digests(world: World, *, up_to: int = COUNT) -> None:
     """Make the store what an earlier build would have written."""
-    for store in {id(store): store for store in (world.store,)}.values():
-        if isinstance(store, SQLStore):
-            with store.engine.begin() as connection:
-                prefix = f'"{store.database.schema}".' if store.database.schema else ""
-                connection.exec_driver_sql(f"DELETE FROM {prefix}rendered_chunks WHERE first_index < {up_to}")
-        else:
-            run = store._runs[RUN]  # type: ignore[attr-defined]
-            for first_index in [first for first in run.rendered if first < up_to]:
-                del run.rendered[first_index]
+    assert isinstance(world.store, SQLStore)
+    with world.store.database.write(Boundary.APPEND_ITEMS) as connection:
+        connection.execute(rendered_chunks.delete().where(rendered_chunks.c.first_index < up_to))
 
 
 @pytest.mark.parametrize("up_to", [100, 200, COUNT])

@@ -18,10 +18,12 @@ from batchor_core.storage.columns import (
     decode_optional_text,
     decode_text,
 )
+from batchor_core.storage.records import ClaimedItem, ResultRow
 from batchor_core.storage.schema import batches, item_contents, item_results, items, request_pointers
+from batchor_core.storage.session import RequestDraft
 from batchor_core.storage.sql_engine import Database, plain_rows
-from batchor_core.storage.sql_items import ACTUAL_STATUS, owned_by, parts_of, whole_line
-from batchor_core.storage.state import ClaimedItem, RequestDraft, ResultRow
+from batchor_core.storage.sql_ingestion import parts_of, whole_line
+from batchor_core.storage.sql_items import ACTUAL_STATUS, owned_by
 
 _DRAFT_PAGE = 1_000
 

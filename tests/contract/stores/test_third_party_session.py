@@ -1,4 +1,4 @@
-"""What :class:`DocumentedSession` promises beyond, and short of, a native session."""
+"""What :class:`ThirdPartySession` promises beyond, and short of, a native session."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import RunNotFoundError, RunStateError
-from batchor_core.storage import documented
-from batchor_core.storage.documented import DocumentedSession
+from batchor_core.storage import third_party_book
 from batchor_core.storage.memory import MemoryStateStore
 from batchor_core.storage.state import StateStore
+from batchor_core.storage.third_party import ThirdPartySession
 from tests.contract.stores import kit
 from tests.contract.stores.kit import BOB, MAX, RUN, ThirdPartyStore, create, drive, statuses, take
 
@@ -40,7 +40,7 @@ def restarted(inner: MemoryStateStore) -> StateStore:
 def test_a_store_without_sessions_gets_one_of_its_documented_methods(third_party: StateStore) -> None:
     assert not third_party.supports_leases
     session = third_party.open_session(run_id=RUN, owner=kit.ALICE, ttl_sec=60)
-    assert isinstance(session, DocumentedSession)
+    assert isinstance(session, ThirdPartySession)
     session.renew(ttl_sec=60)
     session.close()
     session.close()
@@ -152,14 +152,14 @@ def test_items_without_a_prompt_are_refused(third_party: StateStore) -> None:
 
 def test_a_memory_of_a_store_goes_with_the_store() -> None:
     gc.collect()
-    before = len(documented._books)
+    before = len(third_party_book._books)
     store: StateStore = ThirdPartyStore(MemoryStateStore())
     create(store, 1)
     drive(store)
-    assert len(documented._books) == before + 1
+    assert len(third_party_book._books) == before + 1
     del store
     gc.collect()
-    assert len(documented._books) == before
+    assert len(third_party_book._books) == before
 
 
 @pytest.mark.parametrize("call", ["list_runs", "reopen_failed_items", "settle_intent"])

@@ -1,52 +1,49 @@
-"""The rows of submissions and of their batches."""
+"""The rows of submissions: their protocol, step by step, and what becomes of their items."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from sqlalchemy import Connection, and_, bindparam, exists, func, literal, or_, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, and_, bindparam, exists, func, or_, select
 
 from batchor_core.core import lifecycle
 from batchor_core.core.enums import IntentState
-from batchor_core.core.exceptions import RunStateError
-from batchor_core.core.lifecycle import OPEN_INTENTS, is_terminal_batch
-from batchor_core.core.usage import TOKEN_KINDS
+from batchor_core.core.exceptions import InvalidInputError, RunStateError
+from batchor_core.core.lifecycle import OPEN_INTENTS
+from batchor_core.core.models import ItemFailure
 from batchor_core.storage import sql_items
-from batchor_core.storage.columns import (
-    decode_optional_text,
-    decode_text,
-    encode_optional_text,
-    encode_text,
-    usage_columns,
-)
-from batchor_core.storage.late_batches import NOTHING_LATE, late_fields, waiting_begins_again
+from batchor_core.storage.columns import decode_optional_text, decode_text, encode_optional_text, encode_text
+from batchor_core.storage.late_batches import NOTHING_LATE, waiting_begins_again
 from batchor_core.storage.schema import TAKEN_QUEUE, batches, items, runs, submission_intents
+from batchor_core.storage.session import IntentDecision, IntentRecord
+from batchor_core.storage.sql_answers import cancel_items
+from batchor_core.storage.sql_batches import change_batch, find_batch, insert_batch, release_submitted
 from batchor_core.storage.sql_engine import AnyRow
 from batchor_core.storage.sql_items import (
     QUEUED_LOCAL,
     SUBMITTED,
     UNSENT_BY_HAND,
     count_items,
+    is_status,
     move_all,
     owned_by,
     release_all,
 )
-from batchor_core.storage.sql_runs import ACTIVE_BATCH, LockedRun, submission_works
-from batchor_core.storage.state import ActiveBatchRecord, BatchEnd, IntentRecord, ResultsWait
+from batchor_core.storage.sql_runs import LockedRun
+
+_GIVEN_UP = ItemFailure(
+    "submission_unknown", "an operator gave up the batch that this item was sent in", retryable=False
+)
 
 _intents = submission_intents.c
-
 _INTENT = select(submission_intents, batches.c.provider_batch_id).outerjoin(
     batches, batches.c.intent_key == _intents.intent_key
 )
-_BATCH = select(
-    batches, _intents.local_batch_id, _intents.input_file_id, _intents.state, _intents.last_error_class
-).join(submission_intents, _intents.intent_key == batches.c.intent_key)
-
-
-_IDS_AT_ONCE = 500  # SQLite takes some thousands of parameters
+# put together once, see sql_runs
+_NAMED_INTENT = _INTENT.where(
+    _intents.run_key == bindparam("run_key"), _intents.local_batch_id == bindparam("name")
+)
+_CHANGE = submission_intents.update().where(_intents.intent_key == bindparam("key"))
 
 
 def intent_record(row: AnyRow) -> IntentRecord:
@@ -84,10 +81,8 @@ def intents(connection: Connection, run_key: int, states: Sequence[IntentState] 
 
 def find_intent(connection: Connection, run_key: int, local_batch_id: str) -> AnyRow | None:
     """The row of an intent, or None."""
-    wanted = _INTENT.where(
-        _intents.run_key == run_key, _intents.local_batch_id == encode_text(local_batch_id)
-    )
-    return connection.execute(wanted).first()
+    named = {"run_key": run_key, "name": encode_text(local_batch_id)}
+    return connection.execute(_NAMED_INTENT, named).first()
 
 
 def intent_in(
@@ -104,7 +99,7 @@ def intent_in(
 
 def change_intent(connection: Connection, intent_key: int, **values: object) -> None:
     """Set columns of an intent."""
-    connection.execute(submission_intents.update().where(_intents.intent_key == intent_key).values(values))
+    connection.execute(_CHANGE, {"key": intent_key, **values})
 
 
 def create_intent(
@@ -155,35 +150,6 @@ def register(run: LockedRun, intent: AnyRow, *, provider_batch_id: str, status: 
     change_intent(run.connection, intent.intent_key, state=IntentState.REGISTERED.value)
 
 
-def insert_batch(
-    run: LockedRun,
-    intent_key: int,
-    provider_batch_id: str,
-    status: str,
-    *,
-    item_count: int,
-    submitted_items: int = 0,
-) -> None:
-    """Record a batch, and how many items it owns."""
-    values = {
-        "intent_key": intent_key,
-        "run_key": run.run_key,
-        "provider_batch_id": encode_text(provider_batch_id),
-        "status": encode_text(status),
-        "is_terminal": is_terminal_batch(status),
-        "created_at": run.now(),
-        "item_count": item_count,
-        "submitted_items": submitted_items,
-    }
-    try:
-        run.connection.execute(batches.insert().values(values))
-    except IntegrityError as error:
-        raise RunStateError(
-            run.run_id, f"batch {provider_batch_id!r} belongs to another submission"
-        ) from error
-    submission_works(run.connection, run.run_key)
-
-
 def drop(run: LockedRun, intent: AnyRow, *, error_class: str) -> int:
     """The intent's batch does not exist: free its items; returns how many."""
     freed = release_all(
@@ -219,17 +185,6 @@ def runs_with_doubtful_past(connection: Connection, *, sent_after: float) -> lis
         .order_by(runs.c.run_id)
     )
     return list(connection.execute(wanted).scalars())
-
-
-def registered_batches(connection: Connection, provider_batch_ids: Sequence[str]) -> set[str]:
-    """Those of these batches that any run has registered."""
-    given = {encode_text(batch_id): batch_id for batch_id in provider_batch_ids}
-    stored, found = list(given), set[str]()
-    for start in range(0, len(stored), _IDS_AT_ONCE):
-        chunk = stored[start : start + _IDS_AT_ONCE]
-        wanted = select(batches.c.provider_batch_id).where(batches.c.provider_batch_id.in_(chunk))
-        found.update(given[batch_id] for batch_id in connection.execute(wanted).scalars())
-    return found
 
 
 def find_again(run: LockedRun, intent: AnyRow, *, provider_batch_id: str) -> None:
@@ -278,6 +233,34 @@ def give_up_batch(run: LockedRun, intent: AnyRow, *, error_class: str) -> None:
         last_error_class=encode_text(error_class),
         next_check_at=run.now(),
     )
+
+
+def settle(
+    run: LockedRun, local_batch_id: str, *, decision: IntentDecision, provider_batch_id: str | None
+) -> None:
+    """An operator's word on a submission that waits for one: see ``StateStore.settle_intent``."""
+    intent = intent_in(run.connection, run.run_key, local_batch_id, lifecycle.IN_DOUBT, run_id=run.run_id)
+    lost = intent.provider_batch_id is not None
+    match decision:
+        case "wait":
+            if not lost:
+                raise RunStateError(run.run_id, f"submission {local_batch_id!r} has no batch to wait for")
+            find_again(run, intent, provider_batch_id=decode_text(intent.provider_batch_id))
+        case "adopt":
+            if not provider_batch_id:
+                raise InvalidInputError("adopting a batch needs its provider_batch_id")
+            if lost:
+                find_again(run, intent, provider_batch_id=provider_batch_id)
+            else:
+                register(run, intent, provider_batch_id=provider_batch_id, status="validating")
+        case "resubmit" | "fail":
+            if decision == "fail":
+                owned = and_(is_status(QUEUED_LOCAL, SUBMITTED), items.c.intent_key == intent.intent_key)
+                cancel_items(run, owned, _GIVEN_UP)
+            give_up = give_up_batch if lost else drop
+            give_up(run, intent, error_class=f"operator_{decision}")
+        case _:
+            raise InvalidInputError(f"decision {decision!r} must be one of adopt, wait, resubmit, fail")
 
 
 def was_sent(connection: Connection, run_key: int) -> bool:
@@ -336,136 +319,4 @@ _GIVEN_UP_IN_DOUBT = and_(_intents.state == IntentState.DROPPED.value, _intents.
 _MAYBE_SENT = [state.value for state in (*lifecycle.MAYBE_SENT, IntentState.REGISTERED)]
 _REGISTERED = IntentState.REGISTERED.value
 _OPEN = [state.value for state in OPEN_INTENTS]
-_UNSENT = (IntentState.CLAIMED.value, IntentState.UPLOADED.value)
-
-
-# --- batches ---------------------------------------------------------------------------------------------------------
-
-
-def batch_record(row: AnyRow) -> ActiveBatchRecord:
-    """A row of a batch as the engine sees it."""
-    return ActiveBatchRecord(
-        provider_batch_id=decode_text(row.provider_batch_id),
-        status=decode_text(row.status),
-        output_file_id=decode_optional_text(row.output_file_id),
-        error_file_id=decode_optional_text(row.error_file_id),
-        local_batch_id=decode_text(row.local_batch_id),
-        input_file_id=decode_optional_text(row.input_file_id),
-        item_count=row.item_count,
-        created_at=row.created_at,
-        poll_failures=row.poll_failures,
-        next_poll_at=row.next_poll_at,
-        quarantined=row.state == IntentState.QUARANTINED.value,
-        quarantine_cause=(
-            decode_text(row.last_error_class or "") if row.state == IntentState.QUARANTINED.value else None
-        ),
-        due_at=row.due_at,
-        ended_at=row.ended_at,
-        late_rows=row.late_rows,
-        looks=row.looks,
-        wait_reason=decode_optional_text(row.wait_reason),
-    )
-
-
-def batch_records(connection: Connection, run_key: int, *, active: bool) -> list[ActiveBatchRecord]:
-    """A run's batches, or only its active ones, oldest first."""
-    wanted = _BATCH.where(batches.c.run_key == run_key).order_by(batches.c.intent_key)
-    if active:
-        wanted = wanted.where(ACTIVE_BATCH)
-    return [batch_record(row) for row in connection.execute(wanted).all()]
-
-
-_NAMED_BATCH = select(batches).where(
-    batches.c.run_key == bindparam("key"), batches.c.provider_batch_id == bindparam("name")
-)
-
-
-def find_batch(connection: Connection, run_key: int, provider_batch_id: str) -> AnyRow | None:
-    """The row of a batch, or None."""
-    named = {"key": run_key, "name": encode_text(provider_batch_id)}
-    return connection.execute(_NAMED_BATCH, named).first()
-
-
-def batch_row(connection: Connection, run_key: int, provider_batch_id: str, *, run_id: str) -> AnyRow:
-    """The row of a batch, or RunStateError."""
-    row = find_batch(connection, run_key, provider_batch_id)
-    if row is None:
-        raise RunStateError(run_id, f"no batch {provider_batch_id!r} is registered")
-    return row
-
-
-def change_batch(connection: Connection, intent_key: int, **values: object) -> None:
-    """Set columns of a batch."""
-    connection.execute(batches.update().where(batches.c.intent_key == intent_key).values(values))
-
-
-def keep_poll(
-    connection: Connection,
-    batch: AnyRow,
-    *,
-    status: str,
-    output_file_id: str | None,
-    error_file_id: str | None,
-    due_at: float | None = None,
-    next_poll_at: float = 0.0,
-    **more: object,
-) -> None:
-    """Keep what a poll said. A final status stays, and a file id that is missing now does not undo one."""
-    values: dict[str, object] = {
-        "poll_failures": 0,
-        "next_poll_at": next_poll_at,
-        "poll_error": None,
-        **more,
-    }
-    if not batch.is_terminal:
-        values |= {"status": encode_text(status), "is_terminal": is_terminal_batch(status)}
-    if output_file_id:
-        values["output_file_id"] = encode_text(output_file_id)
-    if error_file_id:
-        values["error_file_id"] = encode_text(error_file_id)
-    if due_at is not None:
-        values["due_at"] = due_at
-    change_batch(connection, batch.intent_key, **values)
-
-
-def keep_wait(connection: Connection, batch: AnyRow, wait: ResultsWait) -> None:
-    """Keep what is waited for of a batch that is over."""
-    keep_poll(
-        connection,
-        batch,
-        status=wait.status,
-        output_file_id=wait.output_file_id,
-        error_file_id=wait.error_file_id,
-        next_poll_at=wait.next_poll_at,
-        **late_fields(wait) | {"wait_reason": encode_text(wait.reason)},
-    )
-
-
-def keep_end(connection: Connection, batch: AnyRow, end: BatchEnd) -> None:
-    """Keep a batch's final state; nobody has to decide about it any more."""
-    keep_poll(connection, batch, status=end.status, output_file_id=None, error_file_id=None)
-    usage = dict(zip(TOKEN_KINDS, usage_columns(end.usage), strict=True))
-    change_batch(connection, batch.intent_key, **NOTHING_LATE, **usage)
-    asked = and_(_intents.intent_key == batch.intent_key, _intents.state == IntentState.QUARANTINED.value)
-    connection.execute(submission_intents.update().where(asked).values(state=IntentState.REGISTERED.value))
-
-
-def release_submitted(run: LockedRun, batch: AnyRow, **how: Any) -> int:
-    """``lifecycle.released`` for all items that the batch still owns; returns how many."""
-    count = release_all(
-        run, items.c.intent_key == batch.intent_key, before=SUBMITTED, used_custom_id=True, **how
-    )
-    sql_items.own(run.connection, batch.intent_key, -count)
-    return count
-
-
-def submitted_of(connection: Connection, run_key: int, intent_key: int) -> Iterator[sql_items.ItemRow]:
-    """The items that a batch still owns, in item order."""
-    owned = owned_by(intent_key, has_batch=True)
-    return sql_items.item_rows(connection, run_key, owned, status=literal(SUBMITTED.value))
-
-
-def count_items_of(connection: Connection, run_key: int, intent_keys: Sequence[int]) -> int:
-    """Items whose last submission was one of these."""
-    wanted = select(func.count()).where(items.c.run_key == run_key, items.c.intent_key.in_(intent_keys))
-    return int(connection.execute(wanted).scalar_one())
+_UNSENT = [state.value for state in lifecycle.UNSENT]

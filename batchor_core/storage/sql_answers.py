@@ -1,0 +1,220 @@
+"""The ends of items: answers, failures and cancellations, each by the rules of ``core.lifecycle``, written in bulk."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from sqlalchemy.sql.elements import ColumnElement
+
+from batchor_core.core import lifecycle
+from batchor_core.core.enums import ItemStatus
+from batchor_core.core.lifecycle import ItemState
+from batchor_core.core.models import ItemFailure
+from batchor_core.storage.columns import (
+    STATUS_NAME,
+    encode_failure,
+    encode_optional_json,
+    encode_optional_text,
+    pack_response,
+    raw_columns,
+    usage_columns,
+)
+from batchor_core.storage.records import CompletedItemRecord, ItemFailureRecord
+from batchor_core.storage.schema import QUEUES, item_results
+from batchor_core.storage.session import AppliedOutcome
+from batchor_core.storage.sql_engine import Constant
+from batchor_core.storage.sql_items import SUBMITTED, ItemRow, as_known, item_rows, items_by_custom_id, own
+from batchor_core.storage.sql_runs import LockedRun
+
+# what changes with the state; a terminal item keeps its last name and submission, which saves touching their indexes
+_CHANGE_COLUMNS = ("status", "queue", "attempt_count", "generation", "custom_id", "intent_key")
+_ERROR_COLUMNS = ("last_error",)  # apart, since what goes on without an error keeps the one before
+_END_COLUMNS = ("status", "attempt_count", "terminal_sequence")
+_ENDED: dict[str, Constant] = {"queue": None, "last_error": None}
+_RESULT_COLUMNS = tuple(column.name for column in item_results.columns if column.name != "run_key")
+
+
+LONG_TEXT = 1 << 20
+"""Characters of an answer from which on it is written by itself."""
+
+
+class ItemChanges:
+    """What a transaction does to items one by one, collected and then written in bulk."""
+
+    def __init__(self, run: LockedRun) -> None:
+        self._run = run
+        self._changes: list[tuple[object, ...]] = []
+        self._errors: list[tuple[object, ...]] = []
+        self._ends: list[tuple[object, ...]] = []
+        self._results: list[tuple[object, ...]] = []
+        self._long_results: list[tuple[object, ...]] = []
+        self._moves: defaultdict[tuple[ItemStatus, ItemStatus], list[int]] = defaultdict(lambda: [0, 0])
+        self._owned: defaultdict[int | None, int] = defaultdict(int)
+
+    def complete(self, item: ItemRow, record: CompletedItemRecord) -> None:
+        """A good answer."""
+        output_json = None if record.text_is_json else encode_optional_json(record.output_json)
+        self._run.bill(record.usage)
+        state = lifecycle.completed(item.state)
+        self._terminal(item, state, record, None, output_json, record.text_is_json, record.output_data)
+
+    def fail(self, item: ItemRow, record: ItemFailureRecord, *, max_attempts: int) -> ItemStatus:
+        """A bad answer; returns where the item goes."""
+        state = lifecycle.failed(
+            item.state,
+            retryable=record.error.retryable,
+            count_attempt=record.count_attempt,
+            max_attempts=max_attempts,
+        )
+        error = encode_failure(record.error)
+        self._run.bill(record.usage)
+        if state.status in lifecycle.TERMINAL:
+            self._terminal(item, state, record, error, None, False)
+        else:
+            self._move(item, state, last_error=error)
+        return state.status
+
+    def release(self, item: ItemRow, *, used_custom_id: bool) -> None:
+        """No answer."""
+        self._move(item, lifecycle.released(item.state, used_custom_id=used_custom_id))
+
+    def submit(self, item: ItemRow, custom_id: str, intent_key: int) -> None:
+        """The item is in a batch that was created outside of a driver session."""
+        derived = self._run.custom_ids.of(item.item_id, item.item_index, item.state.generation)
+        given = None if custom_id == derived else custom_id
+        owned = item._replace(given_custom_id=given, intent_key=intent_key)
+        self._move(owned, lifecycle.submitted(item.state))
+
+    def end(self, item: ItemRow, state: ItemState, error: ItemFailure) -> None:
+        """A failure without an answer: before submission, or by the run's cancellation."""
+        stored = encode_failure(error)
+        if state.status in lifecycle.TERMINAL:
+            blank = CompletedItemRecord(custom_id="", output_text=None)
+            self._terminal(item, state, blank, stored, None, False)
+        else:
+            self._move(item, state, last_error=stored)
+
+    def write(self) -> None:
+        """Write everything that was collected."""
+        run = self._run
+        run.database.insert_many(
+            run.connection, item_results, _RESULT_COLUMNS, self._results, same={"run_key": run.run_key}
+        )
+        run.database.insert_long(
+            run.connection, item_results, _RESULT_COLUMNS, self._long_results, same={"run_key": run.run_key}
+        )
+        for columns, rows, same in (
+            (_END_COLUMNS, self._ends, _ENDED),
+            (_CHANGE_COLUMNS, self._changes, {}),
+            (_ERROR_COLUMNS, self._errors, {}),
+        ):
+            run.database.change_items(run.connection, run.run_key, columns, rows, same=same)
+        for (before, after), (count, tokens) in self._moves.items():
+            run.move(before, after, count=count, tokens=tokens)
+        for intent_key, count in self._owned.items():
+            own(run.connection, intent_key, count)
+
+    def _terminal(
+        self,
+        item: ItemRow,
+        state: ItemState,
+        record: CompletedItemRecord | ItemFailureRecord,
+        error: str | None,
+        output_json: str | None,
+        text_is_json: bool,
+        output_data: bytes | None = None,
+    ) -> None:
+        sequence, status = self._run.next_sequence(), STATUS_NAME[state.status]
+        is_long = record.output_text is not None and len(record.output_text) > LONG_TEXT
+        results = self._long_results if is_long else self._results
+        results.append(
+            (sequence, item.item_index, status, state.attempt_count,
+             encode_optional_text(record.output_text), output_json, text_is_json, *usage_columns(record.usage), error,
+             item.intent_key, *raw_columns(record.raw), pack_response(record.raw_response), output_data)
+        )  # fmt: skip
+        self._ends.append((item.item_index, status, state.attempt_count, sequence))
+        self._count(item, state.status)
+
+    def _move(self, item: ItemRow, state: ItemState, *, last_error: str | None = None) -> None:
+        self._count(item, state.status)
+        renamed = state.generation != item.state.generation
+        custom_id = None if renamed else encode_optional_text(item.given_custom_id)
+        intent_key = item.intent_key if state.status is SUBMITTED else None
+        status = state.status.value
+        self._changes.append(
+            (
+                item.item_index,
+                status,
+                QUEUES.get(status),
+                state.attempt_count,
+                state.generation,
+                custom_id,
+                intent_key,
+            )
+        )
+        if last_error is not None:
+            self._errors.append((item.item_index, last_error))
+
+    def _count(self, item: ItemRow, after: ItemStatus) -> None:
+        before = item.state.status
+        moved = self._moves[before, after]
+        moved[0] += 1
+        moved[1] += item.submission_tokens
+        if before is SUBMITTED:
+            self._owned[item.intent_key] -= 1
+        if after is SUBMITTED:
+            self._owned[item.intent_key] += 1
+
+
+def apply_answers(
+    run: LockedRun,
+    owned: ColumnElement[bool],
+    completions: Sequence[CompletedItemRecord] = (),
+    failures: Sequence[ItemFailureRecord] = (),
+    released_custom_ids: Sequence[str] = (),
+    *,
+    max_attempts: int = 0,
+    known: Mapping[str, ItemRow] = MappingProxyType({}),
+) -> AppliedOutcome:
+    """Answers to ``owned`` items, each item's first; everything else was answered before and is passed over.
+
+    ``known`` is what was read of them before, by custom_id, and need not be true any more.
+    """
+    names = [good.custom_id for good in completions] + [bad.custom_id for bad in failures]
+    names.extend(released_custom_ids)
+    if not names:
+        return AppliedOutcome()
+    waiting = as_known(run, names, known, owned)
+    if waiting is None:
+        waiting = items_by_custom_id(run, names, owned)
+    changes = ItemChanges(run)
+    completed = failed = retrying = released = 0
+    for good in completions:
+        if (item := waiting.pop(good.custom_id, None)) is not None:
+            changes.complete(item, good)
+            completed += 1
+    for bad in failures:
+        if (item := waiting.pop(bad.custom_id, None)) is not None:
+            ended = changes.fail(item, bad, max_attempts=max_attempts) in lifecycle.TERMINAL
+            failed += ended
+            retrying += not ended
+    for custom_id in released_custom_ids:
+        if (item := waiting.pop(custom_id, None)) is not None:
+            changes.release(item, used_custom_id=True)
+            released += 1
+    changes.write()
+    return AppliedOutcome(completed, failed, retrying, released)
+
+
+def cancel_items(
+    run: LockedRun, chosen: ColumnElement[bool], error: ItemFailure, *, limit: int | None = None
+) -> int:
+    """End the first ``limit`` chosen items by ``lifecycle.cancelled``; returns how many."""
+    rows = list(item_rows(run.connection, run.run_key, chosen, limit=limit))
+    changes = ItemChanges(run)
+    for row in rows:
+        changes.end(row, lifecycle.cancelled(row.state), error)
+    changes.write()
+    return len(rows)

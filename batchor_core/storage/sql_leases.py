@@ -1,0 +1,124 @@
+"""The rows of leases: who drives a run, in which epoch. The epoch is the fencing token of everything that a driver writes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Select, and_, bindparam, select
+
+from batchor_core.core.exceptions import LeaseLostError
+from batchor_core.core.retry import LONGEST_LEASE_SEC, is_due
+from batchor_core.storage.columns import decode_text, encode_text
+from batchor_core.storage.schema import run_leases
+from batchor_core.storage.session import DriverIdentity, LeaseRecord, OwnerCheck
+from batchor_core.storage.sql_engine import AnyRow, Database
+
+_HELD = select(run_leases.c.session, run_leases.c.epoch).where(run_leases.c.run_key == bindparam("key"))
+_SHARED, _EXCLUSIVE = _HELD.with_for_update(read=True), _HELD.with_for_update()
+
+
+class Lease(NamedTuple):
+    """What a driver holds.
+
+    Attributes:
+        session: The driver's name for this stretch of driving.
+        epoch: The fencing token: another one in the row means that somebody else has taken the run over.
+    """
+
+    session: str
+    epoch: int
+
+
+def _lease(run_key: int) -> Select[Any]:
+    return select(run_leases).where(run_leases.c.run_key == run_key)
+
+
+def _owner(row: AnyRow) -> DriverIdentity:
+    return DriverIdentity(
+        session=row.session,
+        host=decode_text(row.host),
+        boot_id=row.boot_id,
+        pid=row.pid,
+        pid_start=row.pid_start,
+        pid_namespace=row.pid_namespace,
+    )
+
+
+def lease_record(database: Database, connection: Connection, run_key: int) -> LeaseRecord | None:
+    """Who holds the run now."""
+    row = connection.execute(_lease(run_key)).one()
+    if not _is_live(database, connection, row):
+        return None
+    return LeaseRecord(_owner(row), row.epoch, row.expires_at)
+
+
+def take_lease(
+    database: Database,
+    connection: Connection,
+    run_key: int,
+    *,
+    owner: DriverIdentity,
+    ttl_sec: float,
+    owner_is_dead: OwnerCheck | None,
+) -> int | None:
+    """Take the lease if it is free; returns its epoch, None while another live driver holds it."""
+    row = connection.execute(_lease(run_key).with_for_update()).one()
+    now = database.now(connection)
+    mine = row.session == owner.session
+    held = not mine and _is_live(database, connection, row)
+    if held and not (owner_is_dead is not None and owner_is_dead(_owner(row))):
+        return None
+    epoch: int = row.epoch if mine else row.epoch + 1
+    holder = {**asdict(owner), "host": encode_text(owner.host)}
+    taken = run_leases.update().where(run_leases.c.run_key == run_key)
+    connection.execute(taken.values(**holder, epoch=epoch, expires_at=now + ttl_sec))
+    return epoch
+
+
+def check_lease(
+    connection: Connection, run_key: int, lease: Lease, *, run_id: str, exclusive: bool = False
+) -> None:
+    """Hold the lease until the transaction ends, or raise LeaseLostError.
+
+    The lock is what makes it a fence: without it, a takeover could commit between this look and our writes. A
+    transaction that goes on to change the lease asks for it ``exclusive`` at once, since two that upgrade would block
+    each other for ever.
+    """
+    row = connection.execute(_EXCLUSIVE if exclusive else _SHARED, {"key": run_key}).first()
+    if row is None or (row.session, row.epoch) != lease:
+        raise LeaseLostError(run_id)
+
+
+def extend_lease(database: Database, connection: Connection, run_key: int, *, ttl_sec: float) -> None:
+    """Move the expiry of a lease that is held."""
+    expires_at = database.now(connection) + ttl_sec
+    connection.execute(
+        run_leases.update().where(run_leases.c.run_key == run_key).values(expires_at=expires_at)
+    )
+
+
+def give_up_lease(connection: Connection, run_key: int, lease: Lease) -> None:
+    """Free the lease, if it is still held."""
+    mine = and_(run_leases.c.session == lease.session, run_leases.c.epoch == lease.epoch)
+    held = and_(run_leases.c.run_key == run_key, mine)
+    connection.execute(run_leases.update().where(held).values(session=None))
+
+
+def _is_live(database: Database, connection: Connection, row: AnyRow) -> bool:
+    """Whether somebody holds the lease, as far as the clock can tell."""
+    if row.session is None:
+        return False
+    return not is_due(row.expires_at, database.now(connection), longest=LONGEST_LEASE_SEC)
+
+
+def fence_off(database: Database, connection: Connection, run_key: int, *, owner_is_dead: OwnerCheck) -> bool:
+    """Take the run from a driver that is gone; False, and nothing done, while a live one holds it."""
+    row = connection.execute(_lease(run_key).with_for_update()).one()
+    if _is_live(database, connection, row) and not owner_is_dead(_owner(row)):
+        return False
+    # should it only have been slow, its next write finds another epoch
+    connection.execute(
+        run_leases.update().where(run_leases.c.run_key == run_key).values(session=None, epoch=row.epoch + 1)
+    )
+    return True

@@ -1,0 +1,123 @@
+"""Where runs stand: their counts, and what is wrong with their batches and submissions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from sqlalchemy import Connection, and_, bindparam, case, func, select
+
+from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
+from batchor_core.core.lifecycle import run_status
+from batchor_core.core.models import RunSummary
+from batchor_core.core.trouble import trouble
+from batchor_core.core.usage import TokenUsage
+from batchor_core.core.usage import counts as billed
+from batchor_core.storage.columns import decode_optional_text
+from batchor_core.storage.schema import IN_DOUBT, batches, submission_intents
+from batchor_core.storage.sql_batches import ACTIVE_BATCH
+from batchor_core.storage.sql_engine import AnyRow
+from batchor_core.storage.sql_runs import backoff_remaining
+
+
+class ActiveBatches(NamedTuple):
+    """How many batches of a run are active, and what is wrong with them."""
+
+    active: int = 0
+    late: int = 0
+    late_rows: int = 0
+    overdue: int = 0
+    poll_failures: int = 0
+    """The most polls in a row that failed."""
+    poll_error: str | None = None
+    """What one of them said."""
+
+
+# put together once, see sql_runs: every look at a run asks both
+_batches, _intents = batches.c, submission_intents.c
+_IS_OVERDUE = and_(_batches.is_terminal.is_(False), _batches.due_at < bindparam("now"))
+_ACTIVE = (
+    select(
+        _batches.run_key,
+        func.count(),
+        func.count(_batches.ended_at),
+        func.sum(_batches.late_rows),
+        func.sum(case((_IS_OVERDUE, 1), else_=0)),
+        func.max(_batches.poll_failures),
+        func.max(_batches.poll_error),
+    )
+    .where(ACTIVE_BATCH)
+    .group_by(_batches.run_key)
+)
+_ACTIVE_OF_RUN = _ACTIVE.where(_batches.run_key == bindparam("key"))
+_DOUBTFUL = (
+    select(_intents.run_key, _intents.state, func.count())
+    .where(IN_DOUBT)
+    .group_by(_intents.run_key, _intents.state)
+)
+_DOUBTFUL_OF_RUN = _DOUBTFUL.where(_intents.run_key == bindparam("key"))
+
+
+def active_batches(
+    connection: Connection, *, now: float, run_key: int | None = None
+) -> dict[int, ActiveBatches]:
+    """Active batches by run; runs without any are left out."""
+    wanted = _ACTIVE if run_key is None else _ACTIVE_OF_RUN
+    found = connection.execute(wanted, {"now": now, "key": run_key})
+    return {
+        key: ActiveBatches(active, late, int(rows), int(overdue), failures, decode_optional_text(error))
+        for key, active, late, rows, overdue, failures, error in found.all()
+    }
+
+
+def doubtful_counts(connection: Connection, run_key: int | None = None) -> dict[tuple[int, str], int]:
+    """UNKNOWN and QUARANTINED submissions by run and state."""
+    wanted = _DOUBTFUL if run_key is None else _DOUBTFUL_OF_RUN
+    found = connection.execute(wanted, {"key": run_key})
+    return {(key, state): count for key, state, count in found.all()}
+
+
+def summary_from(
+    row: AnyRow, *, now: float, active: Mapping[int, ActiveBatches], doubtful: Mapping[tuple[int, str], int]
+) -> RunSummary:
+    """A run's summary, from its row and what was counted beside it."""
+    counts = {status: getattr(row, f"{status.value}_items") for status in ItemStatus}
+    total = sum(counts.values())
+    # a run without a checkpoint got all its items when it was created; one without items either was interrupted
+    # before its checkpoint was written, and must not look finished
+    complete = total > 0 if row.ingestion_complete is None else bool(row.ingestion_complete)
+    status, control_state = (
+        run_status(counts, ingestion_complete=complete),
+        RunControlState(row.control_state),
+    )
+    in_flight = active.get(row.run_key, ActiveBatches())
+    return RunSummary(
+        run_id=row.run_id,
+        status=status,
+        control_state=control_state,
+        total_items=total,
+        completed_items=counts[ItemStatus.COMPLETED],
+        failed_items=counts[ItemStatus.FAILED_PERMANENT],
+        status_counts=counts,
+        active_batches=in_flight.active,
+        backoff_remaining_sec=backoff_remaining(row, now),
+        control_reason=decode_optional_text(row.control_reason),
+        ingestion_complete=complete,
+        usage=TokenUsage(*billed(row)),
+        estimated_tokens=row.queued_local_tokens + row.submitted_tokens,
+        unknown_batches=doubtful.get((row.run_key, IntentState.UNKNOWN.value), 0),
+        quarantined_batches=doubtful.get((row.run_key, IntentState.QUARANTINED.value), 0),
+        orphan_batches=row.orphan_batches,
+        late_batches=in_flight.late,
+        late_rows=in_flight.late_rows,
+        overdue_batches=in_flight.overdue,
+        created_at=row.created_at,
+        trouble=trouble(
+            status,
+            control_state,
+            submit_failures=row.consecutive_failures,
+            submit_error=decode_optional_text(row.last_error_message),
+            poll_failures=in_flight.poll_failures,
+            poll_error=in_flight.poll_error,
+        ),
+    )

@@ -56,10 +56,10 @@ PHASE_OF = {
     "items_ingested": "ingest",
     "items_claimed_for_submission": "submit",
     "batch_submitted": "submit",
-    "batch_polled": "harvest",
-    "items_completed": "harvest",
-    "batch_completed": "harvest",
-    "run_finished": "harvest",
+    "batch_polled": "collect",
+    "items_completed": "collect",
+    "batch_completed": "collect",
+    "run_finished": "collect",
 }
 """Each event of a run ends a stretch of work; this is whose work it was."""
 

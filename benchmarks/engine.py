@@ -149,6 +149,6 @@ def _drive(
     own = provider.desk.own
     laps["submit"].add(-own.wall, -own.cpu)  # answers are made while the batch is created
     run.wait(poll_interval=0)
-    clock.watch.lap("harvest")
+    clock.watch.lap("collect")
     assert run.summary().completed_items == run.summary().total_items > 0
     return run, laps

@@ -45,8 +45,8 @@ def drive(place: Place) -> dict[str, Lap]:
         write_answers(folder / f"batch-{number}.jsonl", folder / f"batch-{number}.answers.jsonl")
     watch.start()
     for number in range(batches):
-        _harvest(db, folder, number)
-    watch.lap("harvest")
+        _collect(db, folder, number)
+    watch.lap("collect")
     return watch.laps
 
 
@@ -97,7 +97,7 @@ def _submit(db: sqlite3.Connection, folder: Path) -> int:
         number += 1
 
 
-def _harvest(db: sqlite3.Connection, folder: Path, number: int) -> None:
+def _collect(db: sqlite3.Connection, folder: Path, number: int) -> None:
     offset = 0
     results: list[tuple[object, ...]] = []
     output = folder / f"batch-{number}.output.jsonl"

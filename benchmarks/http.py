@@ -23,7 +23,7 @@ def end_to_end(place: Place) -> dict[str, Lap]:
             run = runner.start(job(csv_source(place.source), config), run_id=RUN_ID)
             clock.watch.lap("submit")
             run.wait(poll_interval=0.05)
-            clock.watch.lap("harvest")
+            clock.watch.lap("collect")
             done = run.summary()
         assert done.completed_items == done.total_items > 0
         laps = clock.watch.laps

@@ -20,7 +20,7 @@ DOCS = Path(__file__).parents[1] / "docs" / "explanation"
 PAGE, CHART, DATA = DOCS / "performance.md", DOCS / "performance.svg", DOCS / "performance.json"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
-ENGINE = ("ingest", "submit", "harvest")
+ENGINE = ("ingest", "submit", "collect")
 READS = ("pages", "jsonl", "parquet")
 
 

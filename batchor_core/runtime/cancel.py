@@ -1,6 +1,6 @@
 """Ending a run that the operator has cancelled.
 
-What is paid for is kept: remote batches are asked to stop, and what they still bring is harvested. Items that are not
+What is paid for is kept: remote batches are asked to stop, and what they still bring is collected. Items that are not
 in a batch, or may not be, end as ``run_cancelled``; items of a submission of unknown outcome wait until it is settled,
 or a paid batch would be orphaned.
 """
@@ -59,7 +59,7 @@ def _cancel_batches(drive: Drive) -> None:
             )
             continue
         if not state.has_ended:
-            # a batch that is over already is left to the next poll, which harvests it
+            # a batch that is over already is left to the next poll, which collects it
             drive.session.update_batch(
                 provider_batch_id=batch.provider_batch_id,
                 status=state.status,

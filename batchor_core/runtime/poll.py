@@ -1,6 +1,6 @@
-"""Asking after every batch in flight, and harvesting those that have ended.
+"""Asking after every batch in flight, and collecting those that have ended.
 
-Batches are asked and downloaded several at once and harvested one after the other. Trouble with one batch is kept with that
+Batches are asked and downloaded several at once and collected one after the other. Trouble with one batch is kept with that
 batch, with a backoff of its own: the others go on. What is late is looked at less and less often; see late_results.py.
 """
 
@@ -17,9 +17,9 @@ from batchor_core.core.lateness import is_looked_at
 from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.retry import LONGEST_POLL_WAIT_SEC, POLL_FAILURE_CEILING, is_due
 from batchor_core.providers.api import BatchState
+from batchor_core.runtime.collect import collect, give_up
 from batchor_core.runtime.engine import Drive, as_provider_error, log
 from batchor_core.runtime.files import Download, download
-from batchor_core.runtime.harvest import give_up, harvest
 from batchor_core.runtime.late_results import due_at, judge_overdue, say_overdue
 from batchor_core.storage.records import ActiveBatchRecord
 
@@ -106,7 +106,7 @@ def _take_in(
     waiting: list[tuple[ActiveBatchRecord, BatchState, Future[Download]]] = []
     queue = list(ended)
     while queue or waiting:
-        # a few ahead of the harvest, so that neither the network nor the disk fills up with files that wait
+        # a few ahead of the collect, so that neither the network nor the disk fills up with files that wait
         while queue and len(waiting) < drive.settings.parallel_transfers:
             batch, state = queue.pop(0)
             waiting.append((batch, state, pool.submit(download, drive, batch, folder)))
@@ -117,7 +117,7 @@ def _take_in(
             _poll_failed(drive, batch, as_provider_error(error))
             continue
         try:
-            harvest(drive, batch, state, files)
+            collect(drive, batch, state, files)
         except ProviderError as error:
             _poll_failed(drive, batch, error)
         if not drive.in_time():

@@ -37,7 +37,7 @@ from batchor_core.core.models import (
 )
 from batchor_core.providers.api import BatchApi
 from batchor_core.providers.base import BatchProvider
-from batchor_core.runtime import harvest, ingest, lookup
+from batchor_core.runtime import collect, ingest, lookup
 from batchor_core.runtime.engine import EngineSettings
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
@@ -267,7 +267,7 @@ def buys_at_once(**facts: Any) -> lateness.Decision:
 
 def live(place: Place, life: Life, result: Path) -> None:
     """Be a driver process; leaves its report at ``result`` unless it is killed before."""
-    for room in (ingest, harvest):
+    for room in (ingest, collect):
         vars(room)["CHUNK"] = CHUNK
     retry.FILE_WAIT_SEC = (PAUSE_SEC, PAUSE_SEC)
     faults = Faults(life, result.with_suffix(".trace"))

@@ -2,7 +2,7 @@
 
 Usage: ``python big_files.py FOLDER ROWS BYTES_PER_ROW [GIANT_LINE_BYTES [GIANTS [FIRST [typed|mistyped]]]]``. So many lines at the
 beginning of the first batch are giant; their texts begin with ``FIRST``, of which one wide character makes the whole text
-wide. Prints peak memory before the harvest, after it, and after the results were read, in MiB, the bytes of the file, rows
+wide. Prints peak memory before the collect, after it, and after the results were read, in MiB, the bytes of the file, rows
 completed and failed, the longest text, and how many batches it took.
 """
 
@@ -97,13 +97,13 @@ def main(folder: Path, rows: int, shape: Shape) -> None:
         run = runner.start(job, run_id="big")
         before = peak_mib()
         run.wait(poll_interval=0.05)
-        harvested = peak_mib()
+        collected = peak_mib()
         summary = run.summary()
         with store.engine.connect() as connection:
             longest = connection.exec_driver_sql("SELECT max(length(output_text)) FROM item_results").scalar()
         for page in run.iter_record_pages(page_size=1_000 if shape.giants == 1 else 1):
             del page
-    figures = (before, harvested, peak_mib(), provider.path.stat().st_size)
+    figures = (before, collected, peak_mib(), provider.path.stat().st_size)
     print(*map(int, figures), summary.completed_items, summary.failed_items, longest, len(provider.batches))
 
 

@@ -30,7 +30,7 @@ class Big(NamedTuple):
     """What came of a run with a large file; memory in MiB."""
 
     before: int
-    harvested: int
+    collected: int
     peak: int
     size: int
     completed: int
@@ -58,14 +58,14 @@ def test_a_large_output_file_is_streamed(tmp_path: Path) -> None:
     big = run_big(tmp_path, rows, 10_000)
     assert (big.size, big.completed, big.failed) == (rows * 10_000, rows, 0)
     assert big.peak < BUDGET_MIB
-    assert big.harvested - big.before < 64, "the harvest keeps a chunk of rows, not the file"
+    assert big.collected - big.before < 64, "the collect keeps a chunk of rows, not the file"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_rows_of_a_megabyte_are_stored_before_a_chunk_of_them_is_full(tmp_path: Path) -> None:
     big = run_big(tmp_path, 120, MIB)
     assert (big.completed, big.batches) == (120, 1)
-    assert big.harvested - big.before < 80
+    assert big.collected - big.before < 80
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

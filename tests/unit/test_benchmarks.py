@@ -16,8 +16,8 @@ from benchmarks import report
 ROOT = Path(__file__).parents[2]
 
 
-def _laps(ingest: float, submit: float, harvest: float, **more: float) -> dict[str, list[float]]:
-    named = {"ingest": ingest, "submit": submit, "harvest": harvest, **more}
+def _laps(ingest: float, submit: float, collect: float, **more: float) -> dict[str, list[float]]:
+    named = {"ingest": ingest, "submit": submit, "collect": collect, **more}
     return {name: [seconds, seconds / 2] for name, seconds in named.items()}
 
 
@@ -109,7 +109,7 @@ def test_every_row_is_measured_in_processes_of_their_own(tmp_path: Path) -> None
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
     memory, resume = json.loads(figures.read_text())["figures"]
     assert memory["rows"] == resume["rows"] == 1_500
-    assert {"ingest", "submit", "harvest", "pages", "jsonl"} == set(memory["laps"])
+    assert {"ingest", "submit", "collect", "pages", "jsonl"} == set(memory["laps"])
     assert all(wall > 0 for wall, _ in memory["laps"].values())
-    assert {"ingest", "submit", "harvest"} == set(memory["floor"])
+    assert {"ingest", "submit", "collect"} == set(memory["floor"])
     assert {"resume csv", "resume jsonl", "resume parquet", "fingerprint"} == set(resume["laps"])

@@ -21,7 +21,7 @@ from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.exceptions import ProviderError
 from batchor_core.providers.api import BatchApi
 from batchor_core.providers.at_boundaries import ApiAtBoundaries
-from batchor_core.runtime import harvest
+from batchor_core.runtime import collect
 from batchor_core.runtime.engine import RunProvider
 from batchor_core.testing.fake_provider import FakeProvider, FakeProviderConfig
 from batchor_core.testing.kill import Kill
@@ -221,7 +221,7 @@ def test_a_submissions_files_go_before_its_row(tmp_path: Path, passed: list[tupl
 def test_a_run_never_ends_before_its_last_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed: list[tuple[Boundary, When]], rows: int
 ) -> None:
-    monkeypatch.setattr(harvest, "CHUNK", 2)
+    monkeypatch.setattr(collect, "CHUNK", 2)
     world = World(tmp_path, kind="sqlite")
     seen: list[tuple[bool, int]] = []
 

@@ -332,11 +332,11 @@ class Lives(RuleBasedStateMachine):
 
     @precondition(lambda self: self.sessions)
     @rule(data=st.data(), end=st.booleans())
-    def harvest(self, data: st.DataObject, end: bool) -> None:
+    def collect(self, data: st.DataObject, end: bool) -> None:
         owner = self.draw_session(data)
         batches = self.on_stores(lambda s: s.get_batches(run_id=self.run_id))
         batch = data.draw(st.sampled_from([one.provider_batch_id for one in batches] or ["p0"]))
-        self.harvest_batch(data, owner, batch, end=end)
+        self.collect_batch(data, owner, batch, end=end)
 
     @precondition(lambda self: self.sessions)
     @rule(data=st.data(), end=st.booleans())
@@ -345,9 +345,9 @@ class Lives(RuleBasedStateMachine):
         owner, name = self.draw_session(data), f"w{next(self.numbers)}"
         self.claim_some(data, owner, name, limit=1_000)
         self.bring_forward(owner, name, 4, name)
-        self.harvest_batch(data, owner, name, end=end)
+        self.collect_batch(data, owner, name, end=end)
 
-    def harvest_batch(self, data: st.DataObject, owner: str, batch: str, *, end: bool) -> None:
+    def collect_batch(self, data: st.DataObject, owner: str, batch: str, *, end: bool) -> None:
         owned = self.on_sessions(owner, lambda s: s.submitted_items(provider_batch_id=batch))
         names = (
             [*owned, *self.draw_custom_ids(data)] if isinstance(owned, dict) else self.draw_custom_ids(data)

@@ -173,7 +173,7 @@ def test_a_batch_that_is_listed_late_is_adopted(any_world: World) -> None:
 
 
 @pytest.mark.parametrize("status", ["completed", "COMPLETED", "failed", "expired"])
-def test_a_batch_that_has_ended_meanwhile_is_harvested(any_world: World, status: str) -> None:
+def test_a_batch_that_has_ended_meanwhile_is_collected(any_world: World, status: str) -> None:
     """Recorded as over, it would not be asked for by a store that shows open batches only."""
     any_world.provider.statuses = (status.lower(),)
     any_world.provider.fail("create_batch", lost(), after=True)

@@ -392,7 +392,7 @@ def test_every_row_failing_leaves_an_error_file_alone(any_world: World) -> None:
 
 
 def test_more_rows_than_a_chunk_are_stored_whole(any_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchor_core.runtime.harvest.CHUNK", 3)
+    monkeypatch.setattr("batchor_core.runtime.collect.CHUNK", 3)
     any_world.provider.answer = by_item(
         {n: http_error_row(400) for n in range(0, 20, 3)} | {n: [None, "later"] for n in range(1, 20, 3)}
     )

@@ -1,4 +1,4 @@
-"""Taking in what an ended batch brought: its files, line by line, into results.
+"""Collecting what an ended batch brought: its files, line by line, into results.
 
 A batch's lines are matched by ``custom_id`` with the items that the batch still owns, so that doing it again after a crash
 changes nothing. Results are stored in chunks, and the batch's own end with the last chunk: only then is it over. Where rows
@@ -44,7 +44,7 @@ _BAD_BYTES = 32 * 1024 * 1024
 line in the artifact."""
 
 
-def harvest(drive: Drive, batch: ActiveBatchRecord, state: BatchState, download: Download) -> None:
+def collect(drive: Drive, batch: ActiveBatchRecord, state: BatchState, download: Download) -> None:
     """Store every result that an ended batch has brought, and its end, unless some are still to come."""
     _record_artifacts(drive, batch, download)
     owned = drive.session.submitted_items(provider_batch_id=batch.provider_batch_id)

@@ -10,7 +10,8 @@ from batchor_core.core.lazy_imports import lazy_imports
 
 if TYPE_CHECKING:
     from batchor_core.testing.fake_clock import FakeClock
-    from batchor_core.testing.fake_provider import FakeProvider, FakeProviderConfig, register_fake_provider
+    from batchor_core.testing.fake_config import FakeProviderConfig
+    from batchor_core.testing.fake_provider import FakeProvider, register_fake_provider
     from batchor_core.testing.openai_server import OpenAIServer
 
 __all__ = ["FakeClock", "FakeProvider", "FakeProviderConfig", "OpenAIServer", "register_fake_provider"]
@@ -21,7 +22,7 @@ if not TYPE_CHECKING:  # a type checker would take every misspelled name for one
         {
             "FakeClock": "batchor_core.testing.fake_clock",
             "FakeProvider": "batchor_core.testing.fake_provider",
-            "FakeProviderConfig": "batchor_core.testing.fake_provider",
+            "FakeProviderConfig": "batchor_core.testing.fake_config",
             "OpenAIServer": "batchor_core.testing.openai_server",
             "register_fake_provider": "batchor_core.testing.fake_provider",
         },

@@ -7,16 +7,14 @@ import json
 import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
-
-from pydantic import BaseModel
+from typing import Any, TypeVar
 
 from batchor_core.core.answers import Answer, parse_line
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.lifecycle import is_terminal_batch
-from batchor_core.core.models import PromptParts, ProviderConfig
+from batchor_core.core.models import PromptParts
 from batchor_core.core.outputs import OutputKind
 from batchor_core.core.prompts import PromptFeature
 from batchor_core.core.structured import StructuredOutputSchema
@@ -24,102 +22,19 @@ from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObj
 from batchor_core.providers.base import BatchProvider, EnqueueBudget, OptionalMethods
 from batchor_core.providers.openai.answers import read_record, was_answered
 from batchor_core.providers.openai.counts import is_error_line
-from batchor_core.providers.openai.strict_schema import model_output_schema
 from batchor_core.providers.openai.usage import usage_from_body
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
+from batchor_core.testing.fake_batch import FakeBatch
 from batchor_core.testing.fake_clock import FakeClock
-from batchor_core.testing.sample_json import sample_json
-
-FAKE_KIND = "fake"
+from batchor_core.testing.fake_config import FAKE_KIND, FakeProviderConfig
+from batchor_core.testing.fake_rows import (
+    AnswerFunction,
+    answer_row,
+    default_answer,
+    row_error,
+)
 
 T = TypeVar("T")
-
-AnswerFunction: TypeAlias = Callable[[BatchRequestLine], "str | JSONObject | None"]
-"""Answers a row: a text; a dictionary with ``response`` or ``error`` to be written as the row's line; None to leave it out."""
-
-
-@dataclass(frozen=True)
-class FakeProviderConfig(ProviderConfig):
-    """Settings of :class:`FakeProvider`.
-
-    Attributes:
-        model: Written into every request.
-        api_key: A secret, to see that it is kept; stays out of ``repr`` and of the stored settings.
-        poll_interval_sec: Seconds between two cycles of ``Run.wait``.
-    """
-
-    model: str = "fake-model"
-    api_key: str = field(default="", repr=False)
-    poll_interval_sec: float = 0.0
-
-    @property
-    def provider_kind(self) -> str:
-        """Always ``"fake"``."""
-        return FAKE_KIND
-
-    def output_schema(
-        self, model: type[BaseModel], *, schema_name: str | None = None
-    ) -> StructuredOutputSchema:
-        """OpenAI's strict schema, so that a model that it would refuse shows in tests."""
-        return model_output_schema(model, schema_name=schema_name)
-
-    def to_payload(self) -> JSONObject:
-        """All settings as JSON."""
-        return {"api_key": self.api_key, **self.to_public_payload()}
-
-    def to_public_payload(self) -> JSONObject:
-        """All settings as JSON without the key."""
-        return {"model": self.model, "poll_interval_sec": self.poll_interval_sec}
-
-    @classmethod
-    def from_payload(cls, payload: JSONObject) -> FakeProviderConfig:
-        """Read what :meth:`to_payload` or :meth:`to_public_payload` wrote.
-
-        Raises:
-            TypeError: A field is of the wrong type.
-        """
-        model, key = payload.get("model", "fake-model"), payload.get("api_key", "")
-        interval = payload.get("poll_interval_sec", 0.0)
-        if not isinstance(model, str) or not isinstance(key, str):
-            raise TypeError("model and api_key must be strings")
-        if not isinstance(interval, int | float) or isinstance(interval, bool):
-            raise TypeError(f"poll_interval_sec must be a number, not {type(interval).__name__}")
-        return cls(model=model, api_key=key, poll_interval_sec=interval)
-
-
-@dataclass
-class FakeBatch:
-    """A batch in the fake's books.
-
-    Attributes:
-        id: Its id.
-        input_file_id: The file it was made from.
-        metadata: What it was created with.
-        created_at: Seconds since 1970.
-        lines: Its requests.
-        steps: Statuses still to come, one for each time it is looked at; the last one stays.
-        status: The present status.
-        output_file_id: Set at the end, if a row was answered; empty if none of a completed batch has a line.
-        error_file_id: Set at the end, if a row failed.
-        errors: ``errors`` of a batch that fails validation.
-        listed: Whether :meth:`FakeProvider.list_batches` shows it.
-        request_counts: What it states about its rows.
-        expires_at: Seconds since 1970.
-    """
-
-    id: str
-    input_file_id: str
-    metadata: dict[str, str]
-    created_at: float
-    lines: list[BatchRequestLine]
-    steps: deque[str]
-    status: str = "validating"
-    output_file_id: str | None = None
-    error_file_id: str | None = None
-    errors: Any = None
-    listed: bool = True
-    request_counts: Any = None
-    expires_at: float | None = None
 
 
 @dataclass
@@ -330,7 +245,7 @@ class FakeProvider(BatchProvider, OptionalMethods):
             "list_batches", None, lambda: [b for b in reversed(self.batches.values()) if b.listed]
         )
         for start in range(0, len(newest), 2):
-            yield [_record(batch) for batch in newest[start : start + 2]]
+            yield [batch.record() for batch in newest[start : start + 2]]
 
     def remove_input_file(self, file_id: str) -> None:
         """Forget a file, or raise."""
@@ -402,14 +317,14 @@ class FakeProvider(BatchProvider, OptionalMethods):
             steps=deque(self.statuses),
         )
         self.batches[batch.id] = batch
-        return _record(batch)
+        return batch.record()
 
     def _step(self, batch: FakeBatch) -> BatchRemoteRecord:
         if batch.steps and not is_terminal_batch(batch.status):
             batch.status = batch.steps.popleft()
             if is_terminal_batch(batch.status) and batch.status.lower() != "failed":
                 self._finish(batch)
-        return _record(batch)
+        return batch.record()
 
     def _finish(self, batch: FakeBatch) -> None:
         status = batch.status.lower()
@@ -448,7 +363,7 @@ class FakeProvider(BatchProvider, OptionalMethods):
     def _cancel(self, batch: FakeBatch) -> BatchRemoteRecord:
         if not is_terminal_batch(batch.status):
             batch.status, batch.steps = "cancelling", deque(["cancelled"])
-        return _record(batch)
+        return batch.record()
 
     def _batch(self, batch_id: str) -> FakeBatch:
         if batch_id not in self.batches:
@@ -475,77 +390,6 @@ def register_fake_provider(
         loader=FakeProviderConfig.from_payload,
     )
     return registry
-
-
-def default_answer(line: BatchRequestLine) -> str:
-    """Repeat the prompt, or give the simplest JSON for the schema."""
-    body = line["body"]
-    schema = ((body.get("text") or {}).get("format") or {}).get("schema")
-    return f"answer to {body.get('input', '')}" if schema is None else json.dumps(sample_json(schema))
-
-
-def answer_row(text: str, *, input_tokens: int = 10, output_tokens: int = 5) -> JSONObject:
-    """The line of a row that was answered, without its name."""
-    body: JSONObject = {
-        "object": "response",
-        "status": "completed",
-        "error": None,
-        "output": [
-            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
-        ],
-        "usage": {
-            "input_tokens": input_tokens,
-            "output_tokens": output_tokens,
-            "total_tokens": input_tokens + output_tokens,
-        },
-    }
-    return {"response": {"status_code": 200, "request_id": "req_fake", "body": body}, "error": None}
-
-
-def vector_row(vector: str | Sequence[float | None], *, input_tokens: int = 10) -> JSONObject:
-    """The line of a row that was answered with a vector, in base64 or as numbers, without its name."""
-    found = vector if isinstance(vector, str) else list(vector)
-    return body_row({"data": [{"vector": found}], "usage": {"prompt_tokens": input_tokens}})
-
-
-def body_row(body: JSONObject) -> JSONObject:
-    """The line of a row that was answered with this body, without its name."""
-    return {"response": {"status_code": 200, "request_id": "req_fake", "body": body}, "error": None}
-
-
-def http_error_row(status: int, code: str | None = None, message: str = "told to fail") -> JSONObject:
-    """The line of a row that ended in an HTTP error, without its name."""
-    error: JSONObject = {"message": message, "type": "fake_error", "param": None, "code": code}
-    return {
-        "response": {"status_code": status, "request_id": "req_fake", "body": {"error": error}},
-        "error": None,
-    }
-
-
-def row_error(code: str, message: str = "told to fail", *, custom_id: str | None = None) -> JSONObject:
-    """The line of a row that was never run, such as ``batch_expired``; without its name unless that is given."""
-    name: JSONObject = {} if custom_id is None else {"custom_id": custom_id}
-    return {**name, "response": None, "error": {"code": code, "message": message}}
-
-
-def blank_row() -> JSONObject:
-    """The line of a row that the provider lost: status 0 and nothing else. Its name is left out."""
-    return {"response": {"status_code": 0, "request_id": "", "body": {}}, "error": None}
-
-
-def _record(batch: FakeBatch) -> BatchRemoteRecord:
-    return {
-        "id": batch.id,
-        "status": batch.status,
-        "input_file_id": batch.input_file_id,
-        "output_file_id": batch.output_file_id,
-        "error_file_id": batch.error_file_id,
-        "created_at": batch.created_at,
-        "metadata": dict(batch.metadata),
-        "errors": batch.errors,
-        "request_counts": batch.request_counts,
-        "expires_at": batch.expires_at,
-    }
 
 
 def _not_found(what: str) -> ProviderError:

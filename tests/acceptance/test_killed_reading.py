@@ -21,7 +21,8 @@ from pathlib import Path
 import pyarrow as pa
 from batchor_core import BatchJob, BatchRunner, FrameItemSource, LocalArtifactStore, SQLiteStorage, SqlItemSource
 from batchor_core.core import boundaries
-from batchor_core.testing.fake_provider import FakeProvider, FakeProviderConfig, register_fake_provider
+from batchor_core.testing.fake_config import FakeProviderConfig
+from batchor_core.testing.fake_provider import FakeProvider, register_fake_provider
 from batchor_core.testing.kill import Kill
 
 folder, spec = Path(sys.argv[1]), sys.argv[2]

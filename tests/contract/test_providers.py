@@ -16,7 +16,8 @@ from batchor_core.providers.api import BatchApi, BatchState, FoundBy, ResultFile
 from batchor_core.providers.eight_methods import as_batch_api
 from batchor_core.providers.openai import OpenAIEnqueueLimitConfig, OpenAIProviderConfig
 from batchor_core.providers.openai.strict_schema import model_output_schema
-from batchor_core.testing.fake_provider import FakeProviderConfig, register_fake_provider
+from batchor_core.testing.fake_config import FakeProviderConfig
+from batchor_core.testing.fake_provider import register_fake_provider
 from batchor_core.testing.openai_server import OpenAIServer
 from tests.support.stranger import StrangerConfig, register_stranger
 from tests.support.stranger import routes as stranger_routes

@@ -20,7 +20,7 @@ from batchor_core import (
     SQLiteStorage,
 )
 from batchor_core.testing import FakeProvider
-from batchor_core.testing.fake_provider import FakeProviderConfig
+from batchor_core.testing.fake_config import FakeProviderConfig
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import BatchAsset, BatchorResource, build_batch_definitions, build_batch_sensor

@@ -19,12 +19,9 @@ from pydantic import BaseModel
 from batchor_core import BatchItem, BatchJob, BatchRunner, RetryPolicy, SQLiteStorage
 from batchor_core.core.lateness import Patience
 from batchor_core.runtime.engine import EngineSettings
-from batchor_core.testing.fake_provider import (
-    FakeBatch,
-    FakeProvider,
-    FakeProviderConfig,
-    register_fake_provider,
-)
+from batchor_core.testing.fake_batch import FakeBatch
+from batchor_core.testing.fake_config import FakeProviderConfig
+from batchor_core.testing.fake_provider import FakeProvider, register_fake_provider
 
 
 def peak_mib() -> float:

@@ -23,7 +23,9 @@ from batchor_core.core.jsontext import to_json
 from batchor_core.core.models import ArtifactPolicy, RetryPolicy
 from batchor_core.providers.openai.config import OpenAIProviderConfig
 from batchor_core.providers.openai.provider import OpenAIBatchProvider
-from batchor_core.testing.fake_provider import FakeBatch, FakeProvider, answer_row
+from batchor_core.testing.fake_batch import FakeBatch
+from batchor_core.testing.fake_provider import FakeProvider
+from batchor_core.testing.fake_rows import answer_row
 from tests.hostile.mutations import MUTATIONS, Files, Mutation
 from tests.support.world import RUN, World, items, text_job
 

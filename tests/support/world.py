@@ -25,7 +25,8 @@ from batchor_core.storage.postgres import PostgresStorage
 from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.storage.state import StateStore
 from batchor_core.testing.fake_clock import FakeClock
-from batchor_core.testing.fake_provider import FakeProvider, FakeProviderConfig, register_fake_provider
+from batchor_core.testing.fake_config import FakeProviderConfig
+from batchor_core.testing.fake_provider import FakeProvider, register_fake_provider
 from tests.postgres_server import postgres_dsn, postgres_schema
 
 RUN = "run-1"

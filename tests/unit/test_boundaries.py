@@ -23,7 +23,8 @@ from batchor_core.providers.api import BatchApi
 from batchor_core.providers.at_boundaries import ApiAtBoundaries
 from batchor_core.runtime import collect
 from batchor_core.runtime.engine import RunProvider
-from batchor_core.testing.fake_provider import FakeProvider, FakeProviderConfig
+from batchor_core.testing.fake_config import FakeProviderConfig
+from batchor_core.testing.fake_provider import FakeProvider
 from batchor_core.testing.kill import Kill
 from tests.support.world import World, text_job
 

@@ -16,7 +16,7 @@ from batchor_core.providers.eight_methods import EightMethodsApi
 from batchor_core.providers.openai.answers import read_record
 from batchor_core.providers.openai.strict_schema import model_output_schema
 from batchor_core.testing import FakeClock, FakeProvider
-from batchor_core.testing.fake_provider import answer_row, blank_row, http_error_row, row_error
+from batchor_core.testing.fake_rows import answer_row, blank_row, http_error_row, row_error
 from batchor_core.testing.sample_json import sample_json
 
 

@@ -27,7 +27,7 @@ from batchor_core.core.outputs import (
     VectorOutput,
     output_from_payload,
 )
-from batchor_core.testing.fake_provider import FakeProviderConfig
+from batchor_core.testing.fake_config import FakeProviderConfig
 
 
 class Review(BaseModel):

@@ -8,7 +8,8 @@ from batchor_core.core.enums import ProviderKind
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.providers.openai import OpenAIBatchProvider, OpenAIProviderConfig
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
-from batchor_core.testing.fake_provider import FakeProvider, FakeProviderConfig, register_fake_provider
+from batchor_core.testing.fake_config import FakeProviderConfig
+from batchor_core.testing.fake_provider import FakeProvider, register_fake_provider
 
 
 def test_the_default_registry_knows_openai() -> None:

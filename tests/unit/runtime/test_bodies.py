@@ -14,7 +14,8 @@ from batchor_core.core.models import BatchItem
 from batchor_core.core.request_lines import content_address, is_whole
 from batchor_core.runtime.engine import EngineSettings
 from batchor_core.sources.files import JsonlItemSource
-from batchor_core.testing.fake_provider import FakeProvider, http_error_row
+from batchor_core.testing.fake_provider import FakeProvider
+from batchor_core.testing.fake_rows import http_error_row
 from tests.support.world import RUN, World, by_item, items, text_job, texts
 
 

@@ -18,7 +18,8 @@ from batchor_core.providers.openai import OpenAIBatchProvider, OpenAIEnqueueLimi
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.runtime.engine import RunProvider
 from batchor_core.storage.sqlite import SQLiteStorage
-from batchor_core.testing.fake_provider import FakeProvider, FakeProviderConfig
+from batchor_core.testing.fake_config import FakeProviderConfig
+from batchor_core.testing.fake_provider import FakeProvider
 from tests.support.world import RUN, World, text_job
 
 EIGHT = (

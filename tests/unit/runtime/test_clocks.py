@@ -17,7 +17,7 @@ from batchor_core.runtime.engine import EngineSettings
 from batchor_core.runtime.lease import check_lease_term, spare_seconds
 from batchor_core.storage.memory import MemoryStateStore
 from batchor_core.storage.state import DriverIdentity, DriverSession
-from batchor_core.testing.fake_provider import FakeProviderConfig
+from batchor_core.testing.fake_config import FakeProviderConfig
 from tests.support.world import RUN, World, text_job
 
 HOUR, DAY = 3_600.0, 86_400.0

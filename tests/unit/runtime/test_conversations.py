@@ -25,7 +25,7 @@ from batchor_core.core.exceptions import InvalidInputError, RunItemsMismatchErro
 from batchor_core.storage.memory import MemoryStateStore
 from batchor_core.storage.state import PersistedRunConfig
 from batchor_core.testing.fake_clock import FakeClock
-from batchor_core.testing.fake_provider import body_row, vector_row
+from batchor_core.testing.fake_rows import body_row, vector_row
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster.revisions import JobDigest

@@ -13,7 +13,9 @@ from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import QuarantinedBatchError, RunPausedError, RunStateError
 from batchor_core.core.models import ArtifactPolicy, ChunkPolicy, RetryPolicy
 from batchor_core.runtime.run import Run
-from batchor_core.testing.fake_provider import FakeBatch, FakeProvider, http_error_row, row_error
+from batchor_core.testing.fake_batch import FakeBatch
+from batchor_core.testing.fake_provider import FakeProvider
+from batchor_core.testing.fake_rows import http_error_row, row_error
 from tests.contract.stores.kit import ThirdPartyStore
 from tests.support.world import RUN, World, by_item, errors, index_of, text_job, texts
 

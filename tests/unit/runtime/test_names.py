@@ -10,7 +10,7 @@ import pytest
 
 from batchor_core.core.custom_ids import CustomIdFormat
 from batchor_core.core.models import BatchItem
-from batchor_core.testing.fake_provider import http_error_row
+from batchor_core.testing.fake_rows import http_error_row
 from tests.contract.stores.kit import ThirdPartyStore
 from tests.support.world import RUN, World, by_item, text_job, texts
 

@@ -31,7 +31,7 @@ from batchor_core.core.models import ArtifactPolicy, RetryPolicy
 from batchor_core.core.outputs import output_from_payload
 from batchor_core.tables import write_results_parquet
 from batchor_core.tables.common_schema import unified_schema
-from batchor_core.testing.fake_provider import body_row, http_error_row, vector_row
+from batchor_core.testing.fake_rows import body_row, http_error_row, vector_row
 from tests.support.world import RUN, Verdict, World, by_item, errors, text_job
 
 VECTORS = [[0.5, -1.0, 2.0], [0.1, 0.2, 0.3]]

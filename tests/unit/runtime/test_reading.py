@@ -20,7 +20,7 @@ from batchor_core.core.exceptions import (
 from batchor_core.core.models import ArtifactPolicy, BatchItem, PromptParts
 from batchor_core.core.usage import TokenUsage
 from batchor_core.runtime import reading
-from batchor_core.testing.fake_provider import http_error_row
+from batchor_core.testing.fake_rows import http_error_row
 from tests.support.world import RUN, Verdict, World, by_item, items, structured_job, text_job, texts
 
 

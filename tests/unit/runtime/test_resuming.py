@@ -25,7 +25,8 @@ from batchor_core.core.exceptions import (
 )
 from batchor_core.core.models import BatchItem, PromptParts, RetryPolicy
 from batchor_core.sources.files import CsvItemSource, JsonlItemSource, ParquetItemSource
-from batchor_core.testing.fake_provider import FakeProviderConfig, http_error_row
+from batchor_core.testing.fake_config import FakeProviderConfig
+from batchor_core.testing.fake_rows import http_error_row
 from tests.support.world import (
     RUN,
     Verdict,

@@ -15,7 +15,7 @@ from batchor_core.core.exceptions import RunPausedError
 from batchor_core.core.models import ArtifactPolicy, RetryPolicy
 from batchor_core.core.types import JSONObject
 from batchor_core.providers.openai.answers import read_record
-from batchor_core.testing.fake_provider import answer_row, blank_row, http_error_row, row_error
+from batchor_core.testing.fake_rows import answer_row, blank_row, http_error_row, row_error
 from tests.support.world import (
     RUN,
     Verdict,

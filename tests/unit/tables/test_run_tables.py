@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from batchor_core import InvalidInputError, Run, RunNotFinishedError, TextOutput, VectorOutput
 from batchor_core.tables import input_order, write_results_parquet
 from batchor_core.tables.result_columns import OWN_COLUMNS
-from batchor_core.testing.fake_provider import FakeProvider, http_error_row, vector_row
+from batchor_core.testing.fake_provider import FakeProvider
+from batchor_core.testing.fake_rows import http_error_row, vector_row
 from tests.support.world import RUN, Verdict, World, by_item, structured_job, text_job
 
 GOOD = '{"label": "good", "score": 0.5}'

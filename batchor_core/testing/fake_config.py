@@ -1,0 +1,63 @@
+"""Settings of :class:`~batchor_core.testing.FakeProvider`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel
+
+from batchor_core.core.models import ProviderConfig
+from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.types import JSONObject
+from batchor_core.providers.openai.strict_schema import model_output_schema
+
+FAKE_KIND = "fake"
+
+
+@dataclass(frozen=True)
+class FakeProviderConfig(ProviderConfig):
+    """Settings of :class:`~batchor_core.testing.FakeProvider`.
+
+    Attributes:
+        model: Written into every request.
+        api_key: A secret, to see that it is kept; stays out of ``repr`` and of the stored settings.
+        poll_interval_sec: Seconds between two cycles of ``Run.wait``.
+    """
+
+    model: str = "fake-model"
+    api_key: str = field(default="", repr=False)
+    poll_interval_sec: float = 0.0
+
+    @property
+    def provider_kind(self) -> str:
+        """Always ``"fake"``."""
+        return FAKE_KIND
+
+    def output_schema(
+        self, model: type[BaseModel], *, schema_name: str | None = None
+    ) -> StructuredOutputSchema:
+        """OpenAI's strict schema, so that a model that it would refuse shows in tests."""
+        return model_output_schema(model, schema_name=schema_name)
+
+    def to_payload(self) -> JSONObject:
+        """All settings as JSON."""
+        return {"api_key": self.api_key, **self.to_public_payload()}
+
+    def to_public_payload(self) -> JSONObject:
+        """All settings as JSON without the key."""
+        return {"model": self.model, "poll_interval_sec": self.poll_interval_sec}
+
+    @classmethod
+    def from_payload(cls, payload: JSONObject) -> FakeProviderConfig:
+        """Read what :meth:`to_payload` or :meth:`to_public_payload` wrote.
+
+        Raises:
+            TypeError: A field is of the wrong type.
+        """
+        model, key = payload.get("model", "fake-model"), payload.get("api_key", "")
+        interval = payload.get("poll_interval_sec", 0.0)
+        if not isinstance(model, str) or not isinstance(key, str):
+            raise TypeError("model and api_key must be strings")
+        if not isinstance(interval, int | float) or isinstance(interval, bool):
+            raise TypeError(f"poll_interval_sec must be a number, not {type(interval).__name__}")
+        return cls(model=model, api_key=key, poll_interval_sec=interval)

@@ -31,6 +31,7 @@ from batchor_core.core.admission import Admission, Granted, Wait, admit, may_sen
 from batchor_core.core.batching import PlannedBatch
 from batchor_core.core.custom_ids import marked
 from batchor_core.core.exceptions import FILE_NOT_READY, ProviderError, ProviderErrorKind
+from batchor_core.core.lifecycle import status_to_register
 from batchor_core.core.models import ItemFailure, PromptParts
 from batchor_core.core.request_lines import renamed
 from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait, is_due
@@ -226,7 +227,9 @@ def _post(drive: Drive, intent: IntentRecord, handle: str | None) -> bool:
             return _file_not_ready(drive, intent, handle, error)
         return _not_created(drive, intent, handle, error)
     drive.session.register(
-        local_batch_id=intent.local_batch_id, provider_batch_id=state.batch_id, status=state.status
+        local_batch_id=intent.local_batch_id,
+        provider_batch_id=state.batch_id,
+        status=status_to_register(state.status),
     )
     drive.emit(
         "batch_submitted",

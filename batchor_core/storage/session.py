@@ -81,7 +81,7 @@ class RequestDraft(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class IntentRecord:
-    """The submission of one batch: see RELIABILITY in docs/explanation for the protocol."""
+    """The submission of one batch: see docs/explanation/how-a-run-works.md for the protocol."""
 
     local_batch_id: str
     state: IntentState

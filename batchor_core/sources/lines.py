@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Generic, TypeVar
@@ -69,7 +69,7 @@ class Lines(Generic[LineT]):
         """The checkpoint of ``row``, if that is the row after the line that was read last."""
         return {"row": row, "offset": self.offset, "line": self.line} if self._has_offsets else row
 
-    def __iter__(self) -> Iterator[LineT]:
+    def __iter__(self) -> Generator[LineT]:
         with open_file(self._path, encoding=self._codec) as file, readable(self._path):
             yield from self._from_offset(file) if self._has_offsets else self._decoded(file)
 

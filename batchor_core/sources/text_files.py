@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 from abc import abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
+from contextlib import closing
 from typing import Any, ClassVar
 
 from batchor_core.core.exceptions import SourceRowError
@@ -133,41 +134,43 @@ class CsvFile(_TextFile[PayloadT]):
         return Lines(self.path, self.encoding, place, kind=str)
 
     def _starts(self, lines: Lines[str]) -> Iterator[tuple[int, int]]:
-        records = self._records(lines)
-        next(records, None)
-        yield from enumerate((line for line, _ in records), lines.place.row)
+        with closing(self._records(lines)) as records:
+            next(records, None)
+            yield from enumerate((line for line, _ in records), lines.place.row)
 
     def _rows_of(self, lines: Lines[str], first: int) -> Iterator[tuple[int, int, Row]]:
-        records = self._records(lines)
-        if lines.place.offset:
-            _, header = next(self._records(self._lines(Place())), (0, []))
-        else:
-            _, header = next(records, (0, []))
-        self._check_header(header)
-        self._mapping.hint = hint = delimiter_hint(header, self._format.separator)
-        row_index = lines.place.row
-        for line, record in records:
-            if row_index >= first:
-                if len(record) != len(header):
-                    raise self._width_error(header, record, line, hint)
-                yield row_index, line, dict(zip(header, record, strict=True))
-            row_index += 1
+        with closing(self._records(lines)) as records:
+            if lines.place.offset:
+                _, header = next(self._records(self._lines(Place())), (0, []))
+            else:
+                _, header = next(records, (0, []))
+            self._check_header(header)
+            self._mapping.hint = hint = delimiter_hint(header, self._format.separator)
+            row_index = lines.place.row
+            for line, record in records:
+                if row_index >= first:
+                    if len(record) != len(header):
+                        raise self._width_error(header, record, line, hint)
+                    yield row_index, line, dict(zip(header, record, strict=True))
+                row_index += 1
 
-    def _records(self, lines: Lines[str]) -> Iterator[tuple[int, list[str]]]:
+    def _records(self, lines: Lines[str]) -> Generator[tuple[int, list[str]]]:
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
-        reader = self._format.reader(lines)
-        while True:
-            line = lines.line + 1
-            try:
-                record = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise self._mapping.error(
-                    csv_problem(error, self._format, self._first_line()), line
-                ) from error
-            if record:
-                yield line, record
+        # closed here: an error's traceback would keep the reader, and with it the file, until somebody collects garbage
+        with closing(iter(lines)) as read:
+            reader = self._format.reader(read)
+            while True:
+                line = lines.line + 1
+                try:
+                    record = next(reader)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    raise self._mapping.error(
+                        csv_problem(error, self._format, self._first_line()), line
+                    ) from error
+                if record:
+                    yield line, record
 
     def _first_line(self) -> str:
         return next(iter(self._lines(Place())), "")

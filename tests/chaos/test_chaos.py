@@ -38,6 +38,12 @@ def on(request: pytest.FixtureRequest) -> Iterator[list[Arena]]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def on_sqlite() -> Iterator[list[Arena]]:
+    with arenas("sqlite", WORKERS) as opened:
+        yield opened
+
+
 def check(tally: Tally, *, at_least: int) -> None:
     assert tally.crashes == []
     assert tally.failures == []
@@ -45,7 +51,7 @@ def check(tally: Tally, *, at_least: int) -> None:
 
 
 def test_a_kill_before_and_after_each_boundary_loses_nothing_and_pays_nothing_twice(on: list[Arena]) -> None:
-    """Each boundary on one of the databases, the long form has all on each."""
+    """Each boundary on one of the databases; the long form has all on each."""
     cases = list(suites.each_boundary(on[0], per_boundary=1))
     cases = [case for index, case in enumerate(cases) if (index % 3 == 0) is (on[0].store == "postgres")]
     places = {place for case in cases for place in re.findall(r"\w+:(?:before|after)", case.name)}
@@ -55,8 +61,8 @@ def test_a_kill_before_and_after_each_boundary_loses_nothing_and_pays_nothing_tw
 
 
 def test_two_kills_in_a_row_lose_nothing_and_pay_nothing_twice(on: list[Arena]) -> None:
-    tally = play("pairs", suites.pairs(on[0], seed=101), on, enough=lambda tally: tally.whole >= 25)
-    check(tally, at_least=25)
+    tally = play("pairs", suites.pairs(on[0], seed=101), on, enough=lambda tally: tally.whole >= 15)
+    check(tally, at_least=15)
 
 
 def test_kills_at_random_instants(on: list[Arena]) -> None:
@@ -128,42 +134,45 @@ def test_a_worker_that_dies_is_told(on: list[Arena]) -> None:
 
 
 # --- negative controls: where these find nothing wrong, neither do the tests above -----------------------------------
+# What they leave out has nothing to do with the database, so that one is enough here.
 
 CONTROL_ROUNDS = 60
 """At most: a control ends with the first round that goes wrong, which on a busy machine need not be among the first few."""
 
 
-def test_the_documented_order_alone_pays_twice(on: list[Arena]) -> None:
+def test_the_documented_order_alone_pays_twice(on_sqlite: list[Arena]) -> None:
     dangerous = ("create_batch:after", "register:before")
-    cases = [case for case in suites.naive(on[0]) if case.name.endswith(dangerous)]
-    tally = play("naive order", cases, on)
+    cases = [case for case in suites.naive(on_sqlite[0]) if case.name.endswith(dangerous)]
+    tally = play("naive order", cases, on_sqlite)
     assert (tally.rounds, tally.bad, tally.crashes) == (2, 2, [])
     assert tally.total.paid_twice > 0
 
 
-def test_without_the_file_fence_a_driver_that_wakes_pays_twice(on: list[Arena]) -> None:
+def test_without_the_file_fence_a_driver_that_wakes_pays_twice(on_sqlite: list[Arena]) -> None:
     tally = play(
         "no fence",
-        suites.zombies(on[0].profile, rounds=CONTROL_ROUNDS, seed=9, fences=False, sleeps=suites.SLEEPS[:2]),
-        on,
+        suites.zombies(
+            on_sqlite[0].profile, rounds=CONTROL_ROUNDS, seed=9, fences=False, sleeps=suites.SLEEPS[:2]
+        ),
+        on_sqlite,
         stop_at_bad=1,
     )
     assert tally.total.paid_twice > 0
 
 
-def test_a_list_that_lags_more_than_the_grace_period_pays_twice(on: list[Arena]) -> None:
+def test_a_list_that_lags_more_than_the_grace_period_pays_twice(on_sqlite: list[Arena]) -> None:
     tally = play(
         "lag above grace",
-        suites.lags(on[0].profile, rounds=CONTROL_ROUNDS, seed=10, above_grace=True),
-        on,
+        suites.lags(on_sqlite[0].profile, rounds=CONTROL_ROUNDS, seed=10, above_grace=True),
+        on_sqlite,
         stop_at_bad=1,
     )
     assert tally.total.paid_twice > 0
 
 
-def test_a_driver_that_buys_at_once_what_has_no_line_pays_twice(on: list[Arena]) -> None:
+def test_a_driver_that_buys_at_once_what_has_no_line_pays_twice(on_sqlite: list[Arena]) -> None:
     cases = suites.late_results(rounds=CONTROL_ROUNDS, seed=14, waits=False)
-    tally = play("buys at once", cases, on, stop_at_bad=1)
+    tally = play("buys at once", cases, on_sqlite, stop_at_bad=1)
     assert tally.total.paid_twice > 0
 
 

@@ -3,7 +3,8 @@
 # The first that really runs: a name on the PATH may be a pyenv shim without a Python, or a Debian one without venv.
 PYTHON  ?= $(shell for it in python3.11 python3.12 python3.13 python3 python; do \
 	$$it -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$it && break; done)
-WORKERS ?= auto
+# One more than there are processors: many tests wait for processes and leases.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 LIVES   ?= 2000
 VENV    := .venv
 BIN     := $(VENV)/bin

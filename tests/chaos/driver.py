@@ -193,14 +193,14 @@ class Driver:
             time.sleep(PAUSE_SEC)
 
     def _is_held(self, summary: RunSummary) -> bool:
-        """Whether a submission is in doubt, no batch is under way, and nothing has changed for a while."""
+        """Whether a submission is in doubt, no batch is under way, and nothing has changed for longer than a create may take."""
         if not summary.unknown_batches or summary.active_batches:
             self._idle = (None, 0.0)
             return False
         now, seen = time.monotonic(), (summary.status_counts, summary.unknown_batches)
         if self._idle[0] != seen:
             self._idle = (seen, now)
-        return now - self._idle[1] >= HOLD_SEC
+        return now - self._idle[1] >= HOLD_SEC + self.scenario.arrives_within_sec()
 
     def _settle(self, runner: BatchRunner) -> None:
         """What an operator does: look at the provider's console, then say which it is."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.registry import _registry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -646,6 +647,7 @@ class TestObjectStore:
 
     def test_a_missing_protocol_package_names_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
+        monkeypatch.delitem(_registry, "s3", raising=False)  # there once a test has used it
         with pytest.raises(ImportError, match="s3fs for s3://"):
             ObjectStoreArtifactStore("s3://bucket/prefix")
 

@@ -45,7 +45,7 @@ ui: env  ## open the Dagster project with a local OpenAI-compatible server behin
 	@$(BIN)/python examples/ui.py
 
 test: env  ## run every test; those in the browser by themselves, since they share one deployment
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not browser"
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not browser and not long"
 	@BATCHOR_BROWSER=$(if $(CI),required,optional) $(MAKE) --no-print-directory test-browser
 
 test-browser: env  ## operate the Dagster UI in a headless Chromium; screenshots in browser-shots
@@ -65,6 +65,7 @@ check: env  ## lint, format, types, import rules, types of what the pages show
 	@$(BIN)/python -m tests.snippets
 
 chaos: env  ## kill drivers in every way for 40 minutes; SUITES="pairs drivers" picks, ARGS="--scale 0.1" shortens, PROVIDER=name takes another provider
+	@$(if $(SUITES)$(PROVIDER),,$(BIN)/python -m pytest -q -n 0 -m long tests)
 	@$(BIN)/python -m tests.chaos $(SUITES) $(if $(PROVIDER),--provider $(PROVIDER)) $(ARGS)
 
 lives: env  ## hold 2,000 random lives of a run on each store against its model

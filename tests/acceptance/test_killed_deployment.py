@@ -73,6 +73,7 @@ def check_landed_once(instance: dg.DagsterInstance, topic: str) -> None:
     assert metadata["batchor/failed"].value == 0
 
 
+@pytest.mark.long
 def test_killing_workers_code_server_and_daemon_costs_nothing(
     deployment: DagsterDeployment, provider: OpenAIServer
 ) -> None:

@@ -18,6 +18,7 @@ from batchor_core.artifacts.base import (
 )
 from batchor_core.artifacts.tree import Tree
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.url_errors import url_errors
 
 _WITH_FOLDERS = {"file", "local", "sftp", "ssh", "smb", "ftp", "hdfs", "arrow_hdfs"}
 """Protocols whose uploads are seen while they grow; there a file is uploaded under another name and renamed."""
@@ -41,20 +42,11 @@ class ObjectStoreArtifactStore(ArtifactStore):
     """
 
     def __init__(self, url: str, **options: Any) -> None:
-        try:
+        with url_errors(f"no artifacts at {url!r}"):
             import fsspec
-            from fsspec.core import url_to_fs
 
             # a listing from before another process's write would hide it
-            self._files, root = url_to_fs(url, **{"use_listings_cache": False, **options})
-        except ImportError as error:
-            raise ImportError(
-                f"no artifacts at {url!r}: {error}. Install batchor-core[object-store] and fsspec's package for the "
-                "protocol: s3fs for s3://, gcsfs for gs://, adlfs for az://"
-            ) from error
-        except ValueError as error:
-            known = ", ".join(sorted(fsspec.available_protocols()))
-            raise InvalidInputError(f"no artifacts at {url!r}: {error}. Known protocols: {known}") from error
+            self._files, root = fsspec.core.url_to_fs(url, **{"use_listings_cache": False, **options})
         self.url = url
         self._root = str(root).rstrip("/")
         protocols = (

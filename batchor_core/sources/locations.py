@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.url_errors import url_errors
 
 Location: TypeAlias = Path
 """A path, or for a URL a ``upath.UPath``, which has the methods of a path that are used here."""
@@ -49,24 +50,12 @@ def location(path: object, storage_options: Mapping[str, Any] | None = None) -> 
 
 
 def _remote(url: str, options: Mapping[str, Any]) -> Location:
-    scheme = urlsplit(url).scheme
-    try:
+    with url_errors(shown_url(url)):
         import fsspec
         from upath import UPath
-    except ImportError as error:
-        raise ImportError(f"{shown_url(url)}: {error}. Install batchor-core[object-store]") from error
-    try:
-        fsspec.get_filesystem_class(scheme)
+
+        fsspec.get_filesystem_class(urlsplit(url).scheme)
         return UPath(url, **options)  # type: ignore[no-any-return]
-    except ImportError as error:
-        raise ImportError(
-            f"{shown_url(url)}: {error}. Install fsspec's package for the protocol: s3fs for s3://, gcsfs for gs://, adlfs for "
-            "az://, aiohttp for https://"
-        ) from error
-    except ValueError as error:
-        raise InvalidInputError(
-            f"{shown_url(url)}: {error}. Known protocols: {', '.join(sorted(fsspec.available_protocols()))}"
-        ) from error
 
 
 def is_remote(path: Location) -> bool:

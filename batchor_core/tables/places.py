@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from batchor_core.core.boundaries import Boundary, at
-from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.url_errors import url_errors
 
 
 class Place(NamedTuple):
@@ -42,18 +42,10 @@ def place_of(where: str) -> Place:
     """
     if "://" not in where:
         return Place(None, str(Path(where).expanduser().absolute()))
-    try:
+    with url_errors(f"can't reach {where!r}"):
         import fsspec
 
         files, path = fsspec.core.url_to_fs(where)
-    except ImportError as error:
-        raise ImportError(
-            f"can't reach {where!r}: {error}. Install batchor-core[object-store] and fsspec's package for the protocol: s3fs "
-            "for s3://, gcsfs for gs://, adlfs for az://"
-        ) from error
-    except ValueError as error:
-        known = ", ".join(sorted(fsspec.available_protocols()))
-        raise InvalidInputError(f"can't reach {where!r}: {error}. Known protocols: {known}") from error
     protocols = {files.protocol} if isinstance(files.protocol, str) else set(files.protocol)
     return Place(None if "file" in protocols else files, str(path))
 

@@ -191,8 +191,7 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if runner is None:
             return
         runner.close()
-        if not isinstance(runner.storage, MemoryStateStore):
-            runner.storage.close()
+        runner.storage.close()
 
     @property
     def _providers(self) -> Providers | None:
@@ -246,7 +245,10 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 overriding = {name: value for name, value in variables.items() if value is not None}
                 return PostgresStorage.from_env(env=os.environ | overriding, provider_registry=registry)
             case StorageKind.MEMORY:
-                return _MEMORY_STORES.setdefault(str(self._root()), MemoryStateStore())
+                root = str(self._root())
+                if (store := _MEMORY_STORES.get(root)) is not None:
+                    return store  # making one, to throw it away, takes as long as a small run
+                return _MEMORY_STORES.setdefault(root, MemoryStateStore())
 
     def _open_artifacts(self) -> ArtifactStore:
         where = self._value("artifacts") or str(self._root() / "artifacts")

@@ -11,7 +11,6 @@ import dagster as dg
 from batchor_core import BatchJob, BatchRunner, Run
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import InvalidInputError
-from batchor_core.runtime.rereading import resumable
 from batchor_dagster.control import add_run_id_tag, apply_all, mark_applied
 from batchor_dagster.metadata import Metadata, describe, submission_metadata, unknown_outcome
 from batchor_dagster.revisions import (
@@ -29,6 +28,7 @@ from batchor_dagster.revisions import (
 from batchor_dagster.steps.failures import clear_failures
 from batchor_dagster.steps.links import links_of
 from batchor_dagster.steps.partitions import OnePartition, each_partition, partition_keys
+from batchor_dagster.steps.rereading import resumable
 from batchor_dagster.steps.task import Task
 
 RERUN_TAG = "batchor/rerun"

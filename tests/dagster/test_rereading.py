@@ -10,7 +10,7 @@ import pytest
 
 from batchor_core import BatchItem, CsvItemSource, FrameItemSource, RowItemSource
 from batchor_core.core.exceptions import InvalidInputError
-from batchor_core.runtime.rereading import resumable
+from batchor_dagster.steps.rereading import resumable
 
 
 def test_numbers_of_any_size_are_read_again_from_the_spool(tmp_path: Path) -> None:

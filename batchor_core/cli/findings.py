@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from batchor_core.core.enums import IntentState
+from batchor_core.core.enums import SubmissionState
 from batchor_core.core.lateness import LOOKED_AT
 from batchor_core.runtime.late_results import overdue_reason
 from batchor_core.storage.records import ActiveBatchRecord
-from batchor_core.storage.session import IntentRecord
+from batchor_core.storage.session import SubmissionRecord
 from batchor_core.storage.state import StateStore
 
 REASONS = {
@@ -47,11 +47,11 @@ class Quarantined:
 
 def quarantined(store: StateStore, run_id: str) -> list[Quarantined]:
     """The submissions of a run that wait for a decision, oldest first."""
-    found = [i for i in store.list_intents(run_id=run_id) if i.state is IntentState.QUARANTINED]
+    found = [i for i in store.list_submissions(run_id=run_id) if i.state is SubmissionState.QUARANTINED]
     batches = (
         {batch.local_batch_id: batch for batch in store.get_active_batches(run_id=run_id)} if found else {}
     )
-    return [_finding(intent, batches.get(intent.local_batch_id)) for intent in found]
+    return [_finding(submission, batches.get(submission.local_batch_id)) for submission in found]
 
 
 def waiting(store: StateStore, run_id: str) -> list[str]:
@@ -67,24 +67,24 @@ def waiting(store: StateStore, run_id: str) -> list[str]:
     return late + overdue
 
 
-def _finding(intent: IntentRecord, batch: ActiveBatchRecord | None) -> Quarantined:
-    error_class = intent.last_error_class or "unknown"
+def _finding(submission: SubmissionRecord, batch: ActiveBatchRecord | None) -> Quarantined:
+    error_class = submission.last_error_class or "unknown"
     if batch is not None and error_class in LOOKED_AT:
         is_over = batch.ended_at is not None
         return Quarantined(
-            intent.local_batch_id,
+            submission.local_batch_id,
             (batch.wait_reason or error_class) if is_over else overdue_reason(batch),
-            batch.late_rows if is_over else intent.item_count,
-            intent.input_file_id,
-            intent.provider_batch_id,
+            batch.late_rows if is_over else submission.item_count,
+            submission.input_file_id,
+            submission.provider_batch_id,
             is_late=True,
         )
     return Quarantined(
-        intent.local_batch_id,
+        submission.local_batch_id,
         REASONS.get(error_class, f"the provider can't be asked ({error_class})"),
-        intent.item_count,
-        intent.input_file_id,
-        intent.provider_batch_id,
+        submission.item_count,
+        submission.input_file_id,
+        submission.provider_batch_id,
     )
 
 

@@ -46,7 +46,7 @@ class Boundary(StrEnum):
     MARK_UNKNOWN = "mark_unknown"
     RECORD_LOOK_UP = "record_look_up"
     QUARANTINE = "quarantine"
-    SETTLE_INTENT = "settle_intent"
+    SETTLE_SUBMISSION = "settle_submission"
     REQUEUE_LOCAL = "requeue_local"
     RELEASE_ITEMS = "release_items"
     FAIL_UNSUBMITTED = "fail_unsubmitted"

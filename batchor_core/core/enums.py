@@ -41,7 +41,7 @@ class RunLifecycleStatus(StrEnum):
     COMPLETED_WITH_FAILURES = "completed_with_failures"
 
 
-class IntentState(StrEnum):
+class SubmissionState(StrEnum):
     """How far the submission of one batch has come (see ``runtime/submit.py``).
 
     ``CLAIMED`` -> ``UPLOADED`` -> ``SENDING`` -> ``REGISTERED``, with the side exits ``DROPPED`` (certainly not

@@ -14,32 +14,32 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from batchor_core.core.enums import IntentState, ItemStatus, RunLifecycleStatus
+from batchor_core.core.enums import ItemStatus, RunLifecycleStatus, SubmissionState
 
 CLAIMABLE = (ItemStatus.PENDING, ItemStatus.FAILED_RETRYABLE)
 TERMINAL = (ItemStatus.COMPLETED, ItemStatus.FAILED_PERMANENT)
 IN_FLIGHT = (ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED)
 
-OPEN_INTENTS = (
-    IntentState.CLAIMED,
-    IntentState.UPLOADED,
-    IntentState.SENDING,
-    IntentState.UNKNOWN,
-    IntentState.QUARANTINED,
+OPEN_SUBMISSIONS = (
+    SubmissionState.CLAIMED,
+    SubmissionState.UPLOADED,
+    SubmissionState.SENDING,
+    SubmissionState.UNKNOWN,
+    SubmissionState.QUARANTINED,
 )
-"""Intents that still own QUEUED_LOCAL items, or whose batch is lost."""
+"""Submissions that still own QUEUED_LOCAL items, or whose batch is lost."""
 
-UNSENT = (IntentState.CLAIMED, IntentState.UPLOADED)
-"""Intents of which nothing was asked of the provider, unless the database was restored from a backup."""
+UNSENT = (SubmissionState.CLAIMED, SubmissionState.UPLOADED)
+"""Submissions of which nothing was asked of the provider, unless the database was restored from a backup."""
 
-CAN_BE_QUARANTINED = (*OPEN_INTENTS, IntentState.REGISTERED)
+CAN_BE_QUARANTINED = (*OPEN_SUBMISSIONS, SubmissionState.REGISTERED)
 """A registered batch too, if the provider has lost it."""
 
-IN_DOUBT = (IntentState.UNKNOWN, IntentState.QUARANTINED)
-"""Intents that nobody is sending any more and whose outcome is not known: an operator may settle these, and no others."""
+IN_DOUBT = (SubmissionState.UNKNOWN, SubmissionState.QUARANTINED)
+"""Submissions that nobody is sending any more and whose outcome is not known: an operator may settle these, and no others."""
 
-MAYBE_SENT = (IntentState.SENDING, *IN_DOUBT)
-"""Intents whose batch may exist at the provider: their items are never sent again before that is known."""
+MAYBE_SENT = (SubmissionState.SENDING, *IN_DOUBT)
+"""Submissions whose batch may exist at the provider: their items are never sent again before that is known."""
 
 LOST_BATCH = "lost"
 """Status of a batch that the provider does not know any more, once an operator has given it up. Ours alone."""

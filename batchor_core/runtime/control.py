@@ -12,7 +12,7 @@ from batchor_core.core.lifecycle import IN_DOUBT
 from batchor_core.core.models import RunSummary
 from batchor_core.runtime.engine import Engine
 from batchor_core.runtime.live import LiveRuns
-from batchor_core.storage.state import IntentDecision, IntentRecord
+from batchor_core.storage.state import SubmissionDecision, SubmissionRecord
 
 log = logging.getLogger("batchor_core")
 
@@ -71,16 +71,16 @@ def settle(
     runs: LiveRuns,
     run_id: str,
     submission_id: str,
-    decision: IntentDecision,
+    decision: SubmissionDecision,
     *,
     provider_batch_id: str | None = None,
 ) -> None:
     """Carry out a person's decision about a submission; what the verbs of ``Run`` document."""
     if decision in ("resubmit", "fail"):
-        for intent in runs.engine.store.list_intents(run_id=run_id):
-            if intent.local_batch_id == submission_id and intent.state in IN_DOUBT:
-                _fence(runs, run_id, intent)
-    runs.engine.store.settle_intent(
+        for submission in runs.engine.store.list_submissions(run_id=run_id):
+            if submission.local_batch_id == submission_id and submission.state in IN_DOUBT:
+                _fence(runs, run_id, submission)
+    runs.engine.store.settle_submission(
         run_id=run_id,
         local_batch_id=submission_id,
         decision=decision,
@@ -90,21 +90,21 @@ def settle(
     runs.engine.emit(run_id, event, local_batch_id=submission_id, decision=decision, by="operator")
 
 
-def _fence(runs: LiveRuns, run_id: str, intent: IntentRecord) -> None:
+def _fence(runs: LiveRuns, run_id: str, submission: SubmissionRecord) -> None:
     """Delete the files of a submission that an operator is about to give up, above all the one at the provider."""
-    if intent.artifact_key is not None and intent.provider_batch_id is None:
+    if submission.artifact_key is not None and submission.provider_batch_id is None:
         with suppress(Exception):  # an operator's machine need not reach the run's folder
-            runs.engine.artifacts.delete(intent.artifact_key)
-    if not intent.input_file_id:
+            runs.engine.artifacts.delete(submission.artifact_key)
+    if not submission.input_file_id:
         return
     try:
         api = runs.of(run_id).provider.get()
         if api.limits.can_fence:
-            api.fence(intent.input_file_id)
+            api.fence(submission.input_file_id)
     except Exception as error:  # the decision counts all the same: it is made where nobody can be asked
         log.warning(
             "the input file of submission %s of run %s stays at the provider: %s",
-            intent.local_batch_id,
+            submission.local_batch_id,
             run_id,
             error,
         )

@@ -62,7 +62,7 @@ def _sweep_is_due(drive: Drive, reader: Reader | None) -> bool:
         return False  # it keeps no submissions either: to it, each of its own batches would be a stranger
     if drive.sweeping.is_due(to_submit=to_submit):
         return True
-    return sweep_is_due(drive.store.list_intents(run_id=drive.run_id), now=drive.store.now())
+    return sweep_is_due(drive.store.list_submissions(run_id=drive.run_id), now=drive.store.now())
 
 
 def _swept(drive: Drive, reader: Reader | None) -> bool:

@@ -126,7 +126,7 @@ def _after_cycle(runs: LiveRuns, run_id: str) -> RunSummary:
 def _look_after(runs: LiveRuns, summary: RunSummary) -> RunSummary:
     """Look once an hour for batches of an ended run, if one of its submissions was given up in doubt; else do nothing."""
     store, run_id = runs.engine.store, summary.run_id
-    if not sweep_is_due(store.list_intents(run_id=run_id), now=store.now()):
+    if not sweep_is_due(store.list_submissions(run_id=run_id), now=store.now()):
         return summary
     try:
         _drive(runs, run_id, sweep_ended)

@@ -24,7 +24,7 @@ from enum import Enum, auto
 from typing import assert_never
 
 from batchor_core.core.custom_ids import parse
-from batchor_core.core.enums import IntentState, RunControlState, RunLifecycleStatus
+from batchor_core.core.enums import RunControlState, RunLifecycleStatus, SubmissionState
 from batchor_core.core.exceptions import ProviderError
 from batchor_core.core.lifecycle import MAYBE_SENT, UNSENT
 from batchor_core.core.models import RunSummary
@@ -34,7 +34,7 @@ from batchor_core.runtime.engine import SWEEP_INTERVAL_SEC, Drive, as_provider_e
 from batchor_core.runtime.lookup import Named, Strangers, bare_id, custom_ids_in, strangers
 from batchor_core.runtime.recover import cancel_stray, register_found
 from batchor_core.runtime.submit import discard_files, local_batch_prefix, write_requests
-from batchor_core.storage.session import IntentRecord
+from batchor_core.storage.session import SubmissionRecord
 
 
 class Swept(Enum):
@@ -71,7 +71,10 @@ def sweep(drive: Drive) -> Swept:
         # a gateway without a list, or a key that may not read it: nothing can be learned here
         drive.sweeping.done()
         return Swept.CLEAN
-    known = {intent.local_batch_id: intent for intent in drive.store.list_intents(run_id=drive.run_id)}
+    known = {
+        submission.local_batch_id: submission
+        for submission in drive.store.list_submissions(run_id=drive.run_id)
+    }
     _free_rows(drive, known, {named.local_batch_id for named in found.batches})
     orphans: list[Named] = []
     unreadable: list[str] = []
@@ -122,28 +125,32 @@ def _may_send(summary: RunSummary) -> bool:
     return is_open and summary.control_state is RunControlState.RUNNING
 
 
-def _free_rows(drive: Drive, known: Mapping[str, IntentRecord], listed: set[str]) -> None:
+def _free_rows(drive: Drive, known: Mapping[str, SubmissionRecord], listed: set[str]) -> None:
     """Give back what was never sent, if there are batches that its rows may have gone into under another name since."""
-    for intent in known.values():
-        if listed and intent.state in UNSENT and intent.local_batch_id not in listed:
-            discard_files(drive, intent, intent.input_file_id)
-            drive.session.drop(local_batch_id=intent.local_batch_id, error_class="driver_lost")
+    for submission in known.values():
+        if listed and submission.state in UNSENT and submission.local_batch_id not in listed:
+            discard_files(drive, submission, submission.input_file_id)
+            drive.session.drop(local_batch_id=submission.local_batch_id, error_class="driver_lost")
             drive.emit(
                 "submission_dropped",
-                local_batch_id=intent.local_batch_id,
+                local_batch_id=submission.local_batch_id,
                 reason="never sent",
-                count=intent.item_count,
+                count=submission.item_count,
             )
 
 
 def _strangers(drive: Drive) -> Strangers:
     """Batches of the run that no submission of the store accounts for."""
-    intents = drive.store.list_intents(run_id=drive.run_id)
-    held = {intent.provider_batch_id for intent in intents if intent.state is not IntentState.DROPPED}
+    submissions = drive.store.list_submissions(run_id=drive.run_id)
+    held = {
+        submission.provider_batch_id
+        for submission in submissions
+        if submission.state is not SubmissionState.DROPPED
+    }
     # a store that shows no submissions, or not all, must not make its own live batches seem nobody's
     held |= {batch.provider_batch_id for batch in drive.store.get_active_batches(run_id=drive.run_id)}
     # what is still being looked up is recover.py's business
-    open_names = {intent.local_batch_id for intent in intents if intent.state in MAYBE_SENT}
+    open_names = {submission.local_batch_id for submission in submissions if submission.state in MAYBE_SENT}
     created_at = drive.store.get_run_summary(run_id=drive.run_id).created_at
     return strangers(
         drive,
@@ -153,15 +160,17 @@ def _strangers(drive: Drive) -> Strangers:
     )
 
 
-def _fate(drive: Drive, named: Named, known: Mapping[str, IntentRecord]) -> _Fate:
+def _fate(drive: Drive, named: Named, known: Mapping[str, SubmissionRecord]) -> _Fate:
     batch = named.batch
-    intent = known.get(named.local_batch_id)
-    if intent is not None and intent.state in UNSENT:
+    submission = known.get(named.local_batch_id)
+    if submission is not None and submission.state in UNSENT:
         # it was sent after the moment to which the store went back
-        drive.session.mark_uploaded(local_batch_id=intent.local_batch_id, input_file_id=batch.handle or "")
-        _register(drive, batch, intent)
+        drive.session.mark_uploaded(
+            local_batch_id=submission.local_batch_id, input_file_id=batch.handle or ""
+        )
+        _register(drive, batch, submission)
         return _Fate.ADOPTED
-    if intent is not None:  # given up, or the twin of one that is registered
+    if submission is not None:  # given up, or the twin of one that is registered
         return _Fate.ORPHAN
     custom_ids = _custom_ids(drive, named)
     if not custom_ids:
@@ -176,35 +185,37 @@ def _fate(drive: Drive, named: Named, known: Mapping[str, IntentRecord]) -> _Fat
     if _adopt(drive, named, rows, custom_ids):
         return _Fate.ADOPTED
     # the batch may be the second try of a submission whose first the restored store is still looking for
-    in_doubt = any(other.state in (IntentState.SENDING, IntentState.UNKNOWN) for other in known.values())
+    in_doubt = any(
+        other.state in (SubmissionState.SENDING, SubmissionState.UNKNOWN) for other in known.values()
+    )
     return _Fate.DOUBTS_FIRST if in_doubt else _Fate.ORPHAN
 
 
 def _adopt(drive: Drive, named: Named, rows: list[int], custom_ids: set[str]) -> bool:
     """Take the batch for the submission that the store would make next, if that is what it is."""
     batch, local_batch_id = named.batch, named.local_batch_id
-    intent = drive.session.claim(
+    submission = drive.session.claim(
         local_batch_id=local_batch_id,
         artifact_key=f"{drive.run_id}/requests/{local_batch_id}.jsonl",
         item_indexes=rows,
         max_attempts=drive.max_attempts,
         key_fingerprint=drive.api.key_fingerprint(),
     )
-    if intent is None:
+    if submission is None:
         return False  # the rows are in another batch, or have ended
     expected = {draft.custom_id for draft in drive.session.drafts(local_batch_id=local_batch_id)}
     if expected != custom_ids:
         drive.session.drop(local_batch_id=local_batch_id, error_class="other_attempts")
         return False
-    write_requests(drive, intent)
+    write_requests(drive, submission)
     drive.session.mark_uploaded(local_batch_id=local_batch_id, input_file_id=batch.handle or "")
-    _register(drive, batch, intent)
+    _register(drive, batch, submission)
     return True
 
 
-def _register(drive: Drive, batch: BatchState, intent: IntentRecord) -> None:
-    drive.session.mark_sending(local_batch_id=intent.local_batch_id, ttl_sec=drive.settings.lease_ttl_sec)
-    register_found(drive, intent, batch)
+def _register(drive: Drive, batch: BatchState, submission: SubmissionRecord) -> None:
+    drive.session.mark_sending(local_batch_id=submission.local_batch_id, ttl_sec=drive.settings.lease_ttl_sec)
+    register_found(drive, submission, batch)
 
 
 def _custom_ids(drive: Drive, named: Named) -> set[str]:
@@ -257,17 +268,18 @@ LATE_SEC = 26 * 3_600.0
 """How long a batch may turn up late: the completion window and some time to spare."""
 
 
-def may_turn_up_late(intent: IntentRecord, *, now: float) -> bool:
+def may_turn_up_late(submission: SubmissionRecord, *, now: float) -> bool:
     """Whether a submission was given up without certainty so recently that its batch may yet appear."""
     # mark_unknown sets next_check_at, so it tells who was in doubt from who was refused
-    in_doubt = intent.state is IntentState.DROPPED and intent.next_check_at is not None
-    return in_doubt and intent.sending_at is not None and now - intent.sending_at < LATE_SEC
+    in_doubt = submission.state is SubmissionState.DROPPED and submission.next_check_at is not None
+    return in_doubt and submission.sending_at is not None and now - submission.sending_at < LATE_SEC
 
 
-def sweep_is_due(intents: list[IntentRecord], *, now: float) -> bool:
+def sweep_is_due(submissions: list[SubmissionRecord], *, now: float) -> bool:
     """Whether an hour has passed since the list was last read for a batch that may turn up late."""
     return any(
-        may_turn_up_late(intent, now=now) and (intent.next_check_at or 0.0) <= now for intent in intents
+        may_turn_up_late(submission, now=now) and (submission.next_check_at or 0.0) <= now
+        for submission in submissions
     )
 
 

@@ -158,8 +158,10 @@ def _ask(
     if batch.quarantined:
         return  # asked already
     log.warning("run %s: %s; a person has to decide", drive.run_id, reason)
-    intents = {intent.local_batch_id for intent in drive.store.list_intents(run_id=drive.run_id)}
-    if batch.local_batch_id not in intents:
+    submissions = {
+        submission.local_batch_id for submission in drive.store.list_submissions(run_id=drive.run_id)
+    }
+    if batch.local_batch_id not in submissions:
         _pause_instead(drive, batch, reason, wait)
         return
     drive.session.quarantine(local_batch_id=batch.local_batch_id, error_class=cause.value)

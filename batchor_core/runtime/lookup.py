@@ -17,7 +17,7 @@ from batchor_core.core.custom_ids import mark_of, submission_of, unmarked
 from batchor_core.providers.api import BatchState, FoundBy
 from batchor_core.runtime.batch_list import LIST_MARGIN_SEC, Listing, read_list
 from batchor_core.runtime.engine import Drive
-from batchor_core.storage.session import IntentRecord
+from batchor_core.storage.session import SubmissionRecord
 
 TAG = "batchor_local_batch_id"
 
@@ -53,60 +53,62 @@ class Unknowable:
 LookUp = Found | Absent | Unknowable
 
 
-def sent_at(intent: IntentRecord) -> float:
+def sent_at(submission: SubmissionRecord) -> float:
     """When a submission was sent, or could have been at the earliest."""
-    return intent.created_at if intent.sending_at is None else intent.sending_at
+    return submission.created_at if submission.sending_at is None else submission.sending_at
 
 
-def over_in_sec(drive: Drive, intent: IntentRecord) -> float:
+def over_in_sec(drive: Drive, submission: SubmissionRecord) -> float:
     """Seconds until no batch can come of a submission any more, by the lifetime of batches; 0 from then on."""
     lasts = drive.api.limits.lifetime_sec + LATE_MARGIN_SEC
-    return max(0.0, sent_at(intent) + lasts - drive.store.now())
+    return max(0.0, sent_at(submission) + lasts - drive.store.now())
 
 
-def look_for(drive: Drive, intent: IntentRecord) -> LookUp:
+def look_for(drive: Drive, submission: SubmissionRecord) -> LookUp:
     """Look for the batches of one submission. Raises what the provider raises."""
     # in the server's own time: its batches carry no other
-    sent = sent_at(intent) + intent.server_date_skew
+    sent = sent_at(submission) + submission.server_date_skew
     match drive.api.limits.found_by:
         case FoundBy.NOTHING:
             return Unknowable("look_up_unsupported")
         case FoundBy.TAGS:
-            return _look_by_tags(drive, intent, sent)
+            return _look_by_tags(drive, submission, sent)
         case FoundBy.ROWS:
-            return _look_by_rows(drive, intent, sent)
+            return _look_by_rows(drive, submission, sent)
         case _:
             assert_never(drive.api.limits.found_by)
 
 
-def _look_by_tags(drive: Drive, intent: IntentRecord, sent: float) -> LookUp:
+def _look_by_tags(drive: Drive, submission: SubmissionRecord, sent: float) -> LookUp:
     oldest = sent - LIST_MARGIN_SEC
 
     def wanted(batch: BatchState) -> bool:
-        return _is_named(batch, intent) or (_is_nameless(batch) and (batch.created_at or oldest) >= oldest)
+        return _is_named(batch, submission) or (
+            _is_nameless(batch) and (batch.created_at or oldest) >= oldest
+        )
 
     listing = _read(drive, wanted, oldest)
-    found = [batch for batch in listing.found if _is_named(batch, intent)]
+    found = [batch for batch in listing.found if _is_named(batch, submission)]
     if not found and listing.found:
         # a gateway may list less of a batch than it shows of it by its id
         shown = [drive.api.poll(batch.batch_id) for batch in _not_registered(drive, listing.found)]
-        found = [batch for batch in shown if _is_named(batch, intent)]
+        found = [batch for batch in shown if _is_named(batch, submission)]
         if not found and any(map(_is_nameless, shown)):
             return Unknowable("nameless_batches_listed")
     return Found(found) if found else _absent(listing)
 
 
-def _look_by_rows(drive: Drive, intent: IntentRecord, sent: float) -> LookUp:
+def _look_by_rows(drive: Drive, submission: SubmissionRecord, sent: float) -> LookUp:
     oldest = sent - LIST_MARGIN_SEC
-    listing = _read(drive, lambda batch: _could_be(batch, intent, oldest), oldest)
+    listing = _read(drive, lambda batch: _could_be(batch, submission, oldest), oldest)
     candidates = _not_registered(drive, listing.found)
     owners = owners_by_rows(drive, candidates)
-    mark = mark_of(intent.local_batch_id)
+    mark = mark_of(submission.local_batch_id)
     found = [batch for batch in candidates if owners.get(batch.batch_id) == mark]
     if found:
         return Found(found)
     undecided = [batch for batch in candidates if batch.batch_id not in owners]
-    is_over = over_in_sec(drive, intent) == 0
+    is_over = over_in_sec(drive, submission) == 0
     if is_over:
         # what was created so much later is somebody else's; at a busy account there is always some
         latest = sent + LATE_MARGIN_SEC + LIST_MARGIN_SEC
@@ -126,11 +128,11 @@ def _read(drive: Drive, wanted: Callable[[BatchState], bool], oldest: float) -> 
     )
 
 
-def _is_named(batch: BatchState, intent: IntentRecord) -> bool:
+def _is_named(batch: BatchState, submission: SubmissionRecord) -> bool:
     # each submission uploads its own file, so the file alone identifies it, even through a gateway that drops metadata
-    if intent.input_file_id and batch.handle == intent.input_file_id:
+    if submission.input_file_id and batch.handle == submission.input_file_id:
         return True
-    return (batch.tags or {}).get(TAG) == intent.local_batch_id
+    return (batch.tags or {}).get(TAG) == submission.local_batch_id
 
 
 def _is_nameless(batch: BatchState) -> bool:
@@ -144,9 +146,9 @@ def _not_registered(drive: Drive, batches: list[BatchState]) -> list[BatchState]
     return [batch for batch in batches if batch.batch_id not in known]
 
 
-def _could_be(batch: BatchState, intent: IntentRecord, oldest: float) -> bool:
+def _could_be(batch: BatchState, submission: SubmissionRecord, oldest: float) -> bool:
     total = batch.counts.total
-    return (batch.created_at or oldest) >= oldest and total in (None, 0, intent.item_count)
+    return (batch.created_at or oldest) >= oldest and total in (None, 0, submission.item_count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_never
 
-from batchor_core.core.enums import IntentState, RunControlState, RunLifecycleStatus
+from batchor_core.core.enums import RunControlState, RunLifecycleStatus, SubmissionState
 from batchor_core.core.lateness import is_looked_at
 from batchor_core.core.lifecycle import CLAIMABLE, is_terminal_batch
 from batchor_core.core.models import RunSummary
@@ -13,7 +13,7 @@ from batchor_core.providers.api import BatchApi
 from batchor_core.runtime.forgotten_batches import sweep_is_due
 from batchor_core.storage.identity import is_certainly_gone
 from batchor_core.storage.records import ActiveBatchRecord
-from batchor_core.storage.session import IntentRecord
+from batchor_core.storage.session import SubmissionRecord
 from batchor_core.storage.state import StateStore
 
 
@@ -28,8 +28,8 @@ def has_work(store: StateStore, run_id: str, provider: Callable[[], BatchApi]) -
     if summary.control_state is RunControlState.PAUSED:
         return False
     batches, now = store.get_active_batches(run_id=run_id), store.now()
-    intents = store.list_intents(run_id=run_id)
-    if has_local_work(summary, batches, intents, now) or sweep_is_due(intents, now=now):
+    submissions = store.list_submissions(run_id=run_id)
+    if has_local_work(summary, batches, submissions, now) or sweep_is_due(submissions, now=now):
         return True
     cancelling = summary.control_state is RunControlState.CANCEL_REQUESTED
     due = [
@@ -48,23 +48,23 @@ def is_driven(store: StateStore, run_id: str) -> bool:
 
 
 def has_local_work(
-    summary: RunSummary, batches: list[ActiveBatchRecord], intents: list[IntentRecord], now: float
+    summary: RunSummary, batches: list[ActiveBatchRecord], submissions: list[SubmissionRecord], now: float
 ) -> bool:
     """What the store alone can tell: a submission to settle, items to send, a cancellation to pass on."""
-    for intent in intents:
-        match intent.state:
-            case IntentState.CLAIMED | IntentState.SENDING:
+    for submission in submissions:
+        match submission.state:
+            case SubmissionState.CLAIMED | SubmissionState.SENDING:
                 return True  # left by a driver that is gone: nobody holds the lease
-            case IntentState.UPLOADED:
-                if not intent.is_postponed or (intent.next_check_at or 0.0) <= now:
+            case SubmissionState.UPLOADED:
+                if not submission.is_postponed or (submission.next_check_at or 0.0) <= now:
                     return True
-            case IntentState.UNKNOWN:
-                if (intent.next_check_at or 0.0) <= now:
+            case SubmissionState.UNKNOWN:
+                if (submission.next_check_at or 0.0) <= now:
                     return True
-            case IntentState.QUARANTINED | IntentState.REGISTERED | IntentState.DROPPED:
+            case SubmissionState.QUARANTINED | SubmissionState.REGISTERED | SubmissionState.DROPPED:
                 pass
             case _:
-                assert_never(intent.state)
+                assert_never(submission.state)
     claimable = any(summary.status_counts[status] for status in CLAIMABLE)
     match summary.control_state:
         case RunControlState.CANCEL_REQUESTED:

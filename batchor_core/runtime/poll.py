@@ -173,11 +173,14 @@ def _is_lost(drive: Drive, batch: ActiveBatchRecord) -> bool:
     """
     if drive.store.now() - batch.created_at < LOST_AFTER_SEC:
         return False
-    intents = {intent.local_batch_id: intent for intent in drive.store.list_intents(run_id=drive.run_id)}
-    intent = intents.get(batch.local_batch_id)
-    if intent is None:
-        return False  # a store without intents has nobody to ask: the ceiling pauses the run
-    if intent.key_fingerprint != drive.api.key_fingerprint():
+    submissions = {
+        submission.local_batch_id: submission
+        for submission in drive.store.list_submissions(run_id=drive.run_id)
+    }
+    submission = submissions.get(batch.local_batch_id)
+    if submission is None:
+        return False  # a store without submissions has nobody to ask: the ceiling pauses the run
+    if submission.key_fingerprint != drive.api.key_fingerprint():
         drive.pause(
             f"batch {batch.provider_batch_id} is not found, and was made with another API key: resume with that key"
         )

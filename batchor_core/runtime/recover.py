@@ -18,7 +18,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import assert_never
 
-from batchor_core.core.enums import IntentState
+from batchor_core.core.enums import SubmissionState
 from batchor_core.core.exceptions import ProviderError
 from batchor_core.core.lifecycle import UNSENT, status_to_register
 from batchor_core.core.retry import is_due
@@ -27,7 +27,7 @@ from batchor_core.runtime.batch_list import is_passing
 from batchor_core.runtime.engine import Drive, as_provider_error
 from batchor_core.runtime.lookup import Absent, Found, Unknowable, look_for, over_in_sec, sent_at
 from batchor_core.runtime.submit import discard_files
-from batchor_core.storage.session import IntentRecord
+from batchor_core.storage.session import SubmissionRecord
 
 LONGEST_PAUSE_SEC = 3_600.0
 """The longest wait before an unfenced submission is looked up again."""
@@ -44,21 +44,21 @@ def recover(drive: Drive, *, keep_unsent: bool = False) -> None:
     _tidy_up(drive)
     if not keep_unsent:
         give_back_unsent(drive)
-    for intent in drive.session.open_intents():
-        match intent.state:
-            case IntentState.SENDING:
-                _mark_unknown(drive, intent)
-                _look_up(drive, intent)
-            case IntentState.UNKNOWN:
+    for submission in drive.session.open_submissions():
+        match submission.state:
+            case SubmissionState.SENDING:
+                _mark_unknown(drive, submission)
+                _look_up(drive, submission)
+            case SubmissionState.UNKNOWN:
                 longest = max(_pause_between_look_ups(drive), LONGEST_PAUSE_SEC)
-                if is_due(intent.next_check_at or 0.0, drive.store.now(), longest=longest):
-                    _look_up(drive, intent)
-            case IntentState.CLAIMED | IntentState.UPLOADED:
+                if is_due(submission.next_check_at or 0.0, drive.store.now(), longest=longest):
+                    _look_up(drive, submission)
+            case SubmissionState.CLAIMED | SubmissionState.UPLOADED:
                 pass  # never sent: given back above, or after a sweep
-            case IntentState.QUARANTINED | IntentState.REGISTERED | IntentState.DROPPED:
+            case SubmissionState.QUARANTINED | SubmissionState.REGISTERED | SubmissionState.DROPPED:
                 pass  # a person decides, or it is settled
             case _:
-                assert_never(intent.state)
+                assert_never(submission.state)
 
 
 def _tidy_up(drive: Drive) -> None:
@@ -72,63 +72,68 @@ def _tidy_up(drive: Drive) -> None:
 def give_back_unsent(drive: Drive) -> None:
     """Free the rows of submissions that have not come as far as SENDING; what waits for its input file goes on waiting."""
     unsent = [
-        intent
-        for intent in drive.session.open_intents()
-        if intent.state in UNSENT and (not intent.is_postponed or drive.is_cancelling())
+        submission
+        for submission in drive.session.open_submissions()
+        if submission.state in UNSENT and (not submission.is_postponed or drive.is_cancelling())
     ]
-    for intent in unsent:
-        discard_files(drive, intent, intent.input_file_id)
-        if intent.is_postponed:
-            drive.session.drop(local_batch_id=intent.local_batch_id, error_class="run_cancelled")
-    # also frees claims that have no intent, which other users of the store may have left
+    for submission in unsent:
+        discard_files(drive, submission, submission.input_file_id)
+        if submission.is_postponed:
+            drive.session.drop(local_batch_id=submission.local_batch_id, error_class="run_cancelled")
+    # also frees claims that have no submission, which other users of the store may have left
     freed = drive.session.requeue_local()
-    for intent in unsent:
+    for submission in unsent:
         drive.emit(
-            "submission_dropped", local_batch_id=intent.local_batch_id, reason="never sent", count=freed
+            "submission_dropped", local_batch_id=submission.local_batch_id, reason="never sent", count=freed
         )
 
 
-def _mark_unknown(drive: Drive, intent: IntentRecord) -> None:
+def _mark_unknown(drive: Drive, submission: SubmissionRecord) -> None:
     now = drive.store.now()
     drive.session.mark_unknown(
-        local_batch_id=intent.local_batch_id, error_class="interrupted", next_check_at=now
+        local_batch_id=submission.local_batch_id, error_class="interrupted", next_check_at=now
     )
     drive.emit(
         "submission_unknown",
-        local_batch_id=intent.local_batch_id,
+        local_batch_id=submission.local_batch_id,
         error_class="interrupted",
-        since=intent.sending_at,
+        since=submission.sending_at,
         next_check_at=now,
     )
 
 
-def _look_up(drive: Drive, intent: IntentRecord) -> None:
+def _look_up(drive: Drive, submission: SubmissionRecord) -> None:
     if drive.api.limits.found_by is FoundBy.NOTHING and drive.settings.on_unknown == "resubmit":
-        return _drop(drive, intent, reason="the provider can't be asked, and on_unknown is 'resubmit'")
-    if intent.key_fingerprint != drive.api.key_fingerprint():
-        return _quarantine(drive, intent, "api_key_changed")
+        return _drop(drive, submission, reason="the provider can't be asked, and on_unknown is 'resubmit'")
+    if submission.key_fingerprint != drive.api.key_fingerprint():
+        return _quarantine(drive, submission, "api_key_changed")
     try:
-        found = look_for(drive, intent)
+        found = look_for(drive, submission)
     except Exception as raised:
         return _cannot_ask(
-            drive, intent, "list", as_provider_error(raised), intent.clean_listings, intent.fenced_at
+            drive,
+            submission,
+            "list",
+            as_provider_error(raised),
+            submission.clean_listings,
+            submission.fenced_at,
         )
-    _was_answered(drive, intent, "list")
+    _was_answered(drive, submission, "list")
     match found:
         case Found(batches):
-            return _adopt(drive, intent, batches)
+            return _adopt(drive, submission, batches)
         case Absent():
-            return _not_listed(drive, intent)
+            return _not_listed(drive, submission)
         case Unknowable(error_class, may_pass):
             if may_pass:
-                return _check_again(drive, intent, intent.clean_listings, intent.fenced_at)
-            return _quarantine(drive, intent, error_class)
+                return _check_again(drive, submission, submission.clean_listings, submission.fenced_at)
+            return _quarantine(drive, submission, error_class)
     assert_never(found)
 
 
 def _cannot_ask(
     drive: Drive,
-    intent: IntentRecord,
+    submission: SubmissionRecord,
     question: str,
     error: ProviderError,
     clean_listings: int,
@@ -136,23 +141,23 @@ def _cannot_ask(
 ) -> None:
     """Try again later, unless waiting won't help: the question is refused, or was answered with errors for too long."""
     now = drive.store.now()
-    since = drive.sweeping.failing_since.setdefault(f"{intent.local_batch_id} {question}", now)
+    since = drive.sweeping.failing_since.setdefault(f"{submission.local_batch_id} {question}", now)
     if is_passing(error) and (error.status_code is None or now - since < PATIENCE_SEC):
-        return _check_again(drive, intent, clean_listings, fenced_at)
-    return _quarantine(drive, intent, error.error_class)
+        return _check_again(drive, submission, clean_listings, fenced_at)
+    return _quarantine(drive, submission, error.error_class)
 
 
-def _was_answered(drive: Drive, intent: IntentRecord, question: str) -> None:
-    drive.sweeping.failing_since.pop(f"{intent.local_batch_id} {question}", None)
+def _was_answered(drive: Drive, submission: SubmissionRecord, question: str) -> None:
+    drive.sweeping.failing_since.pop(f"{submission.local_batch_id} {question}", None)
 
 
-def _adopt(drive: Drive, intent: IntentRecord, found: list[BatchState]) -> None:
+def _adopt(drive: Drive, submission: SubmissionRecord, found: list[BatchState]) -> None:
     batch, *others = found
-    register_found(drive, intent, batch)
+    register_found(drive, submission, batch)
     for other in others:
         drive.emit(
             "duplicate_provider_batch",
-            local_batch_id=intent.local_batch_id,
+            local_batch_id=submission.local_batch_id,
             provider_batch_id=other.batch_id,
         )
         cancel_stray(drive, other)
@@ -174,61 +179,63 @@ def cancel_stray(drive: Drive, batch: BatchState) -> None:
         )
 
 
-def register_found(drive: Drive, intent: IntentRecord, batch: BatchState) -> None:
+def register_found(drive: Drive, submission: SubmissionRecord, batch: BatchState) -> None:
     """The submission, which is SENDING or in doubt, turned out to be this batch."""
     drive.session.register(
-        local_batch_id=intent.local_batch_id,
+        local_batch_id=submission.local_batch_id,
         provider_batch_id=batch.batch_id,
         status=status_to_register(batch.status),
     )
     drive.emit(
         "submission_recovered",
-        local_batch_id=intent.local_batch_id,
+        local_batch_id=submission.local_batch_id,
         provider_batch_id=batch.batch_id,
-        count=intent.item_count,
+        count=submission.item_count,
     )
 
 
-def _not_listed(drive: Drive, intent: IntentRecord) -> None:
+def _not_listed(drive: Drive, submission: SubmissionRecord) -> None:
     now = drive.store.now()
-    if intent.fenced_at is None:
-        return _fence(drive, intent, now)
-    if intent.fenced_at > now:  # the clock was set back: the grace period begins again
-        return _check_again(drive, intent, 0, now)
-    clean = intent.clean_listings + 1
-    if clean < drive.settings.look_ups or now - intent.fenced_at < drive.settings.grace_sec:
-        return _check_again(drive, intent, clean, intent.fenced_at)
-    if not _is_fenced(drive, intent) and over_in_sec(drive, intent) > 0:
+    if submission.fenced_at is None:
+        return _fence(drive, submission, now)
+    if submission.fenced_at > now:  # the clock was set back: the grace period begins again
+        return _check_again(drive, submission, 0, now)
+    clean = submission.clean_listings + 1
+    if clean < drive.settings.look_ups or now - submission.fenced_at < drive.settings.grace_sec:
+        return _check_again(drive, submission, clean, submission.fenced_at)
+    if not _is_fenced(drive, submission) and over_in_sec(drive, submission) > 0:
         # a create that nothing keeps from arriving: only the end of the batch's lifetime says that there is none
-        return _check_again(drive, intent, clean, intent.fenced_at)
-    return _drop(drive, intent, reason=f"not among the provider's batches in {clean} listings")
+        return _check_again(drive, submission, clean, submission.fenced_at)
+    return _drop(drive, submission, reason=f"not among the provider's batches in {clean} listings")
 
 
-def _is_fenced(drive: Drive, intent: IntentRecord) -> bool:
+def _is_fenced(drive: Drive, submission: SubmissionRecord) -> bool:
     """Whether a create of the submission that is still on its way can only fail, once the fence is up."""
-    return drive.api.limits.can_fence and bool(intent.input_file_id)
+    return drive.api.limits.can_fence and bool(submission.input_file_id)
 
 
-def _fence(drive: Drive, intent: IntentRecord, now: float) -> None:
+def _fence(drive: Drive, submission: SubmissionRecord, now: float) -> None:
     """Keep a delayed create from starting a batch; where that can't be done, the grace period begins all the same."""
-    if _is_fenced(drive, intent):
+    if _is_fenced(drive, submission):
         try:
-            drive.api.fence(intent.input_file_id or "")
+            drive.api.fence(submission.input_file_id or "")
         except Exception as raised:
-            return _cannot_ask(drive, intent, "fence", as_provider_error(raised), 0, None)
-        _was_answered(drive, intent, "fence")
-    return _check_again(drive, intent, 0, now)
+            return _cannot_ask(drive, submission, "fence", as_provider_error(raised), 0, None)
+        _was_answered(drive, submission, "fence")
+    return _check_again(drive, submission, 0, now)
 
 
-def _check_again(drive: Drive, intent: IntentRecord, clean_listings: int, fenced_at: float | None) -> None:
+def _check_again(
+    drive: Drive, submission: SubmissionRecord, clean_listings: int, fenced_at: float | None
+) -> None:
     now = drive.store.now()
     pause = _pause_between_look_ups(drive)
-    over_in = over_in_sec(drive, intent)
-    if not _is_fenced(drive, intent) and over_in > 0:
+    over_in = over_in_sec(drive, submission)
+    if not _is_fenced(drive, submission) and over_in > 0:
         # this may take as long as a batch lives: look often at first, and once an hour in the end
-        pause = max(pause, min((now - sent_at(intent)) / 10, LONGEST_PAUSE_SEC, over_in))
+        pause = max(pause, min((now - sent_at(submission)) / 10, LONGEST_PAUSE_SEC, over_in))
     drive.session.record_look_up(
-        local_batch_id=intent.local_batch_id,
+        local_batch_id=submission.local_batch_id,
         clean_listings=clean_listings,
         fenced_at=fenced_at,
         next_check_at=now + pause,
@@ -239,16 +246,19 @@ def _pause_between_look_ups(drive: Drive) -> float:
     return drive.settings.grace_sec / drive.settings.look_ups
 
 
-def _drop(drive: Drive, intent: IntentRecord, *, reason: str) -> None:
-    discard_files(drive, intent, intent.input_file_id)
+def _drop(drive: Drive, submission: SubmissionRecord, *, reason: str) -> None:
+    discard_files(drive, submission, submission.input_file_id)
     drive.session.drop(
-        local_batch_id=intent.local_batch_id, error_class=intent.last_error_class or "unknown_outcome"
+        local_batch_id=submission.local_batch_id, error_class=submission.last_error_class or "unknown_outcome"
     )
     drive.emit(
-        "submission_dropped", local_batch_id=intent.local_batch_id, reason=reason, count=intent.item_count
+        "submission_dropped",
+        local_batch_id=submission.local_batch_id,
+        reason=reason,
+        count=submission.item_count,
     )
 
 
-def _quarantine(drive: Drive, intent: IntentRecord, error_class: str) -> None:
-    drive.session.quarantine(local_batch_id=intent.local_batch_id, error_class=error_class)
-    drive.emit("submission_quarantined", local_batch_id=intent.local_batch_id, error_class=error_class)
+def _quarantine(drive: Drive, submission: SubmissionRecord, error_class: str) -> None:
+    drive.session.quarantine(local_batch_id=submission.local_batch_id, error_class=error_class)
+    drive.emit("submission_quarantined", local_batch_id=submission.local_batch_id, error_class=error_class)

@@ -25,7 +25,7 @@ from batchor_core.runtime.live import LiveRuns
 from batchor_core.runtime.pending_work import has_work, is_driven
 from batchor_core.runtime.results import check_finished
 from batchor_core.storage.rows import record_of
-from batchor_core.storage.state import IntentDecision, PersistedItemRecord, PersistedRunConfig, ResultRow
+from batchor_core.storage.state import PersistedItemRecord, PersistedRunConfig, ResultRow, SubmissionDecision
 
 if TYPE_CHECKING:  # pyarrow is imported when a table is asked for, and frames are extras
     import pandas as pd
@@ -397,7 +397,7 @@ class Run(Generic[OutputT]):
         return self._settle(submission_id, "fail")
 
     def _settle(
-        self, submission_id: str, decision: IntentDecision, provider_batch_id: str | None = None
+        self, submission_id: str, decision: SubmissionDecision, provider_batch_id: str | None = None
     ) -> RunSummary:
         control.settle(self._runs, self.run_id, submission_id, decision, provider_batch_id=provider_batch_id)
         return self.summary()

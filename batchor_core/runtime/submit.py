@@ -1,6 +1,6 @@
 """Sending planned batches: pay at most once, without an idempotency key.
 
-The life of one submission, its *intent*::
+The life of one submission::
 
     CLAIMED ──file written, uploaded──> UPLOADED ──> SENDING ──POST /batches, once──> REGISTERED
                                                         │
@@ -8,8 +8,8 @@ The life of one submission, its *intent*::
                                      no usable answer ──┴──> UNKNOWN   recover.py looks it up; nothing of it is sent again
 
 Each arrow is one transaction. The order is the promise: no POST without a durable SENDING row, and never a second POST for
-one intent. The one exception is a POST that was certainly refused because the input file was not there or not processed yet:
-the intent goes back to UPLOADED with a time, and the same file is tried again then. What a crash leaves behind is settled by
+one submission. The one exception is a POST that was certainly refused because the input file was not there or not processed yet:
+the submission goes back to UPLOADED with a time, and the same file is tried again then. What a crash leaves behind is settled by
 recover.py at the start of the next cycle.
 """
 
@@ -38,7 +38,7 @@ from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait, is_due
 from batchor_core.runtime.engine import Drive, as_provider_error, log
 from batchor_core.runtime.lease import spare_seconds, uptime
 from batchor_core.runtime.lookup import TAG, wire_mark
-from batchor_core.storage.session import IntentRecord, RequestDraft
+from batchor_core.storage.session import RequestDraft, SubmissionRecord
 
 _WRITE_BUFFER = 1 << 20
 
@@ -99,7 +99,7 @@ def _fail_oversized(drive: Drive, plan: Admission) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Uploading:
-    intent: IntentRecord
+    submission: SubmissionRecord
     handle: Future[str | None]
 
 
@@ -111,18 +111,20 @@ def _send(drive: Drive, batches: list[PlannedBatch], pool: ThreadPoolExecutor) -
         if len(uploading) >= drive.settings.parallel_transfers:
             going = _create(drive, uploading.popleft())
         is_last = batch is batches[-1]
-        intent = _claim(drive, batch, leaves_queue=is_last) if going and drive.may_go_on() else None
-        if intent is None:
+        submission = _claim(drive, batch, leaves_queue=is_last) if going and drive.may_go_on() else None
+        if submission is None:
             break
         claimed += 1
-        uploading.append(_Uploading(intent, pool.submit(_upload, drive, write_requests(drive, intent))))
+        uploading.append(
+            _Uploading(submission, pool.submit(_upload, drive, write_requests(drive, submission)))
+        )
     for upload in uploading:
         going = going and drive.is_running()
         if going:
             going = _create(drive, upload)
         else:
             # another batch met trouble, or the operator stopped the run; this one has cost nothing yet
-            _give_back(drive, upload.intent, _handle_or_none(upload), error_class="not_sent")
+            _give_back(drive, upload.submission, _handle_or_none(upload), error_class="not_sent")
     return going and 0 < claimed == len(batches)
 
 
@@ -132,10 +134,10 @@ def local_batch_prefix(run_id: str, created_at: float) -> str:
     return f"batch-{mark}-"
 
 
-def _claim(drive: Drive, batch: PlannedBatch, *, leaves_queue: bool) -> IntentRecord | None:
+def _claim(drive: Drive, batch: PlannedBatch, *, leaves_queue: bool) -> SubmissionRecord | None:
     created_at = drive.store.get_run_summary(run_id=drive.run_id).created_at
     local_batch_id = local_batch_prefix(drive.run_id, created_at) + uuid.uuid4().hex
-    intent = drive.session.claim(
+    submission = drive.session.claim(
         local_batch_id=local_batch_id,
         artifact_key=f"{drive.run_id}/requests/{local_batch_id}.jsonl",
         item_indexes=batch.item_indexes,
@@ -144,30 +146,30 @@ def _claim(drive: Drive, batch: PlannedBatch, *, leaves_queue: bool) -> IntentRe
         leaves_queue=leaves_queue,
         key_fingerprint=drive.api.key_fingerprint(),
     )
-    if intent is not None:
+    if submission is not None:
         drive.emit(
             "items_claimed_for_submission",
             local_batch_id=local_batch_id,
-            count=intent.item_count,
-            tokens=intent.submission_tokens,
+            count=submission.item_count,
+            tokens=submission.submission_tokens,
         )
-    return intent
+    return submission
 
 
-def write_requests(drive: Drive, intent: IntentRecord) -> str:
+def write_requests(drive: Drive, submission: SubmissionRecord) -> str:
     """Write the request file, whole and synced or not at all."""
-    assert intent.artifact_key is not None
+    assert submission.artifact_key is not None
     digest, size = hashlib.sha256(), 0
-    with drive.artifacts.open_writer(intent.artifact_key) as file:
-        mark = wire_mark(drive, intent.local_batch_id)
-        for block in _blocks(drive, drive.session.drafts(local_batch_id=intent.local_batch_id), mark):
+    with drive.artifacts.open_writer(submission.artifact_key) as file:
+        mark = wire_mark(drive, submission.local_batch_id)
+        for block in _blocks(drive, drive.session.drafts(local_batch_id=submission.local_batch_id), mark):
             digest.update(block)
             size += len(block)
             file.write(block)
     drive.session.mark_written(
-        local_batch_id=intent.local_batch_id, sha256=digest.hexdigest(), size_bytes=size
+        local_batch_id=submission.local_batch_id, sha256=digest.hexdigest(), size_bytes=size
     )
-    return intent.artifact_key
+    return submission.artifact_key
 
 
 def _blocks(drive: Drive, drafts: Iterator[RequestDraft], mark: str | None) -> Iterator[bytes]:
@@ -197,46 +199,46 @@ def _upload(drive: Drive, key: str) -> str | None:
 
 def _create(drive: Drive, upload: _Uploading) -> bool:
     """Create the batch, once. False when no further one should be tried in this cycle."""
-    intent = upload.intent
+    submission = upload.submission
     try:
         handle = upload.handle.result()
     except Exception as raised:  # whatever it is, an upload costs nothing
-        return _not_created(drive, intent, None, as_provider_error(raised))
+        return _not_created(drive, submission, None, as_provider_error(raised))
     drive.session.mark_uploaded(
-        local_batch_id=intent.local_batch_id,
+        local_batch_id=submission.local_batch_id,
         input_file_id=handle or "",
         server_date_skew=_server_date_skew(drive),
     )
-    return _post(drive, intent, handle)
+    return _post(drive, submission, handle)
 
 
-def _post(drive: Drive, intent: IntentRecord, handle: str | None) -> bool:
+def _post(drive: Drive, submission: SubmissionRecord, handle: str | None) -> bool:
     """Send the one request that pays, for a submission whose requests are ready."""
     leased_at = uptime()
-    drive.session.mark_sending(local_batch_id=intent.local_batch_id, ttl_sec=drive.settings.lease_ttl_sec)
+    drive.session.mark_sending(local_batch_id=submission.local_batch_id, ttl_sec=drive.settings.lease_ttl_sec)
     if not _lease_outlasts_a_request(drive, leased_at):
-        return _not_created(drive, intent, handle, _TOO_SLOW)
+        return _not_created(drive, submission, handle, _TOO_SLOW)
     try:
-        with _request_file(drive, intent, handle) as path:
-            state = drive.api.create(path, handle=handle, tags=_tags(drive, intent))
+        with _request_file(drive, submission, handle) as path:
+            state = drive.api.create(path, handle=handle, tags=_tags(drive, submission))
     except Exception as raised:  # whatever it is, the question is only whether the batch may exist
         error = as_provider_error(raised)
         if not error.not_performed:
-            return _unknown(drive, intent, error)
+            return _unknown(drive, submission, error)
         if error.kind is ProviderErrorKind.NOT_READY:
-            return _file_not_ready(drive, intent, handle, error)
-        return _not_created(drive, intent, handle, error)
+            return _file_not_ready(drive, submission, handle, error)
+        return _not_created(drive, submission, handle, error)
     drive.session.register(
-        local_batch_id=intent.local_batch_id,
+        local_batch_id=submission.local_batch_id,
         provider_batch_id=state.batch_id,
         status=status_to_register(state.status),
     )
     drive.emit(
         "batch_submitted",
-        local_batch_id=intent.local_batch_id,
+        local_batch_id=submission.local_batch_id,
         provider_batch_id=state.batch_id,
-        count=intent.item_count,
-        tokens=intent.submission_tokens,
+        count=submission.item_count,
+        tokens=submission.submission_tokens,
     )
     return True
 
@@ -264,13 +266,13 @@ def _lease_outlasts_a_request(drive: Drive, leased_at: float) -> bool:
 
 
 @contextmanager
-def _request_file(drive: Drive, intent: IntentRecord, handle: str | None) -> Iterator[Path | None]:
+def _request_file(drive: Drive, submission: SubmissionRecord, handle: str | None) -> Iterator[Path | None]:
     """The request file, for a provider that takes requests inline; None where it has been uploaded."""
     if handle is not None:
         yield None
         return
-    assert intent.artifact_key is not None
-    with drive.artifacts.stage_local_copy(intent.artifact_key) as path:
+    assert submission.artifact_key is not None
+    with drive.artifacts.stage_local_copy(submission.artifact_key) as path:
         yield path
 
 
@@ -280,38 +282,38 @@ def _server_date_skew(drive: Drive) -> float:
     return 0.0 if offset is None else offset + time.time() - drive.store.now()
 
 
-def _tags(drive: Drive, intent: IntentRecord) -> dict[str, str] | None:
+def _tags(drive: Drive, submission: SubmissionRecord) -> dict[str, str] | None:
     """The user's pairs and ours, by which a batch is found again, by this engine or by a person in the console."""
     if not drive.api.limits.max_tags:
         return None
     return drive.config.batch_metadata | {
         "batchor_run_id": drive.run_id,
-        TAG: intent.local_batch_id,
-        "batchor_attempt": str(intent.epoch),
+        TAG: submission.local_batch_id,
+        "batchor_attempt": str(submission.fencing_token),
     }
 
 
 def _send_postponed(drive: Drive) -> bool:
     """Try the submissions again whose files were not ready; False while one is left, or if nothing more should be tried."""
     ready = True
-    for intent in drive.session.open_intents():
-        if not intent.is_postponed:
+    for submission in drive.session.open_submissions():
+        if not submission.is_postponed:
             continue
-        handle, now = intent.input_file_id or None, drive.store.now()
-        if not is_due(intent.next_check_at or 0.0, now, longest=FILE_PATIENCE_SEC):
+        handle, now = submission.input_file_id or None, drive.store.now()
+        if not is_due(submission.next_check_at or 0.0, now, longest=FILE_PATIENCE_SEC):
             ready = False
         elif not drive.may_go_on():
             return False
         else:
             error = _file_trouble(drive, handle)
             if error is not None:
-                going = _file_not_ready(drive, intent, handle, error)
+                going = _file_not_ready(drive, submission, handle, error)
             else:
-                going = _post(drive, intent, handle)
+                going = _post(drive, submission, handle)
             if not going:
                 return False
-            still_open = {one.local_batch_id for one in drive.session.open_intents()}
-            ready = ready and intent.local_batch_id not in still_open
+            still_open = {one.local_batch_id for one in drive.session.open_submissions()}
+            ready = ready and submission.local_batch_id not in still_open
     return ready
 
 
@@ -333,18 +335,22 @@ def _file_trouble(drive: Drive, handle: str | None) -> ProviderError | None:
     return None
 
 
-def _file_not_ready(drive: Drive, intent: IntentRecord, handle: str | None, error: ProviderError) -> bool:
+def _file_not_ready(
+    drive: Drive, submission: SubmissionRecord, handle: str | None, error: ProviderError
+) -> bool:
     """Wait with a submission until its file is ready, which takes moments as a rule; after a while, ask a person.
 
     Certainly no batch came of it. The file stays, since a new one would be as young as this one was.
     """
     now = drive.store.now()
-    age = max(0.0, now - (intent.created_at if intent.uploaded_at is None else intent.uploaded_at))
+    age = max(
+        0.0, now - (submission.created_at if submission.uploaded_at is None else submission.uploaded_at)
+    )
     passes = error.kind in (ProviderErrorKind.NOT_READY, ProviderErrorKind.RETRY, ProviderErrorKind.CAPACITY)
     if not passes:
-        return _not_created(drive, intent, handle, error)
+        return _not_created(drive, submission, handle, error)
     if error.kind is ProviderErrorKind.NOT_READY and age >= FILE_PATIENCE_SEC:
-        _give_back(drive, intent, handle, error_class=error.error_class)
+        _give_back(drive, submission, handle, error_class=error.error_class)
         drive.pause(
             f"{error.error_class}: {age / 60:.0f} minutes after its upload the provider still makes no batch of input file "
             f"{handle}: {error}. Check that the key's project may read uploaded files and that the provider processes "
@@ -353,35 +359,37 @@ def _file_not_ready(drive: Drive, intent: IntentRecord, handle: str | None, erro
         return False
     wait = file_wait(age, retry_after=error.retry_after or 0.0)
     drive.session.postpone(
-        local_batch_id=intent.local_batch_id, error_class=error.error_class, next_check_at=now + wait
+        local_batch_id=submission.local_batch_id, error_class=error.error_class, next_check_at=now + wait
     )
     drive.emit(
         "submission_postponed",
-        local_batch_id=intent.local_batch_id,
+        local_batch_id=submission.local_batch_id,
         error_class=error.error_class,
         message=str(error),
         retry_in_sec=wait,
     )
     log.warning(
-        "run %s: submission %s waits for its input file: %s", drive.run_id, intent.local_batch_id, error
+        "run %s: submission %s waits for its input file: %s", drive.run_id, submission.local_batch_id, error
     )
     return True
 
 
-def _not_created(drive: Drive, intent: IntentRecord, handle: str | None, error: ProviderError) -> bool:
-    _give_back(drive, intent, handle, error_class=error.error_class)
+def _not_created(
+    drive: Drive, submission: SubmissionRecord, handle: str | None, error: ProviderError
+) -> bool:
+    _give_back(drive, submission, handle, error_class=error.error_class)
     drive.control_plane_failed(error)
     return False
 
 
-def _unknown(drive: Drive, intent: IntentRecord, error: ProviderError) -> bool:
+def _unknown(drive: Drive, submission: SubmissionRecord, error: ProviderError) -> bool:
     now = drive.store.now()
     drive.session.mark_unknown(
-        local_batch_id=intent.local_batch_id, error_class=error.error_class, next_check_at=now
+        local_batch_id=submission.local_batch_id, error_class=error.error_class, next_check_at=now
     )
     drive.emit(
         "submission_unknown",
-        local_batch_id=intent.local_batch_id,
+        local_batch_id=submission.local_batch_id,
         error_class=error.error_class,
         message=str(error),
         since=now,
@@ -394,22 +402,22 @@ def _unknown(drive: Drive, intent: IntentRecord, error: ProviderError) -> bool:
     return False
 
 
-def _give_back(drive: Drive, intent: IntentRecord, handle: str | None, *, error_class: str) -> None:
-    discard_files(drive, intent, handle)
-    drive.session.drop(local_batch_id=intent.local_batch_id, error_class=error_class)
+def _give_back(drive: Drive, submission: SubmissionRecord, handle: str | None, *, error_class: str) -> None:
+    discard_files(drive, submission, handle)
+    drive.session.drop(local_batch_id=submission.local_batch_id, error_class=error_class)
 
 
-def discard_files(drive: Drive, intent: IntentRecord, handle: str | None) -> None:
+def discard_files(drive: Drive, submission: SubmissionRecord, handle: str | None) -> None:
     """Remove the files of a submission that is about to be dropped.
 
     First the files, then the row: a crash between the two leaves a row that names its files, so the next driver removes
     them again, and not files that no row knows of. They cost nothing, so a failure here is left to their expiry.
     """
     with suppress(Exception):
-        if intent.artifact_key is not None:
-            drive.artifacts.delete(intent.artifact_key)
+        if submission.artifact_key is not None:
+            drive.artifacts.delete(submission.artifact_key)
     with suppress(Exception):
-        for stray in [handle] if handle else drive.api.find_prepared(f"{intent.local_batch_id}.jsonl"):
+        for stray in [handle] if handle else drive.api.find_prepared(f"{submission.local_batch_id}.jsonl"):
             drive.api.discard(stray)
 
 

@@ -79,7 +79,11 @@ def _check_can_go_on(runs: LiveRuns, summary: RunSummary) -> None:
     if summary.quarantined_batches:
         raise QuarantinedBatchError(
             run_id,
-            [one.local_batch_id for one in store.list_intents(run_id=run_id) if one.state == "quarantined"],
+            [
+                one.local_batch_id
+                for one in store.list_submissions(run_id=run_id)
+                if one.state == "quarantined"
+            ],
             late={
                 batch.local_batch_id: _waits_for(batch)
                 for batch in held

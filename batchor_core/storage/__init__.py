@@ -17,7 +17,6 @@ from batchor_core.storage.state import (
     DriverIdentity,
     DriverSession,
     IngestCheckpoint,
-    IntentRecord,
     ItemFailureRecord,
     LeaseRecord,
     MaterializedItem,
@@ -32,6 +31,7 @@ from batchor_core.storage.state import (
     RunListing,
     StateStore,
     StoredItem,
+    SubmissionRecord,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ __all__ = [
     "DriverIdentity",
     "DriverSession",
     "IngestCheckpoint",
-    "IntentRecord",
     "ItemFailureRecord",
     "LeaseRecord",
     "MaterializedItem",
@@ -66,6 +65,7 @@ __all__ = [
     "StateStore",
     "StorageRegistry",
     "StoredItem",
+    "SubmissionRecord",
     "build_default_storage_registry",
     "lifecycle",
 ]

@@ -34,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core import lifecycle
-from batchor_core.core.enums import IntentState, ItemStatus
+from batchor_core.core.enums import ItemStatus, SubmissionState
 from batchor_core.core.lifecycle import CLAIMABLE
 from batchor_core.core.usage import TOKEN_KINDS
 
@@ -45,7 +45,7 @@ BigKey = BigInteger().with_variant(
 )  # SQLite numbers rows by itself for INTEGER PRIMARY KEY only
 
 
-def _literals(names: tuple[ItemStatus, ...] | tuple[IntentState, ...]) -> list[ColumnElement[str]]:
+def _literals(names: tuple[ItemStatus, ...] | tuple[SubmissionState, ...]) -> list[ColumnElement[str]]:
     """Names as SQL literals. SQLite uses a partial index only if the query repeats its condition word for word."""
     return [literal_column(f"'{name.value}'") for name in names]
 
@@ -255,7 +255,7 @@ Index(
     postgresql_where=FAILED_RESULTS,
 )
 
-# written through the documented record_request_artifacts only: the engine's own files are named by their intents
+# written through the documented record_request_artifacts only: the engine's own files are named by their submissions
 request_pointers = Table(
     "request_pointers",
     metadata,

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from batchor_core.core.admission import Allowance, Standing, Wait
 from batchor_core.core.custom_ids import CustomIds
-from batchor_core.core.enums import IntentState
+from batchor_core.core.enums import SubmissionState
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.types import JSONValue
@@ -49,10 +49,10 @@ class DriverIdentity:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """Who holds a run, in which epoch, until when."""
+    """Who holds a run, with which fencing token, until when."""
 
     owner: DriverIdentity
-    epoch: int
+    fencing_token: int
     expires_at: float
 
 
@@ -66,7 +66,7 @@ class Candidate(NamedTuple):
 
 
 class RequestDraft(NamedTuple):
-    """An item of an open intent, ready to be written as line ``line_number`` (1-based) of its file."""
+    """An item of an open submission, ready to be written as line ``line_number`` (1-based) of its file."""
 
     item_id: str
     item_index: int
@@ -80,12 +80,12 @@ class RequestDraft(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class IntentRecord:
+class SubmissionRecord:
     """The submission of one batch: see docs/explanation/how-a-run-works.md for the protocol."""
 
     local_batch_id: str
-    state: IntentState
-    epoch: int
+    state: SubmissionState
+    fencing_token: int
     item_count: int
     submission_tokens: int
     created_at: float
@@ -106,7 +106,7 @@ class IntentRecord:
     @property
     def is_postponed(self) -> bool:
         """Whether it waits for its input file: the provider has refused to make a batch of it, but only for now."""
-        return self.state is IntentState.UPLOADED and self.next_check_at is not None
+        return self.state is SubmissionState.UPLOADED and self.next_check_at is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class AppliedOutcome:
 OwnerCheck: TypeAlias = Callable[[DriverIdentity], bool]
 """Says of a lease's holder whether its process is certainly gone."""
 
-IntentDecision: TypeAlias = Literal["adopt", "wait", "resubmit", "fail"]
+SubmissionDecision: TypeAlias = Literal["adopt", "wait", "resubmit", "fail"]
 """What an operator can decide about a submission of unknown outcome, or about a batch that is late."""
 
 
@@ -220,8 +220,8 @@ class DriverSession(ABC):
         allowances: Sequence[Allowance] = (),
         leaves_queue: bool = False,
         key_fingerprint: str | None = None,
-    ) -> IntentRecord | None:
-        """Create the intent CLAIMED and move its items to QUEUED_LOCAL. Line numbers follow the item order.
+    ) -> SubmissionRecord | None:
+        """Create the submission CLAIMED and move its items to QUEUED_LOCAL. Line numbers follow the item order.
 
         Returns None, and changes nothing, when the items no longer fit an allowance shared with other runs
         (``core.admission.free``), or when one of them is no longer claimable. Under allowances, the run counts under their
@@ -238,7 +238,7 @@ class DriverSession(ABC):
 
     @abstractmethod
     def drafts(self, *, local_batch_id: str) -> Iterator[RequestDraft]:
-        """The items of an open intent in line order, streamed in pages."""
+        """The items of an open submission in line order, streamed in pages."""
 
     @abstractmethod
     def mark_written(self, *, local_batch_id: str, sha256: str, size_bytes: int) -> None:
@@ -254,7 +254,7 @@ class DriverSession(ABC):
     def mark_sending(self, *, local_batch_id: str, ttl_sec: float) -> None:
         """UPLOADED -> SENDING, durable before it returns, with the time; also renews the lease for ``ttl_sec``.
 
-        Raises RunStateError unless the intent is UPLOADED: no intent is ever sent twice.
+        Raises RunStateError unless the submission is UPLOADED: no submission is ever sent twice.
         """
 
     @abstractmethod
@@ -266,11 +266,11 @@ class DriverSession(ABC):
 
     @abstractmethod
     def register(self, *, local_batch_id: str, provider_batch_id: str, status: str) -> None:
-        """The batch exists: intent REGISTERED, batch recorded, its items SUBMITTED. Repeating it is fine."""
+        """The batch exists: submission REGISTERED, batch recorded, its items SUBMITTED. Repeating it is fine."""
 
     @abstractmethod
     def drop(self, *, local_batch_id: str, error_class: str) -> None:
-        """The batch certainly does not exist: intent DROPPED, items PENDING; generation + 1 if it was ever SENDING."""
+        """The batch certainly does not exist: submission DROPPED, items PENDING; generation + 1 if it was ever SENDING."""
 
     @abstractmethod
     def mark_unknown(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
@@ -280,11 +280,11 @@ class DriverSession(ABC):
     def record_look_up(
         self, *, local_batch_id: str, clean_listings: int, fenced_at: float | None, next_check_at: float
     ) -> None:
-        """Keep what the look-ups of an UNKNOWN intent have found so far."""
+        """Keep what the look-ups of an UNKNOWN submission have found so far."""
 
     @abstractmethod
     def quarantine(self, *, local_batch_id: str, error_class: str) -> None:
-        """A person has to decide: intent QUARANTINED, its items stay where they are.
+        """A person has to decide: submission QUARANTINED, its items stay where they are.
 
         Also for a REGISTERED one, whose batch is late or not known to the provider any more.
         """
@@ -293,14 +293,14 @@ class DriverSession(ABC):
         """The provider's list has been read for batches of submissions that were given up; do so again then."""
 
     @abstractmethod
-    def open_intents(self) -> list[IntentRecord]:
-        """Intents that still own QUEUED_LOCAL items, oldest first."""
+    def open_submissions(self) -> list[SubmissionRecord]:
+        """Submissions that still own QUEUED_LOCAL items, oldest first."""
 
     @abstractmethod
     def requeue_local(self) -> int:
         """Free what a dead driver left behind.
 
-        CLAIMED and UPLOADED intents are dropped, unless they are postponed; QUEUED_LOCAL items without an intent become PENDING; what may have been
+        CLAIMED and UPLOADED submissions are dropped, unless they are postponed; QUEUED_LOCAL items without a submission become PENDING; what may have been
         sent (SENDING, UNKNOWN, QUARANTINED) is left to the look-up. Returns the number of items freed.
         """
 
@@ -370,7 +370,7 @@ class DriverSession(ABC):
 
     @abstractmethod
     def cancel_remaining(self, *, error: ItemFailure) -> int:
-        """End every item that is neither terminal nor in a live batch or open intent; returns how many."""
+        """End every item that is neither terminal nor in a live batch or open submission; returns how many."""
 
     @abstractmethod
     def record_failure(

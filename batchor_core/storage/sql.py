@@ -51,10 +51,10 @@ from batchor_core.storage.schema import metadata, run_leases, runs
 from batchor_core.storage.session import (
     DriverIdentity,
     DriverSession,
-    IntentDecision,
-    IntentRecord,
     LeaseRecord,
     OwnerCheck,
+    SubmissionDecision,
+    SubmissionRecord,
 )
 from batchor_core.storage.sql_by_hand import SQLByHand
 from batchor_core.storage.sql_engine import Database
@@ -286,7 +286,7 @@ class SQLStore(SQLByHand):
     ) -> DriverSession | None:
         with self.database.write(Boundary.OPEN_SESSION) as connection:
             run = sql_runs.run_row(self.database, connection, run_id)
-            epoch = sql_leases.take_lease(
+            token = sql_leases.take_lease(
                 self.database,
                 connection,
                 run.run_key,
@@ -294,13 +294,13 @@ class SQLStore(SQLByHand):
                 ttl_sec=ttl_sec,
                 owner_is_dead=owner_is_dead,
             )
-        if epoch is None:
+        if token is None:
             return None
         return SQLSession(
             self.database,
             names=sql_runs.custom_ids_from(run),
             run_key=run.run_key,
-            lease=Lease(owner.session, epoch),
+            lease=Lease(owner.session, token),
         )
 
     def get_lease(self, *, run_id: str) -> LeaseRecord | None:
@@ -316,20 +316,20 @@ class SQLStore(SQLByHand):
         with self.database.read() as connection:
             return sql_batches.registered_batches(connection, provider_batch_ids)
 
-    def list_intents(self, *, run_id: str) -> list[IntentRecord]:
+    def list_submissions(self, *, run_id: str) -> list[SubmissionRecord]:
         with self.database.read() as connection:
             run_key = sql_runs.run_key_of(self.database, connection, run_id)
-            return sql_submissions.intents(connection, run_key)
+            return sql_submissions.submissions(connection, run_key)
 
-    def settle_intent(
+    def settle_submission(
         self,
         *,
         run_id: str,
         local_batch_id: str,
-        decision: IntentDecision,
+        decision: SubmissionDecision,
         provider_batch_id: str | None = None,
     ) -> None:
-        with self._locked(Boundary.SETTLE_INTENT, run_id) as run:
+        with self._locked(Boundary.SETTLE_SUBMISSION, run_id) as run:
             sql_submissions.settle(
                 run, local_batch_id, decision=decision, provider_batch_id=provider_batch_id
             )

@@ -1,4 +1,4 @@
-"""Where a run's files lie: request files by their intents or documented pointers, raw files by their batches."""
+"""Where a run's files lie: request files by their submissions or documented pointers, raw files by their batches."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, union
 
-from batchor_core.core.enums import IntentState
+from batchor_core.core.enums import SubmissionState
 from batchor_core.storage.columns import decode_text, encode_text
 from batchor_core.storage.records import RequestArtifactPointer
 from batchor_core.storage.schema import batches, items, request_pointers, submission_intents
 from batchor_core.storage.sql_runs import LockedRun
 
-_intents, _pointers = submission_intents.c, request_pointers.c
+_submissions, _pointers = submission_intents.c, request_pointers.c
 _POINTER_COLUMNS = ("item_index", "artifact_path", "line_number", "request_sha256")
 
-_HAS_FILE = and_(_intents.sha256.is_not(None), _intents.state != IntentState.DROPPED.value)
-"""Intents whose request file is whole; that of a dropped one is thrown away."""
+_HAS_FILE = and_(_submissions.sha256.is_not(None), _submissions.state != SubmissionState.DROPPED.value)
+"""Submissions whose request file is whole; that of a dropped one is thrown away."""
 
 
 def record_requests(run: LockedRun, pointers: Sequence[RequestArtifactPointer]) -> None:
@@ -42,8 +42,8 @@ def request_paths(connection: Connection, run_key: int) -> list[str]:
     """Keys of the request files, each once, sorted."""
     wanted = union(
         select(_pointers.artifact_path).where(_pointers.run_key == run_key),
-        select(_intents.artifact_key).where(
-            _intents.run_key == run_key, _HAS_FILE, _intents.artifact_key.is_not(None)
+        select(_submissions.artifact_key).where(
+            _submissions.run_key == run_key, _HAS_FILE, _submissions.artifact_key.is_not(None)
         ),
     )
     return sorted(decode_text(path) for path in connection.execute(wanted).scalars())
@@ -54,12 +54,14 @@ def clear_requests(run: LockedRun, paths: Sequence[str]) -> int:
     stored = [encode_text(path) for path in paths]
     pointing = and_(_pointers.run_key == run.run_key, run.database.among(_pointers.artifact_path, stored))
     owning = and_(
-        _intents.run_key == run.run_key, _HAS_FILE, run.database.among(_intents.artifact_key, stored)
+        _submissions.run_key == run.run_key, _HAS_FILE, run.database.among(_submissions.artifact_key, stored)
     )
-    by_intent = and_(
-        items.c.run_key == run.run_key, items.c.intent_key.in_(select(_intents.intent_key).where(owning))
+    by_submission = and_(
+        items.c.run_key == run.run_key, items.c.intent_key.in_(select(_submissions.intent_key).where(owning))
     )
-    pointed = union(select(_pointers.item_index).where(pointing), select(items.c.item_index).where(by_intent))
+    pointed = union(
+        select(_pointers.item_index).where(pointing), select(items.c.item_index).where(by_submission)
+    )
     count = run.connection.execute(select(func.count()).select_from(pointed.subquery())).scalar_one()
     run.connection.execute(request_pointers.delete().where(pointing))
     run.connection.execute(submission_intents.update().where(owning).values(artifact_key=None))

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, literal, or_, select
 from sqlalchemy.exc import IntegrityError
 
-from batchor_core.core.enums import IntentState
+from batchor_core.core.enums import SubmissionState
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.usage import TOKEN_KINDS
@@ -25,10 +25,14 @@ from batchor_core.storage.sql_runs import LockedRun, submission_works
 ACTIVE_BATCH = or_(batches.c.is_terminal.is_(False), batches.c.submitted_items > 0)
 """Batches that may still change, or whose results are not all stored."""
 
-_intents = submission_intents.c
+_submissions = submission_intents.c
 _BATCH = select(
-    batches, _intents.local_batch_id, _intents.input_file_id, _intents.state, _intents.last_error_class
-).join(submission_intents, _intents.intent_key == batches.c.intent_key)
+    batches,
+    _submissions.local_batch_id,
+    _submissions.input_file_id,
+    _submissions.state,
+    _submissions.last_error_class,
+).join(submission_intents, _submissions.intent_key == batches.c.intent_key)
 _CHANGE = batches.update().where(batches.c.intent_key == bindparam("key"))  # put together once, see sql_runs
 _IDS_AT_ONCE = 500  # SQLite takes some thousands of parameters
 
@@ -46,9 +50,11 @@ def batch_record(row: AnyRow) -> ActiveBatchRecord:
         created_at=row.created_at,
         poll_failures=row.poll_failures,
         next_poll_at=row.next_poll_at,
-        quarantined=row.state == IntentState.QUARANTINED.value,
+        quarantined=row.state == SubmissionState.QUARANTINED.value,
         quarantine_cause=(
-            decode_text(row.last_error_class or "") if row.state == IntentState.QUARANTINED.value else None
+            decode_text(row.last_error_class or "")
+            if row.state == SubmissionState.QUARANTINED.value
+            else None
         ),
         due_at=row.due_at,
         ended_at=row.ended_at,
@@ -137,8 +143,12 @@ def keep_end(connection: Connection, batch: AnyRow, end: BatchEnd) -> None:
     keep_poll(connection, batch, status=end.status, output_file_id=None, error_file_id=None)
     usage = dict(zip(TOKEN_KINDS, usage_columns(end.usage), strict=True))
     change_batch(connection, batch.intent_key, **NOTHING_LATE, **usage)
-    asked = and_(_intents.intent_key == batch.intent_key, _intents.state == IntentState.QUARANTINED.value)
-    connection.execute(submission_intents.update().where(asked).values(state=IntentState.REGISTERED.value))
+    asked = and_(
+        _submissions.intent_key == batch.intent_key, _submissions.state == SubmissionState.QUARANTINED.value
+    )
+    connection.execute(
+        submission_intents.update().where(asked).values(state=SubmissionState.REGISTERED.value)
+    )
 
 
 def release_submitted(run: LockedRun, batch: AnyRow, **how: Any) -> int:

@@ -15,7 +15,7 @@ from sqlalchemy import and_, or_, select
 
 from batchor_core.core import lifecycle
 from batchor_core.core.boundaries import Boundary
-from batchor_core.core.enums import IntentState, ItemStatus
+from batchor_core.core.enums import ItemStatus, SubmissionState
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.types import JSONValue
@@ -137,11 +137,11 @@ class SQLByHand(StateStore):
         with self._locked(Boundary.REGISTER, run_id) as run:
             if sql_batches.find_batch(run.connection, run.run_key, provider_batch_id) is not None:
                 return
-            if sql_submissions.find_intent(run.connection, run.run_key, local_batch_id) is not None:
+            if sql_submissions.find_submission(run.connection, run.run_key, local_batch_id) is not None:
                 raise RunStateError(run_id, f"submission {local_batch_id!r} exists")
             count = len(custom_ids)
-            intent_key = sql_submissions.create_intent(
-                run, local_batch_id=local_batch_id, state=IntentState.REGISTERED, item_count=count
+            intent_key = sql_submissions.create_submission(
+                run, local_batch_id=local_batch_id, state=SubmissionState.REGISTERED, item_count=count
             )
             sql_batches.insert_batch(run, intent_key, provider_batch_id, status, item_count=count)
             # from here on a crash before mark_items_submitted is mended by requeue_local_items

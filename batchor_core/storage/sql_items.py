@@ -126,7 +126,7 @@ def waiting(connection: Connection, claimed: ColumnElement[bool]) -> list[Waitin
 def queue(
     run: LockedRun, claimed: ColumnElement[bool], waiting: list[Waiting], *, intent_key: int | None
 ) -> None:
-    """``lifecycle.claimed`` for what was :func:`waiting`, which then belongs to the intent, or to a caller's hand."""
+    """``lifecycle.claimed`` for what was :func:`waiting`, which then belongs to the submission, or to a caller's hand."""
     if intent_key is None:
         values: dict[str, Constant] = {"status": QUEUED_LOCAL.value, "queue": TAKEN_QUEUE}
     else:

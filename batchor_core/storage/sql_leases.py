@@ -1,4 +1,4 @@
-"""The rows of leases: who drives a run, in which epoch. The epoch is the fencing token of everything that a driver writes."""
+"""The rows of leases: who drives a run, and the fencing token of everything that this driver writes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Lease(NamedTuple):
 
     Attributes:
         session: The driver's name for this stretch of driving.
-        epoch: The fencing token: another one in the row means that somebody else has taken the run over.
+        fencing_token: Another one in the row means that somebody else has taken the run over.
     """
 
     session: str
-    epoch: int
+    fencing_token: int
 
 
 def _lease(run_key: int) -> Select[Any]:
@@ -62,18 +62,18 @@ def take_lease(
     ttl_sec: float,
     owner_is_dead: OwnerCheck | None,
 ) -> int | None:
-    """Take the lease if it is free; returns its epoch, None while another live driver holds it."""
+    """Take the lease if it is free; returns its fencing token, None while another live driver holds it."""
     row = connection.execute(_lease(run_key).with_for_update()).one()
     now = database.now(connection)
     mine = row.session == owner.session
     held = not mine and _is_live(database, connection, row)
     if held and not (owner_is_dead is not None and owner_is_dead(_owner(row))):
         return None
-    epoch: int = row.epoch if mine else row.epoch + 1
+    token: int = row.epoch if mine else row.epoch + 1
     holder = {**asdict(owner), "host": encode_text(owner.host)}
     taken = run_leases.update().where(run_leases.c.run_key == run_key)
-    connection.execute(taken.values(**holder, epoch=epoch, expires_at=now + ttl_sec))
-    return epoch
+    connection.execute(taken.values(**holder, epoch=token, expires_at=now + ttl_sec))
+    return token
 
 
 def check_lease(
@@ -100,7 +100,7 @@ def extend_lease(database: Database, connection: Connection, run_key: int, *, tt
 
 def give_up_lease(connection: Connection, run_key: int, lease: Lease) -> None:
     """Free the lease, if it is still held."""
-    mine = and_(run_leases.c.session == lease.session, run_leases.c.epoch == lease.epoch)
+    mine = and_(run_leases.c.session == lease.session, run_leases.c.epoch == lease.fencing_token)
     held = and_(run_leases.c.run_key == run_key, mine)
     connection.execute(run_leases.update().where(held).values(session=None))
 
@@ -117,7 +117,7 @@ def fence_off(database: Database, connection: Connection, run_key: int, *, owner
     row = connection.execute(_lease(run_key).with_for_update()).one()
     if _is_live(database, connection, row) and not owner_is_dead(_owner(row)):
         return False
-    # should it only have been slow, its next write finds another epoch
+    # should it only have been slow, its next write finds another token
     connection.execute(
         run_leases.update().where(run_leases.c.run_key == run_key).values(session=None, epoch=row.epoch + 1)
     )

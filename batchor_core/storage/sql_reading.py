@@ -97,7 +97,7 @@ def claimed_items(connection: Connection, run_key: int, chosen: ColumnElement[bo
 
 
 def drafts(database: Database, *, run_key: int, names: CustomIds, intent_key: int) -> Iterator[RequestDraft]:
-    """The lines of an intent without a batch, each page in a transaction of its own, so that none stays open meanwhile."""
+    """The lines of a submission without a batch, each page in a transaction of its own, so that none stays open meanwhile."""
     line_number, last_index = 0, -1
     with database.read() as connection:
         parts = parts_of(connection, run_key)

@@ -11,7 +11,7 @@ from batchor_core.core import lifecycle
 from batchor_core.core.admission import Allowance, Granted, Standing, Wait, free
 from batchor_core.core.boundaries import Boundary
 from batchor_core.core.custom_ids import CustomIds
-from batchor_core.core.enums import IntentState
+from batchor_core.core.enums import SubmissionState
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.rendered import RenderedChunk
@@ -40,9 +40,9 @@ from batchor_core.storage.session import (
     BatchEnd,
     Candidate,
     DriverSession,
-    IntentRecord,
     RequestDraft,
     ResultsWait,
+    SubmissionRecord,
 )
 from batchor_core.storage.sql_answers import ItemChanges, apply_answers, cancel_items
 from batchor_core.storage.sql_engine import Database
@@ -54,11 +54,11 @@ from batchor_core.storage.sql_runs import LockedRun, locked_run
 CANCEL_CHUNK = 5_000
 """Items ended per transaction when a run is cancelled: more would keep other writers waiting."""
 
-_LOOKED_UP = (IntentState.SENDING, IntentState.UNKNOWN)
+_LOOKED_UP = (SubmissionState.SENDING, SubmissionState.UNKNOWN)
 
 
 class SQLSession(DriverSession):
-    """One driver's hold on one run of a SQL store, in one epoch of the run's lease; with ``lease`` None under none at all."""
+    """One driver's hold on one run of a SQL store, under one fencing token; with ``lease`` None under none at all."""
 
     def __init__(self, database: Database, *, names: CustomIds, run_key: int, lease: Lease | None) -> None:
         self.run_id = names.run_id
@@ -133,10 +133,10 @@ class SQLSession(DriverSession):
         allowances: Sequence[Allowance] = (),
         leaves_queue: bool = False,
         key_fingerprint: str | None = None,
-    ) -> IntentRecord | None:
+    ) -> SubmissionRecord | None:
         indexes = sorted(set(item_indexes))
         with self._run(Boundary.CLAIM) as run:
-            if sql_submissions.find_intent(run.connection, self._run_key, local_batch_id) is not None:
+            if sql_submissions.find_submission(run.connection, self._run_key, local_batch_id) is not None:
                 raise RunStateError(self.run_id, f"submission {local_batch_id!r} exists")
             claimed = and_(
                 sql_items.claimable(self._run_key, max_attempts),
@@ -148,20 +148,20 @@ class SQLSession(DriverSession):
                 return None
             for allowance in allowances:
                 sql_budgets.count_under(run, allowance, leaves_queue=leaves_queue)
-            intent_key = sql_submissions.create_intent(
+            intent_key = sql_submissions.create_submission(
                 run,
                 local_batch_id=local_batch_id,
-                state=IntentState.CLAIMED,
-                epoch=0 if self._lease is None else self._lease.epoch,
+                state=SubmissionState.CLAIMED,
+                fencing_token=0 if self._lease is None else self._lease.fencing_token,
                 item_count=count,
                 submission_tokens=tokens,
                 artifact_key=artifact_key,
                 key_fingerprint=key_fingerprint,
             )
             sql_items.queue(run, claimed, waiting, intent_key=intent_key)
-            row = sql_submissions.find_intent(run.connection, self._run_key, local_batch_id)
+            row = sql_submissions.find_submission(run.connection, self._run_key, local_batch_id)
             assert row is not None
-            return sql_submissions.intent_record(row)
+            return sql_submissions.submission_record(row)
 
     def _fits(self, run: LockedRun, tokens: int, allowances: Sequence[Allowance]) -> bool:
         for allowance in sorted(allowances, key=lambda one: one.key):  # always in this order: no deadlocks
@@ -185,20 +185,20 @@ class SQLSession(DriverSession):
 
     def drafts(self, *, local_batch_id: str) -> Iterator[RequestDraft]:
         with self._database.read() as connection:
-            intent = sql_submissions.find_intent(connection, self._run_key, local_batch_id)
-        if intent is None:
+            submission = sql_submissions.find_submission(connection, self._run_key, local_batch_id)
+        if submission is None:
             raise RunStateError(self.run_id, f"no submission {local_batch_id!r}")
-        if intent.provider_batch_id is not None:
+        if submission.provider_batch_id is not None:
             return iter(())
         return sql_reading.drafts(
-            self._database, run_key=self._run_key, names=self._names, intent_key=intent.intent_key
+            self._database, run_key=self._run_key, names=self._names, intent_key=submission.intent_key
         )
 
     def mark_written(self, *, local_batch_id: str, sha256: str, size_bytes: int) -> None:
-        self._change_intent(
+        self._change_submission(
             Boundary.MARK_WRITTEN,
             local_batch_id,
-            (IntentState.CLAIMED,),
+            (SubmissionState.CLAIMED,),
             sha256=sha256,
             size_bytes=size_bytes,
         )
@@ -207,14 +207,14 @@ class SQLSession(DriverSession):
         self, *, local_batch_id: str, input_file_id: str, server_date_skew: float = 0.0
     ) -> None:
         with self._write(Boundary.MARK_UPLOADED) as connection:
-            allowed = (IntentState.CLAIMED, IntentState.UPLOADED)
-            intent = sql_submissions.intent_in(
+            allowed = (SubmissionState.CLAIMED, SubmissionState.UPLOADED)
+            submission = sql_submissions.submission_in(
                 connection, self._run_key, local_batch_id, allowed, run_id=self.run_id
             )
-            sql_submissions.change_intent(
+            sql_submissions.change_submission(
                 connection,
-                intent.intent_key,
-                state=IntentState.UPLOADED.value,
+                submission.intent_key,
+                state=SubmissionState.UPLOADED.value,
                 input_file_id=encode_text(input_file_id),
                 server_date_skew=server_date_skew,
                 uploaded_at=self._database.now(connection),
@@ -222,51 +222,51 @@ class SQLSession(DriverSession):
 
     def mark_sending(self, *, local_batch_id: str, ttl_sec: float) -> None:
         with self._write(Boundary.MARK_SENDING, exclusive=True) as connection:
-            intent = sql_submissions.intent_in(
-                connection, self._run_key, local_batch_id, (IntentState.UPLOADED,), run_id=self.run_id
+            submission = sql_submissions.submission_in(
+                connection, self._run_key, local_batch_id, (SubmissionState.UPLOADED,), run_id=self.run_id
             )
-            sql_submissions.change_intent(
+            sql_submissions.change_submission(
                 connection,
-                intent.intent_key,
-                state=IntentState.SENDING.value,
+                submission.intent_key,
+                state=SubmissionState.SENDING.value,
                 sending_at=self._database.now(connection),
                 next_check_at=None,
             )
             sql_leases.extend_lease(self._database, connection, self._run_key, ttl_sec=ttl_sec)
 
     def postpone(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
-        self._change_intent(
+        self._change_submission(
             Boundary.POSTPONE,
             local_batch_id,
-            (IntentState.SENDING, IntentState.UPLOADED),
-            state=IntentState.UPLOADED.value,
+            (SubmissionState.SENDING, SubmissionState.UPLOADED),
+            state=SubmissionState.UPLOADED.value,
             last_error_class=encode_text(error_class),
             next_check_at=next_check_at,
         )
 
     def register(self, *, local_batch_id: str, provider_batch_id: str, status: str) -> None:
-        anything = tuple(IntentState)
+        anything = tuple(SubmissionState)
         with self._run(Boundary.REGISTER) as run:
-            intent = sql_submissions.intent_in(
+            submission = sql_submissions.submission_in(
                 run.connection, self._run_key, local_batch_id, anything, run_id=self.run_id
             )
-            sql_submissions.register(run, intent, provider_batch_id=provider_batch_id, status=status)
+            sql_submissions.register(run, submission, provider_batch_id=provider_batch_id, status=status)
 
     def drop(self, *, local_batch_id: str, error_class: str) -> None:
-        allowed = (*lifecycle.OPEN_INTENTS, IntentState.DROPPED)
+        allowed = (*lifecycle.OPEN_SUBMISSIONS, SubmissionState.DROPPED)
         with self._run(Boundary.DROP) as run:
-            intent = sql_submissions.intent_in(
+            submission = sql_submissions.submission_in(
                 run.connection, self._run_key, local_batch_id, allowed, run_id=self.run_id
             )
-            if intent.state != IntentState.DROPPED:
-                sql_submissions.drop(run, intent, error_class=error_class)
+            if submission.state != SubmissionState.DROPPED:
+                sql_submissions.drop(run, submission, error_class=error_class)
 
     def mark_unknown(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
-        self._change_intent(
+        self._change_submission(
             Boundary.MARK_UNKNOWN,
             local_batch_id,
             _LOOKED_UP,
-            state=IntentState.UNKNOWN.value,
+            state=SubmissionState.UNKNOWN.value,
             last_error_class=encode_text(error_class),
             next_check_at=next_check_at,
         )
@@ -274,21 +274,21 @@ class SQLSession(DriverSession):
     def record_look_up(
         self, *, local_batch_id: str, clean_listings: int, fenced_at: float | None, next_check_at: float
     ) -> None:
-        self._change_intent(
+        self._change_submission(
             Boundary.RECORD_LOOK_UP,
             local_batch_id,
-            (IntentState.UNKNOWN,),
+            (SubmissionState.UNKNOWN,),
             clean_listings=clean_listings,
             fenced_at=fenced_at,
             next_check_at=next_check_at,
         )
 
     def quarantine(self, *, local_batch_id: str, error_class: str) -> None:
-        self._change_intent(
+        self._change_submission(
             Boundary.QUARANTINE,
             local_batch_id,
             lifecycle.CAN_BE_QUARANTINED,
-            state=IntentState.QUARANTINED.value,
+            state=SubmissionState.QUARANTINED.value,
             last_error_class=encode_text(error_class),
         )
 
@@ -296,18 +296,18 @@ class SQLSession(DriverSession):
         with self._write(Boundary.RECORD_SWEEP) as connection:
             sql_submissions.keep_sweep(connection, self._run_key, next_check_at=next_check_at)
 
-    def _change_intent(
-        self, name: Boundary, local_batch_id: str, allowed: Sequence[IntentState], **values: object
+    def _change_submission(
+        self, name: Boundary, local_batch_id: str, allowed: Sequence[SubmissionState], **values: object
     ) -> None:
         with self._write(name) as connection:
-            intent = sql_submissions.intent_in(
+            submission = sql_submissions.submission_in(
                 connection, self._run_key, local_batch_id, allowed, run_id=self.run_id
             )
-            sql_submissions.change_intent(connection, intent.intent_key, **values)
+            sql_submissions.change_submission(connection, submission.intent_key, **values)
 
-    def open_intents(self) -> list[IntentRecord]:
+    def open_submissions(self) -> list[SubmissionRecord]:
         with self._database.read() as connection:
-            return sql_submissions.intents(connection, self._run_key, lifecycle.OPEN_INTENTS)
+            return sql_submissions.submissions(connection, self._run_key, lifecycle.OPEN_SUBMISSIONS)
 
     def requeue_local(self) -> int:
         with self._run(Boundary.REQUEUE_LOCAL) as run:

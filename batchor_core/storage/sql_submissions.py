@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, and_, bindparam, exists, func, or_, select
 
 from batchor_core.core import lifecycle
-from batchor_core.core.enums import IntentState
+from batchor_core.core.enums import SubmissionState
 from batchor_core.core.exceptions import InvalidInputError, RunStateError
-from batchor_core.core.lifecycle import OPEN_INTENTS
+from batchor_core.core.lifecycle import OPEN_SUBMISSIONS
 from batchor_core.core.models import ItemFailure
 from batchor_core.storage import sql_items
 from batchor_core.storage.columns import decode_optional_text, decode_text, encode_optional_text, encode_text
 from batchor_core.storage.late_batches import NOTHING_LATE, waiting_begins_again
 from batchor_core.storage.schema import TAKEN_QUEUE, batches, items, runs, submission_intents
-from batchor_core.storage.session import IntentDecision, IntentRecord
+from batchor_core.storage.session import SubmissionDecision, SubmissionRecord
 from batchor_core.storage.sql_answers import cancel_items
 from batchor_core.storage.sql_batches import change_batch, find_batch, insert_batch, release_submitted
 from batchor_core.storage.sql_engine import AnyRow
@@ -35,23 +35,23 @@ _GIVEN_UP = ItemFailure(
     "submission_unknown", "an operator gave up the batch that this item was sent in", retryable=False
 )
 
-_intents = submission_intents.c
-_INTENT = select(submission_intents, batches.c.provider_batch_id).outerjoin(
-    batches, batches.c.intent_key == _intents.intent_key
+_submissions = submission_intents.c
+_SUBMISSION = select(submission_intents, batches.c.provider_batch_id).outerjoin(
+    batches, batches.c.intent_key == _submissions.intent_key
 )
 # put together once, see sql_runs
-_NAMED_INTENT = _INTENT.where(
-    _intents.run_key == bindparam("run_key"), _intents.local_batch_id == bindparam("name")
+_NAMED_SUBMISSION = _SUBMISSION.where(
+    _submissions.run_key == bindparam("run_key"), _submissions.local_batch_id == bindparam("name")
 )
-_CHANGE = submission_intents.update().where(_intents.intent_key == bindparam("key"))
+_CHANGE = submission_intents.update().where(_submissions.intent_key == bindparam("key"))
 
 
-def intent_record(row: AnyRow) -> IntentRecord:
-    """A row of an intent as the engine sees it."""
-    return IntentRecord(
+def submission_record(row: AnyRow) -> SubmissionRecord:
+    """A row of a submission as the engine sees it."""
+    return SubmissionRecord(
         local_batch_id=decode_text(row.local_batch_id),
-        state=IntentState(row.state),
-        epoch=row.epoch,
+        state=SubmissionState(row.state),
+        fencing_token=row.epoch,
         item_count=row.item_count,
         submission_tokens=row.submission_tokens,
         created_at=row.created_at,
@@ -71,25 +71,32 @@ def intent_record(row: AnyRow) -> IntentRecord:
     )
 
 
-def intents(connection: Connection, run_key: int, states: Sequence[IntentState] = ()) -> list[IntentRecord]:
-    """A run's intents, oldest first; only those in ``states``, if any are given."""
-    wanted = _INTENT.where(_intents.run_key == run_key).order_by(_intents.intent_key)
+def submissions(
+    connection: Connection, run_key: int, states: Sequence[SubmissionState] = ()
+) -> list[SubmissionRecord]:
+    """A run's submissions, oldest first; only those in ``states``, if any are given."""
+    wanted = _SUBMISSION.where(_submissions.run_key == run_key).order_by(_submissions.intent_key)
     if states:
-        wanted = wanted.where(_intents.state.in_([state.value for state in states]))
-    return [intent_record(row) for row in connection.execute(wanted).all()]
+        wanted = wanted.where(_submissions.state.in_([state.value for state in states]))
+    return [submission_record(row) for row in connection.execute(wanted).all()]
 
 
-def find_intent(connection: Connection, run_key: int, local_batch_id: str) -> AnyRow | None:
-    """The row of an intent, or None."""
+def find_submission(connection: Connection, run_key: int, local_batch_id: str) -> AnyRow | None:
+    """The row of a submission, or None."""
     named = {"run_key": run_key, "name": encode_text(local_batch_id)}
-    return connection.execute(_NAMED_INTENT, named).first()
+    return connection.execute(_NAMED_SUBMISSION, named).first()
 
 
-def intent_in(
-    connection: Connection, run_key: int, local_batch_id: str, allowed: Sequence[IntentState], *, run_id: str
+def submission_in(
+    connection: Connection,
+    run_key: int,
+    local_batch_id: str,
+    allowed: Sequence[SubmissionState],
+    *,
+    run_id: str,
 ) -> AnyRow:
-    """The row of an intent in one of these states, or RunStateError."""
-    row = find_intent(connection, run_key, local_batch_id)
+    """The row of a submission in one of these states, or RunStateError."""
+    row = find_submission(connection, run_key, local_batch_id)
     if row is None:
         raise RunStateError(run_id, f"no submission {local_batch_id!r}")
     if row.state not in allowed:
@@ -97,29 +104,29 @@ def intent_in(
     return row
 
 
-def change_intent(connection: Connection, intent_key: int, **values: object) -> None:
-    """Set columns of an intent."""
+def change_submission(connection: Connection, intent_key: int, **values: object) -> None:
+    """Set columns of a submission."""
     connection.execute(_CHANGE, {"key": intent_key, **values})
 
 
-def create_intent(
+def create_submission(
     run: LockedRun,
     *,
     local_batch_id: str,
-    state: IntentState,
-    epoch: int = 0,
+    state: SubmissionState,
+    fencing_token: int = 0,
     item_count: int,
     submission_tokens: int = 0,
     artifact_key: str | None = None,
     key_fingerprint: str | None = None,
 ) -> int:
-    """Insert an intent; returns its key."""
+    """Insert a submission; returns its key."""
     inserted = run.connection.execute(
         submission_intents.insert().values(
             run_key=run.run_key,
             local_batch_id=encode_text(local_batch_id),
             state=state.value,
-            epoch=epoch,
+            epoch=fencing_token,
             item_count=item_count,
             submission_tokens=submission_tokens,
             created_at=run.now(),
@@ -132,46 +139,51 @@ def create_intent(
     return int(key[0])
 
 
-def register(run: LockedRun, intent: AnyRow, *, provider_batch_id: str, status: str) -> None:
-    """The intent's batch exists: ``lifecycle.submitted`` for its items. Repeating it is fine."""
-    if intent.provider_batch_id == encode_text(provider_batch_id):
+def register(run: LockedRun, submission: AnyRow, *, provider_batch_id: str, status: str) -> None:
+    """The submission's batch exists: ``lifecycle.submitted`` for its items. Repeating it is fine."""
+    if submission.provider_batch_id == encode_text(provider_batch_id):
         return
-    if intent.state not in OPEN_INTENTS:
+    if submission.state not in OPEN_SUBMISSIONS:
         raise RunStateError(
-            run.run_id, f"submission {decode_text(intent.local_batch_id)!r} is {intent.state}"
+            run.run_id, f"submission {decode_text(submission.local_batch_id)!r} is {submission.state}"
         )
     # that there is a batch is what makes them SUBMITTED: their rows stay as they are
-    waiting = and_(items.c.run_key == run.run_key, owned_by(intent.intent_key, has_batch=False))
+    waiting = and_(items.c.run_key == run.run_key, owned_by(submission.intent_key, has_batch=False))
     count, tokens = count_items(run.connection, waiting)
     insert_batch(
-        run, intent.intent_key, provider_batch_id, status, item_count=intent.item_count, submitted_items=count
+        run,
+        submission.intent_key,
+        provider_batch_id,
+        status,
+        item_count=submission.item_count,
+        submitted_items=count,
     )
     run.move(QUEUED_LOCAL, SUBMITTED, count=count, tokens=tokens)
-    change_intent(run.connection, intent.intent_key, state=IntentState.REGISTERED.value)
+    change_submission(run.connection, submission.intent_key, state=SubmissionState.REGISTERED.value)
 
 
-def drop(run: LockedRun, intent: AnyRow, *, error_class: str) -> int:
-    """The intent's batch does not exist: free its items; returns how many."""
+def drop(run: LockedRun, submission: AnyRow, *, error_class: str) -> int:
+    """The submission's batch does not exist: free its items; returns how many."""
     freed = release_all(
         run,
-        items.c.intent_key == intent.intent_key,
+        items.c.intent_key == submission.intent_key,
         before=QUEUED_LOCAL,
-        used_custom_id=intent.sending_at is not None,
+        used_custom_id=submission.sending_at is not None,
     )
-    change_intent(
+    change_submission(
         run.connection,
-        intent.intent_key,
-        state=IntentState.DROPPED.value,
+        submission.intent_key,
+        state=SubmissionState.DROPPED.value,
         last_error_class=encode_text(error_class),
-        # of a dropped intent this says that there was doubt; about a postponed one there was none
-        next_check_at=None if intent.state in _UNSENT else intent.next_check_at,
+        # of a dropped submission this says that there was doubt; about a postponed one there was none
+        next_check_at=None if submission.state in _UNSENT else submission.next_check_at,
     )
     return freed
 
 
 def keep_sweep(connection: Connection, run_key: int, *, next_check_at: float) -> None:
     """When to look next for batches of submissions that were given up in doubt."""
-    doubtful = and_(_intents.run_key == run_key, _GIVEN_UP_IN_DOUBT)
+    doubtful = and_(_submissions.run_key == run_key, _GIVEN_UP_IN_DOUBT)
     connection.execute(submission_intents.update().where(doubtful).values(next_check_at=next_check_at))
 
 
@@ -180,19 +192,19 @@ def runs_with_doubtful_past(connection: Connection, *, sent_after: float) -> lis
     wanted = (
         select(runs.c.run_id)
         .distinct()
-        .join(submission_intents, _intents.run_key == runs.c.run_key)
-        .where(_GIVEN_UP_IN_DOUBT, _intents.sending_at > sent_after)
+        .join(submission_intents, _submissions.run_key == runs.c.run_key)
+        .where(_GIVEN_UP_IN_DOUBT, _submissions.sending_at > sent_after)
         .order_by(runs.c.run_id)
     )
     return list(connection.execute(wanted).scalars())
 
 
-def find_again(run: LockedRun, intent: AnyRow, *, provider_batch_id: str) -> None:
+def find_again(run: LockedRun, submission: AnyRow, *, provider_batch_id: str) -> None:
     """A lost batch is there after all, under this id."""
     given = encode_text(provider_batch_id)
-    batch = run.connection.execute(select(batches).where(batches.c.intent_key == intent.intent_key)).one()
+    batch = run.connection.execute(select(batches).where(batches.c.intent_key == submission.intent_key)).one()
     values = waiting_begins_again(ended_at=batch.ended_at, due_at=batch.due_at, now=run.now())
-    if given != intent.provider_batch_id:
+    if given != submission.provider_batch_id:
         if find_batch(run.connection, run.run_key, provider_batch_id) is not None:
             raise RunStateError(run.run_id, f"batch {provider_batch_id!r} belongs to another submission")
         values |= {
@@ -204,82 +216,87 @@ def find_again(run: LockedRun, intent: AnyRow, *, provider_batch_id: str) -> Non
             "due_at": None,
             **NOTHING_LATE,
         }
-    change_batch(run.connection, intent.intent_key, **values)
-    change_intent(run.connection, intent.intent_key, state=IntentState.REGISTERED.value)
+    change_batch(run.connection, submission.intent_key, **values)
+    change_submission(run.connection, submission.intent_key, state=SubmissionState.REGISTERED.value)
 
 
-def give_up_batch(run: LockedRun, intent: AnyRow, *, error_class: str) -> None:
+def give_up_batch(run: LockedRun, submission: AnyRow, *, error_class: str) -> None:
     """A batch will bring nothing more: what it still owns comes back.
 
     One that is over stays on record with what it has brought. Any other may go on at the provider: should it turn up,
     somebody has to hear of it.
     """
-    batch = run.connection.execute(select(batches).where(batches.c.intent_key == intent.intent_key)).one()
+    batch = run.connection.execute(select(batches).where(batches.c.intent_key == submission.intent_key)).one()
     release_submitted(run, batch)
-    change_batch(run.connection, intent.intent_key, **NOTHING_LATE)
+    change_batch(run.connection, submission.intent_key, **NOTHING_LATE)
     if batch.is_terminal:
-        change_intent(
+        change_submission(
             run.connection,
-            intent.intent_key,
-            state=IntentState.REGISTERED.value,
+            submission.intent_key,
+            state=SubmissionState.REGISTERED.value,
             last_error_class=encode_text(error_class),
         )
         return
-    change_batch(run.connection, intent.intent_key, status=lifecycle.LOST_BATCH, is_terminal=True)
-    change_intent(
+    change_batch(run.connection, submission.intent_key, status=lifecycle.LOST_BATCH, is_terminal=True)
+    change_submission(
         run.connection,
-        intent.intent_key,
-        state=IntentState.DROPPED.value,
+        submission.intent_key,
+        state=SubmissionState.DROPPED.value,
         last_error_class=encode_text(error_class),
         next_check_at=run.now(),
     )
 
 
 def settle(
-    run: LockedRun, local_batch_id: str, *, decision: IntentDecision, provider_batch_id: str | None
+    run: LockedRun, local_batch_id: str, *, decision: SubmissionDecision, provider_batch_id: str | None
 ) -> None:
-    """An operator's word on a submission that waits for one: see ``StateStore.settle_intent``."""
-    intent = intent_in(run.connection, run.run_key, local_batch_id, lifecycle.IN_DOUBT, run_id=run.run_id)
-    lost = intent.provider_batch_id is not None
+    """An operator's word on a submission that waits for one: see ``StateStore.settle_submission``."""
+    submission = submission_in(
+        run.connection, run.run_key, local_batch_id, lifecycle.IN_DOUBT, run_id=run.run_id
+    )
+    lost = submission.provider_batch_id is not None
     match decision:
         case "wait":
             if not lost:
                 raise RunStateError(run.run_id, f"submission {local_batch_id!r} has no batch to wait for")
-            find_again(run, intent, provider_batch_id=decode_text(intent.provider_batch_id))
+            find_again(run, submission, provider_batch_id=decode_text(submission.provider_batch_id))
         case "adopt":
             if not provider_batch_id:
                 raise InvalidInputError("adopting a batch needs its provider_batch_id")
             if lost:
-                find_again(run, intent, provider_batch_id=provider_batch_id)
+                find_again(run, submission, provider_batch_id=provider_batch_id)
             else:
-                register(run, intent, provider_batch_id=provider_batch_id, status="validating")
+                register(run, submission, provider_batch_id=provider_batch_id, status="validating")
         case "resubmit" | "fail":
             if decision == "fail":
-                owned = and_(is_status(QUEUED_LOCAL, SUBMITTED), items.c.intent_key == intent.intent_key)
+                owned = and_(is_status(QUEUED_LOCAL, SUBMITTED), items.c.intent_key == submission.intent_key)
                 cancel_items(run, owned, _GIVEN_UP)
             give_up = give_up_batch if lost else drop
-            give_up(run, intent, error_class=f"operator_{decision}")
+            give_up(run, submission, error_class=f"operator_{decision}")
         case _:
             raise InvalidInputError(f"decision {decision!r} must be one of adopt, wait, resubmit, fail")
 
 
 def was_sent(connection: Connection, run_key: int) -> bool:
     """Whether any batch of the run exists, or may have been asked for."""
-    sent = or_(_intents.sending_at.is_not(None), _intents.state.in_(_MAYBE_SENT))
-    wanted = select(_intents.intent_key).where(_intents.run_key == run_key, sent).limit(1)
+    sent = or_(_submissions.sending_at.is_not(None), _submissions.state.in_(_MAYBE_SENT))
+    wanted = select(_submissions.intent_key).where(_submissions.run_key == run_key, sent).limit(1)
     return connection.execute(wanted).first() is not None
 
 
 def requeue_local(run: LockedRun) -> int:
     """Free what was claimed and certainly not sent, and finish registrations; returns the number of items freed."""
-    unsent = _INTENT.where(
-        _intents.run_key == run.run_key, _intents.state.in_(_UNSENT), _intents.next_check_at.is_(None)
+    unsent = _SUBMISSION.where(
+        _submissions.run_key == run.run_key,
+        _submissions.state.in_(_UNSENT),
+        _submissions.next_check_at.is_(None),
     )
     freed = sum(
-        drop(run, intent, error_class="driver_lost") for intent in run.connection.execute(unsent).all()
+        drop(run, submission, error_class="driver_lost")
+        for submission in run.connection.execute(unsent).all()
     )
     # every cycle of a driver comes here, mostly for nothing: looking for such items would read all that are in flight
-    if _queued(run) - freed != _held_by_open_intents(run):
+    if _queued(run) - freed != _held_by_open_submissions(run):
         _finish_registrations(run)
         freed += release_all(run, UNSENT_BY_HAND, before=QUEUED_LOCAL, used_custom_id=False)
     return freed
@@ -291,11 +308,11 @@ def _queued(run: LockedRun) -> int:
     return int(run.connection.execute(queued).scalar_one())
 
 
-def _held_by_open_intents(run: LockedRun) -> int:
+def _held_by_open_submissions(run: LockedRun) -> int:
     """Items that wait for the outcome of their submission; while it is open, all that it was made of are its own."""
-    without_batch = ~exists().where(batches.c.intent_key == _intents.intent_key)
-    held = select(func.coalesce(func.sum(_intents.item_count), 0)).where(
-        _intents.run_key == run.run_key, _intents.state.in_(_OPEN), without_batch
+    without_batch = ~exists().where(batches.c.intent_key == _submissions.intent_key)
+    held = select(func.coalesce(func.sum(_submissions.item_count), 0)).where(
+        _submissions.run_key == run.run_key, _submissions.state.in_(_OPEN), without_batch
     )
     return int(run.connection.execute(held).scalar_one())
 
@@ -305,8 +322,10 @@ def _finish_registrations(run: LockedRun) -> None:
     registered_only = (
         select(items.c.intent_key)
         .distinct()
-        .join(submission_intents, _intents.intent_key == items.c.intent_key)
-        .where(items.c.run_key == run.run_key, items.c.queue == TAKEN_QUEUE, _intents.state == _REGISTERED)
+        .join(submission_intents, _submissions.intent_key == items.c.intent_key)
+        .where(
+            items.c.run_key == run.run_key, items.c.queue == TAKEN_QUEUE, _submissions.state == _REGISTERED
+        )
     )
     for intent_key in run.connection.execute(registered_only).scalars().all():
         mine = items.c.intent_key == intent_key
@@ -315,8 +334,10 @@ def _finish_registrations(run: LockedRun) -> None:
 
 
 # mark_unknown sets next_check_at, so it tells who was in doubt from who was refused
-_GIVEN_UP_IN_DOUBT = and_(_intents.state == IntentState.DROPPED.value, _intents.next_check_at.is_not(None))
-_MAYBE_SENT = [state.value for state in (*lifecycle.MAYBE_SENT, IntentState.REGISTERED)]
-_REGISTERED = IntentState.REGISTERED.value
-_OPEN = [state.value for state in OPEN_INTENTS]
+_GIVEN_UP_IN_DOUBT = and_(
+    _submissions.state == SubmissionState.DROPPED.value, _submissions.next_check_at.is_not(None)
+)
+_MAYBE_SENT = [state.value for state in (*lifecycle.MAYBE_SENT, SubmissionState.REGISTERED)]
+_REGISTERED = SubmissionState.REGISTERED.value
+_OPEN = [state.value for state in OPEN_SUBMISSIONS]
 _UNSENT = [state.value for state in lifecycle.UNSENT]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, case, func, select
 
-from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
+from batchor_core.core.enums import ItemStatus, RunControlState, SubmissionState
 from batchor_core.core.lifecycle import run_status
 from batchor_core.core.models import RunSummary
 from batchor_core.core.trouble import trouble
@@ -34,7 +34,7 @@ class ActiveBatches(NamedTuple):
 
 
 # put together once, see sql_runs: every look at a run asks both
-_batches, _intents = batches.c, submission_intents.c
+_batches, _submissions = batches.c, submission_intents.c
 _IS_OVERDUE = and_(_batches.is_terminal.is_(False), _batches.due_at < bindparam("now"))
 _ACTIVE = (
     select(
@@ -51,11 +51,11 @@ _ACTIVE = (
 )
 _ACTIVE_OF_RUN = _ACTIVE.where(_batches.run_key == bindparam("key"))
 _DOUBTFUL = (
-    select(_intents.run_key, _intents.state, func.count())
+    select(_submissions.run_key, _submissions.state, func.count())
     .where(IN_DOUBT)
-    .group_by(_intents.run_key, _intents.state)
+    .group_by(_submissions.run_key, _submissions.state)
 )
-_DOUBTFUL_OF_RUN = _DOUBTFUL.where(_intents.run_key == bindparam("key"))
+_DOUBTFUL_OF_RUN = _DOUBTFUL.where(_submissions.run_key == bindparam("key"))
 
 
 def active_batches(
@@ -105,8 +105,8 @@ def summary_from(
         ingestion_complete=complete,
         usage=TokenUsage(*billed(row)),
         estimated_tokens=row.queued_local_tokens + row.submitted_tokens,
-        unknown_batches=doubtful.get((row.run_key, IntentState.UNKNOWN.value), 0),
-        quarantined_batches=doubtful.get((row.run_key, IntentState.QUARANTINED.value), 0),
+        unknown_batches=doubtful.get((row.run_key, SubmissionState.UNKNOWN.value), 0),
+        quarantined_batches=doubtful.get((row.run_key, SubmissionState.QUARANTINED.value), 0),
         orphan_batches=row.orphan_batches,
         late_batches=in_flight.late,
         late_rows=in_flight.late_rows,

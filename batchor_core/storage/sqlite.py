@@ -345,7 +345,7 @@ def _configure(raw: Any, _record: object) -> None:
     cursor.execute("PRAGMA page_size = 16384")
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA wal_autocheckpoint = 0")  # see sqlite_wal.py
-    # in WAL mode NORMAL may forget the last commits when the power fails: a forgotten intent is a batch paid twice
+    # in WAL mode NORMAL may forget the last commits when the power fails: a forgotten submission is a batch paid twice
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA cache_size = -16384")
     cursor.execute("PRAGMA temp_store = MEMORY")

@@ -39,12 +39,12 @@ from batchor_core.storage.session import (
     Candidate,
     DriverIdentity,
     DriverSession,
-    IntentDecision,
-    IntentRecord,
     LeaseRecord,
     OwnerCheck,
     RequestDraft,
     ResultsWait,
+    SubmissionDecision,
+    SubmissionRecord,
 )
 from batchor_core.storage.third_party import ThirdPartySession
 from batchor_core.storage.third_party_book import rendered_in_this_process
@@ -60,8 +60,6 @@ __all__ = [
     "DriverIdentity",
     "DriverSession",
     "IngestCheckpoint",
-    "IntentDecision",
-    "IntentRecord",
     "ItemFailureRecord",
     "LeaseRecord",
     "MaterializedItem",
@@ -80,6 +78,8 @@ __all__ = [
     "RunListing",
     "StateStore",
     "StoredItem",
+    "SubmissionDecision",
+    "SubmissionRecord",
     "request_bytes",
 ]
 
@@ -120,7 +120,7 @@ class StateStore(DocumentedStore):
         """Take the run's lease and return the session to drive it with; None while another live driver holds it.
 
         A lease is free when it was given up, has expired by the store's clock, belongs to the same ``owner.session``, or
-        when ``owner_is_dead`` says so of its holder. Taking it over raises the epoch; the holder keeps its own.
+        when ``owner_is_dead`` says so of its holder. Taking it over raises the fencing token; the holder keeps its own.
         """
         return ThirdPartySession(self, run_id)
 
@@ -136,7 +136,7 @@ class StateStore(DocumentedStore):
         """Every run, newest first. Stores without a list of runs raise NotImplementedError."""
         raise NotImplementedError(f"{type(self).__name__} can't list its runs")
 
-    def list_intents(self, *, run_id: str) -> list[IntentRecord]:
+    def list_submissions(self, *, run_id: str) -> list[SubmissionRecord]:
         """Every submission of a run, oldest first; empty where the store does not keep them."""
         return []
 
@@ -170,24 +170,24 @@ class StateStore(DocumentedStore):
         """
         return False
 
-    def settle_intent(
+    def settle_submission(
         self,
         *,
         run_id: str,
         local_batch_id: str,
-        decision: IntentDecision,
+        decision: SubmissionDecision,
         provider_batch_id: str | None = None,
     ) -> None:
-        """An operator's word on a QUARANTINED (or UNKNOWN) intent.
+        """An operator's word on a QUARANTINED (or UNKNOWN) submission.
 
         ``adopt`` registers ``provider_batch_id``, ``resubmit`` frees the items for a new batch, ``fail`` ends them. Where a
         batch was registered and then lost, its own id may be adopted once more; ``wait`` is the same without an id, and
         begins the waiting for a late batch again.
 
         Raises:
-            RunStateError: The intent waits for nobody's word, or the batch belongs to another submission.
+            RunStateError: The submission waits for nobody's word, or the batch belongs to another submission.
         """
-        raise NotImplementedError(f"{type(self).__name__} keeps no submission intents")
+        raise NotImplementedError(f"{type(self).__name__} keeps no submissions")
 
     def artifact_root(self) -> Path | None:
         """Where the files of its runs lie unless the runner is told otherwise; None if they may go with the process."""

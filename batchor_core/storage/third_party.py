@@ -22,7 +22,7 @@ from batchor_core.core.admission import (
     kept_place,
     standing_of,
 )
-from batchor_core.core.enums import IntentState, RunControlState
+from batchor_core.core.enums import RunControlState, SubmissionState
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.rendered import RenderedChunk
@@ -40,9 +40,9 @@ from batchor_core.storage.session import (
     BatchEnd,
     Candidate,
     DriverSession,
-    IntentRecord,
     RequestDraft,
     ResultsWait,
+    SubmissionRecord,
 )
 from batchor_core.storage.third_party_book import Submission, book_of, generation_of
 from batchor_core.storage.third_party_items import ThirdPartyItems
@@ -143,7 +143,7 @@ class ThirdPartySession(DriverSession):
         allowances: Sequence[Allowance] = (),
         leaves_queue: bool = False,
         key_fingerprint: str | None = None,
-    ) -> IntentRecord | None:
+    ) -> SubmissionRecord | None:
         """Make a submission of items that :meth:`candidates` has shown."""
         book = self._book
         with book.lock:
@@ -162,10 +162,10 @@ class ThirdPartySession(DriverSession):
             lines = [
                 (self.custom_ids.of(held.item.item_id, held.item_index, generation), held) for held in taken
             ]
-            record = IntentRecord(
+            record = SubmissionRecord(
                 local_batch_id=local_batch_id,
-                state=IntentState.CLAIMED,
-                epoch=0,
+                state=SubmissionState.CLAIMED,
+                fencing_token=0,
                 item_count=len(lines),
                 submission_tokens=tokens,
                 created_at=self._store.now(),
@@ -192,17 +192,17 @@ class ThirdPartySession(DriverSession):
 
     def _tokens_in_flight(self) -> int:
         submitted = self._store.get_active_submitted_token_estimate(run_id=self.run_id)
-        return submitted + sum(record.submission_tokens for record in self.open_intents())
+        return submitted + sum(record.submission_tokens for record in self.open_submissions())
 
     def drafts(self, *, local_batch_id: str) -> Iterator[RequestDraft]:
         with self._book.lock:
-            submission = self._book.submission(local_batch_id, lifecycle.OPEN_INTENTS)
+            submission = self._book.submission(local_batch_id, lifecycle.OPEN_SUBMISSIONS)
         return iter(submission.drafts())
 
     def mark_written(self, *, local_batch_id: str, sha256: str, size_bytes: int) -> None:
         """Keeps a pointer per item; its digest is that of the whole file."""
         with self._book.lock:
-            submission = self._book.submission(local_batch_id, (IntentState.CLAIMED,))
+            submission = self._book.submission(local_batch_id, (SubmissionState.CLAIMED,))
             self._store.record_request_artifacts(run_id=self.run_id, pointers=submission.pointers(sha256))
             submission.record = replace(submission.record, sha256=sha256, size_bytes=size_bytes)
 
@@ -212,7 +212,7 @@ class ThirdPartySession(DriverSession):
         self._change(
             local_batch_id,
             lifecycle.UNSENT,
-            state=IntentState.UPLOADED,
+            state=SubmissionState.UPLOADED,
             input_file_id=input_file_id,
             server_date_skew=server_date_skew,
             uploaded_at=self._store.now(),
@@ -222,8 +222,8 @@ class ThirdPartySession(DriverSession):
         """Kept in this process only: it guards against a second request of this driver, not against a crash."""
         self._change(
             local_batch_id,
-            (IntentState.UPLOADED,),
-            state=IntentState.SENDING,
+            (SubmissionState.UPLOADED,),
+            state=SubmissionState.SENDING,
             sending_at=self._store.now(),
             next_check_at=None,
         )
@@ -232,8 +232,8 @@ class ThirdPartySession(DriverSession):
         """Kept in this process only: after a crash the items are given back, and go into a new file."""
         self._change(
             local_batch_id,
-            (IntentState.SENDING, IntentState.UPLOADED),
-            state=IntentState.UPLOADED,
+            (SubmissionState.SENDING, SubmissionState.UPLOADED),
+            state=SubmissionState.UPLOADED,
             last_error_class=error_class,
             next_check_at=next_check_at,
         )
@@ -242,7 +242,7 @@ class ThirdPartySession(DriverSession):
         """Record the batch with its custom_ids, then its items; both may be repeated."""
         with self._book.lock:
             submission = self._book.submission(
-                local_batch_id, (*lifecycle.OPEN_INTENTS, IntentState.REGISTERED)
+                local_batch_id, (*lifecycle.OPEN_SUBMISSIONS, SubmissionState.REGISTERED)
             )
             if submission.record.provider_batch_id == provider_batch_id:
                 return
@@ -260,13 +260,15 @@ class ThirdPartySession(DriverSession):
             self._items.submit(provider_batch_id, submission.lines)
             submission.lines = []  # the store has them now, and they hold the prompts
             submission.record = replace(
-                submission.record, state=IntentState.REGISTERED, provider_batch_id=provider_batch_id
+                submission.record, state=SubmissionState.REGISTERED, provider_batch_id=provider_batch_id
             )
 
     def drop(self, *, local_batch_id: str, error_class: str) -> None:
         with self._book.lock:
-            submission = self._book.submission(local_batch_id, (*lifecycle.OPEN_INTENTS, IntentState.DROPPED))
-            if submission.record.state is not IntentState.DROPPED:
+            submission = self._book.submission(
+                local_batch_id, (*lifecycle.OPEN_SUBMISSIONS, SubmissionState.DROPPED)
+            )
+            if submission.record.state is not SubmissionState.DROPPED:
                 self._drop(submission, error_class)
 
     def _drop(self, submission: Submission, error_class: str) -> int:
@@ -274,15 +276,15 @@ class ThirdPartySession(DriverSession):
         self._store.release_items_to_pending(run_id=self.run_id, item_ids=item_ids)
         submission.lines = []
         submission.record = replace(
-            submission.record, state=IntentState.DROPPED, last_error_class=error_class
+            submission.record, state=SubmissionState.DROPPED, last_error_class=error_class
         )
         return len(item_ids)
 
     def mark_unknown(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
         self._change(
             local_batch_id,
-            (IntentState.SENDING, IntentState.UNKNOWN),
-            state=IntentState.UNKNOWN,
+            (SubmissionState.SENDING, SubmissionState.UNKNOWN),
+            state=SubmissionState.UNKNOWN,
             last_error_class=error_class,
             next_check_at=next_check_at,
         )
@@ -292,7 +294,7 @@ class ThirdPartySession(DriverSession):
     ) -> None:
         self._change(
             local_batch_id,
-            (IntentState.UNKNOWN,),
+            (SubmissionState.UNKNOWN,),
             clean_listings=clean_listings,
             fenced_at=fenced_at,
             next_check_at=next_check_at,
@@ -301,22 +303,22 @@ class ThirdPartySession(DriverSession):
     def quarantine(self, *, local_batch_id: str, error_class: str) -> None:
         self._change(
             local_batch_id,
-            lifecycle.OPEN_INTENTS,
-            state=IntentState.QUARANTINED,
+            lifecycle.OPEN_SUBMISSIONS,
+            state=SubmissionState.QUARANTINED,
             last_error_class=error_class,
         )
 
-    def _change(self, local_batch_id: str, allowed: Sequence[IntentState], **changes: Any) -> None:
+    def _change(self, local_batch_id: str, allowed: Sequence[SubmissionState], **changes: Any) -> None:
         with self._book.lock:
             submission = self._book.submission(local_batch_id, allowed)
             submission.record = replace(submission.record, **changes)
 
-    def open_intents(self) -> list[IntentRecord]:
+    def open_submissions(self) -> list[SubmissionRecord]:
         with self._book.lock:
             return [
                 one.record
                 for one in self._book.submissions.values()
-                if one.record.state in lifecycle.OPEN_INTENTS
+                if one.record.state in lifecycle.OPEN_SUBMISSIONS
             ]
 
     def requeue_local(self) -> int:
@@ -332,7 +334,7 @@ class ThirdPartySession(DriverSession):
                 if submission.record.state in lifecycle.UNSENT and not submission.record.is_postponed
             )
             self._items.give_back()
-            if not self.open_intents():
+            if not self.open_submissions():
                 freed += self._store.requeue_local_items(run_id=self.run_id)
             return freed
 

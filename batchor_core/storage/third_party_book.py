@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from batchor_core.core.admission import Place
-from batchor_core.core.enums import IntentState
+from batchor_core.core.enums import SubmissionState
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.storage.documented_store import DocumentedStore
 from batchor_core.storage.late_batches import late_fields
 from batchor_core.storage.records import ActiveBatchRecord, ClaimedItem, RequestArtifactPointer
-from batchor_core.storage.session import IntentRecord, RequestDraft, ResultsWait
+from batchor_core.storage.session import RequestDraft, ResultsWait, SubmissionRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def generation_of(local_batch_id: str) -> int:
 class Submission:
     """A batch on its way, which the documented methods have no place for."""
 
-    record: IntentRecord
+    record: SubmissionRecord
     lines: list[tuple[str, Held]]
     """custom_id and item of each line, in line order."""
 
@@ -94,7 +94,7 @@ class Book:
     may_back_off: bool = True
     """Whether the store's backoff may need clearing; not known at first."""
 
-    def submission(self, local_batch_id: str, allowed: Sequence[IntentState]) -> Submission:
+    def submission(self, local_batch_id: str, allowed: Sequence[SubmissionState]) -> Submission:
         """The submission, if it is in one of these states, or RunStateError."""
         found = self.submissions.get(local_batch_id)
         if found is None:

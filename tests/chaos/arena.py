@@ -26,7 +26,7 @@ import psycopg
 from psycopg import sql
 
 from batchor_core.core.custom_ids import mark_of, marked
-from batchor_core.core.enums import IntentState
+from batchor_core.core.enums import SubmissionState
 from batchor_core.core.exceptions import RunNotFoundError, StorageError
 from batchor_core.core.models import PromptParts
 from batchor_core.providers.api import FoundBy
@@ -360,9 +360,11 @@ class Round:
         if any(fault["kind"] in ("unlisted", "late_files", "gone_files") for fault in self.scenario.faults):
             return []
         store = open_store(self.place)
-        intents = store.list_intents(run_id=RUN_ID)
+        submissions = store.list_submissions(run_id=RUN_ID)
         store.close()
-        doubtful = {mark_of(one.local_batch_id) for one in intents if one.state is IntentState.UNKNOWN}
+        doubtful = {
+            mark_of(one.local_batch_id) for one in submissions if one.state is SubmissionState.UNKNOWN
+        }
         return [
             f"held, though {batch['id']} is {batch['status']}"
             for batch in self.arena.books()["batches"]
@@ -416,13 +418,13 @@ class Round:
         store = open_store(self.place)
         try:
             summary = store.get_run_summary(run_id=RUN_ID)
-            intents = store.list_intents(run_id=RUN_ID)
+            submissions = store.list_submissions(run_id=RUN_ID)
             records = store.get_terminal_item_records(run_id=RUN_ID, after_sequence=0)
             finished = summary.status.value != "running"
             total = summary.total_items
             open_work = summary.active_batches + summary.unknown_batches + summary.quarantined_batches
         except RunNotFoundError:
-            intents, records, finished, open_work, total = [], [], False, 0, 0
+            submissions, records, finished, open_work, total = [], [], False, 0, 0
         finally:
             store.close()
         return Facts(
@@ -450,7 +452,7 @@ class Round:
                 and request["status"] != 400
                 for request in books["requests"]
             ),
-            sent_intents=sum(intent.sending_at is not None for intent in intents),
+            sent_submissions=sum(submission.sending_at is not None for submission in submissions),
             input_files=[
                 file["filename"]
                 for file in books["files"]

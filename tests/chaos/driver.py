@@ -206,9 +206,9 @@ class Driver:
         """What an operator does: look at the provider's console, then say which it is."""
         with urllib.request.urlopen(f"{self.place.provider_url}/_control/books", timeout=30) as answer:
             batches = orjson.loads(answer.read())["batches"]
-        for intent in runner.storage.list_intents(run_id=RUN_ID):
-            if intent.state == "quarantined" or (self.life.decides and intent.state in IN_DOUBT):
-                names = (intent.local_batch_id, mark_of(intent.local_batch_id))
+        for submission in runner.storage.list_submissions(run_id=RUN_ID):
+            if submission.state == "quarantined" or (self.life.decides and submission.state in IN_DOUBT):
+                names = (submission.local_batch_id, mark_of(submission.local_batch_id))
                 mine = [
                     batch["id"]
                     for batch in batches
@@ -216,9 +216,9 @@ class Driver:
                 ]
                 with suppress(RunStateError):
                     if mine:
-                        runner.adopt_batch(RUN_ID, intent.local_batch_id, mine[0])
+                        runner.adopt_batch(RUN_ID, submission.local_batch_id, mine[0])
                     else:
-                        runner.resubmit_batch(RUN_ID, intent.local_batch_id)
+                        runner.resubmit_batch(RUN_ID, submission.local_batch_id)
 
 
 def open_store(place: Place, *, clock_offset: float = 0.0, spare_pages: int | None = None) -> StateStore:

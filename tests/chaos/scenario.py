@@ -127,7 +127,7 @@ class Life:
         full_at: From the so-many-th boundary on its disk is full, until an error was shown or a moment has passed; 0 never.
         full_for_life: And then the process ends; else there is room again.
         spare_pages: How many pages its database may still grow by, until then; None for any number. SQLite's alone.
-        naive: Drive in the documented order alone, without intents, with the SDK's own retries: a negative control.
+        naive: Drive in the documented order alone, without submissions, with the SDK's own retries: a negative control.
         fences: Whether what is not found is kept from coming, or waited for; without, it is a negative control.
         waits: Whether rows without a line are waited for; without, they are bought at once, and it is a negative control.
         exports: Whether it exports and prunes the finished run: one driver's work, not a crowd's.

@@ -29,7 +29,7 @@ class Facts:
         batches: The provider's: each batch's local id, by provider id.
         posts: POSTs that asked for a batch and got through to the server, but for those that it has refused with 400: a
             submission whose input file is not ready yet is certainly refused, and tried again.
-        sent_intents: Submissions that the store says were sent.
+        sent_submissions: Submissions that the store says were sent.
         input_files: Input files that are still at the provider.
         unfinished_files: Temporary files here, and artifacts that are still there though all were pruned.
         shown: Errors that drivers got to see.
@@ -45,7 +45,7 @@ class Facts:
     executions: Sequence[tuple[str, str]]
     batches: Mapping[str, str]
     posts: int
-    sent_intents: int
+    sent_submissions: int
     input_files: Sequence[str] = ()
     unfinished_files: Sequence[str] = ()
     shown: Sequence[str] = ()
@@ -126,8 +126,8 @@ def judge(facts: Facts, scenario: Scenario) -> Verdict:
     )
     local_ids = Counter(facts.batches.values())
     again = [local_id for local_id, times in local_ids.items() for _ in range(times - 1)]
-    if not again and not scenario.forgets and facts.posts > facts.sent_intents:
-        again = [f"{facts.posts} POSTs for {facts.sent_intents} submissions"]
+    if not again and not scenario.forgets and facts.posts > facts.sent_submissions:
+        again = [f"{facts.posts} POSTs for {facts.sent_submissions} submissions"]
 
     sequences = [item["sequence"] for item in facts.items]
     has_gaps = sequences != list(range(1, len(sequences) + 1))

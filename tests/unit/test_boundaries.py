@@ -31,7 +31,7 @@ from tests.support.world import World, text_job
 PACKAGE = Path(boundaries.__file__).parents[1]
 
 # the wrappers of transactions, which take the boundary's name first; nothing else may begin one
-TRANSACTIONS = ("write", "_write", "_run", "_locked", "_change_intent")
+TRANSACTIONS = ("write", "_write", "_run", "_locked", "_change_submission")
 BEGINNERS = {"begin", "begin_nested", "connect", "raw_connection", "begin_twophase"}
 HOME_OF_BEGIN = "storage/sql_engine.py"
 

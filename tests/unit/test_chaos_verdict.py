@@ -36,7 +36,7 @@ GOOD = Facts(
     executions=[(f"{index}-0-abcabcabcabc", "answer") for index in range(len(TEXTS))],
     batches={"batch_1": "local-1"},
     posts=1,
-    sent_intents=1,
+    sent_submissions=1,
 )
 
 

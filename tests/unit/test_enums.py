@@ -6,7 +6,7 @@ import pytest
 
 from batchor_core import OpenAIEndpoint, OpenAIProviderConfig, PromptParts
 from batchor_core.core import lifecycle
-from batchor_core.core.enums import IntentState, ItemStatus
+from batchor_core.core.enums import ItemStatus, SubmissionState
 from batchor_core.core.exceptions import ProviderErrorKind
 from batchor_core.providers.openai.requests import RequestLines
 from batchor_core.testing.openai_server.records import OPEN, BatchStatus
@@ -17,11 +17,11 @@ def test_every_item_status_is_claimable_in_flight_or_terminal() -> None:
     assert sorted(groups) == sorted(ItemStatus)
 
 
-def test_every_intent_state_is_open_registered_or_dropped() -> None:
-    assert sorted((*lifecycle.OPEN_INTENTS, IntentState.REGISTERED, IntentState.DROPPED)) == sorted(
-        IntentState
-    )
-    assert sorted((*lifecycle.UNSENT, *lifecycle.MAYBE_SENT)) == sorted(lifecycle.OPEN_INTENTS)
+def test_every_submission_state_is_open_registered_or_dropped() -> None:
+    assert sorted(
+        (*lifecycle.OPEN_SUBMISSIONS, SubmissionState.REGISTERED, SubmissionState.DROPPED)
+    ) == sorted(SubmissionState)
+    assert sorted((*lifecycle.UNSENT, *lifecycle.MAYBE_SENT)) == sorted(lifecycle.OPEN_SUBMISSIONS)
 
 
 def test_every_batch_status_of_the_server_is_open_or_final() -> None:

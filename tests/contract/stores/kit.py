@@ -350,8 +350,8 @@ def take(session: DriverSession, *indexes: int, local: str = "b1", **changes: An
     """Show candidates and claim these; returns the custom_ids in line order."""
     session.candidates(max_attempts=MAX, limit=10_000)
     arguments: dict[str, Any] = {"artifact_key": f"requests/{local}.jsonl", "max_attempts": MAX} | changes
-    intent = session.claim(local_batch_id=local, item_indexes=indexes, **arguments)
-    assert intent is not None
+    submission = session.claim(local_batch_id=local, item_indexes=indexes, **arguments)
+    assert submission is not None
     return [draft.custom_id for draft in session.drafts(local_batch_id=local)]
 
 
@@ -375,8 +375,10 @@ def submit(session: DriverSession, *indexes: int, local: str = "b1", batch: str 
     return custom_ids
 
 
-def intent_states(store: StateStore) -> dict[str, str]:
-    return {intent.local_batch_id: intent.state.value for intent in store.list_intents(run_id=RUN)}
+def submission_states(store: StateStore) -> dict[str, str]:
+    return {
+        submission.local_batch_id: submission.state.value for submission in store.list_submissions(run_id=RUN)
+    }
 
 
 def engine_ids(item_ids: Sequence[str], *, generation: int = 0) -> list[str]:

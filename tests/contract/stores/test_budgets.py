@@ -7,7 +7,7 @@ from threading import Barrier
 
 from batchor_core.core.admission import PLACE_LIFETIME_SEC, Place, Standing, Wait
 from batchor_core.core.enums import ItemStatus, RunControlState
-from batchor_core.storage.state import DriverIdentity, DriverSession, IntentRecord, StateStore
+from batchor_core.storage.state import DriverIdentity, DriverSession, StateStore, SubmissionRecord
 from tests.contract.stores import kit
 from tests.contract.stores.kit import MAX, RUN, Backend, Clock, create, drive, tokens
 
@@ -21,7 +21,7 @@ def claim(
     local: str = "b1",
     key: str = KEY,
     leaves_queue: bool = False,
-) -> IntentRecord | None:
+) -> SubmissionRecord | None:
     """Claim items of ten tokens each under a budget."""
     session.candidates(max_attempts=MAX, limit=10_000)
     return session.claim(
@@ -44,7 +44,7 @@ def test_a_claim_over_the_budget_changes_nothing(store: StateStore) -> None:
     session = drive(store)
     assert claim(session, 0, 1, limit=19) is None
     assert kit.statuses(store) == [ItemStatus.PENDING] * 3
-    assert store.list_intents(run_id=RUN) == []
+    assert store.list_submissions(run_id=RUN) == []
 
 
 def test_what_is_in_flight_counts_until_it_is_answered(store: StateStore) -> None:

@@ -160,7 +160,7 @@ def test_requeueing_touches_nothing_that_a_live_driver_holds(store: StateStore) 
     assert store.requeue_local_items(run_id=RUN) == 0
     assert statuses(store) == [QUEUED, QUEUED, PENDING]
     kit.upload(session)  # the driver has noticed nothing
-    assert kit.intent_states(store) == {"b1": "uploaded"}
+    assert kit.submission_states(store) == {"b1": "uploaded"}
 
 
 @pytest.mark.parametrize("end", ["expired", "given up"])
@@ -177,7 +177,7 @@ def test_requeueing_frees_what_the_last_driver_left_unsent(store: StateStore, cl
         session.close()
     assert store.requeue_local_items(run_id=RUN) == 2
     assert statuses(store) == [PENDING, PENDING, QUEUED, PENDING]
-    assert kit.intent_states(store) == {"claimed": "dropped", "uploaded": "dropped", "sending": "sending"}
+    assert kit.submission_states(store) == {"claimed": "dropped", "uploaded": "dropped", "sending": "sending"}
 
 
 def test_a_driver_takes_over_from_one_that_is_certainly_dead(store: StateStore) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from batchor_core.core.enums import IntentState, ItemStatus, RunControlState, RunLifecycleStatus
+from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus, SubmissionState
 from batchor_core.core.exceptions import InvalidInputError, RunStateError
 from batchor_core.storage.state import BatchEnd, DriverSession, StateStore
 from tests.contract.stores import kit
@@ -40,40 +40,40 @@ def stuck(request: pytest.FixtureRequest, store: StateStore) -> StateStore:
 
 
 def test_adopting_a_batch_registers_it(stuck: StateStore) -> None:
-    stuck.settle_intent(run_id=RUN, local_batch_id="b1", decision="adopt", provider_batch_id="p1")
+    stuck.settle_submission(run_id=RUN, local_batch_id="b1", decision="adopt", provider_batch_id="p1")
     assert statuses(stuck) == [SUBMITTED, SUBMITTED, PENDING]
     (batch,) = stuck.get_active_batches(run_id=RUN)
     assert (batch.provider_batch_id, batch.local_batch_id, batch.item_count) == ("p1", "b1", 2)
-    (intent,) = stuck.list_intents(run_id=RUN)
-    assert (intent.state, intent.provider_batch_id) == (IntentState.REGISTERED, "p1")
+    (submission,) = stuck.list_submissions(run_id=RUN)
+    assert (submission.state, submission.provider_batch_id) == (SubmissionState.REGISTERED, "p1")
     kit.complete(stuck, kit.engine_ids(["item-0", "item-1"]))
     assert statuses(stuck) == [COMPLETED, COMPLETED, PENDING]
 
 
 def test_adopting_needs_the_batch(stuck: StateStore) -> None:
     with pytest.raises(InvalidInputError):
-        stuck.settle_intent(run_id=RUN, local_batch_id="b1", decision="adopt")
+        stuck.settle_submission(run_id=RUN, local_batch_id="b1", decision="adopt")
     assert statuses(stuck) == [QUEUED, QUEUED, PENDING]
 
 
 def test_resubmitting_frees_the_items_under_new_custom_ids(stuck: StateStore) -> None:
-    stuck.settle_intent(run_id=RUN, local_batch_id="b1", decision="resubmit")
+    stuck.settle_submission(run_id=RUN, local_batch_id="b1", decision="resubmit")
     assert statuses(stuck) == [PENDING] * 3
-    assert kit.intent_states(stuck) == {"b1": "dropped"}
+    assert kit.submission_states(stuck) == {"b1": "dropped"}
     custom_ids = kit.take(drive(stuck), 0, 1, local="b2")
     assert custom_ids == [custom_id_for(RUN, f"item-{index}", index, 1) for index in (0, 1)]
 
 
 def test_failing_ends_the_items(stuck: StateStore) -> None:
-    stuck.settle_intent(run_id=RUN, local_batch_id="b1", decision="fail")
+    stuck.settle_submission(run_id=RUN, local_batch_id="b1", decision="fail")
     assert statuses(stuck) == [PERMANENT, PERMANENT, PENDING]
     assert [record.terminal_result_sequence for record in terminal(stuck)] == [1, 2]
     assert all(record.error is not None and record.attempt_count == 0 for record in terminal(stuck))
-    assert kit.intent_states(stuck) == {"b1": "dropped"}
+    assert kit.submission_states(stuck) == {"b1": "dropped"}
 
 
 def test_a_settled_submission_leaves_the_summary(stuck: StateStore) -> None:
-    stuck.settle_intent(run_id=RUN, local_batch_id="b1", decision="resubmit")
+    stuck.settle_submission(run_id=RUN, local_batch_id="b1", decision="resubmit")
     summary = stuck.get_run_summary(run_id=RUN)
     assert (summary.unknown_batches, summary.quarantined_batches) == (0, 0)
 
@@ -93,20 +93,20 @@ def late(store: StateStore) -> StateStore:
 def test_who_waits_on_is_asked_again_after_as_long(late: StateStore) -> None:
     (batch,) = late.get_active_batches(run_id=RUN)
     assert (batch.quarantined, batch.quarantine_cause) == (True, "results_late")
-    late.settle_intent(run_id=RUN, local_batch_id="b1", decision="wait")
+    late.settle_submission(run_id=RUN, local_batch_id="b1", decision="wait")
     (batch,) = late.get_active_batches(run_id=RUN)
     assert (batch.quarantined, batch.quarantine_cause) == (False, None)
     assert (batch.ended_at, batch.looks, batch.next_poll_at) == (late.now(), 0, 0.0)
     assert statuses(late) == [COMPLETED, SUBMITTED, SUBMITTED]
-    assert kit.intent_states(late) == {"b1": "registered"}
+    assert kit.submission_states(late) == {"b1": "registered"}
 
 
 @pytest.mark.parametrize(("decision", "rest"), [("resubmit", PENDING), ("fail", PERMANENT)])
 def test_who_does_not_wait_keeps_what_is_there(late: StateStore, decision: str, rest: ItemStatus) -> None:
-    late.settle_intent(run_id=RUN, local_batch_id="b1", decision=decision)  # type: ignore[arg-type]
+    late.settle_submission(run_id=RUN, local_batch_id="b1", decision=decision)  # type: ignore[arg-type]
     assert statuses(late) == [COMPLETED, rest, rest]
     assert late.get_active_batches(run_id=RUN) == []
-    assert kit.intent_states(late) == {"b1": "registered"}, "the provider's list holds nothing unknown"
+    assert kit.submission_states(late) == {"b1": "registered"}, "the provider's list holds nothing unknown"
     summary = late.get_run_summary(run_id=RUN)
     assert (summary.quarantined_batches, summary.late_batches, summary.late_rows) == (0, 0, 0)
 
@@ -121,13 +121,13 @@ def test_the_end_of_a_batch_answers_the_question(late: StateStore) -> None:
         end=BatchEnd("completed"),
     )
     assert statuses(late) == [COMPLETED] * 3
-    assert kit.intent_states(late) == {"b1": "registered"}
+    assert kit.submission_states(late) == {"b1": "registered"}
     assert late.get_run_summary(run_id=RUN).quarantined_batches == 0
 
 
 def test_nothing_is_waited_for_without_a_batch(stuck: StateStore) -> None:
     with pytest.raises(RunStateError):
-        stuck.settle_intent(run_id=RUN, local_batch_id="b1", decision="wait")
+        stuck.settle_submission(run_id=RUN, local_batch_id="b1", decision="wait")
     assert statuses(stuck) == [QUEUED, QUEUED, PENDING]
 
 
@@ -145,10 +145,10 @@ def test_only_unknown_outcomes_are_settled(store: StateStore, state: str) -> Non
     session = drive(store)
     if state in _STEPS:
         _STEPS[state](session)
-    before = statuses(store), store.list_intents(run_id=RUN)
+    before = statuses(store), store.list_submissions(run_id=RUN)
     with pytest.raises(RunStateError):
-        store.settle_intent(run_id=RUN, local_batch_id="b1", decision="fail")
-    assert (statuses(store), store.list_intents(run_id=RUN)) == before
+        store.settle_submission(run_id=RUN, local_batch_id="b1", decision="fail")
+    assert (statuses(store), store.list_submissions(run_id=RUN)) == before
 
 
 def test_failed_items_are_tried_once_more(store: StateStore) -> None:

@@ -286,12 +286,12 @@ _UNKNOWN_RUN_EXTRAS: dict[str, Callable[[StateStore], object]] = {
     "open_session": lambda s: s.open_session(run_id="no", owner=kit.ALICE, ttl_sec=1),
     "get_lease": lambda s: s.get_lease(run_id="no"),
     "get_control_reason": lambda s: s.get_control_reason(run_id="no"),
-    "list_intents": lambda s: s.list_intents(run_id="no"),
+    "list_submissions": lambda s: s.list_submissions(run_id="no"),
     "get_batches": lambda s: s.get_batches(run_id="no"),
     "get_retry_backoff": lambda s: s.get_retry_backoff(run_id="no"),
     "reopen_failed_items": lambda s: s.reopen_failed_items(run_id="no"),
     "discard_unsent_run": lambda s: s.discard_unsent_run(run_id="no"),
-    "settle_intent": lambda s: s.settle_intent(run_id="no", local_batch_id="l", decision="fail"),
+    "settle_submission": lambda s: s.settle_submission(run_id="no", local_batch_id="l", decision="fail"),
 }
 
 
@@ -342,7 +342,7 @@ def test_a_run_of_which_nothing_was_sent_is_discarded_wholly(store: StateStore, 
         session.mark_sending(local_batch_id="b1", ttl_sec=60)
     session.close()
     create(store, 2)
-    assert (len(records(store)), store.list_intents(run_id=RUN), kit.active(store)) == (2, [], [])
+    assert (len(records(store)), store.list_submissions(run_id=RUN), kit.active(store)) == (2, [], [])
     assert len(records(store, run_id="run-2")) == 1
 
 

@@ -1,4 +1,4 @@
-"""Who may drive a run: leases, epochs, and the fence before every write."""
+"""Who may drive a run: leases, fencing tokens, and the fence before every write."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_dead_holder_is_replaced_at_once(store: StateStore) -> None:
     assert holder(store) == BOB
 
 
-def test_the_same_driver_keeps_its_epoch(store: StateStore) -> None:
+def test_the_same_driver_keeps_its_fencing_token(store: StateStore) -> None:
     create(store, 1)
     first = drive(store)
     before = store.get_lease(run_id=RUN)
@@ -113,21 +113,21 @@ def test_the_same_driver_keeps_its_epoch(store: StateStore) -> None:
     after = store.get_lease(run_id=RUN)
     assert before is not None
     assert after is not None
-    assert before.epoch == after.epoch
+    assert before.fencing_token == after.fencing_token
     kit.take(first, 0)
     kit.upload(again)
 
 
-def test_a_take_over_raises_the_epoch(store: StateStore, clock: Clock) -> None:
+def test_a_take_over_raises_the_fencing_token(store: StateStore, clock: Clock) -> None:
     create(store)
-    epochs = []
+    tokens = []
     for owner in (ALICE, BOB, ALICE):
         session = drive(store, owner=owner)
         lease = store.get_lease(run_id=RUN)
         assert lease is not None
-        epochs.append(lease.epoch)
+        tokens.append(lease.fencing_token)
         session.close()
-    assert epochs == sorted(set(epochs))
+    assert tokens == sorted(set(tokens))
 
 
 def test_of_many_drivers_one_wins(backend: Backend, clock: Clock) -> None:
@@ -180,7 +180,7 @@ WRITES: dict[str, Callable[[DriverSession], object]] = {
     "clear_backoff": lambda s: s.clear_backoff(),
     "count_orphan_batches": lambda s: s.count_orphan_batches(3),
 }
-_READS = {"standing", "candidates", "drafts", "open_intents", "submitted_items", "close"}
+_READS = {"standing", "candidates", "drafts", "open_submissions", "submitted_items", "close"}
 
 
 def test_the_table_of_writes_is_complete() -> None:
@@ -214,7 +214,7 @@ def everything(store: StateStore) -> tuple[object, ...]:
     return (
         store.get_run_summary(run_id=RUN),
         store.get_item_records(run_id=RUN),
-        store.list_intents(run_id=RUN),
+        store.list_submissions(run_id=RUN),
         store.get_batches(run_id=RUN),
         store.get_lease(run_id=RUN),
         store.get_control_reason(run_id=RUN),
@@ -284,4 +284,4 @@ def test_the_lease_is_renewed_from_another_thread(store: StateStore, clock: Cloc
         for index in range(20):
             kit.take(session, index, local=f"b{index}")
         renewals.result()
-    assert len(session.open_intents()) == 20
+    assert len(session.open_submissions()) == 20

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from batchor_core.core.enums import IntentState, ItemStatus
+from batchor_core.core.enums import ItemStatus, SubmissionState
 from batchor_core.core.exceptions import DuplicateItemError, LeaseLostError, RunStateError
 from batchor_core.storage.state import Candidate, DriverSession, IngestCheckpoint, StateStore
 from tests.contract.stores import kit
@@ -85,21 +85,25 @@ def test_items_without_attempts_left_are_no_candidates(any_store: StateStore) ->
     assert [one.item_index for one in session.candidates(max_attempts=2, limit=10)] == [0]
 
 
-def test_a_claim_makes_an_intent(store: StateStore, clock: Clock) -> None:
+def test_a_claim_makes_an_submission(store: StateStore, clock: Clock) -> None:
     create(store, 4)
     session = drive(store)
-    intent = session.claim(
+    submission = session.claim(
         local_batch_id="b1", artifact_key="k", item_indexes=[1, 3], max_attempts=MAX, key_fingerprint="fp"
     )
-    assert intent is not None
-    assert (intent.local_batch_id, intent.state) == ("b1", IntentState.CLAIMED)
-    assert (intent.item_count, intent.submission_tokens, intent.created_at) == (2, 20, clock.seconds)
-    assert (intent.artifact_key, intent.key_fingerprint) == ("k", "fp")
-    assert (intent.sending_at, intent.fenced_at, intent.provider_batch_id) == (None, None, None)
+    assert submission is not None
+    assert (submission.local_batch_id, submission.state) == ("b1", SubmissionState.CLAIMED)
+    assert (submission.item_count, submission.submission_tokens, submission.created_at) == (
+        2,
+        20,
+        clock.seconds,
+    )
+    assert (submission.artifact_key, submission.key_fingerprint) == ("k", "fp")
+    assert (submission.sending_at, submission.fenced_at, submission.provider_batch_id) == (None, None, None)
     lease = store.get_lease(run_id=RUN)
     assert lease is not None
-    assert intent.epoch == lease.epoch
-    assert session.open_intents() == store.list_intents(run_id=RUN) == [intent]
+    assert submission.fencing_token == lease.fencing_token
+    assert session.open_submissions() == store.list_submissions(run_id=RUN) == [submission]
     assert statuses(store) == [PENDING, QUEUED, PENDING, QUEUED]
 
 
@@ -159,7 +163,7 @@ def test_items_that_are_no_longer_claimable_refuse_the_claim(any_store: StateSto
     assert session.claim(local_batch_id="b2", artifact_key="k", item_indexes=[0, 1], max_attempts=MAX) is None
     assert session.claim(local_batch_id="b3", artifact_key="k", item_indexes=[99], max_attempts=MAX) is None
     assert statuses(any_store)[1:2] == before[1:2] == [QUEUED]
-    assert [intent.local_batch_id for intent in session.open_intents()] == ["b1"]
+    assert [submission.local_batch_id for submission in session.open_submissions()] == ["b1"]
 
 
 def test_an_item_without_attempts_left_refuses_the_claim(store: StateStore) -> None:
@@ -169,48 +173,48 @@ def test_an_item_without_attempts_left_refuses_the_claim(store: StateStore) -> N
     assert session.claim(local_batch_id="b1", artifact_key="k", item_indexes=[0], max_attempts=2) is not None
 
 
-# --- the way of an intent --------------------------------------------------------------------------------------------
+# --- the way of a submission --------------------------------------------------------------------------------------------
 
 
-def test_an_intent_goes_from_claimed_to_registered(any_store: StateStore, clock: Clock) -> None:
+def test_an_submission_goes_from_claimed_to_registered(any_store: StateStore, clock: Clock) -> None:
     create(any_store, 2)
     session = drive(any_store)
 
-    def state() -> IntentState:
-        (intent,) = session.open_intents()
-        return intent.state
+    def state() -> SubmissionState:
+        (submission,) = session.open_submissions()
+        return submission.state
 
     custom_ids = take(session, 0, 1)
-    assert state() is IntentState.CLAIMED
+    assert state() is SubmissionState.CLAIMED
     session.mark_written(local_batch_id="b1", sha256="abc", size_bytes=77)
-    assert state() is IntentState.CLAIMED
+    assert state() is SubmissionState.CLAIMED
     session.mark_uploaded(local_batch_id="b1", input_file_id="file-1")
-    assert state() is IntentState.UPLOADED
+    assert state() is SubmissionState.UPLOADED
     session.mark_sending(local_batch_id="b1", ttl_sec=60)
-    assert state() is IntentState.SENDING
-    (intent,) = session.open_intents()
-    assert (intent.sha256, intent.size_bytes, intent.input_file_id) == ("abc", 77, "file-1")
-    assert intent.sending_at is not None
+    assert state() is SubmissionState.SENDING
+    (submission,) = session.open_submissions()
+    assert (submission.sha256, submission.size_bytes, submission.input_file_id) == ("abc", 77, "file-1")
+    assert submission.sending_at is not None
     session.register(local_batch_id="b1", provider_batch_id="p1", status="validating")
-    assert session.open_intents() == []
+    assert session.open_submissions() == []
     assert statuses(any_store) == [SUBMITTED, SUBMITTED]
     assert any_store.get_submitted_custom_ids_for_batch(run_id=RUN, provider_batch_id="p1") == custom_ids
     (batch,) = any_store.get_active_batches(run_id=RUN)
     assert (batch.provider_batch_id, batch.status) == ("p1", "validating")
 
 
-def test_a_registered_intent_is_kept_with_its_batch(store: StateStore, clock: Clock) -> None:
+def test_a_registered_submission_is_kept_with_its_batch(store: StateStore, clock: Clock) -> None:
     create(store, 2)
     session = drive(store)
     kit.submit(session, 0, 1)
-    (intent,) = store.list_intents(run_id=RUN)
-    assert (intent.state, intent.provider_batch_id) == (IntentState.REGISTERED, "p1")
-    assert intent.sending_at == clock.seconds
+    (submission,) = store.list_submissions(run_id=RUN)
+    assert (submission.state, submission.provider_batch_id) == (SubmissionState.REGISTERED, "p1")
+    assert submission.sending_at == clock.seconds
     (batch,) = store.get_active_batches(run_id=RUN)
     assert (batch.local_batch_id, batch.input_file_id, batch.item_count) == ("b1", "file-b1", 2)
 
 
-def test_no_intent_is_ever_sent_twice(any_session: DriverSession) -> None:
+def test_no_submission_is_ever_sent_twice(any_session: DriverSession) -> None:
     def refuses() -> None:
         with pytest.raises(RunStateError):
             any_session.mark_sending(local_batch_id="b1", ttl_sec=60)
@@ -243,7 +247,9 @@ def test_registering_may_be_repeated(any_store: StateStore) -> None:
     assert kit.active(any_store) == ["p1"]
 
 
-def test_a_registered_intent_can_be_neither_dropped_nor_registered_as_another(any_store: StateStore) -> None:
+def test_a_registered_submission_can_be_neither_dropped_nor_registered_as_another(
+    any_store: StateStore,
+) -> None:
     create(any_store, 1)
     session = drive(any_store)
     kit.submit(session, 0)
@@ -255,19 +261,19 @@ def test_a_registered_intent_can_be_neither_dropped_nor_registered_as_another(an
     assert kit.active(any_store) == ["p1"]
 
 
-def test_a_dropped_intent_frees_its_items(any_store: StateStore) -> None:
+def test_a_dropped_submission_frees_its_items(any_store: StateStore) -> None:
     create(any_store, 3)
     session = drive(any_store)
     kit.send(session, 0, 1)
     session.drop(local_batch_id="b1", error_class="rejected")
     session.drop(local_batch_id="b1", error_class="rejected")
-    assert session.open_intents() == []
+    assert session.open_submissions() == []
     session.close()
     assert statuses(any_store) == [PENDING] * 3
     assert {record.attempt_count for record in any_store.get_item_records(run_id=RUN)} == {0}
 
 
-def test_a_dropped_intent_can_not_be_registered(any_session: DriverSession) -> None:
+def test_a_dropped_submission_can_not_be_registered(any_session: DriverSession) -> None:
     kit.send(any_session, 0)
     any_session.drop(local_batch_id="b1", error_class="absent")
     with pytest.raises(RunStateError):
@@ -309,11 +315,11 @@ def test_an_unknown_outcome_is_looked_up_until_it_is_settled(any_session: Driver
     any_session.mark_unknown(local_batch_id="b1", error_class="timeout", next_check_at=5.0)
     any_session.mark_unknown(local_batch_id="b1", error_class="reset", next_check_at=6.0)
     any_session.record_look_up(local_batch_id="b1", clean_listings=2, fenced_at=7.0, next_check_at=8.0)
-    (intent,) = any_session.open_intents()
-    assert (intent.state, intent.last_error_class) == (IntentState.UNKNOWN, "reset")
-    assert (intent.clean_listings, intent.fenced_at, intent.next_check_at) == (2, 7.0, 8.0)
+    (submission,) = any_session.open_submissions()
+    assert (submission.state, submission.last_error_class) == (SubmissionState.UNKNOWN, "reset")
+    assert (submission.clean_listings, submission.fenced_at, submission.next_check_at) == (2, 7.0, 8.0)
     any_session.register(local_batch_id="b1", provider_batch_id="p1", status="in_progress")
-    assert any_session.open_intents() == []
+    assert any_session.open_submissions() == []
 
 
 @pytest.mark.parametrize("ready", ["claimed", "uploaded"])
@@ -325,15 +331,15 @@ def test_only_what_was_sent_can_be_unknown(any_session: DriverSession, ready: st
         any_session.mark_unknown(local_batch_id="b1", error_class="timeout", next_check_at=0.0)
 
 
-def test_a_quarantined_intent_keeps_its_items(any_store: StateStore) -> None:
+def test_a_quarantined_submission_keeps_its_items(any_store: StateStore) -> None:
     create(any_store, 2)
     session = drive(any_store)
     kit.send(session, 0)
     session.mark_unknown(local_batch_id="b1", error_class="timeout", next_check_at=0.0)
     session.quarantine(local_batch_id="b1", error_class="can't look")
     session.quarantine(local_batch_id="b1", error_class="can't look")
-    (intent,) = session.open_intents()
-    assert (intent.state, intent.last_error_class) == (IntentState.QUARANTINED, "can't look")
+    (submission,) = session.open_submissions()
+    assert (submission.state, submission.last_error_class) == (SubmissionState.QUARANTINED, "can't look")
     assert statuses(any_store)[0] is QUEUED
     assert session.requeue_local() == 0
     assert statuses(any_store)[0] is QUEUED
@@ -351,10 +357,10 @@ def test_the_summary_shows_submissions_of_unknown_outcome(store: StateStore) -> 
     assert summary.estimated_tokens == 30
 
 
-def test_open_intents_come_oldest_first(any_session: DriverSession) -> None:
+def test_open_submissions_come_oldest_first(any_session: DriverSession) -> None:
     for index, local in enumerate(("z", "a", "m")):
         take(any_session, index, local=local)
-    assert [intent.local_batch_id for intent in any_session.open_intents()] == ["z", "a", "m"]
+    assert [submission.local_batch_id for submission in any_session.open_submissions()] == ["z", "a", "m"]
 
 
 def test_requeueing_frees_only_what_was_certainly_not_sent(any_store: StateStore) -> None:
@@ -371,7 +377,7 @@ def test_requeueing_frees_only_what_was_certainly_not_sent(any_store: StateStore
     assert session.requeue_local() == 2
     assert session.requeue_local() == 0
     assert statuses(any_store) == [PENDING, PENDING, QUEUED, QUEUED, PENDING]
-    assert [intent.local_batch_id for intent in session.open_intents()] == ["sending", "unknown"]
+    assert [submission.local_batch_id for submission in session.open_submissions()] == ["sending", "unknown"]
 
 
 def test_a_registered_batch_is_never_requeued(any_store: StateStore) -> None:
@@ -400,7 +406,7 @@ def test_over_long_requests_end_without_an_attempt(any_store: StateStore) -> Non
 @pytest.mark.parametrize(
     "step", ["mark_written", "mark_uploaded", "mark_sending", "register", "drop", "quarantine"]
 )
-def test_steps_of_an_unknown_intent_are_refused(any_session: DriverSession, step: str) -> None:
+def test_steps_of_an_unknown_submission_are_refused(any_session: DriverSession, step: str) -> None:
     arguments: dict[str, dict[str, object]] = {
         "mark_written": {"sha256": "x", "size_bytes": 1},
         "mark_uploaded": {"input_file_id": "f"},

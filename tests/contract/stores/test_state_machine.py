@@ -397,7 +397,7 @@ class Lives(RuleBasedStateMachine):
     @rule(local=LOCALS, decision=st.sampled_from(["adopt", "wait", "resubmit", "fail"]), batch=BATCHES)
     def settle(self, local: str, decision: Any, batch: str) -> None:
         self.on_stores(
-            lambda s: s.settle_intent(
+            lambda s: s.settle_submission(
                 run_id=self.run_id, local_batch_id=local, decision=decision, provider_batch_id=batch
             )
         )
@@ -450,7 +450,7 @@ class Lives(RuleBasedStateMachine):
             "terminal": store.get_terminal_item_records(run_id=self.run_id, after_sequence=0),
             "batches": store.get_batches(run_id=self.run_id),
             "active": store.get_active_batches(run_id=self.run_id),
-            "intents": store.list_intents(run_id=self.run_id),
+            "submissions": store.list_submissions(run_id=self.run_id),
             "files": store.get_artifact_inventory(run_id=self.run_id),
             "lease": lease and (lease.owner, lease.expires_at),
             "tokens": store.get_active_submitted_token_estimate(run_id=self.run_id),

@@ -71,12 +71,12 @@ def test_only_candidates_can_be_claimed(third_party: StateStore) -> None:
     assert session.claim(local_batch_id="b1", artifact_key="k", item_indexes=[3], max_attempts=MAX) is None
 
 
-def test_intents_outlive_the_session(third_party: StateStore) -> None:
+def test_submissions_outlive_the_session(third_party: StateStore) -> None:
     first = drive(third_party)
     kit.send(first, 0)
     first.close()
     second = drive(third_party)
-    assert [intent.local_batch_id for intent in second.open_intents()] == ["b1"]
+    assert [submission.local_batch_id for submission in second.open_submissions()] == ["b1"]
     assert second.requeue_local() == 0
     assert statuses(third_party)[0] is QUEUED
     second.register(local_batch_id="b1", provider_batch_id="p1", status="validating")
@@ -88,7 +88,7 @@ def test_after_a_restart_the_items_are_given_back(inner: MemoryStateStore, third
     kit.send(session, 0)
     session.candidates(max_attempts=MAX, limit=1)
     heir = drive(restarted(inner))
-    assert heir.open_intents() == []
+    assert heir.open_submissions() == []
     assert heir.requeue_local() == 2
     assert statuses(third_party) == [PENDING] * 4
 
@@ -162,12 +162,12 @@ def test_a_memory_of_a_store_goes_with_the_store() -> None:
     assert len(third_party_book._books) == before
 
 
-@pytest.mark.parametrize("call", ["list_runs", "reopen_failed_items", "settle_intent"])
+@pytest.mark.parametrize("call", ["list_runs", "reopen_failed_items", "settle_submission"])
 def test_what_the_document_does_not_offer_says_so(third_party: StateStore, call: str) -> None:
     arguments: dict[str, dict[str, str]] = {
         "list_runs": {},
         "reopen_failed_items": {"run_id": RUN},
-        "settle_intent": {"run_id": RUN, "local_batch_id": "b1", "decision": "fail"},
+        "settle_submission": {"run_id": RUN, "local_batch_id": "b1", "decision": "fail"},
     }
     with pytest.raises(NotImplementedError, match="ThirdPartyStore"):
         getattr(third_party, call)(**arguments[call])
@@ -177,7 +177,7 @@ def test_defaults_of_a_documented_store_are_harmless(third_party: StateStore) ->
     kit.submit(drive(third_party), 0)
     assert third_party.get_lease(run_id=RUN) is None
     assert third_party.get_control_reason(run_id=RUN) is None
-    assert third_party.list_intents(run_id=RUN) == []
+    assert third_party.list_submissions(run_id=RUN) == []
     assert [batch.provider_batch_id for batch in third_party.get_batches(run_id=RUN)] == ["p1"]
     assert third_party.get_retry_backoff(run_id=RUN).backoff_sec == 0.0
     assert third_party.now() > 1_600_000_000

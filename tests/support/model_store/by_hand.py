@@ -67,7 +67,7 @@ class ModelByHand(StateStore):
             if owner is not None and run.lease.is_live(self.now()) and not is_certainly_gone(owner):
                 return 0
             # whoever held the lease before must not go on with what is taken from it here
-            run.lease.owner, run.lease.epoch = None, run.lease.epoch + 1
+            run.lease.owner, run.lease.fencing_token = None, run.lease.fencing_token + 1
             return run.requeue_local()
 
     def register_batch(

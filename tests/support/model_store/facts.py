@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchor_core.core import lifecycle
-from batchor_core.core.enums import IntentState, ItemStatus
+from batchor_core.core.enums import ItemStatus, SubmissionState
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.retry import LONGEST_LEASE_SEC, is_due
@@ -27,7 +27,7 @@ from batchor_core.storage.records import (
     RequestArtifactPointer,
     ResultRow,
 )
-from batchor_core.storage.session import DriverIdentity, IntentRecord
+from batchor_core.storage.session import DriverIdentity, SubmissionRecord
 
 _NEW = ItemState(ItemStatus.PENDING, attempt_count=0, generation=0)
 
@@ -61,19 +61,19 @@ class Batch:
 class Submission:
     """A submission, the items it was made for in line order, and its batch once there is one."""
 
-    record: IntentRecord
+    record: SubmissionRecord
     indexes: tuple[int, ...] = ()
     batch: Batch | None = None
 
     @property
     def has_file(self) -> bool:
         """Whether its request file is there to be exported: a dropped submission's file is thrown away."""
-        return bool(self.record.sha256) and self.record.state is not IntentState.DROPPED
+        return bool(self.record.sha256) and self.record.state is not SubmissionState.DROPPED
 
     @property
     def is_given_up_in_doubt(self) -> bool:
         """Whether nobody knows for certain that it has no batch."""
-        return self.record.state is IntentState.DROPPED and self.record.next_check_at is not None
+        return self.record.state is SubmissionState.DROPPED and self.record.next_check_at is not None
 
 
 @dataclass(slots=True)
@@ -142,10 +142,10 @@ class Item:
 
 @dataclass(slots=True)
 class Lease:
-    """A run's lease; the epoch outlives its holders."""
+    """A run's lease; the fencing token outlives its holders."""
 
     owner: DriverIdentity | None = None
-    epoch: int = 0
+    fencing_token: int = 0
     expires_at: float = 0.0
 
     def is_live(self, now: float) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, assert_never
 
 from batchor_core.core import lifecycle
 from batchor_core.core.admission import Measure, Place
-from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
+from batchor_core.core.enums import ItemStatus, RunControlState, SubmissionState
 from batchor_core.core.exceptions import InvalidInputError, RunStateError
 from batchor_core.core.models import ItemFailure, RunSummary
 from batchor_core.core.rendered import RenderedChunk
@@ -26,7 +26,7 @@ from batchor_core.storage.records import (
     PersistedRunConfig,
     RetryBackoffState,
 )
-from batchor_core.storage.session import BatchEnd, IntentDecision, IntentRecord, ResultsWait
+from batchor_core.storage.session import BatchEnd, ResultsWait, SubmissionDecision, SubmissionRecord
 from tests.support.model_store.facts import Batch, Item, Lease, Submission, copied
 from tests.support.model_store.items import RunItems
 
@@ -56,7 +56,7 @@ class Run(RunItems):
 
     # --- submissions -------------------------------------------------------------------------------------------------
 
-    def submission(self, local_batch_id: str, allowed: Sequence[IntentState]) -> Submission:
+    def submission(self, local_batch_id: str, allowed: Sequence[SubmissionState]) -> Submission:
         """The submission, if it is in one of these states, or RunStateError."""
         found = self.submissions.get(local_batch_id)
         if found is None:
@@ -74,7 +74,7 @@ class Run(RunItems):
         # of a dropped submission this says that there was doubt; about a postponed one there was none
         next_check_at = None if record.state in lifecycle.UNSENT else record.next_check_at
         submission.record = replace(
-            record, state=IntentState.DROPPED, last_error_class=error_class, next_check_at=next_check_at
+            record, state=SubmissionState.DROPPED, last_error_class=error_class, next_check_at=next_check_at
         )
         return len(items)
 
@@ -92,7 +92,7 @@ class Run(RunItems):
                 created_at=now,
             )
         )
-        submission.record = replace(record, state=IntentState.REGISTERED, provider_batch_id=batch_id)
+        submission.record = replace(record, state=SubmissionState.REGISTERED, provider_batch_id=batch_id)
         self.backoff = replace(self.backoff, last_error_message=None)  # submission works
         self._hand_over(submission)
 
@@ -116,8 +116,8 @@ class Run(RunItems):
             return
         if local_batch_id in self.submissions:
             raise RunStateError(self.run_id, f"submission {local_batch_id!r} exists")
-        record = IntentRecord(
-            local_batch_id, IntentState.REGISTERED, epoch=0, item_count=len(custom_ids), submission_tokens=0,
+        record = SubmissionRecord(
+            local_batch_id, SubmissionState.REGISTERED, fencing_token=0, item_count=len(custom_ids), submission_tokens=0,
             created_at=now,
         )  # fmt: skip
         submission = self.submissions[local_batch_id] = Submission(record)
@@ -127,7 +127,7 @@ class Run(RunItems):
             item.submission = submission
 
     def settle(
-        self, submission: Submission, decision: IntentDecision, batch_id: str | None, *, now: float
+        self, submission: Submission, decision: SubmissionDecision, batch_id: str | None, *, now: float
     ) -> None:
         """An operator's word on a submission that waits for one."""
         batch, error_class = submission.batch, f"operator_{decision}"
@@ -163,17 +163,17 @@ class Run(RunItems):
             changes |= {"output_file_id": None, "error_file_id": None}
         batch.record, batch.poll_error = replace(known, **changes), None
         submission.record = replace(
-            submission.record, state=IntentState.REGISTERED, provider_batch_id=batch_id
+            submission.record, state=SubmissionState.REGISTERED, provider_batch_id=batch_id
         )
 
     def _give_up(self, submission: Submission, batch: Batch, error_class: str, *, now: float) -> None:
         """What the batch still owns comes back. One that is over stays on record; any other may turn up after all."""
         for item in self.owned_by(batch):
             self.release(item, used_custom_id=True)
-        changes: dict[str, Any] = {"state": IntentState.REGISTERED}
+        changes: dict[str, Any] = {"state": SubmissionState.REGISTERED}
         if not batch.is_over:
             batch.record = replace(batch.record, status=lifecycle.LOST_BATCH)
-            changes = {"state": IntentState.DROPPED, "next_check_at": now}
+            changes = {"state": SubmissionState.DROPPED, "next_check_at": now}
         batch.record = replace(batch.record, **NOTHING_LATE, **_SETTLED)
         submission.record = replace(submission.record, last_error_class=error_class, **changes)
 
@@ -183,7 +183,7 @@ class Run(RunItems):
         for submission in self.submissions.values():
             if submission.record.state in lifecycle.UNSENT and not submission.record.is_postponed:
                 freed += self.drop(submission, "driver_lost")
-            elif submission.record.state is IntentState.REGISTERED:
+            elif submission.record.state is SubmissionState.REGISTERED:
                 self._hand_over(submission)
         for item in self.queued_by_hand():
             self.release(item, used_custom_id=False)
@@ -255,8 +255,8 @@ class Run(RunItems):
             batch, status=end.status, output_file_id=None, error_file_id=None, **NOTHING_LATE, **_SETTLED
         )
         submission = self.submissions[batch.record.local_batch_id]
-        if submission.record.state is IntentState.QUARANTINED:
-            submission.record = replace(submission.record, state=IntentState.REGISTERED)
+        if submission.record.state is SubmissionState.QUARANTINED:
+            submission.record = replace(submission.record, state=SubmissionState.REGISTERED)
 
     def reopen_failed(self) -> int:
         """Make permanently failed items PENDING, their results withdrawn."""
@@ -349,8 +349,8 @@ class Run(RunItems):
             ingestion_complete=self.ingestion_complete,
             usage=self.usage,
             estimated_tokens=self.tokens(*lifecycle.IN_FLIGHT),
-            unknown_batches=states.count(IntentState.UNKNOWN),
-            quarantined_batches=states.count(IntentState.QUARANTINED),
+            unknown_batches=states.count(SubmissionState.UNKNOWN),
+            quarantined_batches=states.count(SubmissionState.QUARANTINED),
             orphan_batches=self.orphan_batches,
             late_batches=sum(batch.record.ended_at is not None for batch in active),
             late_rows=sum(batch.record.late_rows for batch in active),

@@ -19,7 +19,7 @@ from batchor_core.core.admission import (
     kept_place,
     standing_of,
 )
-from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
+from batchor_core.core.enums import ItemStatus, RunControlState, SubmissionState
 from batchor_core.core.exceptions import LeaseLostError, RunStateError
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.rendered import RenderedChunk
@@ -37,16 +37,16 @@ from batchor_core.storage.session import (
     BatchEnd,
     Candidate,
     DriverSession,
-    IntentRecord,
     RequestDraft,
     ResultsWait,
+    SubmissionRecord,
 )
 from tests.support.model_store.facts import Item, Submission
 from tests.support.model_store.run import Run
 
 
 class ModelSession(DriverSession):
-    """One driver's hold on one run of the model, in one epoch of the run's lease."""
+    """One driver's hold on one run of the model, under one fencing token."""
 
     def __init__(self, runs: dict[str, Run], run: Run, *, lock: RLock, now: Callable[[], float]) -> None:
         self.run_id = run.run_id
@@ -54,17 +54,19 @@ class ModelSession(DriverSession):
         self._run = run
         self._lock = lock
         self._now = now
-        self._epoch = run.lease.epoch
+        self._fencing_token = run.lease.fencing_token
 
     @contextmanager
     def _write(self) -> Iterator[Run]:
         with self._lock:
-            is_mine = self._run.lease.owner is not None and self._run.lease.epoch == self._epoch
+            is_mine = (
+                self._run.lease.owner is not None and self._run.lease.fencing_token == self._fencing_token
+            )
             if not is_mine or self._runs.get(self.run_id) is not self._run:  # the run may have been discarded
                 raise LeaseLostError(self.run_id)
             yield self._run
 
-    def _change(self, local_batch_id: str, allowed: Sequence[IntentState], **changes: Any) -> None:
+    def _change(self, local_batch_id: str, allowed: Sequence[SubmissionState], **changes: Any) -> None:
         with self._write() as run:
             submission = run.submission(local_batch_id, allowed)
             submission.record = replace(submission.record, **changes)
@@ -77,7 +79,7 @@ class ModelSession(DriverSession):
 
     def close(self) -> None:
         with self._lock:
-            if self._run.lease.epoch == self._epoch:
+            if self._run.lease.fencing_token == self._fencing_token:
                 self._run.lease.owner = None
 
     # --- ingestion ---------------------------------------------------------------------------------------------------
@@ -117,7 +119,7 @@ class ModelSession(DriverSession):
         allowances: Sequence[Allowance] = (),
         leaves_queue: bool = False,
         key_fingerprint: str | None = None,
-    ) -> IntentRecord | None:
+    ) -> SubmissionRecord | None:
         with self._write() as run:
             if local_batch_id in run.submissions:
                 raise RunStateError(self.run_id, f"submission {local_batch_id!r} exists")
@@ -132,10 +134,10 @@ class ModelSession(DriverSession):
             for allowance in allowances:
                 run.config = replace(run.config, budget_key=allowance.key)
                 run.place = None if leaves_queue else run.place
-            record = IntentRecord(
+            record = SubmissionRecord(
                 local_batch_id=local_batch_id,
-                state=IntentState.CLAIMED,
-                epoch=self._epoch,
+                state=SubmissionState.CLAIMED,
+                fencing_token=self._fencing_token,
                 item_count=len(items),
                 submission_tokens=tokens,
                 created_at=self._now(),
@@ -176,12 +178,12 @@ class ModelSession(DriverSession):
 
     def drafts(self, *, local_batch_id: str) -> Iterator[RequestDraft]:
         with self._lock:
-            submission = self._run.submission(local_batch_id, tuple(IntentState))
+            submission = self._run.submission(local_batch_id, tuple(SubmissionState))
             held = [item for item in self._run.items if item.is_queued_by(submission)]
             return iter([_draft(item, number) for number, item in enumerate(held, 1)])
 
     def mark_written(self, *, local_batch_id: str, sha256: str, size_bytes: int) -> None:
-        self._change(local_batch_id, (IntentState.CLAIMED,), sha256=sha256, size_bytes=size_bytes)
+        self._change(local_batch_id, (SubmissionState.CLAIMED,), sha256=sha256, size_bytes=size_bytes)
 
     def mark_uploaded(
         self, *, local_batch_id: str, input_file_id: str, server_date_skew: float = 0.0
@@ -189,7 +191,7 @@ class ModelSession(DriverSession):
         self._change(
             local_batch_id,
             lifecycle.UNSENT,
-            state=IntentState.UPLOADED,
+            state=SubmissionState.UPLOADED,
             input_file_id=input_file_id,
             server_date_skew=server_date_skew,
             uploaded_at=self._now(),
@@ -199,8 +201,8 @@ class ModelSession(DriverSession):
         now = self._now()
         self._change(
             local_batch_id,
-            (IntentState.UPLOADED,),
-            state=IntentState.SENDING,
+            (SubmissionState.UPLOADED,),
+            state=SubmissionState.SENDING,
             sending_at=now,
             next_check_at=None,
         )
@@ -209,30 +211,32 @@ class ModelSession(DriverSession):
     def postpone(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
         self._change(
             local_batch_id,
-            (IntentState.SENDING, IntentState.UPLOADED),
-            state=IntentState.UPLOADED,
+            (SubmissionState.SENDING, SubmissionState.UPLOADED),
+            state=SubmissionState.UPLOADED,
             last_error_class=error_class,
             next_check_at=next_check_at,
         )
 
     def register(self, *, local_batch_id: str, provider_batch_id: str, status: str) -> None:
         with self._write() as run:
-            submission = run.submission(local_batch_id, tuple(IntentState))
+            submission = run.submission(local_batch_id, tuple(SubmissionState))
             if submission.record.provider_batch_id != provider_batch_id:
-                run.submission(local_batch_id, lifecycle.OPEN_INTENTS)
+                run.submission(local_batch_id, lifecycle.OPEN_SUBMISSIONS)
                 run.register(submission, provider_batch_id, status, now=self._now())
 
     def drop(self, *, local_batch_id: str, error_class: str) -> None:
         with self._write() as run:
-            submission = run.submission(local_batch_id, (*lifecycle.OPEN_INTENTS, IntentState.DROPPED))
-            if submission.record.state is not IntentState.DROPPED:
+            submission = run.submission(
+                local_batch_id, (*lifecycle.OPEN_SUBMISSIONS, SubmissionState.DROPPED)
+            )
+            if submission.record.state is not SubmissionState.DROPPED:
                 run.drop(submission, error_class)
 
     def mark_unknown(self, *, local_batch_id: str, error_class: str, next_check_at: float) -> None:
         self._change(
             local_batch_id,
-            (IntentState.SENDING, IntentState.UNKNOWN),
-            state=IntentState.UNKNOWN,
+            (SubmissionState.SENDING, SubmissionState.UNKNOWN),
+            state=SubmissionState.UNKNOWN,
             last_error_class=error_class,
             next_check_at=next_check_at,
         )
@@ -242,7 +246,7 @@ class ModelSession(DriverSession):
     ) -> None:
         self._change(
             local_batch_id,
-            (IntentState.UNKNOWN,),
+            (SubmissionState.UNKNOWN,),
             clean_listings=clean_listings,
             fenced_at=fenced_at,
             next_check_at=next_check_at,
@@ -252,7 +256,7 @@ class ModelSession(DriverSession):
         with self._write() as run:
             submission = run.submission(local_batch_id, lifecycle.CAN_BE_QUARANTINED)
             submission.record = replace(
-                submission.record, state=IntentState.QUARANTINED, last_error_class=error_class
+                submission.record, state=SubmissionState.QUARANTINED, last_error_class=error_class
             )
             if batch := submission.batch:
                 batch.record = replace(batch.record, quarantined=True, quarantine_cause=error_class)
@@ -263,10 +267,10 @@ class ModelSession(DriverSession):
                 if one.is_given_up_in_doubt:
                     one.record = replace(one.record, next_check_at=next_check_at)
 
-    def open_intents(self) -> list[IntentRecord]:
+    def open_submissions(self) -> list[SubmissionRecord]:
         with self._lock:
             records = [one.record for one in self._run.submissions.values()]
-            return [record for record in records if record.state in lifecycle.OPEN_INTENTS]
+            return [record for record in records if record.state in lifecycle.OPEN_SUBMISSIONS]
 
     def requeue_local(self) -> int:
         with self._write() as run:

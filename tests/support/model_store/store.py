@@ -29,10 +29,10 @@ from batchor_core.storage.rows import record_of
 from batchor_core.storage.session import (
     DriverIdentity,
     DriverSession,
-    IntentDecision,
-    IntentRecord,
     LeaseRecord,
     OwnerCheck,
+    SubmissionDecision,
+    SubmissionRecord,
 )
 from tests.support.model_store.by_hand import ModelByHand
 from tests.support.model_store.facts import copied
@@ -246,7 +246,7 @@ class ModelStore(ModelByHand):
             registered = {batch.id for run in self._runs.values() for batch in run.batches}
             return registered.intersection(provider_batch_ids)
 
-    def list_intents(self, *, run_id: str) -> list[IntentRecord]:
+    def list_submissions(self, *, run_id: str) -> list[SubmissionRecord]:
         with self._run(run_id) as run:
             return [one.record for one in run.submissions.values()]
 
@@ -261,7 +261,7 @@ class ModelStore(ModelByHand):
             mine = lease.owner is not None and lease.owner.session == owner.session
             if holder is not None and not mine and not (owner_is_dead and owner_is_dead(holder)):
                 return None
-            lease.epoch += not mine
+            lease.fencing_token += not mine
             lease.owner, lease.expires_at = owner, self.now() + ttl_sec
             return ModelSession(self._runs, run, lock=self._lock, now=self.now)
 
@@ -270,7 +270,7 @@ class ModelStore(ModelByHand):
             lease = run.lease
             if lease.owner is None or not lease.is_live(self.now()):
                 return None
-            return LeaseRecord(lease.owner, lease.epoch, lease.expires_at)
+            return LeaseRecord(lease.owner, lease.fencing_token, lease.expires_at)
 
     def reopen_failed_items(self, *, run_id: str) -> int:
         with self._run(run_id) as run:
@@ -283,12 +283,12 @@ class ModelStore(ModelByHand):
             del self._runs[run_id]
             return True
 
-    def settle_intent(
+    def settle_submission(
         self,
         *,
         run_id: str,
         local_batch_id: str,
-        decision: IntentDecision,
+        decision: SubmissionDecision,
         provider_batch_id: str | None = None,
     ) -> None:
         with self._run(run_id) as run:

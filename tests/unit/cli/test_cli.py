@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from batchor_core.cli.app import app
 from batchor_core.cli.printable import printable
-from batchor_core.core.enums import IntentState, RunLifecycleStatus
+from batchor_core.core.enums import RunLifecycleStatus, SubmissionState
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.storage.sqlite import SQLiteStorage
 from tests.postgres_server import postgres_dsn
@@ -51,8 +51,8 @@ def held(world: World, *, runs: tuple[str, ...] = (RUN,), per_batch: int | None 
             run.refresh()
 
 
-def intents(world: World, run_id: str = RUN) -> list[Any]:
-    return world.store.list_intents(run_id=run_id)
+def submissions(world: World, run_id: str = RUN) -> list[Any]:
+    return world.store.list_submissions(run_id=run_id)
 
 
 def test_runs_are_listed(world: World) -> None:
@@ -100,7 +100,7 @@ def test_nothing_to_do_is_said_and_is_success(world: World) -> None:
 
 def test_the_doctor_names_the_case_and_the_choices(world: World) -> None:
     held(world)
-    local = intents(world)[0].local_batch_id
+    local = submissions(world)[0].local_batch_id
     for words in (["doctor"], ["doctor", RUN], ["show", RUN]):
         shown = batchor(world, *words)
         assert local in shown.output
@@ -113,7 +113,7 @@ def test_adopting(world: World) -> None:
     held(world)
     shown = batchor(world, "doctor", RUN, "adopt", world.batch_ids()[0], "--yes")
     assert shown.exit_code == 0, shown.output
-    assert intents(world)[0].state is IntentState.REGISTERED
+    assert submissions(world)[0].state is SubmissionState.REGISTERED
     run = world.runner().get_run(RUN).wait()
     assert run.status is RunLifecycleStatus.COMPLETED
     assert world.provider.count("create_batch") == 1
@@ -124,9 +124,9 @@ def test_resubmitting_asks_first(world: World) -> None:
     asked = batchor(world, "doctor", RUN, "resubmit", answer="n\n")
     assert asked.exit_code == 1
     assert "paid for twice" in asked.output
-    assert intents(world)[0].state is IntentState.QUARANTINED
+    assert submissions(world)[0].state is SubmissionState.QUARANTINED
     assert batchor(world, "doctor", RUN, "resubmit", answer="y\n").exit_code == 0
-    assert intents(world)[0].state is IntentState.DROPPED
+    assert submissions(world)[0].state is SubmissionState.DROPPED
 
 
 def test_giving_up(world: World) -> None:
@@ -137,7 +137,11 @@ def test_giving_up(world: World) -> None:
 
 def test_of_several_one_has_to_be_named(world: World) -> None:
     held(world, per_batch=2)
-    names = [intent.local_batch_id for intent in intents(world) if intent.state is IntentState.QUARANTINED]
+    names = [
+        submission.local_batch_id
+        for submission in submissions(world)
+        if submission.state is SubmissionState.QUARANTINED
+    ]
     assert len(names) == 2
     unclear = batchor(world, "doctor", RUN, "fail", "-y")
     assert unclear.exit_code == 2
@@ -145,14 +149,16 @@ def test_of_several_one_has_to_be_named(world: World) -> None:
     assert batchor(world, "doctor", RUN, "fail", "-y", "--batch", "nobody").exit_code == 2
     assert batchor(world, "doctor", RUN, "fail", "-y", "--batch", names[1]).exit_code == 0
     assert [
-        intent.local_batch_id for intent in intents(world) if intent.state is IntentState.QUARANTINED
+        submission.local_batch_id
+        for submission in submissions(world)
+        if submission.state is SubmissionState.QUARANTINED
     ] == names[:1]
 
 
 def test_adopting_nothing_is_refused(world: World) -> None:
     held(world)
     assert batchor(world, "doctor", RUN, "adopt", "-y").exit_code == 2
-    assert intents(world)[0].state is IntentState.QUARANTINED
+    assert submissions(world)[0].state is SubmissionState.QUARANTINED
 
 
 @pytest.mark.postgres
@@ -246,7 +252,7 @@ def late(world: World, *, hours: int) -> str:
     for _ in range(12 * hours):
         run.refresh()
         world.clock.advance(300.0)
-    return str(intents(world)[0].local_batch_id)
+    return str(submissions(world)[0].local_batch_id)
 
 
 def test_doctor_says_what_is_waited_for_before_anybody_is_asked(world: World) -> None:
@@ -268,9 +274,9 @@ def test_doctor_names_the_choices_about_a_late_batch_and_takes_them(world: World
     assert "adopt" not in said
     assert batchor(world, "doctor", RUN, "adopt", "batch_1", "--yes").exit_code == 2
     assert batchor(world, "doctor", RUN, "wait", "--yes").exit_code == 0
-    assert intents(world)[0].state == "registered"
+    assert submissions(world)[0].state == "registered"
     assert batchor(world, "doctor", RUN, "wait", "--yes").exit_code == 2
-    assert intents(world)[0].local_batch_id == name
+    assert submissions(world)[0].local_batch_id == name
 
 
 def test_a_submission_without_a_batch_is_not_waited_for(world: World) -> None:

@@ -46,7 +46,7 @@ def test_a_server_whose_clock_is_behind_is_searched_far_enough(tmp_path: Path, t
         world.provider.files["other"] = b"{}"
         world.provider.create_batch(input_file_id="other")
     run.refresh()
-    [intent] = world.store.list_intents(run_id=RUN)
-    assert round(intent.server_date_skew) == (-5 * HOURS if tells else 0)
-    assert (intent.provider_batch_id == world.batch_ids()[0]) is tells
+    [submission] = world.store.list_submissions(run_id=RUN)
+    assert round(submission.server_date_skew) == (-5 * HOURS if tells else 0)
+    assert (submission.provider_batch_id == world.batch_ids()[0]) is tells
     world.close()

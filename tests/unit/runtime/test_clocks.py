@@ -160,7 +160,7 @@ def test_a_store_too_slow_for_the_lease_sends_nothing(world: World, monkeypatch:
     monkeypatch.setattr(submit, "uptime", lambda: float(next(ticks)))
     run = world.start()
     assert world.provider.count("create_batch") == 0
-    assert world.store.list_intents(run_id=RUN)[0].last_error_class == "lease_too_short"
+    assert world.store.list_submissions(run_id=RUN)[0].last_error_class == "lease_too_short"
     monkeypatch.setattr(submit, "uptime", lease.uptime)
     run.wait(poll_interval=5.0)
     assert run.status is RunLifecycleStatus.COMPLETED

@@ -10,7 +10,7 @@ import pytest
 
 from batchor_core.core import boundaries
 from batchor_core.core.boundaries import Boundary, When
-from batchor_core.core.enums import IntentState, RunLifecycleStatus
+from batchor_core.core.enums import RunLifecycleStatus, SubmissionState
 from batchor_core.core.exceptions import (
     ProviderError,
     ProviderErrorKind,
@@ -61,8 +61,8 @@ def settle(run: Any, world: World, *, cycles: int = 40) -> None:
         world.clock.advance(50.0)
 
 
-def intent(world: World) -> Any:
-    return world.store.list_intents(run_id=RUN)[-1]
+def submission(world: World) -> Any:
+    return world.store.list_submissions(run_id=RUN)[-1]
 
 
 def batch_starts(world: World) -> int:
@@ -79,7 +79,7 @@ def test_an_unclear_answer_is_never_followed_by_a_second_post(
 ) -> None:
     any_world.provider.fail("create_batch", lost(status), after=created)
     run = any_world.start()
-    assert intent(any_world).state is IntentState.UNKNOWN
+    assert submission(any_world).state is SubmissionState.UNKNOWN
     assert any_world.summary().unknown_batches == 1
     assert run.summary().backoff_remaining_sec > 0
     settle(run, any_world)
@@ -94,7 +94,7 @@ def test_an_unclear_answer_is_never_followed_by_a_second_post(
 def test_a_refusal_is_certain(any_world: World, status: int) -> None:
     any_world.provider.fail("create_batch", lost(status, not_performed=True))
     run = any_world.start()
-    assert intent(any_world).state is IntentState.DROPPED
+    assert submission(any_world).state is SubmissionState.DROPPED
     assert any_world.provider.count("list_batches") == 0
     settle(run, any_world)
     assert run.status is RunLifecycleStatus.COMPLETED
@@ -112,7 +112,7 @@ def test_an_answer_without_a_batch_in_it_is_unclear(world: World, record: Any) -
 
     world.provider.create_batch = garbled  # type: ignore[method-assign]
     run = world.start()
-    assert intent(world).state is IntentState.UNKNOWN
+    assert submission(world).state is SubmissionState.UNKNOWN
     settle(run, world)
     assert set(world.provider.paid.values()) == {1}
 
@@ -123,14 +123,14 @@ def test_an_answer_without_a_batch_in_it_is_unclear(world: World, record: Any) -
 def test_a_batch_that_is_not_listed_is_fenced_off_before_it_counts_as_absent(any_world: World) -> None:
     any_world.provider.fail("create_batch", lost())
     run = any_world.start()
-    file_id = intent(any_world).input_file_id
+    file_id = submission(any_world).input_file_id
     run.refresh()
     assert ("remove_input_file", file_id) in any_world.provider.calls
-    assert intent(any_world).fenced_at is not None
+    assert submission(any_world).fenced_at is not None
     assert batch_starts(any_world) == 1
     any_world.clock.advance(119.0)
     run.refresh()
-    assert intent(any_world).state is IntentState.UNKNOWN, "the grace period is not over"
+    assert submission(any_world).state is SubmissionState.UNKNOWN, "the grace period is not over"
 
 
 def test_three_complete_listings_are_needed_however_long_it_takes(world: World) -> None:
@@ -140,10 +140,13 @@ def test_three_complete_listings_are_needed_however_long_it_takes(world: World) 
     for listings in (1, 2):
         world.clock.advance(500.0)
         run.refresh()
-        assert (intent(world).state, intent(world).clean_listings) == (IntentState.UNKNOWN, listings)
+        assert (submission(world).state, submission(world).clean_listings) == (
+            SubmissionState.UNKNOWN,
+            listings,
+        )
     world.clock.advance(500.0)
     run.refresh()
-    assert world.store.list_intents(run_id=RUN)[0].state is IntentState.DROPPED
+    assert world.store.list_submissions(run_id=RUN)[0].state is SubmissionState.DROPPED
 
 
 def test_looking_holds_up_nothing_else(world: World) -> None:
@@ -152,7 +155,7 @@ def test_looking_holds_up_nothing_else(world: World) -> None:
     for _ in range(4):
         run.refresh()
         world.clock.advance(2.0)
-    assert intent(world).state is not IntentState.UNKNOWN
+    assert submission(world).state is not SubmissionState.UNKNOWN
     assert run.summary().completed_items == 4
     assert run.summary().unknown_batches == 1
     assert world.clock.sleeps == []
@@ -235,7 +238,7 @@ def test_batches_that_nothing_names_are_left_to_a_person(
     monkeypatch.setattr(any_world.provider, "list_batches", lambda: bare(whole()))
     batch.input_file_id, batch.metadata = "", {}
     quarantined(any_world, run)
-    assert intent(any_world).last_error_class == "nameless_batches_listed"
+    assert submission(any_world).last_error_class == "nameless_batches_listed"
 
 
 # --- when it can't be looked for -------------------------------------------------------------------------------------
@@ -270,7 +273,7 @@ def test_another_account_is_not_asked(any_world: World) -> None:
     any_world.provider.fingerprint = "another"
     quarantined(any_world, run)
     assert any_world.provider.count("list_batches") == 0
-    assert intent(any_world).last_error_class == "api_key_changed"
+    assert submission(any_world).last_error_class == "api_key_changed"
 
 
 def test_a_list_without_end_proves_nothing(make_world: Callable[..., World]) -> None:
@@ -281,7 +284,7 @@ def test_a_list_without_end_proves_nothing(make_world: Callable[..., World]) -> 
     world.provider.calls.clear()
     world.provider.fail("create_batch", lost())
     quarantined(world, world.start())
-    assert intent(world).last_error_class == "too_many_batches_to_list"
+    assert submission(world).last_error_class == "too_many_batches_to_list"
 
 
 @pytest.mark.parametrize("method", ["list_batches", "remove_input_file"])
@@ -323,7 +326,7 @@ def held(world: World) -> tuple[BatchRunner, Any, str]:
     runner = world.runner()
     run = runner.start(text_job(3), run_id=RUN)
     run.refresh()
-    return runner, run, intent(world).local_batch_id
+    return runner, run, submission(world).local_batch_id
 
 
 def test_the_operator_adopts(any_world: World) -> None:
@@ -349,7 +352,7 @@ def test_a_request_on_its_way_can_not_create_what_the_operator_has_given_up(
     any_world: World, decide: Callable[[BatchRunner, str, str], Any]
 ) -> None:
     runner, _, local = held(any_world)
-    file_id = intent(any_world).input_file_id
+    file_id = submission(any_world).input_file_id
     assert file_id in any_world.provider.files
     decide(runner, RUN, local)
     assert file_id not in any_world.provider.files
@@ -366,7 +369,7 @@ def test_a_submission_that_is_being_sent_waits_for_no_decision(
     def mix_up(name: Boundary, when: When) -> None:
         if (name, when) == (Boundary.CREATE_BATCH, "before"):
             with pytest.raises(RunStateError) as caught:
-                decide(operator, RUN, intent(any_world).local_batch_id)
+                decide(operator, RUN, submission(any_world).local_batch_id)
             refused.append(caught.value)
 
     boundaries.install(mix_up)
@@ -405,7 +408,7 @@ def gone(world: World) -> tuple[BatchRunner, Any, str]:
     for _ in range(25):
         run.refresh()
         world.clock.advance(40.0)
-    return runner, run, intent(world).local_batch_id
+    return runner, run, submission(world).local_batch_id
 
 
 def test_a_batch_may_be_unknown_at_first(any_world: World) -> None:
@@ -426,7 +429,7 @@ def test_a_lost_batch_is_never_sent_again_by_itself(any_world: World) -> None:
     with pytest.raises(QuarantinedBatchError) as caught:
         run.wait(timeout=1_000)
     assert caught.value.local_batch_ids == [local]
-    assert intent(any_world).last_error_class == "batch_not_found"
+    assert submission(any_world).last_error_class == "batch_not_found"
     assert batch_starts(any_world) == 1
     assert run.summary().completed_items == 0
     asked = any_world.provider.count("get_batch")
@@ -524,12 +527,12 @@ def test_a_cancelled_run_ends_only_when_what_may_be_paid_for_is_settled(
     run.cancel()
     for _ in range(3):
         assert run.refresh().status is RunLifecycleStatus.RUNNING
-        assert intent(any_world).state is IntentState.UNKNOWN
+        assert submission(any_world).state is SubmissionState.UNKNOWN
         assert any_world.summary().status_counts["queued_local"] == 3
         any_world.clock.advance(50.0)
     settle(run, any_world)
     assert run.is_finished
-    assert intent(any_world).state is (IntentState.REGISTERED if created else IntentState.DROPPED)
+    assert submission(any_world).state is (SubmissionState.REGISTERED if created else SubmissionState.DROPPED)
     assert batch_starts(any_world) == 1
     if created:
         assert "submission_recovered" in any_world.names()

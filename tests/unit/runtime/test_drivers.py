@@ -180,7 +180,7 @@ def test_a_driver_that_was_replaced_in_mid_request_pays_for_nothing_twice(any_wo
     for _ in range(3):
         other.refresh()
         any_world.clock.advance(1.0)
-    assert any_world.store.list_intents(run_id=RUN)[0].fenced_at is not None
+    assert any_world.store.list_submissions(run_id=RUN)[0].fenced_at is not None
     gate.opened.set()  # the stalled driver wakes up and posts
     thread.join()
     assert failed == [], "losing a run is no error"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from batchor_core.core.enums import IntentState, ItemStatus, RunControlState
+from batchor_core.core.enums import ItemStatus, RunControlState, SubmissionState
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.retry import FILE_PATIENCE_SEC
 from batchor_core.providers.openai import OpenAIProviderConfig
@@ -30,20 +30,20 @@ def not_ready(**changes: Any) -> ProviderError:
     return ProviderError("Cannot find file file-1", **(given | changes))
 
 
-def states(world: World) -> list[IntentState]:
-    return [intent.state for intent in world.store.list_intents(run_id=RUN)]
+def states(world: World) -> list[SubmissionState]:
+    return [submission.state for submission in world.store.list_submissions(run_id=RUN)]
 
 
 def test_the_same_file_is_tried_again_and_again_until_it_is_there(any_world: World) -> None:
     any_world.provider.fail("create_batch", not_ready(), times=3)
     run = any_world.start(text_job(3))
-    assert states(any_world) == [IntentState.UPLOADED]
+    assert states(any_world) == [SubmissionState.UPLOADED]
     assert run.control_state is RunControlState.RUNNING
     assert texts(run.wait()) == {f"item-{n}": f"answer to question {n}" for n in range(3)}
     assert any_world.provider.count("create_batch") == 4
     assert any_world.provider.count("upload_input_file") == 1
     assert len(any_world.data("submission_postponed")) == 3
-    assert states(any_world) == [IntentState.REGISTERED]
+    assert states(any_world) == [SubmissionState.REGISTERED]
     assert set(any_world.provider.submitted().values()) == {1}
     assert all(result.attempt_count == 1 for result in run.results())
 
@@ -98,7 +98,7 @@ def test_after_some_minutes_a_person_is_asked_and_the_rows_are_free(any_world: W
     assert run.summary().status_counts[ItemStatus.PENDING] == 3
     assert any_world.provider.files == {}
     assert any_world.provider.count("create_batch") <= FILE_PATIENCE_SEC / 60 + 6
-    assert states(any_world) == [IntentState.DROPPED]
+    assert states(any_world) == [SubmissionState.DROPPED]
     # whoever resumes gets as many minutes again
     any_world.provider._faults.clear()
     run.resume()
@@ -145,7 +145,7 @@ def test_an_unknown_outcome_of_a_later_try_is_looked_up_like_any_other(any_world
     run = any_world.start(text_job(3))
     any_world.clock.advance(60)
     run.refresh()
-    assert states(any_world) == [IntentState.UNKNOWN]
+    assert states(any_world) == [SubmissionState.UNKNOWN]
     assert run.wait().is_finished
     assert set(any_world.provider.submitted().values()) == {1}
 

@@ -18,7 +18,7 @@ import pytest
 from psycopg import sql
 
 from batchor_core.artifacts.local import LocalArtifactStore
-from batchor_core.core.enums import IntentState, RunControlState, RunLifecycleStatus
+from batchor_core.core.enums import RunControlState, RunLifecycleStatus, SubmissionState
 from batchor_core.core.exceptions import (
     MissingCredentialsError,
     ProviderError,
@@ -287,7 +287,7 @@ def test_a_store_that_hides_its_submissions_keeps_its_live_batches(world: World)
     world.provider.statuses = ("in_progress",)
     world.start(text_job(6, per_batch=2))
     store: Any = world.store
-    store.list_intents = lambda run_id: []
+    store.list_submissions = lambda run_id: []
     store.reset_batch_items_to_pending(run_id=RUN, provider_batch_id=world.batch_ids()[0], error=_error())
     world.runner().get_run(RUN).refresh()
     assert world.provider.count("cancel_batch") == 0
@@ -485,7 +485,7 @@ def ended_in_doubt(world: World) -> tuple[Any, Any]:
         run.refresh()
         world.clock.advance(50.0)
     assert run.status is RunLifecycleStatus.COMPLETED
-    assert world.store.list_intents(run_id=RUN)[0].state is IntentState.DROPPED
+    assert world.store.list_submissions(run_id=RUN)[0].state is SubmissionState.DROPPED
     return run, late
 
 

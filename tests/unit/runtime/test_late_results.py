@@ -96,7 +96,7 @@ def sent(world: World) -> list[int]:
 
 
 def local(world: World) -> str:
-    return world.store.list_intents(run_id=RUN)[0].local_batch_id
+    return world.store.list_submissions(run_id=RUN)[0].local_batch_id
 
 
 ONCE = list(range(ROWS))

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from batchor_core.core.enums import IntentState, ItemStatus, RunControlState, RunLifecycleStatus
+from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus, SubmissionState
 from batchor_core.core.models import RunSummary
 from batchor_core.runtime.pending_work import has_local_work
-from batchor_core.storage.state import ActiveBatchRecord, IntentRecord
+from batchor_core.storage.state import ActiveBatchRecord, SubmissionRecord
 from tests.support.world import RUN, World, text_job
 
 NOW = 1_000.0
@@ -42,23 +42,23 @@ def batch(status: str) -> ActiveBatchRecord:
     return ActiveBatchRecord("batch_1", status)
 
 
-def intent(state: IntentState, next_check_at: float | None = None) -> IntentRecord:
-    return IntentRecord("local-1", state, 1, 3, 30, NOW, next_check_at=next_check_at)
+def submission(state: SubmissionState, next_check_at: float | None = None) -> SubmissionRecord:
+    return SubmissionRecord("local-1", state, 1, 3, 30, NOW, next_check_at=next_check_at)
 
 
 @pytest.mark.parametrize(
-    ("state", "batches", "intents", "expected"),
+    ("state", "batches", "submissions", "expected"),
     [
         (summary(submitted=3), [batch("in_progress")], [], False),
         (summary(pending=3), [], [], True),
         (summary(failed_retryable=1, submitted=2), [batch("in_progress")], [], True),
         (summary(pending=3, backoff=5.0), [], [], False),
-        (summary(queued_local=3), [], [intent(IntentState.CLAIMED)], True),
-        (summary(queued_local=3), [], [intent(IntentState.UPLOADED)], True),
-        (summary(queued_local=3), [], [intent(IntentState.SENDING)], True),
-        (summary(queued_local=3), [], [intent(IntentState.UNKNOWN, NOW + 1)], False),
-        (summary(queued_local=3), [], [intent(IntentState.UNKNOWN, NOW)], True),
-        (summary(queued_local=3), [], [intent(IntentState.QUARANTINED)], False),
+        (summary(queued_local=3), [], [submission(SubmissionState.CLAIMED)], True),
+        (summary(queued_local=3), [], [submission(SubmissionState.UPLOADED)], True),
+        (summary(queued_local=3), [], [submission(SubmissionState.SENDING)], True),
+        (summary(queued_local=3), [], [submission(SubmissionState.UNKNOWN, NOW + 1)], False),
+        (summary(queued_local=3), [], [submission(SubmissionState.UNKNOWN, NOW)], True),
+        (summary(queued_local=3), [], [submission(SubmissionState.QUARANTINED)], False),
         (summary(CANCELLING, submitted=3), [batch("in_progress")], [], True),
         (summary(CANCELLING, submitted=3), [batch("cancelling")], [], False),
         (summary(CANCELLING, submitted=3), [batch("cancelled")], [], False),  # asking after it tells
@@ -68,9 +68,9 @@ def intent(state: IntentState, next_check_at: float | None = None) -> IntentReco
     ],
 )
 def test_what_the_store_alone_can_tell(
-    state: RunSummary, batches: list[ActiveBatchRecord], intents: list[IntentRecord], expected: bool
+    state: RunSummary, batches: list[ActiveBatchRecord], submissions: list[SubmissionRecord], expected: bool
 ) -> None:
-    assert has_local_work(state, batches, intents, NOW) is expected
+    assert has_local_work(state, batches, submissions, NOW) is expected
 
 
 def test_a_batch_that_has_ended_is_work_and_one_that_runs_is_none(any_world: World) -> None:

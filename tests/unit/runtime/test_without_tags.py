@@ -14,7 +14,7 @@ import pytest
 
 from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core.custom_ids import unmarked
-from batchor_core.core.enums import IntentState, RunLifecycleStatus
+from batchor_core.core.enums import RunLifecycleStatus, SubmissionState
 from batchor_core.core.models import BatchItem, BatchJob, ChunkPolicy, RunEvent
 from batchor_core.providers.api import BatchState
 from batchor_core.runtime.run import Run
@@ -92,8 +92,8 @@ class Place:
             request.method == "POST" and request.path == JOBS for request in self.server.books.requests
         )
 
-    def intents(self) -> list[Any]:
-        return list(self.store.list_intents(run_id=RUN))
+    def submissions(self) -> list[Any]:
+        return list(self.store.list_submissions(run_id=RUN))
 
 
 @pytest.fixture
@@ -149,8 +149,8 @@ def test_a_lost_answer_is_settled_by_the_first_result_and_not_before(place: Plac
     place.lose(after_work=True)
     run = place.start()
     place.pass_time(run, 500.0)
-    (intent,) = place.intents()
-    assert intent.state is IntentState.UNKNOWN  # a job is listed that runs, and could be anybody's
+    (submission,) = place.submissions()
+    assert submission.state is SubmissionState.UNKNOWN  # a job is listed that runs, and could be anybody's
     place.pass_time(run, HOUR)
     assert run.status is RunLifecycleStatus.COMPLETED
     assert place.creates() == 1
@@ -161,8 +161,8 @@ def test_a_lost_request_holds_until_a_batch_could_live_no_more(place: Place) -> 
     place.lose(after_work=False)
     run = place.start()
     place.pass_time(run, 25 * HOUR, steps=50)
-    (intent,) = place.intents()
-    assert intent.state is IntentState.UNKNOWN
+    (submission,) = place.submissions()
+    assert submission.state is SubmissionState.UNKNOWN
     assert place.creates() == 1
     assert run.summary().unknown_batches == 1
     place.pass_time(run, 3 * HOUR, steps=50)
@@ -175,8 +175,8 @@ def test_an_operator_need_not_wait(place: Place) -> None:
     place.lose(after_work=False)
     run = place.start()
     place.pass_time(run, HOUR)
-    (intent,) = place.intents()
-    run.resubmit(intent.local_batch_id)
+    (submission,) = place.submissions()
+    run.resubmit(submission.local_batch_id)
     place.pass_time(run, HOUR)
     assert run.status is RunLifecycleStatus.COMPLETED
     assert paid_once(place, 3)
@@ -199,7 +199,7 @@ def test_results_that_are_late_prove_nothing(place: Place) -> None:
     place.lose(after_work=True)
     run = place.start()
     place.pass_time(run, HOUR)
-    assert place.intents()[0].state is IntentState.UNKNOWN
+    assert place.submissions()[0].state is SubmissionState.UNKNOWN
     place.pass_time(run, 4 * HOUR)
     assert run.status is RunLifecycleStatus.COMPLETED
     assert place.creates() == 1
@@ -240,10 +240,13 @@ def test_a_doubt_ends_with_the_lifetime_at_an_account_that_is_always_busy(place:
     place.server.faults.add(BatchFault("stuck"))
     place.neighbour()
     place.pass_time(run, 5.5 * HOUR, steps=5)
-    assert place.intents()[0].state is IntentState.UNKNOWN
+    assert place.submissions()[0].state is SubmissionState.UNKNOWN
     place.pass_time(run, HOUR, steps=8)
     assert run.status is RunLifecycleStatus.COMPLETED
-    assert [intent.state for intent in place.intents()] == [IntentState.DROPPED, IntentState.REGISTERED]
+    assert [submission.state for submission in place.submissions()] == [
+        SubmissionState.DROPPED,
+        SubmissionState.REGISTERED,
+    ]
 
 
 def test_a_job_that_never_ends_and_may_be_the_one_in_doubt_is_a_persons_decision(place: Place) -> None:
@@ -251,10 +254,13 @@ def test_a_job_that_never_ends_and_may_be_the_one_in_doubt_is_a_persons_decision
     place.lose(after_work=True)
     run = place.start()
     place.pass_time(run, 25 * HOUR, steps=8)
-    assert place.intents()[0].state is IntentState.UNKNOWN
+    assert place.submissions()[0].state is SubmissionState.UNKNOWN
     place.pass_time(run, 3 * HOUR, steps=6)
-    (intent,) = place.intents()
-    assert (intent.state, intent.last_error_class) == (IntentState.QUARANTINED, "batches_still_running")
+    (submission,) = place.submissions()
+    assert (submission.state, submission.last_error_class) == (
+        SubmissionState.QUARANTINED,
+        "batches_still_running",
+    )
     assert place.creates() == 1
 
 
@@ -267,9 +273,12 @@ def test_a_process_that_comes_back_waits_for_the_jobs_it_finds_and_for_no_later_
     place.pass_time(run, 1_000.0, steps=4)
     place.neighbour()  # runs for a day
     place.pass_time(run, 1_000.0, steps=4)
-    assert [intent.state for intent in place.intents()] == [IntentState.DROPPED]
+    assert [submission.state for submission in place.submissions()] == [SubmissionState.DROPPED]
     place.pass_time(run, 1_500.0, steps=6)
-    assert [intent.state for intent in place.intents()] == [IntentState.DROPPED, IntentState.REGISTERED]
+    assert [submission.state for submission in place.submissions()] == [
+        SubmissionState.DROPPED,
+        SubmissionState.REGISTERED,
+    ]
 
 
 def test_own_jobs_that_run_are_not_waited_for(place: Place) -> None:
@@ -277,5 +286,7 @@ def test_own_jobs_that_run_are_not_waited_for(place: Place) -> None:
     place.server.faults.add(HttpFault("cut", method="POST", path=JOBS, nth=2))
     run = place.start(4, per_batch=2)
     place.pass_time(run, 400.0, steps=10)
-    doubtful = next(intent for intent in place.intents() if intent.state is IntentState.UNKNOWN)
+    doubtful = next(
+        submission for submission in place.submissions() if submission.state is SubmissionState.UNKNOWN
+    )
     assert doubtful.clean_listings >= 3

@@ -66,7 +66,9 @@ def _seen(store: SQLStore) -> dict[str, Any]:
         "summary": store.get_run_summary(run_id=RUN),
         "batches": store.get_batches(run_id=RUN),
         # the first version did not keep when a file was uploaded
-        "intents": [replace(intent, uploaded_at=None) for intent in store.list_intents(run_id=RUN)],
+        "submissions": [
+            replace(submission, uploaded_at=None) for submission in store.list_submissions(run_id=RUN)
+        ],
         "owned": [session.submitted_items(provider_batch_id=batch) for batch in ("p1", "p2")],
         "lines": [draft.request_line for draft in session.drafts(local_batch_id="b2")],
     }

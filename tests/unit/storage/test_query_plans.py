@@ -59,7 +59,7 @@ def _drive_everything(store: SQLiteStorage) -> None:
     session.drop(local_batch_id="b2", error_class="x")
     send(session, 20, 22, local="b3")
     session.mark_unknown(local_batch_id="b3", error_class="x", next_check_at=0)
-    session.open_intents()
+    session.open_submissions()
     session.requeue_local()
     session.drop(local_batch_id="b3", error_class="x")
     session.fail_unsubmitted([(30, ERROR), (31, ERROR)])

@@ -1,4 +1,4 @@
-"""The tutorial, followed to the letter."""
+"""The tutorial, typed as it is written into an empty folder with an empty home: from a checkout, and from a wheel."""
 
 from __future__ import annotations
 
@@ -12,29 +12,41 @@ import pytest
 from batchor_core.testing.openai_server import OpenAIServer
 
 ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 PORT_IN_TUTORIAL = "http://127.0.0.1:8099/v1"
 
 pytestmark = pytest.mark.acceptance
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A folder that has what the tutorial expects of a checkout."""
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    return tmp_path
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
-def _snippets() -> list[str]:
-    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+def _shown(command: str) -> str:
+    """What the page shows that a command prints."""
+    [shown] = {
+        block.removeprefix(f"$ {command}\n") for block in _blocks("console") if f"$ {command}\n" in block
+    }
+    return shown
 
 
-def _run(folder: Path, name: str, code: str) -> str:
-    (folder / name).write_text(code, encoding="utf-8")
+@pytest.fixture(scope="module", params=["checkout", "wheel"])
+def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the package is imported from."""
+    if request.param == "checkout":
+        return ROOT
+    target = tmp_path_factory.mktemp("installed")
+    offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+    install = [sys.executable, "-m", "pip", "install", "-q", *offline, "--target", str(target), str(ROOT)]
+    subprocess.run(install, check=True)
+    return target
+
+
+def _run(folder: Path, installed: Path, name: str) -> str:
     done = subprocess.run(
         [sys.executable, name],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "HOME": str(folder), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(installed), "HOME": str(folder), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=90,
@@ -44,16 +56,20 @@ def _run(folder: Path, name: str, code: str) -> str:
     return done.stdout
 
 
-def test_the_tutorial_does_what_it_says(checkout: Path) -> None:
-    job, reading = _snippets()
+def test_the_tutorial_does_what_it_says(installed: Path, tmp_path: Path) -> None:
+    [rows], [job, reading] = _blocks("csv"), _blocks("python")
+    (tmp_path / "reviews.csv").write_text(rows, encoding="utf-8")
+    (tmp_path / "look.py").write_text(reading, encoding="utf-8")
     with OpenAIServer(batch_seconds=1) as server:
         code = job.replace(PORT_IN_TUTORIAL, server.base_url)
         assert code != job
-        first = _run(checkout, "events.py", code)
-        again = _run(checkout, "events.py", code)
+        (tmp_path / "reviews.py").write_text(code, encoding="utf-8")
+        first = _run(tmp_path, installed, "reviews.py")
+        again = _run(tmp_path, installed, "reviews.py")
         batches = len(server.books.batches)
-    assert first.startswith("1074 of 1074 completed, 0 failed\n")
+    assert first.startswith(_shown("python reviews.py"))
+    assert len(re.findall(r"^r\d\d sentiment=", first, flags=re.MULTILINE)) == 12
     assert again == first
     assert batches == 1
-    assert _run(checkout, "look.py", reading) == "events-1 completed 1074\n"
-    assert len((checkout / "events.jsonl").read_text(encoding="utf-8").splitlines()) == 1074
+    assert _run(tmp_path, installed, "look.py") == _shown("python look.py")
+    assert len((tmp_path / "reviews.jsonl").read_text(encoding="utf-8").splitlines()) == 12

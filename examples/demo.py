@@ -125,12 +125,20 @@ def _show(materializations: list[Any]) -> None:
         cost = metadata.get("batchor/cost_usd")
         price = f", about ${cost.value:.4f} at OpenAI's batch price" if cost is not None else ""
         print(f"  {os.path.relpath(path)}: {rows} rows, {failed} failed{price}")
-    print("\na few rows, typed")
-    columns = ["item_id", "definition", "level", "concrete", "related_words", "example"]
-    for row in (
-        table.filter(pc.equal(table.column("status"), "completed")).select(columns).slice(0, 3).to_pylist()
-    ):
-        print("  " + ", ".join(f"{name}={value!r:.60}" for name, value in row.items()))
+    _show_rows(table.filter(pc.equal(table.column("status"), "completed")).slice(0, 4).to_pylist())
+
+
+def _show_rows(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="a few rows, typed", title_justify="left", show_lines=True)
+    for name in ("item_id", "definition", "level", "concrete", "related_words"):
+        table.add_column(name)
+    for row in rows:
+        related = ", ".join(row["related_words"])
+        table.add_row(row["item_id"], row["definition"], row["level"], str(row["concrete"]), related)
+    Console(width=None if sys.stdout.isatty() else 120).print("\n", table)
 
 
 @contextlib.contextmanager
@@ -151,7 +159,7 @@ def _provider() -> Iterator[None]:
 def _dagster_home() -> Path:
     home = HOME / "dagster_home"
     home.mkdir(parents=True, exist_ok=True)
-    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\nnux:\n  enabled: false\n")
     return home
 
 

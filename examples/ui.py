@@ -27,6 +27,7 @@ HOME = PROJECT / ".ui"
 NO_ADVERTISEMENT = "ignore:Function `dev_command` is superseded"
 LIVE = os.environ.get("LIVE", "") not in ("", "0")
 BATCH_SECONDS = 20.0
+SENSOR_SECONDS = 5
 FAULT_RATE = 0.01
 
 
@@ -40,12 +41,22 @@ def main() -> int:
             print("error: dagster dev ended before its UI was there", file=sys.stderr)
             return 1
         print(f"\nDagster UI at {url}\n  assets   {url}/asset-groups\n  sensor   {url}/automation")
-        print("Materialize cards_submission, and watch cards appear. Ctrl-C ends it.", flush=True)
+        print(
+            "Materialize cards_submission: its run ends within seconds, and the batch goes on at the server."
+        )
+        print(f"{_patience()}\nCtrl-C ends it.", flush=True)
         try:
             return process.wait()
         except KeyboardInterrupt:
             print("\nstopping ...", flush=True)
             return 0
+
+
+def _patience() -> str:
+    if LIVE:
+        return "The sensor materializes cards when OpenAI has finished the batch, which may take hours."
+    soon = BATCH_SECONDS + SENSOR_SECONDS
+    return f"The sensor looks every {SENSOR_SECONDS} s and materializes cards when the batch has ended, about {soon:.0f} s later."
 
 
 @contextlib.contextmanager
@@ -62,7 +73,7 @@ def _provider() -> Iterator[dict[str, str]]:
             "OPENAI_BASE_URL": url,
             "OPENAI_API_KEY": "local",
             "BATCHOR_ROOT": str(HOME / "batchor"),
-            "EXAMPLE_SENSOR_SECONDS": "5",
+            "EXAMPLE_SENSOR_SECONDS": str(SENSOR_SECONDS),
         }
 
 
@@ -70,7 +81,7 @@ def _provider() -> Iterator[dict[str, str]]:
 def _dagster(port: int, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     home = HOME / "dagster_home"
     home.mkdir(parents=True, exist_ok=True)
-    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\nnux:\n  enabled: false\n")
     command = [sys.executable, "-m", "dagster", "dev", "-w", str(PROJECT / "workspace.yaml")]
     command += ["-h", "127.0.0.1", "-p", str(port), "--log-level", os.environ.get("LOG_LEVEL", "warning")]
     process = subprocess.Popen(

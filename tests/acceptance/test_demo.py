@@ -32,4 +32,4 @@ def test_the_demo_takes_three_partitions_from_rows_to_parquet(tmp_path: Path) ->
     assert counts == {"event": 1074, "possession": 1061, "time": 1028}
     for topic, count in counts.items():
         assert re.search(rf"cards/{topic}\.parquet: {count} rows, \d+ failed", demo.stdout)
-    assert demo.stdout.count("item_id='wn30-") == 3
+    assert demo.stdout.count("│ wn30-") == 4

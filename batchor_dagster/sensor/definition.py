@@ -109,7 +109,8 @@ def build_batch_sensor(
             look_after_ended(tick)
             shown = show(tick, cursor, listings, lacking={found.listing.run_id for found in lacking})
             report = tick.report(listings, next_look_sec=minimum_interval_seconds)
-        context.log.info(report.splitlines()[0])
+        if requests or driven.requests:  # a tick without requests has the report as its skip reason
+            context.log.info(report.splitlines()[0])
         return dg.SensorResult(
             run_requests=[*requests, *driven.requests],
             asset_events=shown.observations,

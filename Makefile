@@ -14,7 +14,7 @@ STAMP   := $(VENV)/.installed
 SCRATCH := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8000000 { print "/dev/shm" }')
 
 # What ruff looks at; folders that are not there yet are passed over.
-CODE := $(wildcard batchor_core batchor_dagster examples benchmarks tests)
+CODE := $(wildcard batchor_core batchor_dagster docs/_site examples benchmarks tests)
 
 export DAGSTER_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -24,7 +24,7 @@ export PYTEST_DEBUG_TEMPROOT := $(SCRATCH)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo ui test test-browser hostile chaos lives versions check fmt bench bench-full clean
+.PHONY: help env demo ui test test-browser hostile chaos lives versions check fmt docs docs-serve bench bench-full clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -57,12 +57,18 @@ hostile: env  ## try 200 seeds of every way in which a provider's files can be w
 versions: env  ## try the lowest and the newest versions that pyproject.toml allows, on every Python here
 	@$(BIN)/python -m tests.versions $(if $(PYTHONS),--python $(PYTHONS))
 
-check: env  ## lint, format, types, import rules, types of what the pages show
+check: env docs  ## lint, format, types, import rules, types of what the pages show, the site
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/python -m tests.snippets
+
+docs: env  ## build the documentation's site into .site; a link or a name that leads nowhere is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+docs-serve: env  ## show the site while you write
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 chaos: env  ## kill drivers in every way for 40 minutes; SUITES="pairs drivers" picks, ARGS="--scale 0.1" shortens, PROVIDER=name takes another provider
 	@$(if $(SUITES)$(PROVIDER),,$(BIN)/python -m pytest -q -n 0 -m long tests)
@@ -83,6 +89,6 @@ bench-full: env  ## the same with up to a million rows, and write its page anew
 	@$(BIN)/python -m benchmarks --rows 10000,100000,1000000 --docs
 
 clean:  ## remove .venv and everything that was generated
-	@rm -rf $(VENV) build dist .demo .ui .benchmarks browser-shots
+	@rm -rf $(VENV) .site build dist .demo .ui .benchmarks browser-shots
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

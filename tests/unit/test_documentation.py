@@ -148,6 +148,17 @@ def test_the_api_page_has_every_public_name_and_no_other() -> None:
     assert told <= public | methods | {"batchor_core"}
 
 
+def test_the_reference_has_every_public_name() -> None:
+    """On the pages that come from the docstrings, at the first place from which it can be imported."""
+    pages = [page.read_text(encoding="utf-8") for page in ROOT.glob("docs/reference/python/*.md")]
+    listed = [name for page in pages for name in re.findall(r"^::: (\S+)$", page, flags=re.MULTILINE)]
+    public: dict[str, str] = {}
+    for package in PUBLIC:
+        for name in _exports(package):
+            public.setdefault(name, f"{package}.{name}")
+    assert sorted(listed) == sorted(public.values())
+
+
 def test_newcomers_meet_a_job_before_what_only_extensions_need() -> None:
     order = _exports("batchor_core")
     assert order[:2] == ["BatchJob", "BatchItem"]

@@ -14,7 +14,7 @@ STAMP   := $(VENV)/.installed
 SCRATCH := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8000000 { print "/dev/shm" }')
 
 # What ruff looks at; folders that are not there yet are passed over.
-CODE := $(wildcard batchor_core batchor_dagster docs/_site examples benchmarks tests)
+CODE := $(wildcard batchor_core batchor_dagster docs/_site .ci examples benchmarks tests)
 
 export DAGSTER_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -24,7 +24,7 @@ export PYTEST_DEBUG_TEMPROOT := $(SCRATCH)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo ui test test-browser hostile chaos lives versions check fmt docs docs-serve bench bench-full clean
+.PHONY: help env demo ui test test-browser hostile chaos lives versions check fmt docs docs-serve release bench bench-full clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -81,6 +81,9 @@ lives: env  ## hold 2,000 random lives of a run on each store against its model
 fmt: env  ## format the code and apply the linter's safe fixes
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
+
+release: env  ## version, changelog, build, twine's check, commit and tag: VERSION=0.2.0; publishes nothing
+	@$(BIN)/python .ci/release.py $(VERSION)
 
 bench: env  ## measure the engine against a hand-written floor, small
 	@$(BIN)/python -m benchmarks

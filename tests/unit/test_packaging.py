@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+INFO = f"batchor_core-{VERSION}.dist-info"
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +46,8 @@ def test_the_wheel_holds_every_file_of_a_package(wheel: zipfile.ZipFile, package
 
 def test_the_wheel_holds_nothing_but_the_packages_and_the_license(wheel: zipfile.ZipFile) -> None:
     outside = {name.split("/")[0] for name in wheel.namelist()} - {"batchor_core", "batchor_dagster"}
-    assert outside == {"batchor_core-0.1.0.dist-info"}
-    assert "batchor_core-0.1.0.dist-info/licenses/LICENSE" in wheel.namelist()
+    assert outside == {INFO}
+    assert f"{INFO}/licenses/LICENSE" in wheel.namelist()
 
 
 def test_a_plain_install_imports_the_engine_and_none_of_the_extras() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from batchor_core.cli import doctor, looking
+from batchor_core.cli import doctor, looking, run
 
 app = typer.Typer(
     help="Run LLM batches from a terminal: start, watch, control and read runs that survive the process.",
@@ -32,6 +32,7 @@ def batchor(
     """Run LLM batches from a terminal: start, watch, control and read runs that survive the process."""
 
 
+app.command("run")(run.run)
 app.command("runs")(looking.list_runs)
 app.command("status")(looking.status)
 app.command("show", help="The same as status.")(looking.status)

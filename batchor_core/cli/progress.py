@@ -115,6 +115,8 @@ class _Lines:
         self._said_at = 0.0
 
     def show(self, summary: RunSummary, left: float | None) -> None:
+        if summary.status is not RunLifecycleStatus.RUNNING:
+            return  # whoever drives it says how it ended
         said, state = line(summary, left), phase(summary)
         is_news = state != self._last[0]
         if not is_news and (said == self._last[1] or self._now() - self._said_at < LINE_SEC):

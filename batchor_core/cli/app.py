@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from batchor_core.cli import doctor, looking, run
+from batchor_core.cli import controls, doctor, export, looking, results, row, run, serve, watch
 
 app = typer.Typer(
     help="Run LLM batches from a terminal: start, watch, control and read runs that survive the process.",
@@ -36,4 +36,15 @@ app.command("run")(run.run)
 app.command("runs")(looking.list_runs)
 app.command("status")(looking.status)
 app.command("show", help="The same as status.")(looking.status)
+app.command("watch")(watch.watch)
+app.command("results")(results.results)
+app.command("row")(row.row)
+app.command("export")(export.export)
+app.command("pause")(controls.pause)
+app.command("resume")(controls.resume)
+app.command("cancel")(controls.cancel)
+app.command("retry")(controls.retry)
 app.command("doctor")(doctor.doctor)
+app.command("prune")(controls.prune)
+app.command("delete")(controls.delete)
+app.command("serve")(serve.serve)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import islice
 from typing import Annotated
@@ -10,7 +11,7 @@ import typer
 from rich.table import Table
 
 from batchor_core.cli.commands import AsJson, RunId, takes_stores
-from batchor_core.cli.console import say, stdout, text
+from batchor_core.cli.console import say, show_json_line, stdout, text
 from batchor_core.cli.stores import Stores
 from batchor_core.core.enums import ItemStatus
 from batchor_core.runtime.outputs import declared_output
@@ -57,10 +58,6 @@ def _rows(run: Run, *, after: int, failed: bool) -> Iterator[ResultRow]:
 
 def _print_line(row: ResultRow, line: bytes) -> None:
     """A line of results.jsonl with the row's place in the order, in ASCII as all JSON here."""
-    import json
-
-    from batchor_core.cli.console import show_json_line
-
     show_json_line({"sequence": row.sequence, **json.loads(line)})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import typer
 from rich.console import Console
@@ -10,10 +11,14 @@ from rich.text import Text
 
 from batchor_core.cli.printable import printable
 
+WIDE = 200
+"""Columns of a table that goes into a file or a pipe, where nothing is gained by breaking lines."""
+
 
 def stdout() -> Console:
     """What was asked for."""
-    return Console()
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=WIDE)
 
 
 def stderr() -> Console:

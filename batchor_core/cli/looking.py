@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from batchor_core.cli.commands import AsJson, RunId, takes_stores
 from batchor_core.cli.console import show, show_json, stdout, text
@@ -28,7 +28,9 @@ def list_runs(stores: Stores, as_json: AsJson = False) -> None:
 
 def run_table(listings: Sequence[RunListing]) -> Table:
     """A line for each run."""
-    table = Table("Run", "State", "Items", "Done", "Failed", "Batches", "Created")
+    table = Table(
+        Column("Run", no_wrap=True), "State", *map(number, ("Rows", "Done", "Failed", "Batches")), "Created"
+    )
     for listing in listings:
         summary = listing.summary
         table.add_row(
@@ -41,6 +43,11 @@ def run_table(listings: Sequence[RunListing]) -> Table:
             moment(listing.created_at),
         )
     return table
+
+
+def number(name: str) -> Column:
+    """A column of numbers."""
+    return Column(name, justify="right")
 
 
 @takes_stores

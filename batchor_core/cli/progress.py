@@ -144,7 +144,11 @@ class _Bar:
 
     def show(self, summary: RunSummary, left: float | None) -> None:
         ended = summary.completed_items + summary.failed_items
-        rows = [f"{ended:,}/{summary.total_items:,} rows", figures(summary)]
+        total = f"{summary.total_items:,}"
+        rows = [
+            f"{ended:,}/{total} rows" if summary.ingestion_complete else f"{total} rows",
+            figures(summary),
+        ]
         rows.append(f"about {duration(left)} left" if left else "")
         self._bars.update(
             self._task,

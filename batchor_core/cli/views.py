@@ -57,6 +57,11 @@ def moment(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%d %H:%M:%S} UTC" if seconds else ""
 
 
+def share(part: int, whole: int) -> str:
+    """A part in percent, rounded down, so that 100 % is all of it."""
+    return f"{part * 100 // whole if whole else 0} %"
+
+
 def duration(seconds: float) -> str:
     """A time to wait, as people say it."""
     if seconds < 90:

@@ -9,14 +9,14 @@ from typing import Annotated
 
 import typer
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 
 from batchor_core.cli.commands import AsJson, takes_stores
 from batchor_core.cli.console import show, show_json, show_json_line, stdout, text
-from batchor_core.cli.progress import Pace, line
+from batchor_core.cli.looking import number
+from batchor_core.cli.progress import Pace, line, phase
 from batchor_core.cli.stores import Stores
-from batchor_core.cli.views import duration, state, tokens
+from batchor_core.cli.views import duration, share
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.models import RunSummary
 from batchor_core.storage.records import RunListing
@@ -82,7 +82,9 @@ class _Watching:
         return found
 
     def table(self, listings: Sequence[RunListing]) -> Table:
-        table = Table("Run", "State", "", "Done", "Failed", "Batches", "Tokens", "Left")
+        table = Table(
+            Column("Run", no_wrap=True), "State", *map(number, ("Ended", "Failed", "Tokens")), "Left"
+        )
         for listing in listings:
             summary = listing.summary
             ended = summary.completed_items + summary.failed_items
@@ -90,12 +92,10 @@ class _Watching:
             is_over = summary.status is not RunLifecycleStatus.RUNNING
             table.add_row(
                 text(listing.run_id),
-                text(state(summary) + (f": {summary.trouble}" if summary.trouble else "")),
-                ProgressBar(total=max(1, summary.total_items), completed=ended, width=20),
-                f"{summary.completed_items:,} of {summary.total_items:,}",
+                text(": ".join(filter(None, [phase(summary), summary.control_reason or summary.trouble]))),
+                f"{ended:,} of {summary.total_items:,} ({share(ended, summary.total_items)})",
                 f"{summary.failed_items:,}",
-                f"{summary.active_batches:,}",
-                tokens(summary),
+                f"{summary.usage.input_tokens + summary.usage.output_tokens:,}",
                 f"about {duration(left)}" if left and not is_over else "",
             )
         return table

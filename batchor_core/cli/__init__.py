@@ -10,6 +10,8 @@ def main() -> None:
     """Entry point of the ``batchor`` command."""
     try:
         from batchor_core.cli.app import app
+    except KeyboardInterrupt:
+        sys.exit(130)  # of a command that has not begun
     except ImportError as error:
         if error.name not in ("typer", "rich", "click", "jinja2"):
             raise

@@ -20,7 +20,6 @@ from batchor_core.cli.stores import Stores
 from batchor_core.cli.views import choices, state
 from batchor_core.runtime.runner import BatchRunner
 from batchor_core.storage.records import RunListing
-from batchor_core.storage.sqlite import SQLiteStorage, has_wal_reset_bug
 from batchor_core.storage.state import StateStore
 
 
@@ -163,6 +162,8 @@ def _question(one: Quarantined, decision: Decision, provider_batch_id: str | Non
 
 
 def _about_store(store: StateStore) -> Iterator[str]:
+    from batchor_core.storage.sqlite import SQLiteStorage, has_wal_reset_bug
+
     if not isinstance(store, SQLiteStorage):
         return
     yield f"Database: {store.path} (SQLite {sqlite3.sqlite_version})"

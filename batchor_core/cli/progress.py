@@ -91,9 +91,9 @@ def figures(summary: RunSummary) -> str:
 
 def line(summary: RunSummary, left: float | None) -> str:
     """Where a run stands, in a line."""
-    total = f"{summary.total_items:,}" + ("" if summary.ingestion_complete else " read so far")
+    total = f"{summary.total_items:,} rows" + ("" if summary.ingestion_complete else " read so far")
     ended = summary.completed_items + summary.failed_items
-    parts = [f"{phase(summary)}: {ended:,} of {total} rows", figures(summary)]
+    parts = [f"{phase(summary)}: {ended:,} of {total}", figures(summary)]
     if summary.active_batches:
         sent = summary.status_counts[ItemStatus.SUBMITTED]
         batches = "1 batch" if summary.active_batches == 1 else f"{summary.active_batches:,} batches"

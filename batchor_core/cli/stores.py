@@ -14,7 +14,6 @@ from batchor_core.artifacts import ArtifactStore, LocalArtifactStore, ObjectStor
 from batchor_core.cli.profiles import Profile
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.runtime.runner import BatchRunner
-from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.storage.state import StateStore
 
 
@@ -100,6 +99,10 @@ class Stores:
             raise InvalidInputError(
                 "--schema names a schema of Postgres: give it with --postgres, or leave it out"
             )
+        from batchor_core.storage.sqlite import (
+            SQLiteStorage,  # SQLAlchemy takes as long to import as all the rest
+        )
+
         path = (db or SQLiteStorage.default_path("default")).expanduser()
         if not create and not path.is_file():
             raise InvalidInputError(f"there is no database at {path}; name one with --db, or use --postgres")

@@ -13,6 +13,7 @@ from batchor_core.cli.console import show, show_json
 from batchor_core.cli.raw_lines import RawLine, raw_lines
 from batchor_core.cli.stores import Stores
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.request_lines import named_line
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.runtime.results import json_lines
 from batchor_core.runtime.run import Run
@@ -67,9 +68,10 @@ def _ended(run: Run, item_index: int) -> ResultRow | None:
 
 
 def _request(item: StoredItem) -> Any:
-    """The request's body, or the texts where the store keeps those."""
+    """What is asked, whatever the attempt's name; or the texts, where the store keeps those."""
     if item.request_line is not None:
-        return json.loads(item.request_line)
+        line = json.loads(named_line(item.request_line, item.item_id, is_first=True))
+        return {key: line[key] for key in line if key != "custom_id"}
     return {"prompt": item.prompt, "system_prompt": item.system_prompt}
 
 

@@ -14,21 +14,33 @@ from batchor_core.cli.profiles import load_profile
 from batchor_core.cli.stores import Stores
 
 Db = Annotated[
-    Path | None, typer.Option("--db", help="SQLite file; ~/.batchor/default.sqlite3 unless given.")
+    Path | None,
+    typer.Option("--db", metavar="FILE", help="SQLite file; ~/.batchor/default.sqlite3 unless given."),
 ]
 Postgres = Annotated[
     bool, typer.Option("--postgres", help="Use the database that BATCHOR_POSTGRES_DSN names.")
 ]
 _SCHEMA_HELP = "Postgres schema; BATCHOR_POSTGRES_SCHEMA or batchor."
-PostgresSchema = Annotated[str | None, typer.Option("--postgres-schema", help=_SCHEMA_HELP)]
-EitherSchema = Annotated[str | None, typer.Option("--postgres-schema", "--schema", help=_SCHEMA_HELP)]
+PostgresSchema = Annotated[str | None, typer.Option("--postgres-schema", metavar="NAME", help=_SCHEMA_HELP)]
+EitherSchema = Annotated[
+    str | None, typer.Option("--postgres-schema", "--schema", metavar="NAME", help=_SCHEMA_HELP)
+]
 Artifacts = Annotated[
     str | None,
-    typer.Option("--artifacts", help="Folder or URL of the runs' files; beside the database unless given."),
+    typer.Option(
+        "--artifacts",
+        metavar="FOLDER",
+        help="Folder or URL of the runs' files; beside the database unless given.",
+    ),
 ]
 ProfileName = Annotated[
     str | None,
-    typer.Option("--profile", envvar="BATCHOR_PROFILE", help="Profile of batchor.toml or pyproject.toml."),
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        envvar="BATCHOR_PROFILE",
+        help="Profile of batchor.toml or pyproject.toml.",
+    ),
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for other programs.")]

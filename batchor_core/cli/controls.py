@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from batchor_core.cli.commands import AsJson, RunId, Yes, takes_stores
-from batchor_core.cli.console import show, show_json
+from batchor_core.cli.console import say, show, show_json
 from batchor_core.cli.progress import line
 from batchor_core.cli.stores import Stores
+from batchor_core.core.exceptions import MissingCredentialsError
 from batchor_core.runtime.run import Run
 
 
@@ -31,14 +32,26 @@ def resume(stores: Stores, run_id: RunId, as_json: AsJson = False) -> None:
 def cancel(stores: Stores, run_id: RunId, yes: Yes = False, as_json: AsJson = False) -> None:
     """Cancel a run for good: its batches are cancelled, answers that still come are kept, the other rows end as failed.
 
-    Whatever drives the run does so, in its next cycle.
+    If no process drives the run, the command itself asks the provider to cancel its batches, which takes the API key.
     """
     if not yes:
         typer.confirm(
             f"Cancel {run_id}? It can't be resumed; what is answered already is paid for and stays.",
             abort=True,
+            err=True,
         )
-    _tell(stores, run_id, Run.cancel, as_json=as_json)
+    _tell(stores, run_id, _cancel, as_json=as_json)
+
+
+def _cancel(run: Run) -> None:
+    """Cancel at the provider too: batches that nobody cancels there go on, and cost."""
+    run.cancel()
+    if run.is_driven():
+        return
+    try:
+        run.refresh()
+    except MissingCredentialsError as error:
+        say(f"its batches go on at the provider until the run is driven with a key: {error}")
 
 
 @takes_stores
@@ -48,7 +61,9 @@ def retry(stores: Stores, run_id: RunId, yes: Yes = False, as_json: AsJson = Fal
         failed = runner.get_run(run_id).summary().failed_items
     if failed and not yes:
         typer.confirm(
-            f"Send the {failed:,} failed rows of {run_id} again? Each attempt is paid for.", abort=True
+            f"Send the {failed:,} failed rows of {run_id} again? Each attempt is paid for.",
+            abort=True,
+            err=True,
         )
     _tell(stores, run_id, Run.retry_failed, as_json=as_json)
 
@@ -99,6 +114,7 @@ def delete(stores: Stores, run_id: RunId, yes: Yes = False, as_json: AsJson = Fa
                 f"Delete {run_id} with the results of {summary.completed_items:,} rows? They are paid for, and nothing brings "
                 "them back.",
                 abort=True,
+                err=True,
             )
         deleted = runner.delete_run(run_id)
     if as_json:

@@ -128,7 +128,7 @@ def _settle(
     if decision is Decision.WAIT and not one.is_late:
         fail("there is no batch to wait for: choose adopt, resubmit or fail")
     if not yes:
-        typer.confirm(_question(one, decision, provider_batch_id), abort=True)
+        typer.confirm(_question(one, decision, provider_batch_id), abort=True, err=True)
     run = BatchRunner(storage=store).get_run(run_id)
     match decision:
         case Decision.ADOPT:

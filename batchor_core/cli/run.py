@@ -32,15 +32,19 @@ def run(
         ),
     ] = None,
     prompt_text: Annotated[
-        str | None, typer.Option("--prompt-text", metavar="TEXT", help="The template itself.")
+        str | None,
+        typer.Option("--prompt-text", metavar="TEXT", help="The template itself, instead of its file."),
     ] = None,
     system: Annotated[
         str | None, typer.Option("--system", metavar="FILE", help="Template of the system prompt.")
     ] = None,
     system_text: Annotated[
-        str | None, typer.Option("--system-text", metavar="TEXT", help="The template itself.")
+        str | None,
+        typer.Option("--system-text", metavar="TEXT", help="The template itself, instead of its file."),
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="The provider's model.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="NAME", help="The provider's model.")
+    ] = None,
     schema: Annotated[
         str | None,
         typer.Option(
@@ -78,19 +82,29 @@ def run(
         RowFormat | None, typer.Option("--format", help="What the rows' files are, if their names don't say.")
     ] = None,
     delimiter: Annotated[
-        str | None, typer.Option("--delimiter", help="Of CSV; a comma unless given.")
+        str | None, typer.Option("--delimiter", metavar="CHARACTER", help="Of CSV; a comma unless given.")
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option("--encoding", help="Of CSV and JSONL; UTF-8 unless given.")
+        str | None, typer.Option("--encoding", metavar="NAME", help="Of CSV and JSONL; UTF-8 unless given.")
     ] = None,
     run_id: Annotated[
         str | None,
-        typer.Option("--run-id", help="Name of the run; made of rows, prompt and settings without it."),
+        typer.Option(
+            "--run-id", metavar="ID", help="Name of the run; made of rows, prompt and settings without it."
+        ),
     ] = None,
-    provider: Annotated[str | None, typer.Option("--provider", help="Kind of the provider; openai.")] = None,
-    base_url: Annotated[str | None, typer.Option("--base-url", help="The provider's server.")] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option("--provider", metavar="KIND", help="Kind of the provider; openai unless given."),
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", metavar="URL", help="The provider's server.")
+    ] = None,
     endpoint: Annotated[
-        str | None, typer.Option("--endpoint", help="Where requests are sent there, such as /v1/responses.")
+        str | None,
+        typer.Option(
+            "--endpoint", metavar="PATH", help="Where requests are sent there, such as /v1/responses."
+        ),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -101,10 +115,14 @@ def run(
         ),
     ] = None,
     max_attempts: Annotated[
-        int | None, typer.Option("--max-attempts", min=1, help="Answered attempts of a row; 3.")
+        int | None,
+        typer.Option("--max-attempts", min=1, metavar="N", help="Answered attempts per row; 3 unless given."),
     ] = None,
     max_requests: Annotated[
-        int | None, typer.Option("--max-requests", min=1, help="Rows in one batch at most; 50,000.")
+        int | None,
+        typer.Option(
+            "--max-requests", min=1, metavar="N", help="Rows in one batch at most; 50,000 unless given."
+        ),
     ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Leave as soon as everything has been sent.")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from batchor_core.cli import watch
 from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.testing.openai_server import RowFault
 from tests.unit.cli.conftest import Terminal, Typing
@@ -98,13 +97,32 @@ def test_a_model_that_can_not_be_imported_is_said_and_named(terminal: Terminal) 
     assert "mood" in terminal.read("out.csv").splitlines()[0]
 
 
-def test_cancelling_is_for_good_and_asks_first(terminal: Terminal) -> None:
-    terminal.run("--run-id", "r", "--detach")
-    assert terminal.type("cancel", "r", answer="n\n").exit_code == 1
-    assert "being cancelled" in terminal.type("cancel", "r", answer="y\n").stdout
-    ended = terminal.run("--run-id", "r")
-    assert ended.exit_code in (0, 1)
-    assert terminal.type("resume", "r").exit_code == 2
+class TestCancelling:
+    @pytest.fixture
+    def openai_server_options(self) -> dict[str, object]:
+        return {"manual": True}
+
+    def test_it_is_for_good_asks_first_and_reaches_the_provider(self, terminal: Terminal) -> None:
+        terminal.run("--run-id", "r", "--detach")
+        assert terminal.type("cancel", "r", answer="n\n").exit_code == 1
+        asked = terminal.type("cancel", "r", answer="y\n")
+        assert "being cancelled" in asked.stdout
+        assert "It can't be resumed" in asked.stderr
+        (batch,) = terminal.server.books.batches
+        assert batch.status.value == "cancelling", (
+            "no process drives the run, so the command itself asked for it"
+        )
+        terminal.server.advance(10)
+        assert terminal.run("--run-id", "r").exit_code == 1
+        assert terminal.paid == 0
+        assert terminal.type("resume", "r").exit_code == 2
+
+    def test_without_a_key_the_batches_go_on_and_that_is_said(self, terminal: Terminal) -> None:
+        terminal.run("--run-id", "r", "--detach")
+        terminal.key = ""
+        cancelled = terminal.type("cancel", "r", "--yes")
+        assert cancelled.exit_code == 0
+        assert "go on at the provider until the run is driven with a key" in cancelled.stderr
 
 
 def test_deleting_asks_first_and_says_what_is_lost(terminal: Terminal) -> None:
@@ -141,18 +159,16 @@ def test_watching_without_a_terminal_tells_changes(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal.run("--run-id", "r", "--detach")
-    looks = iter([None, None, terminal.type, KeyboardInterrupt])
+    looks = iter(["nothing", "pause", "leave"])
 
     def sleep(seconds: float) -> None:
-        match next(looks):
-            case None:
-                return
-            case kind if kind is KeyboardInterrupt:
-                raise KeyboardInterrupt
-            case type_:
-                assert type_("pause", "r").exit_code == 0
+        look = next(looks)
+        if look == "pause":
+            assert terminal.type("pause", "r").exit_code == 0
+        elif look == "leave":
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(watch.time, "sleep", sleep)
+    monkeypatch.setattr("time.sleep", sleep)
     told = terminal.type("watch", "--json")
     assert told.exit_code == 0
     states = [json.loads(line)["control_state"] for line in told.stdout.splitlines()]

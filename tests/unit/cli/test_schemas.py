@@ -80,7 +80,8 @@ def test_a_plain_json_schema_is_a_model(tmp_path: Path) -> None:
     assert model.__name__ == "ReviewOfAProduct"
     good = {"mood": "good", "score": 3, "price": None, "tags": ["x"], "shop": {"name": "y"}}
     assert model.model_validate(good).model_dump() == good
-    for bad in ({"mood": "other"}, {"score": "x"}, {"shop": {}}, {"tags": [1]}):
+    changes: list[dict[str, Any]] = [{"mood": "other"}, {"score": "x"}, {"shop": {}}, {"tags": [1]}]
+    for bad in changes:
         with pytest.raises(ValidationError):
             model.model_validate(good | bad)
     assert model.model_json_schema()["properties"]["mood"]["description"] == "how it is meant"

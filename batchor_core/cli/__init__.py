@@ -1,4 +1,4 @@
-"""The command line: look at stored runs, and decide where a person has to. Needs the ``cli`` extra, and no API key."""
+"""The command line: a whole job from a terminal, and what runs need besides. Needs the ``cli`` extra."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ def main() -> None:
     """Entry point of the ``batchor`` command."""
     try:
         from batchor_core.cli.app import app
+    except KeyboardInterrupt:
+        sys.exit(130)  # of a command that has not begun
     except ImportError as error:
-        if error.name not in ("typer", "rich", "click"):
+        if error.name not in ("typer", "rich", "click", "jinja2"):
             raise
         sys.exit(f"the batchor command needs {error.name}: pip install 'batchor-core[cli]'")
     logging.getLogger("batchor_core").setLevel(logging.ERROR)  # what concerns a person, doctor says

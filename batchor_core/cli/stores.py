@@ -1,33 +1,109 @@
-"""Which store a command is about."""
+"""Which store a command is about, by its options and the profile."""
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from batchor_core.artifacts import ArtifactStore, LocalArtifactStore, ObjectStoreArtifactStore
+from batchor_core.cli.profiles import Profile
 from batchor_core.core.exceptions import InvalidInputError
-from batchor_core.storage.sqlite import SQLiteStorage
+from batchor_core.runtime.runner import BatchRunner
 from batchor_core.storage.state import StateStore
 
 
-def open_store(db: Path | None, *, postgres: bool, schema: str | None) -> StateStore:
-    """The store that the options name; a SQLite file must be there, since a look must not make an empty one.
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where a command's runs and their files live.
 
-    Raises:
-        InvalidInputError: It is not there, or the options contradict each other.
+    Attributes:
+        db: ``--db``.
+        postgres: ``--postgres``.
+        schema: ``--postgres-schema``.
+        artifacts: ``--artifacts``.
+        profile: What counts where none of them is given.
+        profile_name: ``--profile``.
     """
-    if postgres:
-        if db is not None:
-            raise InvalidInputError("give --db or --postgres, not both")
-        import os
 
-        from batchor_core.storage.postgres import SCHEMA_VARIABLE, PostgresStorage
+    db: Path | None = None
+    postgres: bool = False
+    schema: str | None = None
+    artifacts: str | None = None
+    profile: Profile = field(default_factory=Profile)
+    profile_name: str | None = None
 
-        return PostgresStorage.from_env(env=os.environ | ({SCHEMA_VARIABLE: schema} if schema else {}))
-    if schema:
-        raise InvalidInputError(
-            "--schema names a schema of Postgres: give it with --postgres, or leave it out"
+    @contextmanager
+    def store(self, *, create: bool = False) -> Iterator[StateStore]:
+        """The store. Without ``create`` its SQLite file must be there, since a look must not make an empty one.
+
+        Raises:
+            InvalidInputError: It is not there, or the options contradict each other.
+        """
+        store = self._opened(create=create)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    @contextmanager
+    def runner(
+        self, *, create: bool = False, sleep: Callable[[float], None] | None = None
+    ) -> Iterator[BatchRunner]:
+        """A runner of the store, with the files of its runs."""
+        with (
+            self.store(create=create) as store,
+            BatchRunner(storage=store, artifact_store=self.artifact_store(store), sleep=sleep) as runner,
+        ):
+            yield runner
+
+    def artifact_store(self, store: StateStore) -> ArtifactStore | None:
+        """Where the runs' files are; None for the store's own place."""
+        where = self.artifacts or self.profile.artifacts
+        if where is None:
+            root = store.artifact_root()
+            return None if root is None else LocalArtifactStore(root)
+        return ObjectStoreArtifactStore(where) if "://" in where else LocalArtifactStore(where)
+
+    def typed_again(self) -> str:
+        """The options, for a command that is to be copied."""
+        given: list[tuple[str, Any]] = [
+            ("--profile", self.profile_name),
+            ("--db", self.db),
+            ("--postgres", self.postgres),
+            ("--postgres-schema", self.schema),
+            ("--artifacts", self.artifacts),
+        ]
+        words = [
+            name if value is True else f"{name} {shlex.quote(str(value))}" for name, value in given if value
+        ]
+        return "".join(f" {word}" for word in words)
+
+    def _opened(self, *, create: bool) -> StateStore:
+        db, postgres, schema = self.db, self.postgres, self.schema
+        if db is None and not postgres:  # a store that was named counts, not a half of the profile's
+            db = None if self.profile.db is None else Path(self.profile.db)
+            postgres = bool(self.profile.postgres)
+        if postgres:
+            if db is not None:
+                raise InvalidInputError("give --db or --postgres, not both")
+            from batchor_core.storage.postgres import SCHEMA_VARIABLE, PostgresStorage
+
+            schema = schema or self.profile.postgres_schema
+            return PostgresStorage.from_env(env=os.environ | ({SCHEMA_VARIABLE: schema} if schema else {}))
+        if schema:
+            raise InvalidInputError(
+                "--schema names a schema of Postgres: give it with --postgres, or leave it out"
+            )
+        from batchor_core.storage.sqlite import (
+            SQLiteStorage,  # SQLAlchemy takes as long to import as all the rest
         )
-    path = (db or SQLiteStorage.default_path("default")).expanduser()
-    if not path.is_file():
-        raise InvalidInputError(f"there is no database at {path}; name one with --db, or use --postgres")
-    return SQLiteStorage(path=path)
+
+        path = (db or SQLiteStorage.default_path("default")).expanduser()
+        if not create and not path.is_file():
+            raise InvalidInputError(f"there is no database at {path}; name one with --db, or use --postgres")
+        return SQLiteStorage(path=path)

@@ -1,4 +1,4 @@
-"""What the commands say, as text."""
+"""What the commands say of a run, as text."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from rich.text import Text
-
 from batchor_core.cli.findings import Quarantined
-from batchor_core.cli.printable import printable
 from batchor_core.core.models import RunSummary
 
 
@@ -37,7 +34,12 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
         yield "overdue", f"{summary.overdue_batches:,} batches should have ended by now"
     if summary.orphan_batches:
         yield "orphans", f"{summary.orphan_batches:,} batches at the provider that nobody waits for"
-    yield "tokens", f"{summary.usage.input_tokens:,} in, {summary.usage.output_tokens:,} out"
+    yield "tokens", tokens(summary)
+
+
+def tokens(summary: RunSummary) -> str:
+    """Tokens billed so far. What they cost belongs behind them."""
+    return f"{summary.usage.input_tokens:,} in, {summary.usage.output_tokens:,} out"
 
 
 def state(summary: RunSummary) -> str:
@@ -55,9 +57,17 @@ def moment(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%d %H:%M:%S} UTC" if seconds else ""
 
 
-def text(value: str) -> Text:
-    """What others wrote, without effects: neither the terminal's nor rich's own markup."""
-    return Text(printable(value), overflow="fold")
+def share(part: int, whole: int) -> str:
+    """A part in percent, rounded down, so that 100 % is all of it."""
+    return f"{part * 100 // whole if whole else 0} %"
+
+
+def duration(seconds: float) -> str:
+    """A time to wait, as people say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def choices(run_id: str, found: list[Quarantined], *, options: str) -> Iterator[str]:

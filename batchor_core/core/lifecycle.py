@@ -131,3 +131,21 @@ def run_status(counts: Mapping[ItemStatus, int], *, ingestion_complete: bool) ->
     if counts.get(ItemStatus.FAILED_PERMANENT, 0):
         return RunLifecycleStatus.COMPLETED_WITH_FAILURES
     return RunLifecycleStatus.COMPLETED
+
+
+def why_kept(*, is_finished: bool, was_sent: bool, in_flight: bool, is_driven: bool) -> str | None:
+    """Why a run may not be deleted; None if it may be.
+
+    Args:
+        is_finished: Whether all its items have ended.
+        was_sent: Whether any batch of it exists, or may have been asked for.
+        in_flight: Whether one of them may still be at the provider, or its results on their way.
+        is_driven: Whether somebody drives it just now.
+    """
+    if is_driven:
+        return "it is driven just now; pause it, or wait for its end"
+    if in_flight:
+        return "batches of it are, or may be, at the provider, and deleting it would lose what they bring; cancel it, and let it end"
+    if was_sent and not is_finished:
+        return "it is not finished; cancel it, and let it end"
+    return None

@@ -108,6 +108,10 @@ class ProviderConfig(ABC):
         """Tells accounts and servers apart without revealing a key; None if the config doesn't know."""
         return None
 
+    def server_url(self) -> str | None:
+        """The server that requests go to, where it isn't the provider's usual one. Override it where it may be another."""
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkPolicy:

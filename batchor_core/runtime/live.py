@@ -96,6 +96,11 @@ class LiveRuns:
         """The run is not there any more."""
         self._runs.pop(run_id).provider.close()
 
+    def forget(self, run_id: str) -> None:
+        """The same of a run that this process need not know."""
+        if run_id in self._runs:
+            self.drop(run_id)
+
     def output(self, run_id: str) -> OutputSpec:
         """What a run's answers are: the job's own, or with the model imported again by name.
 

@@ -209,10 +209,14 @@ def _output(row: ResultRow, model: type[BaseModel]) -> BaseModel:
         ) from error
 
 
-def json_lines(engine: Engine, rows: Sequence[ResultRow], kind: OutputKind) -> Iterator[bytes]:
-    """The rows as lines of results.jsonl. What is JSON already is copied, neither decoded nor encoded again."""
+def json_lines(engine: Engine | None, rows: Sequence[ResultRow], kind: OutputKind) -> Iterator[bytes]:
+    """The rows as lines of results.jsonl. What is JSON already is copied, neither decoded nor encoded again.
+
+    Without an engine, which has the files that raw responses are in, lines have no ``raw_response``.
+    """
     is_model, add_output = kind is OutputKind.MODEL, _adding(kind)
-    for row, raw in zip(rows, _raw_lines(engine, rows), strict=True):
+    raw_lines = repeat(None, len(rows)) if engine is None else _raw_lines(engine, rows)
+    for row, raw in zip(rows, raw_lines, strict=True):
         line: dict[str, Any] = {
             "item_id": row.item_id,
             "status": row.status,
@@ -224,9 +228,9 @@ def json_lines(engine: Engine, rows: Sequence[ResultRow], kind: OutputKind) -> I
             line["output_json"] = _fragment(output_json(row))
         elif add_output is not None:
             add_output(line, row)
-        if raw is None:
+        if raw is None and engine is not None:
             line["raw_response"] = _fragment(response_json(row))
-        else:  # as the provider wrote it
+        elif raw is not None:  # as the provider wrote it
             line["raw_response"] = orjson.Fragment(raw.rstrip(b"\r\n"))
         line["error"] = _fragment(error_json(row))
         yield _encoded(line)

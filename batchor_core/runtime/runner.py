@@ -31,7 +31,7 @@ from batchor_core.core.validation import check_run_id
 from batchor_core.providers.api import BatchApi
 from batchor_core.providers.base import BatchProvider
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
-from batchor_core.runtime import driving, export, reading, starting
+from batchor_core.runtime import deletion, driving, export, reading, starting
 from batchor_core.runtime.engine import Engine, EngineSettings
 from batchor_core.runtime.live import LiveRuns
 from batchor_core.runtime.row_comparison import OnChange, check_on_change
@@ -198,6 +198,24 @@ class BatchRunner:
     def list_runs(self) -> list[RunListing]:
         """Every run of the store, newest first."""
         return self.storage.list_runs()
+
+    def delete_run(self, run_id: str) -> list[str]:
+        """Delete a run with its results and files; exported bundles and written tables stay.
+
+        What was paid for is gone then, and starting the same job again pays again.
+
+        Returns:
+            The keys of the deleted files.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunStateError: It is driven, it is not finished, or a batch of it is or may be at the provider. Nothing was
+                deleted.
+            NotImplementedError: The store can't delete runs.
+        """
+        deleted = deletion.delete_run(self._runs.engine, run_id)
+        self._runs.forget(run_id)
+        return deleted
 
     def sweep_ended_runs(self) -> list[str]:
         """Look for late batches of runs that have ended, where one may still turn up; call it now and then.

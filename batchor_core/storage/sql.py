@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import IntegrityError
 
 from batchor_core.core.boundaries import Boundary
 from batchor_core.core.custom_ids import NEWEST
-from batchor_core.core.enums import RunControlState
+from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import RunStateError
+from batchor_core.core.lifecycle import why_kept
 from batchor_core.core.models import RunSummary
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
@@ -139,14 +140,17 @@ class SQLStore(SQLByHand):
 
     def get_run_summary(self, *, run_id: str) -> RunSummary:
         with self.database.read() as connection:
-            row = sql_runs.run_row(self.database, connection, run_id)
-            now = self.database.now(connection)
-            return sql_summaries.summary_from(
-                row,
-                now=now,
-                active=sql_summaries.active_batches(connection, now=now, run_key=row.run_key),
-                doubtful=sql_summaries.doubtful_counts(connection, row.run_key),
-            )
+            return self._summary(connection, run_id)
+
+    def _summary(self, connection: Connection, run_id: str) -> RunSummary:
+        row = sql_runs.run_row(self.database, connection, run_id)
+        now = self.database.now(connection)
+        return sql_summaries.summary_from(
+            row,
+            now=now,
+            active=sql_summaries.active_batches(connection, now=now, run_key=row.run_key),
+            doubtful=sql_summaries.doubtful_counts(connection, row.run_key),
+        )
 
     def list_runs(self) -> list[RunListing]:
         newest_first = select(runs).order_by(runs.c.created_at.desc(), runs.c.run_key.desc())
@@ -275,9 +279,22 @@ class SQLStore(SQLByHand):
                 return False
             if sql_leases.lease_record(self.database, run.connection, run.run_key) is not None:
                 return False  # another driver has joined
-            for table in reversed(metadata.sorted_tables):
-                run.connection.execute(table.delete().where(table.c.run_key == run.run_key))
+            _remove(run)
             return True
+
+    def delete_run(self, *, run_id: str) -> None:
+        with self._locked(Boundary.DISCARD_RUN, run_id) as run:
+            connection, key = run.connection, run.run_key
+            reason = why_kept(
+                is_finished=self._summary(connection, run_id).status is not RunLifecycleStatus.RUNNING,
+                was_sent=sql_submissions.was_sent(connection, key),
+                in_flight=sql_submissions.may_be_at_provider(connection, key)
+                or bool(sql_batches.batch_records(connection, key, active=True)),
+                is_driven=sql_leases.lease_record(self.database, connection, key) is not None,
+            )
+            if reason is not None:
+                raise RunStateError(run_id, f"can't delete it: {reason}")
+            _remove(run)
 
     # --- drivers and operators ---------------------------------------------------------------------------------------
 
@@ -333,3 +350,9 @@ class SQLStore(SQLByHand):
             sql_submissions.settle(
                 run, local_batch_id, decision=decision, provider_batch_id=provider_batch_id
             )
+
+
+def _remove(run: sql_runs.LockedRun) -> None:
+    """Every row of a run, in all tables."""
+    for table in reversed(metadata.sorted_tables):
+        run.connection.execute(table.delete().where(table.c.run_key == run.run_key))

@@ -284,6 +284,13 @@ def was_sent(connection: Connection, run_key: int) -> bool:
     return connection.execute(wanted).first() is not None
 
 
+def may_be_at_provider(connection: Connection, run_key: int) -> bool:
+    """Whether a batch of the run may have been asked for that is not registered."""
+    unsettled = _submissions.state.in_([state.value for state in lifecycle.MAYBE_SENT])
+    wanted = select(_submissions.intent_key).where(_submissions.run_key == run_key, unsettled).limit(1)
+    return connection.execute(wanted).first() is not None
+
+
 def requeue_local(run: LockedRun) -> int:
     """Free what was claimed and certainly not sent, and finish registrations; returns the number of items freed."""
     unsent = _SUBMISSION.where(

@@ -170,6 +170,15 @@ class StateStore(DocumentedStore):
         """
         return False
 
+    def delete_run(self, *, run_id: str) -> None:
+        """Remove a run wholly, its results too. Its files are the caller's to delete, before this.
+
+        Raises:
+            RunStateError: It is driven, batches of it may be at the provider, or it was sent and is not finished; see
+                ``core.lifecycle.why_kept``. Nothing was removed.
+        """
+        raise NotImplementedError(f"{type(self).__name__} can't delete runs")
+
     def settle_submission(
         self,
         *,

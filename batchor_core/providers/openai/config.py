@@ -18,7 +18,7 @@ from batchor_core.core.models import ProviderConfig
 from batchor_core.core.pricing import Rates
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import JSONObject
-from batchor_core.providers.openai.base_url import check_base_url
+from batchor_core.providers.openai.base_url import check_base_url, effective_base_url
 from batchor_core.providers.openai.credentials import find_openai_api_key, fingerprint, resolve_base_url
 from batchor_core.providers.openai.messages import BUILT_FIELDS as BUILT_FIELDS
 from batchor_core.providers.openai.pricing import openai_batch_rates
@@ -207,6 +207,10 @@ class OpenAIProviderConfig(ProviderConfig):
         resolve_base_url(self)  # what may raise comes before the key is a local variable
         key = find_openai_api_key(self)
         return fingerprint(key, self) if key else None
+
+    def server_url(self) -> str | None:
+        """``base_url``, else ``OPENAI_BASE_URL``; None for OpenAI's own."""
+        return effective_base_url(self.base_url)
 
     @classmethod
     def from_payload(cls, payload: JSONObject) -> OpenAIProviderConfig:

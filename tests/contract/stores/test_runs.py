@@ -291,6 +291,7 @@ _UNKNOWN_RUN_EXTRAS: dict[str, Callable[[StateStore], object]] = {
     "get_retry_backoff": lambda s: s.get_retry_backoff(run_id="no"),
     "reopen_failed_items": lambda s: s.reopen_failed_items(run_id="no"),
     "discard_unsent_run": lambda s: s.discard_unsent_run(run_id="no"),
+    "delete_run": lambda s: s.delete_run(run_id="no"),
     "settle_submission": lambda s: s.settle_submission(run_id="no", local_batch_id="l", decision="fail"),
 }
 

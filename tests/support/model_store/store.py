@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from batchor_core.core import lifecycle
-from batchor_core.core.enums import RunControlState
+from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.models import RunSummary
 from batchor_core.core.rendered import RenderedChunk
@@ -282,6 +282,19 @@ class ModelStore(ModelByHand):
                 return False
             del self._runs[run_id]
             return True
+
+    def delete_run(self, *, run_id: str) -> None:
+        with self._run(run_id) as run:
+            reason = lifecycle.why_kept(
+                is_finished=run.summary(self.now()).status is not RunLifecycleStatus.RUNNING,
+                was_sent=run.was_sent,
+                in_flight=bool(run.active)
+                or any(one.record.state in lifecycle.MAYBE_SENT for one in run.submissions.values()),
+                is_driven=self.get_lease(run_id=run_id) is not None,
+            )
+            if reason is not None:
+                raise RunStateError(run_id, f"can't delete it: {reason}")
+            del self._runs[run_id]
 
     def settle_submission(
         self,

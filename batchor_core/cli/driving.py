@@ -1,0 +1,169 @@
+"""Driving a run from the command line: start it or carry on with it, wait, and say how it ended."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import typer
+
+from batchor_core.cli.console import say, show_json
+from batchor_core.cli.exits import ExitCode, fail
+from batchor_core.cli.interrupts import Interrupted, Interrupts
+from batchor_core.cli.jobs import NamedJob
+from batchor_core.cli.progress import Progress, ProgressMode, line, phase
+from batchor_core.cli.result_files import ResultOrder, write_results
+from batchor_core.cli.stoppable import stoppable
+from batchor_core.cli.stores import Stores
+from batchor_core.core.enums import ItemStatus, RunLifecycleStatus
+from batchor_core.core.exceptions import QuarantinedBatchError, RunItemsMismatchError, RunPausedError
+from batchor_core.core.models import RunSummary
+from batchor_core.core.outputs import OutputSpec
+from batchor_core.runtime.run import Run
+from batchor_core.runtime.runner import BatchRunner
+
+
+@dataclass(frozen=True, slots=True)
+class Driving:
+    """What is done with a job.
+
+    Attributes:
+        stores: Where its run lives.
+        out: The file for its results.
+        order: Of the rows in it.
+        detach: Leave when everything that may be sent has been sent.
+        progress: How progress is shown.
+        as_json: Whether the end is told as JSON.
+    """
+
+    stores: Stores
+    out: str | None
+    order: ResultOrder
+    detach: bool
+    progress: ProgressMode
+    as_json: bool
+
+    def drive(self, named: NamedJob) -> None:
+        """Do it; ends the command with its exit code."""
+        with Interrupts() as interrupts, self.stores.runner(create=True, sleep=interrupts.sleep) as runner:
+            run_id = named.run_id
+            _announce(runner, named)
+            try:
+                with Progress(lambda: runner.storage.get_run_summary(run_id=run_id), self.progress):
+                    run = runner.start(stoppable(named.job, interrupts.check), run_id=run_id)
+                    if not self.detach:
+                        run.wait()
+                self._finish(run, named.job.output_spec)
+            except Interrupted as stopped:
+                self._interrupted(runner, run_id, stopped)
+            except RunPausedError as paused:
+                say(f"{paused}")
+                say(
+                    f"  let it go on with: batchor resume {run_id}{self._options()}   and then: {_same_command()}"
+                )
+                self._end(runner.storage.get_run_summary(run_id=run_id), ExitCode.ATTENTION)
+            except QuarantinedBatchError as held:
+                say(f"{held}")
+                say(f"  what to look for, and the choices: batchor doctor {run_id}{self._options()}")
+                self._end(runner.storage.get_run_summary(run_id=run_id), ExitCode.ATTENTION)
+            except RunItemsMismatchError as changed:
+                fail(
+                    f"{changed}. A run of the rows as they are now is a new one, and paid for: give it a --run-id"
+                )
+
+    def _finish(self, run: Run, output: OutputSpec) -> None:
+        summary = run.summary()
+        if summary.status is RunLifecycleStatus.RUNNING:
+            self._left(summary)
+            return
+        written = None
+        if self.out is not None:
+            written = write_results(run, self.out, output=output, order=self.order)
+        say(f"run {run.run_id}: {line(summary, None)}")
+        options = self._options()
+        if summary.failed_items:
+            say(f"  why rows failed:  batchor results {run.run_id} --failed{options}")
+            if summary.control_state.value == "running":
+                say(f"  try them again:   batchor retry {run.run_id}{options}   and then: {_same_command()}")
+        if written is not None:
+            say(f"  results: {self.out} ({written:,} rows)")
+        else:
+            say(
+                f"  results: batchor results {run.run_id}{options}, or batchor export {run.run_id} FILE{options}"
+            )
+        all_done = summary.status is RunLifecycleStatus.COMPLETED
+        self._end(summary, ExitCode.DONE if all_done else ExitCode.ATTENTION, written)
+
+    def _left(self, summary: RunSummary) -> None:
+        """Detached, while the run goes on at the provider."""
+        say(f"run {summary.run_id}: {line(summary, None)}")
+        waiting = (
+            summary.status_counts[ItemStatus.PENDING] + summary.status_counts[ItemStatus.FAILED_RETRYABLE]
+        )
+        if waiting:
+            say(f"  {waiting:,} rows wait to be sent: nothing sends them before the run is driven again")
+        say(
+            f"  collect its results with the same command without --detach: {_same_command(without='--detach')}"
+        )
+        needs_a_person = phase(summary) == "paused" or summary.quarantined_batches
+        self._end(summary, ExitCode.ATTENTION if needs_a_person else ExitCode.DONE)
+
+    def _interrupted(self, runner: BatchRunner, run_id: str, stopped: Interrupted) -> None:
+        if not runner.has_run(run_id):
+            say("interrupted before anything was stored or sent")
+            raise typer.Exit(128 + stopped.signal_number)
+        summary = runner.storage.get_run_summary(run_id=run_id)
+        say(f"interrupted: run {run_id}: {line(summary, None)}")
+        if summary.active_batches:
+            say("  batches at the provider go on, and their results will be there")
+        say(f"  carry on, without paying for anything twice: {_same_command()}")
+        self._end(summary, 128 + stopped.signal_number)
+
+    def _end(self, summary: RunSummary, code: int, written: int | None = None) -> None:
+        if self.as_json:
+            out: dict[str, Any] = {"out": self.out if written is not None else None, "rows_written": written}
+            show_json(asdict(summary) | out)
+        raise typer.Exit(code)
+
+    def _options(self) -> str:
+        return self.stores.typed_again()
+
+
+def _announce(runner: BatchRunner, named: NamedJob) -> None:
+    """Say which run it is, and whether anything new will be paid for."""
+    run_id = named.run_id
+    if runner.has_run(run_id):
+        summary = runner.storage.get_run_summary(run_id=run_id)
+        is_over = summary.status is not RunLifecycleStatus.RUNNING
+        what = (
+            "is finished already, and nothing is sent" if is_over else f"carries on ({line(summary, None)})"
+        )
+        say(f"run {run_id}: {what}")
+        _warn_of_other_server(runner, named)
+        return
+    say(f"run {run_id}: new; the same command carries on with it, whenever it is typed again")
+    if not named.is_derived:
+        return
+    others = run_id.rpartition("-")[0]
+    for listing in runner.list_runs():
+        is_alike = listing.run_id.rpartition("-")[0] == others
+        if is_alike and listing.summary.status is RunLifecycleStatus.RUNNING:
+            say(
+                f"  {listing.run_id}, of rows of the same name, still goes on: other rows, another prompt or other settings "
+                "make this a run of its own, which is paid for by itself"
+            )
+
+
+def _warn_of_other_server(runner: BatchRunner, named: NamedJob) -> None:
+    stored = runner.get_run(named.run_id).config.provider_config
+    before, now = stored.server_url(), named.job.provider_config.server_url()
+    if before != now and not named.is_derived:
+        say(
+            f"  it was started at {before or 'the provider itself'}, and not at {now or 'the provider itself'}"
+        )
+
+
+def _same_command(*, without: str | None = None) -> str:
+    return shlex.join(["batchor", *(word for word in sys.argv[1:] if word != without)])

@@ -1,0 +1,131 @@
+"""A job from the command line: rows, templates, schema, provider; and the id of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batchor_core.cli.profiles import Profile
+from batchor_core.cli.provider_options import config_of, parsed_options
+from batchor_core.cli.rows import RowOptions, file_rows, query_rows, text_of
+from batchor_core.cli.run_ids import derived_run_id
+from batchor_core.cli.schemas import model_named
+from batchor_core.cli.templates import Prompts, RowTemplate
+from batchor_core.core.enums import ProviderKind
+from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.models import BatchJob, ChunkPolicy, RetryPolicy
+from batchor_core.sources.base import CheckpointedItemSource
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What ``batchor run`` was given, as it was typed; the options' help says what each is."""
+
+    rows: str | None = None
+    sql: str | None = None
+    sql_url: str | None = None
+    row_options: RowOptions = field(default_factory=RowOptions)
+    prompt: str | None = None
+    prompt_text: str | None = None
+    system: str | None = None
+    system_text: str | None = None
+    schema: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    base_url: str | None = None
+    endpoint: str | None = None
+    options: Sequence[str] = ()
+    max_attempts: int | None = None
+    max_requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NamedJob:
+    """A job and what its run is called.
+
+    Attributes:
+        job: The job.
+        run_id: As it was given, or made of the job.
+        is_derived: Whether it was made of the job.
+    """
+
+    job: BatchJob[Any, Any]
+    run_id: str
+    is_derived: bool
+
+
+def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJob:
+    """Make the job. Whatever is wrong with it shows here, before anything is stored or sent.
+
+    Raises:
+        InvalidInputError: Something is missing, is given twice or can't be used.
+        SourceRowError: The rows can't be read.
+    """
+    source = _source(given)
+    prompt = _template("prompt", given.prompt, given.prompt_text)
+    if prompt is None:
+        raise InvalidInputError(
+            "no prompt: give --prompt FILE or --prompt-text TEXT, with {{ fields }} of the rows"
+        )
+    system = _template("system", given.system, given.system_text)
+    settings = _settings(given, profile)
+    options = {**profile.options, **parsed_options(given.options)}
+    kind = given.provider or profile.provider or ProviderKind.OPENAI.value
+    job: BatchJob[Any, Any] = BatchJob(
+        items=source,
+        build_prompt=Prompts(prompt[0], None if system is None else system[0]),
+        provider_config=config_of(kind, settings, options),
+        structured_output=None if given.schema is None else model_named(given.schema),
+        retry_policy=RetryPolicy()
+        if given.max_attempts is None
+        else RetryPolicy(max_attempts=given.max_attempts),
+        chunk_policy=ChunkPolicy()
+        if given.max_requests is None
+        else ChunkPolicy(max_requests=given.max_requests),
+    )
+    if run_id is not None:
+        return NamedJob(job, run_id, is_derived=False)
+    derived = derived_run_id(
+        given.rows or "query",
+        source,
+        job,
+        texts={"prompt": prompt[1], "system": None if system is None else system[1]},
+        settings={**settings, **options},
+        mapping={"id": given.row_options.id_column, "keep": list(given.row_options.keep)},
+    )
+    return NamedJob(job, derived, is_derived=True)
+
+
+def _source(given: JobOptions) -> CheckpointedItemSource[Any]:
+    if (given.rows is None) == (given.sql is None):
+        raise InvalidInputError("name the rows: a file, folder, pattern or URL, or --sql QUERY --from URL")
+    if given.rows is not None:
+        return file_rows(given.rows, given.row_options)
+    if not given.sql_url:
+        raise InvalidInputError(
+            "--sql needs --from URL, the database's SQLAlchemy URL such as sqlite:///shop.db, or BATCHOR_FROM in the environment"
+        )
+    return query_rows(given.sql or "", given.sql_url, given.row_options)
+
+
+def _template(what: str, path: str | None, text: str | None) -> tuple[RowTemplate, str] | None:
+    """The template of a file or an option, and its text."""
+    if path is not None and text is not None:
+        raise InvalidInputError(f"give --{what} or --{what}-text, not both")
+    if path is not None:
+        text = text_of(path, what=f"the {what}")
+        return RowTemplate(text, name=str(Path(path))), text
+    return None if text is None else (RowTemplate(text, name=f"--{what}-text"), text)
+
+
+def _settings(given: JobOptions, profile: Profile) -> dict[str, Any]:
+    named = {
+        "model": given.model or profile.model,
+        "base_url": given.base_url or profile.base_url,
+        "endpoint": given.endpoint or profile.endpoint,
+    }
+    if named["model"] is None:
+        raise InvalidInputError("no model: give --model, or set it in batchor.toml")
+    return {name: value for name, value in named.items() if value is not None}

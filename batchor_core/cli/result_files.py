@@ -1,0 +1,136 @@
+"""A run's results as one file: Parquet, CSV or JSON lines, by the file's name."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, assert_never
+
+from batchor_core.cli.profiles import near
+from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.garbage_collection import collecting_less
+from batchor_core.core.outputs import OutputSpec
+from batchor_core.core.plain import json_safe
+from batchor_core.runtime.outputs import declared_output
+from batchor_core.runtime.results import json_lines
+from batchor_core.runtime.run import Run
+
+
+class ResultFormat(StrEnum):
+    """What a file of results is."""
+
+    PARQUET = ".parquet"
+    CSV = ".csv"
+    JSONL = ".jsonl"
+
+
+class ResultOrder(StrEnum):
+    """In which order rows are written."""
+
+    INPUT = "input"
+    ENDED = "ended"
+
+
+def format_of(path: str) -> ResultFormat:
+    """The format that a file's name asks for.
+
+    Raises:
+        InvalidInputError: It asks for none.
+    """
+    suffix = Path(path).suffix.lower()
+    try:
+        return ResultFormat(".jsonl" if suffix == ".ndjson" else suffix)
+    except ValueError:
+        hint = near(suffix, list(ResultFormat)).partition("; there")[0] if suffix else ""
+        raise InvalidInputError(
+            f"results are written to a file that ends with .parquet, .csv or .jsonl, and not {path!r}{hint}"
+        ) from None
+
+
+def write_results(
+    run: Run,
+    path: str,
+    *,
+    output: OutputSpec,
+    order: ResultOrder = ResultOrder.INPUT,
+) -> int:
+    """Write what the run has so far; replaces what was there, whole or not at all. Returns how many rows.
+
+    Args:
+        run: The run.
+        path: A local path, or a URL that fsspec knows.
+        output: What the answers are.
+        order: Of the rows.
+    """
+    match format_of(path):
+        case ResultFormat.PARQUET:
+            report = run.to_parquet(path, order=order.value, output=output, allow_unfinished=True)
+            return report.row_count
+        case ResultFormat.CSV:
+            return _write_csv(run, path, output, order)
+        case ResultFormat.JSONL:
+            return _write_lines(run, path, order)
+        case unknown:
+            assert_never(unknown)
+
+
+def _write_csv(run: Run, path: str, output: OutputSpec, order: ResultOrder) -> int:
+    """The columns of the Parquet file; lists and objects are JSON, and what is missing is empty."""
+    from batchor_core.tables.places import whole_file
+    from batchor_core.tables.stream import ResultStream
+
+    stream = ResultStream(run, output, order=order.value)
+    count = 0
+    with (
+        collecting_less(),
+        whole_file(path) as local,
+        local.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(stream.schema.names)
+        for batch in stream:
+            columns: Sequence[list[Any]] = [column.to_pylist() for column in batch.columns]
+            writer.writerows([[_cell(value) for value in row] for row in zip(*columns, strict=True)])
+            count += batch.num_rows
+    return count
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | dict):
+        return json.dumps(json_safe(value), ensure_ascii=False)
+    return value if isinstance(value, str | int | float) else json_safe(value)
+
+
+def _write_lines(run: Run, path: str, order: ResultOrder) -> int:
+    """The lines of an exported ``results.jsonl``, without the raw responses."""
+    import pyarrow as pa
+
+    from batchor_core.tables.input_order import in_input_order, with_index
+    from batchor_core.tables.places import whole_file
+
+    kind = declared_output(run.config).kind
+    pages = run.iter_row_pages()
+
+    def batches() -> Iterator[Any]:
+        for page in pages:
+            lines = pa.array(list(json_lines(None, page, kind)), pa.large_binary())
+            yield with_index(pa.RecordBatch.from_arrays([lines], ["line"]), [row.item_index for row in page])
+
+    count = 0
+    with collecting_less(), whole_file(path) as local, local.open("wb") as file:
+        if order is ResultOrder.ENDED:
+            for page in pages:
+                file.writelines(json_lines(None, page, kind))
+                count += len(page)
+            return count
+        for batch in in_input_order(batches()):
+            file.writelines(batch.column(0).to_pylist())
+            count += batch.num_rows
+    return count

@@ -1,0 +1,77 @@
+"""``batchor results``: the answers of a run, page by page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from batchor_core.cli.commands import AsJson, RunId, takes_stores
+from batchor_core.cli.console import say, show_json_line, stdout, text
+from batchor_core.cli.stores import Stores
+from batchor_core.core.enums import ItemStatus
+from batchor_core.runtime.outputs import declared_output
+from batchor_core.runtime.results import json_lines
+from batchor_core.runtime.run import Run
+from batchor_core.storage.rows import failure_of
+from batchor_core.storage.state import ResultRow
+
+_FAILED = ItemStatus.FAILED_PERMANENT.value
+_SHOWN_CHARACTERS = 300
+
+
+@takes_stores
+def results(
+    stores: Stores,
+    run_id: RunId,
+    failed: Annotated[bool, typer.Option("--failed", help="Failed rows only.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows on the page.")] = 20,
+    after: Annotated[
+        int, typer.Option("--after", min=0, help="Begin after this number, as the page before says.")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Show results in the order in which rows ended, while the run goes on or after. JSON comes as lines."""
+    with stores.runner() as runner:
+        run = runner.get_run(run_id)
+        page = list(islice(_rows(run, after=after, failed=failed), limit + 1))
+        more, page = len(page) > limit, page[:limit]
+        if as_json:
+            kind = declared_output(run.config).kind
+            for row, line in zip(page, json_lines(None, page, kind), strict=True):
+                _print_line(row, line)
+        else:
+            stdout().print(_table(page))
+    if more:
+        words = f"{' --failed' if failed else ''} --limit {limit} --after {page[-1].sequence}"
+        say(f"more: batchor results {run_id}{words}{stores.typed_again()}")
+
+
+def _rows(run: Run, *, after: int, failed: bool) -> Iterator[ResultRow]:
+    for page in run.iter_row_pages(after_sequence=after):
+        yield from (row for row in page if not failed or row.status == _FAILED)
+
+
+def _print_line(row: ResultRow, line: bytes) -> None:
+    """A line of results.jsonl with the row's place in the order, in ASCII as all JSON here."""
+    show_json_line({"sequence": row.sequence, **json.loads(line)})
+
+
+def _table(page: list[ResultRow]) -> Table:
+    table = Table("No.", "Row", "Attempts", "Answer or error")
+    for row in page:
+        failure = failure_of(row)
+        if failure is not None:
+            said = f"{failure.error_class}: {failure.message}"
+        elif row.output_data is not None:
+            said = f"{len(row.output_data):,} bytes"
+        else:
+            said = row.output_text or row.output_json or ""
+        if len(said) > _SHOWN_CHARACTERS:
+            said = f"{said[:_SHOWN_CHARACTERS]}…"
+        table.add_row(str(row.sequence), text(row.item_id), str(row.attempt_count), text(said))
+    return table

@@ -1,0 +1,182 @@
+"""``batchor run``: rows in, a prompt over each, results out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batchor_core.cli.commands import AsJson, takes_stores
+from batchor_core.cli.driving import Driving
+from batchor_core.cli.jobs import JobOptions, named_job
+from batchor_core.cli.progress import ProgressMode
+from batchor_core.cli.result_files import ResultOrder, format_of
+from batchor_core.cli.rows import RowFormat, RowOptions
+from batchor_core.cli.stores import Stores
+from batchor_core.core.exceptions import InvalidInputError
+
+
+@takes_stores
+def run(
+    stores: Stores,
+    rows: Annotated[
+        str | None,
+        typer.Argument(metavar="ROWS", help="CSV, JSONL or Parquet: a file, folder, pattern or URL."),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt", "-p", metavar="FILE", help="Jinja2 template of the prompt, over a row's fields."
+        ),
+    ] = None,
+    prompt_text: Annotated[
+        str | None,
+        typer.Option("--prompt-text", metavar="TEXT", help="The template itself, instead of its file."),
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option("--system", metavar="FILE", help="Template of the system prompt.")
+    ] = None,
+    system_text: Annotated[
+        str | None,
+        typer.Option("--system-text", metavar="TEXT", help="The template itself, instead of its file."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="NAME", help="The provider's model.")
+    ] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            "--schema",
+            metavar="FILE.py:MODEL",
+            help="Pydantic model of every answer; also MODULE:MODEL, or a plain JSON schema in FILE.json. Text without it.",
+        ),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Results: .parquet, .csv or .jsonl; a path or URL."),
+    ] = None,
+    order: Annotated[
+        ResultOrder, typer.Option("--order", help="Rows in the order of the input, or as they ended.")
+    ] = ResultOrder.INPUT,
+    id_column: Annotated[
+        str | None,
+        typer.Option(
+            "--id", metavar="COLUMN", help="Column of the ids; the column id, or else the row's number."
+        ),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="COLUMN", help="Keep a column in the result's metadata; repeatable."),
+    ] = None,
+    sql: Annotated[
+        str | None,
+        typer.Option("--sql", metavar="QUERY", help="Rows of a query, or of one in FILE.sql; with --from."),
+    ] = None,
+    sql_url: Annotated[
+        str | None,
+        typer.Option("--from", metavar="URL", envvar="BATCHOR_FROM", help="SQLAlchemy URL of the database."),
+    ] = None,
+    row_format: Annotated[
+        RowFormat | None, typer.Option("--format", help="What the rows' files are, if their names don't say.")
+    ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option("--delimiter", metavar="CHARACTER", help="Of CSV; a comma unless given.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option("--encoding", metavar="NAME", help="Of CSV and JSONL; UTF-8 unless given.")
+    ] = None,
+    run_id: Annotated[
+        str | None,
+        typer.Option(
+            "--run-id", metavar="ID", help="Name of the run; made of rows, prompt and settings without it."
+        ),
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option("--provider", metavar="KIND", help="Kind of the provider; openai unless given."),
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", metavar="URL", help="The provider's server.")
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--endpoint", metavar="PATH", help="Where requests are sent there, such as /v1/responses."
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            metavar="KEY=VALUE",
+            help="Setting of the provider, or a field of each request such as temperature=0; repeatable.",
+        ),
+    ] = None,
+    max_attempts: Annotated[
+        int | None,
+        typer.Option("--max-attempts", min=1, metavar="N", help="Answered attempts per row; 3 unless given."),
+    ] = None,
+    max_requests: Annotated[
+        int | None,
+        typer.Option(
+            "--max-requests", min=1, metavar="N", help="Rows in one batch at most; 50,000 unless given."
+        ),
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Leave as soon as everything has been sent.")
+    ] = False,
+    progress: Annotated[
+        ProgressMode, typer.Option("--progress", help="A bar on a terminal, lines elsewhere.")
+    ] = ProgressMode.AUTO,
+    as_json: AsJson = False,
+) -> None:
+    """Send a prompt over every row through the provider's Batch API, wait, and write the results.
+
+    The same command again carries on with the same run, or finds it finished: nothing is paid for twice. Ctrl-C ends the
+    command, not the run. The API key comes from the environment (OPENAI_API_KEY).
+    """
+    if out is not None:
+        _check_out(out, rows)
+    given = JobOptions(
+        rows=rows,
+        sql=sql,
+        sql_url=sql_url,
+        row_options=RowOptions(
+            id_column=id_column or stores.profile.id,
+            keep=tuple(keep or ()),
+            format=row_format,
+            delimiter=delimiter,
+            encoding=encoding,
+        ),
+        prompt=prompt,
+        prompt_text=prompt_text,
+        system=system,
+        system_text=system_text,
+        schema=schema,
+        provider=provider,
+        model=model,
+        base_url=base_url,
+        endpoint=endpoint,
+        options=tuple(option or ()),
+        max_attempts=max_attempts,
+        max_requests=max_requests,
+    )
+    named = named_job(given, stores.profile, run_id)
+    Driving(stores, out=out, order=order, detach=detach, progress=progress, as_json=as_json).drive(named)
+
+
+def _check_out(out: str, rows: str | None) -> None:
+    """Refuse a file that could not be written in the end, before anything is paid for."""
+    format_of(out)
+    if "://" in out:
+        return
+    target = Path(out).expanduser().absolute()
+    if target.is_dir():
+        raise InvalidInputError(f"--out {out} is a folder; name a file in it")
+    if rows is not None and "://" not in rows and target == Path(rows).expanduser().absolute():
+        raise InvalidInputError(f"--out {out} is the file that the rows are read from; name another one")
+    folder = next(parent for parent in target.parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InvalidInputError(f"--out {out}: this user can't write to {folder}")

@@ -1,0 +1,49 @@
+"""``batchor serve``: the local server, to try things out without a key and without a bill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batchor_core.cli.console import say
+
+
+def serve(
+    port: Annotated[int, typer.Option("--port", help="Port to listen on; 0 picks a free one.")] = 8099,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    batch_seconds: Annotated[
+        float,
+        typer.Option("--batch-seconds", min=0.0, help="Time from a batch's creation to its completion."),
+    ] = 1.0,
+    latency: Annotated[
+        float, typer.Option("--latency", min=0.0, help="Seconds that every answer takes at least.")
+    ] = 0.0,
+    fault_rate: Annotated[
+        float, typer.Option("--fault-rate", min=0.0, max=1.0, help="Share of the rows that fails.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", help="Decides which rows fail.")] = 0,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option("--state-dir", help="Keep files and state here, and carry on with them next time."),
+    ] = None,
+) -> None:
+    """Serve OpenAI's Files and Batches API on this machine until Ctrl-C. Answers are made up, and nothing is billed.
+
+    Commands are sent to it with --base-url http://127.0.0.1:8099/v1, or OPENAI_BASE_URL, and any OPENAI_API_KEY.
+    """
+    from batchor_core.testing.openai_server.__main__ import main
+
+    options: dict[str, object] = {
+        "--host": host,
+        "--port": port,
+        "--batch-seconds": batch_seconds,
+        "--latency": latency,
+        "--fault-rate": fault_rate,
+        "--seed": seed,
+    }
+    if state_dir is not None:
+        options["--state-dir"] = state_dir
+    say("its answers are made up; any OPENAI_API_KEY will do, and nothing is billed")
+    raise typer.Exit(main([word for name, value in options.items() for word in (name, str(value))]))

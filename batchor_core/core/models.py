@@ -56,7 +56,8 @@ class ProviderConfig(ABC):
     """Settings of one provider.
 
     Attributes:
-        poll_interval_sec: Seconds that ``Run.wait`` sleeps between two cycles unless told otherwise.
+        poll_interval_sec: Seconds that ``Run.wait`` sleeps between two cycles unless told otherwise; at the default of 1.0 they grow
+            with the age of the batches, up to two minutes.
         operational_settings: Settings by their names in the payload that change when, where and how often is asked, not what. A
             stored run may be resumed with others. Override it where yours have other names.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol
 
@@ -20,10 +20,11 @@ from batchor_core.core.models import (
 )
 from batchor_core.core.outputs import OutputSpec, OutputT
 from batchor_core.core.results import ItemResult
-from batchor_core.runtime import control, driving, export, reading, waiting
+from batchor_core.runtime import control, driving, export, on_the_loop, reading, waiting
 from batchor_core.runtime.live import LiveRuns
 from batchor_core.runtime.pending_work import has_work, is_driven
 from batchor_core.runtime.results import check_finished
+from batchor_core.runtime.waiting import Waiting
 from batchor_core.storage.rows import record_of
 from batchor_core.storage.state import PersistedItemRecord, PersistedRunConfig, ResultRow, SubmissionDecision
 
@@ -117,16 +118,33 @@ class Run(Generic[OutputT]):
 
         Args:
             timeout: Seconds; None waits as long as it takes, which may be a day.
-            poll_interval: Seconds between two cycles; by default the provider config's.
+            poll_interval: Seconds between two cycles; by default the provider config's, which grows with the age of the batches
+                from one second to two minutes unless it is set.
 
         Raises:
             RunPausedError: The run is paused; its ``reason`` says why if the engine did it.
             QuarantinedBatchError: All that is left waits for a decision about batches of unknown outcome, or late ones.
             RunIngestionSourceRequiredError: All that is left has yet to be read, and this process has no source for it.
             StorageError: The store can't be used, or has been out of reach for ten minutes.
-            TimeoutError: The time is up. The run goes on with the next ``wait()`` or ``refresh()``.
+            TimeoutError: The time is up; names what is being tried again. The run goes on with the next ``wait()`` or
+                ``refresh()``.
         """
-        waiting.wait(self._runs, self.run_id, self.refresh, timeout=timeout, poll_interval=poll_interval)
+        waiting.wait(Waiting(self._runs, self.run_id, self.refresh, timeout, poll_interval))
+        return self
+
+    async def wait_async(
+        self, *, timeout: float | None = None, poll_interval: float | None = None
+    ) -> Run[OutputT]:
+        """:meth:`wait` without blocking the event loop; any number of runs can be waited for on one loop.
+
+        Cycles run in threads of the runner, and no thread is held in between. A task that is cancelled leaves its run as
+        it is: a step that has begun is finished, in its thread, and the next wait goes on from there. Takes and raises what
+        :meth:`wait` does.
+        """
+        steps = Waiting(
+            self._runs, self.run_id, self.refresh, timeout, poll_interval, slice_sec=on_the_loop.SLICE_SEC
+        )
+        await on_the_loop.wait(self._runs.threads, steps)
         return self
 
     def summary(self) -> RunSummary:
@@ -152,31 +170,47 @@ class Run(Generic[OutputT]):
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    def results(self) -> list[ItemResult[OutputT]]:
+    def results(self, *, model: type[BaseModel] | None = None) -> list[ItemResult[OutputT]]:
         """Every result in item order. Grows with the run; ``iter_results()`` does not.
+
+        Args:
+            model: What to read the answers with; see :meth:`iter_results`.
 
         Raises:
             RunNotFinishedError: The run still goes on.
-            ModelResolutionError: The output model can't be imported in this process.
+            ModelResolutionError: The output model can't be imported in this process; give ``model``.
         """
         check_finished(self.summary())
-        return reading.in_item_order(self._runs, self.run_id)
+        return reading.in_item_order(self._runs, self.run_id, model)
 
     def iter_results(
-        self, *, after_sequence: int = 0, page_size: int = 1_000
+        self, *, after_sequence: int = 0, page_size: int = 1_000, model: type[BaseModel] | None = None
     ) -> Iterator[ItemResult[OutputT]]:
         """Stream terminal results in the order in which they ended; works while the run goes on.
 
         Args:
             after_sequence: Cursor of an earlier reading.
             page_size: Rows held in memory at a time.
+            model: A Pydantic model to read the answers with; by default that which the run was started with. For notebooks
+                and other processes, which can't import that one.
 
         Raises:
-            ModelResolutionError: The output model can't be imported in this process.
+            ModelResolutionError: The output model can't be imported in this process; give ``model``.
+            InvalidInputError: ``model`` is no model, or the answers are vectors or bodies.
         """
-        return reading.iter_results(
-            self._runs, self.run_id, after_sequence=after_sequence, page_size=page_size
+        pages = reading.iter_result_pages(
+            self._runs, self.run_id, after_sequence=after_sequence, page_size=page_size, model=model
         )
+        return (result for page in pages for result in page)
+
+    def iter_results_async(
+        self, *, after_sequence: int = 0, page_size: int = 1_000, model: type[BaseModel] | None = None
+    ) -> AsyncIterator[ItemResult[OutputT]]:
+        """:meth:`iter_results` for ``async for``: pages are read in a thread, and the event loop goes on."""
+        pages = reading.iter_result_pages(
+            self._runs, self.run_id, after_sequence=after_sequence, page_size=page_size, model=model
+        )
+        return on_the_loop.one_by_one(self._runs.threads, pages)
 
     def iter_record_pages(
         self, *, after_sequence: int = 0, page_size: int = 1_000

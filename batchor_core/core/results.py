@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.failures import ItemFailure
@@ -12,6 +12,9 @@ from batchor_core.core.lazy_field import Late
 from batchor_core.core.outputs import ModelT, OutputT
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
+
+Order: TypeAlias = Literal["input", "ended"]
+"""The order of results: that of the items in the input, or that in which they became terminal."""
 
 
 class ItemResult(Late, Generic[OutputT]):

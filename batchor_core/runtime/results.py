@@ -209,10 +209,13 @@ def _output(row: ResultRow, model: type[BaseModel]) -> BaseModel:
         ) from error
 
 
-def json_lines(engine: Engine, rows: Sequence[ResultRow], kind: OutputKind) -> Iterator[bytes]:
+def json_lines(
+    engine: Engine, rows: Sequence[ResultRow], kind: OutputKind, *, raw_responses: bool = True
+) -> Iterator[bytes]:
     """The rows as lines of results.jsonl. What is JSON already is copied, neither decoded nor encoded again."""
     is_model, add_output = kind is OutputKind.MODEL, _adding(kind)
-    for row, raw in zip(rows, _raw_lines(engine, rows), strict=True):
+    raw_lines = _raw_lines(engine, rows) if raw_responses else repeat(None, len(rows))
+    for row, raw in zip(rows, raw_lines, strict=True):
         line: dict[str, Any] = {
             "item_id": row.item_id,
             "status": row.status,
@@ -224,7 +227,9 @@ def json_lines(engine: Engine, rows: Sequence[ResultRow], kind: OutputKind) -> I
             line["output_json"] = _fragment(output_json(row))
         elif add_output is not None:
             add_output(line, row)
-        if raw is None:
+        if not raw_responses:
+            pass
+        elif raw is None:
             line["raw_response"] = _fragment(response_json(row))
         else:  # as the provider wrote it
             line["raw_response"] = orjson.Fragment(raw.rstrip(b"\r\n"))

@@ -19,7 +19,7 @@ from batchor_core.core.models import (
     TerminalResultsPage,
 )
 from batchor_core.core.outputs import OutputSpec, OutputT
-from batchor_core.core.results import ItemResult
+from batchor_core.core.results import ItemResult, Order
 from batchor_core.runtime import control, driving, export, on_the_loop, reading, waiting
 from batchor_core.runtime.live import LiveRuns
 from batchor_core.runtime.pending_work import has_work, is_driven
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # pyarrow is imported when a table is asked for, and frames a
     import pyarrow as pa
 
     from batchor_core.tables.report import TableReport
-    from batchor_core.tables.stream import Order, ResultStream
+    from batchor_core.tables.stream import ResultStream
 
 
 class Runner(Protocol):
@@ -327,6 +327,8 @@ class Run(Generic[OutputT]):
         after_sequence: int = 0,
         append: bool = True,
         limit: int | None = None,
+        order: Order | None = None,
+        raw_responses: bool = True,
     ) -> TerminalResultsExportResult:
         """Write results as JSON lines, streaming; needs neither key nor model.
 
@@ -334,8 +336,13 @@ class Run(Generic[OutputT]):
         output_vector (runs of vectors, in base64), raw_response and error. A file that is not appended to is written under a
         temporary name and renamed.
 
+        Args:
+            order: ``"input"`` or ``"ended"``; by default input order for all of a finished run, and the order in which items
+                ended for a part: with a cursor, a limit, or of a run that goes on.
+            raw_responses: Whether rows have ``raw_response``, which is most of the file.
+
         Raises:
-            ValueError: ``after_sequence`` is negative, or ``limit`` below 1.
+            ValueError: ``after_sequence`` is negative, ``limit`` below 1, or ``order`` is ``"input"`` with either.
         """
         return export.export_terminal_results(
             self._engine,
@@ -344,6 +351,8 @@ class Run(Generic[OutputT]):
             after_sequence=after_sequence,
             append=append,
             limit=limit,
+            order=order,
+            raw_responses=raw_responses,
         )
 
     def export_artifacts(self, destination_dir: str | Path) -> ArtifactExportResult:

@@ -27,6 +27,7 @@ from batchor_core.core.models import (
     TerminalResultsExportResult,
     TerminalResultsPage,
 )
+from batchor_core.core.results import Order
 from batchor_core.core.types import JSONObject
 from batchor_core.core.validation import check_run_id
 from batchor_core.providers.api import BatchApi
@@ -297,6 +298,8 @@ class BatchRunner:
         after_sequence: int = 0,
         append: bool = True,
         limit: int | None = None,
+        order: Order | None = None,
+        raw_responses: bool = True,
     ) -> TerminalResultsExportResult:
         """:meth:`Run.export_terminal_results`, of a run by its id."""
         return export.export_terminal_results(
@@ -306,6 +309,8 @@ class BatchRunner:
             after_sequence=after_sequence,
             append=append,
             limit=limit,
+            order=order,
+            raw_responses=raw_responses,
         )
 
     def export_artifacts(self, run_id: str, *, destination_dir: str | Path) -> ArtifactExportResult:

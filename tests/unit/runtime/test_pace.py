@@ -74,7 +74,7 @@ def test_an_operator_is_heard_in_a_long_pause(world: World) -> None:
             paused_at.append(world.clock.time())
             world.runner().pause_run(RUN)
 
-    paused_at: list[int] = []
+    paused_at: list[float] = []
     began = world.clock.time()
     run = world.start(text_job(1), sleep=sleep)
     with pytest.raises(RunPausedError):

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import TypeVar
 
+from batchor_core.runtime.progress import shown
 from batchor_core.runtime.threads import Threads
 from batchor_core.runtime.waiting import Waiting
 
@@ -20,10 +21,13 @@ SLICE_SEC = 5.0
 T = TypeVar("T")
 
 
-async def wait(threads: Threads, waiting: Waiting) -> None:
+async def wait(threads: Threads, waiting: Waiting, *, progress: bool) -> None:
     """Step until the run is finished; what ``Run.wait_async`` documents."""
-    while (pause := await threads.run(waiting.step)) is not None:
-        await asyncio.sleep(pause)
+    with shown(waiting.run_id, progress=progress) as show:
+        while (pause := await threads.run(waiting.step)) is not None:
+            show(waiting.summary, waiting.next_cycle_in + pause)
+            await asyncio.sleep(pause)
+        show(waiting.summary, 0.0)
 
 
 async def one_by_one(threads: Threads, pages: Iterator[list[T]]) -> AsyncIterator[T]:

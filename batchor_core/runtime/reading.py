@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from batchor_core.core.exceptions import RunNotFoundError
 from batchor_core.core.garbage_collection import collecting_less
-from batchor_core.core.models import TerminalResultsPage
+from batchor_core.core.models import RunSnapshot, RunSummary, TerminalResultsPage
 from batchor_core.core.results import BatchResultItem
 from batchor_core.runtime.engine import Engine
 from batchor_core.runtime.live import LiveRuns
@@ -45,6 +45,22 @@ def in_item_order(runs: LiveRuns, run_id: str, model: type[BaseModel] | None = N
             for row, result in zip(page, typed_page(runs.engine, page, output), strict=True)
         ]
     return [result for _, result in sorted(indexed, key=lambda entry: entry[0])]
+
+
+def snapshot(runs: LiveRuns, summary: RunSummary) -> RunSnapshot:
+    """The summary with the results that are there; what ``Run.snapshot`` documents."""
+    return RunSnapshot(
+        run_id=summary.run_id,
+        status=summary.status,
+        control_state=summary.control_state,
+        total_items=summary.total_items,
+        completed_items=summary.completed_items,
+        failed_items=summary.failed_items,
+        status_counts=summary.status_counts,
+        active_batches=summary.active_batches,
+        backoff_remaining_sec=summary.backoff_remaining_sec,
+        items=in_item_order(runs, summary.run_id),
+    )
 
 
 def read_terminal_results(

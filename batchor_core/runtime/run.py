@@ -65,6 +65,9 @@ class Run(Generic[OutputT]):
     def __repr__(self) -> str:
         return f"<Run {self.run_id} {self.status.value}: {self._summary.completed_items} of {self._summary.total_items} done>"
 
+    def _repr_html_(self) -> str:
+        return self._summary._repr_html_()
+
     @property
     def status(self) -> RunLifecycleStatus:
         """Running, or how it ended, as of the last summary. Asks nobody."""
@@ -113,13 +116,16 @@ class Run(Generic[OutputT]):
         """
         return has_work(self._engine.store, self.run_id, self._runs.of(self.run_id).provider.get)
 
-    def wait(self, *, timeout: float | None = None, poll_interval: float | None = None) -> Run[OutputT]:
+    def wait(
+        self, *, timeout: float | None = None, poll_interval: float | None = None, progress: bool = False
+    ) -> Run[OutputT]:
         """Refresh until the run is finished.
 
         Args:
             timeout: Seconds; None waits as long as it takes, which may be a day.
             poll_interval: Seconds between two cycles; by default the provider config's, which grows with the age of the batches
                 from one second to two minutes unless it is set.
+            progress: Draw a bar, in a terminal with rich (the extra ``progress``), in a notebook without.
 
         Raises:
             RunPausedError: The run is paused; its ``reason`` says why if the engine did it.
@@ -129,11 +135,12 @@ class Run(Generic[OutputT]):
             TimeoutError: The time is up; names what is being tried again. The run goes on with the next ``wait()`` or
                 ``refresh()``.
         """
-        waiting.wait(Waiting(self._runs, self.run_id, self.refresh, timeout, poll_interval))
+        steps = Waiting(self._runs, self.run_id, self.refresh, timeout, poll_interval)
+        waiting.wait(steps, progress=progress)
         return self
 
     async def wait_async(
-        self, *, timeout: float | None = None, poll_interval: float | None = None
+        self, *, timeout: float | None = None, poll_interval: float | None = None, progress: bool = False
     ) -> Run[OutputT]:
         """:meth:`wait` without blocking the event loop; any number of runs can be waited for on one loop.
 
@@ -144,7 +151,7 @@ class Run(Generic[OutputT]):
         steps = Waiting(
             self._runs, self.run_id, self.refresh, timeout, poll_interval, slice_sec=on_the_loop.SLICE_SEC
         )
-        await on_the_loop.wait(self._runs.threads, steps)
+        await on_the_loop.wait(self._runs.threads, steps, progress=progress)
         return self
 
     def summary(self) -> RunSummary:
@@ -154,19 +161,7 @@ class Run(Generic[OutputT]):
 
     def snapshot(self) -> RunSnapshot[OutputT]:
         """The summary with every terminal result so far, in item order. Grows with the run."""
-        summary = self.summary()
-        return RunSnapshot(
-            run_id=summary.run_id,
-            status=summary.status,
-            control_state=summary.control_state,
-            total_items=summary.total_items,
-            completed_items=summary.completed_items,
-            failed_items=summary.failed_items,
-            status_counts=summary.status_counts,
-            active_batches=summary.active_batches,
-            backoff_remaining_sec=summary.backoff_remaining_sec,
-            items=reading.in_item_order(self._runs, self.run_id),
-        )
+        return reading.snapshot(self._runs, self.summary())
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from batchor_core.core.pace import LOOK_SEC, UNSETTLED_SEC, own_pause, pause_at_
 from batchor_core.runtime.event_log import log
 from batchor_core.runtime.late_results import overdue_reason
 from batchor_core.runtime.live import LiveRuns
+from batchor_core.runtime.progress import shown
 from batchor_core.storage.state import ActiveBatchRecord
 
 STORE_OUTAGE_SEC = 600.0
@@ -138,13 +139,12 @@ class Waiting:
         self._pace = pause
 
 
-def wait(waiting: Waiting, show: Callable[[RunSummary | None, float], None] | None = None) -> None:
-    """Step until the run is finished; what ``Run.wait`` documents. ``show`` is called before each sleep."""
-    while (pause := waiting.step()) is not None:
-        if show is not None:
+def wait(waiting: Waiting, *, progress: bool) -> None:
+    """Step until the run is finished; what ``Run.wait`` documents."""
+    with shown(waiting.run_id, progress=progress) as show:
+        while (pause := waiting.step()) is not None:
             show(waiting.summary, waiting.next_cycle_in + pause)
-        waiting.runs.engine.sleep(pause)
-    if show is not None:
+            waiting.runs.engine.sleep(pause)
         show(waiting.summary, 0.0)
 
 

@@ -18,6 +18,8 @@ from opentelemetry.trace import Span, Status, StatusCode
 
 from batchor_core.core.models import RunEvent
 
+__all__ = ["Telemetry"]
+
 NAME = "batchor_core"
 
 

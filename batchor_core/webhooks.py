@@ -23,6 +23,8 @@ from batchor_core.core.exceptions import BatchorError, InvalidInputError
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
 
+__all__ = ["WebhookReceiver", "WebhookSignatureError", "verify", "verify_and_wake", "wake"]
+
 TOLERANCE_SEC = 300.0
 """How old a call may be, and how far ahead its sender's clock."""
 

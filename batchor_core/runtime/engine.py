@@ -133,11 +133,15 @@ def output_schema(config: PersistedRunConfig) -> StructuredOutputSchema | None:
 
 
 class RunProvider:
-    """A run's provider, built when it is first needed, so that reading a run needs no key."""
+    """A run's provider, built when it is first needed, so that reading a run needs no key.
+
+    Attributes:
+        config: What it is built from.
+    """
 
     def __init__(self, build: Callable[[], BatchApi | BatchProvider], config: ProviderConfig) -> None:
+        self.config = config
         self._build = build
-        self._config = config
         self._lock = threading.Lock()
         self._built: BatchApi | None = None
 
@@ -149,7 +153,7 @@ class RunProvider:
         """
         with self._lock:
             if self._built is None:
-                self._built = ApiAtBoundaries(as_batch_api(self._build()), self._config)
+                self._built = ApiAtBoundaries(as_batch_api(self._build()), self.config)
             return self._built
 
     def close(self) -> None:

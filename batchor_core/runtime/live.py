@@ -75,11 +75,18 @@ class LiveRuns:
         self.engine = engine
         self._make_provider = make_provider
         self._runs: dict[str, LiveRun] = {}
+        self._replaced: list[RunProvider] = []
         self.threads = Threads()
 
     def provider(self, config: ProviderConfig) -> RunProvider:
         """The provider of a config, not made yet."""
         return RunProvider(lambda: self._make_provider(config), config)
+
+    def provider_of(self, before: LiveRun | None, config: ProviderConfig) -> RunProvider:
+        """The same, or the one that the run has already, if it is of an equal config."""
+        if before is not None and before.provider.config == config:
+            return before.provider
+        return self.provider(config)
 
     def get(self, run_id: str) -> LiveRun | None:
         """The run, if this process has had to do with it."""
@@ -99,6 +106,7 @@ class LiveRuns:
         self._runs[run_id] = live
         if before is not None and before.provider is not live.provider:
             before.provider.close()
+            self._replaced.append(before.provider)  # a cycle under way may make it once more
 
     def drop(self, run_id: str) -> None:
         """The run is not there any more."""
@@ -122,6 +130,7 @@ class LiveRuns:
     def close(self) -> None:
         """Wait for cycles that have begun on behalf of event loops, and release the providers' connections."""
         self.threads.close()
-        for live in self._runs.values():
-            live.provider.close()
+        for provider in [*self._replaced, *(live.provider for live in self._runs.values())]:
+            provider.close()
         self._runs.clear()
+        self._replaced.clear()

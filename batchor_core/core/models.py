@@ -277,8 +277,8 @@ class RunSummary:
         late_rows: Items in them that are waited for.
         overdue_batches: Batches that should have ended by now.
         created_at: When the run was created, seconds since 1970 by the store's clock; 0 where it is not kept.
-        trouble: What the run is trying again, and why; None if it meets no trouble. Needs nobody by itself: a run that does
-            is paused, or has batches in quarantine.
+        trouble: What the run is trying again, since when, when next, and why, in the provider's words; None if it meets no
+            trouble. Needs nobody by itself: a run that does is paused, or has batches in quarantine.
     """
 
     run_id: str

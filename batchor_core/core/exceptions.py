@@ -316,8 +316,9 @@ class ModelResolutionError(BatchorError, RuntimeError):
             else (f"can't import the output model {module_name}.{qualname}")
         )
         super().__init__(
-            f"{what}. Define it at the top level of a module that this process can import, as it was when the run was "
-            "started, or read the untyped results with export_terminal_results()."
+            f"{what}. Either give the class: iter_results(model=...), results(model=...), to_parquet(..., output=...), or "
+            "start() with the job again; or define it at the top level of a module that this process can import, as it was "
+            "when the run was started; or read the results untyped: export_terminal_results(), iter_record_pages()."
         )
 
 

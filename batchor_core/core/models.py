@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeAlias
 from pydantic import BaseModel
 from typing_extensions import TypeVar  # that of typing has defaults from Python 3.13 on
 
-from batchor_core.core import arguments
+from batchor_core.core import arguments, html
 from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.enums import ItemStatus, ProviderKind, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import InvalidInputError
@@ -19,7 +19,7 @@ from batchor_core.core.failures import ItemFailure as ItemFailure
 from batchor_core.core.outputs import ModelOutput, Output, OutputSpec, OutputT, TextOutput, check_output
 from batchor_core.core.pricing import Rates, Unpriced
 from batchor_core.core.prompts import PromptParts as PromptParts
-from batchor_core.core.results import ItemResult
+from batchor_core.core.results import ItemResult, answer_or_error
 from batchor_core.core.structured import StructuredOutputSchema, closed_model_schema
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
@@ -56,7 +56,8 @@ class ProviderConfig(ABC):
     """Settings of one provider.
 
     Attributes:
-        poll_interval_sec: Seconds that ``Run.wait`` sleeps between two cycles unless told otherwise.
+        poll_interval_sec: Seconds that ``Run.wait`` sleeps between two cycles unless told otherwise; at the default of 1.0 they grow
+            with the age of the batches, up to two minutes.
         operational_settings: Settings by their names in the payload that change when, where and how often is asked, not what. A
             stored run may be resumed with others. Override it where yours have other names.
     """
@@ -280,8 +281,8 @@ class RunSummary:
         late_rows: Items in them that are waited for.
         overdue_batches: Batches that should have ended by now.
         created_at: When the run was created, seconds since 1970 by the store's clock; 0 where it is not kept.
-        trouble: What the run is trying again, and why; None if it meets no trouble. Needs nobody by itself: a run that does
-            is paused, or has batches in quarantine.
+        trouble: What the run is trying again, since when, when next, and why, in the provider's words; None if it meets no
+            trouble. Needs nobody by itself: a run that does is paused, or has batches in quarantine.
     """
 
     run_id: str
@@ -305,6 +306,23 @@ class RunSummary:
     overdue_batches: int = 0
     created_at: float = 0.0
     trouble: str | None = None
+
+    def _repr_html_(self) -> str:
+        """The summary in a notebook."""
+        waiting = self.status is RunLifecycleStatus.RUNNING and self.control_state.value
+        pairs = [
+            ("status", self.status.value),
+            ("control", waiting if waiting not in (False, "running") else None),
+            ("why", self.control_reason),
+            ("rows", f"{self.total_items:,}" + ("" if self.ingestion_complete else " so far")),
+            *((f"rows {status.value}", count) for status, count in self.status_counts.items()),
+            ("batches in flight", self.active_batches),
+            ("batches in quarantine", self.quarantined_batches),
+            ("tokens in, out", f"{self.usage.input_tokens:,}, {self.usage.output_tokens:,}"),
+            ("trouble", self.trouble),
+        ]
+        done = (self.completed_items + self.failed_items, self.total_items)
+        return html.facts(f"Run {self.run_id}", pairs, done=done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +384,11 @@ class TerminalResultsPage(Generic[OutputT]):
     run_id: str
     items: list[ItemResult[OutputT]]
     next_after_sequence: int
+
+    def _repr_html_(self) -> str:
+        """The page's first rows in a notebook."""
+        cells = ((each.item_id, each.status.value, answer_or_error(each)) for each in self.items)
+        return html.grid(("item_id", "status", "output"), self.items, cells)
 
 
 @dataclass(frozen=True, slots=True)

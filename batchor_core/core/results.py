@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
+from batchor_core.core import html
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.failures import ItemFailure
 from batchor_core.core.lazy_field import Late
 from batchor_core.core.outputs import ModelT, OutputT
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
+
+Order: TypeAlias = Literal["input", "ended"]
+"""The order of results: that of the items in the input, or that in which they became terminal."""
 
 
 class ItemResult(Late, Generic[OutputT]):
@@ -52,6 +56,22 @@ class ItemResult(Late, Generic[OutputT]):
         @property
         def output(self) -> OutputT | None:
             """The answer as the job's output says, None on failure."""
+
+    def _repr_html_(self) -> str:
+        """The result in a notebook, without the raw response."""
+        pairs = [
+            ("status", self.status.value),
+            ("output", answer_or_error(self)),
+            ("attempts", self.attempt_count),
+            ("metadata", self.metadata),
+        ]
+        return html.facts(self.item_id, pairs)
+
+
+def answer_or_error(result: ItemResult[Any]) -> object:
+    """What a person wants to see of a result: the answer, or why there is none."""
+    error = result.error
+    return result.output if error is None else f"{error.error_class}: {error.message}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,34 @@
-"""What a run is trying again, in words for its summary."""
+"""What a run is trying again, in words for its summary.
+
+Since when something fails is kept in front of what the provider said, in the text that is stored with a failure, and handed on
+from one failure in a row to the next.
+"""
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
+
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
+
+_DATED = re.compile(r"since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC): ")
+
+
+def moment(seconds: float) -> str:
+    """A moment, given in seconds since the epoch, as people read it: ``2026-11-29 14:05:00 UTC``."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def dated(error: str, *, before: str | None, now: float) -> str:
+    """What is stored of a failure: the error, with the moment of the first failure in a row in front of it.
+
+    Args:
+        error: What the provider said.
+        before: What was stored of the failure before this one; None if this is the first, or if it was not kept.
+        now: When this one happened, in seconds since the epoch.
+    """
+    kept = _DATED.match(before or "")
+    return f"since {kept[1] if kept else moment(now)}: {error}"
 
 
 def trouble(
@@ -11,8 +37,10 @@ def trouble(
     *,
     submit_failures: int,
     submit_error: str | None,
+    submit_retry_at: float | None = None,
     poll_failures: int,
     poll_error: str | None,
+    poll_retry_at: float | None = None,
 ) -> str | None:
     """What keeps a run from moving that may pass by itself; None if nothing does, or if nothing is tried.
 
@@ -21,18 +49,27 @@ def trouble(
         control_state: A paused run tries nothing.
         submit_failures: Failures in a row to send something.
         submit_error: What the last one said; None once something was sent again.
+        submit_retry_at: When it is tried again, in seconds since the epoch.
         poll_failures: The most failures in a row to ask after a batch.
         poll_error: What one of them said.
+        poll_retry_at: When the first of these batches is asked after again.
     """
     if status is not RunLifecycleStatus.RUNNING or control_state is RunControlState.PAUSED:
         return None
     said = []
     if submit_failures and submit_error:
-        said.append(f"submission is held back after {_times(submit_failures)}: {submit_error}")
+        said.append(_in_words("submission", submit_failures, submit_error, submit_retry_at))
     if poll_failures:
-        why = f": {poll_error}" if poll_error else ""
-        said.append(f"polling a batch is held back after {_times(poll_failures)}{why}")
+        said.append(_in_words("polling a batch", poll_failures, poll_error, poll_retry_at))
     return "; ".join(said) or None
+
+
+def _in_words(what: str, failures: int, stored: str | None, retry_at: float | None) -> str:
+    kept = _DATED.match(stored or "")
+    since = f" has been failing since {kept[1]}" if kept else " fails"
+    error = (stored or "")[kept.end() if kept else 0 :]
+    next_try = f", next try at {moment(retry_at)}" if retry_at else ""
+    return f"{what}{since} ({_times(failures)}{next_try})" + (f": {error}" if error else "")
 
 
 def _times(failures: int) -> str:

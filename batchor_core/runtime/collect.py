@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, assert_never
 
 from batchor_core.core.custom_ids import without_mark
@@ -287,6 +287,7 @@ def _report(drive: Drive, batch: ActiveBatchRecord, state: BatchState, intake: _
         retrying=total.retrying,
         missing=intake.missing,
         unknown_lines=intake.strangers,
+        usage=None if state.usage is None else asdict(state.usage),
     )
     if not drive.is_running():
         return

@@ -34,10 +34,12 @@ from batchor_core.core.retry import (
     backoff_delay,
 )
 from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.trouble import dated
 from batchor_core.providers.api import BatchApi, FoundBy
 from batchor_core.providers.at_boundaries import ApiAtBoundaries
 from batchor_core.providers.base import BatchProvider
 from batchor_core.providers.eight_methods import as_batch_api
+from batchor_core.runtime.event_log import log_event
 from batchor_core.runtime.outputs import checking_output
 from batchor_core.storage.records import PersistedRunConfig
 from batchor_core.storage.session import DriverSession
@@ -112,10 +114,11 @@ class Engine:
     sleep: Callable[[float], None] = time.sleep
 
     def emit(self, run_id: str, event_type: str, *, provider_kind: str | None = None, **data: object) -> None:
-        """Tell the observer. What it raises is logged and goes no further: watching a run must not end it."""
+        """Log it and call the observer. What that raises is logged and goes no further: watching a run must not end it."""
+        event = RunEvent(event_type=event_type, run_id=run_id, provider_kind=provider_kind, data=dict(data))
+        log_event(event)
         if self.observer is None:
             return
-        event = RunEvent(event_type=event_type, run_id=run_id, provider_kind=provider_kind, data=dict(data))
         try:
             self.observer(event)
         except Exception:
@@ -130,11 +133,15 @@ def output_schema(config: PersistedRunConfig) -> StructuredOutputSchema | None:
 
 
 class RunProvider:
-    """A run's provider, built when it is first needed, so that reading a run needs no key."""
+    """A run's provider, built when it is first needed, so that reading a run needs no key.
+
+    Attributes:
+        config: What it is built from.
+    """
 
     def __init__(self, build: Callable[[], BatchApi | BatchProvider], config: ProviderConfig) -> None:
+        self.config = config
         self._build = build
-        self._config = config
         self._lock = threading.Lock()
         self._built: BatchApi | None = None
 
@@ -146,7 +153,7 @@ class RunProvider:
         """
         with self._lock:
             if self._built is None:
-                self._built = ApiAtBoundaries(as_batch_api(self._build()), self._config)
+                self._built = ApiAtBoundaries(as_batch_api(self._build()), self.config)
             return self._built
 
     def close(self) -> None:
@@ -338,19 +345,12 @@ class Drive:
         """Count a failure that cost no attempt and advance the run's backoff; pause the run at the ceiling."""
         policy = self.config.retry_policy
         asked = (retry_after or 0.0) / LEAST_OF_DELAY
+        before = self.store.get_retry_backoff(run_id=self.run_id).last_error_message
         state = self.session.record_failure(
             error_class=error_class,
             base_delay_sec=max(policy.base_backoff_sec, asked),
             max_delay_sec=max(policy.max_backoff_sec, asked),
-            message=f"{error_class}: {message}",
-        )
-        log.warning(
-            "run %s: %d failures in a row, trying again in %.0f s: %s: %s",
-            self.run_id,
-            state.consecutive_failures,
-            state.backoff_sec,
-            error_class,
-            message,
+            message=dated(f"{error_class}: {message}", before=before, now=self.store.now()),
         )
         self.emit(
             "batch_submit_retry",
@@ -366,7 +366,6 @@ class Drive:
 
     def pause(self, reason: str) -> None:
         """Pause the run by the engine's own decision."""
-        log.warning("run %s is paused: %s", self.run_id, reason)
         self.session.pause(reason=reason)
         self.emit("run_paused", reason=reason, by="engine")
 

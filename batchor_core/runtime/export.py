@@ -17,12 +17,16 @@ from typing import BinaryIO, Literal
 
 import orjson
 
+from batchor_core.core.arguments import shown
 from batchor_core.core.boundaries import Boundary, at
-from batchor_core.core.exceptions import RunStateError, StorageError
+from batchor_core.core.enums import RunLifecycleStatus
+from batchor_core.core.exceptions import InvalidInputError, RunStateError, StorageError
 from batchor_core.core.garbage_collection import collecting_less
 from batchor_core.core.models import ArtifactExportResult, ArtifactPruneResult, TerminalResultsExportResult
+from batchor_core.core.results import Order
 from batchor_core.runtime.bundle_folder import building_folder, put_in_place
 from batchor_core.runtime.engine import Engine
+from batchor_core.runtime.line_order import in_input_order
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.runtime.results import check_cursor, check_finished, json_lines, row_pages
 from batchor_core.runtime.snapshots import snapshot_keys
@@ -43,18 +47,41 @@ def export_terminal_results(
     after_sequence: int,
     append: bool,
     limit: int | None,
+    order: Order | None = None,
+    raw_responses: bool = True,
 ) -> TerminalResultsExportResult:
     """Write terminal results as JSON lines. An error leaves the file as it was."""
     check_cursor(after_sequence, limit)
+    order = _order(engine, run_id, order, is_whole=after_sequence == 0 and limit is None)
     kind = declared_output(engine.store.get_run_config(run_id=run_id)).kind
     path = destination.expanduser().absolute()
     count, cursor = 0, after_sequence
-    with collecting_less(), _appending(path) if append else _replacing(path) as file:
+
+    def lines() -> Iterator[tuple[int, bytes]]:
+        nonlocal count, cursor
         for page in row_pages(engine, run_id, after_sequence=after_sequence, limit=limit):
-            file.writelines(json_lines(engine, page, kind))
+            indexes = (row.item_index for row in page)
+            yield from zip(indexes, json_lines(engine if raw_responses else None, page, kind), strict=True)
             count += len(page)
             cursor = page[-1].sequence or cursor
+
+    with collecting_less(), _appending(path) if append else _replacing(path) as file:
+        file.writelines(in_input_order(lines()) if order == "input" else (line for _, line in lines()))
     return TerminalResultsExportResult(run_id, str(path), count, cursor)
+
+
+def _order(engine: Engine, run_id: str, given: Order | None, *, is_whole: bool) -> Order:
+    """The order of an export: that of the input where it can be, which is where nothing is added to the file later."""
+    if given not in (None, "input", "ended"):
+        raise InvalidInputError(f"order must be 'input', 'ended' or None, not {shown(given)}")
+    if given is None:
+        summary = engine.store.get_run_summary(run_id=run_id)
+        return "input" if is_whole and summary.status is not RunLifecycleStatus.RUNNING else "ended"
+    if given == "input" and not is_whole:
+        raise InvalidInputError(
+            "a cursor or limit takes results in the order in which they ended; leave out order='input', or after_sequence and limit"
+        )
+    return given
 
 
 @contextmanager
@@ -132,7 +159,7 @@ def export_artifacts(engine: Engine, run_id: str, destination: Path) -> Artifact
             engine.artifacts.export_to_directory(key, building / _ARTIFACTS)
         with at(Boundary.WRITE_RESULTS):
             export_terminal_results(
-                engine, run_id, building / _RESULTS, after_sequence=0, append=False, limit=None
+                engine, run_id, building / _RESULTS, after_sequence=0, append=False, limit=None, order="input"
             )
         with at(Boundary.WRITE_MANIFEST):
             _write_manifest(building, run_id, [f"{_ARTIFACTS}/{key}" for key in keys])

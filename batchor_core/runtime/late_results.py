@@ -11,7 +11,7 @@ from dataclasses import replace
 from batchor_core.core import lateness
 from batchor_core.core.lateness import AtHand, Cause, Decision, Move, StatedCounts
 from batchor_core.providers.api import BatchState
-from batchor_core.runtime.engine import Drive, log
+from batchor_core.runtime.engine import Drive
 from batchor_core.storage.records import ActiveBatchRecord
 from batchor_core.storage.session import ResultsWait
 
@@ -157,7 +157,6 @@ def _ask(
     """A person decides: wait on, take what is there and send the rest again, or fail the rest."""
     if batch.quarantined:
         return  # asked already
-    log.warning("run %s: %s; a person has to decide", drive.run_id, reason)
     submissions = {
         submission.local_batch_id for submission in drive.store.list_submissions(run_id=drive.run_id)
     }

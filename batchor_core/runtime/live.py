@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import BaseModel
+
 from batchor_core.core.exceptions import MissingCredentialsError
 from batchor_core.core.garbage_collection import collecting_less
 from batchor_core.core.models import BatchJob, ProviderConfig
@@ -14,8 +16,9 @@ from batchor_core.providers.api import BatchApi
 from batchor_core.providers.base import BatchProvider
 from batchor_core.runtime.engine import Engine, RunProvider, Sweeping, output_schema
 from batchor_core.runtime.ingest import Reader
-from batchor_core.runtime.outputs import stored_output
+from batchor_core.runtime.outputs import output_of_model, stored_output
 from batchor_core.runtime.row_comparison import BuildLine, KnownRows
+from batchor_core.runtime.threads import Threads
 from batchor_core.storage.state import IngestCheckpoint, PersistedRunConfig, StateStore
 
 
@@ -65,16 +68,25 @@ class LiveRuns:
 
     Attributes:
         engine: The collaborators of every run.
+        threads: Where cycles run that an event loop waits for.
     """
 
     def __init__(self, engine: Engine, make_provider: Callable[[Any], BatchProvider | BatchApi]) -> None:
         self.engine = engine
         self._make_provider = make_provider
         self._runs: dict[str, LiveRun] = {}
+        self._replaced: list[RunProvider] = []
+        self.threads = Threads()
 
     def provider(self, config: ProviderConfig) -> RunProvider:
         """The provider of a config, not made yet."""
         return RunProvider(lambda: self._make_provider(config), config)
+
+    def provider_of(self, before: LiveRun | None, config: ProviderConfig) -> RunProvider:
+        """The same, or the one that the run has already, if it is of an equal config."""
+        if before is not None and before.provider.config == config:
+            return before.provider
+        return self.provider(config)
 
     def get(self, run_id: str) -> LiveRun | None:
         """The run, if this process has had to do with it."""
@@ -90,7 +102,11 @@ class LiveRuns:
 
     def put(self, run_id: str, live: LiveRun) -> None:
         """From now on, this is what is known of the run."""
+        before = self._runs.get(run_id)
         self._runs[run_id] = live
+        if before is not None and before.provider is not live.provider:
+            before.provider.close()
+            self._replaced.append(before.provider)  # a cycle under way may make it once more
 
     def drop(self, run_id: str) -> None:
         """The run is not there any more."""
@@ -101,20 +117,25 @@ class LiveRuns:
         if run_id in self._runs:
             self.drop(run_id)
 
-    def output(self, run_id: str) -> OutputSpec:
-        """What a run's answers are: the job's own, or with the model imported again by name.
+    def output(self, run_id: str, model: type[BaseModel] | None = None) -> OutputSpec:
+        """What a run's answers are: with the model that is given, the job's own, or the one that can be imported by its name.
 
         Raises:
-            ModelResolutionError: The model can't be imported in this process.
+            ModelResolutionError: None is given, and the model can't be imported in this process.
+            InvalidInputError: What is given is no model, or the run's answers are vectors or bodies.
         """
         live = self._runs.get(run_id)
-        if live is not None and live.output is not None:
+        if model is None and live is not None and live.output is not None:
             return live.output
         config = self.engine.store.get_run_config(run_id=run_id)
+        if model is not None:
+            return output_of_model(config, model)
         return stored_output(config, allowed_modules=self.engine.settings.model_modules)
 
     def close(self) -> None:
-        """Release the providers' connections."""
-        for live in self._runs.values():
-            live.provider.close()
+        """Wait for cycles that have begun on behalf of event loops, and release the providers' connections."""
+        self.threads.close()
+        for provider in [*self._replaced, *(live.provider for live in self._runs.values())]:
+            provider.close()
         self._runs.clear()
+        self._replaced.clear()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
+from batchor_core.core.arguments import shown
 from batchor_core.core.exceptions import InvalidInputError, ModelResolutionError
 from batchor_core.core.models import BatchJob
 from batchor_core.core.outputs import ModelOutput, OutputKind, OutputSpec, TextOutput, output_from_payload
@@ -41,6 +44,23 @@ def stored_output(config: PersistedRunConfig, *, allowed_modules: Sequence[str] 
             allowed_modules=allowed_modules,
         )
     )
+
+
+def output_of_model(config: PersistedRunConfig, model: type[BaseModel]) -> OutputSpec:
+    """What reads the answers of a stored run with a model that the caller has.
+
+    Raises:
+        InvalidInputError: It is no model, or the answers are no texts.
+    """
+    given: Any = model
+    if not (isinstance(given, type) and issubclass(given, BaseModel)):
+        raise InvalidInputError(f"model must be a Pydantic model class, not {shown(given)}")
+    kind = declared_output(config).kind
+    if kind not in (OutputKind.TEXT, OutputKind.MODEL):
+        raise InvalidInputError(
+            f"the run's answers are of the kind {kind.value!r}, which no model reads; leave out model"
+        )
+    return ModelOutput(model)
 
 
 def checking_output(

@@ -16,9 +16,11 @@ from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.lateness import is_looked_at
 from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.retry import LONGEST_POLL_WAIT_SEC, POLL_FAILURE_CEILING, is_due
+from batchor_core.core.trouble import dated
 from batchor_core.providers.api import BatchState
 from batchor_core.runtime.collect import collect, give_up
-from batchor_core.runtime.engine import Drive, as_provider_error, log
+from batchor_core.runtime.engine import Drive, as_provider_error
+from batchor_core.runtime.event_log import log
 from batchor_core.runtime.files import Download, download
 from batchor_core.runtime.late_results import due_at, judge_overdue, say_overdue
 from batchor_core.storage.records import ActiveBatchRecord
@@ -74,6 +76,8 @@ def _goes_on(drive: Drive, before: ActiveBatchRecord, batch: ActiveBatchRecord) 
     overdue = judge_overdue(drive, batch)
     if overdue is None and batch == before and not before.poll_failures:
         return
+    if before.poll_failures:
+        log.info("run %s: batch %s can be polled again", drive.run_id, batch.provider_batch_id)
     drive.session.update_batch(
         provider_batch_id=batch.provider_batch_id,
         status=batch.status,
@@ -134,16 +138,11 @@ def _poll_failed(drive: Drive, batch: ActiveBatchRecord, error: ProviderError) -
     failures = drive.session.record_poll_failure(
         provider_batch_id=batch.provider_batch_id,
         next_poll_at=drive.store.now() + wait,
-        error=f"{error.error_class}: {error}",
-    )
-    log.warning(
-        "run %s: batch %s can't be polled (%d in a row), trying again in %.0f s: %s: %s",
-        drive.run_id,
-        batch.provider_batch_id,
-        failures,
-        wait,
-        error.error_class,
-        error,
+        error=dated(
+            f"{error.error_class}: {error}",
+            before=batch.poll_error if batch.poll_failures else None,
+            now=drive.store.now(),
+        ),
     )
     drive.emit(
         "batch_poll_retry",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pydantic import BaseModel
+
 from batchor_core.core.exceptions import RunNotFoundError
 from batchor_core.core.garbage_collection import collecting_less
-from batchor_core.core.models import TerminalResultsPage
+from batchor_core.core.models import RunSnapshot, RunSummary, TerminalResultsPage
 from batchor_core.core.results import BatchResultItem
 from batchor_core.runtime.engine import Engine
 from batchor_core.runtime.live import LiveRuns
@@ -24,18 +26,18 @@ def iter_row_pages(
     return row_pages(engine, run_id, after_sequence=after_sequence, page_size=page_size)
 
 
-def iter_results(
-    runs: LiveRuns, run_id: str, *, after_sequence: int, page_size: int
-) -> Iterator[BatchResultItem]:
-    """Results as objects in the order in which they ended; what ``Run.iter_results`` documents."""
-    output = runs.output(run_id)
+def iter_result_pages(
+    runs: LiveRuns, run_id: str, *, after_sequence: int, page_size: int, model: type[BaseModel] | None
+) -> Iterator[list[BatchResultItem]]:
+    """Results as objects in the order in which they ended, a page at a time; see ``Run.iter_results``."""
+    output = runs.output(run_id, model)
     for page in iter_row_pages(runs.engine, run_id, after_sequence=after_sequence, page_size=page_size):
-        yield from typed_page(runs.engine, page, output)
+        yield list(typed_page(runs.engine, page, output))
 
 
-def in_item_order(runs: LiveRuns, run_id: str) -> list[BatchResultItem]:
+def in_item_order(runs: LiveRuns, run_id: str, model: type[BaseModel] | None = None) -> list[BatchResultItem]:
     """The results that are there, in the order of the items."""
-    output = runs.output(run_id)
+    output = runs.output(run_id, model)
     with collecting_less():
         indexed = [
             (row.item_index, result)
@@ -43,6 +45,22 @@ def in_item_order(runs: LiveRuns, run_id: str) -> list[BatchResultItem]:
             for row, result in zip(page, typed_page(runs.engine, page, output), strict=True)
         ]
     return [result for _, result in sorted(indexed, key=lambda entry: entry[0])]
+
+
+def snapshot(runs: LiveRuns, summary: RunSummary) -> RunSnapshot:
+    """The summary with the results that are there; what ``Run.snapshot`` documents."""
+    return RunSnapshot(
+        run_id=summary.run_id,
+        status=summary.status,
+        control_state=summary.control_state,
+        total_items=summary.total_items,
+        completed_items=summary.completed_items,
+        failed_items=summary.failed_items,
+        status_counts=summary.status_counts,
+        active_batches=summary.active_batches,
+        backoff_remaining_sec=summary.backoff_remaining_sec,
+        items=in_item_order(runs, summary.run_id),
+    )
 
 
 def read_terminal_results(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol
 
@@ -19,11 +19,12 @@ from batchor_core.core.models import (
     TerminalResultsPage,
 )
 from batchor_core.core.outputs import OutputSpec, OutputT
-from batchor_core.core.results import ItemResult
-from batchor_core.runtime import control, driving, export, reading, waiting
+from batchor_core.core.results import ItemResult, Order
+from batchor_core.runtime import control, driving, export, on_the_loop, reading, waiting
 from batchor_core.runtime.live import LiveRuns
 from batchor_core.runtime.pending_work import has_work, is_driven
 from batchor_core.runtime.results import check_finished
+from batchor_core.runtime.waiting import Waiting
 from batchor_core.storage.rows import record_of
 from batchor_core.storage.state import PersistedItemRecord, PersistedRunConfig, ResultRow, SubmissionDecision
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:  # pyarrow is imported when a table is asked for, and frames a
     import pyarrow as pa
 
     from batchor_core.tables.report import TableReport
-    from batchor_core.tables.stream import Order, ResultStream
+    from batchor_core.tables.stream import ResultStream
 
 
 class Runner(Protocol):
@@ -63,6 +64,9 @@ class Run(Generic[OutputT]):
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id} {self.status.value}: {self._summary.completed_items} of {self._summary.total_items} done>"
+
+    def _repr_html_(self) -> str:
+        return self._summary._repr_html_()
 
     @property
     def status(self) -> RunLifecycleStatus:
@@ -112,21 +116,42 @@ class Run(Generic[OutputT]):
         """
         return has_work(self._engine.store, self.run_id, self._runs.of(self.run_id).provider.get)
 
-    def wait(self, *, timeout: float | None = None, poll_interval: float | None = None) -> Run[OutputT]:
+    def wait(
+        self, *, timeout: float | None = None, poll_interval: float | None = None, progress: bool = False
+    ) -> Run[OutputT]:
         """Refresh until the run is finished.
 
         Args:
             timeout: Seconds; None waits as long as it takes, which may be a day.
-            poll_interval: Seconds between two cycles; by default the provider config's.
+            poll_interval: Seconds between two cycles; by default the provider config's, which grows with the age of the batches
+                from one second to two minutes unless it is set.
+            progress: Draw a bar, in a terminal with rich (the extra ``progress``), in a notebook without.
 
         Raises:
             RunPausedError: The run is paused; its ``reason`` says why if the engine did it.
             QuarantinedBatchError: All that is left waits for a decision about batches of unknown outcome, or late ones.
             RunIngestionSourceRequiredError: All that is left has yet to be read, and this process has no source for it.
             StorageError: The store can't be used, or has been out of reach for ten minutes.
-            TimeoutError: The time is up. The run goes on with the next ``wait()`` or ``refresh()``.
+            TimeoutError: The time is up; names what is being tried again. The run goes on with the next ``wait()`` or
+                ``refresh()``.
         """
-        waiting.wait(self._runs, self.run_id, self.refresh, timeout=timeout, poll_interval=poll_interval)
+        steps = Waiting(self._runs, self.run_id, self.refresh, timeout, poll_interval)
+        waiting.wait(steps, progress=progress)
+        return self
+
+    async def wait_async(
+        self, *, timeout: float | None = None, poll_interval: float | None = None, progress: bool = False
+    ) -> Run[OutputT]:
+        """:meth:`wait` without blocking the event loop; any number of runs can be waited for on one loop.
+
+        Cycles run in threads of the runner, and no thread is held in between. A task that is cancelled leaves its run as
+        it is: a step that has begun is finished, in its thread, and the next wait goes on from there. Takes and raises what
+        :meth:`wait` does.
+        """
+        steps = Waiting(
+            self._runs, self.run_id, self.refresh, timeout, poll_interval, slice_sec=on_the_loop.SLICE_SEC
+        )
+        await on_the_loop.wait(self._runs.threads, steps, progress=progress)
         return self
 
     def summary(self) -> RunSummary:
@@ -136,47 +161,51 @@ class Run(Generic[OutputT]):
 
     def snapshot(self) -> RunSnapshot[OutputT]:
         """The summary with every terminal result so far, in item order. Grows with the run."""
-        summary = self.summary()
-        return RunSnapshot(
-            run_id=summary.run_id,
-            status=summary.status,
-            control_state=summary.control_state,
-            total_items=summary.total_items,
-            completed_items=summary.completed_items,
-            failed_items=summary.failed_items,
-            status_counts=summary.status_counts,
-            active_batches=summary.active_batches,
-            backoff_remaining_sec=summary.backoff_remaining_sec,
-            items=reading.in_item_order(self._runs, self.run_id),
-        )
+        return reading.snapshot(self._runs, self.summary())
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    def results(self) -> list[ItemResult[OutputT]]:
+    def results(self, *, model: type[BaseModel] | None = None) -> list[ItemResult[OutputT]]:
         """Every result in item order. Grows with the run; ``iter_results()`` does not.
+
+        Args:
+            model: What to read the answers with; see :meth:`iter_results`.
 
         Raises:
             RunNotFinishedError: The run still goes on.
-            ModelResolutionError: The output model can't be imported in this process.
+            ModelResolutionError: The output model can't be imported in this process; give ``model``.
         """
         check_finished(self.summary())
-        return reading.in_item_order(self._runs, self.run_id)
+        return reading.in_item_order(self._runs, self.run_id, model)
 
     def iter_results(
-        self, *, after_sequence: int = 0, page_size: int = 1_000
+        self, *, after_sequence: int = 0, page_size: int = 1_000, model: type[BaseModel] | None = None
     ) -> Iterator[ItemResult[OutputT]]:
         """Stream terminal results in the order in which they ended; works while the run goes on.
 
         Args:
             after_sequence: Cursor of an earlier reading.
             page_size: Rows held in memory at a time.
+            model: A Pydantic model to read the answers with; by default that which the run was started with. For notebooks
+                and other processes, which can't import that one.
 
         Raises:
-            ModelResolutionError: The output model can't be imported in this process.
+            ModelResolutionError: The output model can't be imported in this process; give ``model``.
+            InvalidInputError: ``model`` is no model, or the answers are vectors or bodies.
         """
-        return reading.iter_results(
-            self._runs, self.run_id, after_sequence=after_sequence, page_size=page_size
+        pages = reading.iter_result_pages(
+            self._runs, self.run_id, after_sequence=after_sequence, page_size=page_size, model=model
         )
+        return (result for page in pages for result in page)
+
+    def iter_results_async(
+        self, *, after_sequence: int = 0, page_size: int = 1_000, model: type[BaseModel] | None = None
+    ) -> AsyncIterator[ItemResult[OutputT]]:
+        """:meth:`iter_results` for ``async for``: pages are read in a thread, and the event loop goes on."""
+        pages = reading.iter_result_pages(
+            self._runs, self.run_id, after_sequence=after_sequence, page_size=page_size, model=model
+        )
+        return on_the_loop.one_by_one(self._runs.threads, pages)
 
     def iter_record_pages(
         self, *, after_sequence: int = 0, page_size: int = 1_000
@@ -293,6 +322,8 @@ class Run(Generic[OutputT]):
         after_sequence: int = 0,
         append: bool = True,
         limit: int | None = None,
+        order: Order | None = None,
+        raw_responses: bool = True,
     ) -> TerminalResultsExportResult:
         """Write results as JSON lines, streaming; needs neither key nor model.
 
@@ -300,8 +331,13 @@ class Run(Generic[OutputT]):
         output_vector (runs of vectors, in base64), raw_response and error. A file that is not appended to is written under a
         temporary name and renamed.
 
+        Args:
+            order: ``"input"`` or ``"ended"``; by default input order for all of a finished run, and the order in which items
+                ended for a part: with a cursor, a limit, or of a run that goes on.
+            raw_responses: Whether rows have ``raw_response``, which is most of the file.
+
         Raises:
-            ValueError: ``after_sequence`` is negative, or ``limit`` below 1.
+            ValueError: ``after_sequence`` is negative, ``limit`` below 1, or ``order`` is ``"input"`` with either.
         """
         return export.export_terminal_results(
             self._engine,
@@ -310,6 +346,8 @@ class Run(Generic[OutputT]):
             after_sequence=after_sequence,
             append=append,
             limit=limit,
+            order=order,
+            raw_responses=raw_responses,
         )
 
     def export_artifacts(self, destination_dir: str | Path) -> ArtifactExportResult:

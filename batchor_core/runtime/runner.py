@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import tempfile
@@ -26,6 +27,7 @@ from batchor_core.core.models import (
     TerminalResultsExportResult,
     TerminalResultsPage,
 )
+from batchor_core.core.results import Order
 from batchor_core.core.types import JSONObject
 from batchor_core.core.validation import check_run_id
 from batchor_core.providers.api import BatchApi
@@ -133,8 +135,16 @@ class BatchRunner:
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> BatchRunner:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
     def close(self) -> None:
-        """Release connections: those of the providers, and of the store if the runner opened it itself."""
+        """Wait for cycles of cancelled tasks, then release connections: those of the providers, and of the store if the runner opened it itself."""
         self._runs.close()
         if self._owns_storage:
             self.storage.close()
@@ -182,6 +192,30 @@ class BatchRunner:
     ) -> Run[AnswerT]:
         """:meth:`start` a run and ``wait()`` for its end; raises what they raise."""
         return self.start(job, run_id=run_id, on_change=on_change).wait()
+
+    async def start_async(
+        self,
+        job: BatchJob[Any, AnswerT],
+        *,
+        run_id: str,
+        extras: JSONObject | None = None,
+        on_change: OnChange = "refuse",
+    ) -> Run[AnswerT]:
+        """:meth:`start` in a thread, without blocking the event loop; ``build_prompt`` is called in that thread.
+
+        A task that is cancelled leaves the start to end by itself, so the run may exist: call it again with the same
+        ``run_id``, which is why there is no default for it, and nothing is sent twice.
+        """
+        return await self._runs.threads.run(
+            lambda: self.start(job, run_id=run_id, extras=extras, on_change=on_change)
+        )
+
+    async def run_and_wait_async(
+        self, job: BatchJob[Any, AnswerT], *, run_id: str, on_change: OnChange = "refuse"
+    ) -> Run[AnswerT]:
+        """:meth:`start_async` a run and ``wait_async()`` for its end; raises what they raise."""
+        run = await self.start_async(job, run_id=run_id, on_change=on_change)
+        return await run.wait_async()
 
     def has_run(self, run_id: str) -> bool:
         """Whether the store has a run of this id."""
@@ -282,6 +316,8 @@ class BatchRunner:
         after_sequence: int = 0,
         append: bool = True,
         limit: int | None = None,
+        order: Order | None = None,
+        raw_responses: bool = True,
     ) -> TerminalResultsExportResult:
         """:meth:`Run.export_terminal_results`, of a run by its id."""
         return export.export_terminal_results(
@@ -291,6 +327,8 @@ class BatchRunner:
             after_sequence=after_sequence,
             append=append,
             limit=limit,
+            order=order,
+            raw_responses=raw_responses,
         )
 
     def export_artifacts(self, run_id: str, *, destination_dir: str | Path) -> ArtifactExportResult:

@@ -85,14 +85,14 @@ def resume(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, on_change: OnCh
     if before is not None and is_same_job:
         live = before
     else:
-        live = LiveRun(config, runs.provider(job.provider_config), job.output_spec, job)
+        live = LiveRun(config, runs.provider_of(before, job.provider_config), job.output_spec, job)
     # of what can be read once only, this process may have read a part: it can't be compared, but it is the same
     is_settled = _has_items(before, job) and is_read_once(job.items)
     live.rows = KnownRows(job, on_change, is_settled=is_settled)
     try:
         live.check_rows(store, run_id, checkpoint)
     except BaseException:
-        if not is_same_job:
+        if before is None or live.provider is not before.provider:
             live.provider.close()
         raise
     if not is_same_job:

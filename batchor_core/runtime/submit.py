@@ -35,7 +35,7 @@ from batchor_core.core.lifecycle import status_to_register
 from batchor_core.core.models import ItemFailure, PromptParts
 from batchor_core.core.request_lines import renamed
 from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait, is_due
-from batchor_core.runtime.engine import Drive, as_provider_error, log
+from batchor_core.runtime.engine import Drive, as_provider_error
 from batchor_core.runtime.lease import spare_seconds, uptime
 from batchor_core.runtime.lookup import TAG, wire_mark
 from batchor_core.storage.session import RequestDraft, SubmissionRecord
@@ -367,9 +367,6 @@ def _file_not_ready(
         error_class=error.error_class,
         message=str(error),
         retry_in_sec=wait,
-    )
-    log.warning(
-        "run %s: submission %s waits for its input file: %s", drive.run_id, submission.local_batch_id, error
     )
     return True
 

@@ -1,10 +1,15 @@
-"""Waiting for the end of a run, and telling when no waiting helps any more."""
+"""Waiting for the end of a run: when to do the next cycle, and when no waiting helps any more.
+
+:class:`Waiting` decides and does one step; who calls it sleeps in between, in a thread or on an event loop. Between two cycles
+it looks into the store now and then: a run that an operator has cancelled, or that another process has brought forward, is not
+left alone for minutes.
+"""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import (
@@ -15,8 +20,11 @@ from batchor_core.core.exceptions import (
 )
 from batchor_core.core.lateness import LOOKED_AT, needs_a_person
 from batchor_core.core.models import RunSummary
+from batchor_core.core.pace import LOOK_SEC, UNSETTLED_SEC, own_pause, pause_at_age
+from batchor_core.runtime.event_log import log
 from batchor_core.runtime.late_results import overdue_reason
 from batchor_core.runtime.live import LiveRuns
+from batchor_core.runtime.progress import shown
 from batchor_core.storage.state import ActiveBatchRecord
 
 STORE_OUTAGE_SEC = 600.0
@@ -25,50 +33,134 @@ STORE_OUTAGE_SEC = 600.0
 STORE_RETRY_SEC = 0.1
 """Pauses between two tries to reach it are no shorter."""
 
-log = logging.getLogger("batchor_core")
 
+@dataclass(slots=True)
+class Waiting:
+    """One caller that waits for the end of one run.
 
-def wait(
-    runs: LiveRuns,
-    run_id: str,
-    refresh: Callable[[], RunSummary],
-    *,
-    timeout: float | None,
-    poll_interval: float | None,
-) -> None:
-    """Refresh until the run is finished; what ``Run.wait`` documents."""
-    if poll_interval is None:
-        poll_interval = runs.of(run_id).config.provider_config.poll_interval_sec
-    began, slept = time.monotonic(), 0.0
-    without_store = 0.0
-    while True:
-        pause = poll_interval
+    Attributes:
+        runs: The runner's runs.
+        run_id: The run.
+        refresh: Does one cycle.
+        timeout: Seconds after which a step raises TimeoutError; None for never.
+        poll_interval: Seconds between two cycles; None leaves them to the job's config, and that to the age of the batches.
+        slice_sec: Seconds after which a cycle begins no further step, and goes on with the next; None for never.
+        summary: Where the run stood when it was last looked at.
+        next_cycle_in: Seconds until the next cycle.
+    """
+
+    runs: LiveRuns
+    run_id: str
+    refresh: Callable[..., RunSummary]
+    timeout: float | None = None
+    poll_interval: float | None = None
+    slice_sec: float | None = None
+    summary: RunSummary | None = None
+    next_cycle_in: float = 0.0
+    _began: float = field(default_factory=time.monotonic)
+    _slept: float = 0.0
+    _without_store: float = 0.0
+    _pace: float = 0.0
+
+    def step(self) -> float | None:
+        """Do a cycle if it is time, or look whether it is; returns the seconds to sleep, None once the run is finished.
+
+        Raises:
+            RunPausedError: And what else ``Run.wait`` documents.
+        """
         try:
-            summary = refresh()
-            if summary.status is not RunLifecycleStatus.RUNNING:
-                return
-            _check_can_go_on(runs, summary)
-            without_store = 0.0
+            if self.next_cycle_in <= 0 or self._has_moved():
+                self.summary = self._cycle()
+                if self.summary.status is not RunLifecycleStatus.RUNNING:
+                    return None
+                check_can_go_on(self.runs, self.summary)
+            self._without_store = 0.0
         except StorageError as error:
             # a database that restarts need not end a wait of a day; what was stored tells where to go on
-            if not error.is_passing or without_store >= STORE_OUTAGE_SEC:
+            if not error.is_passing or self._without_store >= STORE_OUTAGE_SEC:
                 raise
-            log.warning("run %s: the store can't be used just now, trying again: %s", run_id, error)
-            pause = max(poll_interval, STORE_RETRY_SEC)
-            without_store += pause
-        # a sleep that was handed in may take no time at all, and still counts
-        elapsed = max(time.monotonic() - began, slept)
-        if timeout is not None:
-            if elapsed >= timeout:
-                raise TimeoutError(
-                    f"run {run_id!r} is not finished after {timeout} s; it goes on with the next wait() or refresh()"
-                )
-            pause = min(pause, timeout - elapsed)
-        runs.engine.sleep(pause)
-        slept += pause
+            if not self._without_store:
+                log.warning("run %s: the store can't be used just now, trying again: %s", self.run_id, error)
+            self.next_cycle_in = max(self.poll_interval or 1.0, STORE_RETRY_SEC)
+            self._without_store += self.next_cycle_in
+        return self._sleep()
+
+    def _cycle(self) -> RunSummary:
+        began = time.monotonic()
+        summary = self.refresh(time_limit_sec=self.slice_sec)
+        is_cut = self.slice_sec is not None and time.monotonic() - began >= self.slice_sec
+        if summary.status is RunLifecycleStatus.RUNNING:
+            self.next_cycle_in = 0.0 if is_cut else self._pause(summary)
+        return summary
+
+    def _sleep(self) -> float:
+        """How long until the next step. A sleep that takes no time at all, as in tests, counts all the same."""
+        pause = min(self.next_cycle_in, max(LOOK_SEC, self.next_cycle_in / 24))
+        if self.timeout is not None:
+            elapsed = max(time.monotonic() - self._began, self._slept)
+            if elapsed >= self.timeout:
+                raise TimeoutError(self._too_late())
+            pause = min(pause, self.timeout - elapsed)
+        self.next_cycle_in -= pause
+        self._slept += pause
+        return pause
+
+    def _too_late(self) -> str:
+        trouble = None if self.summary is None else self.summary.trouble
+        why = f"; {trouble}" if trouble else ""
+        return f"run {self.run_id!r} is not finished after {self.timeout} s{why}; it goes on with the next wait() or refresh()"
+
+    def _has_moved(self) -> bool:
+        """Whether somebody else has brought the run forward, or an operator has spoken."""
+        before, self.summary = self.summary, self.runs.engine.store.get_run_summary(run_id=self.run_id)
+        return before is None or _standing(before) != _standing(self.summary)
+
+    def _pause(self, summary: RunSummary) -> float:
+        """How long the run may be left alone now."""
+        config, store = self.runs.of(self.run_id).config.provider_config, self.runs.engine.store
+        if self.poll_interval is None:
+            self.poll_interval = own_pause(config)
+        if self.poll_interval is not None:
+            return self.poll_interval
+        batches = store.get_active_batches(run_id=self.run_id)
+        youngest = max((batch.created_at for batch in batches), default=None)
+        pause = pause_at_age(None if youngest is None else store.now() - youngest)
+        self._say_pace(pause, len(batches))
+        is_cancelling = summary.control_state is RunControlState.CANCEL_REQUESTED
+        if is_cancelling or summary.unknown_batches or summary.status_counts[ItemStatus.QUEUED_LOCAL]:
+            pause = min(pause, UNSETTLED_SEC)
+        if summary.backoff_remaining_sec > 0:
+            pause = min(pause, max(summary.backoff_remaining_sec, 1.0))
+        return pause
+
+    def _say_pace(self, pause: float, batches: int) -> None:
+        if pause > self._pace and self._pace:
+            log.info("run %s: %d in flight, polled every %.0f s from now on", self.run_id, batches, pause)
+        self._pace = pause
 
 
-def _check_can_go_on(runs: LiveRuns, summary: RunSummary) -> None:
+def wait(waiting: Waiting, *, progress: bool) -> None:
+    """Step until the run is finished; what ``Run.wait`` documents."""
+    with shown(waiting.run_id, progress=progress) as show:
+        while (pause := waiting.step()) is not None:
+            show(waiting.summary, waiting.next_cycle_in + pause)
+            waiting.runs.engine.sleep(pause)
+        show(waiting.summary, 0.0)
+
+
+def _standing(summary: RunSummary) -> tuple[object, ...]:
+    """What changes only if somebody does something."""
+    return (
+        summary.status,
+        summary.control_state,
+        summary.status_counts,
+        summary.active_batches,
+        summary.unknown_batches,
+        summary.quarantined_batches,
+    )
+
+
+def check_can_go_on(runs: LiveRuns, summary: RunSummary) -> None:
     """Waiting must have an end: raise what a person has to do where nothing moves by itself any more."""
     store, run_id = runs.engine.store, summary.run_id
     if summary.control_state is RunControlState.PAUSED:

@@ -213,6 +213,8 @@ class ActiveBatchRecord:
     created_at: float = 0.0
     poll_failures: int = 0
     """Polls that failed in a row."""
+    poll_error: str | None = None
+    """What was stored of the last of them."""
     next_poll_at: float = 0.0
     quarantined: bool = False
     """A person has to decide about it."""

@@ -49,6 +49,7 @@ def batch_record(row: AnyRow) -> ActiveBatchRecord:
         item_count=row.item_count,
         created_at=row.created_at,
         poll_failures=row.poll_failures,
+        poll_error=decode_optional_text(row.poll_error),
         next_poll_at=row.next_poll_at,
         quarantined=row.state == SubmissionState.QUARANTINED.value,
         quarantine_cause=(

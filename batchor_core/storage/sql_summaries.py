@@ -30,7 +30,9 @@ class ActiveBatches(NamedTuple):
     poll_failures: int = 0
     """The most polls in a row that failed."""
     poll_error: str | None = None
-    """What one of them said."""
+    """What one of them said; where several fail, the one that has failed for longest."""
+    poll_retry_at: float | None = None
+    """When the first of those whose polls failed is asked after again."""
 
 
 # put together once, see sql_runs: every look at a run asks both
@@ -44,7 +46,8 @@ _ACTIVE = (
         func.sum(_batches.late_rows),
         func.sum(case((_IS_OVERDUE, 1), else_=0)),
         func.max(_batches.poll_failures),
-        func.max(_batches.poll_error),
+        func.min(_batches.poll_error),
+        func.min(case((_batches.poll_failures > 0, _batches.next_poll_at))),
     )
     .where(ACTIVE_BATCH)
     .group_by(_batches.run_key)
@@ -65,8 +68,10 @@ def active_batches(
     wanted = _ACTIVE if run_key is None else _ACTIVE_OF_RUN
     found = connection.execute(wanted, {"now": now, "key": run_key})
     return {
-        key: ActiveBatches(active, late, int(rows), int(overdue), failures, decode_optional_text(error))
-        for key, active, late, rows, overdue, failures, error in found.all()
+        key: ActiveBatches(
+            active, late, int(rows), int(overdue), failures, decode_optional_text(error), retry_at
+        )
+        for key, active, late, rows, overdue, failures, error, retry_at in found.all()
     }
 
 
@@ -117,7 +122,9 @@ def summary_from(
             control_state,
             submit_failures=row.consecutive_failures,
             submit_error=decode_optional_text(row.last_error_message),
+            submit_retry_at=row.next_retry_at,
             poll_failures=in_flight.poll_failures,
             poll_error=in_flight.poll_error,
+            poll_retry_at=in_flight.poll_retry_at,
         ),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol
 
 import pyarrow as pa
 from pydantic import BaseModel
@@ -13,14 +13,12 @@ from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.pricing import CostTally
+from batchor_core.core.results import Order as Order
 from batchor_core.core.usage import TOKEN_KINDS
 from batchor_core.storage.state import ResultRow
 from batchor_core.tables.input_order import in_input_order, with_index
 from batchor_core.tables.report import TableReport, Tally
 from batchor_core.tables.result_columns import ResultColumns
-
-Order: TypeAlias = Literal["input", "ended"]
-"""The order of rows: that of the items in the input, or that in which they became terminal."""
 
 _COMPLETED = ItemStatus.COMPLETED.value
 

@@ -100,7 +100,7 @@ class OpenAIProviderConfig(ProviderConfig):
         endpoint: Where the lines are sent.
         completion_window: How long OpenAI may take. OpenAI itself only has ``24h``; compatible servers have others.
         request_timeout_sec: Seconds per API call. Uploads and downloads get at least ten minutes.
-        poll_interval_sec: Seconds between two cycles of ``Run.wait``.
+        poll_interval_sec: Seconds between two cycles of ``Run.wait``; at the default they grow with the age of the batches.
         reasoning_effort: Left out of the request when None.
         enqueue_limits: Budget of tokens in flight.
         base_url: Another server; falls back to ``OPENAI_BASE_URL``, then OpenAI's own. Must be https, or loopback.

@@ -44,7 +44,6 @@ class Batch:
     record: ActiveBatchRecord
     output_path: str | None = None
     error_path: str | None = None
-    poll_error: str | None = None
 
     @property
     def id(self) -> str:

@@ -161,7 +161,7 @@ class Run(RunItems):
             self._check_new(batch_id)
             changes |= {"provider_batch_id": batch_id, "status": "validating", "due_at": None, **NOTHING_LATE}
             changes |= {"output_file_id": None, "error_file_id": None}
-        batch.record, batch.poll_error = replace(known, **changes), None
+        batch.record = replace(known, poll_error=None, **changes)
         submission.record = replace(
             submission.record, state=SubmissionState.REGISTERED, provider_batch_id=batch_id
         )
@@ -226,7 +226,6 @@ class Run(RunItems):
     ) -> None:
         """Keep what a poll said. A final status stays, and a file id that is missing now does not undo one."""
         known = batch.record
-        batch.poll_error = None
         batch.record = replace(
             known,
             status=known.status if batch.is_over else status,
@@ -234,6 +233,7 @@ class Run(RunItems):
             error_file_id=error_file_id or known.error_file_id,
             due_at=known.due_at if due_at is None else due_at,
             poll_failures=0,
+            poll_error=None,
             next_poll_at=next_poll_at,
             **more,
         )
@@ -364,7 +364,14 @@ class Run(RunItems):
                 self.control_state,
                 submit_failures=self.backoff.consecutive_failures,
                 submit_error=self.backoff.last_error_message,
+                submit_retry_at=self.backoff.next_retry_at,
                 poll_failures=max((batch.record.poll_failures for batch in active), default=0),
-                poll_error=max((batch.poll_error or "" for batch in active), default="") or None,
+                poll_error=min(
+                    (batch.record.poll_error for batch in active if batch.record.poll_error), default=None
+                ),
+                poll_retry_at=min(
+                    (batch.record.next_poll_at for batch in active if batch.record.poll_failures),
+                    default=None,
+                ),
             ),
         )

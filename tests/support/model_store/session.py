@@ -316,8 +316,9 @@ class ModelSession(DriverSession):
         with self._write() as run:
             batch = run.batch(provider_batch_id)
             failures = batch.record.poll_failures + 1
-            batch.record = replace(batch.record, poll_failures=failures, next_poll_at=next_poll_at)
-            batch.poll_error = error
+            batch.record = replace(
+                batch.record, poll_failures=failures, next_poll_at=next_poll_at, poll_error=error
+            )
             return failures
 
     def submitted_items(self, *, provider_batch_id: str) -> dict[str, int]:

@@ -231,7 +231,8 @@ def test_the_doctor_and_the_run_show_what_is_tried_again(world: World) -> None:
     world.start(text_job(3))
     for words in (["doctor"], ["show", RUN]):
         shown = batchor(world, *words)
-        assert "held back after 1 failure: connection: no route to host" in shown.output
+        assert "submission has been failing since" in shown.output
+        assert "connection: no route to host" in shown.output
         assert shown.exit_code == 0
 
 

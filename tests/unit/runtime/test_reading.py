@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from batchor_core.core.enums import ItemStatus, RunLifecycleStatus
 from batchor_core.core.exceptions import (
     InvalidInputError,
+    ModelResolutionError,
     RunNotFinishedError,
     RunNotFoundError,
     RunStateError,
@@ -19,7 +21,8 @@ from batchor_core.core.exceptions import (
 )
 from batchor_core.core.models import ArtifactPolicy, BatchItem, PromptParts
 from batchor_core.core.usage import TokenUsage
-from batchor_core.runtime import reading
+from batchor_core.runtime import line_order, reading
+from batchor_core.runtime.run import Run
 from batchor_core.testing.fake_rows import http_error_row
 from tests.support.world import RUN, Verdict, World, by_item, items, structured_job, text_job, texts
 
@@ -181,6 +184,68 @@ def test_exported_rows_hold_the_documented_columns(any_world: World) -> None:
     assert bad["status"] == "failed_permanent"
     assert bad["error"]["error_class"] == "provider_item_error"
     assert bad["raw_response"]["response"]["status_code"] == 400
+
+
+def ended_backwards(world: World) -> Run:
+    """A finished run of six rows, whose second batch ended first."""
+    run = world.start(text_job(6, per_batch=3))
+    first, second = world.batch_ids()
+    world.provider.set_statuses(first, "in_progress", "in_progress", "completed")
+    world.provider.set_statuses(second, "completed")
+    return run.wait()
+
+
+@pytest.mark.parametrize("in_memory_bytes", [10, 1_000_000])
+def test_the_whole_of_a_finished_run_is_exported_in_input_order(
+    any_world: World, monkeypatch: pytest.MonkeyPatch, in_memory_bytes: int
+) -> None:
+    monkeypatch.setattr(line_order, "IN_MEMORY_BYTES", in_memory_bytes)
+    run, path = ended_backwards(any_world), any_world.folder / "out.jsonl"
+    in_order = [f"item-{n}" for n in range(6)]
+    done = run.export_terminal_results(path)
+    assert (done.exported_count, done.next_after_sequence) == (6, 6)
+    assert [row["item_id"] for row in rows(path)] == in_order
+    bundle = run.export_artifacts(any_world.folder / "bundles")
+    assert [row["item_id"] for row in rows(bundle.results_path)] == in_order
+
+
+def test_cursors_and_runs_that_go_on_have_the_order_of_the_end(any_world: World) -> None:
+    run, path = ended_backwards(any_world), any_world.folder / "out.jsonl"
+    ended = [result.item_id for result in run.iter_results()]
+    assert ended[0] == "item-3"
+    first = run.export_terminal_results(path, limit=4)
+    run.export_terminal_results(path, after_sequence=first.next_after_sequence)
+    assert [row["item_id"] for row in rows(path)] == ended
+    run.export_terminal_results(path, append=False, order="ended")
+    assert [row["item_id"] for row in rows(path)] == ended
+    with pytest.raises(ValueError, match="leave out order='input'"):
+        run.export_terminal_results(path, order="input", limit=3)
+    with pytest.raises(ValueError, match="order must be"):
+        run.export_terminal_results(path, order="random")  # type: ignore[arg-type]
+
+
+def test_raw_responses_can_be_left_out(any_world: World) -> None:
+    run = any_world.runner().run_and_wait(text_job(2), run_id=RUN)
+    path = any_world.folder / "out.jsonl"
+    run.export_terminal_results(path, raw_responses=False)
+    assert [list(row) for row in rows(path)] == [
+        ["item_id", "status", "attempt_count", "metadata", "output_text", "error"]
+    ] * 2
+
+
+def test_a_model_that_is_given_reads_what_can_not_be_imported(any_world: World) -> None:
+    class Local(BaseModel):
+        label: str
+
+    any_world.provider.answer = by_item({}, '{"label": "x", "score": 1}')
+    any_world.runner().run_and_wait(text_job(2, structured_output=Local), run_id=RUN)
+    run = any_world.runner().get_run(RUN)  # as another process has it
+    with pytest.raises(ModelResolutionError, match=r"iter_results\(model=\.\.\.\).*iter_record_pages"):
+        run.results()
+    assert [result.output for result in run.iter_results(model=Local)] == [Local(label="x")] * 2
+    assert [result.output for result in run.results(model=Local)] == [Local(label="x")] * 2
+    with pytest.raises(ValueError, match="model must be a Pydantic model class"):
+        run.results(model=Local(label="x"))  # type: ignore[arg-type]
 
 
 def test_structured_rows_hold_the_json_too(any_world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from batchor_core.core.exceptions import (
 )
 from batchor_core.core.models import BatchItem, PromptParts, RetryPolicy
 from batchor_core.sources.files import CsvItemSource, JsonlItemSource, ParquetItemSource
+from batchor_core.sources.frames import FrameItemSource
 from batchor_core.testing.fake_config import FakeProviderConfig
+from batchor_core.testing.fake_provider import FakeProvider
 from batchor_core.testing.fake_rows import http_error_row
 from tests.support.world import (
     RUN,
@@ -470,3 +473,26 @@ def test_what_a_killed_process_had_begun_to_write_is_removed(any_world: World) -
     kept = sorted(path.name for path in folder.iterdir() if path != stray)
     any_world.start(text_job(3))
     assert sorted(path.name for path in folder.iterdir()) == kept
+
+
+def test_starting_again_makes_no_second_provider_and_closes_one_of_another_config(world: World) -> None:
+    made: list[FakeProvider] = []
+
+    def make(config: Any) -> FakeProvider:
+        made.append(FakeProvider(config, clock=world.clock))
+        return made[-1]
+
+    with world.runner(provider_factory=make) as runner:
+        job = text_job(
+            FrameItemSource(
+                pa.table({"id": ["a"], "text": ["x"]}), item_id_from_row=lambda row: str(row["id"])
+            )
+        )
+        runner.start(job, run_id=RUN)
+        runner.start(job, run_id=RUN)
+        assert len(made) == 1
+        other = replace(job, provider_config=FakeProviderConfig(poll_interval_sec=30.0))
+        runner.start(other, run_id=RUN)
+        runner.get_run(RUN).refresh()
+        assert [provider.closed for provider in made] == [True, False]
+    assert all(provider.closed for provider in made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pytest
 
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
-from batchor_core.core.trouble import trouble
+from batchor_core.core.trouble import dated, moment, trouble
 from batchor_core.providers.openai import OpenAIProviderConfig
 from batchor_core.providers.registry import build_default_provider_registry
 from batchor_core.runtime.run import Run
@@ -38,11 +39,17 @@ def test_an_unreachable_server_is_told_and_waited_for(
         run.refresh()
     summary = run.summary()
     assert summary.control_state is RunControlState.RUNNING
-    assert (
-        summary.trouble == "submission is held back after 21 failures in a row: connection: no route to host"
+    assert summary.trouble is not None
+    assert re.fullmatch(
+        r"submission has been failing since 2026-01-01 00:00:00 UTC \(21 failures in a row, "
+        r"next try at 2026-01-01 02:1\d:\d\d UTC\): connection: no route to host",
+        summary.trouble,
     )
-    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert len([record for record in warnings if "no route to host" in record.getMessage()]) == 21
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert [line.split("(")[1].split(" ")[0] for line in said] == ["1", "2", "4", "8", "16"]
+    assert said[0].startswith(
+        "run run-1: submission fails (1 failure), next try in 1 s: connection: no route"
+    )
     any_world.provider._faults.clear()
     any_world.clock.advance(400)
     assert run.refresh().trouble is None  # submitted again
@@ -55,16 +62,21 @@ def test_a_server_that_goes_away_after_the_submission_is_told_too(
     run = any_world.start(text_job(3))
     any_world.provider.fail("get_batch", UNREACHABLE, times=2)
     run.refresh()
-    assert (
-        run.summary().trouble == "polling a batch is held back after 1 failure: connection: no route to host"
+    assert re.fullmatch(
+        r"polling a batch has been failing since 2026-01-01 00:00:00 UTC "
+        r"\(1 failure, next try at 2026-01-01 00:00:0[01] UTC\): connection: no route to host",
+        run.summary().trouble or "",
     )
     assert "no route to host" in caplog.text
     any_world.clock.advance(100)
     run.refresh()
-    assert "2 failures in a row" in (run.summary().trouble or "")
+    told = run.summary().trouble or ""
+    assert "since 2026-01-01 00:00:00 UTC (2 failures in a row, next try at 2026-01-01 00:01:4" in told
     any_world.clock.advance(100)
-    run.refresh()
+    with caplog.at_level(logging.INFO, "batchor_core"):
+        run.refresh()
     assert run.summary().trouble is None
+    assert "can be polled again" in caplog.text
 
 
 def test_a_paused_or_finished_run_tries_nothing(any_world: World) -> None:
@@ -82,11 +94,11 @@ def test_a_paused_or_finished_run_tries_nothing(any_world: World) -> None:
         ((0, None, 0, None), None),
         ((3, None, 0, None), None),  # something was sent since
         ((0, "old", 0, None), None),
-        ((1, "x", 0, None), "submission is held back after 1 failure: x"),
-        ((0, None, 2, None), "polling a batch is held back after 2 failures in a row"),
+        ((1, "x", 0, None), "submission fails (1 failure): x"),  # an earlier build stored no date
+        ((0, None, 2, None), "polling a batch fails (2 failures in a row)"),
         (
-            (2, "x", 1, "y"),
-            "submission is held back after 2 failures in a row: x; polling a batch is held back after 1 failure: y",
+            (2, dated("x", before=None, now=0.0), 1, "y"),
+            f"submission has been failing since {moment(0.0)} (2 failures in a row): x; polling a batch fails (1 failure): y",
         ),
     ],
 )
@@ -210,3 +222,9 @@ def test_what_a_refusal_says_is_the_reason_of_the_pause(server: OpenAIServer, st
     )
     run = start(server.base_url)
     assert "input_file_id: too short" in (run.summary().control_reason or "")
+
+
+def test_a_failure_keeps_the_date_of_the_first_in_a_row() -> None:
+    first = dated("x", before=None, now=1_000.0)
+    assert dated("y", before=first, now=5_000.0) == "since 1970-01-01 00:16:40 UTC: y"
+    assert dated("y", before="x", now=5_000.0) == "since 1970-01-01 01:23:20 UTC: y"

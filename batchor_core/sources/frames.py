@@ -191,9 +191,8 @@ def _hugging_face_schema(data: Any, problem: Problem) -> pa.Schema:
 
 
 def _reader(data: Any, problem: Problem) -> pa.RecordBatchReader:
-    if isinstance(
-        data, pa.Table | pa.RecordBatchReader
-    ):  # pyarrow 21 crashes on views that went through its own stream
+    # pyarrow 21 crashes on views that went through its own stream
+    if isinstance(data, pa.Table | pa.RecordBatchReader):
         return data.to_reader() if isinstance(data, pa.Table) else data
     check_columns([name for name in getattr(data, "columns", ()) if isinstance(name, str)], problem)
     dtypes = getattr(data, "schema", None)

@@ -344,9 +344,8 @@ class FakeProvider(BatchProvider, OptionalMethods):
         batch.output_file_id = self._keep_lines(f"{batch.id}_output.jsonl", output)
         batch.error_file_id = self._keep_lines(f"{batch.id}_error.jsonl", errors)
         if status == "completed" and batch.output_file_id is batch.error_file_id is None:
-            batch.output_file_id = self._keep(
-                f"{batch.id}_output.jsonl", b""
-            )  # it has brought nothing, and says so
+            # it has brought nothing, and says so
+            batch.output_file_id = self._keep(f"{batch.id}_output.jsonl", b"")
 
     def _answer(self, line: BatchRequestLine) -> JSONObject | None:
         said = self.answer(line)

@@ -28,6 +28,7 @@ These and ``docs/reference/api.md`` are the public interface; what is not listed
 
 from typing import TYPE_CHECKING
 
+from batchor_core import errors
 from batchor_core.artifacts import ArtifactStore, LocalArtifactStore
 from batchor_core.core.enums import (
     ItemStatus,
@@ -78,30 +79,7 @@ from batchor_core.core.results import (
 from batchor_core.core.structured import StructuredOutputSchema, default_schema_name
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
-from batchor_core.errors import (
-    BatchorError,
-    DatabaseVersionError,
-    DuplicateItemError,
-    InvalidInputError,
-    LeaseLostError,
-    MissingCredentialsError,
-    ModelResolutionError,
-    ProviderError,
-    ProviderErrorKind,
-    QuarantinedBatchError,
-    RunConfigMismatchError,
-    RunIngestionSourceRequiredError,
-    RunItemsMismatchError,
-    RunNotFinishedError,
-    RunNotFoundError,
-    RunPausedError,
-    RunStateError,
-    SourceMismatchError,
-    SourceRowError,
-    StorageError,
-    StructuredOutputError,
-    StructuredOutputSchemaError,
-)
+from batchor_core.errors import *  # noqa: F403 - all of them, as they are listed there
 from batchor_core.providers import (
     BatchProvider,
     ProviderPlugin,
@@ -142,7 +120,7 @@ if TYPE_CHECKING:
     from batchor_core.storage import MemoryStateStore, PostgresStorage, SQLiteStorage
 
 # in the order in which a newcomer meets them
-__all__ = [  # noqa: RUF022
+__all__ = [
     # a job: what to run
     "BatchJob",
     "BatchItem",
@@ -228,29 +206,7 @@ __all__ = [  # noqa: RUF022
     "build_default_provider_registry",
     "JSONObject",
     "JSONValue",
-    # errors
-    "BatchorError",
-    "InvalidInputError",
-    "SourceRowError",
-    "DuplicateItemError",
-    "SourceMismatchError",
-    "RunConfigMismatchError",
-    "RunItemsMismatchError",
-    "StructuredOutputSchemaError",
-    "MissingCredentialsError",
-    "StructuredOutputError",
-    "ModelResolutionError",
-    "RunNotFoundError",
-    "RunNotFinishedError",
-    "RunPausedError",
-    "RunStateError",
-    "RunIngestionSourceRequiredError",
-    "QuarantinedBatchError",
-    "StorageError",
-    "DatabaseVersionError",
-    "LeaseLostError",
-    "ProviderError",
-    "ProviderErrorKind",
+    *errors.__all__,
 ]
 
 

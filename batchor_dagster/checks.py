@@ -92,9 +92,8 @@ def completion_result(summaries: Sequence[RunSummary], *, threshold: float) -> d
     if summaries and not finished:
         notes.insert(0, f"{summaries[0].run_id} is not finished")
     verdict = judge(total=total, failed=failed, threshold=threshold, unknown="; ".join(notes[:_SHOWN]))
-    if (
-        len(summaries) == 1 and finished
-    ):  # the UI's list of a check's executions has no column for the partition
+    # the UI's list of a check's executions has no column for the partition
+    if len(summaries) == 1 and finished:
         verdict = replace(verdict, message=f"{finished[0].run_id}: {verdict.message}")
     return _result(COMPLETION_CHECK, verdict, {"rows": total, "failed": failed, "threshold": threshold})
 

@@ -62,9 +62,8 @@ class JobFunction:
         # Dagster finds no upstream assets in keyword-only parameters
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         own = [p if p.kind is p.VAR_KEYWORD else p.replace(kind=kind) for p in self.parameters]
-        own.sort(
-            key=lambda p: (p.kind, p.default is not p.empty)
-        )  # those with defaults may stand behind others only
+        # those with defaults may stand behind others only
+        own.sort(key=lambda p: (p.kind, p.default is not p.empty))
         return [
             inspect.Parameter("context", kind, annotation=dg.AssetExecutionContext),
             *(inspect.Parameter(name, kind, annotation=annotation) for name, annotation in added.items()),

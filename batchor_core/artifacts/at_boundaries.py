@@ -22,52 +22,43 @@ class ArtifactsAtBoundaries(ArtifactStore):
         self._store = store
 
     def write_text(self, key: str, content: str, *, encoding: str = "utf-8") -> None:
-        """See :meth:`ArtifactStore.write_text`."""
         with at(Boundary.WRITE_ARTIFACT):
             self._store.write_text(key, content, encoding=encoding)
 
     @contextmanager
     def open_writer(self, key: str) -> Iterator[BinaryIO]:
-        """See :meth:`ArtifactStore.open_writer`. *Before* is when all is written, and nothing there yet."""
+        """*Before* is when all is written, and nothing there yet."""
         with self._store.open_writer(key) as file:
             yield file
             boundary(Boundary.WRITE_ARTIFACT, "before")
         boundary(Boundary.WRITE_ARTIFACT, "after")
 
     def put_file(self, key: str, path: str | Path) -> None:
-        """See :meth:`ArtifactStore.put_file`."""
         with at(Boundary.TAKE_ARTIFACT):
             self._store.put_file(key, path)
 
     def delete(self, key: str) -> bool:
-        """See :meth:`ArtifactStore.delete`."""
         with at(Boundary.DELETE_ARTIFACT):
             return self._store.delete(key)
 
     def export_to_directory(self, key: str, destination_root: str | Path) -> Path:
-        """See :meth:`ArtifactStore.export_to_directory`."""
         with at(Boundary.EXPORT_ARTIFACT):
             return self._store.export_to_directory(key, destination_root)
 
     def sweep(self, prefix: str) -> None:
-        """See :meth:`ArtifactStore.sweep`."""
         with at(Boundary.DELETE_ARTIFACT):
             self._store.sweep(prefix)
 
     # what only reads
 
     def read_text(self, key: str, *, encoding: str = "utf-8") -> str:
-        """See :meth:`ArtifactStore.read_text`."""
         return self._store.read_text(key, encoding=encoding)
 
     def stage_local_copy(self, key: str) -> AbstractContextManager[Path]:
-        """See :meth:`ArtifactStore.stage_local_copy`."""
         return self._store.stage_local_copy(key)
 
     def exists(self, key: str) -> bool:
-        """See :meth:`ArtifactStore.exists`."""
         return self._store.exists(key)
 
     def read_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
-        """See :meth:`ArtifactStore.read_ranges`."""
         return self._store.read_ranges(key, ranges)

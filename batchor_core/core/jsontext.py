@@ -40,9 +40,8 @@ def loads_exactly(text: bytes) -> Any:
     except orjson.JSONDecodeError:
         try:  # it may be that a number is too large for a double
             value = _loaded_slowly(text)
-            json.dumps(
-                value, default=str, ensure_ascii=False
-            ).encode()  # lone surrogates are no JSON here either
+            # lone surrogates are no JSON here either
+            json.dumps(value, default=str, ensure_ascii=False).encode()
         except (json.JSONDecodeError, UnicodeError, RecursionError):
             pass
         else:
@@ -220,6 +219,5 @@ def _finite(value: Any) -> Any:
 def minified(text: str) -> bytes:
     """A JSON text on one line, its numbers and strings as they are written, null in place of NaN and infinities."""
     compact = _OUTSIDE_VALUES.sub(lambda found: found[1] or ("null" if found[2] else ""), text)
-    return compact.encode(
-        "utf-8", "backslashreplace"
-    )  # a lone surrogate's escape in Python is the one in JSON
+    # a lone surrogate's escape in Python is the one in JSON
+    return compact.encode("utf-8", "backslashreplace")

@@ -327,18 +327,9 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class RunSnapshot(Generic[OutputT]):
-    """A :class:`RunSummary` with the terminal results that exist so far.
+    """The first nine fields of a :class:`RunSummary` with the terminal results that exist so far.
 
     Attributes:
-        run_id: The run.
-        status: Running, or how it ended.
-        control_state: What the operator wants.
-        total_items: Items read so far.
-        completed_items: Items in COMPLETED.
-        failed_items: Items in FAILED_PERMANENT.
-        status_counts: Items per status.
-        active_batches: Provider batches in flight.
-        backoff_remaining_sec: Seconds until the next submission may leave.
         items: Terminal results in the order of the items. Grows with the run; use pages for large ones.
     """
 

@@ -56,6 +56,12 @@ class Output(Generic[OutputT]):
 
     __slots__ = ()
 
+    kind: ClassVar[OutputKind]
+
+    def to_payload(self) -> JSONObject:
+        """As it is stored with a run; of a model, the name and the schema are stored beside it."""
+        return {"kind": self.kind.value}
+
 
 @dataclass(frozen=True, slots=True)
 class TextOutput(Output[str]):
@@ -70,10 +76,6 @@ class TextOutput(Output[str]):
                 "non_text_answer", "the answer is not text; give the job another output", retryable=False
             )
         return Kept(answer.text)
-
-    def to_payload(self) -> JSONObject:
-        """As it is stored with a run."""
-        return {"kind": self.kind.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +103,6 @@ class ModelOutput(Output[ModelT], Generic[ModelT]):
         except ValueError as error:
             return ItemFailure("invalid_json", str(error), retryable=True)
         return Kept(answer.text, True)
-
-    def to_payload(self) -> JSONObject:
-        """As it is stored with a run, beside the model's name and schema."""
-        return {"kind": self.kind.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +165,6 @@ class BodyOutput(Output[Any]):
     def value(self, text: str) -> Any:
         """A stored body."""
         return loads_kept(text)
-
-    def to_payload(self) -> JSONObject:
-        """As it is stored with a run."""
-        return {"kind": self.kind.value}
 
 
 OutputSpec: TypeAlias = TextOutput | ModelOutput[Any] | VectorOutput | BodyOutput

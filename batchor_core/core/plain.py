@@ -20,9 +20,8 @@ from batchor_core.core.types import JSONValue
 
 _JSON_ALREADY = frozenset({str, int, bool, type(None)})
 _NEVER_MISSING = frozenset({str, int, bool, bytes, dict, list, tuple, set, datetime, date, time, timedelta})
-_MISSING_BY_NAME = frozenset(
-    {"NaTType", "NAType", "MaskedConstant"}
-)  # pandas has the first two, numpy the third
+# pandas has the first two, numpy the third
+_MISSING_BY_NAME = frozenset({"NaTType", "NAType", "MaskedConstant"})
 
 
 def is_missing(value: Any) -> bool:
@@ -99,9 +98,8 @@ def _json(value: Any) -> JSONValue:
             return int(value)
         case float():
             return float(value)
-        case Mapping() if (
-            type(value).__name__ == "MapScalar"
-        ):  # of Arrow: its keys may repeat, and index nothing
+        # of Arrow: its keys may repeat, and index nothing
+        case Mapping() if type(value).__name__ == "MapScalar":
             return [[_json(key), _json(inner)] for key, inner in value]
         case Mapping():
             return _object(value)
@@ -142,9 +140,8 @@ def _foreign(value: Any) -> JSONValue:
     if _is_numpy_scalar(value):
         return _numpy_scalar(value)
     if hasattr(value, "dtype") and getattr(value, "ndim", 0) > 0 and hasattr(value, "__getitem__"):
-        return [
-            _json(inner) for inner in value
-        ]  # numpy's arrays, pandas' columns; of several dimensions by rows
+        # numpy's arrays, pandas' columns; of several dimensions by rows
+        return [_json(inner) for inner in value]
     for name in ("to_pylist", "to_list"):  # Arrow's columns, Polars' columns
         convert = getattr(value, name, None)
         if callable(convert):

@@ -78,15 +78,7 @@ def answer_or_error(result: ItemResult[Any]) -> object:
 class TextItemResult(ItemResult[str]):
     """The end of one item of a text run.
 
-    Attributes:
-        item_id: The item.
-        status: COMPLETED or FAILED_PERMANENT.
-        attempt_count: Answered attempts.
-        output_text: The answer, or the refusal's text.
-        raw_response: The provider's whole record; None once raw artifacts are pruned.
-        error: Why it failed.
-        metadata: The item's metadata.
-        usage: Tokens of the last answer.
+    ``output_text`` is the answer, or the refusal's text; for the other fields see :class:`ItemResult`.
     """
 
     item_id: str
@@ -123,16 +115,9 @@ class _WithOutput(ItemResult[OutputT], Generic[OutputT]):
 class StructuredItemResult(_WithOutput[ModelT], Generic[ModelT]):
     """The end of one item of a structured run.
 
-    Attributes:
-        item_id: The item.
-        status: COMPLETED or FAILED_PERMANENT.
-        attempt_count: Answered attempts.
+    Attributes, besides those of :class:`ItemResult`:
         output: The validated model instance, None on failure.
         output_text: The answer before parsing.
-        raw_response: The provider's whole record; None once raw artifacts are pruned.
-        error: Why it failed.
-        metadata: The item's metadata.
-        usage: Tokens of the last answer.
     """
 
 
@@ -140,16 +125,9 @@ class StructuredItemResult(_WithOutput[ModelT], Generic[ModelT]):
 class VectorItemResult(_WithOutput[Sequence[float]]):
     """The end of one item of a run whose answers are vectors.
 
-    Attributes:
-        item_id: The item.
-        status: COMPLETED or FAILED_PERMANENT.
-        attempt_count: Answered attempts.
+    Attributes, besides those of :class:`ItemResult`:
         output: The vector as an ``array.array``, None on failure. ``numpy.asarray(output)`` takes its memory as it is.
         output_text: The refusal's text, if it was refused.
-        raw_response: The provider's whole record; None once raw artifacts are pruned.
-        error: Why it failed.
-        metadata: The item's metadata.
-        usage: Tokens of the last answer.
     """
 
 
@@ -157,16 +135,9 @@ class VectorItemResult(_WithOutput[Sequence[float]]):
 class BodyItemResult(_WithOutput[Any]):
     """The end of one item of a run whose answers are whole response bodies.
 
-    Attributes:
-        item_id: The item.
-        status: COMPLETED or FAILED_PERMANENT.
-        attempt_count: Answered attempts.
+    Attributes, besides those of :class:`ItemResult`:
         output: The body as JSON, None on failure. A number that a float can't hold is a Decimal.
         output_text: The refusal's text, if the model refused.
-        raw_response: The provider's whole record; None once raw artifacts are pruned.
-        error: Why it failed.
-        metadata: The item's metadata.
-        usage: Tokens of the last answer.
     """
 
 

@@ -99,9 +99,8 @@ def resolve_model(
             module_name, qualname, reason="its module is not among EngineSettings.model_modules"
         )
     names = [*module_name.split("."), *qualname.split(".")]
-    if not all(
-        name.isidentifier() for name in names
-    ):  # also refuses <locals>, Generic[int] and relative names
+    # also refuses <locals>, Generic[int] and relative names
+    if not all(name.isidentifier() for name in names):
         raise ModelResolutionError(module_name, qualname)
     try:
         found: object = (

@@ -28,34 +28,29 @@ class ApiAtBoundaries(BatchApi):
         self.streams = api.streams
 
     def prepare(self, request_file: Path) -> str | None:
-        """See :meth:`BatchApi.prepare`."""
         with at(Boundary.UPLOAD_FILE):
             return self._api.prepare(request_file)
 
     def discard(self, handle: str) -> None:
-        """See :meth:`BatchApi.discard`."""
         with at(Boundary.DELETE_FILE):
             self._api.discard(handle)
 
     def find_prepared(self, file_name: str) -> list[str]:
-        """See :meth:`BatchApi.find_prepared`."""
         with at(Boundary.FIND_FILES):
             return self._api.find_prepared(file_name)
 
     def is_ready(self, handle: str) -> bool | None:
-        """See :meth:`BatchApi.is_ready`."""
         with at(Boundary.LOOK_AT_FILE):
             return self._api.is_ready(handle)
 
     def create(
         self, request_file: Path | None, *, handle: str | None, tags: Mapping[str, str] | None
     ) -> BatchState:
-        """See :meth:`BatchApi.create`."""
         with at(Boundary.CREATE_BATCH):
             return self._api.create(request_file, handle=handle, tags=tags)
 
     def list_batches(self) -> Iterator[list[BatchState]]:
-        """See :meth:`BatchApi.list_batches`. Each page is a call of its own."""
+        """Each page is a call of its own."""
         pages = iter(self._api.list_batches())
         while True:
             with at(Boundary.LIST_BATCHES):
@@ -65,22 +60,18 @@ class ApiAtBoundaries(BatchApi):
             yield page
 
     def fence(self, handle: str) -> None:
-        """See :meth:`BatchApi.fence`."""
         with at(Boundary.REMOVE_FILE):
             self._api.fence(handle)
 
     def poll(self, batch_id: str) -> BatchState:
-        """See :meth:`BatchApi.poll`."""
         with at(Boundary.GET_BATCH):
             return self._api.poll(batch_id)
 
     def fetch(self, file: ResultFile, path: Path) -> None:
-        """See :meth:`BatchApi.fetch`."""
         with at(Boundary.DOWNLOAD_FILE):
             self._api.fetch(file, path)
 
     def cancel(self, batch_id: str) -> BatchState:
-        """See :meth:`BatchApi.cancel`."""
         with at(Boundary.CANCEL_BATCH):
             return self._api.cancel(batch_id)
 
@@ -89,31 +80,24 @@ class ApiAtBoundaries(BatchApi):
     def request_line(
         self, *, custom_id: str, prompt: PromptParts, output: StructuredOutputSchema | None
     ) -> BatchRequestLine:
-        """See :meth:`BatchApi.request_line`."""
         return self._api.request_line(custom_id=custom_id, prompt=prompt, output=output)
 
     def custom_id_of(self, record: JSONObject) -> str:
-        """See :meth:`BatchApi.custom_id_of`."""
         return self._api.custom_id_of(record)
 
     def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
-        """See :meth:`BatchApi.estimate_tokens`."""
         return self._api.estimate_tokens(lines, chars_per_token=chars_per_token)
 
     def read(self, record: JSONObject) -> Answer:
-        """See :meth:`BatchApi.read`."""
         return self._api.read(record)
 
     def read_body(self, record: JSONObject) -> Answer:
-        """See :meth:`BatchApi.read_body`."""
         return self._api.read_body(record)
 
     def is_failure(self, record: JSONObject, answer: Answer) -> bool:
-        """See :meth:`BatchApi.is_failure`."""
         return self._api.is_failure(record, answer)
 
     def read_files(self, texts: Mapping[bool, str]) -> list[tuple[Answer, JSONObject]]:
-        """See :meth:`BatchApi.read_files`."""
         return self._api.read_files(texts)
 
     def enqueue_budget(self) -> EnqueueBudget | None:
@@ -124,13 +108,11 @@ class ApiAtBoundaries(BatchApi):
         return replace(limits, key=stated.key)
 
     def key_fingerprint(self) -> str | None:
-        """See :meth:`BatchApi.key_fingerprint`; else by the config."""
+        """The provider's own; else by the config."""
         return self._api.key_fingerprint() or account_of(self._config)
 
     def clock_offset(self) -> float | None:
-        """See :meth:`BatchApi.clock_offset`."""
         return self._api.clock_offset()
 
     def close(self) -> None:
-        """See :meth:`BatchApi.close`."""
         self._api.close()

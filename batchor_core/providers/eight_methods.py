@@ -80,7 +80,6 @@ class EightMethodsApi(BatchApi):
     def request_line(
         self, *, custom_id: str, prompt: PromptParts, output: StructuredOutputSchema | None
     ) -> BatchRequestLine:
-        """See :meth:`BatchProvider.build_request_line`."""
         return self._provider.build_request_line(
             custom_id=custom_id, prompt_parts=prompt, structured_output=output
         )
@@ -152,7 +151,6 @@ class EightMethodsApi(BatchApi):
     # collection
 
     def poll(self, batch_id: str) -> BatchState:
-        """See :meth:`BatchProvider.get_batch`."""
         return batch_state(self._provider.get_batch(batch_id))
 
     def fetch(self, file: ResultFile, path: Path) -> None:

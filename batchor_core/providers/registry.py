@@ -183,9 +183,8 @@ def _loaded(point: EntryPoint, kind: str) -> ProviderPlugin:
     where = f"the provider {kind!r} of {_package(point)} ({point.value})"
     try:
         plugin = point.load()
-    except (
-        Exception
-    ) as error:  # somebody else's module: whatever it raises, the message must name the package
+    except Exception as error:
+        # somebody else's module: whatever it raises, the message must name the package
         raise InvalidInputError(
             f"{where} can't be imported: {type(error).__name__}: {error}. Install it completely, or another version of it."
         ) from error

@@ -232,7 +232,7 @@ class Run(Generic[OutputT]):
 
         The columns are ``item_id``, ``status``, ``attempt_count``; a column for each field of the model, ``vector`` or ``body``;
         ``output_text``, ``error_class``, ``error_message``, tokens by kind, and ``metadata`` as JSON. Failed rows are among
-        them. Memory does not grow with the run.
+        them. Takes up to some 200 MiB of memory, whatever the size of the run.
 
         Args:
             path: A local path, or a URL that fsspec knows. Folders are created.

@@ -40,9 +40,8 @@ __all__ = [
     "json_safe",
 ]
 
-if (
-    not TYPE_CHECKING
-):  # these need pyarrow or SQLAlchemy, each of which takes as long to import as all the rest
+# these need pyarrow or SQLAlchemy, each of which takes as long to import as all the rest
+if not TYPE_CHECKING:
     __getattr__ = lazy_imports(
         __name__,
         {

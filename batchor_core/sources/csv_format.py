@@ -81,9 +81,8 @@ class CsvFormat:
         )
 
     def _typed_quoting(self) -> Any:
-        return (
-            csv.QUOTE_NONE if self.quoting == csv.QUOTE_NONE else csv.QUOTE_MINIMAL
-        )  # all is minimal to a reader
+        # all is minimal to a reader
+        return csv.QUOTE_NONE if self.quoting == csv.QUOTE_NONE else csv.QUOTE_MINIMAL
 
     def changed_options(self) -> dict[str, Any]:
         """The options that make other rows of a file than the usual ones do."""

@@ -48,6 +48,15 @@ class FileItemSource(CheckpointedItemSource[PayloadT]):
     Several files are read in the order of their paths. Their checkpoint and identity are those of a
     :class:`CompositeItemSource`: a file that is added, removed or changed makes it another source. Text files may be compressed
     (gzip, Zstandard, bzip2, LZ4), whatever their names; reading goes on in the middle of one by decompressing what is before.
+
+    Args:
+        path: The file or files.
+        item_id_from_row: Returns a non-empty string, unique within the run.
+        payload_from_row: Returns the item's payload, for ``build_prompt``.
+        metadata_from_row: Returns a dict that is kept beside the item; made JSON as ``rows.json_safe`` says.
+        primary_key: Column, or key, whose value is recorded in the lineage.
+        partition_id: Recorded in the lineage; by default the Hive folders (``day=2026-01-01``) of the path.
+        storage_options: For a URL: what fsspec's file system takes, such as ``key``, ``secret``; never stored or shown.
     """
 
     suffixes: ClassVar[tuple[str, ...]]
@@ -164,15 +173,8 @@ class JsonlItemSource(_TextFileSource[PayloadT]):
     ``Decimal``. Lines end at ``\\n`` alone; ``\\r\\n``, a byte order mark and blank lines are fine. Memory does not grow with
     the file.
 
-    Args:
-        path: A file, a folder or a pattern, of this machine or a URL; see :class:`FileItemSource`.
-        item_id_from_row: Returns a non-empty string, unique within the run.
-        payload_from_row: Returns the item's payload, for ``build_prompt``.
-        metadata_from_row: Returns a dict that is kept beside the item; made JSON as ``rows.json_safe`` says.
+    Arguments besides those of :class:`FileItemSource`:
         encoding: The file's encoding.
-        primary_key: Key whose value is recorded in the lineage.
-        partition_id: Recorded in the lineage; by default the Hive folders (``day=2026-01-01``) of the path.
-        storage_options: For a URL: what fsspec's file system takes, such as ``key``, ``secret``; never stored or shown.
 
     Raises:
         SourceRowError: While reading; names the file, line and column. Rows before it have been given out.
@@ -191,15 +193,8 @@ class CsvItemSource(_TextFileSource[PayloadT]):
     more or fewer values than the header is an error. Memory does not grow with the file. Python's limit on the length of
     a CSV field, which is one for the whole process, is raised to 64 MiB.
 
-    Args:
-        path: A file, a folder or a pattern, of this machine or a URL; see :class:`FileItemSource`.
-        item_id_from_row: Returns a non-empty string, unique within the run.
-        payload_from_row: Returns the item's payload, for ``build_prompt``.
-        metadata_from_row: Returns a dict that is kept beside the item; made JSON as ``rows.json_safe`` says.
+    Arguments besides those of :class:`FileItemSource`:
         encoding: The file's encoding; a UTF-8 byte order mark is passed over.
-        primary_key: Column whose value is recorded in the lineage.
-        partition_id: Recorded in the lineage; by default the Hive folders (``day=2026-01-01``) of the path.
-        storage_options: For a URL: what fsspec's file system takes, such as ``key``, ``secret``; never stored or shown.
         delimiter: Between two values. By default a comma, and a header of one column that holds another usual
             delimiter is refused.
         quotechar: Around values that hold delimiters or line ends.
@@ -266,15 +261,8 @@ class ParquetItemSource(FileItemSource[PayloadT]):
     microseconds that ``datetime`` holds. A float that is NaN or infinite is None, as null is. Metadata is converted as
     ``rows.json_safe`` says. A checkpoint is ``[row group, row within it]``; the lineage names both too.
 
-    Args:
-        path: A file, a folder or a pattern, of this machine or a URL; see :class:`FileItemSource`.
-        item_id_from_row: Returns a non-empty string, unique within the run.
-        payload_from_row: Returns the item's payload, for ``build_prompt``.
-        metadata_from_row: Returns a dict that is kept beside the item.
+    Arguments besides those of :class:`FileItemSource`:
         columns: Columns to read, all by default; ``a.b`` is a field of a struct.
-        primary_key: Column whose value is recorded in the lineage.
-        partition_id: Recorded in the lineage; by default the Hive folders (``day=2026-01-01``) of the path.
-        storage_options: For a URL: what fsspec's file system takes, such as ``key``, ``secret``; never stored or shown.
 
     Raises:
         SourceRowError: While reading; names the file, the 1-based row and the column.

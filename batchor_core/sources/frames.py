@@ -38,15 +38,9 @@ class FrameItemSource(TableItemSource[PayloadT]):
     microseconds that ``datetime`` holds. NaN, infinity and what else stands for no value are None. An index of pandas is a column
     if it has a name.
 
-    Args:
+    Arguments besides those of :class:`~batchor_core.sources.TableItemSource`:
         frame: The rows.
-        item_id_from_row: Returns a non-empty string, unique within the run.
-        payload_from_row: Returns the item's payload, for ``build_prompt``; the row, made JSON, by default.
-        metadata_from_row: Returns a dict that is kept beside the item; made JSON as ``rows.json_safe`` says.
         columns: Columns to read and to keep, all by default.
-        name: What error messages and the items' lineage call the rows.
-        primary_key: Column whose value is recorded in the lineage.
-        partition_id: Recorded in the lineage.
 
     Raises:
         SourceRowError: While reading; names the 1-based row and the column.
@@ -141,7 +135,7 @@ def is_frame(data: Any) -> bool:
 def record_batches(data: Any, problem: Problem) -> RowStream:
     """The rows of a frame; what is wrong with them is raised as an error of ours, with the 1-based row.
 
-    Args:
+    Arguments besides those of :class:`~batchor_core.sources.TableItemSource`:
         data: The frame.
         problem: Makes the error.
     """
@@ -191,9 +185,8 @@ def _hugging_face_schema(data: Any, problem: Problem) -> pa.Schema:
 
 
 def _reader(data: Any, problem: Problem) -> pa.RecordBatchReader:
-    if isinstance(
-        data, pa.Table | pa.RecordBatchReader
-    ):  # pyarrow 21 crashes on views that went through its own stream
+    # pyarrow 21 crashes on views that went through its own stream
+    if isinstance(data, pa.Table | pa.RecordBatchReader):
         return data.to_reader() if isinstance(data, pa.Table) else data
     check_columns([name for name in getattr(data, "columns", ()) if isinstance(name, str)], problem)
     dtypes = getattr(data, "schema", None)

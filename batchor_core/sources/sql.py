@@ -30,17 +30,11 @@ class SqlItemSource(TableItemSource[PayloadT]):
     An active run is known by the query, its parameters and the database's name; a finished one that is started again runs the
     query again, and is refused if the rows have become others (``on_change="keep"`` leaves that out).
 
-    Args:
+    Arguments besides those of :class:`~batchor_core.sources.TableItemSource`:
         connection: A SQLAlchemy URL, which is never stored, or Engine; or an open ADBC connection
             (``adbc_driver_*.dbapi.connect(...)``), whose rows come as Arrow.
         query: SQL; for SQLAlchemy also a ``select()``.
         params: For SQLAlchemy a dict for ``:name`` in the query, for ADBC a sequence for its placeholders.
-        item_id_from_row: Returns a non-empty string, unique within the run.
-        payload_from_row: Returns the item's payload, for ``build_prompt``; the row, made JSON, by default.
-        metadata_from_row: Returns a dict that is kept beside the item; made JSON as ``rows.json_safe`` says.
-        name: What error messages and the items' lineage call the rows.
-        primary_key: Column whose value is recorded in the lineage.
-        partition_id: Recorded in the lineage.
 
     Raises:
         InvalidInputError: The connection is none of these, or the URL is none.

@@ -40,9 +40,8 @@ from batchor_core.core.usage import TOKEN_KINDS
 
 metadata = MetaData()
 
-BigKey = BigInteger().with_variant(
-    Integer, "sqlite"
-)  # SQLite numbers rows by itself for INTEGER PRIMARY KEY only
+# SQLite numbers rows by itself for INTEGER PRIMARY KEY only
+BigKey = BigInteger().with_variant(Integer, "sqlite")
 
 
 def _literals(names: tuple[ItemStatus, ...] | tuple[SubmissionState, ...]) -> list[ColumnElement[str]]:

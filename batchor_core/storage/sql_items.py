@@ -248,9 +248,8 @@ def item_rows(
         yield _named_row((row[0], decode_text(row[1]), state, given and decode_text(given), row[6], row[7]))
 
 
-_named_row: Callable[[tuple[Any, ...]], ItemRow] = partial(
-    tuple.__new__, ItemRow
-)  # as quick as a plain tuple
+# as quick as a plain tuple
+_named_row: Callable[[tuple[Any, ...]], ItemRow] = partial(tuple.__new__, ItemRow)
 
 
 def items_by_custom_id(

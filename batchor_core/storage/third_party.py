@@ -192,7 +192,8 @@ class ThirdPartySession(DriverSession):
 
     def _tokens_in_flight(self) -> int:
         submitted = self._store.get_active_submitted_token_estimate(run_id=self.run_id)
-        return submitted + sum(record.submission_tokens for record in self.open_submissions())
+        unsent = [record for record in self.open_submissions() if record.provider_batch_id is None]
+        return submitted + sum(record.submission_tokens for record in unsent)
 
     def drafts(self, *, local_batch_id: str) -> Iterator[RequestDraft]:
         with self._book.lock:
@@ -303,7 +304,7 @@ class ThirdPartySession(DriverSession):
     def quarantine(self, *, local_batch_id: str, error_class: str) -> None:
         self._change(
             local_batch_id,
-            lifecycle.OPEN_SUBMISSIONS,
+            lifecycle.CAN_BE_QUARANTINED,
             state=SubmissionState.QUARANTINED,
             last_error_class=error_class,
         )

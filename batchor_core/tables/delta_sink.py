@@ -175,9 +175,8 @@ class _DeltaTable(ResultTable):
                                 **where,
                             )
                         return
-                    except (
-                        CommitFailedError
-                    ):  # of two that make the table, or the same partition, one has to see the other
+                    except CommitFailedError:
+                        # of two that make the table, or the same partition, one has to see the other
                         if not left:
                             raise
                 time.sleep(secrets.randbelow(_PAUSE_MS) / 1000)

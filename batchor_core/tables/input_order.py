@@ -1,7 +1,8 @@
-"""Rows in the order of the input, which is not the order in which batches end. Memory does not grow with their number.
+"""Rows in the order of the input, which is not the order in which batches end.
 
 Rows are sorted a piece at a time. If there is more than one piece, each is written to one temporary file, and the pieces are
-merged as they are read from it.
+merged as they are read from it. That takes up to six pieces of memory, about 100 MiB, for any number of rows; while pieces are
+merged, a part of each is held, which is 8 MiB for each GiB of rows.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-PIECE_BYTES = 32 * 1024 * 1024  # of memory; there are up to three while pieces are sorted
+PIECE_BYTES = 16 * 1024 * 1024  # of memory; sorting one takes up to six times as much
 BATCH_ROWS = 4_096  # of a batch that is given out
-MERGED_BYTES = 256 * 1024  # of each piece, while they are merged
+MERGED_BYTES = 128 * 1024  # of each piece, while they are merged
 
 _INDEX = "batchor.item_index"
 

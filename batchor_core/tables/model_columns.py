@@ -319,10 +319,8 @@ def _decimal(constraints: tuple[Any, ...]) -> _Kind:
 
 def _constraint(constraints: tuple[Any, ...], name: str) -> int | None:
     for constraint in constraints:
-        for holder in (
-            constraint,
-            *getattr(constraint, "metadata", ()),
-        ):  # a FieldInfo inside Annotated nests them
+        # a FieldInfo inside Annotated nests them
+        for holder in (constraint, *getattr(constraint, "metadata", ())):
             value = getattr(holder, name, None)
             if isinstance(value, int):
                 return value

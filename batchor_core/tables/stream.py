@@ -33,8 +33,8 @@ class RowPages(Protocol):
 class ResultStream:
     """Every terminal result of a run, once.
 
-    Memory does not grow with the number of rows. To put them in the order of the input, those that are too many are kept in
-    the temporary folder meanwhile.
+    Memory is bounded: a page of rows at a time, or for the order of the input about 100 MiB, and what is more is kept in the
+    temporary folder meanwhile.
 
     Args:
         run: A ``batchor_core.Run``; it need not be finished.

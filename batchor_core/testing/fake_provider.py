@@ -56,8 +56,8 @@ class FakeProvider(BatchProvider, OptionalMethods):
 
     Args:
         config: Settings; the default ones if left out.
-        answer: Answers each row when its batch ends. By default a text made of the prompt, or with a schema the
-            simplest JSON that satisfies it.
+        answer: Answers each row when its batch ends. By default a text made of the prompt, or with a schema
+            JSON that satisfies it, of words of the prompt.
         statuses: What a new batch goes through, one status for each time it is looked at; the last one stays.
         answered_rows: How many rows of a batch that expires or is cancelled are answered; the others are not.
         budget: What :meth:`enqueue_budget` returns.
@@ -344,9 +344,8 @@ class FakeProvider(BatchProvider, OptionalMethods):
         batch.output_file_id = self._keep_lines(f"{batch.id}_output.jsonl", output)
         batch.error_file_id = self._keep_lines(f"{batch.id}_error.jsonl", errors)
         if status == "completed" and batch.output_file_id is batch.error_file_id is None:
-            batch.output_file_id = self._keep(
-                f"{batch.id}_output.jsonl", b""
-            )  # it has brought nothing, and says so
+            # it has brought nothing, and says so
+            batch.output_file_id = self._keep(f"{batch.id}_output.jsonl", b"")
 
     def _answer(self, line: BatchRequestLine) -> JSONObject | None:
         said = self.answer(line)

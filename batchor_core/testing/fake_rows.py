@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from batchor_core.core.types import BatchRequestLine, JSONObject
-from batchor_core.testing.sample_json import sample_json
+from batchor_core.testing.openai_server.responder import default_responder
 
 AnswerFunction: TypeAlias = Callable[[BatchRequestLine], "str | JSONObject | None"]
 """Answers a row: a text; a dictionary with ``response`` or ``error`` to be written as the row's line; None to leave it out."""
 
 
-def default_answer(line: BatchRequestLine) -> str:
-    """Repeat the prompt, or give the simplest JSON for the schema."""
+def default_answer(line: BatchRequestLine) -> str | JSONObject:
+    """Repeat the prompt, or give JSON that satisfies the schema, of words of the prompt."""
     body = line["body"]
-    schema = ((body.get("text") or {}).get("format") or {}).get("schema")
-    return f"answer to {body.get('input', '')}" if schema is None else json.dumps(sample_json(schema))
+    if not body.get("text"):
+        return f"answer to {body.get('input', '')}"
+    reply = default_responder(body, line.get("url", ""), line["custom_id"])
+    return reply.content or http_error_row(reply.status, reply.code, reply.message or "")
 
 
 def answer_row(text: str, *, input_tokens: int = 10, output_tokens: int = 5) -> JSONObject:

@@ -19,6 +19,7 @@ from tests.chaos import suites
 from tests.chaos.arena import Arena
 from tests.chaos.play import Tally, arenas, play
 from tests.chaos.profile import PROFILES, Profile, profile
+from tests.chaos.scenario import Source
 from tests.chaos.suites import Case
 from tests.chaos.verdict import FIGURES
 from tests.postgres_server import postgres_dsn
@@ -115,6 +116,10 @@ SUITES = {
         lambda _, count: suites.late_results(rounds=count, seed=13),
         120,
     ),
+    "snapshots": Suite(
+        "drivers die while the rows of a frame or query are written down, and after; the rows change meanwhile",
+        lambda _, count: suites.around_the_snapshot(Source.FRAME, Source.QUERY),
+    ),
     "clocks": Suite(
         "after a kill, a driver whose clock is wrong by an hour or a day",
         lambda _, count: suites.wrong_clocks(rounds=count, seed=6),
@@ -171,6 +176,12 @@ SUITES = {
         "as late, with a driver that takes what has no line for missing",
         lambda _, count: suites.late_results(rounds=count, seed=14, waits=False),
         12,
+        must_fail=True,
+    ),
+    "no-snapshot": Suite(
+        "as snapshots, with rows that are read anew after a crash",
+        lambda _, count: suites.without_snapshot(),
+        1,
         must_fail=True,
     ),
     "lag-above-grace": Suite(

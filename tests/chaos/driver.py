@@ -10,7 +10,6 @@ import sys
 import time
 import traceback
 import urllib.request
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +26,6 @@ from batchor_core.core.exceptions import BatchorError, RunStateError
 from batchor_core.core.lateness import Patience
 from batchor_core.core.lifecycle import IN_DOUBT
 from batchor_core.core.models import (
-    BatchItem,
     BatchJob,
     ChunkPolicy,
     ProviderConfig,
@@ -41,13 +39,13 @@ from batchor_core.runtime import collect, ingest, lookup
 from batchor_core.runtime.engine import EngineSettings
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
-from batchor_core.sources.base import IndexedBatchItem, ResumableItemSource, SourceIdentity
 from batchor_core.storage.postgres import PostgresStorage
 from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.storage.state import StateStore
 from tests.chaos.faults import Faults, FullDisk
 from tests.chaos.power import noting
 from tests.chaos.profile import profile
+from tests.chaos.rows import source
 from tests.chaos.scenario import (
     HOLD_SEC,
     PER_BATCH,
@@ -57,29 +55,12 @@ from tests.chaos.scenario import (
     Life,
     Place,
     Scenario,
+    Source,
 )
 
 PAUSE_SEC = 0.01
 CHUNK = 4
 """Rows per transaction, so that even a small run has several."""
-
-
-class Rows(ResumableItemSource[dict[str, str]]):
-    """The scenario's items, from memory; may raise on the way, as a source does whose disk fails."""
-
-    def __init__(self, scenario: Scenario, *, breaks_after: int = 0) -> None:
-        self._texts = scenario.texts()
-        self._breaks_after = breaks_after
-
-    def source_identity(self) -> SourceIdentity:
-        return SourceIdentity(source_kind="chaos", source_ref="rows", source_fingerprint="1")
-
-    def iter_from(self, item_index: int) -> Iterator[IndexedBatchItem[dict[str, str]]]:
-        for index, (item_id, text) in enumerate(self._texts.items()):
-            if index >= item_index:
-                if self._breaks_after and index == self._breaks_after:
-                    raise OSError("the source's disk has gone")
-                yield IndexedBatchItem(index, BatchItem(item_id, {"text": text}, {"row": index}))
 
 
 class _HeldError(Exception):
@@ -147,7 +128,12 @@ class Driver:
         )
         try:
             breaks_after, self._breaks_after = self._breaks_after, 0  # once is enough
-            run = runner.start(job(self.place, self.scenario, breaks_after=breaks_after), run_id=RUN_ID)
+            run = runner.start(
+                job(self.place, self.scenario, breaks_after=breaks_after),
+                run_id=RUN_ID,
+                # a finished run that is started again has no snapshot, and the rows have become others
+                on_change="refuse" if self.scenario.source is Source.MEMORY else "keep",
+            )
             self._until_finished(runner, run)
             if self.scenario.retries_failed and run.summary().failed_items:
                 run = runner.retry_failed(RUN_ID)
@@ -252,7 +238,7 @@ def provider_config(place: Place, scenario: Scenario) -> ProviderConfig:
 def job(place: Place, scenario: Scenario, *, breaks_after: int = 0) -> BatchJob[Any, Any]:
     """The run's job, the same in every driver."""
     return BatchJob(
-        items=Rows(scenario, breaks_after=breaks_after),
+        items=source(place, scenario, breaks_after=breaks_after),
         build_prompt=lambda item: item.payload["text"],
         provider_config=provider_config(place, scenario),
         chunk_policy=ChunkPolicy(max_requests=PER_BATCH),

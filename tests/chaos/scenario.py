@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,16 @@ DRIVER_DEADLINE_SEC = 30.0
 """A driver that has nothing in its way and takes longer is stuck."""
 
 
+class Source(StrEnum):
+    """Where a run's rows come from. All but the first have other texts at each reading."""
+
+    MEMORY = "memory"
+    FRAME = "frame"
+    QUERY = "query"
+    MEMORY_THAT_CHANGES = "memory that changes"
+    """No snapshot is made of these: a negative control."""
+
+
 @dataclass(frozen=True)
 class Scenario:
     """One way that a run may take.
@@ -51,6 +62,7 @@ class Scenario:
         leaves: Why files may stay behind; "" if they may not.
         paid_again: The provider is at fault for a second execution, such as a row whose line it lost.
         needs: Requests that a provider must have for this, besides those that faults strike.
+        source: Where its rows come from.
     """
 
     name: str = "plain"
@@ -66,6 +78,7 @@ class Scenario:
     leaves: str = ""
     paid_again: bool = False
     needs: tuple[str, ...] = ()
+    source: Source = Source.MEMORY
 
     def requests(self) -> tuple[str, ...]:
         """What a provider must have for this, by the names of :class:`~tests.chaos.profile.Request`."""
@@ -165,7 +178,7 @@ def life_from_json(fields: Mapping[str, Any]) -> Life:
     """The inverse of :meth:`Life.as_json`."""
     given = fields["scenario"]
     tuples = {name: tuple(given[name]) for name in ("faults", "tolerates", "needs")}
-    scenario = Scenario(**{**given, **tuples})
+    scenario = Scenario(**{**given, **tuples, "source": Source(given["source"])})
     return Life(**{**fields, "scenario": scenario})
 
 

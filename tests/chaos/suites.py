@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from batchor_core.core.boundaries import Boundary
 from tests.chaos.arena import Arena, Driver, Round
 from tests.chaos.profile import Profile, Request
-from tests.chaos.scenario import GRACE_SEC, SCENARIOS, Scenario, batch, http, row
+from tests.chaos.scenario import GRACE_SEC, SCENARIOS, Scenario, Source, batch, http, row
 from tests.chaos.verdict import Verdict, judge
 
 SHORT_LEASE_SEC = 0.7
@@ -153,6 +153,30 @@ def around_the_create(of: Profile) -> Iterator[Case]:
     for scenario in scenarios(of, ("plain", "answer-lost", "request-lost")):
         for place in AROUND_THE_CREATE:
             yield Case(f"{scenario.name} {place}", scenario, killed_at(place))
+
+
+AROUND_THE_SNAPSHOT = (
+    ("write_artifact:before",),  # all rows are written, and there is no file yet
+    ("rename_file:before",),
+    ("rename_file:after",),
+    ("write_artifact:after",),
+    ("append_items:before",),
+    ("append_items:after",),  # half of the rows are stored
+    ("claim:after",),
+    ("rename_file:before", "append_items:after"),
+)
+
+
+def around_the_snapshot(*sources: Source) -> Iterator[Case]:
+    """Kills while the rows of a frame or query are written down, and after: all rows have to be of one reading."""
+    for source, killed in product(sources, AROUND_THE_SNAPSHOT):
+        yield Case(f"{source} {' then '.join(killed)}", Scenario(source, source=source), killed_at(*killed))
+
+
+def without_snapshot() -> Iterator[Case]:
+    """Rows of a source that is read anew after a crash."""
+    scenario = Scenario("changed rows", source=Source.MEMORY_THAT_CHANGES)
+    yield Case("changed rows append_items:after", scenario, killed_at("append_items:after"))
 
 
 PAIRED = (

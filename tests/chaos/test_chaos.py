@@ -15,7 +15,7 @@ from tests.chaos import suites
 from tests.chaos.arena import Arena, Round
 from tests.chaos.play import Tally, arenas, play
 from tests.chaos.profile import PROFILES
-from tests.chaos.scenario import SCENARIOS
+from tests.chaos.scenario import SCENARIOS, Source
 from tests.chaos.verdict import Verdict
 from tests.postgres_server import postgres_dsn
 
@@ -101,6 +101,13 @@ def test_results_that_come_late(on: list[Arena]) -> None:
     check(play("late", suites.late_results(rounds=6, seed=109), on), at_least=6)
 
 
+def test_rows_are_those_of_one_reading_whatever_becomes_of_their_source(on: list[Arena]) -> None:
+    source = Source.QUERY if on[0].store == "postgres" else Source.FRAME
+    tally = play("snapshots", suites.around_the_snapshot(source), on)
+    check(tally, at_least=len(suites.AROUND_THE_SNAPSHOT))
+    assert tally.reached.happened == tally.reached.meant
+
+
 def test_a_database_that_is_put_back(on: list[Arena]) -> None:
     check(play("restored", suites.time_travels(rounds=4, seed=107), on), at_least=4)
 
@@ -168,6 +175,12 @@ def test_a_list_that_lags_more_than_the_grace_period_pays_twice(on_sqlite: list[
         stop_at_bad=1,
     )
     assert tally.total.paid_twice > 0
+
+
+def test_rows_of_two_readings_are_seen(on_sqlite: list[Arena]) -> None:
+    tally = play("no snapshot", suites.without_snapshot(), on_sqlite)
+    assert (tally.rounds, tally.bad, tally.crashes) == (1, 1, [])
+    assert tally.total.doubled > 0
 
 
 def test_a_driver_that_buys_at_once_what_has_no_line_pays_twice(on_sqlite: list[Arena]) -> None:

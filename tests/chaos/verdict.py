@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from batchor_core.core.custom_ids import parse, unmarked
-from tests.chaos.scenario import Scenario
+from tests.chaos.rows import of_one_reading
+from tests.chaos.scenario import Scenario, Source
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,10 @@ FIGURES = tuple(entry.name for entry in fields(Verdict) if entry.name != "why")
 
 def judge(facts: Facts, scenario: Scenario) -> Verdict:
     """Hold the books against the store and the export."""
-    texts = scenario.texts()
+    texts: Mapping[str, str] = scenario.texts()
+    if scenario.source is not Source.MEMORY:
+        first = next((item["text"] for item in facts.items if item["status"] == "completed"), "")
+        texts = of_one_reading(texts, first)
     why: list[str] = []
 
     def count(what: str, found: Sequence[Any]) -> int:

@@ -452,7 +452,9 @@ class TestCreate:
     def test_a_file_for_another_purpose_is_refused(self, openai_client: OpenAI) -> None:
         file = openai_client.files.create(file=("a.jsonl", jsonl(rows(1))), purpose="user_data")
         with pytest.raises(openai.BadRequestError):
-            openai_client.batches.create(input_file_id=file.id, endpoint=RESPONSES, completion_window="24h")
+            openai_client.batches.create(
+                input_file_id=file.id, endpoint="/v1/responses", completion_window="24h"
+            )
 
     def test_only_so_many_batches_are_created_in_an_hour(self) -> None:
         with (

@@ -101,9 +101,13 @@ def composite_source(folder: Path, rows: Rows) -> CheckpointedItemSource[Any]:
     third = len(rows) // 3
     parts = [rows[:third], rows[third : 2 * third], [], rows[2 * third :]]
     made = []
-    for index, (make, part) in enumerate(
-        zip([csv_source, jsonl_source, csv_source, parquet_source], parts, strict=True)
-    ):
+    makers: list[Callable[[Path, Rows], CheckpointedItemSource[Any]]] = [
+        csv_source,
+        jsonl_source,
+        csv_source,
+        parquet_source,
+    ]
+    for index, (make, part) in enumerate(zip(makers, parts, strict=True)):
         (folder / str(index)).mkdir(exist_ok=True)
         made.append(make(folder / str(index), part))
     return CompositeItemSource(made)

@@ -130,7 +130,7 @@ def test_what_is_left_is_filled(
     tokens: list[int],
     limit: int,
     standing: dict[str, Any],
-    limits: dict[str, int],
+    limits: dict[str, Any],
     batches: list[list[int]],
     wait: Wait | None,
 ) -> None:

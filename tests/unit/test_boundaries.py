@@ -176,7 +176,7 @@ def test_a_batch_is_created_between_its_sending_row_and_its_registration(
     world = World(tmp_path, kind="sqlite")
     world.start(text_job(3)).wait()
     world.close()
-    order = [
+    order: list[tuple[Boundary, When]] = [
         (Boundary.CLAIM, "before"),
         (Boundary.CLAIM, "after"),
         (Boundary.WRITE_ARTIFACT, "before"),
@@ -205,7 +205,7 @@ def test_a_submissions_files_go_before_its_row(tmp_path: Path, passed: list[tupl
     world.provider.fail("create_batch", ProviderError("busy", status_code=429, not_performed=True))
     world.start(text_job(3)).wait()
     world.close()
-    order = [
+    order: list[tuple[Boundary, When]] = [
         (Boundary.CREATE_BATCH, "after"),
         (Boundary.DELETE_ARTIFACT, "after"),
         (Boundary.DELETE_FILE, "after"),

@@ -62,6 +62,7 @@ def test_every_dialect_goes_on_from_any_row(
     checkpoint = read[stop - 1].next_checkpoint if stop else made.initial_checkpoint()
     assert [one.item for one in made.iter_from_checkpoint(checkpoint)] == [one.item for one in read[stop:]]
     places = made.places(range(len(texts)))
+    assert places is not None
     assert (places.count, len(places.found)) == (len(texts), len(texts))
 
 

@@ -17,7 +17,6 @@ from batchor_core.providers.openai.answers import read_record
 from batchor_core.providers.openai.strict_schema import model_output_schema
 from batchor_core.testing import FakeClock, FakeProvider
 from batchor_core.testing.fake_rows import answer_row, blank_row, http_error_row, row_error
-from batchor_core.testing.sample_json import sample_json
 
 
 @pytest.fixture
@@ -186,25 +185,3 @@ def test_the_default_answer_satisfies_the_schema(upload: Callable[..., str], tmp
     path.write_text(json.dumps(line) + "\n")
     record = provider.get_batch(provider.create_batch(input_file_id=provider.upload_input_file(path))["id"])
     Outer.model_validate_json(outcome(provider, record)["a"] or "")
-
-
-@pytest.mark.parametrize(
-    ("schema", "value"),
-    [
-        ({"const": 7}, 7),
-        ({"enum": ["a", "b"]}, "a"),
-        ({"type": "string", "format": "date"}, "2026-01-01"),
-        ({"type": "string", "minLength": 6}, "textxx"),
-        ({"type": ["string", "null"]}, None),
-        ({"anyOf": [{"type": "integer"}, {"type": "string"}]}, 1),
-        ({"type": "integer", "minimum": 5}, 5),
-        ({"type": "integer", "exclusiveMinimum": 5}, 6),
-        ({"type": "integer", "maximum": -5}, -6),
-        ({"type": "integer", "minimum": 4, "multipleOf": 3}, 6),
-        ({"type": "number", "exclusiveMinimum": 0, "maximum": 1}, 0.5),
-        ({"type": "array", "items": {"type": "boolean"}, "minItems": 2}, [True, True]),
-        ({"type": "null"}, None),
-    ],
-)
-def test_sample_values_are_the_simplest(schema: dict[str, Any], value: Any) -> None:
-    assert sample_json(schema) == value

@@ -248,7 +248,7 @@ def test_a_model_is_short_for_its_output() -> None:
         ({"output": BodyOutput}, r"give BodyOutput\(\.\.\.\)"),
         ({"output": "vector"}, "must be one of TextOutput, ModelOutput, VectorOutput, BodyOutput"),
         ({"output": ModelOutput(None)}, "must be a Pydantic model class"),
-        ({"output": ModelOutput(dict)}, "must be a Pydantic model class"),  # type: ignore[arg-type]
+        ({"output": ModelOutput(dict)}, "must be a Pydantic model class"),  # type: ignore[type-var]
     ],
 )
 def test_an_output_that_is_none_is_refused(changes: dict[str, Any], said: str) -> None:

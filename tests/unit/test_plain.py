@@ -82,7 +82,7 @@ def test_no_value_is_null_wherever_it_is(value: Any) -> None:
         (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
         (np.array([1.0, np.nan]), [1.0, None]),
         (np.array(["NaT", "2026-01-02"], dtype="M8[D]"), [None, "2026-01-02"]),
-        (np.ma.array([1, 2], mask=[0, 1]), [1, None]),
+        (np.ma.array([1, 2], mask=[False, True]), [1, None]),
         (np.array([(1, 2.5)], dtype=[("a", "i4"), ("b", "f8")])[0], {"a": 1, "b": 2.5}),
         (pd.Timestamp("2026-01-02 03:04:05.000000006"), "2026-01-02T03:04:05.000000006"),
         (pd.Timedelta("1500ms"), 1.5),

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchor_core.core.exceptions import SourceRowError
+from batchor_core.core.types import JSONValue
 from batchor_core.sources.files import CsvItemSource, JsonlItemSource, ParquetItemSource
 
 CALLBACKS: dict[str, Any] = {
@@ -177,7 +178,8 @@ def test_the_row_is_that_of_the_whole_file_after_a_checkpoint_too(tmp_path: Path
     moments = [0] * 2499 + [253402300800]
     columns = {"id": [str(n) for n in range(2500)], "at": pa.array(moments, pa.timestamp("s"))}
     source = ParquetItemSource(parquet(tmp_path, columns, row_group_size=1200), **CALLBACKS)
-    for start in ([0, 0], [2, 50]):
+    starts: list[JSONValue] = [[0, 0], [2, 50]]
+    for start in starts:
         with pytest.raises(SourceRowError) as caught:
             list(source.iter_from_checkpoint(start))
         assert caught.value.line == 2500

@@ -104,7 +104,7 @@ class TestJsonl:
         path = written(tmp_path, "rows.jsonl", b'\xef\xbb\xbf{"id": "1"}\r\n\r\n  \n{"id": "2"}')
         items = read(JsonlItemSource(path, **CALLBACKS))
         assert [item.item_id for item in items] == ["1", "2"]
-        assert [item.metadata["batchor_lineage"]["row_index"] for item in items] == [0, 1]  # type: ignore[index, call-overload]
+        assert [item.metadata["batchor_lineage"]["row_index"] for item in items] == [0, 1]
 
     def test_unicode_line_separators_end_no_line(self, tmp_path: Path) -> None:
         path = written(tmp_path, "rows.jsonl", '{"id": "a\u2028b\x85c"}\n'.encode())
@@ -267,9 +267,14 @@ class TestParquet:
                 "map": [],
             },
         ]
+
+        def noted(row: dict[str, Any]) -> str:
+            seen.append(row)
+            return str(row["id"])
+
         source = ParquetItemSource(
             self.table(tmp_path, columns),
-            item_id_from_row=lambda row: seen.append(row) or row["id"],
+            item_id_from_row=noted,
             payload_from_row=lambda row: row,
         )
         assert [item.payload for item in read(source)] == rows

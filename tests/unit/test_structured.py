@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from enum import Enum
+from types import GenericAlias
 from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
 
 import jsonschema
@@ -105,6 +106,8 @@ class TestSchema:
 
     def test_it_unpacks_as_name_and_schema(self) -> None:
         name, schema = model_output_schema(Address)
+        assert isinstance(name, str)
+        assert isinstance(schema, dict)
         assert StructuredOutputSchema(name, schema) == model_output_schema(Address)
 
     def test_a_reference_with_a_description_is_replaced_by_what_it_refers_to(self) -> None:
@@ -282,7 +285,8 @@ class TestRefusal:
         model_output_schema(_nested(10))
 
     def test_something_other_than_a_model_is_named(self) -> None:
-        for wrong in (dict, int, Address(street="x"), BaseModel.__init__):
+        wrongs: list[Any] = [dict, int, Address(street="x"), BaseModel.__init__]
+        for wrong in wrongs:
             with pytest.raises(StructuredOutputSchemaError, match="must be a Pydantic model class"):
                 model_output_schema(wrong)
 
@@ -411,7 +415,7 @@ class TestProperties:
             "plain": lambda kind: (kind, ...),
             "nullable": lambda kind: (kind | None, ...),
             "optional": lambda kind: (kind | None, None),
-            "list": lambda kind: (list[kind], ...),
+            "list": lambda kind: (GenericAlias(list, (kind,)), ...),
         }
         inner = create_model(
             "Inner", **{f"f_{name}": shapes[shape](kind) for name, (kind, shape) in fields.items()}

@@ -118,9 +118,8 @@ def _read_responses(custom_id: str, body: dict[str, Any], usage: TokenUsage | No
             custom_id, _error_object(body.get("error")), status=None, usage=usage, answered=True
         )
     said = read_output(body["output"])
-    if not said.text and isinstance(
-        body.get("output_text"), str
-    ):  # the SDK's own field, which some servers send
+    # the SDK's own field, which some servers send
+    if not said.text and isinstance(body.get("output_text"), str):
         said.text = body["output_text"]
     if status == "incomplete":
         details = body.get("incomplete_details")

@@ -276,9 +276,8 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
             answer = self._call(action, lambda: client.files.retrieve(file_id))
         except ProviderError as error:
             if error.kind is ProviderErrorKind.NOT_FOUND:
-                return (
-                    None  # not there yet, or a server that has content without metadata: a create will tell
-                )
+                # not there yet, or a server that has content without metadata: a create will tell
+                return None
             raise
         status = str(read(answer, "status") or "").lower()
         if status in FILE_REJECTED:

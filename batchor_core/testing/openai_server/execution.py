@@ -102,9 +102,8 @@ class RowRunner:
     def _answer(self, row: _Row, endpoint: str) -> Reply:
         try:
             reply = self.responder(row.body, endpoint, row.custom_id)
-        except (
-            Exception
-        ) as error:  # the user's function must not stop the server; the row shows what happened
+        except Exception as error:
+            # the user's function must not stop the server; the row shows what happened
             _log.exception("the responder failed for %r", row.custom_id)
             return Reply.http_error(500, "responder_failed", f"The responder raised {error!r}")
         return Reply.answer(reply) if isinstance(reply, str) else reply

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -107,13 +107,6 @@ class Fate:
     kept_share: float = 0.5
     never_ends: bool = False
 
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Fate:
-        """The inverse of :func:`dataclasses.asdict`."""
-        names = ("late", "short", "gone")
-        given = {name: {file: Lateness(**late) for file, late in fields[name].items()} for name in names}
-        return cls(**{**fields, **given})
-
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -159,22 +152,6 @@ class Batch:
     error_file_id: str | None = None
     looks: int = 0
     """Retrievals since its end."""
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Batch:
-        """The inverse of :func:`dataclasses.asdict`."""
-        parts = {
-            "timing": Timing(**fields["timing"]),
-            "fate": Fate.from_fields(fields["fate"]),
-            "progress": Progress(**fields["progress"]),
-            "tokens": Tokens(**fields["tokens"]),
-            "status": BatchStatus(fields["status"]),
-        }
-        return cls(**{**fields, **parts})
-
-    def fields(self) -> dict[str, Any]:
-        """Plain data that :meth:`from_fields` reads."""
-        return asdict(self)
 
     def found_at(self, now: float) -> bool:
         """Whether a request at ``now`` finds the batch by its id."""

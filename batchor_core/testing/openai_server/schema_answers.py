@@ -46,7 +46,6 @@ class SchemaAnswers:
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._root = schema
         self._makers: dict[str, _Maker] = {}
-        self._heights: dict[str, int] = {}
         self._make = self._compile(schema)
 
     def value(self, words: Sequence[str], seed: int) -> Any:

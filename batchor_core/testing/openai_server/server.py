@@ -51,11 +51,11 @@ class OpenAIServer:
             by default.
         limits: The limits to enforce; the published ones by default.
         fault_rate: Share of the rows that fails in one of the common ways.
-        seed: Decides which rows those are.
-        api_keys: The keys to accept; any by default.
+        seed: Decides which rows those are, every other fault drawn by rate, and the order of output lines.
+        api_keys: The keys to accept; by default any, but there must be one.
         latency: Seconds that every answer takes at least.
-        clean_error_file_id: ``error_file_id`` of a batch without errors: None or ``""``.
-        omit_nulls: Leave optional fields out of answers instead of sending null.
+        clean_error_file_id: ``error_file_id`` of a batch without errors: None or ``""``. Live batches show both.
+        omit_nulls: Leave optional fields out of answers instead of sending null. The live API has done both.
         state_dir: Where to keep files and state. A later server on the same directory carries on with them. A
             temporary directory, removed at the end, by default.
         protocols: Further routes over the same account, such as another vendor's protocol.

@@ -61,18 +61,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything about a server that stays the same while it runs, but for faults and the responder.
-
-    Attributes:
-        timing: Seconds per phase.
-        limits: What is refused.
-        seed: Decides every fault drawn by rate, and the order of output lines.
-        api_keys: The keys that are accepted. None, the default, accepts any key but demands one.
-        latency: Seconds that every answer takes at least.
-        clean_error_file_id: What ``error_file_id`` is in a batch without errors. Live batches show both null
-            and the empty string.
-        omit_nulls: Leave optional fields out instead of answering null. The live API has done both.
-    """
+    """The arguments of an ``OpenAIServer`` that stay the same while it runs, as they are described there."""
 
     timing: Timing = field(default_factory=Timing)
     limits: Limits = field(default_factory=Limits)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
+from pydantic import TypeAdapter
 
 from batchor_core.testing.openai_server.records import OPEN, Batch, StoredFile
 
@@ -34,6 +35,7 @@ CREATE TABLE IF NOT EXISTS requests (
     status INTEGER, fault TEXT);
 """
 _PAGE = 1_000
+_BATCH = TypeAdapter(Batch)
 
 
 class Execution(NamedTuple):
@@ -149,7 +151,7 @@ class Store:
         with self.lock:
             self._db.execute(
                 "INSERT INTO batches (id, created_at, open, fields) VALUES (?, ?, 1, ?)",
-                (batch.id, batch.created_at, orjson.dumps(batch.fields())),
+                (batch.id, batch.created_at, orjson.dumps(batch)),
             )
 
     def save_batch(self, batch: Batch) -> None:
@@ -157,13 +159,13 @@ class Store:
         with self.lock:
             self._db.execute(
                 "UPDATE batches SET open = ?, fields = ? WHERE id = ?",
-                (batch.status in OPEN, orjson.dumps(batch.fields()), batch.id),
+                (batch.status in OPEN, orjson.dumps(batch), batch.id),
             )
 
     def batch(self, batch_id: str) -> Batch | None:
         """The batch as last saved."""
         rows = self._rows("SELECT fields FROM batches WHERE id = ?", batch_id)
-        return Batch.from_fields(orjson.loads(rows[0][0])) if rows else None
+        return _BATCH.validate_json(rows[0][0]) if rows else None
 
     def batches(self, *, only_open: bool = False, oldest_first: bool = False) -> Iterator[Batch]:
         """Batches, newest first unless told otherwise, read one by one."""

@@ -131,9 +131,14 @@ def test_nothing_is_waited_for_without_a_batch(stuck: StateStore) -> None:
     assert statuses(stuck) == [QUEUED, QUEUED, PENDING]
 
 
+def _uploaded(session: DriverSession) -> None:
+    kit.take(session, 0)
+    kit.upload(session)
+
+
 _STEPS: dict[str, Callable[[DriverSession], object]] = {
     "claimed": lambda s: kit.take(s, 0),
-    "uploaded": lambda s: (kit.take(s, 0), kit.upload(s)),
+    "uploaded": _uploaded,
     "registered": lambda s: submit(s, 0),
     "dropped": lambda s: (kit.take(s, 0), s.drop(local_batch_id="b1", error_class="e")),
 }

@@ -200,7 +200,7 @@ def test_every_item_that_is_not_terminal_is_cancelled(any_store: StateStore) -> 
     stored = any_store.get_item_records(run_id=RUN)
     assert [record.error == gone for record in stored] == [False, True, False, True, True, True]
     assert [record.attempt_count for record in stored] == [1, 1, 1, 0, 0, 0]
-    assert sorted(number for _, number in sequences(any_store)) == [1, 2, 3, 4, 5, 6]
+    assert {number for _, number in sequences(any_store)} == {1, 2, 3, 4, 5, 6}
     assert any_store.get_run_summary(run_id=RUN).status is RunLifecycleStatus.COMPLETED_WITH_FAILURES
     kit.complete(any_store, custom_ids)
     assert statuses(any_store) == [COMPLETED, *[PERMANENT] * 5]

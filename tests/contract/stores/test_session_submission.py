@@ -345,6 +345,19 @@ def test_a_quarantined_submission_keeps_its_items(any_store: StateStore) -> None
     assert statuses(any_store)[0] is QUEUED
 
 
+def test_a_registered_submission_can_be_quarantined(any_store: StateStore) -> None:
+    create(any_store, 2)
+    session = drive(any_store)
+    kit.submit(session, 0)
+    before = session.standing(kit.tokens("key", 100))
+    session.quarantine(local_batch_id="b1", error_class="batch_not_found")
+    (submission,) = session.open_submissions()
+    assert (submission.state, submission.provider_batch_id) == (SubmissionState.QUARANTINED, "p1")
+    assert session.standing(kit.tokens("key", 100)).own == before.own
+    assert session.requeue_local() == 0
+    assert statuses(any_store)[0] is SUBMITTED
+
+
 def test_the_summary_shows_submissions_of_unknown_outcome(store: StateStore) -> None:
     create(store, 4)
     session = drive(store)

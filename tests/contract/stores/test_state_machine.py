@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -67,12 +68,10 @@ class Lives(RuleBasedStateMachine):
     # --- doing the same everywhere -----------------------------------------------------------------------------------
 
     def on_stores(self, call: Callable[[StateStore], Any]) -> Any:
-        return self._same([_result(lambda store=store: call(store)) for store in self.stores])
+        return self._same([_result(partial(call, store)) for store in self.stores])
 
     def on_sessions(self, owner: str, call: Callable[[DriverSession], Any]) -> Any:
-        return self._same(
-            [_result(lambda session=session: call(session)) for session in self.sessions[owner]]
-        )
+        return self._same([_result(partial(call, session)) for session in self.sessions[owner]])
 
     def _same(self, results: list[Any]) -> Any:
         assert all(result == results[0] for result in results), results
@@ -549,7 +548,7 @@ def test_a_store_lives_like_the_model(
         return Lives(stores, clock)
 
     run_state_machine_as_test(
-        seed(shard)(life) if LIVES else life,
+        seed(shard)(life) if LIVES else life,  # type: ignore[arg-type]  # any function that makes one will do
         settings=settings(
             max_examples=lives,
             stateful_step_count=40,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from batchor_core.testing.openai_server import Timing
 from batchor_core.testing.openai_server.clock import ServerClock
-from batchor_core.testing.openai_server.records import Batch, BatchStatus, Fate
+from batchor_core.testing.openai_server.records import Batch, BatchStatus, Fate, Lateness
+from batchor_core.testing.openai_server.store import Store
 from batchor_core.testing.openai_server.timeline import Step, StepKind, next_step, rows_due
 
 BATCH = Batch(
@@ -77,9 +79,13 @@ def test_every_row_is_due_when_running_takes_no_time() -> None:
     assert rows_due(replace(RUNNING, timing=Timing(running=0)), 1_010) == 10
 
 
-def test_a_batch_survives_being_written_down() -> None:
-    batch = replace(RUNNING, fate=Fate(row_limit=3), metadata={"a": "b"})
-    assert Batch.from_fields(batch.fields()) == batch
+def test_a_batch_survives_being_written_down(tmp_path: Path) -> None:
+    fate = Fate(row_limit=3, late={"output": Lateness(seconds=2.0)})
+    batch = replace(RUNNING, fate=fate, metadata={"a": "b"}, errors=[{"code": "empty_file", "line": None}])
+    store = Store(tmp_path)
+    store.add_batch(batch)
+    assert store.batch(batch.id) == batch
+    store.close()
 
 
 class TestClock:

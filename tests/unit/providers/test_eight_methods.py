@@ -46,7 +46,7 @@ def test_a_provider_with_the_documented_methods_gets_harmless_defaults(tmp_path:
         False,
     )
     assert api.find_prepared("a.jsonl") == []
-    assert api.key_fingerprint() is api.enqueue_budget() is api.clock_offset() is None
+    assert [api.key_fingerprint(), api.enqueue_budget(), api.clock_offset()] == [None, None, None]
     assert not api.streams
     api.fetch(ResultFile("f1"), tmp_path / "out")
     assert (tmp_path / "out").read_text() == "content of f1"

@@ -103,9 +103,10 @@ def test_the_arguments_of_a_call_are_kept_with_the_error() -> None:
         failure = read_record(row(body)).failure
         assert failure is not None
         assert isinstance(failure.raw_error, dict)
-        [kept] = failure.raw_error["calls"]  # type: ignore[misc]
-        assert kept["name"] == "get_weather"  # type: ignore[index,call-overload]
-        assert kept["arguments"] == '{"city":"Rome"}'  # type: ignore[index,call-overload]
+        calls: Any = failure.raw_error["calls"]
+        [kept] = calls
+        assert kept["name"] == "get_weather"
+        assert kept["arguments"] == '{"city":"Rome"}'
 
 
 def test_hostile_calls_are_cut_to_size() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.types import JSONValue
 from batchor_core.core.usage import TokenUsage
 from batchor_core.providers.openai.answers import read_record
 
@@ -306,7 +307,7 @@ def test_usage_of_a_useless_answer_is_kept() -> None:
 
 
 def test_an_error_keeps_the_providers_own_words() -> None:
-    error = {
+    error: dict[str, JSONValue] = {
         "message": "no such model",
         "type": "invalid_request_error",
         "param": "model",

@@ -38,7 +38,7 @@ def test_a_server_whose_clock_is_behind_is_searched_far_enough(tmp_path: Path, t
     servers_clock = FakeClock(world.clock() - timedelta(hours=5))
     world.provider._clock = servers_clock
     if tells:
-        world.provider.clock_offset = lambda: servers_clock.time() - time.time()  # type: ignore[attr-defined]
+        world.provider.clock_offset = lambda: servers_clock.time() - time.time()  # type: ignore[method-assign]
     world.provider.fail("create_batch", ProviderError("lost on its way"), after=True)
     run = world.start(text_job(1))
     for _ in range(6):

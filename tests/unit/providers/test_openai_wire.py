@@ -8,9 +8,10 @@ import pickle
 import socket
 import traceback
 import tracemalloc
+from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,6 +22,9 @@ from batchor_core.core.exceptions import (
     ProviderErrorKind,
 )
 from batchor_core.providers.openai import OpenAIBatchProvider, OpenAIProviderConfig
+
+if TYPE_CHECKING:
+    from tests.unit.providers.conftest import Reply, ScriptedServer
 
 RETRY, CAPACITY, CREDENTIALS = (
     ProviderErrorKind.RETRY,
@@ -94,7 +98,14 @@ ANSWERS: list[tuple[int, Any, ProviderErrorKind, str, bool]] = [
 
 @pytest.mark.parametrize(("status", "body", "kind", "error_class", "not_performed"), ANSWERS)
 def test_an_error_answer_is_translated_after_exactly_one_post(
-    server, provider, reply, status, body, kind, error_class, not_performed
+    server: ScriptedServer,
+    provider: OpenAIBatchProvider,
+    reply: type[Reply],
+    status: int,
+    body: Any,
+    kind: Any,
+    error_class: Any,
+    not_performed: Any,
 ) -> None:
     server.always(reply(status, body))
     with pytest.raises(ProviderError) as caught:
@@ -121,7 +132,7 @@ def test_an_error_answer_is_translated_after_exactly_one_post(
 )
 @pytest.mark.parametrize("content_type", ["application/json", "text/html"])
 def test_a_success_without_a_batch_id_leaves_the_outcome_unknown(
-    server, provider, reply, body, content_type
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], body: Any, content_type: Any
 ) -> None:
     server.always(reply(200, body, {"content-type": content_type}))
     with pytest.raises(ProviderError) as caught:
@@ -132,7 +143,9 @@ def test_a_success_without_a_batch_id_leaves_the_outcome_unknown(
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_is_not_followed(server, provider, reply, status) -> None:
+def test_a_redirect_is_not_followed(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], status: int
+) -> None:
     server.always(reply(status, b"", {"location": server.url + "/elsewhere"}))
     with pytest.raises(ProviderError) as caught:
         provider.create_batch(input_file_id="file-1")
@@ -140,7 +153,9 @@ def test_a_redirect_is_not_followed(server, provider, reply, status) -> None:
     assert len(server.requests) == 1
 
 
-def test_a_cut_answer_leaves_the_outcome_unknown(server, provider, reply) -> None:
+def test_a_cut_answer_leaves_the_outcome_unknown(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]
+) -> None:
     server.always(reply(200, BATCH, cut=10))
     with pytest.raises(ProviderError) as caught:
         provider.create_batch(input_file_id="file-1")
@@ -152,7 +167,9 @@ def test_a_cut_answer_leaves_the_outcome_unknown(server, provider, reply) -> Non
     assert server.posts() == 1
 
 
-def test_a_read_timeout_leaves_the_outcome_unknown(server, make_provider, reply) -> None:
+def test_a_read_timeout_leaves_the_outcome_unknown(
+    server: ScriptedServer, make_provider: Callable[..., OpenAIBatchProvider], reply: type[Reply]
+) -> None:
     server.always(reply(hang=True))
     with pytest.raises(ProviderError) as caught:
         make_provider(server.url, request_timeout_sec=0.2).create_batch(input_file_id="file-1")
@@ -164,7 +181,9 @@ def test_a_read_timeout_leaves_the_outcome_unknown(server, make_provider, reply)
     assert server.posts() == 1
 
 
-def test_a_refused_connection_certainly_did_nothing(make_provider) -> None:
+def test_a_refused_connection_certainly_did_nothing(
+    make_provider: Callable[..., OpenAIBatchProvider],
+) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -191,14 +210,22 @@ def test_a_refused_connection_certainly_did_nothing(make_provider) -> None:
         ({}, None),
     ],
 )
-def test_retry_after_is_read_in_all_its_forms(server, provider, reply, headers, seconds) -> None:
+def test_retry_after_is_read_in_all_its_forms(
+    server: ScriptedServer,
+    provider: OpenAIBatchProvider,
+    reply: type[Reply],
+    headers: dict[str, str],
+    seconds: float | None,
+) -> None:
     server.always(reply(429, error_body(), headers))
     with pytest.raises(ProviderError) as caught:
         provider.get_batch("batch_1")
     assert caught.value.retry_after == seconds
 
 
-def test_create_sends_what_the_api_asks_for(server, provider, reply, canary) -> None:
+def test_create_sends_what_the_api_asks_for(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], canary: str
+) -> None:
     server.always(reply(200, BATCH))
     record = provider.create_batch(input_file_id="file-1", metadata={"batchor_run_id": "r"})
     assert (record["id"], record["status"], record["input_file_id"]) == ("batch_1", "validating", "file-1")
@@ -213,20 +240,26 @@ def test_create_sends_what_the_api_asks_for(server, provider, reply, canary) -> 
     assert request.headers["authorization"] == f"Bearer {canary}"
 
 
-def test_without_metadata_none_is_sent(server, provider, reply) -> None:
+def test_without_metadata_none_is_sent(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]
+) -> None:
     server.always(reply(200, BATCH))
     provider.create_batch(input_file_id="file-1")
     assert "metadata" not in json.loads(server.requests[0].body)
 
 
-def test_organization_and_project_are_sent(server, make_provider, reply) -> None:
+def test_organization_and_project_are_sent(
+    server: ScriptedServer, make_provider: Callable[..., OpenAIBatchProvider], reply: type[Reply]
+) -> None:
     server.always(reply(200, BATCH))
     make_provider(server.url, organization="org-1", project="proj_1").get_batch("batch_1")
     headers = server.requests[0].headers
     assert (headers["openai-organization"], headers["openai-project"]) == ("org-1", "proj_1")
 
 
-def test_records_are_normalised(server, provider, reply) -> None:
+def test_records_are_normalised(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]
+) -> None:
     server.always(
         reply(
             200,
@@ -252,17 +285,23 @@ def test_records_are_normalised(server, provider, reply) -> None:
     assert record["created_at"] == 1_700_000_000.0
     assert record["metadata"] == {"a": "b"}
     assert record["errors"]["data"][0]["code"] == "x"
-    assert record["usage"]["total_tokens"] == 3
+    usage = record["usage"]
+    assert usage is not None
+    assert usage["total_tokens"] == 3
 
 
-def test_a_bare_record_is_enough(server, provider, reply) -> None:
+def test_a_bare_record_is_enough(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]
+) -> None:
     server.always(reply(200, {"id": "batch_1"}))
     record = provider.get_batch("batch_1")
     assert record["status"] == "unknown"
-    assert record["output_file_id"] is record["created_at"] is record["metadata"] is None
+    assert [record["output_file_id"], record["created_at"], record["metadata"]] == [None] * 3
 
 
-def test_an_upload_is_streamed_under_the_files_name(server, provider, reply, tmp_path: Path) -> None:
+def test_an_upload_is_streamed_under_the_files_name(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], tmp_path: Path
+) -> None:
     path = tmp_path / "run-1-batch-1.jsonl"
     path.write_bytes(b'{"custom_id":"a"}\n' * 1_000)
     server.always(reply(200, {"id": "file-1", "object": "file"}))
@@ -291,7 +330,9 @@ def test_an_upload_is_handed_over_as_an_open_file(tmp_path: Path) -> None:
     assert handed == [("a.jsonl", True, False)]
 
 
-def test_a_failed_upload_is_not_repeated(server, provider, reply, tmp_path: Path) -> None:
+def test_a_failed_upload_is_not_repeated(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], tmp_path: Path
+) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"{}\n")
     server.always(reply(500, error_body()))
@@ -300,7 +341,7 @@ def test_a_failed_upload_is_not_repeated(server, provider, reply, tmp_path: Path
     assert server.posts() == 1
 
 
-def test_uploading_a_missing_file_is_the_callers_error(provider, tmp_path: Path) -> None:
+def test_uploading_a_missing_file_is_the_callers_error(provider: OpenAIBatchProvider, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         provider.upload_input_file(tmp_path / "none.jsonl")
 
@@ -320,14 +361,18 @@ def file_server(reply: Any, content: bytes = CONTENT, *, announced: Any = SIZE, 
 
 
 @pytest.mark.parametrize("announced", [SIZE, None, 0, "many"])
-def test_a_download_arrives_whole(server, provider, reply, tmp_path: Path, announced: Any) -> None:
+def test_a_download_arrives_whole(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], tmp_path: Path, announced: Any
+) -> None:
     server.respond = file_server(reply, announced=announced)
     assert provider.download_to_path("file-1", tmp_path / "out.jsonl") == SIZE
     assert (tmp_path / "out.jsonl").read_bytes() == CONTENT
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.jsonl"]
 
 
-def test_a_compressed_download_is_unpacked(server, provider, reply, tmp_path: Path) -> None:
+def test_a_compressed_download_is_unpacked(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], tmp_path: Path
+) -> None:
     server.respond = file_server(reply, gzip.compress(CONTENT), headers={"content-encoding": "gzip"})
     assert provider.download_to_path("file-1", tmp_path / "out.jsonl") == SIZE
 
@@ -343,7 +388,7 @@ def test_a_compressed_download_is_unpacked(server, provider, reply, tmp_path: Pa
     ids=["connection cut", "shorter than announced", "gzip cut", "gzip garbled"],
 )
 def test_a_download_that_is_not_whole_leaves_nothing(
-    server, provider, reply, tmp_path: Path, served: Any
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], tmp_path: Path, served: Any
 ) -> None:
     server.respond = file_server(reply, **served)
     with pytest.raises(ProviderError) as caught:
@@ -353,7 +398,11 @@ def test_a_download_that_is_not_whole_leaves_nothing(
 
 
 def test_a_body_that_unpacks_to_far_more_than_announced_is_refused(
-    server, provider, reply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer,
+    provider: OpenAIBatchProvider,
+    reply: type[Reply],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("batchor_core.providers.openai.download.EXCESS_BYTES", 1_000)
     bomb = gzip.compress(b"\0" * 20_000_000)
@@ -363,7 +412,9 @@ def test_a_body_that_unpacks_to_far_more_than_announced_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_content_without_metadata_is_still_downloaded(server, provider, reply, tmp_path: Path) -> None:
+def test_content_without_metadata_is_still_downloaded(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], tmp_path: Path
+) -> None:
     def respond(request: Any) -> Any:
         return reply(200, CONTENT) if request.path.endswith("/content") else reply(404, error_body())
 
@@ -371,7 +422,9 @@ def test_content_without_metadata_is_still_downloaded(server, provider, reply, t
     assert provider.download_to_path("file-1", tmp_path / "out.jsonl") == SIZE
 
 
-def test_a_large_download_takes_little_memory(server, provider, reply, tmp_path: Path) -> None:
+def test_a_large_download_takes_little_memory(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], tmp_path: Path
+) -> None:
     content = b"x" * 40_000_000
     server.respond = file_server(reply, content, announced=len(content))
     provider.get_batch("warm-up")  # the SDK itself is large
@@ -384,26 +437,34 @@ def test_a_large_download_takes_little_memory(server, provider, reply, tmp_path:
     assert peak < 10_000_000
 
 
-def test_a_downloaded_file_is_private(server, provider, reply, tmp_path: Path) -> None:
+def test_a_downloaded_file_is_private(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], tmp_path: Path
+) -> None:
     server.respond = file_server(reply)
     provider.download_to_path("file-1", tmp_path / "out.jsonl")
     assert (tmp_path / "out.jsonl").stat().st_mode & 0o077 == 0
 
 
-def test_a_download_that_does_not_exist_is_not_found(server, provider, reply, tmp_path: Path) -> None:
+def test_a_download_that_does_not_exist_is_not_found(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], tmp_path: Path
+) -> None:
     server.always(reply(404, error_body()))
     with pytest.raises(ProviderError) as caught:
         provider.download_to_path("file-1", tmp_path / "out.jsonl")
     assert caught.value.kind is NOT_FOUND
 
 
-def test_a_small_file_is_read_as_text(server, provider, reply) -> None:
+def test_a_small_file_is_read_as_text(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]
+) -> None:
     text = "a\u2028b\u0085c\n"
     server.always(reply(200, b"\xef\xbb\xbf" + text.encode(), {"content-type": "application/octet-stream"}))
     assert provider.download_file_content("file-1") == text
 
 
-def test_cancelling_a_batch_that_has_ended_returns_its_state(server, provider, reply) -> None:
+def test_cancelling_a_batch_that_has_ended_returns_its_state(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]
+) -> None:
     def respond(request: Any) -> Any:
         if request.path.endswith("/cancel"):
             return reply(409, error_body("Cannot cancel a batch with status 'completed'."))
@@ -413,13 +474,17 @@ def test_cancelling_a_batch_that_has_ended_returns_its_state(server, provider, r
     assert provider.cancel_batch("batch_1")["status"] == "completed"
 
 
-def test_cancelling_a_running_batch_returns_its_state(server, provider, reply) -> None:
+def test_cancelling_a_running_batch_returns_its_state(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]
+) -> None:
     server.always(reply(200, BATCH | {"status": "cancelling"}))
     assert provider.cancel_batch("batch_1")["status"] == "cancelling"
     assert [request.path for request in server.requests] == ["/v1/batches/batch_1/cancel"]
 
 
-def test_batches_are_listed_page_by_page_as_they_are_asked_for(server, provider, reply) -> None:
+def test_batches_are_listed_page_by_page_as_they_are_asked_for(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]
+) -> None:
     def respond(request: Any) -> Any:
         first = "after=batch_b" not in request.path
         ids = ["batch_a", "batch_b"] if first else ["batch_c"]
@@ -435,7 +500,9 @@ def test_batches_are_listed_page_by_page_as_they_are_asked_for(server, provider,
     assert len(server.requests) == 2
 
 
-def test_an_empty_list_has_no_pages(server, provider, reply) -> None:
+def test_an_empty_list_has_no_pages(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]
+) -> None:
     server.always(reply(200, {"object": "list", "data": [], "has_more": False}))
     assert list(provider.list_batches()) == []
 
@@ -443,21 +510,27 @@ def test_an_empty_list_has_no_pages(server, provider, reply) -> None:
 @pytest.mark.parametrize(
     "body", [{"data": [BATCH], "has_more": True}, {"error": "no"}, {"data": [{}], "has_more": True}]
 )
-def test_a_list_that_does_not_come_to_its_end_is_an_error(server, provider, reply, body) -> None:
+def test_a_list_that_does_not_come_to_its_end_is_an_error(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], body: Any
+) -> None:
     server.always(reply(200, body))
     with pytest.raises(ProviderError):
         list(provider.list_batches())
     assert len(server.requests) <= 2
 
 
-def test_input_files_are_found_by_name(server, provider, reply) -> None:
+def test_input_files_are_found_by_name(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]
+) -> None:
     files = [{"id": "file-1", "filename": "a.jsonl"}, {"id": "file-2", "filename": "b.jsonl"}]
     server.always(reply(200, {"object": "list", "data": files, "has_more": False}))
     assert provider.find_input_files("b.jsonl") == ["file-2"]
     assert "purpose=batch" in server.requests[0].path
 
 
-def test_removing_a_file_that_is_gone_is_fine(server, provider, reply) -> None:
+def test_removing_a_file_that_is_gone_is_fine(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]
+) -> None:
     server.always(reply(404, error_body()))
     provider.remove_input_file("file-1")
 
@@ -466,7 +539,7 @@ def test_removing_a_file_that_is_gone_is_fine(server, provider, reply) -> None:
     ("status", "body"), [(500, error_body()), (200, {"id": "file-1", "deleted": False}), (200, b"x")]
 )
 def test_removing_a_file_without_proof_is_an_error_and_deleting_it_is_not(
-    server, provider, reply, status, body
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], status: int, body: Any
 ) -> None:
     server.always(reply(status, body))
     with pytest.raises(ProviderError):
@@ -474,14 +547,17 @@ def test_removing_a_file_without_proof_is_an_error_and_deleting_it_is_not(
     provider.delete_input_file("file-1")
 
 
-def test_a_file_is_removed(server, provider, reply) -> None:
+def test_a_file_is_removed(server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]) -> None:
     server.always(reply(200, {"id": "file-1", "object": "file", "deleted": True}))
     provider.remove_input_file("file-1")
     assert (server.requests[0].method, server.requests[0].path) == ("DELETE", "/v1/files/file-1")
 
 
 def test_the_environment_names_the_server_and_the_key(
-    server, reply, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: ScriptedServer,
+    reply: type[Reply],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     monkeypatch.setenv("OPENAI_API_KEY", " from-env\n")
@@ -507,7 +583,7 @@ def test_a_key_is_asked_for_when_it_is_needed_and_not_before(monkeypatch: pytest
         provider.get_batch("batch_1")
 
 
-def test_a_given_client_is_used_without_its_retries(server, reply) -> None:
+def test_a_given_client_is_used_without_its_retries(server: ScriptedServer, reply: type[Reply]) -> None:
     import openai
 
     server.always(reply(500, error_body()))
@@ -543,7 +619,9 @@ def test_a_stand_in_client_with_plain_methods_is_enough(tmp_path: Path) -> None:
     assert provider.download_file_content("file-1") == CONTENT.decode()
 
 
-def test_the_key_is_in_no_error_repr_payload_or_pickle(server, provider, reply, canary) -> None:
+def test_the_key_is_in_no_error_repr_payload_or_pickle(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], canary: str
+) -> None:
     quoted = f"Incorrect API key provided: {canary[:8]}********{canary[-4:]}. Whole: {canary}"
     texts = []
     for status in (400, 401, 403, 404, 429, 500):
@@ -553,6 +631,7 @@ def test_the_key_is_in_no_error_repr_payload_or_pickle(server, provider, reply, 
         error = caught.value
         assert error.__cause__ is None
         assert error.__context__ is None
+        assert error.__traceback__ is not None
         # the first frame is this test's own, which knows the key
         captured = traceback.TracebackException(
             type(error), error, error.__traceback__.tb_next, capture_locals=True
@@ -601,7 +680,13 @@ HTML = {"content-type": "text/html"}
     ],
 )
 def test_an_upload_that_finds_no_route_names_the_address(
-    server, provider, reply, jsonl, status, body, headers
+    server: ScriptedServer,
+    provider: OpenAIBatchProvider,
+    reply: type[Reply],
+    jsonl: Path,
+    status: int,
+    body: Any,
+    headers: dict[str, str],
 ) -> None:
     server.always(reply(status, body, headers))
     with pytest.raises(ProviderError) as caught:
@@ -614,7 +699,9 @@ def test_an_upload_that_finds_no_route_names_the_address(
 
 
 @pytest.mark.parametrize("status", [302, 303, 307])
-def test_a_passing_redirect_of_an_upload_is_waited_for(server, provider, reply, jsonl, status) -> None:
+def test_a_passing_redirect_of_an_upload_is_waited_for(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], jsonl: Path, status: int
+) -> None:
     server.always(reply(status, b"", {"location": "https://login.example/"}))
     with pytest.raises(ProviderError) as caught:
         provider.upload_input_file(jsonl)
@@ -622,14 +709,18 @@ def test_a_passing_redirect_of_an_upload_is_waited_for(server, provider, reply, 
 
 
 @pytest.mark.parametrize(("status", "body"), [(404, b""), (405, b""), (200, PAGE)])
-def test_a_list_that_is_no_route_is_told_from_an_outage(server, provider, reply, status, body) -> None:
+def test_a_list_that_is_no_route_is_told_from_an_outage(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], status: int, body: Any
+) -> None:
     server.always(reply(status, body, HTML))
     with pytest.raises(ProviderError) as caught:
         list(provider.list_batches())
     assert caught.value.kind is NO_ROUTE
 
 
-def test_a_missing_batch_is_no_missing_route(server, provider, reply) -> None:
+def test_a_missing_batch_is_no_missing_route(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]
+) -> None:
     server.always(reply(404, error_body()))
     with pytest.raises(ProviderError) as caught:
         provider.get_batch("batch_1")
@@ -651,17 +742,27 @@ def test_a_missing_batch_is_no_missing_route(server, provider, reply) -> None:
         (None, None),
     ],
 )
-def test_a_files_status_tells_whether_it_is_ready(server, provider, reply, status, expected) -> None:
+def test_a_files_status_tells_whether_it_is_ready(
+    server: ScriptedServer,
+    provider: OpenAIBatchProvider,
+    reply: type[Reply],
+    status: int,
+    expected: bool | None,
+) -> None:
     server.always(reply(200, {"id": "file-1", "object": "file", "status": status}))
     assert provider.is_input_file_ready("file-1") is expected
 
 
-def test_a_file_that_is_not_there_yet_tells_nothing(server, provider, reply) -> None:
+def test_a_file_that_is_not_there_yet_tells_nothing(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]
+) -> None:
     server.always(reply(404, error_body()))
     assert provider.is_input_file_ready("file-1") is None
 
 
-def test_a_file_that_the_server_rejects_needs_a_person(server, provider, reply) -> None:
+def test_a_file_that_the_server_rejects_needs_a_person(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]
+) -> None:
     server.always(reply(200, {"id": "file-1", "status": "error", "status_details": "line 3 is no JSON"}))
     with pytest.raises(ProviderError, match="line 3 is no JSON") as caught:
         provider.is_input_file_ready("file-1")

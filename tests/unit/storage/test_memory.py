@@ -13,6 +13,7 @@ from sqlalchemy import text
 from batchor_core.core.boundaries import Boundary
 from batchor_core.core.exceptions import RunNotFoundError
 from batchor_core.storage.memory import MemoryStateStore
+from batchor_core.storage.state import StateStore
 from tests.contract.stores import kit
 from tests.contract.stores.kit import RUN, create, drive
 
@@ -101,4 +102,5 @@ def test_a_missing_run_is_looked_for_in_this_memory_store() -> None:
 
 
 def test_runs_in_memory_have_no_place_for_files() -> None:
-    assert MemoryStateStore().artifact_root() is None
+    store: StateStore = MemoryStateStore()
+    assert store.artifact_root() is None

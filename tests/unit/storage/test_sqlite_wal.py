@@ -188,7 +188,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 def test_the_warning_is_for_those_who_bring_an_engine_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sqlite.sqlite3, "sqlite_version_info", (3, 40, 1))
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 40, 1))
     sqlite._warn_of_wal_reset_bug.cache_clear()
     SQLiteStorage(path=tmp_path / "a.sqlite3").close()
     SQLiteStorage(engine=create_engine("sqlite://")).close()

@@ -16,9 +16,8 @@ _KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     """Bring the tables of 0001 here, with what is in them."""
-    schema = (
-        op.get_context().version_table_schema
-    )  # Alembic's own operations know nothing of schema translation
+    # Alembic's own operations know nothing of schema translation
+    schema = op.get_context().version_table_schema
     _change_items(schema)
     _change_contents(schema)
     op.create_table(

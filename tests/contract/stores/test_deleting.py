@@ -45,6 +45,8 @@ def test_a_run_that_may_bring_something_yet_is_not_deleted(store: StateStore, st
             kit.submit(session, 0)
         case "to be tried again":
             _end(session, good=[], bad=kit.submit(session, 0))
+        case _:
+            pass
     if state == "unknown":
         session.mark_unknown(local_batch_id="b1", error_class="lost", next_check_at=0.0)
     if state != "driven":

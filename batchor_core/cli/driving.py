@@ -144,6 +144,8 @@ def _announce(runner: BatchRunner, named: NamedJob) -> None:
         _warn_of_other_server(runner, named)
         return
     say(f"run {run_id}: new; the same command carries on with it, whenever it is typed again")
+    if (server := named.job.provider_config.server_url()) is not None:
+        say(f"  its requests, and the key, go to {server}")
     if not named.is_derived:
         return
     others = run_id.rpartition("-")[0]

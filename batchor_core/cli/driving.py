@@ -59,10 +59,9 @@ class Driving:
             except Interrupted as stopped:
                 self._interrupted(runner, run_id, stopped)
             except RunPausedError as paused:
-                say(f"{paused}")
-                say(
-                    f"  let it go on with: batchor resume {run_id}{self._options()}   and then: {_same_command()}"
-                )
+                say(f"run {run_id} is paused" + (f": {paused.reason}" if paused.reason else ""))
+                say(f"  let it go on:     batchor resume {run_id}{self._options()}")
+                say(f"  then drive it on: {_same_command()}")
                 self._end(runner.storage.get_run_summary(run_id=run_id), ExitCode.ATTENTION)
             except QuarantinedBatchError as held:
                 say(f"{held}")
@@ -86,7 +85,8 @@ class Driving:
         if summary.failed_items:
             say(f"  why rows failed:  batchor results {run.run_id} --failed{options}")
             if summary.control_state.value == "running":
-                say(f"  try them again:   batchor retry {run.run_id}{options}   and then: {_same_command()}")
+                say(f"  try them again:   batchor retry {run.run_id}{options}")
+                say(f"  then send them:   {_same_command()}")
         if written is not None:
             say(f"  results: {self.out} ({written:,} rows)")
         else:

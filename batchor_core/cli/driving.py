@@ -23,6 +23,7 @@ from batchor_core.core.models import RunSummary
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
+from batchor_core.sources.locations import shown_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Driving:
         order: Of the rows in it.
         detach: Leave when everything that may be sent has been sent.
         progress: How progress is shown.
-        as_json: Whether the end is told as JSON.
+        as_json: Whether the end is printed as JSON.
     """
 
     stores: Stores
@@ -168,4 +169,11 @@ def _warn_of_other_server(runner: BatchRunner, named: NamedJob) -> None:
 
 
 def _same_command(*, without: str | None = None) -> str:
-    return shlex.join(["batchor", *(word for word in sys.argv[1:] if word != without)])
+    return shlex.join(["batchor", *(_without_secrets(word) for word in sys.argv[1:] if word != without)])
+
+
+def _without_secrets(word: str) -> str:
+    """A word without the user, password and query of a URL, since what is printed ends up in logs."""
+    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    has_secrets = "://" in value and ("@" in value or "?" in value)
+    return f"{option}{equals}{shown_url(value)}" if has_secrets else word

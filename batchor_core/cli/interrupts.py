@@ -36,7 +36,7 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
-        if threading.current_thread() is threading.main_thread():  # no other one is told of signals
+        if threading.current_thread() is threading.main_thread():  # no other one gets signals
             for number in (signal.SIGINT, signal.SIGTERM):
                 if (
                     signal.getsignal(number) is not signal.SIG_IGN

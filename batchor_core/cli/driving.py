@@ -23,6 +23,7 @@ from batchor_core.core.models import RunSummary
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
+from batchor_core.sources.locations import shown_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Driving:
         order: Of the rows in it.
         detach: Leave when everything that may be sent has been sent.
         progress: How progress is shown.
-        as_json: Whether the end is told as JSON.
+        as_json: Whether the end is printed as JSON.
     """
 
     stores: Stores
@@ -59,10 +60,9 @@ class Driving:
             except Interrupted as stopped:
                 self._interrupted(runner, run_id, stopped)
             except RunPausedError as paused:
-                say(f"{paused}")
-                say(
-                    f"  let it go on with: batchor resume {run_id}{self._options()}   and then: {_same_command()}"
-                )
+                say(f"run {run_id} is paused" + (f": {paused.reason}" if paused.reason else ""))
+                say(f"  let it go on:     batchor resume {run_id}{self._options()}")
+                say(f"  then drive it on: {_same_command()}")
                 self._end(runner.storage.get_run_summary(run_id=run_id), ExitCode.ATTENTION)
             except QuarantinedBatchError as held:
                 say(f"{held}")
@@ -86,7 +86,8 @@ class Driving:
         if summary.failed_items:
             say(f"  why rows failed:  batchor results {run.run_id} --failed{options}")
             if summary.control_state.value == "running":
-                say(f"  try them again:   batchor retry {run.run_id}{options}   and then: {_same_command()}")
+                say(f"  try them again:   batchor retry {run.run_id}{options}")
+                say(f"  then send them:   {_same_command()}")
         if written is not None:
             say(f"  results: {self.out} ({written:,} rows)")
         else:
@@ -144,6 +145,8 @@ def _announce(runner: BatchRunner, named: NamedJob) -> None:
         _warn_of_other_server(runner, named)
         return
     say(f"run {run_id}: new; the same command carries on with it, whenever it is typed again")
+    if (server := named.job.provider_config.server_url()) is not None:
+        say(f"  its requests, and the key, go to {server}")
     if not named.is_derived:
         return
     others = run_id.rpartition("-")[0]
@@ -166,4 +169,11 @@ def _warn_of_other_server(runner: BatchRunner, named: NamedJob) -> None:
 
 
 def _same_command(*, without: str | None = None) -> str:
-    return shlex.join(["batchor", *(word for word in sys.argv[1:] if word != without)])
+    return shlex.join(["batchor", *(_without_secrets(word) for word in sys.argv[1:] if word != without)])
+
+
+def _without_secrets(word: str) -> str:
+    """A word without the user, password and query of a URL, since what is printed ends up in logs."""
+    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    has_secrets = "://" in value and ("@" in value or "?" in value)
+    return f"{option}{equals}{shown_url(value)}" if has_secrets else word

@@ -36,9 +36,12 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
-        if threading.current_thread() is threading.main_thread():  # no other one is told of signals
+        if threading.current_thread() is threading.main_thread():  # no other one gets signals
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._asked)
+                if (
+                    signal.getsignal(number) is not signal.SIG_IGN
+                ):  # as a shell has it of a job in the background
+                    self._before[number] = signal.signal(number, self._asked)
         return self
 
     def __exit__(

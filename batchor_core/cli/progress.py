@@ -58,7 +58,8 @@ class Pace:
         if ended < before:  # rows were withdrawn to be tried again
             self.seen.clear()
             return self.left(summary, now)
-        if not summary.ingestion_complete or ended == before or now <= since:
+        is_held = summary.control_state is not RunControlState.RUNNING or not summary.ingestion_complete
+        if is_held or ended == before or now <= since:
             return None
         return (summary.total_items - ended) * (now - since) / (ended - before)
 

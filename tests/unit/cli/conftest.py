@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from typer.testing import CliRunner, Result
 
 from batchor_core.cli.app import app
 from batchor_core.testing.openai_server import OpenAIServer
+
+# Click before 8.2 mixes stderr into stdout unless it is told not to
+_APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
 
 ROWS = ["id,product,text", "a,tea,Good", "b,cup,It leaks", "c,pot,Fine"]
 
@@ -47,7 +51,7 @@ class Typing:
     def type(self, *words: str, answer: str | None = None) -> Result:
         """Type ``batchor`` and these words."""
         env = {"OPENAI_API_KEY": self.key, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200"}
-        return CliRunner().invoke(app, list(words), input=answer, env=env)
+        return CliRunner(**_APART).invoke(app, list(words), input=answer, env=env)
 
     def run(
         self, *words: str, rows: str = "rows.csv", prompt: str = "About {{ product }}: {{ text }}"

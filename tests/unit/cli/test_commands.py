@@ -129,7 +129,7 @@ def test_deleting_asks_first_and_says_what_is_lost(terminal: Terminal) -> None:
     terminal.run("--run-id", "r")
     asked = terminal.type("delete", "r", answer="n\n")
     assert asked.exit_code == 1
-    assert "the results of 3 rows" in asked.output
+    assert "the results of 3 rows" in asked.stderr
     assert terminal.type("delete", "r", "--yes").exit_code == 0
     assert terminal.runs() == []
     assert list((terminal.folder / "runs.artifacts").rglob("*.jsonl")) == []

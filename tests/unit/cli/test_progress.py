@@ -71,6 +71,7 @@ def test_the_time_left_is_told_by_what_was_seen_and_not_before() -> None:
     assert pace.left(summary(50), 20.0) is None
     assert pace.left(summary(60), 30.0) == 80.0
     assert pace.left(summary(60, ingestion_complete=False), 30.0) is None
+    assert pace.left(summary(60, control_state=RunControlState.PAUSED), 30.0) is None
     assert pace.left(summary(20), 40.0) is None, "rows were withdrawn to be tried again"
     assert pace.left(summary(30), 50.0) == 70.0
 

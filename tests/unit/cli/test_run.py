@@ -161,6 +161,17 @@ def test_a_paused_run_waits_for_its_operator(terminal: Terminal) -> None:
     assert terminal.run().exit_code == 0
 
 
+def test_a_command_to_be_typed_again_shows_no_secrets_of_urls(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "postgresql://me:secret@db.example/shop"
+    words = ["run", "--sql", "select 1", f"--from={url}", "--from", url, "https://x.example/a.csv?sig=secret"]
+    monkeypatch.setattr("sys.argv", ["batchor", *words])
+    left = terminal.run("--detach")
+    assert "batchor run --sql 'select 1' --from=postgresql://db.example/shop" in left.stderr
+    assert "secret" not in left.stderr
+
+
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 OBJECTS = [{"id": 1, "product": "tea", "text": "Good"}, {"id": 2, "product": "cup", "text": "It leaks"}]

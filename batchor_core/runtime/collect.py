@@ -91,7 +91,8 @@ def _record_artifacts(drive: Drive, batch: ActiveBatchRecord, download: Download
     keys = {file.is_error_file: file.artifact_key for file in download.files}
     if any(keys.values()):
         pointer = BatchArtifactPointer(batch.provider_batch_id, keys.get(False), keys.get(True))
-        drive.store.record_batch_artifacts(run_id=drive.run_id, pointers=[pointer])
+        if not drive.session.record_files(pointer):
+            drive.store.record_batch_artifacts(run_id=drive.run_id, pointers=[pointer])
 
 
 def _unmarked(line: Line, mark: str) -> Line:

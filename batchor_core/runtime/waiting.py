@@ -81,21 +81,24 @@ class Waiting:
                 raise
             if not self._without_store:
                 log.warning("run %s: the store can't be used just now, trying again: %s", self.run_id, error)
-            self.next_cycle_in = max(self.poll_interval or 1.0, STORE_RETRY_SEC)
+            self.next_cycle_in = max(
+                1.0 if self.poll_interval is None else self.poll_interval, STORE_RETRY_SEC
+            )
             self._without_store += self.next_cycle_in
-        return self._sleep()
+            return self._sleep(self.next_cycle_in)
+        return self._sleep(max(LOOK_SEC, self.next_cycle_in / 24))
 
     def _cycle(self) -> RunSummary:
         began = time.monotonic()
-        summary = self.refresh(time_limit_sec=self.slice_sec)
+        summary = self.refresh() if self.slice_sec is None else self.refresh(time_limit_sec=self.slice_sec)
         is_cut = self.slice_sec is not None and time.monotonic() - began >= self.slice_sec
         if summary.status is RunLifecycleStatus.RUNNING:
             self.next_cycle_in = 0.0 if is_cut else self._pause(summary)
         return summary
 
-    def _sleep(self) -> float:
+    def _sleep(self, longest: float) -> float:
         """How long until the next step. A sleep that takes no time at all, as in tests, counts all the same."""
-        pause = min(self.next_cycle_in, max(LOOK_SEC, self.next_cycle_in / 24))
+        pause = min(self.next_cycle_in, longest)
         if self.timeout is not None:
             elapsed = max(time.monotonic() - self._began, self._slept)
             if elapsed >= self.timeout:

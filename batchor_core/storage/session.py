@@ -20,6 +20,7 @@ from batchor_core.core.types import JSONValue
 from batchor_core.core.usage import TokenUsage
 from batchor_core.storage.records import (
     ActiveBatchRecord,
+    BatchArtifactPointer,
     CompletedItemRecord,
     ItemFailureRecord,
     MaterializedItem,
@@ -339,6 +340,10 @@ class DriverSession(ABC):
         self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
     ) -> int:
         """Count a failed poll, and keep what it said for the summary; returns how many failed in a row."""
+
+    def record_files(self, pointer: BatchArtifactPointer) -> bool:
+        """Keep where a batch's result files lie; what the pointer leaves out stays. False if the store has to be told instead."""
+        return False
 
     @abstractmethod
     def submitted_items(self, *, provider_batch_id: str) -> dict[str, int]:

@@ -32,7 +32,7 @@ from batchor_core.storage import (
     sql_submissions,
     sql_summaries,
 )
-from batchor_core.storage.columns import decode_json, decode_optional_text, encode_optional_text, encode_text
+from batchor_core.storage.columns import decode_json, decode_optional_text, encode_text
 from batchor_core.storage.migrations import bring_up_to_date
 from batchor_core.storage.records import (
     ActiveBatchRecord,
@@ -215,15 +215,7 @@ class SQLStore(SQLByHand):
     def record_batch_artifacts(self, *, run_id: str, pointers: list[BatchArtifactPointer]) -> None:
         with self._locked(Boundary.RECORD_BATCH_FILES, run_id) as run:
             for pointer in pointers:
-                paths = {
-                    "output_artifact_path": encode_optional_text(pointer.output_artifact_path),
-                    "error_artifact_path": encode_optional_text(pointer.error_artifact_path),
-                }
-                batch = sql_batches.batch_row(
-                    run.connection, run.run_key, pointer.provider_batch_id, run_id=run_id
-                )
-                if given := {name: path for name, path in paths.items() if path}:
-                    sql_batches.change_batch(run.connection, batch.intent_key, **given)
+                sql_batches.keep_files(run.connection, run.run_key, pointer, run_id=run_id)
 
     def get_artifact_inventory(self, *, run_id: str) -> RunArtifactInventory:
         with self.database.read() as connection:

@@ -13,9 +13,15 @@ from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.usage import TOKEN_KINDS
 from batchor_core.storage import sql_items
-from batchor_core.storage.columns import decode_optional_text, decode_text, encode_text, usage_columns
+from batchor_core.storage.columns import (
+    decode_optional_text,
+    decode_text,
+    encode_optional_text,
+    encode_text,
+    usage_columns,
+)
 from batchor_core.storage.late_batches import NOTHING_LATE, late_fields
-from batchor_core.storage.records import ActiveBatchRecord
+from batchor_core.storage.records import ActiveBatchRecord, BatchArtifactPointer
 from batchor_core.storage.schema import batches, items, submission_intents
 from batchor_core.storage.session import BatchEnd, ResultsWait
 from batchor_core.storage.sql_engine import AnyRow
@@ -95,6 +101,32 @@ def batch_row(connection: Connection, run_key: int, provider_batch_id: str, *, r
 def change_batch(connection: Connection, intent_key: int, **values: object) -> None:
     """Set columns of a batch."""
     connection.execute(_CHANGE, {"key": intent_key, **values})
+
+
+def count_poll_failure(
+    connection: Connection, batch: AnyRow, *, next_poll_at: float, error: str | None
+) -> int:
+    """Keep that a poll failed; returns how many failed in a row."""
+    failures: int = batch.poll_failures + 1
+    change_batch(
+        connection,
+        batch.intent_key,
+        poll_failures=failures,
+        next_poll_at=next_poll_at,
+        poll_error=encode_optional_text(error),
+    )
+    return failures
+
+
+def keep_files(connection: Connection, run_key: int, pointer: BatchArtifactPointer, *, run_id: str) -> None:
+    """Keep where a batch's result files lie; what the pointer leaves out stays."""
+    batch = batch_row(connection, run_key, pointer.provider_batch_id, run_id=run_id)
+    paths = {
+        "output_artifact_path": encode_optional_text(pointer.output_artifact_path),
+        "error_artifact_path": encode_optional_text(pointer.error_artifact_path),
+    }
+    if given := {name: path for name, path in paths.items() if path}:
+        change_batch(connection, batch.intent_key, **given)
 
 
 def keep_poll(

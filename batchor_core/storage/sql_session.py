@@ -27,8 +27,9 @@ from batchor_core.storage import (
     sql_runs,
     sql_submissions,
 )
-from batchor_core.storage.columns import encode_optional_text, encode_text
+from batchor_core.storage.columns import encode_text
 from batchor_core.storage.records import (
+    BatchArtifactPointer,
     CompletedItemRecord,
     ItemFailureRecord,
     MaterializedItem,
@@ -360,15 +361,12 @@ class SQLSession(DriverSession):
     ) -> int:
         with self._write(Boundary.RECORD_POLL_FAILURE) as connection:
             batch = sql_batches.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
-            failures: int = batch.poll_failures + 1
-            sql_batches.change_batch(
-                connection,
-                batch.intent_key,
-                poll_failures=failures,
-                next_poll_at=next_poll_at,
-                poll_error=encode_optional_text(error),
-            )
-            return failures
+            return sql_batches.count_poll_failure(connection, batch, next_poll_at=next_poll_at, error=error)
+
+    def record_files(self, pointer: BatchArtifactPointer) -> bool:
+        with self._write(Boundary.RECORD_BATCH_FILES) as connection:
+            sql_batches.keep_files(connection, self._run_key, pointer, run_id=self.run_id)
+        return True
 
     def submitted_items(self, *, provider_batch_id: str) -> dict[str, int]:
         with self._database.read() as connection:

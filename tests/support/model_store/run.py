@@ -22,6 +22,7 @@ from batchor_core.core.types import JSONValue
 from batchor_core.storage.late_batches import NOTHING_LATE, late_fields, waiting_begins_again
 from batchor_core.storage.records import (
     ActiveBatchRecord,
+    BatchArtifactPointer,
     IngestCheckpoint,
     PersistedRunConfig,
     RetryBackoffState,
@@ -237,6 +238,12 @@ class Run(RunItems):
             next_poll_at=next_poll_at,
             **more,
         )
+
+    def keep_files(self, pointer: BatchArtifactPointer) -> None:
+        """Keep where a batch's result files lie; what the pointer leaves out stays."""
+        batch = self.batch(pointer.provider_batch_id)
+        batch.output_path = pointer.output_artifact_path or batch.output_path
+        batch.error_path = pointer.error_artifact_path or batch.error_path
 
     def wait_for(self, batch: Batch, wait: ResultsWait) -> None:
         """Keep what is waited for of a batch that is over."""

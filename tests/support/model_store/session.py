@@ -26,6 +26,7 @@ from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.request_lines import named_line
 from batchor_core.core.types import JSONValue
 from batchor_core.storage.records import (
+    BatchArtifactPointer,
     CompletedItemRecord,
     ItemFailureRecord,
     MaterializedItem,
@@ -320,6 +321,11 @@ class ModelSession(DriverSession):
                 batch.record, poll_failures=failures, next_poll_at=next_poll_at, poll_error=error
             )
             return failures
+
+    def record_files(self, pointer: BatchArtifactPointer) -> bool:
+        with self._write() as run:
+            run.keep_files(pointer)
+        return True
 
     def submitted_items(self, *, provider_batch_id: str) -> dict[str, int]:
         with self._lock:

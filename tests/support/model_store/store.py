@@ -161,9 +161,7 @@ class ModelStore(ModelByHand):
     def record_batch_artifacts(self, *, run_id: str, pointers: list[BatchArtifactPointer]) -> None:
         with self._run(run_id) as run:
             for pointer in pointers:
-                batch = run.batch(pointer.provider_batch_id)
-                batch.output_path = pointer.output_artifact_path or batch.output_path
-                batch.error_path = pointer.error_artifact_path or batch.error_path
+                run.keep_files(pointer)
 
     def get_artifact_inventory(self, *, run_id: str) -> RunArtifactInventory:
         with self._run(run_id) as run:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from batchor_core.core.exceptions import RunPausedError
 from batchor_core.core.models import RunEvent
+from batchor_core.runtime import on_the_loop
 from batchor_core.runtime.run import Run
 from tests.support.world import RUN, World, structured_job, text_job, texts
 
@@ -116,3 +117,14 @@ def test_results_are_read_without_blocking_the_loop(world: World) -> None:
 
     assert asyncio.run(read()) == list(run.iter_results())
     assert [result.output for result in asyncio.run(read(model=Shape))] == [Shape(label="good")] * 5
+
+
+def test_a_cycle_that_was_cut_goes_on_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_the_loop, "SLICE_SEC", 0.0)  # each cycle is
+
+    async def scenario() -> None:
+        async with world.runner() as runner:
+            run = await runner.start_async(text_job(5, per_batch=2), run_id=RUN)
+            assert (await run.wait_async(poll_interval=3_600.0)).is_finished
+
+    asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""What a run is trying again, in words for its summary."""
+"""What a run keeps retrying, in words for its summary."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def trouble(
     poll_failures: int,
     poll_error: str | None,
 ) -> str | None:
-    """What keeps a run from moving that may pass by itself; None if nothing does, or if nothing is tried.
+    """The problem that a run keeps retrying; None without one, or if nothing is tried.
 
     Args:
         status: Whether the run has ended.
         control_state: A paused run tries nothing.
-        submit_failures: Failures in a row to send something.
-        submit_error: What the last one said; None once something was sent again.
-        poll_failures: The most failures in a row to ask after a batch.
-        poll_error: What one of them said.
+        submit_failures: Failed submissions in a row.
+        submit_error: The last error; None once a submission has succeeded.
+        poll_failures: The most failed polls of a batch in a row.
+        poll_error: One of their errors.
     """
     if status is not RunLifecycleStatus.RUNNING or control_state is RunControlState.PAUSED:
         return None

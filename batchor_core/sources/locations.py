@@ -35,7 +35,7 @@ def location(path: object, storage_options: Mapping[str, Any] | None = None) -> 
     if not isinstance(path, str | os.PathLike) or not isinstance(written := os.fspath(path), str):
         raise InvalidInputError(f"a source's path must be a str or a Path, and is {path!r}")
     if not written or "\0" in written:
-        raise InvalidInputError(f"{written!r} is no path of a file")
+        raise InvalidInputError(f"{written!r} is not the path of a file")
     found = Path(written).expanduser().absolute()
     url = _URL.match(written)
     if url is None or found.exists():

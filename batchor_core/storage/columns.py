@@ -100,7 +100,7 @@ def encode_strictly(value: Any) -> str:
     try:
         return encode_json(stored_as_json(value))
     except RecursionError:
-        raise TypeError("it holds itself, or is nested too deeply") from None
+        raise TypeError("it contains itself, or is nested too deeply") from None
 
 
 def decode_json(stored: str) -> Any:

@@ -107,7 +107,7 @@ class ThirdPartySession(DriverSession):
         lost = [item.item_id for item in items if item.request_line is not None and not item.prompt]
         if lost:
             raise RunStateError(
-                self.run_id, f"this store keeps prompts, no request lines; {lost[0]!r} has no prompt"
+                self.run_id, f"this store keeps prompts, not request lines; {lost[0]!r} has no prompt"
             )
         with self._book.lock:
             self._store.append_items(run_id=self.run_id, items=list(items))

@@ -1,4 +1,4 @@
-"""A run's terminal results as a stream of Arrow record batches: what files, frames and sinks are made of."""
+"""A run's terminal results as a stream of Arrow record batches, from which files, frames and sinks are made."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class RowPages(Protocol):
 class ResultStream:
     """Every terminal result of a run, once.
 
-    Memory does not grow with the number of rows. To put them in the order of the input, those that are too many are kept in
-    the temporary folder meanwhile.
+    Memory does not grow with the number of rows. To sort many rows into the order of the input, they are kept in the
+    temporary folder.
 
     Args:
         run: A ``batchor_core.Run``; it need not be finished.
         output: The run's output, or the model of a structured run; see :class:`ResultColumns`.
-        order: ``ended`` is the quicker one.
+        order: ``ended`` is faster.
         costs: Gets the tokens of every row.
 
     Attributes:

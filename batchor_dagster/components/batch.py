@@ -109,7 +109,7 @@ class OpenAI(dg.Model):
         options = settings.pop("request_options", {})
         if sampling.keys() & options.keys():
             raise InvalidInputError(
-                f"openai: {min(sampling.keys() & options.keys())} stands in request_options too; leave one of them out"
+                f"openai: {min(sampling.keys() & options.keys())} is in request_options too; remove one of them"
             )
         return OpenAIProviderConfig(**settings, request_options={**options, **sampling})
 
@@ -143,7 +143,7 @@ class Batch(dg.Model, dg.Resolvable):
     wait: bool = Field(default=False, description="Submit, wait and write in one step: for small jobs.")
     on_change: Literal["new_revision", "refuse", "new_generation"] = Field(
         default="new_revision",
-        description="What a changed job does to a finished partition: run it anew, or fail. new_generation is the old name of "
+        description="What a changed job does to a finished partition: run it again, or fail. new_generation is the old name of "
         "new_revision.",
     )
     failure_threshold: float = 0.05
@@ -260,7 +260,7 @@ def filled(template: str, row: Mapping[str, Any]) -> str:
         column = match[1].strip()
         if column not in row:
             raise InvalidInputError(
-                f"the prompt wants a column {column!r}, and there are {', '.join(map(repr, row))}"
+                f"the prompt uses a column {column!r}, but the columns are {', '.join(map(repr, row))}"
             )
         return "" if row[column] is None else str(row[column])
 

@@ -41,7 +41,7 @@ def _imported(path: str) -> type[BaseModel]:
             f"output: {path!r} can't be imported ({error}); give package.module.Model"
         ) from error
     if not isinstance(found, type) or not issubclass(found, BaseModel):
-        raise InvalidInputError(f"output: {path!r} is no Pydantic model")
+        raise InvalidInputError(f"output: {path!r} is not a Pydantic model")
     return found
 
 

@@ -61,5 +61,5 @@ def _words(place: _Place, error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return f"{path} is missing"
     if error["loc"][-1:] == ("[key]",):
-        return f"the key {path} is {error['input']!r}, which is no string: put it in quotes"
+        return f"the key {path} is {error['input']!r}, which is not a string: put it in quotes"
     return f"{path} is {reprlib.repr(error['input'])}: {error['msg'][:1].lower()}{error['msg'][1:]}"

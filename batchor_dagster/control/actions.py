@@ -34,9 +34,9 @@ class ControlAction(StrEnum):
 
 EFFECTS = {
     ControlAction.pause: "– nothing is sent or fetched; batches at the provider go on there",
-    ControlAction.resume: "– goes on, and fetches what has arrived meanwhile",
+    ControlAction.resume: "– continues the run and fetches what has arrived meanwhile",
     ControlAction.cancel: "– for good: batches are cancelled, results that still arrive are kept",
-    ControlAction.retry_failed: "– failed rows get a fresh set of attempts, which cost money",
+    ControlAction.retry_failed: "– failed rows get a new set of attempts, which cost money",
 }
 
 
@@ -105,7 +105,7 @@ def already_so(summary: RunSummary, action: ControlAction) -> str | None:
         case ControlAction.pause:
             return "the run is paused" if summary.control_state is RunControlState.PAUSED else None
         case ControlAction.resume:
-            return "the run is going on" if summary.control_state is RunControlState.RUNNING else None
+            return "the run is active" if summary.control_state is RunControlState.RUNNING else None
         case ControlAction.cancel:
             cancelling = summary.control_state is RunControlState.CANCEL_REQUESTED
             return "the run is being cancelled" if cancelling else None

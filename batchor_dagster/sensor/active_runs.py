@@ -36,7 +36,7 @@ def look_after_ended(tick: Tick) -> None:
     try:
         tick.runner.sweep_ended_runs()
     except Exception as error:  # whatever it is, it must not cost the tick its results
-        tick.problem(f"looking for late batches: {type(error).__name__}: {error}")
+        tick.problem(f"searching for late batches: {type(error).__name__}: {error}")
 
 
 def drive_in_turn(tick: Tick, cursor: Cursor, listings: Sequence[RunListing], *, budget_sec: float) -> Driven:
@@ -87,7 +87,7 @@ def _trouble(runner: BatchRunner, run: Run, summary: RunSummary) -> str:
     )
     backoff = store.get_retry_backoff(run_id=run.run_id)
     if failed_polls:
-        return f"; the provider can't be asked ({failed_polls} polls failed in a row), trying again"
+        return f"; the provider can't be polled ({failed_polls} polls failed in a row), trying again"
     if backoff.consecutive_failures:
         return f"; the provider refuses or can't be reached ({backoff.last_error_class}), trying again"
     if not summary.ingestion_complete and not run.is_driven():
@@ -95,9 +95,9 @@ def _trouble(runner: BatchRunner, run: Run, summary: RunSummary) -> str:
     if summary.quarantined_batches:
         return f"; {_choices(store, run.run_id)}"
     if summary.overdue_batches:
-        return "; a batch should have ended by now, and is asked for less and less often"
+        return "; a batch should have ended by now and is polled less and less often"
     if summary.late_batches:
-        return f"; {summary.late_rows} rows of batches that are over are waited for"
+        return f"; waiting for {summary.late_rows} rows of batches that have ended"
     return ""
 
 

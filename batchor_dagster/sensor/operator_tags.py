@@ -43,10 +43,10 @@ def apply_tags(tick: Tick, cursor: Cursor, *, now: float) -> None:
                 outcome = apply_control(tick.runner, run_id, action)
             except BatchorError as error:
                 tick.problem(
-                    f"{run_id}: {action} asked for by a tag on Dagster run {run.run_id[:8]}: {error}"
+                    f"{run_id}: {action} requested by a tag on Dagster run {run.run_id[:8]}: {error}"
                 )
             else:
                 tick.note(
-                    f"{run_id}: {action} asked for by a tag on Dagster run {run.run_id[:8]}: {outcome.message}"
+                    f"{run_id}: {action} requested by a tag on Dagster run {run.run_id[:8]}: {outcome.message}"
                 )
         mark_applied(tick.context.instance, run.run_id, action)

@@ -59,7 +59,7 @@ def result_requests(tick: Tick, lacking: Sequence[Found], *, limit: int) -> list
         else:
             left += 1
     if left:
-        tick.note(f"the results of {left} more finished runs are asked for in the next ticks")
+        tick.note(f"the next ticks request the results of {left} more finished runs")
     return requests
 
 
@@ -141,7 +141,7 @@ def _tell_launched(tick: Tick, run_id: str, run: dg.DagsterRun) -> None:
     elif run.status is not dg.DagsterRunStatus.SUCCESS:  # after a success, somebody has wiped the partition
         tick.problem(
             f"{run_id}: Dagster run {run.run_id[:8]} should have written its results, and ended as "
-            f"{run.status.value}; mend what its log tells, and re-execute it"
+            f"{run.status.value}; fix what its log reports, and re-execute it"
         )
 
 

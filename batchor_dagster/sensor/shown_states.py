@@ -81,7 +81,7 @@ def show(tick: Tick, cursor: Cursor, listings: Sequence[RunListing], *, lacking:
         is_behind = _age(found.listing) <= cursor.ended_until
         if state_of(summary) == "paused":
             (tick.problem if summary.control_reason else tick.note)(
-                f"{run_id} is paused: {summary.control_reason or 'an operator asked for it'}"
+                f"{run_id} is paused: {summary.control_reason or 'an operator requested it'}"
             )
         what = news(summary, before, is_behind=is_behind, is_lacking=is_lacking)
         if what is News.UNKNOWN and looks >= _LOOKS:

@@ -77,7 +77,7 @@ class TestSchema:
             ({"a": {}}, "x_a has no fields"),
             ("Review", "can't be imported"),
             ("no.such.Model", "can't be imported"),
-            ("os.path.join", "is no Pydantic model"),
+            ("os.path.join", "is not a Pydantic model"),
         ],
     )
     def test_what_is_no_schema_is_named(self, schema: Any, message: str) -> None:

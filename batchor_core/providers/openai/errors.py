@@ -85,10 +85,10 @@ def translate(
 
 def no_route(url: str, location: str = "") -> str:
     """Why a request found nobody to take it, and what to do."""
-    where = f"{url} answers, but" if url else "the address answers, but"
+    where = f"{url} responds, but" if url else "the address responds, but"
     moved = f"; it points to {location}" if location else ""
     return (
-        f"{where} not as the API does{moved}: check base_url, which should look like https://api.openai.com/v1, with the "
+        f"{where} not like the API{moved}: check base_url, which should look like https://api.openai.com/v1, with the "
         "version and without the route"
     )
 

@@ -240,7 +240,9 @@ def _check_kind(fault: Fault) -> None:
     kinds = _KINDS.get(type(fault))
     kind = getattr(fault, "kind", None)
     if kinds is not None and kind not in kinds:
-        raise ValueError(f"{kind!r} is no kind of {type(fault).__name__}; there are {', '.join(kinds)}")
+        raise ValueError(
+            f"{kind!r} is not a kind of {type(fault).__name__}; the kinds are {', '.join(kinds)}"
+        )
 
 
 def common_row_faults(rate: float) -> list[RowFault]:

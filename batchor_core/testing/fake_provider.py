@@ -44,18 +44,18 @@ class _Fault:
 
 
 class FakeProvider(BatchProvider, OptionalMethods):
-    """Runs batches in memory, answers as told, breaks as told, and keeps books of what really happened.
+    """Runs batches in memory, answers and fails as configured, and records what really happened.
 
     ::
 
         provider = FakeProvider(answer=lambda line: "yes")
-        provider.fail("create_batch", ProviderError("lost"), after=True)   # created, but the answer is lost
+        provider.fail("create_batch", ProviderError("lost"), after=True)   # created, but the response is lost
         runner = BatchRunner(provider_factory=lambda config: provider, ...)
 
     All attributes may be changed at any time. Methods may be called from several threads.
 
     Args:
-        config: Settings; the default ones if left out.
+        config: Settings; by default ``FakeProviderConfig()``.
         answer: Answers each row when its batch ends. By default a text made of the prompt, or with a schema the
             simplest JSON that satisfies it.
         statuses: What a new batch goes through, one status for each time it is looked at; the last one stays.

@@ -43,7 +43,7 @@ class Source(dg.Model, dg.Resolvable):
 
 
 class Partitions(dg.Model, dg.Resolvable):
-    """Which partitions there are."""
+    """The partitions of a batch."""
 
     type: Literal["hourly", "daily", "weekly", "monthly", "static", "dynamic"]
     start_date: str | None = Field(default=None, description="First partition of time partitions.")
@@ -53,10 +53,10 @@ class Partitions(dg.Model, dg.Resolvable):
     name: str | None = Field(default=None, description="Name of dynamic partitions.")
 
     def definition(self) -> dg.PartitionsDefinition[str]:
-        """As Dagster has it.
+        """As a Dagster partitions definition.
 
         Raises:
-            InvalidInputError: What this type needs is missing.
+            InvalidInputError: A field that this type needs is missing.
         """
         match self.type:
             case "static":
@@ -97,10 +97,10 @@ class OpenAI(dg.Model):
     )
 
     def config(self) -> OpenAIProviderConfig:
-        """As the engine has it.
+        """As the engine's config.
 
         Raises:
-            InvalidInputError: ``request_options`` says again what has a key of its own.
+            InvalidInputError: ``request_options`` repeats a setting that has its own key.
         """
         settings = self.model_dump(exclude_none=True)
         sampling: dict[str, Any] = {
@@ -169,7 +169,7 @@ class Batch(dg.Model, dg.Resolvable):
         """The provider's settings.
 
         Raises:
-            InvalidInputError: There are none, or two; or they are none of that provider's.
+            InvalidInputError: There are no settings, or two kinds of them, or the provider does not accept them.
         """
         if (self.openai is None) == (self.provider is None):
             raise InvalidInputError(f"{self.name}: give either openai or provider")
@@ -194,7 +194,7 @@ class Batch(dg.Model, dg.Resolvable):
         control_job: str | None = None,
         translator: BatchTranslator | None = None,
     ) -> BatchAsset:
-        """The batch asset. Its source is looked for in ``folder``."""
+        """The batch asset. Its source is relative to ``folder``."""
         *prefix, name = self.key.path
         config, sink = self.config(), sink_of(self.sink)
         model = getattr(config, "model", None) or str(config.provider_kind)

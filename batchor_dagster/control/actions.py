@@ -1,4 +1,4 @@
-"""What an operator can do to a run: pause it, resume it, cancel it, try its failed rows again. All may be repeated without harm."""
+"""What an operator can do to a run: pause, resume, cancel, or retry failed rows. All actions are idempotent."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,7 +23,7 @@ class ControlAction(StrEnum):
         """Read a tag.
 
         Raises:
-            InvalidInputError: It is none of the actions.
+            InvalidInputError: It is not an action.
         """
         try:
             return cls(text.strip().lower())
@@ -42,14 +42,14 @@ EFFECTS = {
 
 @dataclass(frozen=True, slots=True)
 class ControlOutcome:
-    """What came of an action.
+    """The outcome of an action.
 
     Attributes:
         run_id: The batch run.
         action: What was asked for.
         changed: Whether anything had to be done.
         message: One sentence for the operator.
-        summary: Where the run stands now.
+        summary: The state of the run now.
     """
 
     run_id: str
@@ -60,10 +60,11 @@ class ControlOutcome:
 
 
 def apply_control(runner: BatchRunner, run_id: str, action: ControlAction | str) -> ControlOutcome:
-    """Do what the operator asks. Asking again for what is already so changes nothing.
+    """Apply an operator's action. All actions are idempotent.
 
-    ``pause`` stops polling, submission and reading; ``resume`` undoes it. ``cancel`` is final: it cancels the provider's
-    batches and keeps every result that still arrives. ``retry_failed`` gives each failed row a fresh set of attempts.
+    ``pause`` stops polling, submission and reading; ``resume`` undoes it. ``cancel`` is final: it cancels the
+    provider's batches and keeps every result that still arrives. ``retry_failed`` gives each failed row a new set of
+    attempts.
 
     Raises:
         RunNotFoundError: There is no such run.

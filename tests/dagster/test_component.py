@@ -100,7 +100,7 @@ class TestSchema:
 def test_a_prompt_is_filled_with_columns_and_nothing_else(template: str, text: str | None) -> None:
     row = {"text": "hi {there}", "n": 5, "nothing": None}
     if text is None:
-        with pytest.raises(InvalidInputError, match="there are 'text', 'n', 'nothing'"):
+        with pytest.raises(InvalidInputError, match="the columns are 'text', 'n', 'nothing'"):
             filled(template, row)
     else:
         assert filled(template, row) == text

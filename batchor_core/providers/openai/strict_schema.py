@@ -93,7 +93,7 @@ def validate_strict_json_schema(schema: Mapping[str, JSONValue]) -> None:
 
     Raises:
         StructuredOutputSchemaError: Names the JSON path (``$.properties.address.properties.tags``, followed through
-            ``$ref``), what is wrong there, and how to mend it.
+            ``$ref``), what is wrong there, and how to fix it.
     """
     try:
         _Check(schema).run()
@@ -221,8 +221,8 @@ class _Check:
 
     def _check_object(self, node: Mapping[str, Any], path: str) -> None:
         if node.get("additionalProperties") is not False:
-            mend = f"{_PAIRS} instead of a dict, and no extra='allow' (additionalProperties must be false)"
-            raise _error(path, "is an open object, which takes any further keys", mend)
+            fix = f"{_PAIRS} instead of a dict, and no extra='allow' (additionalProperties must be false)"
+            raise _error(path, "is an open object, which takes any further keys", fix)
         properties = node.get("properties", {})
         if not isinstance(properties, Mapping):
             raise _error(path, "has properties that are not an object", "map each name to a schema")
@@ -291,5 +291,5 @@ def _shown(node: Mapping[str, Any], keyword: str) -> str:
     return f"the default {shown(node[keyword])}" if keyword == "default" else f"the keyword {keyword!r}"
 
 
-def _error(path: str, problem: str, mend: str) -> StructuredOutputSchemaError:
-    return StructuredOutputSchemaError(f"{path} {problem}; {mend}")
+def _error(path: str, problem: str, fix: str) -> StructuredOutputSchemaError:
+    return StructuredOutputSchemaError(f"{path} {problem}; {fix}")

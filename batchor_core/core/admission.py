@@ -129,7 +129,7 @@ class Wait:
 
     Attributes:
         need: See :class:`Place`.
-        since: Since when, if the run keeps the place that it had: larger items were passed over.
+        since: When the wait began, if the run keeps its place: larger items were skipped.
     """
 
     need: int
@@ -318,7 +318,7 @@ def _least(rest: PlannedBatch, whole: int, tokens_of: dict[int, int], waited_sec
 def _cut(
     batch: PlannedBatch, tokens_of: dict[int, int], left: int, *, passes_over: bool
 ) -> PlannedBatch | None:
-    """The items of a batch that fit, up to the first that does not, unless larger ones are passed over."""
+    """The items of a batch that fit, up to the first that does not, unless larger ones are skipped."""
     kept, tokens = [], 0
     for index in batch.item_indexes:
         if tokens + tokens_of[index] <= left:
@@ -344,7 +344,7 @@ def _wait(
     waited_sec: float,
 ) -> Wait:
     sent = sum(one.tokens for one in admitted)
-    # a larger item that was passed over keeps the run's place; else a new wait begins, with all its patience
+    # a larger item that was skipped keeps the run's place; otherwise a new wait begins
     passed_over = bool(admitted) and rest.item_indexes[0] < admitted[-1].item_indexes[-1]
     if admitted and not passed_over:
         waited_sec = 0.0

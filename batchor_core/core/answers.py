@@ -94,7 +94,7 @@ def names_two_rows(line: bytes) -> bool:
     except _RepeatedKeyError:
         return True
     except (ValueError, RecursionError):
-        return False  # whoever parses it finds out
+        return False  # the parser reports it
     return False
 
 

@@ -180,7 +180,7 @@ def _doubt(
     """Why the rows without a line may still get one, and whether only a person may give them up; None without a reason."""
     stated = stated_but_not_there(counts, hand)
     if hand.unreadable and stated <= hand.unreadable:
-        # lines of some rows may be garbled, and reading the file again may help; what is no result file at all proves nothing
+        # lines of some rows may be garbled, and reading the file again may help; a file without any results proves nothing
         is_garbled = hand.lines > 0 and hand.unreadable <= hand.missing
         return (Cause.UNCONFIRMED, False) if is_garbled else (Cause.RESULT_FILE_UNREADABLE, True)
     if stated:

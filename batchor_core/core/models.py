@@ -250,7 +250,7 @@ class BatchJob(Generic[PayloadT, AnswerT]):
         spec = self.output_spec
         if not isinstance(spec, ModelOutput):
             return None
-        model: Any = spec.model  # what is no model is refused by the name of what it is
+        model: Any = spec.model  # anything but a model is refused with its type
         return self.provider_config.output_schema(model, schema_name=self.schema_name)
 
 

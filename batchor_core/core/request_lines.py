@@ -86,7 +86,7 @@ class Frames:
         if around != self._last:
             try:
                 self._frame, self._last = self._make(around), around
-            except TypeError:  # no JSON, which whoever encodes the whole line can say better
+            except TypeError:  # not JSON; encoding the whole line gives a better error
                 return None
         return self._frame, body
 

@@ -23,7 +23,7 @@ class _Element(NamedTuple):
     """The binary form of an element.
 
     ``code`` is that of ``struct`` and ``array``. In a float that is NaN or infinite, all bits of the exponent are set: they lie
-    in the highest byte but for the sign, and in those bits of the byte below that ``mask`` has; 0 where there is no such value.
+    in the highest byte but for the sign, and in those bits of the byte below that ``mask`` has; 0 if there is no such value.
     """
 
     code: Literal["f", "d", "b", "B"]

@@ -138,7 +138,7 @@ _MARKUP = re.compile(r"<(\?xml|!doctype|!--|(html|head|body)\b)", re.IGNORECASE)
 
 
 def _one_column_problem(header: Sequence[str], form: CsvFormat) -> str | None:
-    """Why a header of one column is refused, if it is: nobody named a delimiter, and it holds one of the usual others."""
+    """Why a header of one column is refused, if it is: no delimiter was given, and it contains another common one."""
     if len(header) != 1 or form.delimiter is not None:
         return None
     other = other_delimiter(header, form.separator)

@@ -29,7 +29,7 @@ def location(path: object, storage_options: Mapping[str, Any] | None = None) -> 
         storage_options: For fsspec's file system of a URL, such as ``key``, ``secret``, ``endpoint_url``.
 
     Raises:
-        InvalidInputError: It is no path, or a URL that fsspec does not know.
+        InvalidInputError: It is not a path, or is a URL that fsspec does not support.
         ImportError: A package for the URL is missing; says what to install.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(written := os.fspath(path), str):
@@ -83,7 +83,7 @@ def files_of(path: Location, suffixes: Collection[str]) -> list[Location] | None
     """The files of a folder or a pattern, in the order of their paths; None if the path is of one file.
 
     A folder gives its files with one of the suffixes, compressed or not, in all folders below it too; names that begin with a
-    dot or an underscore are passed over, as other tools do. A pattern gives whatever it matches but hidden files.
+    dot or an underscore are skipped, as in other tools. A pattern gives all matching files except hidden ones.
 
     Raises:
         OSError: It can't be looked at.

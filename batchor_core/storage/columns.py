@@ -193,7 +193,7 @@ _NO_USAGE: Any = (None,) * len(TOKEN_KINDS)
 
 
 def usage_columns(usage: TokenUsage | None) -> _UsageColumns:
-    """The tokens of each kind, as columns; all None when nobody said."""
+    """The tokens of each kind, as columns; all None if unknown."""
     columns: _UsageColumns = _NO_USAGE if usage is None else counts(usage)
     return columns
 

@@ -117,7 +117,7 @@ run_leases = Table(
     metadata,
     Column("run_key", BigKey, primary_key=True, autoincrement=False),
     Column("epoch", BigInteger, nullable=False, server_default="0"),
-    Column("session", Text),  # NULL: nobody drives the run
+    Column("session", Text),  # NULL: the run has no driver
     Column("host", Text),
     Column("boot_id", Text),
     Column("pid", BigInteger),

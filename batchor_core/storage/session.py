@@ -357,9 +357,9 @@ class DriverSession(ABC):
     ) -> AppliedOutcome:
         """Store a chunk of results, and with ``end`` the batch's final status, in one transaction.
 
-        Only items that are SUBMITTED in this batch move; others are passed over, so that a replay changes nothing and
+        Only items that are SUBMITTED in this batch move; others are skipped, so that a replay changes nothing and
         counts no attempt twice. Results get the next terminal sequences in the order given, completions first. With
-        ``end``, nothing of the batch is waited for any more, and nobody has to decide about it.
+        ``end``, the wait for the batch's results ends, and it needs no decision any more.
         """
 
     # the run as a whole

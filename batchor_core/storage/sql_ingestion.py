@@ -1,4 +1,4 @@
-"""Adding items, each once: what is stored of one is never changed, so whoever gives it again has to give the same."""
+"""Adding items, each once: stored items are never changed, so an item that is added again must be the same."""
 
 from __future__ import annotations
 

@@ -317,7 +317,7 @@ def _begin(connection: Connection) -> None:
 
 
 def _end(connection: Connection) -> None:
-    """Give a connection of somebody else's engine back as it was."""
+    """Return a connection of the caller's engine unchanged."""
     if "batchor_isolation_level" in connection.info:
         raw: Any = connection.connection.driver_connection
         raw.isolation_level = connection.info.pop("batchor_isolation_level")

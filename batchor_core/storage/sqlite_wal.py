@@ -41,7 +41,7 @@ class WriteAheadLog:
             return
         try:
             self._carry_over()
-        except Exception as error:  # the transaction before is committed, whatever comes of this
+        except Exception as error:  # the transaction before is committed in any case
             log.warning("the write-ahead log %s could not be carried over: %s", self._path, error)
 
     def _carry_over(self) -> None:
@@ -55,7 +55,7 @@ class WriteAheadLog:
 
 
 def reaches(path: Path, frames: int) -> bool:
-    """Whether a log holds so many frames. Its size does not tell: a log that starts anew keeps the old frames behind it.
+    """Whether a log holds so many frames. Its size does not show it: a restarted log keeps the old frames behind the new ones.
 
     A frame is of this log if it carries the salt of the header: https://sqlite.org/fileformat2.html#walformat. Reading the
     file is safe, since SQLite's locks lie on other ones.

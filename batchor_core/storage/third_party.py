@@ -100,7 +100,7 @@ class ThirdPartySession(DriverSession):
         ingestion_complete: bool,
         rendered: RenderedChunk | None = None,
     ) -> None:
-        """Add items and then move the checkpoint; a crash between the two has the same items read and passed over.
+        """Add items and then move the checkpoint; after a crash between the two, the same items are read and skipped.
 
         ``rendered`` is kept in this process.
         """
@@ -339,7 +339,7 @@ class ThirdPartySession(DriverSession):
             return freed
 
     def fail_unsubmitted(self, failures: Sequence[tuple[int, ItemFailure]]) -> AppliedOutcome:
-        """End items that :meth:`candidates` has shown and nobody has claimed since."""
+        """End items that :meth:`candidates` has shown and that have not been claimed since."""
         with self._book.lock:
             known = {index: error for index, error in failures if index in self._book.held}
             self._items.end(known)

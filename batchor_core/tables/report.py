@@ -118,7 +118,7 @@ class Tally:
 
 def _previewed(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     for place, column in enumerate(batch.schema):
-        if pa.types.is_fixed_size_list(column.type):  # thousands of numbers tell nobody anything
+        if pa.types.is_fixed_size_list(column.type):  # thousands of numbers are not readable
             words = f"{column.type.value_type}[{column.type.list_size}]"
             shown = [words if value.is_valid else None for value in batch.column(place)]
             batch = batch.set_column(place, column.name, pa.array(shown, pa.string()))

@@ -61,7 +61,7 @@ def news(summary: RunSummary, before: str | None, *, is_behind: bool, is_lacking
         return News.NONE
     if not is_finished(summary):
         return News.CHANGED if before is not None else News.UNKNOWN
-    # whoever wrote the results of an ended run has shown its end too, and a tick may have died before its cursor was kept
+    # the step that wrote the results of an ended run has shown its end too; a tick may have died before storing its cursor
     return News.NONE if before is None and is_behind and not is_lacking else News.UNKNOWN
 
 

@@ -1,4 +1,4 @@
-"""What a store of artifacts can do."""
+"""The interface of an artifact store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from batchor_core.core.exceptions import InvalidInputError, StorageError
 from batchor_core.core.validation import check_artifact_key
 
 TEMPORARY_PREFIX = ".batchor-tmp-"
-"""File names that begin like this are unfinished, and no artifact's."""
+"""File names that begin like this are unfinished files, not artifacts."""
 
 _MAX_GAP = 16 * 1024  # bytes that are cheaper to read than to jump over
 _MAX_RUN = 1024 * 1024
@@ -24,13 +24,14 @@ _MAX_RUN = 1024 * 1024
 class ArtifactStore(ABC):
     """Files under relative keys, such as ``<run id>/requests/<batch>.jsonl``.
 
-    A key is written whole or not at all. The five abstract methods make a store; the others have defaults that go
-    through a local file, and are worth overriding where there is a shorter way. Keys are checked by :func:`check_key`.
+    A key is written completely or not at all. A store implements the five abstract methods; the others have defaults
+    that go through a local file, and can be overridden where there is a faster way. Keys are checked by
+    :func:`check_key`.
     """
 
     @abstractmethod
     def write_text(self, key: str, content: str, *, encoding: str = "utf-8") -> None:
-        """Put ``content`` under the key, replacing what was there.
+        """Store ``content`` under the key, replacing an earlier artifact.
 
         Raises:
             ValueError: The key is not usable.
@@ -56,7 +57,7 @@ class ArtifactStore(ABC):
 
     @abstractmethod
     def stage_local_copy(self, key: str) -> AbstractContextManager[Path]:
-        """A local file with the artifact's content and base name, for the length of the block. Don't change it.
+        """A local file with the artifact's content and base name, during the block. Don't change it.
 
         Raises:
             FileNotFoundError: Nothing is there.
@@ -76,8 +77,8 @@ class ArtifactStore(ABC):
     def open_writer(self, key: str) -> AbstractContextManager[BinaryIO]:
         """Write the artifact piece by piece.
 
-        It appears, whole and synced, when the block ends; if the block raises, or the process dies, whatever was under
-        the key before stays.
+        It appears, complete and synced, when the block ends. If the block raises or the process dies, an earlier
+        artifact under the key stays.
         """
         return self._write_through_file(key)
 
@@ -91,7 +92,7 @@ class ArtifactStore(ABC):
             self.put_file(key, path)
 
     def put_file(self, key: str, path: str | Path) -> None:
-        """Take a local file over as the artifact, atomically. The file may be gone afterwards."""
+        """Make a local file the artifact, atomically. The file may be gone afterwards."""
         # Latin-1 maps every byte to a character and back, so that any content survives a store that knows text alone
         self.write_text(key, Path(path).read_bytes().decode("latin-1"), encoding="latin-1")
 
@@ -116,7 +117,7 @@ class ArtifactStore(ABC):
     def sweep(self, prefix: str) -> None:
         """Remove unfinished files of crashed writers from the folder ``prefix``; ``""`` is the whole store.
 
-        Only for a folder that nobody else is writing to.
+        Only for a folder that no other process is writing to.
         """
 
 
@@ -129,7 +130,7 @@ def check_key(key: str) -> tuple[str, ...]:
     parts = check_artifact_key(key)
     if any(part.startswith(TEMPORARY_PREFIX) for part in parts):
         raise InvalidInputError(
-            f"artifact key {key!r}: names beginning with {TEMPORARY_PREFIX} are the store's own"
+            f"artifact key {key!r}: names beginning with {TEMPORARY_PREFIX} are reserved for the store"
         )
     return parts
 

@@ -15,7 +15,7 @@ class LocalArtifactStore(ArtifactStore):
     """Artifacts as files below one folder: folders 0700, files 0600, symbolic links never followed.
 
     Files are written under a temporary name, synced and renamed, and their folder is synced, so that after a crash or a
-    power cut there is the whole artifact or none.
+    power cut the artifact is either complete or absent.
 
     Attributes:
         root: Absolute path of the folder.
@@ -24,7 +24,7 @@ class LocalArtifactStore(ArtifactStore):
         root: The folder; ``~`` is expanded, and it is created if it is not there.
 
     Raises:
-        StorageError: The folder can't be created, or is none.
+        StorageError: The folder can't be created, or is not a folder.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -32,7 +32,7 @@ class LocalArtifactStore(ArtifactStore):
         self.root = self._tree.root
 
     def write_text(self, key: str, content: str, *, encoding: str = "utf-8") -> None:
-        """Write the file at ``root / key``, whole or not at all."""
+        """Write the file at ``root / key``, completely or not at all."""
         data = content.encode(encoding)
         with self.open_writer(key) as file:
             file.write(data)
@@ -62,7 +62,7 @@ class LocalArtifactStore(ArtifactStore):
         return destination.path(parts)
 
     def resolve_path(self, key: str) -> Path:
-        """The absolute path of ``root / key``; nothing need be there.
+        """The absolute path of ``root / key``, which need not exist.
 
         Raises:
             ValueError: The key is not usable, or leads through a symbolic link.
@@ -74,7 +74,7 @@ class LocalArtifactStore(ArtifactStore):
         return self._tree.writer(check_key(key))
 
     def put_file(self, key: str, path: str | Path) -> None:
-        """Rename a local file to ``root / key``, or copy it where it lies on another file system."""
+        """Rename a local file to ``root / key``, or copy it if it is on another file system."""
         self._tree.take(check_key(key), path)
 
     def exists(self, key: str) -> bool:

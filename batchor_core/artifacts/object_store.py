@@ -1,4 +1,4 @@
-"""Artifacts in S3, GCS, Azure or anything else that fsspec knows."""
+"""Artifacts in S3, GCS, Azure or anything else that fsspec supports."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.url_errors import url_errors
 
 _WITH_FOLDERS = {"file", "local", "sftp", "ssh", "smb", "ftp", "hdfs", "arrow_hdfs"}
-"""Protocols whose uploads are seen while they grow; there a file is uploaded under another name and renamed."""
+"""Protocols whose unfinished uploads are visible; there a file is uploaded under another name and renamed."""
 
 
 class ObjectStoreArtifactStore(ArtifactStore):
     """Artifacts below a URL such as ``s3://bucket/prefix``, ``gs://``, ``az://`` or ``memory://``.
 
-    It goes through fsspec, since that is what pandas, Polars, DuckDB and Dagster take the same URLs and credentials for.
-    An upload to an object store appears whole or not at all. For a folder on this machine, :class:`LocalArtifactStore`
-    is faster, and the one that survives a power cut.
+    It uses fsspec, so URLs and credentials are the same as for pandas, Polars, DuckDB and Dagster. An upload to an
+    object store appears completely or not at all. For a folder on this machine, :class:`LocalArtifactStore` is faster
+    and survives power cuts.
 
     Args:
         url: Where the artifacts go; the bucket must exist.
@@ -82,7 +82,7 @@ class ObjectStoreArtifactStore(ArtifactStore):
             yield local
 
     def export_to_directory(self, key: str, destination_root: str | Path) -> Path:
-        """Download the artifact to ``destination_root / key``, whole or not at all."""
+        """Download the artifact to ``destination_root / key``, completely or not at all."""
         parts = check_key(key)
         with self._files.open(self._existing(key), "rb") as source:
             destination = Tree(destination_root)
@@ -94,7 +94,7 @@ class ObjectStoreArtifactStore(ArtifactStore):
         """Upload a local file, which stays."""
         local = Path(path)
         if local.is_symlink() or not local.is_file():
-            raise InvalidInputError(f"{path} is no regular file")
+            raise InvalidInputError(f"{path} is not a regular file")
         self._put(key, lambda remote: self._files.put_file(str(local), remote))
 
     def exists(self, key: str) -> bool:

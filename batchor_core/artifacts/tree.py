@@ -1,7 +1,7 @@
 """A folder that is entered through real folders only.
 
-Every step from the root is an ``openat`` that refuses symbolic links, so that no link, wherever it was planted and
-however quickly, leads a read or a write out of the tree. Only POSIX systems have that; elsewhere a tree is refused.
+Every step from the root is an ``openat`` that refuses symbolic links, so that no planted link leads a read or a write
+out of the tree. Only POSIX systems support that; on others a tree is refused.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Tree:
 
     @contextmanager
     def writer(self, parts: Parts) -> Iterator[BinaryIO]:
-        """A file that appears, synced, when the block ends; nothing of it stays if the block raises."""
+        """A file that appears, synced, when the block ends; if the block raises, it is removed."""
         temporary = TEMPORARY_PREFIX + secrets.token_hex(8)
         descriptor, folder = self._in_made_folder(
             parts, lambda made: (os.open(temporary, _CREATE, FILE_MODE, dir_fd=made), os.dup(made))
@@ -103,7 +103,7 @@ class Tree:
         with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
-                raise InvalidInputError(f"{path} is no regular file")
+                raise InvalidInputError(f"{path} is not a regular file")
             # a file that has another name as well could be changed through it later, so it is copied
             if found.st_nlink == 1 and self._rename_in(parts, path, descriptor):
                 return
@@ -161,7 +161,7 @@ class Tree:
                     return act(folder)
             except FileNotFoundError:
                 self._make_root()
-        raise StorageError(f"the folder of {'/'.join(parts)} below {self.root} disappears again and again")
+        raise StorageError(f"the folder of {'/'.join(parts)} below {self.root} keeps disappearing")
 
     @contextmanager
     def _folder(self, parts: Parts, *, make: bool = False) -> Iterator[int]:
@@ -205,7 +205,7 @@ def _open_folder(path: str | Path, parent: int | None) -> int:
 def _mode(folder: int | None, name: str | Path) -> int:
     found = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     if stat.S_ISLNK(found):
-        raise InvalidInputError(f"{name} is a symbolic link, which artifacts never go through")
+        raise InvalidInputError(f"{name} is a symbolic link; artifact paths must not contain links")
     return found
 
 
@@ -214,7 +214,7 @@ def _check_file(folder: int, name: str) -> None:
     if stat.S_ISDIR(found):
         raise IsADirectoryError(errno.EISDIR, "the key names a folder of artifacts", name)
     if not stat.S_ISREG(found):
-        raise InvalidInputError(f"{name} is no regular file")
+        raise InvalidInputError(f"{name} is not a regular file")
 
 
 def _check_target(folder: int, name: str) -> None:

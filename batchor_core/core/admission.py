@@ -1,19 +1,19 @@
-"""What may be sent now: one decision over every allowance that a run has to stay within.
+"""What may be sent now: one decision about all allowances that a run has to stay within.
 
-An allowance is a limit that several runs share, such as the prompt tokens that may wait at a provider. Runs know of each
-other through the store alone: it tells each where it stands (:class:`Standing`), and keeps the place of a run that waits
-(:class:`Place`). The rules:
+An allowance is a limit that several runs share, such as the prompt tokens that may wait at a provider. Runs know of
+each other only through the store: it reports a run's :class:`Standing` and keeps the :class:`Place` of a waiting run.
+The rules:
 
-- *Fill what is left.* A batch that does not fit is cut to what does.
-- *Shares.* While other runs wait, a run gets no more in flight than its equal share of what the runs that don't wait leave.
-- *Turns.* A run that waits keeps its place in a queue. What the runs ahead of it need for their next batch is not given
-  away, so that a large row gets its turn. Within a run, items leave in their order.
-- *No slivers.* A cut batch holds a tenth of the whole one at least, since providers limit how many batches may be created
-  in an hour. A run that has waited for :data:`SLIVER_PATIENCE_SEC` takes what there is.
-- *Nothing waits for what may never come.* After :data:`LONGEST_HOLD_SEC` every ordinary batch has ended, so what is still
-  held needs a person. From then on a run that waits reserves nothing, and lets its own smaller items go first.
+- *Fill what is left.* A batch that does not fit is cut to the rows that do.
+- *Shares.* While other runs wait, a run gets at most its equal share of what the runs that don't wait leave.
+- *Turns.* A waiting run keeps its place in a queue. What the runs ahead of it need for their next batch is reserved for
+  them, so that a large row gets its turn. Within a run, items are sent in order.
+- *No slivers.* A cut batch has at least a tenth of the whole one, since providers limit how many batches may be created
+  in an hour. After :data:`SLIVER_PATIENCE_SEC`, a waiting run takes what there is.
+- *Waiting has an end.* After :data:`LONGEST_HOLD_SEC` every ordinary batch has ended, so what is still in flight needs
+  a person. From then on a waiting run reserves nothing and sends its own smaller items first.
 
-``claim`` of a store asks :func:`free` once more, under the lock that all claims under one key take.
+``claim`` of a store calls :func:`free` once more, under the lock that all claims under one key take.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ SLIVER_PATIENCE_SEC = 300.0
 """How long a run waits for room for more than a sliver."""
 
 LONGEST_HOLD_SEC = 26 * 3_600.0
-"""How long what is in flight may take to end by itself: a day at the provider, and some time to spare."""
+"""How long a batch in flight may take to end: a day at the provider, and a margin."""
 
 PLACE_LIFETIME_SEC = 900.0
-"""How long a place is kept for a run that does not ask again. Its driver may have died, and must not hold up others."""
+"""How long a place is kept for a run that does not ask again. Its driver may have died and must not block others."""
 
 PLACE_REFRESH_SEC = PLACE_LIFETIME_SEC / 3
 
@@ -70,7 +70,7 @@ class Place:
 
     Attributes:
         since: When it began to wait for its next batch, by the store's clock.
-        need: The least that this batch takes; 0 while the run has its share and only others may go on.
+        need: The least that this batch takes; 0 while the run has its full share and only others may send.
         seen_at: When it last asked.
     """
 
@@ -81,14 +81,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a run stands under an allowance.
+    """A run's standing under an allowance.
 
     Attributes:
         own: What the run has in flight.
         others: What all other runs have in flight.
         settled: How much of that belongs to runs that don't wait for more.
         waiting: Other runs that wait.
-        ahead: What those of them need that have waited longer than this run.
+        ahead: What the runs that have waited longer than this one need.
         place: This run's own place, if it waits.
         now: The store's clock.
     """
@@ -129,7 +129,7 @@ class Wait:
 
     Attributes:
         need: See :class:`Place`.
-        since: Since when, if the run keeps the place that it had: larger items were passed over.
+        since: When the wait began, if the run keeps its place: larger items were skipped.
     """
 
     need: int
@@ -200,7 +200,7 @@ def _is_kept(place: Place, now: float) -> bool:
 
 
 def free(granted: Granted) -> int:
-    """What nobody has in flight and nobody ahead needs; negative where too much is in flight."""
+    """What is neither in flight nor needed by a run ahead; negative if too much is in flight."""
     allowance, standing = granted
     return allowance.limit - standing.own - standing.others - standing.ahead
 
@@ -214,7 +214,7 @@ def room(granted: Granted, *, need: int) -> int:
 
 
 def may_send(granted: Sequence[Granted]) -> bool:
-    """Whether it is worth while to look at the items: False if what the run waits for is certainly not there yet."""
+    """Whether it is worthwhile to look at the items: False if what the run waits for is certainly not there yet."""
     for one in granted:
         place = one.standing.place
         if place is None or _patience_changed(place, one.standing.now):
@@ -225,7 +225,7 @@ def may_send(granted: Sequence[Granted]) -> bool:
 
 
 def still_waiting(granted: Sequence[Granted]) -> Wait | None:
-    """How a run goes on waiting that need not look at its items; None if it has no place yet."""
+    """The wait of a run that need not look at its items; None if it has no place yet."""
     places = [one.standing.place for one in granted if one.standing.place is not None]
     if not places:
         return None
@@ -234,7 +234,7 @@ def still_waiting(granted: Sequence[Granted]) -> Wait | None:
 
 
 def must_keep(wait: Wait, standing: Standing) -> bool:
-    """Whether a place has to be stored: it is new, has changed, or the run has not been heard of for a while."""
+    """Whether a place has to be stored: it is new, has changed, or the run was last seen a while ago."""
     place = standing.place
     if place is None or place.need != wait.need or wait.since not in (None, place.since):
         return True
@@ -248,7 +248,7 @@ def admit(
     *,
     more_to_come: bool = False,
 ) -> Admission:
-    """Decide which of the waiting items leave now, in which batches.
+    """Decide which of the waiting items are sent now, in which batches.
 
     Args:
         candidates: Waiting items, in item order.
@@ -318,7 +318,7 @@ def _least(rest: PlannedBatch, whole: int, tokens_of: dict[int, int], waited_sec
 def _cut(
     batch: PlannedBatch, tokens_of: dict[int, int], left: int, *, passes_over: bool
 ) -> PlannedBatch | None:
-    """The items of a batch that fit, up to the first that does not, unless larger ones are passed over."""
+    """The items of a batch that fit, up to the first that does not, unless larger ones are skipped."""
     kept, tokens = [], 0
     for index in batch.item_indexes:
         if tokens + tokens_of[index] <= left:
@@ -344,7 +344,7 @@ def _wait(
     waited_sec: float,
 ) -> Wait:
     sent = sum(one.tokens for one in admitted)
-    # a larger item that was passed over keeps the run's place; else a new wait begins, with all its patience
+    # a larger item that was skipped keeps the run's place; otherwise a new wait begins
     passed_over = bool(admitted) and rest.item_indexes[0] < admitted[-1].item_indexes[-1]
     if admitted and not passed_over:
         waited_sec = 0.0

@@ -1,4 +1,4 @@
-"""What a provider said about one row, whatever the provider, and how a line of JSON is read that may be broken."""
+"""What a provider said about one row, in the engine's terms, and the reading of JSON lines that may be broken."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Answer(NamedTuple):
         custom_id: The row's name; empty if the line has none.
         text: The answer; with a ``refusal`` failure, the refusal's own words; with a ``non_text_answer``, the text beside
             the calls.
-        usage: Billed tokens, also of answers that are no use.
-        failure: Why the answer is no use; None for a good one.
+        usage: Billed tokens, also of useless answers.
+        failure: Why the answer is not usable; None for a good one.
         count_attempt: Whether the row was really tried. Rows that the provider never ran don't cost an attempt.
-        pause_reason: Why the run should stop and wait for a person; None if it need not.
-        value: What was answered other than text: a vector as bytes, base64 or a list of numbers; a response body as JSON.
+        pause_reason: Why the run should pause and wait for a person; None if it should not.
+        value: An answer that is not text: a vector as bytes, base64 or a list of numbers; a response body as JSON.
     """
 
     custom_id: str
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 
 
 def unread(custom_id: str, error: Exception) -> Answer:
-    """A line that its reader failed on. The row was answered and paid for, and asking again would not repair the reader."""
+    """A line on which its reader failed. The row was answered and paid for, and a retry would not repair the reader."""
     message = f"the provider's reader failed on this line: {type(error).__name__}: {error}"[:MESSAGE_LIMIT]
     return Answer(custom_id, failure=ItemFailure("provider_item_error", message, retryable=False))
 
@@ -47,8 +47,8 @@ def unread(custom_id: str, error: Exception) -> Answer:
 def parse_line(line: str | bytes) -> JSONObject | None:
     """Parse one line of a file; None if it holds no JSON object. Never raises.
 
-    What is not quite JSON is taken where it can be: NaN, and halves of surrogate pairs, which become ``?`` since no
-    file or database would take them.
+    Some text that is not strictly JSON is accepted: NaN, and halves of surrogate pairs, which become ``?`` since no
+    file or database accepts them.
     """
     data = line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass")
     if names_two_rows(data):
@@ -80,7 +80,7 @@ def _parse_leniently(line: str | bytes) -> Any:
 
 
 def names_two_rows(line: bytes) -> bool:
-    """Whether an object of a line has the key ``custom_id`` twice: parsers take one of them, and who knows which is meant."""
+    """Whether an object of a line has the key ``custom_id`` twice: it is unclear which of the two is meant."""
     if line.count(b'"custom_id"') < 2:
         return False
 
@@ -94,7 +94,7 @@ def names_two_rows(line: bytes) -> bool:
     except _RepeatedKeyError:
         return True
     except (ValueError, RecursionError):
-        return False  # whoever parses it finds out
+        return False  # the parser reports it
     return False
 
 

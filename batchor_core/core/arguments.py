@@ -1,4 +1,4 @@
-"""Checks of what a caller hands in, made where it is handed in: a wrong type is named there and not deep in a run."""
+"""Checks of arguments where they are passed in, so that a wrong type is reported there and not deep in a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batchor_core.core.exceptions import InvalidInputError
 
 
 def check_whole_number(name: str, value: Any, *, least: int) -> None:
-    """Refuse what is no int (a bool is none), or below ``least``."""
+    """Refuse anything but an int (a bool does not count) of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidInputError(f"{name} must be an int, not {shown(value)}")
     if value < least:
@@ -20,7 +20,7 @@ def check_whole_number(name: str, value: Any, *, least: int) -> None:
 
 
 def check_seconds(name: str, value: Any) -> None:
-    """Refuse what is no finite number of at least 0."""
+    """Refuse anything but a finite number of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise InvalidInputError(f"{name} must be a number of seconds, not {shown(value)}")
     if value < 0:
@@ -34,7 +34,7 @@ def check_bool(name: str, value: Any) -> None:
 
 
 def check_instance(name: str, value: Any, kind: type, *, hint: str = "") -> None:
-    """Refuse what is no instance of a class, such as the class itself."""
+    """Refuse anything but an instance of a class, such as the class itself."""
     if isinstance(value, kind):
         return
     if isinstance(value, type) and issubclass(value, kind):
@@ -45,7 +45,7 @@ def check_instance(name: str, value: Any, kind: type, *, hint: str = "") -> None
 
 
 def check_function(name: str, value: Any) -> None:
-    """Refuse what can't be called, and coroutine functions, which nothing would await."""
+    """Refuse objects that can't be called, and coroutine functions, which would not be awaited."""
     if not callable(value):
         raise InvalidInputError(f"{name} must be a function, not {shown(value)}")
     if inspect.iscoroutinefunction(value):
@@ -55,7 +55,7 @@ def check_function(name: str, value: Any) -> None:
 
 
 def check_items(items: Any, *, item_type: type) -> None:
-    """Refuse what can't be a job's items at first sight; what it holds shows when it is read."""
+    """Refuse what is obviously not a job's items; the items themselves are checked when they are read."""
     wanted = f"items must be an iterable of {item_type.__name__} objects or a source"
     if isinstance(items, str | bytes | os.PathLike):
         raise InvalidInputError(
@@ -67,18 +67,18 @@ def check_items(items: Any, *, item_type: type) -> None:
         raise InvalidInputError(f"{wanted}, not a dict; make an item of each entry")
     if hasattr(items, "__arrow_c_stream__") or hasattr(items, "iterrows"):
         raise InvalidInputError(
-            f"{wanted}, not a table ({type(items).__name__}); FrameItemSource makes items of a table's rows"
+            f"{wanted}, not a table ({type(items).__name__}); FrameItemSource turns a table's rows into items"
         )
     if isinstance(items, type) or not isinstance(items, Iterable):
         raise InvalidInputError(f"{wanted}, not {shown(items)}")
 
 
 def check_provider_config(config: Any, *, kind: type) -> None:
-    """Refuse what is no config of a provider."""
+    """Refuse anything but a provider's config."""
     hint = (
         "; such as OpenAIProviderConfig(model=...)"
         if config is None or isinstance(config, str)
-        else "; make one of the dict, such as OpenAIProviderConfig(**settings)"
+        else "; make one from the dict, such as OpenAIProviderConfig(**settings)"
         if isinstance(config, Mapping)
         else ""
     )
@@ -86,7 +86,7 @@ def check_provider_config(config: Any, *, kind: type) -> None:
 
 
 def no_prompt(prompt: Any, system_prompt: Any) -> InvalidInputError:
-    """The error about parts of a prompt that are no text."""
+    """The error about parts of a prompt that are not text."""
     return InvalidInputError(
         "a prompt must be a non-empty string and a system prompt a string or None; given were "
         f"prompt={shown(prompt)} and system_prompt={shown(system_prompt)}"
@@ -94,7 +94,7 @@ def no_prompt(prompt: Any, system_prompt: Any) -> InvalidInputError:
 
 
 def shown(value: Any) -> str:
-    """A value in an error message: its type, and what it is where that is short."""
+    """A value in an error message: its type, and the value itself if it is short."""
     if value is None:
         return "None"
     text = repr(value)

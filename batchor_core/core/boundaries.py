@@ -1,9 +1,9 @@
-"""The places at which a crash is a different crash: every transaction, artifact operation and call of a provider, by name.
+"""The places where a crash has different effects: every transaction, artifact operation and provider call, by name.
 
-Each is passed twice: *before*, when all is prepared and nothing has happened yet, and *after*, when it has. In production
-passing one is a look at a global that is None. Only :func:`install` puts a function there, and only the driver process of a
-crash test calls it, see :mod:`batchor_core.testing.kill`: no environment variable, setting or file can make a process that
-runs this package alone stop at a boundary.
+Each is passed twice: *before*, when everything is prepared, and *after*, when it has happened. In production, passing
+one only reads a global that is None. Only :func:`install` sets it, and only the driver process of a crash test calls
+that, see :mod:`batchor_core.testing.kill`: no environment variable, setting or file can stop a production process at a
+boundary.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def boundary(name: Boundary, when: When) -> None:
 
 @contextmanager
 def at(name: Boundary) -> Iterator[None]:
-    """Pass both sides of a boundary around a block: also when it raises, since it may have done its work all the same."""
+    """Pass both sides of a boundary around a block, even if it raises, since it may have done its work anyway."""
     boundary(name, "before")
     try:
         yield
@@ -113,6 +113,6 @@ def at(name: Boundary) -> Iterator[None]:
 
 
 def install(faults: Faults | None) -> None:
-    """Have a function called at each boundary from here on, or none any more. For tests."""
+    """Call a function at each boundary from now on; None stops that. For tests."""
     global _faults
     _faults = faults

@@ -1,6 +1,6 @@
-"""Pydantic's JSON Schemas, rewritten as closed ones: every property required, no other allowed, nothing that no model is told.
+"""Pydantic's JSON Schemas, rewritten as closed ones: every property required, no other allowed, no notes for people.
 
-Nothing raises here. What a provider still refuses, its own package says.
+Nothing raises here. Each provider's package checks what the provider still refuses.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _DROPPED = {
 
 
 def closed_schema(plain: Node) -> JSONObject:
-    """A schema of Pydantic's in closed spelling, wherever that loses nothing."""
+    """A schema of Pydantic's as a closed one, wherever that loses nothing."""
     return _Rewriting(plain).schema()
 
 
 class _Rewriting:
-    """Spells a schema of Pydantic's in the dialect of strict mode, wherever that loses nothing."""
+    """Rewrites a schema of Pydantic's in the dialect of strict mode, wherever that loses nothing."""
 
     def __init__(self, plain: Node) -> None:
         self._root = plain

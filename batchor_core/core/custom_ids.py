@@ -1,17 +1,18 @@
 """custom_ids: how the attempts of items are named in batch files. Names are built and parsed here, and nowhere else.
 
-A name is at most 64 characters of ``[A-Za-z0-9_-]``. It is deterministic, so that a restored backup recognises batches it has
-forgotten; different in each generation, so that a late answer to an earlier attempt is never taken for this one; and different
-in each run, by a digest of run id and item id::
+A name is at most 64 characters of ``[A-Za-z0-9_-]``. It is deterministic, so that a restored backup recognises batches
+that are missing from it; different in each generation, so that a late answer to an earlier attempt is never mistaken
+for this one; and different in each run, by a digest of run id and item id::
 
     5-0-a1b2c3d4e5f6               format 1: index, generation, digest
     review_17-5-0-a1b2c3d4e5f6     format 2: a readable piece of the item id before them
 
 A run keeps the format that it was started with.
 
-The engine's own names leave the last 17 of the 64 characters free. Where batches carry no tags, nothing but its rows can say
-whose a batch is: there each name is sent with ``_`` and the 16 characters of its submission's mark behind it, so that a single
-result line names the submission. ``_`` never follows a digest otherwise, so such names stay apart from all others.
+The engine's own names leave the last 17 of the 64 characters free. If batches carry no tags, only the rows can show
+which submission a batch belongs to. Each name is then sent with ``_`` and the 16 characters of its submission's mark
+appended, so that a single result line identifies the submission. ``_`` never follows a digest otherwise, so such names
+differ from all others.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SUBMISSION_CHARS = 17
 """Left free at the end of a name."""
 
 MAX_INDEX_DIGITS = 18
-"""What a database takes for an integer."""
+"""Digits of an integer that every database accepts."""
 
 
 class CustomIdFormat(IntEnum):
@@ -47,7 +48,7 @@ _ROOM = MAX_CHARS - SUBMISSION_CHARS - 1
 
 
 class Attempt(NamedTuple):
-    """What a name says by itself; whether it is one of a run's, only building it again can tell.
+    """What a name contains. Only building it again shows whether it belongs to a run.
 
     Attributes:
         item_index: Index of the item.
@@ -145,7 +146,7 @@ def marked(custom_id: str, *, mark: str) -> str:
 
 
 def without_mark(sent_as: str, *, mark: str) -> str:
-    """The custom_id of a row that was sent with this mark; any other name as it is."""
+    """The custom_id of a row that was sent with this mark; any other name unchanged."""
     return sent_as.removesuffix(f"_{mark}")
 
 
@@ -157,5 +158,5 @@ def unmarked(sent_as: str) -> tuple[str, str] | None:
 
 @lru_cache(maxsize=128)
 def _begun(run_id: str) -> hashlib.blake2b:
-    """The digest of what a run's names have in common, to go on from: each item's name is made several times."""
+    """The digest of what a run's names have in common, to continue from: each item's name is made several times."""
     return hashlib.blake2b(f"{run_id}\0".encode("utf-8", "surrogatepass"), digest_size=6)

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class ItemStatus(StrEnum):
-    """Where one item stands.
+    """The status of an item.
 
     ``PENDING`` waits to be claimed. ``QUEUED_LOCAL`` is claimed for a batch that the provider has
     not confirmed yet. ``SUBMITTED`` is in a provider batch. ``FAILED_RETRYABLE`` failed once and
@@ -22,7 +22,7 @@ class ItemStatus(StrEnum):
 
 
 class RunControlState(StrEnum):
-    """What the operator wants of a run.
+    """What the operator has requested for a run.
 
     ``PAUSED``: no polling, submission or ingestion. ``CANCEL_REQUESTED`` is final: remote batches are
     cancelled, results that still arrive are kept, the rest ends as ``run_cancelled``.
@@ -34,7 +34,7 @@ class RunControlState(StrEnum):
 
 
 class RunLifecycleStatus(StrEnum):
-    """Whether a run goes on, ended well, or ended with permanently failed items."""
+    """Whether a run is running, has ended well, or has ended with permanently failed items."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -58,7 +58,7 @@ class SubmissionState(StrEnum):
 
 
 class StorageKind(StrEnum):
-    """The built-in state stores. Registries accept any other string for further ones."""
+    """The built-in state stores. Registries accept any other string for other stores."""
 
     SQLITE = "sqlite"
     POSTGRES = "postgres"
@@ -66,7 +66,7 @@ class StorageKind(StrEnum):
 
 
 class ProviderKind(StrEnum):
-    """The built-in providers. Registries accept any other string for further ones."""
+    """The built-in providers. Registries accept any other string for other providers."""
 
     OPENAI = "openai"
 

@@ -61,7 +61,7 @@ class BatchorError(Exception):
 
 
 class InvalidInputError(BatchorError, ValueError):
-    """Something the caller gave is wrong; the message says what, where and what to do."""
+    """An argument, setting or item is wrong; the message says what, where and what to do."""
 
 
 class SourceRowError(InvalidInputError):
@@ -134,12 +134,12 @@ class RunConfigMismatchError(InvalidInputError):
         self.fields = list(fields)
         super().__init__(
             f"run {run_id!r} was started with another {', '.join(self.fields)}. "
-            "Start a new run id for a changed job, or give the job as it was to resume this one."
+            "Start a new run id for a changed job, or start the job unchanged to resume this one."
         )
 
 
 class RunItemsMismatchError(RunConfigMismatchError):
-    """A run is started again with items that are not those it was started with, or that ask something else.
+    """A run is started again with items or prompts that differ from the stored ones.
 
     Attributes:
         run_id: The run.
@@ -160,9 +160,9 @@ class RunItemsMismatchError(RunConfigMismatchError):
     ) -> None:
         InvalidInputError.__init__(
             self,
-            f"run {run_id!r}: {difference}. Nothing was read on or sent. If the job is another one, start it under another "
-            "run id. If the stored run is meant, pass on_change='keep': its rows stay as they are stored, and only rows "
-            "that are not read yet are rendered by this job. If the job is the same, build_prompt and the source must give "
+            f"run {run_id!r}: {difference}. Nothing was read or sent. If the job has changed, start it under another "
+            "run id. To continue the stored run, pass on_change='keep': stored rows stay as they are, and only rows "
+            "that are not read yet are rendered by this job. If the job is the same, build_prompt and the source must return "
             "the same for the same item each time: keep the time, random numbers and the order of sets out of them.",
         )
         self.run_id = run_id
@@ -189,7 +189,7 @@ class StructuredOutputSchemaError(InvalidInputError):
 
 
 class MissingCredentialsError(InvalidInputError):
-    """A provider is needed and there is no key for it."""
+    """A provider is needed, but there is no key for it."""
 
 
 class StructuredOutputError(BatchorError, ValueError):
@@ -199,7 +199,7 @@ class StructuredOutputError(BatchorError, ValueError):
         error_class: ``invalid_json``, ``structured_output_validation_failed``, ``empty_response_text``,
             ``refusal``, ``content_filter`` or ``incomplete_response``.
         message: What is wrong with it.
-        raw_error: The parser's own details, where there are any.
+        raw_error: The parser's own details, if there are any.
         may_pass: Whether another answer to the same request could do better.
     """
 
@@ -214,7 +214,7 @@ class StructuredOutputError(BatchorError, ValueError):
 
 
 class RunNotFoundError(BatchorError, KeyError):
-    """There is no run of this id in the store.
+    """The store has no run with this id.
 
     Attributes:
         run_id: The id that was asked for.
@@ -230,7 +230,7 @@ class RunNotFoundError(BatchorError, KeyError):
 
 
 class RunNotFinishedError(BatchorError, RuntimeError):
-    """An operation for finished runs was called on a run that still goes on.
+    """An operation for finished runs was called on an unfinished run.
 
     Attributes:
         run_id: The run.
@@ -244,11 +244,11 @@ class RunNotFinishedError(BatchorError, RuntimeError):
 
 
 class RunPausedError(BatchorError, RuntimeError):
-    """``wait()`` met a paused run.
+    """``wait()`` was called on a paused run, or the run was paused meanwhile.
 
     Attributes:
         run_id: The run.
-        reason: Why it is paused, where the engine paused it itself.
+        reason: Why it is paused, if the engine paused it.
     """
 
     def __init__(self, run_id: str, reason: str | None = None) -> None:
@@ -260,7 +260,7 @@ class RunPausedError(BatchorError, RuntimeError):
 
 
 class RunStateError(BatchorError, ValueError, RuntimeError):
-    """An operator's wish does not fit the state of the run, such as pausing a finished one.
+    """An action does not fit the state of the run, such as pausing a finished one.
 
     Attributes:
         run_id: The run.
@@ -272,7 +272,7 @@ class RunStateError(BatchorError, ValueError, RuntimeError):
 
 
 class RunIngestionSourceRequiredError(BatchorError, RuntimeError):
-    """Reading the items was interrupted, and they come from something that can't be resumed.
+    """Reading the items was interrupted, and their source can't be resumed.
 
     Attributes:
         run_id: The run.
@@ -281,18 +281,18 @@ class RunIngestionSourceRequiredError(BatchorError, RuntimeError):
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         super().__init__(
-            f"run {run_id!r} stopped before all its items were read, and they came from a plain iterable, which has no "
-            "place to go on from. Use a file source (CSV, JSONL, Parquet) or a CheckpointedItemSource, and a new run id."
+            f"run {run_id!r} stopped before all its items were read, and they came from a plain iterable, which can't "
+            "be resumed. Use a file source (CSV, JSONL, Parquet) or a CheckpointedItemSource, and a new run id."
         )
 
 
 class QuarantinedBatchError(BatchorError, RuntimeError):
-    """It can't be found out what became of a batch or of its results, so a person has to decide.
+    """The engine can't find out what happened to a batch or to its results, so a person has to decide.
 
     Attributes:
         run_id: The run.
         local_batch_ids: The submissions in question.
-        late: Of these, the batches that the provider knows and that are waited for in vain, with what is waited for.
+        late: Of these, the batches that the provider knows and whose results are overdue, each with what is missing.
     """
 
     def __init__(
@@ -311,14 +311,14 @@ class QuarantinedBatchError(BatchorError, RuntimeError):
     def _late(local_batch_id: str, reason: str) -> str:
         return (
             f"submission {local_batch_id}: {reason}. Call one of run.keep_waiting(submission_id), run.resubmit(submission_id) to keep "
-            "what is there and pay for the rest again, or run.fail(submission_id) to keep what is there and end the rest as "
+            "what is there and pay for the rest again, or run.fail(submission_id) to keep the results that are there and end the rest as "
             "failed, or use `batchor doctor`."
         )
 
     @staticmethod
     def _unknown(local_batch_ids: Sequence[str]) -> str:
         return (
-            f"it can't be found out what became of {', '.join(local_batch_ids)}. "
+            f"batchor can't find out what happened to {', '.join(local_batch_ids)}. "
             "Look for the batch in the provider's console (metadata batchor_local_batch_id), then call one of "
             "run.adopt(submission_id, provider_batch_id), run.resubmit(submission_id) or run.fail(submission_id), or use "
             "`batchor doctor`."
@@ -349,11 +349,11 @@ class ModelResolutionError(BatchorError, RuntimeError):
 
 
 class StorageError(BatchorError, RuntimeError):
-    """The control database or the artifact folder can't be used as it is.
+    """The control database or the artifact folder can't be used.
 
     Attributes:
-        is_passing: Whether it may go away by itself: the server restarts, or somebody else holds a lock for long. What the
-            interrupted transaction was about is either stored or not; what is stored tells, so simply go on from there.
+        is_passing: Whether the problem may pass on its own: the server restarts, or another process holds a lock for
+            long. The interrupted transaction is stored either completely or not at all, so it is safe to call again.
     """
 
     def __init__(self, message: str, *, is_passing: bool = False) -> None:
@@ -376,7 +376,7 @@ class DatabaseVersionError(StorageError):
 
 
 class LeaseLostError(StorageError):
-    """Another driver took the run over while this one was at work; nothing of this step was written.
+    """Another driver took the run over during a step of this one; nothing of this step was written.
 
     Attributes:
         run_id: The run.
@@ -388,16 +388,16 @@ class LeaseLostError(StorageError):
 
 
 FILE_NOT_READY = "input_file_not_ready"
-"""Error class of what comes too early for a file that was just uploaded."""
+"""Error class of a request that comes too early for a file that was just uploaded."""
 
 
 class ProviderErrorKind(StrEnum):
     """The few kinds of vendor errors that the engine tells apart."""
 
     RETRY = "retry"
-    """Goes away by itself: rate limits, timeouts, 5xx, broken connections."""
+    """Passes on its own: rate limits, timeouts, 5xx, broken connections."""
     CAPACITY = "capacity"
-    """The account's queue is full; goes away when batches end. Never counted as an attempt."""
+    """The account's queue is full; passes when batches end. Never counted as an attempt."""
     CREDENTIALS = "credentials"
     """401, 403: a person must act."""
     QUOTA = "quota"
@@ -405,11 +405,11 @@ class ProviderErrorKind(StrEnum):
     BAD_REQUEST = "bad_request"
     """The provider will never accept this."""
     NOT_FOUND = "not_found"
-    """No such file or batch, perhaps only not yet."""
+    """No such file or batch; it may not exist yet."""
     NO_ROUTE = "no_route"
-    """The address answers, and not as the API does: its setting is wrong, and a person must act."""
+    """The address responds, but not like the API: its setting is wrong, and a person must act."""
     NOT_READY = "not_ready"
-    """The input file is not there or not processed yet: nothing was created, and it passes within minutes."""
+    """The input file is not there or not processed yet: nothing was created, and the problem passes within minutes."""
 
     @property
     def blocks_the_account(self) -> bool:

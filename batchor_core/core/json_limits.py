@@ -1,6 +1,7 @@
-"""What a JSON document that is sent to a provider can't hold: integers beyond 64 bits, NaN, half a surrogate pair, Python objects.
+"""What a JSON document for a provider can't contain: integers beyond 64 bits, NaN, half a surrogate pair, Python
+objects.
 
-Checked where a schema or a setting is given, since otherwise the first item is blamed for it.
+Checked where a schema or a setting is given; otherwise the error would name the first item.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def json_fault(value: Any, where: str = "", *, depth: int = MAX_DEPTH) -> Fault 
     elif isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str) or not is_text(key):
-                return Fault(where, f"has the key {key!r}, which is no JSON string", "use text for its keys")
+                return Fault(
+                    where, f"has the key {key!r}, which is not a JSON string", "use text for its keys"
+                )
         parts = ((f"{where}.{key}", item) for key, item in value.items())
     else:
         return Fault(
@@ -79,7 +82,7 @@ def is_text(value: str) -> bool:
 
 
 def limits_fault(node: Mapping[str, Any]) -> Fault | None:
-    """The first fault in the limits of one JSON Schema: numbers that can't be sent, and limits that no value is within."""
+    """The first fault in the limits of a JSON Schema: numbers that can't be sent, limits that no value satisfies."""
     for keyword in _BOUNDS:
         if keyword in node and (fault := _bound_fault(keyword, node[keyword], node)):
             return fault
@@ -105,7 +108,7 @@ def limits_fault(node: Mapping[str, Any]) -> Fault | None:
 
 def _bound_fault(keyword: str, bound: Any, node: Mapping[str, Any]) -> Fault | None:
     if isinstance(bound, bool) or not isinstance(bound, int | float):
-        return Fault("", f"has {keyword} {shown(bound)}, which is no number", "give a number")
+        return Fault("", f"has {keyword} {shown(bound)}, which is not a number", "give a number")
     fault = json_fault(bound)
     if fault is None:
         return None
@@ -120,7 +123,7 @@ def _bound_fault(keyword: str, bound: Any, node: Mapping[str, Any]) -> Fault | N
 
 def _size_fault(keyword: str, size: Any) -> Fault | None:
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 2**63:
-        return Fault("", f"has {keyword} {shown(size)}", "give a whole number from 0 on, within 64 bits")
+        return Fault("", f"has {keyword} {shown(size)}", "use a whole number of at least 0, within 64 bits")
     return None
 
 

@@ -1,7 +1,8 @@
 """JSON text read and written without changing a number.
 
-orjson is fast and reads what a double or 64 bits can't hold as the nearest double, so that two ids of twenty digits become
-the same one. What may hold such a number is found by its looks, and read and written by slower means.
+orjson is fast, but reads numbers that a double or 64 bits can't hold as the nearest double, so that two ids of twenty
+digits become the same. A quick check finds texts that may contain such a number, and slower code reads and writes
+those.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _OUTSIDE_VALUES = re.compile(r'("(?:[^"\\]|\\.)*")|(-?\b(?:NaN|Infinity)\b)|\s+'
 def loads_exactly(text: bytes) -> Any:
     """The value of a JSON text in UTF-8, every number exact: an int of any size, a float, or a Decimal.
 
-    A number with a fraction or an exponent is a float if a double prints back the digits that are written, as it does
-    for every number that a program has written from a double. Any other is a Decimal.
+    A number with a fraction or an exponent is a float if a double reproduces its digits, as it does for every number
+    that a program has written from a double. Any other is a Decimal.
 
     Raises:
         ValueError: It is not JSON (NaN and halves of surrogate pairs are not), or a number has too many digits to read.
@@ -51,7 +52,7 @@ def loads_exactly(text: bytes) -> Any:
 
 
 def all_numbers_fit(text: bytes) -> bool:
-    """Whether a double or 64 bits hold each number of a JSON text; some of what is in its strings is taken for numbers."""
+    """Whether a double or 64 bits hold each number of a JSON text. Digits within its strings may count as numbers."""
     shapes = text.translate(_SHAPES)
     at = shapes.find(_DIGITS)
     while at >= 0:
@@ -104,7 +105,7 @@ def _number(written: str) -> float | Decimal:
     try:
         exact = Decimal(written)
     except InvalidOperation:
-        raise ValueError(f"the exponent of {written[:40]} is beyond all bounds") from None
+        raise ValueError(f"the exponent of {written[:40]} is too large") from None
     if math.isfinite(as_float):
         digits = len(exact.as_tuple().digits)
         if Decimal(f"{as_float:.{max(digits, 1) - 1}e}") == exact:
@@ -149,12 +150,12 @@ def _written(value: Any) -> str:
         case list() | tuple():
             return f"[{','.join(map(_written, value))}]"
         case _:
-            raise TypeError(f"a {type(value).__name__} is no JSON")
+            raise TypeError(f"a {type(value).__name__} is not JSON")
 
 
 def _key(key: Any) -> str:
     if not isinstance(key, str):
-        raise TypeError(f"the key {key!r} is no string")
+        raise TypeError(f"the key {key!r} is not a string")
     return json.dumps(key)
 
 
@@ -169,8 +170,8 @@ def loads_kept(text: str) -> Any:
 def to_json(value: JSONValue) -> bytes:
     """JSON text of any value that a JSON parser gave, such as integers beyond 64 bits, which orjson refuses.
 
-    NaN and infinities, which are not JSON, become null. Deep nesting that no encoder follows is named instead of raised: a
-    result must stay readable.
+    NaN and infinities, which are not JSON, become null. Nesting too deep for every encoder is reported in the text
+    instead of raised: a result must stay readable.
     """
     try:
         return orjson.dumps(value)

@@ -1,16 +1,16 @@
-"""What to do about rows that an ended batch has brought no line for, and about a batch that does not end.
+"""What to do about rows of an ended batch that have no line, and about a batch that does not end.
 
-Absence proves nothing. A batch can be reported as over while its result files are not named yet, not there yet, or
-shorter than they will be; each of those rows has been paid for. So a row is sent again only if something speaks for it:
+A missing line proves nothing. A batch can be reported as ended while its result files are not named yet, not there yet,
+or shorter than they will be; each of those rows has been paid for. So a row is sent again only under these rules:
 
-- A count never settles a row, but it may forbid buying it again: while the provider states more answered rows than lines
-  are at hand, the rows without a line are waited for, and then a person is asked.
+- A count never settles a row, but it may prevent sending it again: while the provider states more answered rows than
+  there are lines, the engine waits for the rows without a line, and then asks a person.
 - Counts that account for the whole batch and state no further answer free the rest. Rows that they state as failed cost
-  nothing to run again, but their error line says whether that makes sense, so it is waited for during some minutes.
-- Where no counts account for the batch, the rows are waited for during some minutes. If a result file is missing or visibly
-  cut, or a completed batch names none at all, a person is asked in the end.
+  nothing to run again, but their error line says whether that makes sense, so the engine waits some minutes for it.
+- If no counts account for the batch, the engine waits some minutes for the rows. If a result file is missing or visibly
+  cut, or a completed batch names none, it finally asks a person.
 
-Rows that do have a line are stored at once, whatever becomes of the others.
+Rows that have a line are stored at once, whatever happens to the others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
 LEAST_LOOKS = 3
-"""Looks at an ended batch before the passing of time alone frees a row: a clock that jumps ahead is no patience."""
+"""Checks of an ended batch that are needed besides the time before a row is freed, since a clock may jump ahead."""
 
 LONGEST_LOOK_SEC = 3_600.0
 """The longest wait between two looks."""
@@ -36,13 +36,13 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": _DAY}
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long the engine waits by itself, in seconds.
+    """How long the engine waits before it acts or asks, in seconds.
 
     Attributes:
-        results_sec: For results that the provider states and does not hand over; then a person is asked.
+        results_sec: For results that the provider counts but does not deliver; then a person is asked.
         unconfirmed_sec: For results of a batch whose counts don't account for it; then its missing rows are sent again.
-        cancelled_sec: For either, and for a batch that should have ended, once the run is cancelled.
-        overdue_sec: For a batch that should have ended, beyond its expiry; then a person is asked.
+        cancelled_sec: For any of these, and for a batch that should have ended, once the run is cancelled.
+        overdue_sec: For a batch past its expiry; then a person is asked.
     """
 
     results_sec: float = 6 * 3_600.0
@@ -70,12 +70,12 @@ class StatedCounts:
 
 @dataclass(frozen=True, slots=True)
 class AtHand:
-    """What an ended batch has brought so far.
+    """What has arrived of an ended batch so far.
 
     Attributes:
         submitted: Rows that the batch was made of.
         missing: Of these, the rows without a line.
-        answered: Lines of rows that were answered, whether the answer is any use.
+        answered: Lines of rows that were answered, usefully or not.
         failed: Lines of rows that were not: errors of any kind.
         unreadable: Lines that can't be read: garbled ones of some rows, or a file that holds no results.
         files: Result files that were read.
@@ -123,11 +123,11 @@ class Move(Enum):
     """What to do with an ended batch."""
 
     COLLECT = auto()
-    """The batch is over: store what is there; rows without a line may be sent again."""
+    """The batch has ended: store what is there; rows without a line may be sent again."""
     WAIT = auto()
     """Store what is there and look again; rows without a line stay with the batch."""
     ASK = auto()
-    """The same, and let a person decide about the rest. The engine goes on looking meanwhile."""
+    """The same, and let a person decide about the rest. The engine keeps checking meanwhile."""
 
 
 class Cause(StrEnum):
@@ -177,10 +177,10 @@ _COLLECT = Decision(Move.COLLECT)
 def _doubt(
     status: str, counts: StatedCounts, hand: AtHand, *, is_cancelling: bool
 ) -> tuple[Cause, bool] | None:
-    """Why the rows without a line may yet get one, and whether only a person may give them up; None if nothing speaks for it."""
+    """Why the rows without a line may still get one, and whether only a person may give them up; None without a reason."""
     stated = stated_but_not_there(counts, hand)
     if hand.unreadable and stated <= hand.unreadable:
-        # lines of some rows may be garbled, and reading the file again may help; what is no result file at all proves nothing
+        # lines of some rows may be garbled, and reading the file again may help; a file without any results proves nothing
         is_garbled = hand.lines > 0 and hand.unreadable <= hand.missing
         return (Cause.UNCONFIRMED, False) if is_garbled else (Cause.RESULT_FILE_UNREADABLE, True)
     if stated:
@@ -209,15 +209,15 @@ def judge_end(
     is_cancelling: bool,
     patience: Patience,
 ) -> Decision:
-    """Decide about a batch that is over.
+    """Decide about a batch that has ended.
 
     Args:
         status: Its final status, in lower case.
         counts: What the provider states.
         hand: What there is.
-        waited_sec: Since the batch was first seen to be over, or since a person chose to wait on.
+        waited_sec: Since the batch was first seen as ended, or since a person chose to keep waiting.
         looks: Looks at the ended batch before this one, counted from the same moment.
-        is_cancelling: Whether the run is cancelled: then nothing is bought, and nobody has to be asked.
+        is_cancelling: Whether the run is cancelled: then nothing is sent, and no person has to decide.
         patience: How long to wait.
     """
     if not hand.missing:
@@ -311,9 +311,10 @@ def judge_overdue(
 
 
 def needs_a_person(*, quarantine_cause: str | None, is_cancelling: bool) -> bool:
-    """Whether nothing but a person's word is waited for.
+    """Whether only a person's decision can settle the batch.
 
-    A cancelled run ends by itself, except for batches that go on at the provider and may yet bring what was paid for.
+    A cancelled run ends on its own, except for batches that are still running at the provider and may deliver paid
+    results.
     """
     if quarantine_cause is None:
         return False
@@ -321,5 +322,5 @@ def needs_a_person(*, quarantine_cause: str | None, is_cancelling: bool) -> bool
 
 
 def is_looked_at(*, quarantine_cause: str | None, is_cancelling: bool) -> bool:
-    """Whether a batch is asked after: one that the provider has lost waits for a word, all others may yet come."""
+    """Whether a batch is polled: all are but those that the provider has lost, which wait for a decision."""
     return quarantine_cause is None or is_cancelling or quarantine_cause in LOOKED_AT

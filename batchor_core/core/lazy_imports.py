@@ -1,4 +1,4 @@
-"""Names of a package whose modules are imported when somebody asks for them, since they take long or need an extra."""
+"""Names of a package whose modules are imported on first access, since they are slow to import or need an extra."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def lazy_imports(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package whose ``homes`` tell the module of each name."""
+    """The ``__getattr__`` of a package; ``homes`` maps each name to its module."""
 
     def get(name: str) -> Any:
         if name not in homes:

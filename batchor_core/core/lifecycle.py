@@ -30,26 +30,26 @@ OPEN_SUBMISSIONS = (
 """Submissions that still own QUEUED_LOCAL items, or whose batch is lost."""
 
 UNSENT = (SubmissionState.CLAIMED, SubmissionState.UPLOADED)
-"""Submissions of which nothing was asked of the provider, unless the database was restored from a backup."""
+"""Submissions for which no request was sent to the provider, unless the database was restored from a backup."""
 
 CAN_BE_QUARANTINED = (*OPEN_SUBMISSIONS, SubmissionState.REGISTERED)
 """A registered batch too, if the provider has lost it."""
 
 IN_DOUBT = (SubmissionState.UNKNOWN, SubmissionState.QUARANTINED)
-"""Submissions that nobody is sending any more and whose outcome is not known: an operator may settle these, and no others."""
+"""Submissions that are no longer being sent and whose outcome is unknown: an operator may settle only these."""
 
 MAYBE_SENT = (SubmissionState.SENDING, *IN_DOUBT)
 """Submissions whose batch may exist at the provider: their items are never sent again before that is known."""
 
 LOST_BATCH = "lost"
-"""Status of a batch that the provider does not know any more, once an operator has given it up. Ours alone."""
+"""The engine's own status of a batch that the provider can't find any more, once an operator has given it up."""
 
 TERMINAL_BATCH_STATUSES = frozenset({"completed", "failed", "expired", "cancelled", LOST_BATCH})
 """Batch statuses after which nothing more happens at the provider; compare lower-cased."""
 
 
 def is_terminal_batch(status: str) -> bool:
-    """Whether a batch status is final. A status nobody has heard of is not."""
+    """Whether a batch status is final. An unknown status is not."""
     return status.lower() in TERMINAL_BATCH_STATUSES
 
 
@@ -62,7 +62,7 @@ class ItemState(NamedTuple):
     """What the rules need to know of an item.
 
     Attributes:
-        status: Where it stands.
+        status: Its status.
         attempt_count: Answered attempts.
         generation: How many times it has been put into a batch and come back; part of its custom_id.
     """
@@ -102,9 +102,9 @@ def completed(state: ItemState) -> ItemState:
 
 
 def failed(state: ItemState, *, retryable: bool, count_attempt: bool, max_attempts: int) -> ItemState:
-    """The item was answered, and the answer is no good.
+    """The item was answered, but the answer is not usable.
 
-    A failure that can't be helped by another attempt is permanent at once; so is the last attempt.
+    A failure that another attempt can't fix is permanent at once; so is that of the last attempt.
     """
     attempts = state.attempt_count + count_attempt
     if not retryable or attempts >= max_attempts:
@@ -118,7 +118,7 @@ def cancelled(state: ItemState) -> ItemState:
 
 
 def reopened(state: ItemState) -> ItemState:
-    """An operator wants a permanently failed item tried afresh."""
+    """An operator wants a permanently failed item tried again."""
     return ItemState(ItemStatus.PENDING, 0, state.generation + 1)
 
 

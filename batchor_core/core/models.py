@@ -1,4 +1,4 @@
-"""What a user describes a run with, and what they get back."""
+"""What users describe a run with, and what they get back."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ AnswerT = TypeVar("AnswerT", bound=BaseModel | str | Sequence[float], default=An
 
 @dataclass(frozen=True, slots=True)
 class BatchItem(Generic[PayloadT]):
-    """One row of work.
+    """One row of input.
 
     Attributes:
         item_id: Unique within the run; any non-empty string.
-        payload: Handed to ``build_prompt``, and not kept: what is stored is the request that came of it.
-        metadata: JSON kept beside the item and returned with its result. ``batchor_lineage`` is written by the
-            file sources: path, row, and where known key and partition.
+        payload: Passed to ``build_prompt`` and not stored: only the request made from it is stored.
+        metadata: JSON kept beside the item and returned with its result. File sources write ``batchor_lineage``: path,
+            row and, if known, key and partition.
     """
 
     item_id: str
@@ -58,8 +58,9 @@ class ProviderConfig(ABC):
     Attributes:
         poll_interval_sec: Seconds that ``Run.wait`` sleeps between two cycles unless told otherwise; at the default of 1.0 they grow
             with the age of the batches, up to two minutes.
-        operational_settings: Settings by their names in the payload that change when, where and how often is asked, not what. A
-            stored run may be resumed with others. Override it where yours have other names.
+        operational_settings: Names, as in the payload, of settings that change when, where and how often requests are
+            sent, not their content. A stored run may be resumed with other values of them. Override it if yours have
+            other names.
     """
 
     poll_interval_sec: float = 1.0
@@ -84,7 +85,7 @@ class ProviderConfig(ABC):
         """All settings as JSON, secrets included."""
 
     def to_public_payload(self) -> JSONObject:
-        """All settings as JSON without secrets: this is what is stored. Override it where there are secrets."""
+        """All settings as JSON without secrets: this is what is stored. Override it if there are secrets."""
         return self.to_payload()
 
     def output_schema(
@@ -98,11 +99,11 @@ class ProviderConfig(ABC):
         return closed_model_schema(model, schema_name=schema_name)
 
     def batch_rates(self, *, at: datetime) -> Rates:
-        """What the tokens of a batch cost on a day. Override it where a price list is known; it needs no key."""
+        """What the tokens of a batch cost on a day. Override it if a price list is known; it needs no key."""
         return Unpriced(f"no price list known for the provider {self.provider_kind}")
 
     def enqueue_budget(self) -> EnqueueBudget | None:
-        """How many prompt tokens may wait at the provider, and under which name they are counted; None for no limit."""
+        """How many prompt tokens may wait at the provider, and their key; None for no limit."""
         return None
 
     def account_fingerprint(self) -> str | None:
@@ -121,7 +122,7 @@ class ChunkPolicy:
     Attributes:
         max_requests: Lines per input file. OpenAI takes 50,000.
         max_file_bytes: Bytes per input file, 150 MiB by default. OpenAI takes 200 MB.
-        chars_per_token: Divisor for estimating tokens where tiktoken has no encoding at hand.
+        chars_per_token: Divisor for estimating tokens if tiktoken has no encoding available.
     """
 
     max_requests: int = 50_000
@@ -158,8 +159,8 @@ class ArtifactPolicy:
     """Which of the provider's files are kept.
 
     Attributes:
-        persist_raw_output_artifacts: Keep output and error files as they came. Without them, each raw response is
-            kept compressed in the control database instead.
+        persist_raw_output_artifacts: Keep output and error files unchanged. If False, each raw response is kept
+            compressed in the control database instead.
     """
 
     persist_raw_output_artifacts: bool = True
@@ -186,23 +187,25 @@ class ArtifactPolicy:
 
 @dataclass(frozen=True, slots=True)
 class BatchJob(Generic[PayloadT, AnswerT]):
-    """What to run: the items, how to ask, whom to ask, and what to expect.
+    """What to run: the items, the prompt, the provider and the expected output.
 
-    A type checker follows both parameters, what an item's payload is and what ``ItemResult.output`` will be:
+    A type checker follows both parameters, the type of an item's payload and the type of ``ItemResult.output``:
     ``BatchJob[Row, Label]`` for ``structured_output=Label``.
 
     Attributes:
-        items: Items or a source that streams them. Only sources can be resumed in mid-reading.
+        items: Items or a source that streams them. Only sources can be resumed while they are being read.
         build_prompt: Called once per item; returns a :class:`PromptParts` or a plain string.
         provider_config: Such as :class:`~batchor_core.OpenAIProviderConfig`.
-        structured_output: Pydantic model that every answer must satisfy; plain text without it and without ``output``.
+        structured_output: Pydantic model that every answer must satisfy. Without it and ``output``, answers are plain
+            text.
         schema_name: Name of the schema at the provider; by default the class name in snake case.
         chunk_policy: Limits of a provider batch.
         retry_policy: Attempts and backoff.
         batch_metadata: Up to 13 string pairs put on every provider batch (OpenAI takes 16; 3 are the engine's).
         artifact_policy: Which raw files to keep.
-        output: What the answers are, in the place of ``structured_output``: :class:`~batchor_core.TextOutput`,
-            :class:`~batchor_core.ModelOutput`, :class:`~batchor_core.VectorOutput` or :class:`~batchor_core.BodyOutput`.
+        output: The kind of the answers, instead of ``structured_output``: :class:`~batchor_core.TextOutput`,
+            :class:`~batchor_core.ModelOutput`, :class:`~batchor_core.VectorOutput` or
+            :class:`~batchor_core.BodyOutput`.
 
     Raises:
         StructuredOutputSchemaError: The provider would refuse the model's schema.
@@ -248,17 +251,17 @@ class BatchJob(Generic[PayloadT, AnswerT]):
         return TextOutput() if model is None else ModelOutput(model)
 
     def output_schema(self) -> StructuredOutputSchema | None:
-        """The schema that requests ask for, in the provider's dialect; None where the answers have none."""
+        """The schema that requests ask for, in the provider's dialect; None if the answers have none."""
         spec = self.output_spec
         if not isinstance(spec, ModelOutput):
             return None
-        model: Any = spec.model  # what is no model is refused by the name of what it is
+        model: Any = spec.model  # anything but a model is refused with its type
         return self.provider_config.output_schema(model, schema_name=self.schema_name)
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """Where a run stands, in counts.
+    """The state of a run, in counts.
 
     Attributes:
         run_id: The run.
@@ -277,12 +280,12 @@ class RunSummary:
         unknown_batches: Submissions whose outcome is being looked up.
         quarantined_batches: Submissions that wait for a person.
         orphan_batches: Batches found at the provider that this run never registered.
-        late_batches: Batches that are over at the provider and whose results are not all there yet.
-        late_rows: Items in them that are waited for.
+        late_batches: Batches that have ended at the provider and whose results are not all there yet.
+        late_rows: Items in them whose results are missing.
         overdue_batches: Batches that should have ended by now.
-        created_at: When the run was created, seconds since 1970 by the store's clock; 0 where it is not kept.
-        trouble: What the run is trying again, since when, when next, and why, in the provider's words; None if it meets no
-            trouble. Needs nobody by itself: a run that does is paused, or has batches in quarantine.
+        created_at: When the run was created, seconds since 1970 by the store's clock; 0 if the store does not keep it.
+        trouble: What the run keeps retrying, since when, when next, and why, in the provider's words; None if nothing
+            fails. It does not need a person: a run that does is paused or has quarantined batches.
     """
 
     run_id: str
@@ -347,12 +350,12 @@ class RunSnapshot(Generic[OutputT]):
 
 @dataclass(frozen=True, slots=True)
 class RunEvent:
-    """Something happened to a run; handed to the runner's observer.
+    """Something that happened to a run; passed to the runner's observer.
 
     Attributes:
         event_type: One of the names listed in docs/reference/events.md.
         run_id: The run.
-        provider_kind: The provider, where one had a part in it.
+        provider_kind: The provider, if one was involved.
         data: Details, as JSON.
     """
 
@@ -369,7 +372,7 @@ class TerminalResultsPage(Generic[OutputT]):
     Attributes:
         run_id: The run.
         items: Results in the order in which they became terminal.
-        next_after_sequence: Pass as ``after_sequence`` to read on; unchanged when there was nothing more.
+        next_after_sequence: Pass as ``after_sequence`` to get the next page; unchanged if there is none.
     """
 
     run_id: str
@@ -425,7 +428,7 @@ class ArtifactPruneResult:
     Attributes:
         run_id: The run.
         removed_artifact_paths: Keys of the deleted files.
-        missing_artifact_paths: Keys that the store knew and the disk did not.
+        missing_artifact_paths: Keys recorded in the store whose files were missing.
         cleared_item_pointers: Items whose request pointer was cleared.
         cleared_batch_pointers: Batches whose output or error pointer was cleared.
     """

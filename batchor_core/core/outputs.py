@@ -1,7 +1,7 @@
-"""What comes out of a job: the kinds of output, how an answer of each is checked, and what of it is stored.
+"""The kinds of output of a job, how an answer of each kind is checked, and what is stored of it.
 
-An answer is stored as a text (``OutputKind.TEXT``; as JSON for models and bodies) or as bytes (vectors). What readers make of what
-is stored lies where they are: ``runtime.results`` for objects and lines, ``tables.answer_columns`` for columns.
+An answer is stored as a text (``OutputKind.TEXT``; as JSON for models and bodies) or as bytes (vectors).
+``runtime.results`` turns what is stored into objects and lines, ``tables.answer_columns`` into columns.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Kept(NamedTuple):
 
 
 class Output(Generic[OutputT]):
-    """What every kind of output is to a type checker: its parameter is the type of ``ItemResult.output``."""
+    """Base of every kind of output, for type checkers: its parameter is the type of ``ItemResult.output``."""
 
     __slots__ = ()
 
@@ -70,7 +70,7 @@ class TextOutput(Output[str]):
     kind: ClassVar[Literal[OutputKind.TEXT]] = OutputKind.TEXT
 
     def check(self, answer: Answer) -> Kept | ItemFailure:
-        """Any text will do."""
+        """Accepts any text."""
         if answer.text is None and answer.value is not None:
             return ItemFailure(
                 "non_text_answer", "the answer is not text; give the job another output", retryable=False
@@ -116,7 +116,7 @@ class VectorOutput(Output[Sequence[float]]):
         dtype: Their type: float32, float64, int8 or uint8.
 
     Raises:
-        InvalidInputError: There is no such vector.
+        InvalidInputError: ``dimensions`` or ``dtype`` is not usable.
     """
 
     dimensions: int
@@ -132,7 +132,7 @@ class VectorOutput(Output[Sequence[float]]):
             )
 
     def check(self, answer: Answer) -> Kept | ItemFailure:
-        """It must have the dimensions, and no NaN or infinity."""
+        """The vector must have the dimensions, and no NaN or infinity."""
         try:
             return Kept(data=vector_bytes(answer.value, dimensions=self.dimensions, dtype=self.dtype))
         except VectorError as error:
@@ -154,7 +154,7 @@ class BodyOutput(Output[Any]):
     kind: ClassVar[Literal[OutputKind.BODY]] = OutputKind.BODY
 
     def check(self, answer: Answer) -> Kept | ItemFailure:
-        """Any JSON will do."""
+        """Accepts any JSON."""
         if answer.value is None:
             return ItemFailure("empty_response_body", "the answer has no body", retryable=True)
         try:
@@ -174,10 +174,10 @@ OUTPUTS = (TextOutput, ModelOutput, VectorOutput, BodyOutput)
 
 
 def check_output(name: str, output: Any) -> OutputSpec:
-    """Return ``output`` if it is one.
+    """Return ``output`` if it is an output.
 
     Raises:
-        InvalidInputError: It is none.
+        InvalidInputError: It is not an output.
     """
     if isinstance(output, OUTPUTS):
         return output

@@ -1,7 +1,7 @@
 """Values of any library as JSON: dates, decimals, numpy and Arrow scalars, and everything that means "no value".
 
-Rows come from pandas, numpy, Polars, Arrow, databases and plain Python, and each has its own values for what is missing.
-None of those libraries is imported here: their values are recognised by their types' names and attributes.
+Rows come from pandas, numpy, Polars, Arrow, databases and plain Python, and each has its own missing values. None of
+those libraries is imported here: values are recognised by their types' names and attributes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MISSING_BY_NAME = frozenset({"NaTType", "NAType", "MaskedConstant"})
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value stands for no value: None, NaN and infinity of any kind of number, ``NaT``, ``NA``, masked, null."""
+    """Whether a value counts as missing: None, NaN or infinity of any number type, ``NaT``, ``NA``, masked, null."""
     kind = type(value)
     if value is None:
         return True
@@ -64,7 +64,7 @@ def json_safe(value: Any) -> JSONValue:
     try:
         return _json(value)
     except RecursionError:
-        raise TypeError("the value holds itself, or is nested too deeply for JSON") from None
+        raise TypeError("the value contains itself, or is nested too deeply for JSON") from None
     except (TypeError, ValueError, ArithmeticError) as error:
         path, unfit = _unfit_part(value)
         reason = (
@@ -76,7 +76,7 @@ def json_safe(value: Any) -> JSONValue:
 
 
 class _NoJsonError(TypeError):
-    """A value that JSON can't hold, in words for the user."""
+    """A value that JSON can't represent, in words for the user."""
 
 
 def _json(value: Any) -> JSONValue:

@@ -1,11 +1,11 @@
 """What the requests of a batch cost, by the price list of the ``genai-prices`` package; nothing is looked up online.
 
-A price holds for one request: models with long-context tiers charge every token of a request more once its input passes a
-threshold, so the sum of a run can't be priced as one request. Between two thresholds a price is linear in the tokens.
-:class:`CostTally` therefore adds requests up per bracket and prices each sum, which gives what pricing the requests one by
-one gives, in constant memory.
+A price holds for one request: models with long-context tiers charge every token of a request more once its input passes
+a threshold, so the sum of a run can't be priced as one request. Between two thresholds a price is linear in the tokens.
+:class:`CostTally` therefore adds requests up per bracket and prices each sum. The result is the same as pricing the
+requests one by one, in constant memory.
 
-Where no batch price is known there is no figure: the standard price, or a share of it, would be a guess.
+If no batch price is known there is no figure: the standard price, or a share of it, would be a guess.
 """
 
 from __future__ import annotations
@@ -237,12 +237,12 @@ class CostTally:
         if not any(rest.values()):
             return Decimal(0), []
         if any(_contradictions({kind: [count] for kind, count in rest.items()})):
-            return Decimal(0), ["answers that were asked for again, whose token counts contradict each other"]
+            return Decimal(0), ["retried answers whose token counts contradict each other"]
         # a request has the same input in each attempt, so where no stored row is large no earlier attempt was
         largest = rest["input_tokens"] if self._unstated else min(rest["input_tokens"], self._largest)
         is_small = largest <= min(self._thresholds, default=largest)
         cheapest = min(bracket.price(rest) for bracket in rates.brackets)
-        doubt = [] if is_small else ["what answers that were asked for again cost by the long-context price"]
+        doubt = [] if is_small else ["the long-context price of retried answers"]
         return (rates.brackets[0].price(rest) if is_small else cheapest), doubt
 
     def _missing(self, rates: BatchRates, billed: TokenCounts) -> list[str]:

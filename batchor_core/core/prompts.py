@@ -1,4 +1,4 @@
-"""What is asked for one item: a text or a conversation, and settings of this item's own."""
+"""The prompt of one item: a text or a conversation, and the item's own settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Message: TypeAlias = JSONObject
 
 
 class PromptFeature(StrEnum):
-    """What a provider may take of a prompt besides its two texts."""
+    """What a provider may support in a prompt besides its two texts."""
 
     MESSAGES = "messages"
     """Conversations: :attr:`PromptParts.messages`."""
@@ -27,7 +27,7 @@ class PromptFeature(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PromptParts:
-    """What is sent for one item: a prompt, or a conversation in its place (:meth:`of_messages`).
+    """What is sent for one item: a prompt, or a conversation instead (:meth:`of_messages`).
 
     A message is a dict with a ``role`` and a ``content``: a text, or a list of parts. Parts that every provider of
     conversations understands are::
@@ -37,12 +37,12 @@ class PromptParts:
         {"type": "file", "data": "<base64>", "media_type": "application/pdf", "name": "a.pdf"}  # or url, or file_id
         {"type": "audio", "data": "<base64>", "format": "wav"}
 
-    Parts of any other type, and further keys of a message, go to the provider as they are.
+    Parts of any other type, and other keys of a message, are sent to the provider unchanged.
 
     Attributes:
-        prompt: The user's turn; empty where there are messages.
+        prompt: The user's turn; empty if there are messages.
         system_prompt: Instructions that come before it.
-        messages: The conversation, oldest turn first; None where there is a prompt.
+        messages: The conversation, oldest turn first; None if there is a prompt.
         options: Fields of this item's request that override those of the job, such as ``{"temperature": 0}``.
 
     Raises:
@@ -63,7 +63,7 @@ class PromptParts:
         if self.messages is not None:
             if not (self.prompt is None or (isinstance(self.prompt, str) and not self.prompt)):
                 raise InvalidInputError(
-                    f"give a prompt or messages, not both; given were prompt={shown(self.prompt)} and messages"
+                    f"give a prompt or messages, not both; got prompt={shown(self.prompt)} and messages"
                 )
             object.__setattr__(self, "prompt", "")
             _check_messages(self.messages)
@@ -78,12 +78,12 @@ class PromptParts:
         system_prompt: str | None = None,
         options: JSONObject | None = None,
     ) -> PromptParts:
-        """A conversation in the place of a prompt."""
+        """A conversation instead of a prompt."""
         return cls("", system_prompt, messages, options)
 
     @property
     def features(self) -> list[PromptFeature]:
-        """What a provider has to take besides the two texts."""
+        """What a provider has to support besides the two texts."""
         used = [PromptFeature.MESSAGES] if self.messages is not None else []
         return [*used, PromptFeature.OPTIONS] if self.options else used
 
@@ -162,7 +162,7 @@ def _check_part(where: str, part: Any) -> None:
 
 
 def _check_source(where: str, kind: str, keys: set[str]) -> None:
-    """Refuse a part whose content comes from nowhere, or from two places."""
+    """Refuse a part without content, or with content from two places."""
     given = [source for source in _SOURCES if source in keys]
     if len(given) != 1:
         raise InvalidInputError(

@@ -1,7 +1,7 @@
-"""Digests of what a job's items were rendered to, by which a run that is started again knows its own job.
+"""Digests of a job's rendered items. A run that is started again recognises its own job by them.
 
-They are kept for each chunk of items, in the transaction that stores the chunk. Digests of single items would take up more
-room than some prompts; which item of a chunk differs is found by comparing with what is stored of it.
+They are kept for each chunk of items, in the transaction that stores the chunk. Digests of single items would take more
+room than some prompts; comparing with the stored items shows which item of a chunk differs.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class RenderedChunk(NamedTuple):
         return self.first_index + self.item_count
 
     def differs_in(self, other: RenderedChunk) -> list[str]:
-        """What of the items is not the same in both chunks."""
+        """Which parts of the items differ between both chunks."""
         pairs = zip(RENDERED_FIELDS, self[2:], other[2:], strict=True)
         return [name for name, mine, theirs in pairs if mine != theirs]
 

@@ -1,4 +1,4 @@
-"""Request lines, in two parts: the body, which is what is asked, and the frame, which names the attempt and the endpoint.
+"""Request lines, in two parts: the body, which is the request, and the frame, which names the attempt and the endpoint.
 
 A line is ``{"custom_id":"<name>"`` and a *rest* that is the same for every attempt of an item. The rest is what is stored; the
 name is put before it when the file is written. Whole lines are stored too: by earlier builds, and for providers whose requests
@@ -20,12 +20,11 @@ _BEGINNING = b'{"custom_id":'
 _ADDRESS_BYTES = 20
 
 PLACEHOLDERS = ("ZQXJ-ZQXJ-ZQXJ-ZQXJ-ZQXJ", "QZJX-QZJX-QZJX-Q")
-"""Names that lines are built with to find out what does not depend on them; of letters that are rare, which makes them quick to
-look for."""
+"""Placeholder names that show which parts of a line depend on the name; rare letters are quick to search for."""
 
 
 def content_address(provider_kind: str, endpoint: str, body: bytes) -> bytes:
-    """What a request asks, of whom, as a digest: equal for equal requests, whatever their item, run and attempt.
+    """A digest of provider, endpoint and body: equal for equal requests, whatever their item, run and attempt.
 
     Args:
         provider_kind: The name the provider is registered under.
@@ -87,7 +86,7 @@ class Frames:
         if around != self._last:
             try:
                 self._frame, self._last = self._make(around), around
-            except TypeError:  # no JSON, which whoever encodes the whole line can say better
+            except TypeError:  # not JSON; encoding the whole line gives a better error
                 return None
         return self._frame, body
 

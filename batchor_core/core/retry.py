@@ -6,16 +6,16 @@ UNCOUNTED_FAILURE_CEILING = 10
 """Failures in a row that cost no attempt (lost batches, missing rows) before the run pauses itself."""
 
 POLL_FAILURE_CEILING = 30
-"""Answered but useless polls of one batch in a row before the run pauses itself: over an hour at the default backoff."""
+"""Answered but useless polls of one batch in a row before the run pauses: over an hour at the default backoff."""
 
 LONGEST_POLL_WAIT_SEC = 3_600.0
-"""The longest wait before a batch is asked for again, whatever a provider wishes."""
+"""The longest wait before a batch is polled again, whatever the provider asks for."""
 
 LONGEST_LEASE_SEC = 3_600.0
 """The longest time for which a lease may be taken without being renewed."""
 
 FILE_PATIENCE_SEC = 900.0
-"""How long after its upload an input file may not be there or not processed yet before a person is asked."""
+"""How long after its upload an input file may be missing or unprocessed before a person is asked."""
 
 FILE_RETRY_SEC = 60.0
 """The least wait after a batch that failed since its input file was not there; so the ceiling is ten minutes away."""
@@ -49,7 +49,7 @@ def file_wait(age_sec: float, *, retry_after: float = 0.0) -> float:
 def is_due(at: float, now: float, *, longest: float) -> bool:
     """Whether a stored moment has come.
 
-    One that lies further off than any wait could have put it was stored before the clock was set back: waiting for the
-    clock to catch up could take a day. A second is allowed for rounding.
+    A moment further off than any wait allows was stored before the clock was set back: waiting for the clock to catch
+    up could take a day. A second is allowed for rounding.
     """
     return at <= now or at - now > longest + 1.0

@@ -1,7 +1,7 @@
 """Pydantic models as closed JSON Schemas, and answers back as models.
 
-The schema is Pydantic's own, rewritten wherever a closed schema wants another spelling of the same thing; nothing raises there.
-What the rewriting drops, such as ``uniqueItems``, the model class still checks when the answer is parsed.
+The schema is Pydantic's own, rewritten where a closed schema needs another form of the same thing; this never raises.
+The model class still checks what the rewriting drops, such as ``uniqueItems``, when the answer is parsed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class StructuredOutputSchema:
     """A closed JSON Schema, in the dialect of a provider. Unpacks as ``name, schema``.
 
     Attributes:
-        name: What the provider is told the schema is called: 1 to 64 of ``A-Z a-z 0-9 _ -``.
+        name: Name of the schema at the provider: 1 to 64 of ``A-Z a-z 0-9 _ -``.
         schema: The schema itself. Treat it as read-only.
     """
 
@@ -52,8 +52,8 @@ class StructuredOutputSchema:
 def closed_model_schema(model: type[BaseModel], *, schema_name: str | None = None) -> StructuredOutputSchema:
     """Derive the JSON Schema of a Pydantic model, closed: every property is required and no other is allowed.
 
-    ``T | None = None`` becomes a nullable property. Titles are dropped, descriptions kept. Whether a provider takes the
-    schema is for its config to say (:meth:`~batchor_core.core.models.ProviderConfig.output_schema`).
+    ``T | None = None`` becomes a nullable property. Titles are dropped, descriptions kept. The provider's config
+    decides whether the provider accepts the schema (:meth:`~batchor_core.core.models.ProviderConfig.output_schema`).
 
     Args:
         model: The class that answers are parsed into.
@@ -90,7 +90,7 @@ def resolve_model(
     packages and modules is imported.
 
     Raises:
-        ModelResolutionError: The name is not one, is not allowed, can't be imported, or is no Pydantic model.
+        ModelResolutionError: The name is invalid, not allowed, can't be imported, or is not a Pydantic model.
     """
     if allowed_modules is not None and not any(
         module_name == allowed or module_name.startswith(f"{allowed}.") for allowed in allowed_modules
@@ -174,8 +174,8 @@ def parse_structured_output(text: str, model: type[SchemaModelT]) -> SchemaModel
 def validator_fault_may_pass(error: Exception) -> bool:
     """Whether another answer may pass a model's validator that raised ``error``, which is no ValidationError.
 
-    A key that is not in a table or a division by zero comes from the answer. A name that is not defined comes from the
-    validator's code, and no answer changes that.
+    A missing key or a division by zero comes from the answer. An undefined name comes from the validator's code, and
+    another answer does not change that.
     """
     return isinstance(error, ValueError | LookupError | ArithmeticError | AssertionError)
 
@@ -192,7 +192,7 @@ def _mismatch(
 ) -> StructuredOutputError:
     return StructuredOutputError(
         "structured_output_validation_failed",
-        f"the answer is no {model.__name__}: {why}",
+        f"the answer does not fit {model.__name__}: {why}",
         raw_error={"output": cast(JSONValue, from_json(text)), "errors": errors},
         may_pass=may_pass,
     )

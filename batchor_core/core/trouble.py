@@ -1,4 +1,4 @@
-"""What a run is trying again, in words for its summary.
+"""What a run keeps retrying, in words for its summary.
 
 Since when something fails is kept in front of what the provider said, in the text that is stored with a failure, and handed on
 from one failure in a row to the next.
@@ -42,7 +42,7 @@ def trouble(
     poll_error: str | None,
     poll_retry_at: float | None = None,
 ) -> str | None:
-    """What keeps a run from moving that may pass by itself; None if nothing does, or if nothing is tried.
+    """The problem that a run keeps retrying; None without one, or if nothing is tried.
 
     Args:
         status: Whether the run has ended.

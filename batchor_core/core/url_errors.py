@@ -1,4 +1,4 @@
-"""What fsspec says about a URL that it can't open, as errors of ours that say what to do."""
+"""fsspec's errors about a URL that it can't open, as the engine's errors with advice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from batchor_core.core.exceptions import InvalidInputError
 
 @contextmanager
 def url_errors(about: str) -> Iterator[None]:
-    """For a block that imports fsspec and asks it for the file system of a URL.
+    """Translates errors of a block that imports fsspec and gets the file system of a URL.
 
     Args:
         about: How the error's text begins; names the URL.

@@ -1,7 +1,7 @@
 """Token usage of one row, and the sum over a run.
 
-The kinds of tokens are the fields of :class:`TokenUsage` and nothing else: columns of the database and of tables, and what prices
-are looked up by, come from :data:`TOKEN_KINDS`. A provider maps its own words to these kinds where it reads an answer.
+The fields of :class:`TokenUsage` define the kinds of tokens: columns of the database and of tables, and the keys of
+prices, come from :data:`TOKEN_KINDS`. A provider maps its own names to these kinds when it reads an answer.
 """
 
 from __future__ import annotations

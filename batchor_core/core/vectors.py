@@ -1,6 +1,6 @@
-"""Vectors as bytes: little-endian numbers of one type, one after the other, as they travel in base64 and are stored.
+"""Vectors as bytes: consecutive little-endian numbers of one type, as they are sent in base64 and stored.
 
-What comes as bytes is checked as bytes, without making a Python number of each element.
+Bytes are checked as bytes, without making a Python number of each element.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ DTYPES: tuple[str, ...] = get_args(VectorDtype)
 
 
 class _Element(NamedTuple):
-    """How an element looks in bytes.
+    """The binary form of an element.
 
     ``code`` is that of ``struct`` and ``array``. In a float that is NaN or infinite, all bits of the exponent are set: they lie
-    in the highest byte but for the sign, and in those bits of the byte below that ``mask`` has; 0 where there is no such value.
+    in the highest byte but for the sign, and in those bits of the byte below that ``mask`` has; 0 if there is no such value.
     """
 
     code: Literal["f", "d", "b", "B"]
@@ -41,7 +41,7 @@ _FULL_EXPONENT = bytes(int(byte & 0x7F == 0x7F) for byte in range(256))
 
 
 class VectorError(ValueError):
-    """A vector is not what the job asks for.
+    """A vector does not fit the job's output.
 
     Attributes:
         error_class: ``invalid_vector``, ``vector_wrong_dimensions`` or ``vector_not_finite``.
@@ -58,12 +58,12 @@ def vector_bytes(value: Any, *, dimensions: int, dtype: str) -> bytes:
     """A vector as it is stored.
 
     Args:
-        value: What a provider gave: bytes, a text in base64, or a list of numbers.
+        value: What a provider returned: bytes, a text in base64, or a list of numbers.
         dimensions: How many elements it must have.
         dtype: Their type.
 
     Raises:
-        VectorError: It is no vector, or not such a one.
+        VectorError: It is not a vector, or has other dimensions or elements.
     """
     element = _ELEMENTS[dtype]
     match value:
@@ -75,13 +75,13 @@ def vector_bytes(value: Any, *, dimensions: int, dtype: str) -> bytes:
             data = _packed(value, element, dtype)
         case _:
             raise VectorError(
-                "invalid_vector", f"the answer holds no vector but {shown(value)}", may_pass=True
+                "invalid_vector", f"the answer is not a vector but {shown(value)}", may_pass=True
             )
     count, rest = divmod(len(data), element.size)
     if rest:
         raise VectorError(
             "invalid_vector",
-            f"the vector has {len(data):,} bytes, which is no whole number of {dtype} elements of {element.size}",
+            f"the vector has {len(data):,} bytes, which is not a multiple of the {element.size} of a {dtype} element",
             may_pass=True,
         )
     if count != dimensions:
@@ -95,7 +95,7 @@ def vector_bytes(value: Any, *, dimensions: int, dtype: str) -> bytes:
 
 
 def vector_array(data: bytes, dtype: str) -> array[Any]:
-    """A stored vector as an array of its elements, whose memory ``numpy.asarray`` takes as it is."""
+    """A stored vector as an array of its elements, which ``numpy.asarray`` uses without copying."""
     made: array[Any] = array(_ELEMENTS[dtype].code, data)
     if sys.byteorder == "big":
         made.byteswap()
@@ -106,7 +106,7 @@ def _decoded(text: str) -> bytes:
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except ValueError as error:  # binascii.Error is one
-        raise VectorError("invalid_vector", f"the vector is no base64: {error}", may_pass=True) from error
+        raise VectorError("invalid_vector", f"the vector is not base64: {error}", may_pass=True) from error
 
 
 def _packed(values: list[Any] | tuple[Any, ...], element: _Element, dtype: str) -> bytes:
@@ -115,7 +115,7 @@ def _packed(values: list[Any] | tuple[Any, ...], element: _Element, dtype: str) 
         at, wrong = next((at, value) for at, value in enumerate(values) if type(value) not in kinds)
         raise VectorError(
             "invalid_vector",
-            f"element {at} of the vector is {shown(wrong)}, which is no {dtype}",
+            f"element {at} of the vector is {shown(wrong)}, which is not a {dtype}",
             may_pass=True,
         )
     try:

@@ -1,7 +1,7 @@
-"""Batch APIs: OpenAI's, and what a provider of your own is made of.
+"""Batch APIs: OpenAI's, and the base classes for your own provider.
 
-``BatchProvider`` has eight methods around files, ``BatchApi`` is what the engine itself speaks, for APIs of any shape. Everything
-about one vendor lies in that vendor's package, such as ``batchor_core.providers.openai``.
+``BatchProvider`` has eight methods around files; ``BatchApi`` is the protocol of the engine itself, for every kind of
+API. Everything about one vendor is in that vendor's package, such as ``batchor_core.providers.openai``.
 """
 
 from batchor_core.core.answers import Answer

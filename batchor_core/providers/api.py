@@ -1,7 +1,7 @@
-"""The one protocol that the engine speaks with every provider, in terms of batches.
+"""The protocol between the engine and every provider, in terms of batches.
 
-A provider says in :class:`BatchLimits` what its API can do, and implements :class:`BatchApi`. Uploaded files, metadata, deletable
-inputs and pairs of result files are abilities that some vendors have, not things the engine counts on:
+A provider states in :class:`BatchLimits` what its API can do, and implements :class:`BatchApi`. Uploaded files,
+metadata, deletable inputs and pairs of result files are abilities of some vendors; the engine does not rely on them:
 
 ========================  ==================================  ===========================================
 question                  a provider with files and metadata  a provider with neither
@@ -40,32 +40,32 @@ DAY_SEC = 86_400.0
 
 
 class FoundBy(StrEnum):
-    """What a batch can be recognised by when the answer to its creation was lost."""
+    """How a batch is recognised if the response to its creation was lost."""
 
     TAGS = "tags"
     """The list of batches shows the tags, or the uploaded file, that each was created with."""
     ROWS = "rows"
-    """The list shows batches without tags. The first result of an ended one carries the name of its submission; a running
-    one can't be told from anybody else's."""
+    """The list shows batches without tags. The first result of an ended batch names its submission; a running batch
+    can't be distinguished from those of others."""
     NOTHING = "nothing"
     """Batches can't be listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """What a provider's batch API takes and can do.
+    """What a provider's batch API accepts and supports.
 
     Attributes:
-        max_requests: Requests in one batch; None for no limit of the provider's own.
-        max_bytes: Bytes of one request file; None likewise.
-        max_tags: Pairs of metadata that a batch carries; 0 where it carries none.
-        found_by: How a batch is recognised after a lost answer.
-        can_fence: Whether :meth:`BatchApi.fence` can make sure that a create still on its way comes to nothing.
+        max_requests: Requests in one batch; None if the provider has no limit.
+        max_bytes: Bytes of one request file; None if the provider has no limit.
+        max_tags: Pairs of metadata that a batch carries; 0 if it carries none.
+        found_by: How a batch is recognised after a lost response.
+        can_fence: Whether :meth:`BatchApi.fence` can make sure that a create still in transit fails.
         can_cancel: Whether a running batch can be cancelled.
         lifetime_sec: Seconds after its creation by which every batch has ended.
-        outputs: Kinds of answers it gives. A job of any other kind is refused before anything is sent.
-        prompts: What it takes of a prompt besides the two texts. A row that has more is refused, so that nothing of it is
-            left out silently.
+        outputs: Supported kinds of answers. A job of any other kind is refused before anything is sent.
+        prompts: What it supports in a prompt besides the two texts. A row that has more is refused, so that nothing is
+            dropped silently.
     """
 
     max_requests: int | None = None
@@ -81,11 +81,11 @@ class BatchLimits:
 
 @dataclass(frozen=True, slots=True)
 class ResultFile:
-    """One file of results, as it can be fetched.
+    """One file of results that can be fetched.
 
     Attributes:
-        ref: The provider's id or address of it.
-        is_error_file: Whether the provider puts nothing but failures into it. Lines are read alike in both kinds.
+        ref: The provider's id or address of the file.
+        is_error_file: Whether the provider puts only failures into it. Lines of both kinds are read in the same way.
     """
 
     ref: str
@@ -94,13 +94,13 @@ class ResultFile:
 
 @dataclass(frozen=True, slots=True)
 class BatchFailure:
-    """Why a provider refused a batch as a whole; nothing of it was run.
+    """Why a provider refused a batch as a whole; none of its rows was run.
 
     Attributes:
         kind: What the engine does about it.
         error_class: The provider's code.
-        message: The provider's words.
-        bad_lines: 1-based lines that can never pass, and why. The other lines of the batch are not to blame.
+        message: The provider's message.
+        bad_lines: 1-based lines that can never pass, and why. The other lines of the batch are fine.
     """
 
     kind: ProviderErrorKind
@@ -111,18 +111,18 @@ class BatchFailure:
 
 @dataclass(frozen=True, slots=True)
 class BatchState:
-    """What a provider says about one batch.
+    """What a provider reports about one batch.
 
     Attributes:
         batch_id: The provider's id.
         status: ``completed``, ``failed`` (refused, nothing was run), ``expired`` or ``cancelled`` once it has ended; until then
             any word of the provider's own, lower-cased.
-        results: Its result files, as far as they are there.
+        results: Its result files that are there.
         created_at: Seconds since 1970 by the provider's clock; None if it does not say.
-        expires_at: When it ends at the latest; None likewise.
-        handle: The uploaded request file that it was made from, where there is one.
-        tags: What it was created with; None where the provider keeps none.
-        counts: What the provider counts. It never settles a row; see ``core.lateness``.
+        expires_at: When it ends at the latest; None if it does not say.
+        handle: The uploaded request file that it was made from, if there is one.
+        tags: The tags that it was created with; None if the provider keeps none.
+        counts: The provider's counts. They never settle a row; see ``core.lateness``.
         failure: Why it was refused, if its status is ``failed``.
         usage: Tokens that the provider states for the whole batch.
     """
@@ -147,12 +147,12 @@ class BatchState:
 class BatchApi(ABC):
     """One provider's batches, as the engine sees them.
 
-    Every method that leaves the process makes one request, or one for each page, and repeats nothing: the engine owns retries and
-    waiting. They raise :class:`~batchor_core.core.exceptions.ProviderError` and may be called from several threads.
+    Every method that makes requests makes one, or one for each page, and repeats nothing: the engine handles retries
+    and waiting. They raise :class:`~batchor_core.core.exceptions.ProviderError` and may be called from several threads.
     """
 
     limits: BatchLimits
-    """What this API takes and can do. Set by the subclass, and constant."""
+    """What this API accepts and supports. Set by the subclass, and constant."""
 
     streams: bool = True
     """Whether result files are read line by line through :meth:`read`, or as whole texts through :meth:`read_files`."""
@@ -177,14 +177,14 @@ class BatchApi(ABC):
     # submission
 
     def prepare(self, request_file: Path) -> str | None:
-        """Make a request file ready to be named in :meth:`create`, such as by an upload, and return its handle.
+        """Prepare a request file for :meth:`create`, such as by an upload, and return its handle.
 
-        None where requests travel in the create itself. Costs nothing and may be repeated.
+        None if requests are sent in the create itself. Costs nothing and may be repeated.
         """
         return None
 
     def is_ready(self, handle: str) -> bool | None:
-        """Whether a prepared file can be named in a create yet; None if that can't be told before.
+        """Whether a prepared file can be used in a create yet; None if that is unknown before the create.
 
         Raises:
             ProviderError: The provider has rejected the file.
@@ -192,7 +192,7 @@ class BatchApi(ABC):
         return None
 
     def discard(self, handle: str) -> None:
-        """Remove what :meth:`prepare` made, as far as that is possible. Tidying up only: failure is swallowed."""
+        """Remove what :meth:`prepare` made, if possible. This is only clean-up: failure is ignored."""
 
     def find_prepared(self, file_name: str) -> list[str]:
         """Handles of request files of this name, which a process that died may have left."""
@@ -205,49 +205,50 @@ class BatchApi(ABC):
         """Create a batch with exactly one request.
 
         Args:
-            request_file: The requests, for a provider that takes them inline; None where :meth:`prepare` gave a handle.
+            request_file: The requests, for a provider that takes them inline; None if :meth:`prepare` returned a
+                handle.
             handle: What :meth:`prepare` returned.
-            tags: Metadata that names the submission; None where batches carry none.
+            tags: Metadata that names the submission; None if batches carry none.
 
         Raises:
-            ProviderError: With ``not_performed=True`` only if certainly no batch came of it.
+            ProviderError: With ``not_performed=True`` only if it is certain that no batch was created.
         """
 
     # recovery
 
     def list_batches(self) -> Iterator[list[BatchState]]:
-        """Pages of batches, newest first where the provider can, each fetched when it is asked for."""
+        """Pages of batches, newest first if the provider supports that, each fetched on demand."""
         raise NotImplementedError(f"{type(self).__name__} can't list batches")
 
     def fence(self, handle: str) -> None:
-        """Make sure that a create which names this handle can't start a batch any more; return only if that is so."""
+        """Make sure that a create with this handle can't start a batch any more; return only if that is certain."""
         raise NotImplementedError(f"{type(self).__name__} can't fence a create")
 
     def enqueue_budget(self) -> EnqueueBudget | None:
-        """A limit of tokens in flight that the provider knows by itself. The config's own limits win; None for none."""
+        """The provider's limit of tokens in flight; None for no limit. The config's own limits take precedence."""
         return None
 
     def key_fingerprint(self) -> str | None:
-        """Tells accounts apart without revealing the key; None leaves it to the config."""
+        """Distinguishes accounts without revealing the key; None leaves it to the config."""
         return None
 
     def clock_offset(self) -> float | None:
-        """Seconds by which the provider's clock is ahead of this process's, by its last answer; None if unknown."""
+        """Seconds by which the provider's clock is ahead of this process's, by its last response; None if unknown."""
         return None
 
     # collection
 
     @abstractmethod
     def poll(self, batch_id: str) -> BatchState:
-        """Where a batch stands."""
+        """The state of a batch."""
 
     @abstractmethod
     def fetch(self, file: ResultFile, path: Path) -> None:
-        """Write a result file to ``path``, whole or not at all."""
+        """Write a result file to ``path``, completely or not at all."""
 
     @abstractmethod
     def read(self, record: JSONObject) -> Answer:
-        """What one line of a result file says of its row. Never raises, whatever the line holds."""
+        """What one line of a result file says about its row. Never raises, whatever the line contains."""
 
     def read_body(self, record: JSONObject) -> Answer:
         """The same in runs of ``OutputKind.BODY``: a usable answer has its whole body as ``value``. Never raises.
@@ -258,9 +259,9 @@ class BatchApi(ABC):
         return self.read(record)
 
     def is_failure(self, record: JSONObject, answer: Answer) -> bool:
-        """Whether the provider counts a line as failed rather than answered. An answer of no use was answered.
+        """Whether the provider counts a line as failed rather than answered. A useless answer was answered.
 
-        The default takes every line without a good answer for failed, which errs on the side of waiting longer.
+        The default counts every line without a good answer as failed, which errs on the side of waiting longer.
         """
         return answer.failure is not None
 
@@ -269,7 +270,7 @@ class BatchApi(ABC):
         raise NotImplementedError(f"{type(self).__name__} streams its results")
 
     def cancel(self, batch_id: str) -> BatchState:
-        """Ask for a batch to be cancelled. One that has ended already is no error."""
+        """Request the cancellation of a batch. It is not an error if the batch has already ended."""
         raise NotImplementedError(f"{type(self).__name__} can't cancel batches")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A provider whose calls are named boundaries: each asks a server over a network, and may have worked though it failed."""
+"""A provider whose calls are named boundaries: each uses a network, and may have had its effect even if it failed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from batchor_core.providers.api import BatchApi, BatchState, ResultFile
 class ApiAtBoundaries(BatchApi):
     """Passes every call on to ``api``; those that leave this process pass a boundary.
 
-    Where the provider does not say whose account it uses or what may wait there, the config does.
+    If the provider does not state its account or token limit, the config's are used.
     """
 
     def __init__(self, api: BatchApi, config: ProviderConfig) -> None:

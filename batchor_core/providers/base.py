@@ -1,4 +1,4 @@
-"""The documented provider: eight methods, and optional ones that buy further abilities."""
+"""The documented provider: eight methods, and optional ones that add abilities."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["BatchProvider", "EnqueueBudget", "OptionalMethods", "ProviderConfig"
 class BatchProvider(ABC):
     """Adapter between the engine and one batch API.
 
-    Methods raise :class:`~batchor_core.core.exceptions.ProviderError` and nothing else that is the vendor's.
-    Each call does one thing once: the engine owns retries and waiting. Further abilities are the methods of
-    :class:`OptionalMethods`; a class with the eight methods alone, this one's subclass or not, is a provider.
+    Methods translate every vendor error into :class:`~batchor_core.core.exceptions.ProviderError`. Each call does one
+    thing once: the engine handles retries and waiting. Optional abilities are the methods of :class:`OptionalMethods`;
+    any class with the eight methods, a subclass of this one or not, is a provider.
     """
 
     @abstractmethod
@@ -41,7 +41,7 @@ class BatchProvider(ABC):
 
     @abstractmethod
     def delete_input_file(self, file_id: str) -> None:
-        """Try to delete an uploaded file. Failure is swallowed: this only tidies up."""
+        """Try to delete an uploaded file. This is only clean-up: failure is ignored."""
 
     @abstractmethod
     def create_batch(
@@ -50,16 +50,16 @@ class BatchProvider(ABC):
         """Create a batch from an uploaded file. Sends exactly one request, since a second one costs money again.
 
         Raises:
-            ProviderError: With ``not_performed=True`` only if certainly no batch came of it.
+            ProviderError: With ``not_performed=True`` only if it is certain that no batch was created.
         """
 
     @abstractmethod
     def get_batch(self, batch_id: str) -> BatchRemoteRecord:
-        """Ask how a batch is doing."""
+        """Fetch the state of a batch."""
 
     @abstractmethod
     def download_file_content(self, file_id: str) -> str:
-        """Return a whole file as text. Its ``download_to_path`` sibling is used where there is one."""
+        """Return a whole file as text. The engine uses ``download_to_path`` instead if the provider has it."""
 
     @abstractmethod
     def parse_batch_output(
@@ -72,15 +72,15 @@ class BatchProvider(ABC):
 
     @abstractmethod
     def estimate_request_tokens(self, request_line: BatchRequestLine, *, chars_per_token: int) -> int:
-        """Estimate a line's prompt tokens. ``chars_per_token`` divides characters where there is no tokenizer."""
+        """Estimate a line's prompt tokens. ``chars_per_token`` divides characters if there is no tokenizer."""
 
 
 class OptionalMethods:
-    """What a provider of the eight methods may offer besides them. Inherit from it to have a type checker hold your signatures
-    against these; any class with methods of these names will do.
+    """Optional methods of a provider of the eight methods. Inherit from it to have a type checker compare your
+    signatures; any class with methods of these names works too.
 
-    A method that is not overridden counts as missing, and the engine does without it. One whose name is nearly one of these is
-    refused, since a misspelt ability would be a lost promise.
+    A method that is not overridden counts as missing, and the engine works without it. A method whose name is almost
+    one of these is refused, since a misspelt method would silently be missing.
     """
 
     def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
@@ -99,30 +99,30 @@ class OptionalMethods:
         raise NotImplementedError
 
     def output_kinds(self) -> frozenset[OutputKind]:
-        """The kinds of answers that the provider gives. Default: texts and models."""
+        """The kinds of answers that the provider supports. Default: texts and models."""
         raise NotImplementedError
 
     def prompt_features(self) -> frozenset[PromptFeature]:
-        """What :meth:`BatchProvider.build_request_line` heeds of a prompt besides its two texts. Default: nothing."""
+        """What :meth:`BatchProvider.build_request_line` supports besides a prompt's two texts. Default: nothing."""
         raise NotImplementedError
 
     def download_to_path(self, file_id: str, path: str | Path) -> int:
-        """Stream a file to disk, whole or not at all, and return its size. Default: it is held as a text."""
+        """Stream a file to disk, completely or not at all, and return its size. Default: it is held as a text."""
         raise NotImplementedError
 
     def cancel_batch(self, batch_id: str) -> BatchRemoteRecord:
-        """Cancel a batch; one that has ended is no error. Default: batches of a cancelled run end by themselves."""
+        """Cancel a batch; not an error if it has ended. Default: batches of a cancelled run run to their end."""
         raise NotImplementedError
 
     def list_batches(self) -> Iterator[list[BatchRemoteRecord]]:
-        """Pages of batches with their metadata, newest first, each fetched when it is asked for.
+        """Pages of batches with their metadata, newest first, each fetched on demand.
 
         Default: a submission of unknown outcome can't be looked up, and ``EngineSettings.on_unknown`` decides.
         """
         raise NotImplementedError
 
     def remove_input_file(self, file_id: str) -> None:
-        """Delete a file, and return only if it is gone or never was. Default: a late create can't be prevented."""
+        """Delete a file, and return only if it is gone or never existed. Default: a late create can't be prevented."""
         raise NotImplementedError
 
     def find_input_files(self, filename: str) -> list[str]:
@@ -130,7 +130,7 @@ class OptionalMethods:
         raise NotImplementedError
 
     def is_input_file_ready(self, file_id: str) -> bool | None:
-        """Whether an uploaded file is processed; None if that can't be told. Default: nobody knows before the create.
+        """Whether an uploaded file is processed; None if unknown. Default: only the create shows it.
 
         Raises:
             ProviderError: The provider has rejected the file.
@@ -138,15 +138,15 @@ class OptionalMethods:
         raise NotImplementedError
 
     def key_fingerprint(self) -> str | None:
-        """A digest that tells accounts apart. Default: what the config says."""
+        """A digest that distinguishes accounts. Default: the config's."""
         raise NotImplementedError
 
     def enqueue_budget(self) -> EnqueueBudget | None:
-        """The limit of tokens in flight. Default: the config's, which also wins over this, but for the key."""
+        """The limit of tokens in flight. Default: the config's, which takes precedence anyway, except for the key."""
         raise NotImplementedError
 
     def clock_offset(self) -> float | None:
-        """Seconds by which the provider's clock is ahead of this process's. Default: the clocks are taken to agree."""
+        """Seconds by which the provider's clock is ahead of this process's. Default: the clocks agree."""
         raise NotImplementedError
 
     def close(self) -> None:

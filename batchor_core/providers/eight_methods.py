@@ -1,8 +1,8 @@
 """A provider of the eight documented methods as a :class:`~batchor_core.providers.api.BatchApi`.
 
-The documented methods have OpenAI's shape: an uploaded file, a batch made from it, an output and an error file. This is the
-only place that translates between that shape and the engine's. What a provider can do beyond the eight methods it says by
-having methods of :class:`~batchor_core.providers.base.OptionalMethods`.
+The documented methods follow OpenAI's API: an uploaded file, a batch made from it, an output and an error file. This is
+the only place that translates between them and the engine's protocol. A provider's abilities beyond the eight methods
+are the methods of :class:`~batchor_core.providers.base.OptionalMethods` that it has.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from batchor_core.providers.openai.usage import usage_from_body
 _OPTIONAL = tuple(name for name in vars(OptionalMethods) if not name.startswith("_"))
 _DOCUMENTED = tuple(name for name in vars(BatchProvider) if not name.startswith("_"))
 _NEARLY = 0.85
-"""How alike a method's name has to be to an optional one's for it to be taken for a misspelling."""
+"""How similar a method's name has to be to an optional one's to count as a misspelling."""
 
 
 class EightMethodsApi(BatchApi):
@@ -48,7 +48,7 @@ class EightMethodsApi(BatchApi):
         provider: The provider.
 
     Raises:
-        InvalidInputError: A method is named nearly like an optional one: it would be passed over in silence.
+        InvalidInputError: A method is named nearly like an optional one: it would be ignored silently.
     """
 
     def __init__(self, provider: BatchProvider) -> None:
@@ -252,7 +252,7 @@ def _optional_methods(provider: Any) -> dict[str, Callable[..., Any]]:
         if near and near[0] not in dir(type(provider)) and callable(getattr(provider, name, None)):
             raise InvalidInputError(
                 f"{type(provider).__name__}.{name} looks like a misspelling of the optional method {near[0]!r}, and would be "
-                f"passed over. Rename it to {near[0]!r}, or, if it is something else, to a name that is not so much alike."
+                f"ignored. Rename it to {near[0]!r} or, if it is something else, to a less similar name."
             )
     found = {}
     for name in _OPTIONAL:

@@ -1,4 +1,4 @@
-"""What an HTTP error's body says, whatever its shape: for the errors of every provider.
+"""Reads the body of an HTTP error of any shape, for every provider.
 
 OpenAI answers with ``{"error": {"message", "type", "param", "code"}}``. Servers with the same API, and the proxies in front
 of them, answer with ``{"detail": [...]}``, ``{"message": ...}``, ``{"error": "text"}``, lists, plain text or web pages. All
@@ -54,11 +54,11 @@ class ErrorBody:
     """An error body, read.
 
     Attributes:
-        message: What it says, on one line; empty if it says nothing.
+        message: The message, on one line; empty if there is none.
         code: Its code.
         type: Its type.
         param: The parameter that it complains about.
-        is_page: Whether it is a web page, which an API does not answer with.
+        is_page: Whether it is a web page, which an API does not return.
     """
 
     message: str = ""

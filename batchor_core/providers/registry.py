@@ -1,4 +1,4 @@
-"""Which provider belongs to which name: those registered in this process, then those that installed packages bring."""
+"""Providers by name: those registered in this process, then those registered by installed packages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ProviderPlugin:
 
     Attributes:
         factory: Makes the provider from its config.
-        loader: Makes the config from what its ``to_payload`` or ``to_public_payload`` wrote.
+        loader: Makes the config from the output of its ``to_payload`` or ``to_public_payload``.
     """
 
     factory: ProviderFactory
@@ -66,11 +66,11 @@ class UnregisteredProviderConfig(ProviderConfig):
 
 
 class ProviderRegistry:
-    """Finds the factory and the config loader of a provider by its kind. Starts empty.
+    """Finds the factory and the config loader of a provider by its kind. A new registry is empty.
 
     Args:
-        entry_point_group: Where installed packages register further providers. Their code is imported when their kind is
-            first asked for. None looks for no packages. A kind registered by :meth:`register` always wins.
+        entry_point_group: Entry point group of installed packages with providers. Their code is imported when their
+            kind is first needed. None ignores packages. A kind registered by :meth:`register` takes precedence.
     """
 
     def __init__(self, *, entry_point_group: str | None = None) -> None:
@@ -98,7 +98,7 @@ class ProviderRegistry:
         return self._plugin(config.provider_kind).factory(self.known_config(config))
 
     def known_config(self, config: ProviderConfig) -> ProviderConfig:
-        """The config itself, or what the loader of its kind makes of one that was stored before the kind was known here.
+        """The config itself, or the loaded one if it was stored before its kind was known here.
 
         Raises:
             InvalidInputError: Nothing is registered under its kind.
@@ -127,7 +127,7 @@ class ProviderRegistry:
         return self._plugin(kind).loader(config)
 
     def load_stored_config(self, payload: JSONObject) -> ProviderConfig:
-        """Like :meth:`load_config`, but a kind that can't be had in this process is kept as it is.
+        """Like :meth:`load_config`, but a kind that this process does not have is kept unchanged.
 
         So a stored run can be read where its provider is unknown; only driving it needs the provider.
         """
@@ -196,7 +196,7 @@ def _loaded(point: EntryPoint, kind: str) -> ProviderPlugin:
 
 
 def build_default_provider_registry() -> ProviderRegistry:
-    """Return a registry that knows the built-in OpenAI provider, and those that installed packages register."""
+    """Return a registry with the built-in OpenAI provider and those that installed packages register."""
     from batchor_core.providers.openai import OpenAIBatchProvider, OpenAIProviderConfig
 
     registry = ProviderRegistry(entry_point_group=ENTRY_POINT_GROUP)

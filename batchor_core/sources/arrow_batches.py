@@ -1,4 +1,4 @@
-"""Record batches of Arrow, cut anew: of one size, and of types that can be cut and written without what lies around them."""
+"""Arrow record batches, cut again: of one size, and of types that can be cut and written independently."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a source of items is, in three levels.
 
-:class:`ItemSource` is a plain iterable. :class:`CheckpointedItemSource` can go on in the middle, in another process.
-:class:`ResumableItemSource` is one whose place is simply the index of the next item.
+:class:`ItemSource` is a plain iterable. :class:`CheckpointedItemSource` can resume in the middle, in another process.
+:class:`ResumableItemSource` is one whose checkpoint is simply the index of the next item.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from batchor_core.core.types import JSONValue
 
 @dataclass(frozen=True, slots=True)
 class SourceIdentity:
-    """What a source is, so that a run is never resumed with another one.
+    """Identifies a source, so that a run is never resumed with another one.
 
     Attributes:
         source_kind: Short name of the kind, such as ``csv``.
@@ -48,7 +48,7 @@ class IndexedBatchItem(Generic[PayloadT]):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointedBatchItem(Generic[PayloadT]):
-    """An item and where to go on after it.
+    """An item and the checkpoint after it.
 
     Attributes:
         next_checkpoint: JSON for :meth:`CheckpointedItemSource.iter_from_checkpoint`; begins with the item after this.
@@ -73,13 +73,13 @@ class RowPlaces:
 
 
 class SnapshotFile(Protocol):
-    """A file among a run's artifacts, for the rows of one source."""
+    """A file in a run's artifacts, for the rows of one source."""
 
     def exists(self) -> bool:
-        """Whether it is there, which it is as a whole or not at all."""
+        """Whether the file is there. It is either complete or absent."""
 
     def reading(self) -> AbstractContextManager[Path]:
-        """A local file with its content, for the length of the block."""
+        """A local file with its content, during the block."""
 
     def writing(self) -> AbstractContextManager[BinaryIO]:
         """Write it piece by piece; it appears, synced, when the block ends, and not if the block raises."""
@@ -89,11 +89,11 @@ class Snapshots(Protocol):
     """Where a run keeps the rows of sources that can't be read from the middle."""
 
     def file(self) -> SnapshotFile:
-        """The file of the next source that needs one. Asked in the same order, the same files come."""
+        """The file of the next source that needs one. Calls in the same order return the same files."""
 
 
 class ItemSource(ABC, Generic[PayloadT]):
-    """Items one after the other, without a place to go on from."""
+    """Items one after the other, without checkpoints."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[BatchItem[PayloadT]]:
@@ -101,15 +101,15 @@ class ItemSource(ABC, Generic[PayloadT]):
 
 
 class CheckpointedItemSource(ItemSource[PayloadT]):
-    """Items whose reading can be resumed in another process.
+    """Items that another process can resume reading.
 
-    The engine stores ``next_checkpoint`` in the transaction that stores the item, and hands the last stored one to
+    The engine stores ``next_checkpoint`` in the transaction that stores the item, and passes the last stored one to
     :meth:`iter_from_checkpoint` after a crash. The same checkpoint must always give the same items.
     """
 
     @abstractmethod
     def source_identity(self) -> SourceIdentity:
-        """What this source is; compared with the stored one when a run is resumed."""
+        """The identity of this source; compared with the stored one when a run is resumed."""
 
     @abstractmethod
     def initial_checkpoint(self) -> JSONValue:
@@ -165,6 +165,6 @@ def checkpoint_index(checkpoint: JSONValue) -> int:
     """
     if isinstance(checkpoint, bool) or not isinstance(checkpoint, int) or checkpoint < 0:
         raise InvalidInputError(
-            f"{checkpoint!r} is no checkpoint of this source: an index of at least 0 is expected"
+            f"{checkpoint!r} is not a checkpoint of this source: an index of at least 0 is expected"
         )
     return checkpoint

@@ -22,7 +22,7 @@ from batchor_core.sources.base import (
 
 
 class CompositeItemSource(CheckpointedItemSource[PayloadT]):
-    """Sources read in the given order. Item ids must be unique over all of them.
+    """Sources read in the given order. Item ids must be unique across all of them.
 
     Its checkpoint is ``{"source": index, "checkpoint": the checkpoint within that source}``; its identity changes when
     a part's kind or content does, or their order.
@@ -80,7 +80,7 @@ class CompositeItemSource(CheckpointedItemSource[PayloadT]):
     def iter_from_checkpoint(self, checkpoint: JSONValue) -> Iterator[CheckpointedBatchItem[PayloadT]]:
         """Items from a checkpoint on, through all further sources."""
         if not isinstance(checkpoint, dict) or not {"source", "checkpoint"} <= checkpoint.keys():
-            raise InvalidInputError(f"{checkpoint!r} is no checkpoint of a CompositeItemSource")
+            raise InvalidInputError(f"{checkpoint!r} is not a checkpoint of a CompositeItemSource")
         first = checkpoint_index(checkpoint["source"])
         if first >= len(self.sources):
             raise InvalidInputError(

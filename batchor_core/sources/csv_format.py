@@ -1,4 +1,4 @@
-"""How a CSV file is written: the options of Python's ``csv``, what they change of a source's identity, and hints."""
+"""The format of a CSV file: the options of Python's ``csv``, how they change a source's identity, and hints."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _QUOTING = {csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE}
 
 @dataclass(frozen=True, slots=True)
 class CsvFormat:
-    """The options of a CSV file, under the names that Python's ``csv`` has for them.
+    """The options of a CSV file, with the names of Python's ``csv``.
 
     Attributes:
         delimiter: Between two values; None is a comma, unless the header shows that the file has another.
         quotechar: Around values that hold a delimiter or a line end.
         escapechar: Takes its meaning from the next character.
         doublequote: A quote within a quoted value is written twice.
-        skipinitialspace: Spaces after a delimiter are passed over.
-        quoting: ``csv.QUOTE_MINIMAL``, or ``csv.QUOTE_NONE`` where quotes are ordinary characters.
-        strict: Refuse what is no proper CSV instead of guessing.
+        skipinitialspace: Spaces after a delimiter are skipped.
+        quoting: ``csv.QUOTE_MINIMAL``, or ``csv.QUOTE_NONE`` if quotes are ordinary characters.
+        strict: Refuse malformed CSV instead of guessing.
     """
 
     delimiter: str | None = None
@@ -41,7 +41,7 @@ class CsvFormat:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or len(value) != 1 or value in "\r\n\0"):
                 raise InvalidInputError(
-                    f"{name} must be one character and no line end, and is {value!r}"
+                    f"{name} must be one character other than a line end, and is {value!r}"
                     + (r"; a tab is '\t'" if value in ("\\t", "tab", "TAB") else "")
                 )
         for name in ("doublequote", "skipinitialspace", "strict"):
@@ -50,7 +50,7 @@ class CsvFormat:
         if isinstance(self.quoting, bool) or self.quoting not in _QUOTING:
             raise InvalidInputError(
                 f"quoting must be csv.QUOTE_MINIMAL, csv.QUOTE_ALL or csv.QUOTE_NONE, and is {self.quoting!r}. Values are "
-                "always strings, so that ids keep their digits; make numbers of them in payload_from_row"
+                "always strings, so that ids keep their digits; convert them to numbers in payload_from_row"
             )
         if self.quotechar is None and self.quoting != csv.QUOTE_NONE:
             raise InvalidInputError("without a quotechar, quoting must be csv.QUOTE_NONE")
@@ -85,7 +85,7 @@ class CsvFormat:
         return csv.QUOTE_NONE if self.quoting == csv.QUOTE_NONE else csv.QUOTE_MINIMAL
 
     def changed_options(self) -> dict[str, Any]:
-        """The options that make other rows of a file than the usual ones do."""
+        """The options that change the rows of a file, compared with the defaults."""
         mine = {field.name: getattr(self, field.name) for field in fields(self)}
         mine["delimiter"] = self.separator
         mine["quoting"] = int(self._typed_quoting())
@@ -95,14 +95,14 @@ class CsvFormat:
 
 
 def other_delimiter(header: Sequence[str], used: str) -> str | None:
-    """The delimiter that the names of a header hold although another one was used to tell them apart."""
+    """A delimiter that the header's names contain although another one was used to split them."""
     text = "".join(header)
     counts = {one: text.count(one) for one in _DELIMITERS if one != used and one in text}
     return max(counts, key=lambda one: counts[one]) if counts else None
 
 
 def delimiter_hint(header: Sequence[str], used: str) -> str:
-    """What to say where columns are missing and the file may have another delimiter; empty if nothing speaks for that."""
+    """A hint if columns are missing and the file may have another delimiter; empty if there is no sign of that."""
     other = other_delimiter(header, used)
     if other is None:
         return ""
@@ -120,12 +120,12 @@ def header_problem(header: Sequence[str], form: CsvFormat) -> str | None:
         )
     if _JSON.match(written) is not None:
         return (
-            "the first line is JSON and no CSV header. A file with an object on each line is read with JsonlItemSource; a file "
+            "the first line is JSON, not a CSV header. A file with an object on each line is read with JsonlItemSource; a file "
             "that is one JSON document has to be converted first"
         )
     if _MARKUP.match(written) is not None:
         return (
-            "the first line is HTML or XML and no CSV header. If the file was downloaded, it may be an error or login page; "
+            "the first line is HTML or XML, not a CSV header. If the file was downloaded, it may be an error or login page; "
             "download it again, or export it as CSV"
         )
     return _one_column_problem(header, form)
@@ -137,7 +137,7 @@ _MARKUP = re.compile(r"<(\?xml|!doctype|!--|(html|head|body)\b)", re.IGNORECASE)
 
 
 def _one_column_problem(header: Sequence[str], form: CsvFormat) -> str | None:
-    """Why a header of one column is refused, if it is: nobody named a delimiter, and it holds one of the usual others."""
+    """Why a header of one column is refused, if it is: no delimiter was given, and it contains another common one."""
     if len(header) != 1 or form.delimiter is not None:
         return None
     other = other_delimiter(header, form.separator)

@@ -40,20 +40,21 @@ class FileItemSource(CheckpointedItemSource[PayloadT]):
     ``path`` is one of
 
     - a file, ``~`` is expanded;
-    - a folder: its files whose names end with one of ``suffixes``, compressed or not, in the folders below it too; names that
-      begin with a dot or an underscore are passed over;
-    - a pattern such as ``data/2026-*.csv`` or ``data/**/part-*.csv``: whatever it matches but hidden files;
+    - a folder: its files whose names end with one of ``suffixes``, compressed or not, also in subfolders; names that
+      begin with a dot or an underscore are skipped;
+    - a pattern such as ``data/2026-*.csv`` or ``data/**/part-*.csv``: all matching files except hidden ones;
     - a URL of one of these, such as ``s3://bucket/data/*.csv``, ``gs://``, ``az://``; of ``https://`` a file only.
 
     Several files are read in the order of their paths. Their checkpoint and identity are those of a
-    :class:`CompositeItemSource`: a file that is added, removed or changed makes it another source. Text files may be compressed
-    (gzip, Zstandard, bzip2, LZ4), whatever their names; reading goes on in the middle of one by decompressing what is before.
+    :class:`CompositeItemSource`: a file that is added, removed or changed makes it another source. Text files may be
+    compressed (gzip, Zstandard, bzip2, LZ4), whatever their names; to resume in the middle of one, it is decompressed
+    from the beginning.
 
     Args:
         path: The file or files.
         item_id_from_row: Returns a non-empty string, unique within the run.
         payload_from_row: Returns the item's payload, for ``build_prompt``.
-        metadata_from_row: Returns a dict that is kept beside the item; made JSON as ``rows.json_safe`` says.
+        metadata_from_row: Returns a dict that is kept beside the item; converted to JSON by ``rows.json_safe``.
         primary_key: Column, or key, whose value is recorded in the lineage.
         partition_id: Recorded in the lineage; by default the Hive folders (``day=2026-01-01``) of the path.
         storage_options: For a URL: what fsspec's file system takes, such as ``key``, ``secret``; never stored or shown.
@@ -96,7 +97,7 @@ class FileItemSource(CheckpointedItemSource[PayloadT]):
 
     @cached_property
     def _read(self) -> CheckpointedItemSource[PayloadT]:
-        """What there is to read, looked up when it is first asked for."""
+        """The files to read, looked up on first access."""
         with readable(self.path):
             files = files_of(self.path, self.suffixes)
         if files is None:
@@ -129,7 +130,7 @@ class FileItemSource(CheckpointedItemSource[PayloadT]):
         return self._read.iter_from_checkpoint(checkpoint)
 
     def places(self, rows: Collection[int]) -> RowPlaces | None:
-        """Where these 0-based rows are; text files are read for it up to the last of them."""
+        """Where these 0-based rows are; text files are read up to the last of them."""
         return self._read.places(rows)
 
 
@@ -158,7 +159,7 @@ class _TextFileSource(FileItemSource[PayloadT], ResumableItemSource[PayloadT]):
         )
 
     def iter_from(self, item_index: int) -> Iterator[IndexedBatchItem[PayloadT]]:
-        """Items from this 0-based row on; the rows before it are read over."""
+        """Items from this 0-based row on; the rows before it are read and skipped."""
         if isinstance(self._read, ResumableItemSource):
             yield from self._read.iter_from(item_index)
         else:
@@ -177,7 +178,7 @@ class JsonlItemSource(_TextFileSource[PayloadT]):
         encoding: The file's encoding.
 
     Raises:
-        SourceRowError: While reading; names the file, line and column. Rows before it have been given out.
+        SourceRowError: While reading; names the file, line and column. Rows before it have been returned.
     """
 
     suffixes = (".jsonl", ".ndjson")
@@ -189,9 +190,9 @@ class JsonlItemSource(_TextFileSource[PayloadT]):
 class CsvItemSource(_TextFileSource[PayloadT]):
     """Items from a CSV file whose first row names the columns; all values are strings.
 
-    The options are those of Python's ``csv``; quoted values may hold line ends. Blank lines are passed over. A row with
-    more or fewer values than the header is an error. Memory does not grow with the file. Python's limit on the length of
-    a CSV field, which is one for the whole process, is raised to 64 MiB.
+    The options are those of Python's ``csv``; quoted values may contain line ends. Blank lines are skipped. A row with
+    more or fewer values than the header is an error. Memory does not grow with the file. Python's limit on the length
+    of a CSV field, which applies to the whole process, is raised to 64 MiB.
 
     Arguments besides those of :class:`FileItemSource`:
         encoding: The file's encoding; a UTF-8 byte order mark is passed over.
@@ -200,13 +201,13 @@ class CsvItemSource(_TextFileSource[PayloadT]):
         quotechar: Around values that hold delimiters or line ends.
         escapechar: Takes its meaning from the next character; none by default.
         doublequote: A quote within a quoted value is written twice.
-        skipinitialspace: Spaces after a delimiter are passed over.
-        quoting: ``csv.QUOTE_MINIMAL``, or ``csv.QUOTE_NONE`` where quotes are ordinary characters.
+        skipinitialspace: Spaces after a delimiter are skipped.
+        quoting: ``csv.QUOTE_MINIMAL``, or ``csv.QUOTE_NONE`` if quotes are ordinary characters.
         strict: Refuse improper CSV; False guesses as Python's ``csv`` does by default.
 
     Raises:
         InvalidInputError: An option is not usable.
-        SourceRowError: While reading; names the file, line and column. Rows before it have been given out.
+        SourceRowError: While reading; names the file, line and column. Rows before it have been returned.
     """
 
     suffixes = (".csv",)

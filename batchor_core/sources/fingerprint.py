@@ -20,8 +20,8 @@ def content_fingerprint(path: Location) -> str:
 
     Up to 64 MiB every byte counts. Of a larger file 64 blocks of 1 MiB count: its head, its tail and 62 at even
     distances. Appended, removed or inserted bytes change the size and are always noticed there; rows that are edited in
-    place without changing the size of a large file are noticed only if they lie in one of the blocks. What a web server
-    sends is read whole for it, since it may not be able to send parts.
+    place without changing the size of a large file are noticed only if they lie in one of the blocks. A file on a web
+    server is read completely, since the server may not be able to send parts.
     """
     size = path.stat().st_size
     digest = hashlib.blake2b(str(size).encode(), digest_size=20)
@@ -39,7 +39,7 @@ _OPTIONS = ";"
 
 
 def with_options(fingerprint: str, options: Mapping[str, Any]) -> str:
-    """A content's fingerprint with the options of its reading that make other rows of it; none where they are the usual."""
+    """A content's fingerprint with the options that change its rows; without options if they are the defaults."""
     if not options:
         return fingerprint
     return fingerprint + _OPTIONS + ", ".join(f"{name}={value!r}" for name, value in sorted(options.items()))

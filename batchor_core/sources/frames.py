@@ -1,6 +1,6 @@
-"""Frames and tables of any library as items, by way of Arrow.
+"""Frames and tables of any library as items, through Arrow.
 
-Libraries hand out their rows through the Arrow C stream interface; the few that don't have a way to Arrow of their own.
+Most libraries export their rows through the Arrow C stream interface; the others have their own conversion to Arrow.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _UNNAMED_INDEX = "__index_level_"
 
 
 class FrameItemSource(TableItemSource[PayloadT]):
-    """The rows of a frame as items, whatever library it is of.
+    """The rows of a frame of any library as items.
 
     ``frame`` is a pandas DataFrame; a Polars DataFrame or LazyFrame; a pyarrow Table, RecordBatch, RecordBatchReader or
     Dataset; a DuckDB relation; a Hugging Face Dataset or IterableDataset; or anything else with ``__arrow_c_stream__``.
 
-    A run begins with a copy of the rows among its artifacts, and goes on from that copy after a crash. Frames that hold their
-    rows are known by them: the same run id with other rows is refused. What makes its rows when it is read, such as a
-    LazyFrame or a relation, is known by its columns while the run is active; it is not read again then.
+    A run first copies the rows to its artifacts and resumes from that copy after a crash. A frame that holds its rows
+    is identified by them: the same run id with other rows is refused. A LazyFrame, a relation or another object that
+    makes its rows when it is read is identified by its columns while the run is active; it is not read again then.
 
     The functions get Python values: ``datetime``, ``Decimal``, ``bytes``, lists, dicts; nanoseconds are cut to the
-    microseconds that ``datetime`` holds. NaN, infinity and what else stands for no value are None. An index of pandas is a column
-    if it has a name.
+    microseconds that ``datetime`` holds. NaN, infinity and other missing values are None. A pandas index is a column if
+    it has a name.
 
     Arguments besides those of :class:`~batchor_core.sources.TableItemSource`:
         frame: The rows.
@@ -105,7 +105,9 @@ class FrameItemSource(TableItemSource[PayloadT]):
     def stream(self) -> RowStream:
         """The rows from the first one on."""
         if self.is_read_once and self._was_read:
-            raise self.mapping.error("a RecordBatchReader can be read once only, and it was; make it again")
+            raise self.mapping.error(
+                "a RecordBatchReader can be read only once, and has been read already; create a new one"
+            )
         self._was_read = True
         schema, batches = record_batches(self.frame, self.mapping.error)
         selected = self._selected(schema)
@@ -116,7 +118,9 @@ class FrameItemSource(TableItemSource[PayloadT]):
         for column in names:
             if column not in schema.names:
                 there = ", ".join(map(repr, schema.names[:20]))
-                raise self.mapping.error(f"there is no such column to read; there are {there}", column=column)
+                raise self.mapping.error(
+                    f"there is no such column to read; the columns are {there}", column=column
+                )
         return pa.schema([schema.field(name) for name in names])
 
 
@@ -193,7 +197,7 @@ def _reader(data: Any, problem: Problem) -> pa.RecordBatchReader:
     for name, dtype in dtypes.items() if isinstance(dtypes, Mapping) else ():
         if str(dtype) == "Object":  # Polars hands out the objects' addresses
             raise problem(
-                "Polars can't hand out a column of Python objects; give it another type", column=str(name)
+                "Polars can't export a column of Python objects; give it another type", column=str(name)
             )
     try:
         return pa.RecordBatchReader.from_stream(data)

@@ -36,7 +36,7 @@ class Place:
             return cls()
         if not {"row", "offset"} <= checkpoint.keys():
             raise InvalidInputError(
-                f"{checkpoint!r} is no checkpoint of this source: it needs 'row' and 'offset'"
+                f"{checkpoint!r} is not a checkpoint of this source: it needs 'row' and 'offset'"
             )
         row = checkpoint_index(checkpoint["row"])
         return cls(

@@ -29,13 +29,13 @@ def location(path: object, storage_options: Mapping[str, Any] | None = None) -> 
         storage_options: For fsspec's file system of a URL, such as ``key``, ``secret``, ``endpoint_url``.
 
     Raises:
-        InvalidInputError: It is no path, or a URL that fsspec does not know.
+        InvalidInputError: It is not a path, or is a URL that fsspec does not support.
         ImportError: A package for the URL is missing; says what to install.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(written := os.fspath(path), str):
         raise InvalidInputError(f"a source's path must be a str or a Path, and is {path!r}")
     if not written or "\0" in written:
-        raise InvalidInputError(f"{written!r} is no path of a file")
+        raise InvalidInputError(f"{written!r} is not the path of a file")
     found = Path(written).expanduser().absolute()
     url = _URL.match(written)
     if url is None or found.exists():
@@ -83,7 +83,7 @@ def files_of(path: Location, suffixes: Collection[str]) -> list[Location] | None
     """The files of a folder or a pattern, in the order of their paths; None if the path is of one file.
 
     A folder gives its files with one of the suffixes, compressed or not, in all folders below it too; names that begin with a
-    dot or an underscore are passed over, as other tools do. A pattern gives whatever it matches but hidden files.
+    dot or an underscore are skipped, as in other tools. A pattern gives all matching files except hidden ones.
 
     Raises:
         OSError: It can't be looked at.

@@ -1,4 +1,4 @@
-"""Rows of Python, or of a frame, as items without checkpoints."""
+"""Python mappings, or the rows of a frame, as items without checkpoints."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ _ROWS_AT_A_TIME = 10_000
 
 
 class RowItemSource(ItemSource[Any]):
-    """The rows of an iterable of mappings, or of whatever :class:`~batchor_core.FrameItemSource` takes, as items.
+    """The rows of an iterable of mappings, or of anything that :class:`~batchor_core.FrameItemSource` accepts, as
+    items.
 
-    The functions get the values as they are, of any type; what stands for no value, such as pandas' ``NaT`` or NaN, is None.
-    Rows are read from their beginning each time: a run that is interrupted while it reads them can't go on in another
-    process, which it can with a FrameItemSource. A Dagster batch asset makes them readable again by itself.
+    The functions get the values unchanged, of any type; missing values, such as pandas' ``NaT`` or NaN, are None. Rows
+    are read from the beginning each time: if a run is interrupted while it reads them, another process can't resume it,
+    unlike with a FrameItemSource. A Dagster batch asset provides the rows again on its own.
 
     Args:
         data: The rows.
         item_id_from_row: Gives each row's id, unique within the job.
-        payload_from_row: What ``build_prompt`` gets; the row, made JSON, by default.
+        payload_from_row: Returns what ``build_prompt`` gets; by default the row as JSON.
         metadata_from_row: JSON to keep beside the row and return with its result.
         name: What error messages and the items' lineage call the data.
     """

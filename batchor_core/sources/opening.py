@@ -51,7 +51,7 @@ def open_file(path: Location, *, encoding: str | None) -> BinaryIO:
         encoding: Of a text file; None for Parquet, which says itself when it is no Parquet.
 
     Raises:
-        SourceRowError: It is not there, may not be read, is no regular file, or is not text of the encoding.
+        SourceRowError: It is not there, may not be read, is not a regular file, or is not text of the encoding.
     """
     with readable(path):
         if not is_remote(path) and not stat.S_ISREG(path.stat().st_mode):

@@ -87,13 +87,14 @@ class ParquetFile(CheckpointedItemSource[PayloadT]):
             is_there = self.path.exists() and self.path.stat().st_size
             problem = " ".join(str(error).split()) if is_there else "it is empty"
             raise self._mapping.error(
-                f"can't be read as Parquet: {problem}. Check that the file was written and copied whole", row
+                f"can't be read as Parquet: {problem}. Check that the file was written and copied completely",
+                row,
             ) from error
 
     def _parse(self, checkpoint: JSONValue) -> tuple[int, int]:
         if not isinstance(checkpoint, list | tuple) or len(checkpoint) != 2:
             raise InvalidInputError(
-                f"{checkpoint!r} is no checkpoint of a ParquetItemSource: [row group, row] is expected"
+                f"{checkpoint!r} is not a checkpoint of a ParquetItemSource: [row group, row] is expected"
             )
         return checkpoint_index(checkpoint[0]), checkpoint_index(checkpoint[1])
 
@@ -131,7 +132,7 @@ class ParquetFile(CheckpointedItemSource[PayloadT]):
             if column not in names and column.split(".")[0] not in names:
                 there = ", ".join(map(repr, names[:20]))
                 raise self._mapping.error(
-                    f"there is no such column to read; there are {there}", column=column
+                    f"there is no such column to read; the columns are {there}", column=column
                 )
 
 

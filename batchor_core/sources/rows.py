@@ -31,7 +31,7 @@ class RowMapping(Generic[PayloadT]):
     (``.../country=de/day=2026-01-01/part.parquet``).
 
     Attributes:
-        hint: Said where a column is missing, such as that the file seems to have another delimiter.
+        hint: Added to the error about a missing column, such as that the file seems to have another delimiter.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class RowMapping(Generic[PayloadT]):
             row: Column names to values.
             row_index: 0-based index in the file.
             line: 1-based line or row, for error messages.
-            lineage: What the format knows besides.
+            lineage: What the format adds.
 
         Raises:
-            SourceRowError: A callback failed, or what it returned is no id or no metadata.
+            SourceRowError: A callback failed, or did not return an id or metadata.
         """
         step = "item_id_from_row"
         try:
@@ -90,7 +90,7 @@ class RowMapping(Generic[PayloadT]):
             if type(error).__module__ != "builtins":  # the user may catch an error of their own by its type
                 where = self.error(f"{step} raised this", line)
                 error.add_note(
-                    f"{where}; the items of earlier chunks are stored, so that a fixed job goes on from there"
+                    f"{where}; the items of earlier chunks are stored, so a corrected job resumes from there"
                 )
                 raise
             raise self._callback_error(step, error, row, line) from error
@@ -102,7 +102,7 @@ class RowMapping(Generic[PayloadT]):
             problem = (
                 f"uses the reserved key {LINEAGE_KEY!r}"
                 if isinstance(metadata, dict)
-                else f"is {metadata!r}, no dict"
+                else f"is {metadata!r}, not a dict"
             )
             raise self.error(f"the result of metadata_from_row {problem}", line)
         metadata[LINEAGE_KEY] = {**self._lineage, "row_index": row_index, **lineage, **key}
@@ -115,7 +115,7 @@ class RowMapping(Generic[PayloadT]):
     def _callback_error(self, step: str, error: Exception, row: Row, line: int) -> SourceRowError:
         if isinstance(error, KeyError) and error.args and _is_missing_column(error.args[0], row):
             there = ", ".join(repr(name) for name in list(row)[:20])
-            message = f"{step} wants a column that is not there; there are {there}"
+            message = f"{step} reads a column that does not exist; the columns are {there}"
             close = difflib.get_close_matches(error.args[0], [str(name) for name in row], n=1)
             message += f". Did you mean {close[0]!r}?" if close else ""
             message += f". {self.hint}" if self.hint else ""

@@ -1,9 +1,9 @@
 """Rows of tables, and the snapshot of them that a run keeps: an Arrow file in the run's artifacts.
 
-A frame or a query can't be sought to row 70,000 by another process, and a query may give other rows the second time. So all
-rows are written down before the first of them becomes an item, and reading goes on from that file after a crash. The file
-appears among the artifacts when it is whole, and not before; a process that dies while it writes leaves nothing that is taken
-for one. Each file has a random mark, which is part of every checkpoint: rows of two files are never mixed.
+Another process can't jump to row 70,000 of a frame or a query, and a query may return other rows the second time. So
+all rows are stored before the first of them becomes an item, and reading resumes from that file after a crash. The file
+appears in the artifacts only when it is complete; a process that dies while writing leaves nothing that is mistaken for
+one. Each file has a random mark, which is part of every checkpoint, so that rows of two files are never mixed.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ class RowStream(NamedTuple):
 class TableItemSource(CheckpointedItemSource[PayloadT]):
     """Items from the rows of a table that can only be read from its beginning.
 
-    A subclass gives :meth:`stream` and :meth:`source_identity`. A run keeps a snapshot of the rows; without a run, as when it
-    is iterated over, the rows are read from their beginning each time. A checkpoint is ``{"row": index}``, and in a run also
-    names the snapshot.
+    A subclass implements :meth:`stream` and :meth:`source_identity`. A run keeps a snapshot of the rows. Without a run,
+    as in plain iteration, the rows are read from the beginning each time. A checkpoint is ``{"row": index}``, and in a
+    run also names the snapshot.
 
     Args:
         name: What error messages and the items' lineage call the rows.
         item_id_from_row: Returns a non-empty string, unique within the run.
-        payload_from_row: Returns the item's payload, for ``build_prompt``; the row, made JSON, by default.
-        metadata_from_row: Returns a dict that is kept beside the item; made JSON as ``rows.json_safe`` says.
+        payload_from_row: Returns the item's payload, for ``build_prompt``; by default the row as JSON.
+        metadata_from_row: Returns a dict that is kept beside the item; converted to JSON by ``rows.json_safe``.
         primary_key: Column whose value is recorded in the lineage.
         partition_id: Recorded in the lineage.
     """
@@ -107,7 +107,7 @@ class TableItemSource(CheckpointedItemSource[PayloadT]):
 
     @property
     def is_known_by_content(self) -> bool:
-        """Whether sources of one identity have the same rows, so that a lost snapshot can be written again."""
+        """Whether sources with the same identity have the same rows, so that a lost snapshot can be written again."""
         return False
 
     def with_snapshots(self, snapshots: Snapshots) -> CheckpointedItemSource[PayloadT]:
@@ -119,7 +119,7 @@ class TableItemSource(CheckpointedItemSource[PayloadT]):
         return {"row": 0}
 
     def iter_from_checkpoint(self, checkpoint: JSONValue) -> Iterator[CheckpointedBatchItem[PayloadT]]:
-        """Items from a row on; the rows before it are read over."""
+        """Items from a row on; the rows before it are read and skipped."""
         first, mark = parsed(checkpoint)
         stream, start = self.stream(), 0
         for batch in stream.batches:
@@ -267,10 +267,10 @@ def parsed(checkpoint: JSONValue) -> Checkpoint:
     """The row, and the mark of its snapshot.
 
     Raises:
-        InvalidInputError: It is no checkpoint of such a source.
+        InvalidInputError: It is not a checkpoint of such a source.
     """
     if not isinstance(checkpoint, dict) or "row" not in checkpoint:
-        raise InvalidInputError(f"{checkpoint!r} is no checkpoint of rows: it needs 'row'")
+        raise InvalidInputError(f"{checkpoint!r} is not a checkpoint of rows: it needs 'row'")
     mark = checkpoint.get("snapshot")
     return checkpoint_index(checkpoint["row"]), mark if isinstance(mark, str) else None
 

@@ -1,4 +1,4 @@
-"""The rows of an SQL query as items, by way of SQLAlchemy or an ADBC driver."""
+"""The rows of an SQL query as items, through SQLAlchemy or an ADBC driver."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 class SqlItemSource(TableItemSource[PayloadT]):
     """The rows of a query as items.
 
-    A run begins with a copy of the rows among its artifacts, written while the query streams, and is read from that copy: the
-    query runs once, a crash does not run it again, and rows that change in the database change nothing for a run that has begun.
-    An active run is known by the query, its parameters and the database's name; a finished one that is started again runs the
-    query again, and is refused if the rows have become others (``on_change="keep"`` leaves that out).
+    A run first copies the rows to its artifacts while the query streams, and reads them from that copy. The query runs
+    once, a crash does not run it again, and changes in the database do not affect a run that has begun. An active run
+    is identified by the query, its parameters and the database's name. A finished run that is started again runs the
+    query again and is refused if the rows have changed (``on_change="keep"`` skips that).
 
     Arguments besides those of :class:`~batchor_core.sources.TableItemSource`:
         connection: A SQLAlchemy URL, which is never stored, or Engine; or an open ADBC connection
@@ -37,7 +37,7 @@ class SqlItemSource(TableItemSource[PayloadT]):
         params: For SQLAlchemy a dict for ``:name`` in the query, for ADBC a sequence for its placeholders.
 
     Raises:
-        InvalidInputError: The connection is none of these, or the URL is none.
+        InvalidInputError: The connection is none of these, or the URL is invalid.
         SourceRowError: While reading: the query fails, or a row can't be used.
     """
 
@@ -95,7 +95,7 @@ class _SqlAlchemy:
             self._url = connection.url if isinstance(connection, Engine) else make_url(connection)
         except ArgumentError:
             raise InvalidInputError(
-                "the URL of the database is none that SQLAlchemy can read; it looks like postgresql+psycopg://user:password@host/name"
+                "SQLAlchemy can't read the database URL; it should look like postgresql+psycopg://user:password@host/name"
             ) from None
         self.name = f"{self._url.get_backend_name()}/{self._url.database or ''}"
         host = f"{self._url.host}/" if self._url.host else "/"
@@ -151,7 +151,7 @@ class _SqlAlchemy:
         else:
             result = connection.execute(text(query) if isinstance(query, str) else query, params)
         if not result.returns_rows:
-            raise problem("the query gives no rows; it must be a SELECT")
+            raise problem("the query returns no rows; it must be a SELECT")
         names = list(result.keys())
         check_columns(names, problem)
         for row in result.yield_per(BATCH_ROWS):

@@ -62,7 +62,7 @@ class _TextFile(ResumableItemSource[PayloadT]):
         return RowPlaces(found, count)
 
     def iter_from(self, item_index: int) -> Iterator[IndexedBatchItem[PayloadT]]:
-        """Items from this 0-based row on; the rows before it are read over."""
+        """Items from this 0-based row on; the rows before it are read and skipped."""
         for row_index, line, row in self._rows_of(self._lines(Place()), checkpoint_index(item_index)):
             yield IndexedBatchItem(row_index, self._mapping.item(row, row_index=row_index, line=line))
 

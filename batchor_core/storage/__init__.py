@@ -1,7 +1,7 @@
-"""Where runs live: in SQLite, PostgreSQL or memory, and what a store of your own is made of.
+"""Stores of runs: SQLite, PostgreSQL, memory, and the base classes for your own store.
 
-``lifecycle`` has the rules of an item's life: a store selects items, applies a rule and saves the result. The records are what the
-methods of a ``StateStore`` take and give.
+``lifecycle`` has the rules for an item's status: a store selects items, applies a rule and saves the result. The
+methods of a ``StateStore`` take and return the records.
 """
 
 from typing import TYPE_CHECKING

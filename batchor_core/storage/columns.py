@@ -100,7 +100,7 @@ def encode_strictly(value: Any) -> str:
     try:
         return encode_json(stored_as_json(value))
     except RecursionError:
-        raise TypeError("it holds itself, or is nested too deeply") from None
+        raise TypeError("it contains itself, or is nested too deeply") from None
 
 
 def decode_json(stored: str) -> Any:
@@ -193,7 +193,7 @@ _NO_USAGE: Any = (None,) * len(TOKEN_KINDS)
 
 
 def usage_columns(usage: TokenUsage | None) -> _UsageColumns:
-    """The tokens of each kind, as columns; all None when nobody said."""
+    """The tokens of each kind, as columns; all None if unknown."""
     columns: _UsageColumns = _NO_USAGE if usage is None else counts(usage)
     return columns
 

@@ -1,4 +1,4 @@
-"""The documented part of a state store: thirty-six small methods that anybody can implement."""
+"""The documented part of a state store: thirty-six small methods that are easy to implement."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class DocumentedStore(ABC):
 
     @abstractmethod
     def create_run(self, *, run_id: str, config: PersistedRunConfig, items: list[MaterializedItem]) -> None:
-        """Create a run with its first items, wholly or not at all.
+        """Create a run with its first items, completely or not at all.
 
         Raises:
             RunStateError: A run of this id exists.
@@ -48,7 +48,7 @@ class DocumentedStore(ABC):
 
     @abstractmethod
     def append_items(self, *, run_id: str, items: list[MaterializedItem]) -> None:
-        """Add items, all or none. An item that is there already, just as it is given again, is passed over.
+        """Add items, all or none. An item that is already stored with the same content is skipped.
 
         Raises:
             DuplicateItemError: An id is there under another index, or twice in ``items``.
@@ -57,11 +57,11 @@ class DocumentedStore(ABC):
 
     @abstractmethod
     def set_ingest_checkpoint(self, *, run_id: str, checkpoint: IngestCheckpoint) -> None:
-        """Store where reading begins, and what is read."""
+        """Store the source and the checkpoint where reading begins."""
 
     @abstractmethod
     def get_ingest_checkpoint(self, *, run_id: str) -> IngestCheckpoint | None:
-        """How far reading has come; None when nothing was stored."""
+        """How far the source has been read; None if nothing was stored."""
 
     @abstractmethod
     def update_ingest_checkpoint(
@@ -80,11 +80,11 @@ class DocumentedStore(ABC):
 
     @abstractmethod
     def get_run_control_state(self, *, run_id: str) -> RunControlState:
-        """What the operator wants of the run."""
+        """What the operator has requested for the run."""
 
     @abstractmethod
     def set_run_control_state(self, *, run_id: str, control_state: RunControlState) -> None:
-        """Store the operator's wish; clears the reason of a self-pause."""
+        """Store the operator's request; clears the reason of a self-pause."""
 
     @abstractmethod
     def claim_items_for_submission(
@@ -97,11 +97,11 @@ class DocumentedStore(ABC):
 
     @abstractmethod
     def release_items_to_pending(self, *, run_id: str, item_ids: list[str]) -> None:
-        """Give claimed items back; others are left alone."""
+        """Release claimed items; others are not changed."""
 
     @abstractmethod
     def requeue_local_items(self, *, run_id: str) -> int:
-        """Give back what a dead driver had claimed; returns how many items.
+        """Release what a dead driver had claimed; returns the number of items.
 
         Touches nothing that a live driver holds, nothing that may have been sent, and repairs items whose batch is
         registered.
@@ -109,7 +109,7 @@ class DocumentedStore(ABC):
 
     @abstractmethod
     def record_request_artifacts(self, *, run_id: str, pointers: list[RequestArtifactPointer]) -> None:
-        """Store where the request lines of items lie."""
+        """Store where the request lines of items are."""
 
     @abstractmethod
     def get_request_artifact_paths(self, *, run_id: str) -> list[str]:
@@ -121,7 +121,7 @@ class DocumentedStore(ABC):
 
     @abstractmethod
     def record_batch_artifacts(self, *, run_id: str, pointers: list[BatchArtifactPointer]) -> None:
-        """Store where the raw files of batches lie; a None path leaves the stored one."""
+        """Store where the raw files of batches are; a None path keeps the stored one."""
 
     @abstractmethod
     def get_artifact_inventory(self, *, run_id: str) -> RunArtifactInventory:
@@ -133,13 +133,13 @@ class DocumentedStore(ABC):
 
     @abstractmethod
     def mark_artifacts_exported(self, *, run_id: str, export_root: str) -> None:
-        """Remember that the artifacts were exported, where to and when."""
+        """Record that the artifacts were exported, where to and when."""
 
     @abstractmethod
     def register_batch(
         self, *, run_id: str, local_batch_id: str, provider_batch_id: str, status: str, custom_ids: list[str]
     ) -> None:
-        """Record a created batch and which custom_ids it holds. Repeating it is fine."""
+        """Record a created batch and its custom_ids. May be repeated."""
 
     @abstractmethod
     def mark_items_submitted(
@@ -169,7 +169,7 @@ class DocumentedStore(ABC):
 
     @abstractmethod
     def mark_items_completed(self, *, run_id: str, completions: list[CompletedItemRecord]) -> None:
-        """SUBMITTED -> COMPLETED with the next terminal sequences. Others are left alone."""
+        """SUBMITTED -> COMPLETED with the next terminal sequences. Others are not changed."""
 
     @abstractmethod
     def mark_items_failed(self, *, run_id: str, failures: list[ItemFailureRecord], max_attempts: int) -> None:
@@ -210,7 +210,7 @@ class DocumentedStore(ABC):
 
     @abstractmethod
     def get_run_summary(self, *, run_id: str) -> RunSummary:
-        """Where the run stands. Reads only."""
+        """The state of the run. Reads only."""
 
     @abstractmethod
     def get_item_records(self, *, run_id: str) -> list[PersistedItemRecord]:
@@ -229,5 +229,5 @@ class DocumentedStore(ABC):
     # --- with a default ----------------------------------------------------------------------------------------------
 
     def now(self) -> float:
-        """The store's clock: seconds since the epoch, the database's where there is one."""
+        """The store's clock: seconds since the epoch, by the database's clock if there is one."""
         return time.time()

@@ -25,8 +25,8 @@ class MemoryStateStore(SQLStore):
     """A state store in memory. Everything is lost with the object.
 
     Safe to use from several threads: they take turns. It keeps leases like the databases do, so that several drivers in
-    one process behave as they would on a shared one. The provider configs of its runs stay as they were given, secrets
-    included, and need no registered provider.
+    one process behave as they would on a shared one. It keeps the provider configs of its runs unchanged, secrets
+    included, and needs no registered provider.
 
     Args:
         now: Clock for tests; by default the system's.
@@ -37,14 +37,14 @@ class MemoryStateStore(SQLStore):
 
     @property
     def engine(self) -> NoReturn:
-        """There is none: no other connection leads to what this one holds."""
+        """There is none: no other connection can reach this one's database."""
         raise AttributeError("the runs of a memory store lie in its one connection: no engine leads to them")
 
     def close(self) -> None:
-        """Nothing to release: what is stored goes with the object, and may be used until then."""
+        """Nothing to release: the data exists, and can be used, as long as the object."""
 
     def artifact_root(self) -> None:
-        """Runs that end with the process need no files after it."""
+        """None: these runs end with the process and need no files after it."""
         return
 
 
@@ -84,7 +84,7 @@ def _configure(raw: Any, _record: object) -> None:
 
 
 class _KeptConfigs(ProviderRegistry):
-    """Stores numbers in the place of configs, and keeps those here."""
+    """Stores numbers instead of configs, and keeps the configs here."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -49,7 +49,7 @@ SCHEMA_VARIABLE = "BATCHOR_POSTGRES_SCHEMA"
 
 LOCK_TIMEOUT = "60s"
 IDLE_TIMEOUT = "120s"
-"""A transaction that sits idle for longer has lost its process, and its locks are in everybody's way."""
+"""A transaction that is idle for longer has lost its process, and its locks would block others."""
 
 
 class PostgresStorage(SQLStore):
@@ -57,7 +57,7 @@ class PostgresStorage(SQLStore):
 
     Args:
         dsn: Such as ``postgresql://user:password@host/database``; psycopg 3 is the driver.
-        schema: The database schema that holds the tables; it is created where there is none.
+        schema: The database schema of the tables; it is created if it does not exist.
         now: Clock for tests; by default the database's.
         engine: An engine of your own instead of one made from ``dsn``.
         provider_registry: Reads stored provider configs; by default the built-in one.
@@ -223,7 +223,7 @@ class PostgresDatabase(Database):
 def _ask_for_binary(
     _connection: Connection, cursor: Any, _sql: str, _parameters: object, context: Any, _many: bool
 ) -> None:
-    """Have many rows sent in binary: bytes, such as request lines, come as twice as many hexadecimal digits otherwise."""
+    """Transfer many rows in binary: otherwise bytes, such as request lines, are sent as hexadecimal digits."""
     if context is not None and context.execution_options.get(PLAIN):
         cursor.format = _BINARY
 

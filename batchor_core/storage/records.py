@@ -60,7 +60,7 @@ class MaterializedItem(NamedTuple):
     line for generation 0. The engine sets it, and leaves the prompt empty then."""
     submission_tokens: int = 0
     metadata_json: str | None = None
-    """``metadata`` as JSON text, from whoever had to make it anyway."""
+    """``metadata`` as JSON text, if it was already encoded."""
     request_bytes: int = 0
     """The most bytes that the line may have, with its end, whatever its name; 0 where it has to be found out."""
     content_address: bytes | None = None
@@ -227,7 +227,7 @@ class ActiveBatchRecord:
     late_rows: int = 0
     """Items that are waited for."""
     looks: int = 0
-    """How often it was looked at in vain since ``ended_at``."""
+    """Checks without the results since ``ended_at``."""
     wait_reason: str | None = None
     """What is waited for, in words."""
 

@@ -36,9 +36,7 @@ class StorageRegistry:
             factory = self._factories[str(kind)]
         except KeyError:
             if (hint := _meant(str(kind))) is not None:
-                raise InvalidInputError(
-                    f"storage={str(kind)!r} is the name of no kind of store. {hint}"
-                ) from None
+                raise InvalidInputError(f"storage={str(kind)!r} is not the name of a store. {hint}") from None
             known = ", ".join(repr(name) for name in sorted(self._factories)) or "none"
             raise InvalidInputError(
                 f"no storage is registered as {str(kind)!r}; known: {known}. "

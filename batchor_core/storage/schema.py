@@ -1,13 +1,13 @@
 """Every table of the control database, for SQLite and Postgres alike.
 
-What is written often is narrow and what is large is written once: an item's row in ``items`` changes when a submission
-takes it and when it ends, while its texts lie in ``item_contents`` (at ingestion) and ``item_results`` (at its end), which
-are appended to and never changed. No index of ``items`` holds what changes at the end, so that Postgres can put the new
-version of the row beside the old one and leave all indexes alone. A run's counts are kept on its own row, moved by every
-transaction that moves items, so that a summary costs the same for ten items and for ten million.
+Rows that are written often are narrow, and large values are written once. An item's row in ``items`` changes when a
+submission claims it and when it ends, while its texts are in ``item_contents`` (at ingestion) and ``item_results`` (at
+its end), which are append-only. No index of ``items`` covers the columns that change at the end, so that Postgres can
+put the new version of the row beside the old one without updating indexes. A run's counts are on its own row and
+updated by every transaction that changes items, so that a summary costs the same for ten items and for ten million.
 
 Times are seconds since the epoch by the database's clock. JSON is kept as text, see ``columns``. There are no foreign
-keys on the item tables: each insert would pay for a check of what the code cannot get wrong.
+keys on the item tables: each insert would be slowed by a check of something that the code guarantees.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ run_leases = Table(
     metadata,
     Column("run_key", BigKey, primary_key=True, autoincrement=False),
     Column("epoch", BigInteger, nullable=False, server_default="0"),
-    Column("session", Text),  # NULL: nobody drives the run
+    Column("session", Text),  # NULL: the run has no driver
     Column("host", Text),
     Column("boot_id", Text),
     Column("pid", BigInteger),

@@ -30,7 +30,7 @@ from batchor_core.storage.records import (
 
 @dataclass(frozen=True, slots=True)
 class DriverIdentity:
-    """Who drives: enough to tell a live driver from a dead one on the same host."""
+    """A driver's identity: enough to distinguish a live driver from a dead one on the same host."""
 
     session: str
     host: str = ""
@@ -63,7 +63,7 @@ class Candidate(NamedTuple):
     item_index: int
     submission_tokens: int
     request_bytes: int
-    """Length of its line with the line end; 0 where it is not known before the line is built."""
+    """Length of its line with the line end; 0 if it is unknown before the line is built."""
 
 
 class RequestDraft(NamedTuple):
@@ -77,7 +77,7 @@ class RequestDraft(NamedTuple):
     prompt: str
     system_prompt: str | None
     request_line: bytes | None
-    """The finished line, under ``custom_id``; None where it has to be built from the prompts."""
+    """The finished line, under ``custom_id``; None if it has to be built from the prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class AppliedOutcome:
 
 
 OwnerCheck: TypeAlias = Callable[[DriverIdentity], bool]
-"""Says of a lease's holder whether its process is certainly gone."""
+"""Returns whether the process of a lease's holder is certainly gone."""
 
 SubmissionDecision: TypeAlias = Literal["adopt", "wait", "resubmit", "fail"]
 """What an operator can decide about a submission of unknown outcome, or about a batch that is late."""
@@ -137,17 +137,17 @@ SubmissionDecision: TypeAlias = Literal["adopt", "wait", "resubmit", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class ResultsWait:
-    """Where the waiting for an ended batch's results stands.
+    """The state of the wait for an ended batch's results.
 
     Attributes:
         status: The batch's final status.
-        ended_at: Since when it is waited for.
-        late_rows: Items that are waited for.
-        looks: Looks in vain so far.
-        reason: What is waited for, in words.
+        ended_at: When the wait began.
+        late_rows: Items whose results are missing.
+        looks: Checks without the results so far.
+        reason: What is missing, in words.
         next_poll_at: When to look again.
-        output_file_id: As the provider names it now.
-        error_file_id: As the provider names it now.
+        output_file_id: The provider's current id of the output file. error_file_id: The provider's current id of the
+            error file.
     """
 
     status: str
@@ -198,7 +198,7 @@ class DriverSession(ABC):
     ) -> None:
         """Add a chunk of items, keep the digests of what they were rendered to and move the checkpoint, in one transaction.
 
-        An index that is there already with the same id is passed over (a replay after a crash).
+        An index that is already stored with the same id is skipped (a replay after a crash).
 
         Raises:
             DuplicateItemError: An id occurs under another index, or twice in ``items``; nothing is written.
@@ -225,17 +225,17 @@ class DriverSession(ABC):
         """Create the submission CLAIMED and move its items to QUEUED_LOCAL. Line numbers follow the item order.
 
         Returns None, and changes nothing, when the items no longer fit an allowance shared with other runs
-        (``core.admission.free``), or when one of them is no longer claimable. Under allowances, the run counts under their
-        key from here on; with ``leaves_queue`` it has got what it waited for, and gives up its place.
+        (``core.admission.free``), or when one of them is no longer claimable. Under allowances, the run counts under
+        their key from here on; with ``leaves_queue`` it has got what it waited for and loses its place.
         """
 
     @abstractmethod
     def standing(self, allowance: Allowance) -> Standing:
-        """Where the run stands among all runs that share an allowance. Reads only."""
+        """The run's standing among all runs that share an allowance. Reads only."""
 
     @abstractmethod
     def keep_place(self, allowance: Allowance, wait: Wait) -> None:
-        """Queue for an allowance, or say that the run still waits: a place that it has keeps its age."""
+        """Queue for an allowance, or confirm that the run still waits: an existing place keeps its age."""
 
     @abstractmethod
     def drafts(self, *, local_batch_id: str) -> Iterator[RequestDraft]:
@@ -243,7 +243,7 @@ class DriverSession(ABC):
 
     @abstractmethod
     def mark_written(self, *, local_batch_id: str, sha256: str, size_bytes: int) -> None:
-        """The request artifact is whole and synced."""
+        """The request artifact is complete and synced."""
 
     @abstractmethod
     def mark_uploaded(
@@ -267,7 +267,7 @@ class DriverSession(ABC):
 
     @abstractmethod
     def register(self, *, local_batch_id: str, provider_batch_id: str, status: str) -> None:
-        """The batch exists: submission REGISTERED, batch recorded, its items SUBMITTED. Repeating it is fine."""
+        """The batch exists: submission REGISTERED, batch recorded, its items SUBMITTED. May be repeated."""
 
     @abstractmethod
     def drop(self, *, local_batch_id: str, error_class: str) -> None:
@@ -333,13 +333,13 @@ class DriverSession(ABC):
 
     @abstractmethod
     def record_wait(self, *, provider_batch_id: str, wait: ResultsWait) -> None:
-        """The batch is over, and some of its results are waited for. It stays active and keeps its SUBMITTED items."""
+        """The batch has ended, and some of its results are missing. It stays active and keeps its SUBMITTED items."""
 
     @abstractmethod
     def record_poll_failure(
         self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
     ) -> int:
-        """Count a failed poll, and keep what it said for the summary; returns how many failed in a row."""
+        """Count a failed poll, and keep its error for the summary; returns the number of failures in a row."""
 
     def record_files(self, pointer: BatchArtifactPointer) -> bool:
         """Keep where a batch's result files lie; what the pointer leaves out stays. False if the store has to be told instead."""
@@ -362,16 +362,16 @@ class DriverSession(ABC):
     ) -> AppliedOutcome:
         """Store a chunk of results, and with ``end`` the batch's final status, in one transaction.
 
-        Only items that are SUBMITTED in this batch move; others are passed over, so that a replay changes nothing and
+        Only items that are SUBMITTED in this batch move; others are skipped, so that a replay changes nothing and
         counts no attempt twice. Results get the next terminal sequences in the order given, completions first. With
-        ``end``, nothing of the batch is waited for any more, and nobody has to decide about it.
+        ``end``, the wait for the batch's results ends, and it needs no decision any more.
         """
 
     # the run as a whole
 
     @abstractmethod
     def pause(self, *, reason: str) -> None:
-        """Pause the run by the engine's own decision; an operator's cancel request wins over it."""
+        """Pause the run by the engine's own decision; an operator's cancel request takes precedence."""
 
     @abstractmethod
     def cancel_remaining(self, *, error: ItemFailure) -> int:

@@ -178,7 +178,7 @@ def apply_answers(
     max_attempts: int = 0,
     known: Mapping[str, ItemRow] = MappingProxyType({}),
 ) -> AppliedOutcome:
-    """Answers to ``owned`` items, each item's first; everything else was answered before and is passed over.
+    """Answers to ``owned`` items, each item's first; everything else was answered before and is skipped.
 
     ``known`` is what was read of them before, by custom_id, and need not be true any more.
     """

@@ -172,7 +172,7 @@ def keep_wait(connection: Connection, batch: AnyRow, wait: ResultsWait) -> None:
 
 
 def keep_end(connection: Connection, batch: AnyRow, end: BatchEnd) -> None:
-    """Keep a batch's final state; nobody has to decide about it any more."""
+    """Keep a batch's final state; it needs no decision any more."""
     keep_poll(connection, batch, status=end.status, output_file_id=None, error_file_id=None)
     usage = dict(zip(TOKEN_KINDS, usage_columns(end.usage), strict=True))
     change_batch(connection, batch.intent_key, **NOTHING_LATE, **usage)

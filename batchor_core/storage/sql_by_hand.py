@@ -144,7 +144,7 @@ class SQLByHand(StateStore):
                 run, local_batch_id=local_batch_id, state=SubmissionState.REGISTERED, item_count=count
             )
             sql_batches.insert_batch(run, intent_key, provider_batch_id, status, item_count=count)
-            # from here on a crash before mark_items_submitted is mended by requeue_local_items
+            # from here on a crash before mark_items_submitted is repaired by requeue_local_items
             members = sql_items.items_by_custom_id(run, custom_ids, sql_items.UNSENT_BY_HAND)
             indexes = [members[name].item_index for name in custom_ids if name in members]
             member = and_(items.c.run_key == run.run_key, self.database.among(items.c.item_index, indexes))

@@ -114,7 +114,7 @@ class Database(ABC):
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads, and blocks nobody."""
+        """A transaction that only reads and does not block others."""
         with self._translated(), self._connect(writes=False) as connection, connection.begin():
             self._begin_read(connection)
             yield connection

@@ -1,4 +1,4 @@
-"""Adding items, each once: what is stored of one is never changed, so whoever gives it again has to give the same."""
+"""Adding items, each once: stored items are never changed, so an item that is added again must be the same."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def _check_contents(run_id: str, item: MaterializedItem, stored: _Contents) -> N
         if there != here:
             raise RunStateError(
                 run_id,
-                f"item {item.item_index} ({item.item_id!r}) is stored with another {name}. What is stored is never "
-                "changed: give the same again, or start a new run for the new content",
+                f"item {item.item_index} ({item.item_id!r}) is stored with another {name}. Stored items are "
+                "never changed: pass the same content, or start a new run for the new content",
             )
 
 

@@ -277,7 +277,7 @@ def as_known(
 ) -> dict[str, ItemRow] | None:
     """The same items, taken from what was read of them before; None unless they all are still what they were.
 
-    A chunk of answers meets items that nobody else has touched, nearly always, and one sum over them costs a tenth of
+    The items of a chunk of answers have almost never been changed meanwhile, and one sum over them costs a tenth of
     reading them again. Equal sums mean equal rows: what has left a batch comes back to it, if at all, in a later
     generation, and no generation ever goes back.
     """

@@ -23,7 +23,7 @@ class Lease(NamedTuple):
 
     Attributes:
         session: The driver's name for this stretch of driving.
-        fencing_token: Another one in the row means that somebody else has taken the run over.
+        fencing_token: Another one in the row means that another driver has taken the run over.
     """
 
     session: str
@@ -106,7 +106,7 @@ def give_up_lease(connection: Connection, run_key: int, lease: Lease) -> None:
 
 
 def _is_live(database: Database, connection: Connection, row: AnyRow) -> bool:
-    """Whether somebody holds the lease, as far as the clock can tell."""
+    """Whether a driver holds the lease, according to the clock."""
     if row.session is None:
         return False
     return not is_due(row.expires_at, database.now(connection), longest=LONGEST_LEASE_SEC)

@@ -54,7 +54,7 @@ _COUNT = _CHANGE.values({name: runs.c[name] + bindparam(f"more_{name}") for name
 
 
 class LockedRun:
-    """A run whose row this transaction has locked: nobody else moves its items until it ends.
+    """A run whose row this transaction has locked: no other transaction changes its items until it ends.
 
     Every transaction that moves items begins here. That keeps the counts right, gives terminal sequences in the order
     of the commits, so that a reader with a cursor misses none, and rules out deadlocks among items.
@@ -233,7 +233,7 @@ def checkpoint_from(row: AnyRow) -> IngestCheckpoint | None:
 
 
 def pause(connection: Connection, run_key: int, *, reason: str) -> None:
-    """Pause a run that nobody wants cancelled."""
+    """Pause a run unless it is being cancelled."""
     pausable = and_(runs.c.run_key == run_key, runs.c.control_state != RunControlState.CANCEL_REQUESTED.value)
     paused = {"control_state": RunControlState.PAUSED.value, "control_reason": encode_text(reason)}
     connection.execute(runs.update().where(pausable).values(paused))

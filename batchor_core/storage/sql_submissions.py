@@ -1,4 +1,4 @@
-"""The rows of submissions: their protocol, step by step, and what becomes of their items."""
+"""The rows of submissions: their protocol, step by step, and what happens to their items."""
 
 from __future__ import annotations
 

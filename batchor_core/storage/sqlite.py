@@ -118,7 +118,7 @@ class SQLiteStorage(SQLStore):
         provider_registry: Reads stored provider configs.
 
     Raises:
-        StorageError: The file can't be created or opened, or lies on a network file system.
+        StorageError: The file can't be created or opened, or is on a network file system.
         DatabaseVersionError: A newer version of this package wrote it.
     """
 
@@ -196,7 +196,7 @@ class SQLiteDatabase(Database):
                     f"{error.orig}: make room, then call refresh() or wait() again; what is stored is whole"
                 )
             case name if name.startswith("SQLITE_IOERR"):
-                return f"{error.orig} ({name}): the disk fails, is full, or the size of files is limited (ulimit -f)"
+                return f"{error.orig} ({name}): the disk has failed or is full, or the size of files is limited (ulimit -f)"
             case _:
                 return str(error.orig)
 
@@ -293,13 +293,13 @@ class SQLiteDatabase(Database):
 def _who_writes(writer: Writer | None) -> str:
     waited = f"for {BUSY_TIMEOUT_SEC:g} seconds another process was in the middle of a write"
     if writer is None:
-        return f"{waited}; should it be stopped or hang, let it go on or end it. This goes on by itself then"
+        return f"{waited}; if it is stopped or hangs, resume it or end it. Then this step continues"
     if writer.is_stopped:
         return (
-            f"{waited}. It is process {writer.pid}, which is stopped: let it go on (kill -CONT {writer.pid}) or end it. "
-            "This goes on by itself then"
+            f"{waited}. It is process {writer.pid}, which is stopped: resume it (kill -CONT {writer.pid}) or end it. "
+            "Then this step continues"
         )
-    return f"{waited}. It is process {writer.pid}: should it hang, end it. This goes on by itself then"
+    return f"{waited}. It is process {writer.pid}: if it hangs, end it. Then this step continues"
 
 
 def _begin(connection: Connection) -> None:
@@ -317,7 +317,7 @@ def _begin(connection: Connection) -> None:
 
 
 def _end(connection: Connection) -> None:
-    """Give a connection of somebody else's engine back as it was."""
+    """Return a connection of the caller's engine unchanged."""
     if "batchor_isolation_level" in connection.info:
         raw: Any = connection.connection.driver_connection
         raw.isolation_level = connection.info.pop("batchor_isolation_level")
@@ -384,8 +384,8 @@ def _check_filesystem(path: Path) -> None:
     kind = filesystem_of(path, mounts)
     if kind in NETWORK_FILESYSTEMS:
         raise StorageError(
-            f"{path} lies on a network file system ({kind}), where SQLite can corrupt its file. "
-            f"Use a local disk or PostgresStorage; {OVERRIDE}=1 insists on it."
+            f"{path} is on a network file system ({kind}), where SQLite can corrupt its file. "
+            f"Use a local disk or PostgresStorage; {OVERRIDE}=1 overrides this."
         )
 
 

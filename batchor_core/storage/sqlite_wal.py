@@ -1,11 +1,11 @@
-"""SQLite's write-ahead log: carrying it over into the file, by one process at a time, and who keeps others from writing.
+"""SQLite's write-ahead log: copying it into the database file, one process at a time, and which process blocks writers.
 
-By itself SQLite carries the log over after a commit, while other processes write. Versions before 3.51.3 have a data race
-there (the WAL-reset bug): a checkpoint that begins while somebody else starts the log anew can lose commits. So no
-connection of ours does it by itself. Whoever has written and finds the log long takes the write lock first, as for a
-transaction, and carries the log over under it: nobody writes meanwhile, and nobody else carries over. Processes that only
-read never do it, and need not: the log grows by writing alone. Those that are killed leave it to the next writer, or to
-the last connection that is closed, which SQLite lets do it behind a lock on the whole file.
+By default SQLite copies the log after a commit, while other processes write. Versions before 3.51.3 have a data race
+there (the WAL-reset bug): a checkpoint that begins while another process restarts the log can lose commits. So our
+connections switch that off. A process that has written and finds the log long takes the write lock first, as for a
+transaction, and copies the log under it: no other process writes or copies meanwhile. Processes that only read never
+copy and need not, since only writing makes the log grow. If a process is killed, the next writer copies the log, or the
+last connection that is closed, for which SQLite locks the whole file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from batchor_core.storage.sql_engine import driver_connection
 
 LONG_LOG_FRAMES = 1_000
-"""Pages in the log from which on it is carried over: SQLite's own default."""
+"""The log is copied from this number of pages on: SQLite's own default."""
 
 _HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24
@@ -36,12 +36,12 @@ class WriteAheadLog:
         self._engine = engine
 
     def carry_over_if_long(self) -> None:
-        """Copy the log into the file once it has become long. What goes wrong here, the next writer makes good."""
+        """Copy the log into the file once it has become long. If that fails, the next writer does it."""
         if not reaches(self._path, LONG_LOG_FRAMES):
             return
         try:
             self._carry_over()
-        except Exception as error:  # the transaction before is committed, whatever comes of this
+        except Exception as error:  # the transaction before is committed in any case
             log.warning("the write-ahead log %s could not be carried over: %s", self._path, error)
 
     def _carry_over(self) -> None:
@@ -55,7 +55,7 @@ class WriteAheadLog:
 
 
 def reaches(path: Path, frames: int) -> bool:
-    """Whether a log holds so many frames. Its size does not tell: a log that starts anew keeps the old frames behind it.
+    """Whether a log holds so many frames. Its size does not show it: a restarted log keeps the old frames behind the new ones.
 
     A frame is of this log if it carries the salt of the header: https://sqlite.org/fileformat2.html#walformat. Reading the
     file is safe, since SQLite's locks lie on other ones.
@@ -79,7 +79,7 @@ class Writer(NamedTuple):
 
 
 def writer_of(path: Path) -> Writer | None:
-    """Who holds the write lock of a file; None where that can't be told, which is everywhere but on Linux."""
+    """The process that holds the write lock of a file; None if unknown, which is always the case except on Linux."""
     try:
         inode = path.with_name(f"{path.name}-shm").stat().st_ino
         pid = holder_of(inode, Path("/proc/locks").read_text())

@@ -1,7 +1,7 @@
 """The state store: what every backend can do.
 
 There are two surfaces: the documented methods, see ``documented_store``, and the sessions that the engine drives runs
-through, see ``session``. Whoever brings a store of their own finds here all that its methods take and return.
+through, see ``session``. This module also exports everything that the methods of your own store take and return.
 """
 
 from __future__ import annotations
@@ -85,19 +85,19 @@ __all__ = [
 
 
 class StateStore(DocumentedStore):
-    """Where runs are kept.
+    """A store of runs.
 
-    To bring a store of your own, implement the abstract methods. What is here has defaults that work: implement them for
-    leases, for speed, or for the extra figures.
+    For your own store, implement the abstract methods. The methods defined here have working defaults: override them
+    for leases, for speed, or for the extra figures.
     """
 
     supports_leases: bool = False
-    """Whether several drivers may share a run. Without it, one process at a time must drive."""
+    """Whether several drivers may share a run. If False, only one process at a time may drive it."""
 
     def get_result_rows(
         self, *, run_id: str, after_sequence: int, limit: int | None = None
     ) -> list[ResultRow]:
-        """:meth:`get_terminal_item_records` without decoding: what pages, exports and tables are made from."""
+        """:meth:`get_terminal_item_records` without decoding; pages, exports and tables are made from it."""
         records = self.get_terminal_item_records(run_id=run_id, after_sequence=after_sequence, limit=limit)
         return [row_of(record) for record in records]
 
@@ -109,7 +109,7 @@ class StateStore(DocumentedStore):
         return rendered_in_this_process(self, run_id)
 
     def iter_stored_items(self, *, run_id: str, first_index: int, count: int) -> Iterator[StoredItem]:
-        """Items from an index on, as they were stored; here without what they ask."""
+        """Items from an index on, as they were stored; by default without their requests."""
         for record in self.get_item_records(run_id=run_id):
             if first_index <= record.item_index < first_index + count:
                 yield StoredItem(record.item_index, record.item_id, record.metadata)
@@ -119,8 +119,9 @@ class StateStore(DocumentedStore):
     ) -> DriverSession | None:
         """Take the run's lease and return the session to drive it with; None while another live driver holds it.
 
-        A lease is free when it was given up, has expired by the store's clock, belongs to the same ``owner.session``, or
-        when ``owner_is_dead`` says so of its holder. Taking it over raises the fencing token; the holder keeps its own.
+        A lease is free if it was given up, has expired by the store's clock or belongs to the same ``owner.session``,
+        or if ``owner_is_dead`` returns True for its holder. A take-over increases the fencing token; renewing it does
+        not.
         """
         return ThirdPartySession(self, run_id)
 
@@ -137,15 +138,15 @@ class StateStore(DocumentedStore):
         raise NotImplementedError(f"{type(self).__name__} can't list its runs")
 
     def list_submissions(self, *, run_id: str) -> list[SubmissionRecord]:
-        """Every submission of a run, oldest first; empty where the store does not keep them."""
+        """Every submission of a run, oldest first; empty if the store does not keep them."""
         return []
 
     def get_batches(self, *, run_id: str) -> list[ActiveBatchRecord]:
-        """Every batch of a run, finished ones included; here only the active ones."""
+        """Every batch of a run, finished ones included; by default only the active ones."""
         return self.get_active_batches(run_id=run_id)
 
     def registered_batches(self, provider_batch_ids: Sequence[str]) -> set[str]:
-        """Those of these batches that any run of the store has registered; none where the store can't look them up."""
+        """Those of these batches that any run of the store has registered; none if the store can't look them up."""
         return set()
 
     def runs_with_doubtful_past(self, *, sent_after: float) -> list[str]:
@@ -164,9 +165,10 @@ class StateStore(DocumentedStore):
         raise NotImplementedError(f"{type(self).__name__} can't reopen items")
 
     def discard_unsent_run(self, *, run_id: str) -> bool:
-        """Remove a run wholly if nothing of it was ever sent to a provider and nobody drives it; says whether it did.
+        """Remove a run completely if nothing of it was sent to a provider and no driver holds it; returns whether it
+        did.
 
-        For runs whose items could not be read. A store that can't tell keeps the run.
+        For runs whose items could not be read. A store that can't decide keeps the run.
         """
         return False
 
@@ -187,20 +189,20 @@ class StateStore(DocumentedStore):
         decision: SubmissionDecision,
         provider_batch_id: str | None = None,
     ) -> None:
-        """An operator's word on a QUARANTINED (or UNKNOWN) submission.
+        """Apply an operator's decision about a QUARANTINED (or UNKNOWN) submission.
 
-        ``adopt`` registers ``provider_batch_id``, ``resubmit`` frees the items for a new batch, ``fail`` ends them. Where a
-        batch was registered and then lost, its own id may be adopted once more; ``wait`` is the same without an id, and
-        begins the waiting for a late batch again.
+        ``adopt`` registers ``provider_batch_id``, ``resubmit`` frees the items for a new batch, ``fail`` ends them. If
+        a batch was registered and then lost, its own id may be adopted again; ``wait`` does the same without an id, and
+        restarts the wait for a late batch.
 
         Raises:
-            RunStateError: The submission waits for nobody's word, or the batch belongs to another submission.
+            RunStateError: The submission does not need a decision, or the batch belongs to another submission.
         """
         raise NotImplementedError(f"{type(self).__name__} keeps no submissions")
 
     def artifact_root(self) -> Path | None:
-        """Where the files of its runs lie unless the runner is told otherwise; None if they may go with the process."""
+        """Default folder for the files of the store's runs; None for a temporary folder."""
         return Path.home() / ".batchor" / "artifacts"
 
     def close(self) -> None:
-        """Release connections. The store may not be used afterwards."""
+        """Release connections. The store must not be used afterwards."""

@@ -1,8 +1,8 @@
 """Driving a run on a store that has only the documented methods.
 
-:class:`ThirdPartySession` puts a driver's steps together from them. What the documented methods cannot hold (submissions,
-poll failures, how many items a claim took too many) is kept in this process, in one book for each store and run, so that
-it outlives a session but not the process.
+:class:`ThirdPartySession` builds a driver's steps from them. Data that the documented methods can't store (submissions,
+poll failures, surplus items of a claim) is kept in this process, in one book for each store and run, so that it
+outlives a session but not the process.
 """
 
 from __future__ import annotations
@@ -49,22 +49,22 @@ from batchor_core.storage.third_party_items import ThirdPartyItems
 
 
 class ThirdPartySession(DriverSession):
-    """A driver's session made of nothing but the thirty-six documented methods.
+    """A driver's session that uses only the thirty-six documented methods.
 
-    Every call does its work, but these promises are weaker than with a built-in store:
+    Every call works, but these promises are weaker than with a built-in store:
 
     - There is no lease: one process at a time must drive the run, and ``LeaseLostError`` is never raised.
-    - A step is several transactions. A crash between them is mended by ``requeue_local_items`` and by reading the source
-      again from the stored checkpoint, as far as the store does what the document says.
-    - Submissions live in this process. After a crash while a batch was being created, its items are given back without the
-      provider having been asked, so that this one batch can be paid twice.
+    - A step is several transactions. ``requeue_local_items`` and reading the source again from the stored checkpoint
+      repair a crash between them, if the store works as documented.
+    - Submissions live in this process. After a crash while a batch was being created, its items are released without
+      looking the batch up, so that this one batch can be paid for twice.
     - The enqueue budget counts this run only, and estimates tokens from the length of the prompt after a restart.
     - The prompts must be in the store: it knows no finished request lines, so ``append`` refuses items without a prompt.
     - custom_ids differ in each attempt, but can't be derived again from a restored backup.
-    - What is waited for of a batch that is over is kept in this process: after a restart the waiting begins again. Where a
-      person has to decide, the run pauses.
-    - What items were rendered to is remembered in this process: another one that starts the run again compares ids and
-      metadata, and no prompts.
+    - The wait for late results is kept in this process: after a restart it begins again. If a person has to decide, the
+      run pauses.
+    - Digests of rendered items are kept in this process: another one that starts the run again compares ids and
+      metadata, but not prompts.
     - Poll failures, reasons of a self-pause and orphan batches are not shown by the store. Item indexes of earlier
       processes' items are found by reading all item records once, which takes memory for the whole run.
 
@@ -100,14 +100,14 @@ class ThirdPartySession(DriverSession):
         ingestion_complete: bool,
         rendered: RenderedChunk | None = None,
     ) -> None:
-        """Add items and then move the checkpoint; a crash between the two has the same items read and passed over.
+        """Add items and then move the checkpoint; after a crash between the two, the same items are read and skipped.
 
         ``rendered`` is kept in this process.
         """
         lost = [item.item_id for item in items if item.request_line is not None and not item.prompt]
         if lost:
             raise RunStateError(
-                self.run_id, f"this store keeps prompts, no request lines; {lost[0]!r} has no prompt"
+                self.run_id, f"this store keeps prompts, not request lines; {lost[0]!r} has no prompt"
             )
         with self._book.lock:
             self._store.append_items(run_id=self.run_id, items=list(items))
@@ -340,7 +340,7 @@ class ThirdPartySession(DriverSession):
             return freed
 
     def fail_unsubmitted(self, failures: Sequence[tuple[int, ItemFailure]]) -> AppliedOutcome:
-        """End items that :meth:`candidates` has shown and nobody has claimed since."""
+        """End items that :meth:`candidates` has shown and that have not been claimed since."""
         with self._book.lock:
             known = {index: error for index, error in failures if index in self._book.held}
             self._items.end(known)

@@ -1,7 +1,7 @@
 """A run's results as tables: their columns, files and frames, and the formats that partitions of them are kept in.
 
-``batchor_core.Run`` has the verbs (``to_parquet``, ``to_arrow``, ``to_polars``, ``to_pandas``). A :class:`ResultSink` keeps many
-runs as the partitions of one table; an orchestrator, such as the Dagster integration, writes to any.
+``batchor_core.Run`` has the methods (``to_parquet``, ``to_arrow``, ``to_polars``, ``to_pandas``). A :class:`ResultSink`
+keeps many runs as the partitions of one table; an orchestrator, such as the Dagster integration, writes to any sink.
 """
 
 from batchor_core.tables.delta_sink import DeltaSink

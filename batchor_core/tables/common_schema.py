@@ -1,4 +1,4 @@
-"""One schema for result files that different forms of a model have made."""
+"""One schema for result files that different versions of a model have written."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Ranges: TypeAlias = Callable[[str], Mapping[str, tuple[int, int]]]
 
 
 def unified_schema(schemas: Mapping[str, pa.Schema], ranges: Ranges) -> pa.Schema:
-    """The schema that all files can be read with: every column of any of them, its types promoted to one that holds all.
+    """A schema that fits all files: all columns of all files, with types promoted to one that holds all values.
 
-    A column that a file has not got is null there. Nested columns are treated alike. No promotion changes a value: integers
-    become floats only where a float holds each of them exactly, decimals never do.
+    If a file lacks a column, it is null there. The same holds for nested columns. No promotion changes a value:
+    integers become floats only if a float holds each of them exactly, and decimals never do.
 
     Args:
         schemas: By partition.
-        ranges: Looked at where integers would become floats.
+        ranges: Used if integers would become floats.
 
     Raises:
         InvalidInputError: There is no such schema; names the columns, their types and the partitions.
@@ -47,8 +47,8 @@ def unified_schema(schemas: Mapping[str, pa.Schema], ranges: Ranges) -> pa.Schem
             problems.append(f"column {name} is {told} ({problem})")
     if problems:
         raise InvalidInputError(
-            f"these partitions can't be read together: {'; '.join(problems)}. Load them one at a time, or materialize those "
-            "again that an older form of the model has made"
+            f"these partitions can't be read together: {'; '.join(problems)}. Load them one at a time, or materialize again "
+            "those written with an older version of the model"
         )
     return pa.schema(unified)
 

@@ -1,8 +1,8 @@
 """A Delta Lake table for each asset: ``<base>/<asset key path>.delta``, partitioned by ``partition_key``.
 
-A partition is replaced in one commit of the table's log, so that readers see all of its old rows or all of its new ones. What the
-rows can't tell (that a partition without any has been written, how many answers did not fit their model) is in the log too, as
-the versions of an application's transactions, which Delta keeps through checkpoints.
+A partition is replaced in one commit of the table's log, so that readers see all of its old rows or all of its new
+ones. Facts that the rows don't show (that an empty partition has been written, how many answers did not fit their
+model) are in the log too, as the versions of an application's transactions, which Delta keeps through checkpoints.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _NAME_BYTES = 255  # of a folder on common file systems
 class DeltaSink(ResultSink):
     """Delta Lake tables, by the package ``deltalake``: ``pip install batchor-core[delta]``.
 
-    Credentials of object stores come from the environment. What a partition held before stays in the table's history, and on
-    disk, until somebody vacuums the table.
+    Credentials of object stores come from the environment. A partition's earlier rows stay in the table's history, and
+    on disk, until the table is vacuumed.
 
     Attributes:
-        url: Folder or URL of all tables; by default where the deployment keeps its results.
-        partition_column: What a partitioned table's column of partition keys is called.
+        url: Folder or URL of all tables; the default is the deployment's folder of results.
+        partition_column: Name of the column of partition keys in a partitioned table.
 
     Raises:
         ImportError: ``deltalake`` is missing.
@@ -187,8 +187,8 @@ class _DeltaTable(ResultTable):
             return stored
         if self._column.casefold() in map(str.casefold, stored.names):
             raise InvalidInputError(
-                f"{self._url}: the results have a column {self._column}, which is what the column of partition keys is called; "
-                "give that another name, DeltaSink(partition_column=...)"
+                f"{self._url}: the results have a column {self._column}, as the column of partition keys is called; "
+                "rename that one with DeltaSink(partition_column=...)"
             )
         return stored.append(pa.field(self._column, pa.string()))
 
@@ -200,14 +200,16 @@ class _DeltaTable(ResultTable):
 
     def _check_key(self, partition: str | None) -> None:
         if partition == "":
-            raise InvalidInputError(f"{self._url}: Delta knows no partition whose key is empty; give it one")
+            raise InvalidInputError(
+                f"{self._url}: Delta does not support an empty partition key; use another key"
+            )
         if partition is not None and len(f"{self._column}={quote(partition)}") > _NAME_BYTES:
             raise InvalidInputError(
                 f"{self._url}: the partition key {partition[:40]!r}... is too long for the name of a folder; shorten it"
             )
 
     def _check_table(self, schema: pa.Schema, partition: str | None) -> None:
-        """Refuse what Delta would do with a loss, or say in its own words: values of another type are cut to the column's."""
+        """Refuse columns whose type has changed: Delta would lose values, or raise an unclear error."""
         table = self._opened()
         if table is None:
             return
@@ -272,7 +274,7 @@ def _transaction(name: str, partition: str | None) -> str:
 
 
 def _stored_type(kind: pa.DataType) -> pa.DataType:
-    """The type in which Delta holds a column: it has no times, durations, vectors and unsigned numbers."""
+    """The type in which Delta stores a column: it has no times, durations, vectors and unsigned numbers."""
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(_stored_type(field.type)) for field in kind])
     if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
@@ -290,7 +292,7 @@ def _field(schema: pa.Schema, name: str) -> pa.Field | None:
 
 
 def _grows(old: pa.DataType, new: pa.DataType) -> bool:
-    """Whether a column of the old type takes values of the new one; nested ones may have gained or lost members."""
+    """Whether a column of the old type accepts values of the new one; nested types may have gained or lost members."""
     if pa.types.is_struct(old) and pa.types.is_struct(new):
         members = {field.name: field.type for field in old}
         return all(field.name not in members or _grows(members[field.name], field.type) for field in new)

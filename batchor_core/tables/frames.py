@@ -1,4 +1,4 @@
-"""Arrow tables as the frames of other libraries, which are imported when they are asked for, and before anything is read."""
+"""Arrow tables as the frames of other libraries, which are imported on demand and before anything is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def polars_frame(read: Callable[[], pa.Table]) -> pl.DataFrame:
-    """As Polars has it; text and numbers are shared, not copied.
+    """As a Polars frame; text and numbers are shared, not copied.
 
     Raises:
         ImportError: Polars is missing.
@@ -28,7 +28,8 @@ def polars_frame(read: Callable[[], pa.Table]) -> pl.DataFrame:
 
 
 def pandas_frame(read: Callable[[], pa.Table]) -> pd.DataFrame:
-    """As pandas has it. Integers and bools have pandas' nullable types: a failed row has none, and no number is rounded.
+    """As a pandas frame. Integers and bools have pandas' nullable types: a failed row has no value, and no number is
+    rounded.
 
     Raises:
         ImportError: pandas is missing.

@@ -1,4 +1,4 @@
-"""Rows in the order of the input, which is not the order in which batches end.
+"""Rows in the order of the input instead of the order in which batches end.
 
 Rows are sorted a piece at a time. If there is more than one piece, each is written to one temporary file, and the pieces are
 merged as they are read from it. That takes up to six pieces of memory, about 100 MiB, for any number of rows; while pieces are
@@ -24,7 +24,7 @@ _INDEX = "batchor.item_index"
 
 
 def with_index(batch: pa.RecordBatch, indexes: list[int]) -> pa.RecordBatch:
-    """Rows with the place of their item in the input, which :func:`in_input_order` takes off again."""
+    """Rows with the index of their item in the input, which :func:`in_input_order` removes again."""
     return batch.add_column(0, pa.field(_INDEX, pa.int64()), pa.array(indexes, pa.int64()))
 
 
@@ -64,7 +64,7 @@ def gathered(
 
 
 def _stored(pieces: Iterable[pa.Table], path: str, schema: pa.Schema) -> list[range]:
-    """Write all pieces to one file, and tell which of its batches are those of each."""
+    """Write all pieces to one file, and return which of its batches belong to each."""
     spans, count = [], 0
     with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, schema) as writer:
         for piece in pieces:

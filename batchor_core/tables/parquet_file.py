@@ -32,19 +32,19 @@ def write_results_parquet(
 ) -> TableReport:
     """Write every terminal result of a run to ``path``, a local path or an fsspec URL. Replaces what was there.
 
-    Rows come in the order in which they became terminal; ``run.to_parquet()`` has them in that of the input. Memory is bounded
-    by the row group: 32,768 rows, or fewer where they are large. A file for an object store is made in the temporary folder
-    and then uploaded as a whole.
+    Rows are in the order in which they became terminal; ``run.to_parquet()`` uses the order of the input. Memory is
+    bounded by the row group: 32,768 rows, or fewer if they are large. A file for an object store is written to the
+    temporary folder and then uploaded as a whole.
 
     Args:
         run: A ``batchor_core.Run``; it need not be finished.
         path: The file to write. Folders are created.
-        output: The run's output, or the model of a structured run: see ``answer_columns`` for the columns. Without it there is
-            ``output_text`` alone. What a model does not take is in ``output_text`` alone too.
+        output: The run's output, or the model of a structured run: see ``answer_columns`` for the columns. Without it
+            the only column of the answer is ``output_text``, which also has the answers that a model does not accept.
         costs: Gets the tokens of every row.
 
     Raises:
-        OSError: The file can't be written; what was there before is untouched.
+        OSError: The file can't be written; an earlier file is unchanged.
     """
     return write_parquet(ResultStream(run, output, costs=costs), path)
 
@@ -63,7 +63,7 @@ def write_parquet(results: ResultStream, path: str | os.PathLike[str]) -> TableR
 
 
 def parquet_facts(path: str) -> PartitionFacts | None:
-    """What a result file says of itself without being read; None if there is none."""
+    """The facts of a result file, from its footer; None if there is no file."""
     try:
         with place_of(path).open() as file, pq.ParquetFile(file) as parquet:
             metadata, told = parquet.metadata, parquet.metadata.metadata or {}

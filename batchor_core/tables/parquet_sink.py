@@ -27,10 +27,10 @@ _FOOTERS_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class ParquetSink(ResultSink):
-    """Parquet files, which every tool reads by the folder.
+    """Parquet files; most tools can read a folder of them.
 
     Attributes:
-        url: Folder or URL of all tables; by default where the deployment keeps its results.
+        url: Folder or URL of all tables; the default is the deployment's folder of results.
     """
 
     kind: ClassVar[str] = "parquet"

@@ -13,7 +13,7 @@ from batchor_core.tables.safe_names import earlier_path_segment, safe_path_segme
 def partition_path(base: str, asset_key: Sequence[str], partition_key: str | None = None) -> str:
     """``<base>/<asset key path>/<partition>.parquet``, or ``<base>/<asset key path>.parquet`` without partitions.
 
-    ``base`` is a folder or any URL that fsspec knows. Key parts that are no plain file names are spelled safely.
+    ``base`` is a folder or any URL that fsspec knows. Key parts that can't be file names are spelled safely.
     """
     segments = [safe_path_segment(part) for part in asset_key]
     if partition_key is not None:

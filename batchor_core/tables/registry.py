@@ -1,4 +1,4 @@
-"""Which table formats there are, by kind. A further one is a file beside this and a line here."""
+"""The table formats, by kind. Another format is a file beside this one and a line here."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ SinkChoice: TypeAlias = ResultSink | str | Mapping[str, Any] | None
 
 
 def register_sink(sink: type[ResultSink]) -> type[ResultSink]:
-    """Have a format known by its kind in this process; may stand over the class as a decorator."""
+    """Register a format by its kind in this process; usable as a class decorator."""
     _KINDS[sink.kind] = sink
     return sink
 
 
 def sink_of(choice: SinkChoice) -> ResultSink:
-    """The sink that is meant: one, ``"delta"``, or ``{"kind": "delta", "url": "s3://bucket/results"}``.
+    """The sink for a choice: a sink, ``"delta"``, or ``{"kind": "delta", "url": "s3://bucket/results"}``.
 
     Raises:
-        InvalidInputError: There is no such kind, or it has no such setting.
+        InvalidInputError: There is no such kind, or the kind has no such setting.
         ImportError: The format's package is missing; says what to install.
     """
     if choice is None:
@@ -39,7 +39,7 @@ def sink_of(choice: SinkChoice) -> ResultSink:
     if isinstance(choice, ResultSink):
         if _class_of(choice.kind) is not type(choice):
             raise InvalidInputError(
-                f"sink: {type(choice).__name__} is not registered, so that readers of the table would not find it; put "
+                f"sink: {type(choice).__name__} is not registered, so readers of the table could not find it; put "
                 "@batchor_core.tables.register_sink over it"
             )
         return choice

@@ -1,4 +1,4 @@
-"""What a table that was written holds, told while its rows pass, so that nothing has to be read twice."""
+"""A report on a written table, collected while its rows are written, so that nothing has to be read twice."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class ErrorCount:
     """How often an error class occurs.
 
     Attributes:
-        rows: So many rows.
+        rows: Number of rows.
         item_id: One of them.
-        message: What its error says.
+        message: Its error message.
     """
 
     rows: int
@@ -40,16 +40,16 @@ class TableReport:
     """What was written.
 
     Attributes:
-        uri: Where the table is: a path, or the URL that was given.
+        uri: The table's path, or the URL that was given.
         row_count: Rows that were written.
         failed_count: Rows without an answer.
-        unfitting_count: Answers that the model does not take; they are in ``output_text`` alone.
+        unfitting_count: Answers that the model does not accept; only ``output_text`` has them.
         errors: Error classes of the failed rows, the most frequent first.
         usage: Tokens of the last answer of every row.
         schema: The columns that were written; descriptions of a model's fields are in the fields' metadata.
         preview: The first few rows.
         last_sequence: The largest terminal sequence, 0 when there is none. It grows when rows are tried again.
-        size_bytes: What they take on disk.
+        size_bytes: Their size on disk.
     """
 
     uri: str
@@ -118,7 +118,7 @@ class Tally:
 
 def _previewed(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     for place, column in enumerate(batch.schema):
-        if pa.types.is_fixed_size_list(column.type):  # thousands of numbers tell nobody anything
+        if pa.types.is_fixed_size_list(column.type):  # thousands of numbers are not readable
             words = f"{column.type.value_type}[{column.type.list_size}]"
             shown = [words if value.is_valid else None for value in batch.column(place)]
             batch = batch.set_column(place, column.name, pa.array(shown, pa.string()))

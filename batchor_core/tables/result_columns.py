@@ -43,8 +43,8 @@ class ResultColumns:
     """The columns of the results of a job with this output.
 
     Args:
-        output: The job's output, or the model of a structured job. Without it there is ``output_text`` alone. What a model does
-            not take is in ``output_text`` alone too.
+        output: The job's output, or the model of a structured job. Without it the only column of the answer is
+            ``output_text``, which also has the answers that a model does not accept.
 
     Attributes:
         schema: The columns. Descriptions of a model's fields are in the fields' metadata.

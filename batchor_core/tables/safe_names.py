@@ -1,4 +1,4 @@
-"""Keys as names: readable ones as they are, all others spelled with safe characters and a digest of the original.
+"""Keys as names: readable ones unchanged, all others with safe characters and a digest of the original.
 
 A name with a digest has a form that no readable key has, so two different keys never get one name.
 """
@@ -33,7 +33,7 @@ def safe_path_segment(key: str) -> str:
     ``2026-01-01`` stays as it is. Any other key becomes a readable name and a digest, if its name would
 
     - begin with ``_`` or ``.``, which pyarrow, pandas and Spark skip when they read a folder,
-    - hold a capital, so that it might differ from another name in case alone, which macOS and Windows do not tell apart,
+    - contain a capital, so that it might differ from another name only in case, which macOS and Windows ignore,
     - be a device on Windows, be empty or very long, or hold any other character than ``a-z``, ``0-9``, ``_``, ``-`` and ``.``.
     """
     if len(key) <= MAX_SEGMENT and _SEGMENT.fullmatch(key) and key.partition(".")[0] not in _DEVICES:

@@ -1,7 +1,8 @@
-"""What a table format has to do for results: write a partition whole, say what it holds, open partitions as one data set.
+"""What a table format has to do: write a partition as a whole, report its facts, open partitions as one data set.
 
-A :class:`ResultSink` is a choice with its settings, such as ``DeltaSink(url="s3://bucket/results")``; its :class:`ResultTable` is
-the table of one asset. A further format is one file that implements both, and a line in ``registry``.
+A :class:`ResultSink` is a format with its settings, such as ``DeltaSink(url="s3://bucket/results")``; its
+:class:`ResultTable` is the table of one asset. Another format is one file that implements both, and a line in
+``registry``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from batchor_core.tables.stream import RowPages
 
 @dataclass(frozen=True, slots=True)
 class PartitionFacts:
-    """What a partition says of itself without its rows being read.
+    """Facts about a partition that are known without reading its rows.
 
     Attributes:
         schema: Its columns.
@@ -71,7 +72,7 @@ class ResultTable(ABC):
         *,
         costs: CostTally | None = None,
     ) -> TableReport:
-        """Make a run's results the partition's, in place of what it held. A reader sees the old rows or the new ones.
+        """Replace the partition's rows with a run's results. A reader sees either the old rows or the new ones.
 
         A crash or an error leaves the old ones; writing again is safe.
 
@@ -82,34 +83,35 @@ class ResultTable(ABC):
             costs: Gets the tokens of every row.
 
         Raises:
-            InvalidInputError: The format can't hold such a partition or such columns.
+            InvalidInputError: The format does not support such a partition or such columns.
             OSError: The place can't be written to.
         """
 
     @abstractmethod
     def facts(self, partitions: Sequence[str | None]) -> list[PartitionFacts]:
-        """What each of these partitions says of itself that has been written."""
+        """The facts of each of these partitions that has been written."""
 
     @abstractmethod
     def read(self, partitions: Sequence[str | None]) -> PartitionsRead:
-        """Open partitions as one data set, with every column of any of them.
+        """Open partitions as one data set, with all columns of all partitions.
 
         Raises:
-            InvalidInputError: One can't be read, or no type holds what they have in one column. Names the partitions.
+            InvalidInputError: A partition can't be read, or no type fits their values in a column. Names the
+                partitions.
         """
 
     def stored_schema(self, schema: pa.Schema) -> pa.Schema:
-        """The columns that a partition has which was written with these; they differ where the format lacks a type."""
+        """The columns of a partition that was written with these; they differ if the format lacks a type."""
         return schema
 
 
 @dataclass(frozen=True)
 class ResultSink(ABC):
-    """A table format and its settings, which are those of a frozen dataclass and hold no secrets: they are shown and stored.
+    """A table format and its settings: a frozen dataclass without secrets, since the settings are shown and stored.
 
     Attributes:
         kind: The format's name.
-        url: Folder or URL of all tables; by default where the deployment keeps its results.
+        url: Folder or URL of all tables; the default is the deployment's folder of results.
     """
 
     kind: ClassVar[str]
@@ -121,7 +123,7 @@ class ResultSink(ABC):
         """The table of one asset. Opens nothing.
 
         Args:
-            base: Folder or URL of all results, where ``url`` is left out.
+            base: Folder or URL of all results, used if ``url`` is left out.
             key: The path of the asset key.
         """
 

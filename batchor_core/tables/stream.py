@@ -1,4 +1,4 @@
-"""A run's terminal results as a stream of Arrow record batches: what files, frames and sinks are made of."""
+"""A run's terminal results as a stream of Arrow record batches, from which files, frames and sinks are made."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ResultStream:
     Args:
         run: A ``batchor_core.Run``; it need not be finished.
         output: The run's output, or the model of a structured run; see :class:`ResultColumns`.
-        order: ``ended`` is the quicker one.
+        order: ``ended`` is faster.
         costs: Gets the tokens of every row.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Stand-ins for the outside world, for your own tests: a provider, a clock and an OpenAI-compatible server.
+"""Fakes for your own tests: a provider, a clock and an OpenAI-compatible server.
 
 Names are resolved when they are first used, so that the fakes cost no import of the server's libraries
 (``pip install 'batchor-core[emulator]'``).

@@ -1,4 +1,4 @@
-"""A clock that stands still until it is told to move."""
+"""A clock that stands still until a test moves it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 
 class FakeClock:
-    """Time for tests: pass the clock as ``now=`` and its :meth:`sleep` as ``sleep=``, and nothing ever waits.
+    """Time for tests: pass the clock as ``now=`` and its :meth:`sleep` as ``sleep=``, and nothing waits.
 
     Args:
         start: The first moment, aware; 1 January 2026, midnight UTC by default.
@@ -32,13 +32,13 @@ class FakeClock:
         return self._now.timestamp()
 
     def sleep(self, seconds: float) -> None:
-        """Move the time on instead of waiting, like ``time.sleep``."""
+        """Move the time forward instead of waiting, like ``time.sleep``."""
         self.advance(seconds)
         self.sleeps.append(seconds)
 
     def advance(self, seconds: float) -> None:
-        """Move the time on."""
+        """Move the time forward."""
         if seconds < 0:
-            raise ValueError(f"time does not go back, so not by {seconds} seconds")
+            raise ValueError(f"time can't go back by {seconds} seconds")
         with self._lock:
             self._now += timedelta(seconds=seconds)

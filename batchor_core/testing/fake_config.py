@@ -20,7 +20,7 @@ class FakeProviderConfig(ProviderConfig):
 
     Attributes:
         model: Written into every request.
-        api_key: A secret, to see that it is kept; stays out of ``repr`` and of the stored settings.
+        api_key: A secret, to test that it stays secret; left out of ``repr`` and the stored settings.
         poll_interval_sec: Seconds between two cycles of ``Run.wait``.
     """
 
@@ -36,7 +36,7 @@ class FakeProviderConfig(ProviderConfig):
     def output_schema(
         self, model: type[BaseModel], *, schema_name: str | None = None
     ) -> StructuredOutputSchema:
-        """OpenAI's strict schema, so that a model that it would refuse shows in tests."""
+        """OpenAI's strict schema, so that tests notice a model that OpenAI would refuse."""
         return model_output_schema(model, schema_name=schema_name)
 
     def to_payload(self) -> JSONObject:

@@ -44,12 +44,12 @@ class _Fault:
 
 
 class FakeProvider(BatchProvider, OptionalMethods):
-    """Runs batches in memory, answers as told, breaks as told, and keeps books of what really happened.
+    """Runs batches in memory, answers and fails as configured, and records what really happened.
 
     ::
 
         provider = FakeProvider(answer=lambda line: "yes")
-        provider.fail("create_batch", ProviderError("lost"), after=True)   # created, but the answer is lost
+        provider.fail("create_batch", ProviderError("lost"), after=True)   # created, but the response is lost
         runner = BatchRunner(provider_factory=lambda config: provider, ...)
 
     All attributes may be changed at any time. Methods may be called from several threads.

@@ -43,7 +43,7 @@ class Source(dg.Model, dg.Resolvable):
 
 
 class Partitions(dg.Model, dg.Resolvable):
-    """Which partitions there are."""
+    """The partitions of a batch."""
 
     type: Literal["hourly", "daily", "weekly", "monthly", "static", "dynamic"]
     start_date: str | None = Field(default=None, description="First partition of time partitions.")
@@ -53,10 +53,10 @@ class Partitions(dg.Model, dg.Resolvable):
     name: str | None = Field(default=None, description="Name of dynamic partitions.")
 
     def definition(self) -> dg.PartitionsDefinition[str]:
-        """As Dagster has it.
+        """As a Dagster partitions definition.
 
         Raises:
-            InvalidInputError: What this type needs is missing.
+            InvalidInputError: A field that this type needs is missing.
         """
         match self.type:
             case "static":
@@ -97,10 +97,10 @@ class OpenAI(dg.Model):
     )
 
     def config(self) -> OpenAIProviderConfig:
-        """As the engine has it.
+        """As the engine's config.
 
         Raises:
-            InvalidInputError: ``request_options`` says again what has a key of its own.
+            InvalidInputError: ``request_options`` repeats a setting that has its own key.
         """
         settings = self.model_dump(exclude_none=True)
         sampling: dict[str, Any] = {
@@ -109,7 +109,7 @@ class OpenAI(dg.Model):
         options = settings.pop("request_options", {})
         if sampling.keys() & options.keys():
             raise InvalidInputError(
-                f"openai: {min(sampling.keys() & options.keys())} stands in request_options too; leave one of them out"
+                f"openai: {min(sampling.keys() & options.keys())} is in request_options too; remove one of them"
             )
         return OpenAIProviderConfig(**settings, request_options={**options, **sampling})
 
@@ -143,7 +143,7 @@ class Batch(dg.Model, dg.Resolvable):
     wait: bool = Field(default=False, description="Submit, wait and write in one step: for small jobs.")
     on_change: Literal["new_revision", "refuse", "new_generation"] = Field(
         default="new_revision",
-        description="What a changed job does to a finished partition: run it anew, or fail. new_generation is the old name of "
+        description="What a changed job does to a finished partition: run it again, or fail. new_generation is the old name of "
         "new_revision.",
     )
     failure_threshold: float = 0.05
@@ -169,7 +169,7 @@ class Batch(dg.Model, dg.Resolvable):
         """The provider's settings.
 
         Raises:
-            InvalidInputError: There are none, or two; or they are none of that provider's.
+            InvalidInputError: There are no settings, or two kinds of them, or the provider does not accept them.
         """
         if (self.openai is None) == (self.provider is None):
             raise InvalidInputError(f"{self.name}: give either openai or provider")
@@ -194,7 +194,7 @@ class Batch(dg.Model, dg.Resolvable):
         control_job: str | None = None,
         translator: BatchTranslator | None = None,
     ) -> BatchAsset:
-        """The batch asset. Its source is looked for in ``folder``."""
+        """The batch asset. Its source is relative to ``folder``."""
         *prefix, name = self.key.path
         config, sink = self.config(), sink_of(self.sink)
         model = getattr(config, "model", None) or str(config.provider_kind)
@@ -260,7 +260,7 @@ def filled(template: str, row: Mapping[str, Any]) -> str:
         column = match[1].strip()
         if column not in row:
             raise InvalidInputError(
-                f"the prompt wants a column {column!r}, and there are {', '.join(map(repr, row))}"
+                f"the prompt uses a column {column!r}, but the columns are {', '.join(map(repr, row))}"
             )
         return "" if row[column] is None else str(row[column])
 

@@ -25,8 +25,8 @@ from batchor_dagster.translator import BatchTranslator, BatchTranslatorData
 class BatchComponent(dg.Component, dg.Model, dg.Resolvable):
     """Batch jobs as assets, described in YAML: model, prompt, source file, output schema, partitions.
 
-    Each batch becomes a submission, its results, their checks. The components of a project whose resources agree share
-    the resource, the sensor that drives their runs, and the control job.
+    Each batch becomes a submission asset, a results asset and their checks. The components of a project whose resources
+    agree share the resource, the sensor that drives their runs, and the control job.
     """
 
     batches: list[Batch] = Field(description="The jobs.")
@@ -70,7 +70,7 @@ class BatchComponent(dg.Component, dg.Model, dg.Resolvable):
         return _checked_model(cls, super().model())
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """What the YAML file means.
+        """The definitions that the YAML file describes.
 
         Raises:
             InvalidInputError: It has no batches, or disagrees with another component about the resource they share.
@@ -110,7 +110,7 @@ class BatchComponent(dg.Component, dg.Model, dg.Resolvable):
         )
 
     def get_asset_spec(self, data: BatchTranslatorData) -> dg.AssetSpec:
-        """The spec of each asset: what its batch says, then ``translation``. A subclass may have rules of its own."""
+        """The spec of each asset: from its batch, then changed by ``translation``. Override it for other rules."""
         spec = BatchTranslator().get_asset_spec(data)
         return spec if self.translation is None else self.translation.applied(spec, data)
 
@@ -122,7 +122,7 @@ class BatchComponent(dg.Component, dg.Model, dg.Resolvable):
         ]
 
     def asked(self) -> Asked:
-        """What it says of its resource."""
+        """The component's settings for its resource."""
         return Asked(
             name=self.batches[0].key.to_python_identifier() if self.batches else "",
             settings=self.resource.model_dump() if self.resource is not None else None,
@@ -132,7 +132,7 @@ class BatchComponent(dg.Component, dg.Model, dg.Resolvable):
     def _sensors(
         self, sharing: Sequence["BatchComponent"], key: str, *, name: str
     ) -> list[dg.SensorDefinition]:
-        """Its own sensor, or, for the first of those that share one, the shared one."""
+        """Its own sensor, or the shared one if it is the first of the components that share it."""
         if self.sensor_name is not None:
             together = [self]
         else:
@@ -164,7 +164,7 @@ def _checked_model(component: type[BaseModel], derived: type[BaseModel]) -> type
 
 
 def _components_of(context: dg.ComponentLoadContext) -> list[BatchComponent]:
-    """Every component of the project, in an order that all of them see."""
+    """Every component of the project, in an order that is the same for all of them."""
     tree = getattr(context, "component_tree", None)
     found: list[BatchComponent] = tree.get_all_components(BatchComponent) if tree is not None else []
     return sorted((one for one in found if one.batches), key=lambda one: one.asked().name)

@@ -17,8 +17,8 @@ def unknown_keys(value: object, model: type[BaseModel], *, place: str = "") -> I
     """A line for each key that the model does not have, at any depth.
 
     Args:
-        value: What stands in the YAML; what is no mapping where one belongs is left to the model's own check.
-        model: What it should be.
+        value: The value in the YAML. The model itself checks values that should be mappings but are not.
+        model: The model that it should fit.
         place: Of the value, such as ``batches[0].openai``.
     """
     if not isinstance(value, Mapping):
@@ -48,11 +48,11 @@ def _nested(annotation: Any) -> type[BaseModel] | None:
 
 
 def checked(derived: type[BaseModel], described: type[BaseModel]) -> type[BaseModel]:
-    """The model that Dagster derives from a component, with clear words about unknown keys and wrong values.
+    """The model that Dagster derives from a component, with clear errors about unknown keys and wrong values.
 
     Args:
-        derived: Dagster's model, whose every object may be a template string instead. Because of that, it calls a whole object
-            invalid where one key in it is.
+        derived: Dagster's model, in which every object may be a template string instead. Therefore it reports a whole
+            object as invalid if one of its keys is.
         described: The component.
     """
 
@@ -80,8 +80,8 @@ def checked(derived: type[BaseModel], described: type[BaseModel]) -> type[BaseMo
 def _pointed(schema: Any) -> Any:
     """A JSON schema whose errors point at the key that is wrong.
 
-    ``anyOf`` an object or a template string becomes: if it is no string, then it is that object; validators go into it then.
-    An unknown property is held against the names of the known ones, which the validators' messages list.
+    ``anyOf`` an object or a template string becomes: if it is not a string, it is that object. Validators then check
+    inside it. An unknown property is compared with the names of the known ones, which the validators' messages list.
     """
     if isinstance(schema, list):
         return [_pointed(one) for one in schema]

@@ -1,7 +1,7 @@
 """An output schema written in YAML as a Pydantic model.
 
-A field is a type (``string``, ``integer``, ``number``, ``boolean``, ``list[...]`` of one of these), a list of the allowed
-values, or a mapping of further fields. A ``?`` behind the type lets it be null.
+A field is a type (``string``, ``integer``, ``number``, ``boolean``, ``list[...]`` of one of these), a list of the
+allowed values, or a mapping of further fields. A ``?`` after the type allows null.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LIST = re.compile(r"list\[(.+)\]")
 
 
 def output_model(name: str, schema: str | Mapping[str, Any]) -> type[BaseModel]:
-    """The model that a component's ``output`` means.
+    """The model for a component's ``output``.
 
     Args:
         name: Class name of a model that is made here.
@@ -41,7 +41,7 @@ def _imported(path: str) -> type[BaseModel]:
             f"output: {path!r} can't be imported ({error}); give package.module.Model"
         ) from error
     if not isinstance(found, type) or not issubclass(found, BaseModel):
-        raise InvalidInputError(f"output: {path!r} is no Pydantic model")
+        raise InvalidInputError(f"output: {path!r} is not a Pydantic model")
     return found
 
 

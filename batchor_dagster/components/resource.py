@@ -31,7 +31,7 @@ class Resource(dg.Model, dg.Resolvable):
     )
 
     def made(self) -> BatchorResource:
-        """OpenAI's key and the database's DSN come from the environment, so that no secret stands in YAML.
+        """OpenAI's key and the database's DSN come from the environment, so that the YAML contains no secrets.
 
         Components with the same settings get the same object, since only then can Dagster merge their definitions.
         """
@@ -49,7 +49,7 @@ def _made(settings_json: str) -> BatchorResource:
 
 
 def _from_yaml(value: Any) -> Any:
-    """A setting as it stands in YAML: ``{env: NAME}`` is Dagster's own way to name a variable."""
+    """A setting as written in YAML: ``{env: NAME}`` is Dagster's notation for a variable."""
     if isinstance(value, dict) and value.keys() == {"env"}:
         return dg.EnvVar(str(value["env"]))
     return value

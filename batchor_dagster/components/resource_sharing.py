@@ -1,7 +1,7 @@
 """Which components of a project share a resource, a sensor and a control job, and under which key.
 
-A component that describes its resource gets one resource with all that describe the same; one that describes none uses the
-project's. What is kept in another database is another resource, with a key of its own.
+Components that describe the same resource share it; a component that describes none uses the project's. Another
+database needs another resource, with its own key.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from batchor_dagster.control import DEFAULT_RESOURCE
 
 @dataclass(frozen=True)
 class Asked:
-    """What one component says of its resource.
+    """The settings of one component for its resource.
 
     Attributes:
         name: The component's first batch, as a Python name.
@@ -35,8 +35,9 @@ class Asked:
 def resource_keys(components: Sequence[Asked]) -> list[str]:
     """The resource key of each component, in their order.
 
-    A key that was asked for is given. Of the others, the resource that most components describe has the key ``batchor``, and so
-    have components that describe none; each further resource is named after the first component that describes it.
+    A requested key is used. Of the other resources, the one that most components describe has the key ``batchor``,
+    which components without a description use too. Each further resource is named after the first component that
+    describes it.
 
     Raises:
         InvalidInputError: Components disagree about one resource, or about the resource of one database: a sensor drives all
@@ -89,7 +90,7 @@ def _check_same(one: Asked, another: Asked, shared: str, otherwise: str) -> None
 
 
 def _database(settings: Mapping[str, Any]) -> str:
-    """What tells one store from another."""
+    """The settings that identify a store."""
     storage, root = settings.get("storage"), str(settings.get("root"))
     if storage == "postgres":
         return f"postgres schema {settings.get('postgres_schema') or 'of the environment'}"

@@ -1,4 +1,4 @@
-"""What a component's YAML changes in the specs of its assets, as the integrations of Dagster's own have it."""
+"""Changes to the specs of a component's assets from its YAML, as in Dagster's own integrations."""
 
 from typing import Any, Self
 
@@ -28,7 +28,7 @@ class Translation(dg.Model):
     _context: dg.ResolutionContext | None = PrivateAttr(default=None)
 
     def within(self, context: dg.ResolutionContext) -> Self:
-        """The same with what templates may name."""
+        """The same with the names that templates may use."""
         made = self.model_copy()
         made._context = context
         return made

@@ -15,8 +15,8 @@ _Place = tuple[int | str, ...]
 def simplified(error: ValidationError, yaml: object) -> ValidationError:
     """The same error with one line for each wrong value.
 
-    Dagster lets a template string stand for every value, so that Pydantic reports one wrong value once for each alternative,
-    at each level above it. Of these, the deepest is kept.
+    Dagster allows a template string in place of every value, so Pydantic reports one wrong value once for each
+    alternative, at each level above it. Only the deepest report is kept.
 
     Args:
         error: What the derived model says.
@@ -43,7 +43,7 @@ def simplified(error: ValidationError, yaml: object) -> ValidationError:
 
 
 def _place(error: ErrorDetails, yaml: object) -> _Place:
-    """Where the value stands: Pydantic's location without the names of alternatives."""
+    """The place of the value: Pydantic's location without the names of alternatives."""
     place: list[int | str] = []
     value: Any = yaml
     for step in error["loc"]:
@@ -61,5 +61,5 @@ def _words(place: _Place, error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return f"{path} is missing"
     if error["loc"][-1:] == ("[key]",):
-        return f"the key {path} is {error['input']!r}, which is no string: put it in quotes"
+        return f"the key {path} is {error['input']!r}, which is not a string: put it in quotes"
     return f"{path} is {reprlib.repr(error['input'])}: {error['msg'][:1].lower()}{error['msg'][1:]}"

@@ -1,9 +1,8 @@
-"""Pausing, resuming, cancelling and retrying a run, from wherever Dagster lets an operator say so.
+"""Pausing, resuming, cancelling and retrying a run, in all the ways that Dagster offers operators.
 
-Everything ends in :func:`apply_control`, which may be repeated without harm. The ways in: the ``batchor_control`` job (by
-run config or by the tags ``batchor/run_id`` and ``batchor/action``), links that open its launchpad filled in, a
-``batchor/action`` tag given when a submission asset is executed again, and tags added to a run later, which the sensor
-finds.
+All of them call :func:`apply_control`, which is idempotent. An operator can use the ``batchor_control`` job (by run
+config or by the tags ``batchor/run_id`` and ``batchor/action``), links that open its launchpad filled in, a
+``batchor/action`` tag on the re-execution of a submission asset, and tags added to a run later, which the sensor finds.
 """
 
 from batchor_dagster.control.actions import ControlAction, ControlOutcome, already_so, apply_control

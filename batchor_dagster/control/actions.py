@@ -1,4 +1,4 @@
-"""What an operator can do to a run: pause it, resume it, cancel it, try its failed rows again. All may be repeated without harm."""
+"""What an operator can do to a run: pause, resume, cancel, or retry failed rows. All actions are idempotent."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,7 +23,7 @@ class ControlAction(StrEnum):
         """Read a tag.
 
         Raises:
-            InvalidInputError: It is none of the actions.
+            InvalidInputError: It is not an action.
         """
         try:
             return cls(text.strip().lower())
@@ -34,22 +34,22 @@ class ControlAction(StrEnum):
 
 EFFECTS = {
     ControlAction.pause: "– nothing is sent or fetched; batches at the provider go on there",
-    ControlAction.resume: "– goes on, and fetches what has arrived meanwhile",
+    ControlAction.resume: "– continues the run and fetches what has arrived meanwhile",
     ControlAction.cancel: "– for good: batches are cancelled, results that still arrive are kept",
-    ControlAction.retry_failed: "– failed rows get a fresh set of attempts, which cost money",
+    ControlAction.retry_failed: "– failed rows get a new set of attempts, which cost money",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ControlOutcome:
-    """What came of an action.
+    """The outcome of an action.
 
     Attributes:
         run_id: The batch run.
         action: What was asked for.
         changed: Whether anything had to be done.
         message: One sentence for the operator.
-        summary: Where the run stands now.
+        summary: The state of the run now.
     """
 
     run_id: str
@@ -60,10 +60,11 @@ class ControlOutcome:
 
 
 def apply_control(runner: BatchRunner, run_id: str, action: ControlAction | str) -> ControlOutcome:
-    """Do what the operator asks. Asking again for what is already so changes nothing.
+    """Apply an operator's action. All actions are idempotent.
 
-    ``pause`` stops polling, submission and reading; ``resume`` undoes it. ``cancel`` is final: it cancels the provider's
-    batches and keeps every result that still arrives. ``retry_failed`` gives each failed row a fresh set of attempts.
+    ``pause`` stops polling, submission and reading; ``resume`` undoes it. ``cancel`` is final: it cancels the
+    provider's batches and keeps every result that still arrives. ``retry_failed`` gives each failed row a new set of
+    attempts.
 
     Raises:
         RunNotFoundError: There is no such run.
@@ -105,7 +106,7 @@ def already_so(summary: RunSummary, action: ControlAction) -> str | None:
         case ControlAction.pause:
             return "the run is paused" if summary.control_state is RunControlState.PAUSED else None
         case ControlAction.resume:
-            return "the run is going on" if summary.control_state is RunControlState.RUNNING else None
+            return "the run is active" if summary.control_state is RunControlState.RUNNING else None
         case ControlAction.cancel:
             cancelling = summary.control_state is RunControlState.CANCEL_REQUESTED
             return "the run is being cancelled" if cancelling else None

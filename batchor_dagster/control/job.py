@@ -1,4 +1,4 @@
-"""The job behind the links: it applies one action to one or more batch runs, asked for by run config or by tags."""
+"""The job behind the links: it applies one action to one or more batch runs, named by run config or by tags."""
 
 from collections.abc import Iterable
 
@@ -33,7 +33,7 @@ class ControlConfig(CheckedConfig):
 
 
 def name_for(usual: str, resource_key: str) -> str:
-    """The name of a resource's job or sensor: the usual one for ``batchor``, else with the key behind it."""
+    """The name of a resource's job or sensor: the default for ``batchor``, otherwise with the key appended."""
     return usual if resource_key == DEFAULT_RESOURCE else f"{usual}_{resource_key}"
 
 
@@ -43,7 +43,7 @@ def control_job_name(resource_key: str) -> str:
 
 
 def op_name(op: str, job_name: str, *, usual: str) -> str:
-    """An op's name, unique in the code location, as Dagster wants it: with the job's behind it where that has a name of its own."""
+    """An op's name, unique in the code location: with the job's name appended if that is not the default."""
     return op if job_name == usual else f"{op}__{job_name}"
 
 
@@ -59,8 +59,9 @@ def build_control_job(*, resource_key: str = DEFAULT_RESOURCE, name: str | None 
 
     Args:
         resource_key: Name of the :class:`BatchorResource`.
-        name: The job's name; ``batchor_control``, or ``batchor_control_<resource key>`` for another resource. The links in the
-            assets' metadata go to that name; for another, give it to ``@batch_asset(control_job=...)`` too.
+        name: The job's name; ``batchor_control``, or ``batchor_control_<resource key>`` for another resource. The links
+            in the assets' metadata use that name; if you choose another, pass it to ``@batch_asset(control_job=...)``
+            too.
     """
     job_name = name or control_job_name(resource_key)
 
@@ -101,9 +102,9 @@ def apply_all(
     run_ids: Iterable[str],
     action: ControlAction | str,
 ) -> list[ControlOutcome]:
-    """Apply an action to several runs, say in the log what came of it, and fail the step if it fits one of them not.
+    """Apply an action to several runs, log each outcome, and fail the step if the action does not fit one of them.
 
-    Nothing is applied where the Dagster run's tags name another run or action than is asked for.
+    Nothing is applied if the Dagster run's tags contradict the requested run or action.
     """
     run_ids = list(run_ids)
     contradiction = contradicting(context.run.tags, run_ids, action)

@@ -24,9 +24,9 @@ def launchpad_url(
 
     Args:
         run_id: The batch run.
-        action: What the launchpad shall propose.
+        action: The action to fill in.
         location: Code location of the job. Without it the page looks for the job in all of them.
-        webserver_url: Put before the path, where a relative link would not do.
+        webserver_url: Put before the path if a relative link would not work.
         job_name: The control job, if it was given another name.
     """
     config = {"ops": {CONTROL_OP: {"config": {"run_id": run_id, "action": str(ControlAction.parse(action))}}}}

@@ -1,4 +1,4 @@
-"""The tags of Dagster runs by which operators ask for things and batch runs are told apart."""
+"""The tags of Dagster runs that request actions and identify batch runs."""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,7 +8,7 @@ RUN_ID_TAG = "batchor/run_id"
 """Names the batch run of a Dagster run; several are separated by commas."""
 
 ACTION_TAG = "batchor/action"
-"""What the operator wants done with it."""
+"""The action that the operator requests."""
 
 APPLIED_TAG = "batchor/applied"
 """``<action>@<start of the dagster run id>``, written when the action of that very Dagster run has been applied.
@@ -17,13 +17,13 @@ The run id is in it because executing a run again copies its tags.
 """
 
 STATE_TAG = "batchor/state"
-"""Where the batch run stands that a Dagster run submitted, as the sensor last saw it: ``paused``, ``completed`` ..."""
+"""The state of the batch run that a Dagster run submitted, as the sensor last saw it: ``paused``, ``completed`` ..."""
 
 CONTROL_TAG = "batchor/control"
 """Marks the Dagster runs of control jobs, whatever their names are."""
 
 NO_RETRIES = {"dagster/max_retries": "0"}
-"""Keeps a deployment's ``run_retries`` off Dagster runs that the sensor, or a person, launches again if need be."""
+"""Exempts Dagster runs from ``run_retries`` if the sensor, or a person, launches them again when needed."""
 
 
 def tagged_run_ids(tags: Mapping[str, str]) -> list[str]:
@@ -32,7 +32,7 @@ def tagged_run_ids(tags: Mapping[str, str]) -> list[str]:
 
 
 def contradicting(tags: Mapping[str, str], run_ids: Iterable[str], action: str) -> str | None:
-    """What is wrong where a Dagster run's tags say one thing and its config, or its partition, another."""
+    """The contradiction between a Dagster run's tags and its config or partition."""
     named, asked = tagged_run_ids(tags), tags.get(ACTION_TAG)
     others = [run_id for run_id in run_ids if named and run_id not in named]
     if others:
@@ -49,7 +49,7 @@ def contradicting(tags: Mapping[str, str], run_ids: Iterable[str], action: str) 
 
 
 def add_run_id_tag(instance: dg.DagsterInstance, dagster_run_id: str, run_id: str) -> None:
-    """Name a batch run on a Dagster run, beside those that are named there already."""
+    """Add a batch run to those that a Dagster run's tag names."""
     record = instance.get_run_by_id(dagster_run_id)
     known = tagged_run_ids(record.tags) if record is not None else []
     added = {} if run_id in known else {RUN_ID_TAG: ",".join([*known, run_id])}
@@ -65,7 +65,7 @@ def is_applied(tags: Mapping[str, str], dagster_run_id: str) -> bool:
 
 
 def mark_applied(instance: dg.DagsterInstance, dagster_run_id: str, action: str) -> None:
-    """Remember on the Dagster run that its action has been applied."""
+    """Record on the Dagster run that its action has been applied."""
     instance.add_run_tags(dagster_run_id, {APPLIED_TAG: _applied_value(action, dagster_run_id)})
 
 

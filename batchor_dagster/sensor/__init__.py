@@ -1,8 +1,9 @@
-"""The sensor that drives a deployment's batch runs, and what one tick of it does.
+"""The sensor that drives a deployment's batch runs, and the steps of a tick.
 
-A tick reads like its files: what operators asked for by tags (``operator_tags``), a turn for each active run
-(``active_runs``) or a worker for it (``drive_job``), run requests for the results of finished ones (``result_requests``), and
-where each run stands now (``shown_states``). ``definition`` puts them together; ``tick`` is what they share.
+Each file is a step of the tick: actions that operators requested by tags (``operator_tags``), a turn for each active
+run (``active_runs``) or a worker for it (``drive_job``), run requests for the results of finished runs
+(``result_requests``), and the state of each run (``shown_states``). ``definition`` combines them; ``tick`` is what they
+share.
 """
 
 from batchor_dagster.sensor.definition import build_batch_sensor

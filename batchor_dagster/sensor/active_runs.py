@@ -1,4 +1,4 @@
-"""Bringing active runs forward within a tick: each has its turn, and what keeps one from moving is told."""
+"""Advancing active runs within a tick: each gets its turn, and the reason is reported if one can't advance."""
 
 import time
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ _SHORTEST_TURN_SEC = 5.0
 
 @dataclass
 class Driven:
-    """What came of driving.
+    """The result of driving.
 
     Attributes:
         last: The run that had the last turn; empty if none had.
         requests: Workers to launch.
-        asked: How each run stood when a worker was last asked for it, and when.
+        asked: The state of each run when a worker was last requested for it, and the time.
     """
 
     last: str = ""
@@ -32,11 +32,11 @@ class Driven:
 
 
 def look_after_ended(tick: Tick) -> None:
-    """Tell of batches that turn up after their run has ended; asks the provider only where one may, and hourly."""
+    """Report batches that appear after their run has ended; asks the provider hourly, and only if one may exist."""
     try:
         tick.runner.sweep_ended_runs()
     except Exception as error:  # whatever it is, it must not cost the tick its results
-        tick.problem(f"looking for late batches: {type(error).__name__}: {error}")
+        tick.problem(f"searching for late batches: {type(error).__name__}: {error}")
 
 
 def drive_in_turn(tick: Tick, cursor: Cursor, listings: Sequence[RunListing], *, budget_sec: float) -> Driven:
@@ -61,7 +61,7 @@ def drive_in_turn(tick: Tick, cursor: Cursor, listings: Sequence[RunListing], *,
 
 
 def turn(left_sec: float, *, runs: int) -> float:
-    """How long a run may begin further steps: its share of what is left, but enough to do something with."""
+    """How long a run may begin further steps: its share of the remaining time, with a minimum."""
     return min(left_sec, max(_SHORTEST_TURN_SEC, left_sec / runs))
 
 
@@ -72,13 +72,13 @@ def turns(cursor: Cursor, listings: Sequence[RunListing]) -> list[str]:
 
 
 def tell(tick: Tick, run: Run, summary: RunSummary) -> None:
-    """Say in the tick where a run stands, and what keeps it from moving."""
+    """Report in the tick the state of a run, and what keeps it from advancing."""
     trouble = _trouble(tick.runner, run, summary)
     (tick.problem if trouble else tick.note)(f"{run.run_id}: {describe(summary)}{trouble}")
 
 
 def _trouble(runner: BatchRunner, run: Run, summary: RunSummary) -> str:
-    """What keeps a run from moving, as far as the store knows; empty when it moves."""
+    """What keeps a run from advancing, as far as the store shows; empty if it advances."""
     if is_finished(summary):
         return ""
     store = runner.storage
@@ -87,7 +87,7 @@ def _trouble(runner: BatchRunner, run: Run, summary: RunSummary) -> str:
     )
     backoff = store.get_retry_backoff(run_id=run.run_id)
     if failed_polls:
-        return f"; the provider can't be asked ({failed_polls} polls failed in a row), trying again"
+        return f"; the provider can't be polled ({failed_polls} polls failed in a row), trying again"
     if backoff.consecutive_failures:
         return f"; the provider refuses or can't be reached ({backoff.last_error_class}), trying again"
     if not summary.ingestion_complete and not run.is_driven():
@@ -95,14 +95,14 @@ def _trouble(runner: BatchRunner, run: Run, summary: RunSummary) -> str:
     if summary.quarantined_batches:
         return f"; {_choices(store, run.run_id)}"
     if summary.overdue_batches:
-        return "; a batch should have ended by now, and is asked for less and less often"
+        return "; a batch should have ended by now and is polled less and less often"
     if summary.late_batches:
-        return f"; {summary.late_rows} rows of batches that are over are waited for"
+        return f"; waiting for {summary.late_rows} rows of batches that have ended"
     return ""
 
 
 def _choices(store: StateStore, run_id: str) -> str:
-    """What a person has to decide about."""
+    """What a person has to decide."""
     causes = {batch.quarantine_cause for batch in store.get_active_batches(run_id=run_id)} - {None}
     if causes and causes <= LOOKED_AT:
         return "a batch that is late needs keep_waiting, resubmit_batch or fail_batch: see batchor doctor"

@@ -1,8 +1,8 @@
-"""One sensor drives every active run of a store, and asks for the results of those that are finished.
+"""One sensor drives every active run of a store and requests the results of finished ones.
 
-A tick applies what operators asked for by tags, brings each active run forward in turn until its time is up, shows what
-has changed, and turns finished runs into run requests. What goes wrong with one run is reported and stops no other. The
-cursor is only a hint, so that a tick that died costs nothing but its time.
+A tick applies actions that operators requested by tags, advances each active run in turn until its time is up, shows
+what has changed, and turns finished runs into run requests. A problem with one run is reported and does not stop the
+others. The cursor is only a hint, so a tick that died costs only its time.
 """
 
 import inspect
@@ -51,15 +51,17 @@ def build_batch_sensor(
         assets: What ``@batch_asset`` returned.
         name: The sensor's name; ``batchor_sensor``, or ``batchor_sensor_<resource key>`` for another resource.
         minimum_interval_seconds: Between two ticks.
-        time_budget_seconds: No run's turn begins later in a tick; at most 50. A step that has begun, such as a download, is
-            finished, and Dagster cuts a tick at 60 s.
+        time_budget_seconds: After this time no further run gets its turn in a tick; at most 50. A step that has begun,
+            such as a download, is finished, and Dagster aborts a tick at 60 s.
         max_run_requests: Dagster runs that one tick launches at most; the others follow with later ticks.
         drive: ``tick`` does the work in the tick, in the code location's process. ``job`` launches a Dagster run for each
             batch run that has something to do, wherever the deployment's run launcher puts it: for big files and many runs.
-        drive_job: Only with ``drive="job"``: what is launched, made with :func:`build_drive_job`: for tags or an executor of its own.
-        worker_patience_seconds: With ``drive="job"``: a worker that began so long ago and does not hold its run is taken for dead,
-            and another one is launched; 120 by default. More than a step of yours takes to start.
-        default_status: Whether it runs as soon as it is deployed. It costs nothing while there is no active run.
+        drive_job: Only with ``drive="job"``: the job to launch, made with :func:`build_drive_job`, for your own tags or
+            executor.
+        worker_patience_seconds: With ``drive="job"``: a worker that began this long ago and does not hold its run's
+            lease counts as dead, and another one is launched; 120 by default. Choose more than a step takes to start.
+        default_status: Whether the sensor runs as soon as it is deployed. It costs nothing while there is no active
+            run.
         resource_key: Name of the :class:`BatchorResource`.
         description: Shown in the UI.
     """

@@ -25,7 +25,7 @@ _DRIVE_OP = "drive_batch_run"
 _DRIVE_SECONDS = 600.0
 
 _BLOCKED_SEC = 300.0
-"""A run that stands where the last worker left it, with items to send, waits for token budget: no worker until then."""
+"""A run with items to send that has not changed since its last worker waits for token budget: no worker before."""
 
 _PAUSE_SEC = 15.0
 """The same for any other run: its last worker may just be starting."""
@@ -42,7 +42,7 @@ def request_drivers(
     worker_patience_sec: float,
     now: float,
 ) -> Driven:
-    """A Dagster run for each active batch run that has something to do and nobody at it; at most ``limit``.
+    """A Dagster run for each active batch run that has work and no worker; at most ``limit``.
 
     The tick only asks the provider whether batches have ended. A run that waits at the provider needs no worker.
     """
@@ -75,7 +75,7 @@ def request_drivers(
 
 
 def is_worth_a_worker(summary: RunSummary, last: tuple[str, float] | None, *, now: float) -> bool:
-    """Whether a run may have another worker: it has moved since the last one was asked for, or some time has passed."""
+    """Whether a run may get another worker: it has changed since the last request, or some time has passed."""
     if last is None or last[0] != standing(summary):
         return True
     blocked = any(summary.status_counts[status] for status in CLAIMABLE) and not summary.unknown_batches
@@ -83,7 +83,7 @@ def is_worth_a_worker(summary: RunSummary, last: tuple[str, float] | None, *, no
 
 
 def _workers(tick: Tick, job_name: str, patience_sec: float, now: float) -> tuple[dict[str, str], set[str]]:
-    """Batch runs that have a worker, with the Dagster run that is it; and those whose worker seems to be lost."""
+    """Batch runs that have a worker, with the worker's Dagster run; and those whose worker seems to be lost."""
     busy: dict[str, str] = {}
     lost: set[str] = set()
     for record in all_records(tick.context.instance, dg.RunsFilter(job_name=job_name, statuses=UNFINISHED)):
@@ -115,7 +115,7 @@ class DriveConfig(CheckedConfig):
 
     Attributes:
         run_id: The batch run.
-        seconds: Begin no further cycle after so many.
+        seconds: Begin no further cycle after this many seconds.
     """
 
     run_id: str
@@ -129,15 +129,15 @@ def build_drive_job(
     tags: Mapping[str, Any] | None = None,
     executor: dg.ExecutorDefinition | None = None,
 ) -> dg.JobDefinition:
-    """A job that drives one batch run for as long as there is something to do, on whatever the run launcher gives it.
+    """A job that drives one batch run for as long as there is work, wherever the run launcher puts it.
 
-    It ends when all that is left is waiting for the provider: nobody pays for a worker that sleeps.
+    It ends when it could only wait for the provider, so that no worker idles.
 
     Args:
         resource_key: Name of the :class:`BatchorResource`.
         name: The job's name.
         tags: Of the job, such as ``dagster-k8s/config``.
-        executor: The code location's own one by default.
+        executor: By default that of the code location.
     """
 
     @dg.op(name=op_name(_DRIVE_OP, name, usual=DRIVE_JOB), required_resource_keys={resource_key})

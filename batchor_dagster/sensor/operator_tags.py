@@ -1,4 +1,4 @@
-"""What operators asked for by tags that they put on Dagster runs after their launch, applied by the sensor."""
+"""Actions that operators request by tagging Dagster runs after their launch; the sensor applies them."""
 
 import datetime as dt
 
@@ -27,7 +27,7 @@ _SEARCHED = [
 
 
 def apply_tags(tick: Tick, cursor: Cursor, *, now: float) -> None:
-    """Apply actions that were put on Dagster runs after their launch, each once. One that is wrong is reported once."""
+    """Apply each action that was tagged on a Dagster run after its launch, once. A wrong one is reported once."""
     since = cursor.tags_read_until - _OVERLAP_SEC if cursor.tags_read_until else now - _FIRST_LOOK_BACK_SEC
     updated = dg.RunsFilter(
         statuses=_SEARCHED,
@@ -43,10 +43,10 @@ def apply_tags(tick: Tick, cursor: Cursor, *, now: float) -> None:
                 outcome = apply_control(tick.runner, run_id, action)
             except BatchorError as error:
                 tick.problem(
-                    f"{run_id}: {action} asked for by a tag on Dagster run {run.run_id[:8]}: {error}"
+                    f"{run_id}: {action} requested by a tag on Dagster run {run.run_id[:8]}: {error}"
                 )
             else:
                 tick.note(
-                    f"{run_id}: {action} asked for by a tag on Dagster run {run.run_id[:8]}: {outcome.message}"
+                    f"{run_id}: {action} requested by a tag on Dagster run {run.run_id[:8]}: {outcome.message}"
                 )
         mark_applied(tick.context.instance, run.run_id, action)

@@ -1,4 +1,4 @@
-"""From finished runs to their results: which partitions lack theirs, and the run requests that bring them."""
+"""From finished runs to their results: which partitions lack them, and the run requests that write them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -18,11 +18,11 @@ RESULTS_JOB_PREFIX = "batchor_results__"
 RUN_KEY_TAG = "dagster/run_key"
 
 ATTEMPTS = 3
-"""How often the results of a run are tried to be written before a person has to look."""
+"""How many attempts are made to write the results of a run before a person has to act."""
 
 
 def results_job(asset: BatchAsset) -> Any:
-    """The job that writes an asset's results: one each, since a job's assets must share their partitions."""
+    """The job that writes an asset's results: one per asset, since a job's assets must share their partitions."""
     return dg.define_asset_job(
         results_job_name(asset),
         selection=dg.AssetSelection.assets(asset.key),
@@ -36,7 +36,7 @@ def results_job_name(asset: BatchAsset) -> str:
 
 
 def result_requests(tick: Tick, lacking: Sequence[Found], *, limit: int) -> list[dg.RunRequest]:
-    """Run requests for finished runs whose results are not materialized; at most ``limit``, the rest with later ticks."""
+    """Run requests for finished runs whose results are not materialized; at most ``limit``, the rest in later ticks."""
     instance = tick.context.instance
     launched = _launched(instance, [found.listing for found in lacking])
     waiting = _waiting_run_ids(instance) if any(f.asset.submission_key is None for f in lacking) else set()
@@ -59,15 +59,15 @@ def result_requests(tick: Tick, lacking: Sequence[Found], *, limit: int) -> list
         else:
             left += 1
     if left:
-        tick.note(f"the results of {left} more finished runs are asked for in the next ticks")
+        tick.note(f"the next ticks request the results of {left} more finished runs")
     return requests
 
 
 def next_attempt(earlier: Sequence[dg.DagsterRunStatus]) -> int | None:
     """Which attempt at writing a run's results is due, given how the earlier ones stand; None if none is.
 
-    An attempt that failed, perhaps because its machine went down, is made again. One that somebody cancelled is not; nor is
-    one that succeeded, after which somebody has wiped the partition.
+    A failed attempt, perhaps because its machine went down, is repeated. A cancelled one is not, nor one that succeeded
+    before somebody wiped the partition.
     """
     if not earlier:
         return 1
@@ -76,13 +76,13 @@ def next_attempt(earlier: Sequence[dg.DagsterRunStatus]) -> int | None:
 
 
 def run_key(listing: RunListing, attempt: int = 1) -> str:
-    """Names a run and how far its results go: a run whose failed rows were tried again has a new key."""
+    """Identifies a run and its latest results: a run whose failed rows were retried has a new key."""
     key = f"{listing.run_id}:{listing.last_sequence}"
     return key if attempt == 1 else f"{key}:attempt-{attempt}"
 
 
 def lacking_results(tick: Tick, listings: Iterable[RunListing]) -> Iterator[Found]:
-    """Finished runs whose results are not materialized as they are now."""
+    """Finished runs whose latest results are not materialized."""
     materialized = _Materialized(tick.context.instance)
     for found in tick.found(listings):
         if is_finished(found.listing.summary) and not materialized(found):
@@ -90,7 +90,7 @@ def lacking_results(tick: Tick, listings: Iterable[RunListing]) -> Iterator[Foun
 
 
 class _Materialized:
-    """Whether the results of a finished run are the partition's latest materialization; asked once per asset and tick."""
+    """Whether the results of a finished run are the partition's latest materialization; one look-up per asset and tick."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self._instance = instance
@@ -141,7 +141,7 @@ def _tell_launched(tick: Tick, run_id: str, run: dg.DagsterRun) -> None:
     elif run.status is not dg.DagsterRunStatus.SUCCESS:  # after a success, somebody has wiped the partition
         tick.problem(
             f"{run_id}: Dagster run {run.run_id[:8]} should have written its results, and ended as "
-            f"{run.status.value}; mend what its log tells, and re-execute it"
+            f"{run.status.value}; fix what its log reports, and re-execute it"
         )
 
 
@@ -152,7 +152,7 @@ def _waiting_run_ids(instance: dg.DagsterInstance) -> set[str]:
 
 
 def _has_partition(found: Found, instance: dg.DagsterInstance) -> bool:
-    """Whether the partition is still there: dynamic ones can be deleted, and definitions change."""
+    """Whether the partition still exists: dynamic ones can be deleted, and definitions change."""
     partitions = found.asset.partitions_def
     if partitions is None or found.partition_key is None:
         return partitions is None and found.partition_key is None

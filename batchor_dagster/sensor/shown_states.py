@@ -1,7 +1,7 @@
-"""Where each run stands, shown in the UI: what is new since the last tick, and nothing twice.
+"""The state of each run, shown in the UI: only what is new since the last tick.
 
-A run that is paused, cancelled or moving says so in an observation on its asset, and in the tag ``batchor/state`` of the
-Dagster run that submitted it, whoever did it and by which way.
+An observation on a run's asset, and the tag ``batchor/state`` of the Dagster run that submitted it, show that the run
+is paused, cancelled or advancing, however that was requested.
 """
 
 from collections import Counter
@@ -22,12 +22,12 @@ from batchor_dagster.sensor.tick import Cursor, Found, Tick
 _LATEST_RUNS = 10
 
 _LOOKS = 50
-"""Runs about which one tick asks the event log: 25 ms each, measured on SQLite, and a lost cursor knows none of thousands."""
+"""Runs that one tick looks up in the event log: each took 25 ms on SQLite, and a lost cursor may mean thousands."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a tick shows of where runs stand, and what the next one has to know of it.
+    """What a tick shows of the runs' states, and what the next tick has to know about it.
 
     Attributes:
         observations: Events for the partitions.
@@ -41,7 +41,7 @@ class Shown:
 
 
 class News(Enum):
-    """Whether a run stands where it was last shown."""
+    """Whether a run's state is the one last shown."""
 
     NONE = "none"
     CHANGED = "changed"
@@ -49,10 +49,10 @@ class News(Enum):
 
 
 def news(summary: RunSummary, before: str | None, *, is_behind: bool, is_lacking: bool) -> News:
-    """Whether something has to be shown of a run.
+    """Whether a run's state has to be shown.
 
     Args:
-        summary: Where it stands.
+        summary: The run's state.
         before: What the last tick showed of it; None if it has not seen it, or has seen it finished.
         is_behind: Whether every ended run of its age has been shown.
         is_lacking: Whether its results are not written: it has ended, perhaps once more, since they were.
@@ -61,15 +61,15 @@ def news(summary: RunSummary, before: str | None, *, is_behind: bool, is_lacking
         return News.NONE
     if not is_finished(summary):
         return News.CHANGED if before is not None else News.UNKNOWN
-    # whoever wrote the results of an ended run has shown its end too, and a tick may have died before its cursor was kept
+    # the step that wrote the results of an ended run has shown its end too; a tick may have died before storing its cursor
     return News.NONE if before is None and is_behind and not is_lacking else News.UNKNOWN
 
 
 def show(tick: Tick, cursor: Cursor, listings: Sequence[RunListing], *, lacking: Collection[str]) -> Shown:
-    """Observations of what is new since the last tick: one for each run that stands elsewhere than was last shown.
+    """Observations of what is new since the last tick: one for each run whose state has changed.
 
-    Runs whose state is new have it written on the Dagster runs that submitted them. The event log is asked about runs that the
-    cursor does not know, some of them in each tick, the oldest first.
+    New states are also written on the Dagster runs that submitted the batch runs. Runs that the cursor does not know
+    are looked up in the event log, some in each tick, the oldest first.
     """
     observations: list[dg.AssetObservation] = []
     states: dict[str, str] = {}
@@ -81,7 +81,7 @@ def show(tick: Tick, cursor: Cursor, listings: Sequence[RunListing], *, lacking:
         is_behind = _age(found.listing) <= cursor.ended_until
         if state_of(summary) == "paused":
             (tick.problem if summary.control_reason else tick.note)(
-                f"{run_id} is paused: {summary.control_reason or 'an operator asked for it'}"
+                f"{run_id} is paused: {summary.control_reason or 'an operator requested it'}"
             )
         what = news(summary, before, is_behind=is_behind, is_lacking=is_lacking)
         if what is News.UNKNOWN and looks >= _LOOKS:
@@ -113,7 +113,7 @@ def _age(listing: RunListing) -> tuple[float, str]:
 
 
 def _tag_states(tick: Tick, changed: Iterable[Found], states: Mapping[str, str]) -> None:
-    """Write the states of these runs on the Dagster runs that submitted them; of a range of partitions all at once."""
+    """Write the states of these runs on the Dagster runs that submitted them, those of a range of partitions at once."""
     instance = tick.context.instance
     submitting = {run.run_id: run for found in changed if (run := _submitting_run(instance, found))}
     for dagster_run_id, run in submitting.items():
@@ -122,7 +122,7 @@ def _tag_states(tick: Tick, changed: Iterable[Found], states: Mapping[str, str])
 
 
 def _together(states: Iterable[str]) -> str:
-    """Where several runs stand: ``completed`` if all do, or else ``2 running, 1 paused``."""
+    """The state of several runs: ``completed`` if all are, otherwise ``2 running, 1 paused``."""
     counts = Counter(states)
     if len(counts) == 1:
         return next(iter(counts))

@@ -1,4 +1,4 @@
-"""What a tick of the sensor knows: its cursor, the runs it found, and what it has to tell an operator."""
+"""The data of a tick: its cursor, the runs it found, and its notes for operators."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,13 +18,14 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Cursor:
-    """What one tick tells the next. Only a hint: a lost one costs the order, and a few repeated observations.
+    """What one tick passes to the next. Only a hint: without it the order is lost and a few observations are repeated.
 
     Attributes:
         after: The run that had the last turn.
-        tags_read_until: Dagster runs that were updated before have been searched for operators' tags; seconds since 1970.
+        tags_read_until: Dagster runs updated before this time have been searched for operators' tags; seconds since
+            1970.
         shown: What was last shown of each run that is not finished, or whose results are not written.
-        ended_until: Runs that were created up to then, and have ended, have been shown; their time and id.
+        ended_until: Ended runs that were created up to this time and id have been shown.
         driven: How each run stood when a worker was last asked for, and when that was.
     """
 
@@ -36,7 +37,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
-        """Read a cursor; one that can't be read is an empty one."""
+        """Read a cursor; an unreadable one counts as empty."""
         try:
             stored = json.loads(text or "{}")
             created_at, run_id = stored.get("ended_until", (0.0, ""))
@@ -77,14 +78,14 @@ class Found:
 
 @dataclass
 class Tick:
-    """What a tick gathers on its way.
+    """What a tick collects.
 
     Attributes:
         context: Dagster's.
         runner: On the store.
         assets: Whose results are materialized.
-        notes: What went well, a line each.
-        problems: What did not.
+        notes: What went well, one line each.
+        problems: What went wrong, one line each.
     """
 
     context: dg.SensorEvaluationContext
@@ -94,12 +95,12 @@ class Tick:
     problems: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:
-        """Keep a line for the operator, in the tick's log too."""
+        """Add a line for the operator, also to the tick's log."""
         self.notes.append(text)
         self.context.log.info(text)
 
     def problem(self, text: str) -> None:
-        """Keep a line about trouble."""
+        """Add a line about a problem."""
         self.problems.append(text)
         self.context.log.warning(text)
 
@@ -113,7 +114,7 @@ class Tick:
         ]
 
     def report(self, listings: Iterable[RunListing], *, next_look_sec: int) -> str:
-        """All of it for the tick's page: where the runs stand, then problems, then the rest."""
+        """All lines for the tick's page: the progress of the runs, then problems, then the rest."""
         lines = self.problems + self.notes
         shown = lines[:_SHOWN]
         if len(lines) > _SHOWN:
@@ -141,7 +142,7 @@ def headline(summaries: Sequence[RunSummary], *, next_look_sec: int) -> str:
 
 
 def in_turn(run_ids: Sequence[str], *, after: str) -> list[str]:
-    """Run ids in the order of their turns: sorted, beginning behind the one that had the last turn."""
+    """Run ids in the order of their turns: sorted, beginning after the one that had the last turn."""
     ordered = sorted(run_ids)
     return [run_id for run_id in ordered if run_id > after] + [
         run_id for run_id in ordered if run_id <= after

@@ -457,7 +457,7 @@ class TestLinks:
     def test_a_pipe_is_no_artifact_and_hangs_nobody(self, local: LocalArtifactStore) -> None:
         os.mkfifo(local.root / "pipe")
         for use in (local.read_text, local.delete, lambda key: local.write_text(key, "x")):
-            with pytest.raises(InvalidInputError, match="no regular file"):
+            with pytest.raises(InvalidInputError, match="not a regular file"):
                 use("pipe")
         assert local.exists("pipe") is False
 

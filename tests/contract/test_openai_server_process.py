@@ -80,7 +80,7 @@ class TestCommand:
         with running("--host", "0.0.0.0") as (process, _):
             process.send_signal(signal.SIGTERM)
             _, complaints = process.communicate(timeout=20)
-        assert complaints.startswith("warning: 0.0.0.0 lets other machines in")
+        assert complaints.startswith("warning: 0.0.0.0 lets other machines connect")
 
     def test_a_taken_port_is_named(self) -> None:
         with OpenAIServer() as server:

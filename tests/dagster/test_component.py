@@ -77,7 +77,7 @@ class TestSchema:
             ({"a": {}}, "x_a has no fields"),
             ("Review", "can't be imported"),
             ("no.such.Model", "can't be imported"),
-            ("os.path.join", "is no Pydantic model"),
+            ("os.path.join", "is not a Pydantic model"),
         ],
     )
     def test_what_is_no_schema_is_named(self, schema: Any, message: str) -> None:
@@ -100,7 +100,7 @@ class TestSchema:
 def test_a_prompt_is_filled_with_columns_and_nothing_else(template: str, text: str | None) -> None:
     row = {"text": "hi {there}", "n": 5, "nothing": None}
     if text is None:
-        with pytest.raises(InvalidInputError, match="there are 'text', 'n', 'nothing'"):
+        with pytest.raises(InvalidInputError, match="the columns are 'text', 'n', 'nothing'"):
             filled(template, row)
     else:
         assert filled(template, row) == text

@@ -68,7 +68,7 @@ def test_the_key_that_was_meant_is_proposed(yaml: dict[str, Any], place: str, me
         ),
         (
             component(output={1: "string"}),
-            ["the key batches[0].output[1] is 1, which is no string: put it in quotes"],
+            ["the key batches[0].output[1] is 1, which is not a string: put it in quotes"],
         ),
         (component(openai={}), ["batches[0].openai.model is missing"]),
         (
@@ -152,7 +152,7 @@ def test_sampling_has_keys_of_its_own(settings: dict[str, Any], options: dict[st
 
 
 def test_sampling_said_twice_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match="temperature stands in request_options too"):
+    with pytest.raises(InvalidInputError, match="temperature is in request_options too"):
         OpenAI(model="gpt-4.1", temperature=0, request_options={"temperature": 1}).config()
 
 

@@ -65,7 +65,7 @@ def summary(status: str = "running", control: str = "running", failed: int = 0) 
         ("pause", summary("completed"), "the run is finished"),
         ("pause", summary(control="cancel_requested"), None),  # the engine refuses it
         ("resume", summary(control="paused"), None),
-        ("resume", summary(), "the run is going on"),
+        ("resume", summary(), "the run is active"),
         ("resume", summary("completed_with_failures"), "the run is finished"),
         ("resume", summary(control="cancel_requested"), None),
         ("cancel", summary(), None),

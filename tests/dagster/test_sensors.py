@@ -178,7 +178,7 @@ def test_results_whose_run_failed_are_asked_for_again_then_a_person_is_told(depl
     assert keys == ["facts--birds:3", "facts--birds:3:attempt-2", "facts--birds:3:attempt-3"]
     given_up = launched_and(dg.DagsterRunStatus.FAILURE, keys[-1])
     assert given_up.run_requests == []
-    assert "ended as FAILURE; mend what its log tells, and re-execute it" in said(given_up)
+    assert "ended as FAILURE; fix what its log reports, and re-execute it" in said(given_up)
 
 
 def test_results_that_are_being_written_are_told_and_not_asked_for_again(deploy: Deploy) -> None:
@@ -374,7 +374,7 @@ class TestTrouble:
         result = deployment.tick()
         assert result.run_requests == []
         assert "facts--birds: running" in said(result)
-        assert "the provider can't be asked (1 polls failed in a row), trying again" in said(result)
+        assert "the provider can't be polled (1 polls failed in a row), trying again" in said(result)
 
     def test_one_broken_run_stops_no_other(self, deploy: Deploy, resource: BatchorResource) -> None:
         deployment = deploy()
@@ -461,7 +461,7 @@ class TestTags:
         deployment = deploy()
         dagster_run = deployment.submit()
         deployment.instance.add_run_tags(dagster_run, {ACTION_TAG: "pause"})
-        assert "pause asked for by a tag" in said(deployment.tick())
+        assert "pause requested by a tag" in said(deployment.tick())
         assert deployment.state("facts--birds") is RunControlState.PAUSED
         with deployment.runner() as runner:
             runner.resume_run("facts--birds")
@@ -495,8 +495,8 @@ class TestTags:
         with deployment.runner() as runner:
             runner.cancel_run("facts--birds")
         deployment.instance.add_run_tags(dagster_run, {ACTION_TAG: "resume"})
-        assert "resume asked for by a tag" in said(deployment.tick())
-        assert "resume asked for by a tag" not in said(deployment.tick())
+        assert "resume requested by a tag" in said(deployment.tick())
+        assert "resume requested by a tag" not in said(deployment.tick())
 
     def test_an_unknown_action_is_reported_once_with_the_known_ones(self, deploy: Deploy) -> None:
         deployment = deploy()
@@ -535,7 +535,7 @@ class TestShowing:
         assert (observation.asset_key, observation.partition) == (dg.AssetKey("facts_submission"), "birds")
         assert str(observation.metadata["batchor/status"].value).startswith("paused: 0 of 3 items done")
         assert deployment.tag(dagster_run) == "paused"
-        assert "facts--birds is paused: an operator asked for it" in said(paused)
+        assert "facts--birds is paused: an operator requested it" in said(paused)
         assert deployment.tick().asset_events == []
         with deployment.runner() as runner:
             runner.resume_run("facts--birds")

@@ -79,7 +79,7 @@ def test_improper_csv_is_guessed_at_if_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"delimiter": ";;"}, "delimiter must be one character and no line end, and is ';;'"),
+        ({"delimiter": ";;"}, "delimiter must be one character other than a line end, and is ';;'"),
         ({"delimiter": "\\t"}, r"a tab is '\\t'"),
         ({"delimiter": ""}, "delimiter must be one character"),
         ({"delimiter": "\n"}, "delimiter must be one character"),

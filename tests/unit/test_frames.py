@@ -127,7 +127,7 @@ def test_frames_without_rows_or_without_batches_have_no_items(tmp_path: Path) ->
             pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["id", "id"]),
             "two columns of this name",
         ),
-        (pl.DataFrame({"id": [1], "x": [object()]}), "column 'x': Polars can't hand out"),
+        (pl.DataFrame({"id": [1], "x": [object()]}), "column 'x': Polars can't export"),
         (
             datasets.DatasetDict(train=datasets.Dataset.from_dict({"id": [1]})),
             "a dict of data sets; give one of 'train'",
@@ -161,7 +161,7 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceRowError, match=r"frame, line 1, column 'txt': .* Did you mean 'text'\?"):
         rows(frame, tmp_path, payload_from_row=lambda row: row["txt"])
     with pytest.raises(
-        SourceRowError, match="column 'txt': there is no such column to read; there are 'id', 'text'"
+        SourceRowError, match="column 'txt': there is no such column to read; the columns are 'id', 'text'"
     ):
         rows(frame, tmp_path, columns=["id", "txt"])
 

@@ -64,13 +64,16 @@ REFUSED: list[tuple[Any, str]] = [
         Annotated[str, Field(description="half \ud800")],
         r"x\.description is 'half \\ud800', which holds half of",
     ),
-    (Annotated[int, Field(json_schema_extra={"minimum": "1"})], r"x has minimum '1', which is no number"),
-    (Annotated[int, Field(json_schema_extra={"minimum": True})], r"x has minimum True, which is no number"),
+    (Annotated[int, Field(json_schema_extra={"minimum": "1"})], r"x has minimum '1', which is not a number"),
+    (
+        Annotated[int, Field(json_schema_extra={"minimum": True})],
+        r"x has minimum True, which is not a number",
+    ),
     (
         Annotated[str, Field(json_schema_extra={"maxLength": 1.5})],
-        r"x has maxLength 1.5; give a whole number",
+        r"x has maxLength 1.5; use a whole number",
     ),
-    (Annotated[str, Field(json_schema_extra={"minLength": -1})], r"x has minLength -1; give a whole number"),
+    (Annotated[str, Field(json_schema_extra={"minLength": -1})], r"x has minLength -1; use a whole number"),
     (Annotated[list[int], Field(json_schema_extra={"maxItems": 2**70})], r"x has maxItems 1180"),
 ]
 

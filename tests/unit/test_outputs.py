@@ -73,8 +73,8 @@ def test_a_vector_is_stored_as_little_endian_bytes(value: Any, dtype: Any, store
 @pytest.mark.parametrize(
     ("value", "dtype", "error_class", "said"),
     [
-        (None, "float32", "invalid_vector", "holds no vector"),
-        ({"a": 1}, "float32", "invalid_vector", "holds no vector"),
+        (None, "float32", "invalid_vector", "is not a vector"),
+        ({"a": 1}, "float32", "invalid_vector", "is not a vector"),
         (
             [1.0, 2.0],
             "float32",
@@ -84,10 +84,10 @@ def test_a_vector_is_stored_as_little_endian_bytes(value: Any, dtype: Any, store
         ([], "float32", "vector_wrong_dimensions", "has 0 dimensions"),
         (packed(1, 2, 3, 4), "float32", "vector_wrong_dimensions", "has 4 dimensions"),
         (in_base64(packed(1, 2, 3, code="d")), "float32", "vector_wrong_dimensions", "has 6 dimensions"),
-        (packed(1, 2, 3)[:-1], "float32", "invalid_vector", "has 11 bytes, which is no whole number"),
-        ("not base64!", "float32", "invalid_vector", "is no base64"),
-        ("AAAA\nAAAA", "float32", "invalid_vector", "is no base64"),
-        ("é", "float32", "invalid_vector", "is no base64"),
+        (packed(1, 2, 3)[:-1], "float32", "invalid_vector", "has 11 bytes, which is not a multiple"),
+        ("not base64!", "float32", "invalid_vector", "is not base64"),
+        ("AAAA\nAAAA", "float32", "invalid_vector", "is not base64"),
+        ("é", "float32", "invalid_vector", "is not base64"),
         ([1.0, None, 3.0], "float32", "invalid_vector", "element 1 of the vector is None"),
         ([1.0, "2", 3.0], "float32", "invalid_vector", "element 1 of the vector is '2'"),
         ([1.0, True, 3.0], "float32", "invalid_vector", "element 1 of the vector is True"),

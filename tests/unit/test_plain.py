@@ -144,7 +144,7 @@ def test_a_value_that_holds_itself_is_an_error() -> None:
     endless: list[Any] = []
     endless.append(endless)
     for convert in (json_safe, lambda value: json_safe([value])):
-        with pytest.raises(TypeError, match="holds itself"):
+        with pytest.raises(TypeError, match="contains itself"):
             convert(endless)
 
 

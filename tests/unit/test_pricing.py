@@ -17,7 +17,7 @@ from batchor_core.core.pricing import BatchRates, Cost, CostTally, Rates, Unpric
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 KINDS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 NO_CACHE_WRITES = "the surcharge for writing to the prompt cache, which is not recorded"
-LONG_CONTEXT = "what answers that were asked for again cost by the long-context price"
+LONG_CONTEXT = "the long-context price of retried answers"
 
 Request = tuple[int, int, int, int]
 

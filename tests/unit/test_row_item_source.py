@@ -71,7 +71,7 @@ def test_callbacks_choose_payload_and_metadata() -> None:
 def test_a_missing_column_is_named_with_the_row() -> None:
     source = RowItemSource(table(), item_id_from_row=lambda row: row["key"], name="letters")
     with pytest.raises(
-        SourceRowError, match=r"letters, line 1, column 'key': .* there are 'id', 'text', 'day'"
+        SourceRowError, match=r"letters, line 1, column 'key': .* the columns are 'id', 'text', 'day'"
     ):
         list(source)
 

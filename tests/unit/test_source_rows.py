@@ -55,7 +55,7 @@ def parquet(tmp_path: Path, columns: dict[str, Any], **options: Any) -> Path:
         (b"{'id': 1}\n", "is a Python dict and not JSON. Write rows with json.dumps(row)"),
         (b'{"id": "Zo\xeb"}\n', "is not utf-8: byte 0xeb at position 11. Give encoding=..."),
         (b'{"id": ' + b"1" * 5000 + b"}\n", "a number has more than 4,300 digits. Write it as a string"),
-        (b'{"id": 1e99999999999999999999}\n', "the exponent of 1e99999999999999999999 is beyond all bounds"),
+        (b'{"id": 1e99999999999999999999}\n', "the exponent of 1e99999999999999999999 is too large"),
     ],
 )
 def test_a_line_that_is_no_json_is_explained(line: bytes, problem: str, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_damage_within_a_file_is_placed(tmp_path: Path) -> None:
     content[start + 20 : start + 200] = b"\xaa" * 180
     path.write_bytes(content)
     with pytest.raises(
-        SourceRowError, match=r"line 1001: can't be read as Parquet: .*written and copied whole"
+        SourceRowError, match=r"line 1001: can't be read as Parquet: .*written and copied completely"
     ):
         list(ParquetItemSource(path, **CALLBACKS))
 

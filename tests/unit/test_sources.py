@@ -67,7 +67,7 @@ class TestJsonl:
             (
                 b'{"key": "1", "text": 2}\n',
                 1,
-                "item_id_from_row wants a column that is not there; there are 'key', 'text'",
+                "item_id_from_row reads a column that does not exist; the columns are 'key', 'text'",
             ),
         ],
     )
@@ -143,7 +143,7 @@ class TestCsv:
             (b"id,text\n1,a\rb\n", 2, None, "is not CSV"),
             (b"id,text\n1,\xff\n", 2, None, "the line is not utf-8: byte 0xff at position 3"),
             (b"id,te\xffxt\n1,a\n", 1, None, "the line is not utf-8"),
-            (b"key,text\n1,a\n", 2, "id", "there are 'key', 'text'"),
+            (b"key,text\n1,a\n", 2, "id", "the columns are 'key', 'text'"),
             (b"id,text\n,a\n", 2, None, "every row needs an id"),
         ],
     )
@@ -287,10 +287,12 @@ class TestParquet:
 
     def test_a_column_that_is_not_there_is_named(self, tmp_path: Path) -> None:
         path = self.table(tmp_path, {"id": ["1"], "text": ["a"]})
-        with pytest.raises(SourceRowError, match=r"no such column to read; there are 'id', 'text'") as caught:
+        with pytest.raises(
+            SourceRowError, match=r"no such column to read; the columns are 'id', 'text'"
+        ) as caught:
             read(ParquetItemSource(path, columns=["id", "body"], **CALLBACKS))
         assert caught.value.column == "body"
-        with pytest.raises(SourceRowError, match=r"column 'id': item_id_from_row wants a column"):
+        with pytest.raises(SourceRowError, match=r"column 'id': item_id_from_row reads a column"):
             read(ParquetItemSource(path, columns=["text"], **CALLBACKS))
 
     def test_a_column_name_twice_is_refused(self, tmp_path: Path) -> None:
@@ -377,7 +379,7 @@ class TestCallbacks:
 
     @pytest.mark.parametrize("metadata", [None, "text", ["a"], 3])
     def test_metadata_that_is_no_dict_is_refused(self, metadata: Any, tmp_path: Path) -> None:
-        with pytest.raises(SourceRowError, match=r"the result of metadata_from_row is .*no dict"):
+        with pytest.raises(SourceRowError, match=r"the result of metadata_from_row is .*not a dict"):
             read(jsonl(tmp_path, metadata_from_row=lambda row: metadata))
 
     def test_the_lineage_key_is_reserved(self, tmp_path: Path) -> None:
@@ -400,7 +402,7 @@ class TestLineage:
             item.metadata["batchor_lineage"] for item in jsonl(tmp_path, primary_key="key")
         ]
         assert [one["primary_key"] for one in lineages] == [7, 8]
-        with pytest.raises(SourceRowError, match="column 'absent': primary_key wants a column"):
+        with pytest.raises(SourceRowError, match="column 'absent': primary_key reads a column"):
             read(jsonl(tmp_path, primary_key="absent"))
 
     def test_the_partition_is_given_or_comes_from_hive_folders(self, tmp_path: Path) -> None:

@@ -160,8 +160,8 @@ def test_postgres_gives_its_own_types_through_a_cursor_of_the_server() -> None:
 @pytest.mark.parametrize(
     ("connection", "problem"),
     [
-        ("nonsense", "the URL of the database is none that SQLAlchemy can read"),
-        ("postgres//user:secret@host", "the URL of the database is none that SQLAlchemy can read"),
+        ("nonsense", "SQLAlchemy can't read the database URL"),
+        ("postgres//user:secret@host", "SQLAlchemy can't read the database URL"),
         (None, "needs a SQLAlchemy URL or Engine, or an ADBC connection, and not a NoneType"),
         (sqlite3.connect, "and not a builtin_function_or_method"),
     ],
@@ -194,7 +194,7 @@ def test_a_query_that_fails_is_told_in_words(url: str, adbc: Any, query: str, pr
 
 
 def test_a_statement_without_rows_is_refused(url: str) -> None:
-    with pytest.raises(SourceRowError, match="the query gives no rows; it must be a SELECT"):
+    with pytest.raises(SourceRowError, match="the query returns no rows; it must be a SELECT"):
         rows(url, "create table other (id)")
 
 

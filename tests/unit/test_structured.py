@@ -318,7 +318,7 @@ _BAD_SCHEMAS: list[tuple[Any, str]] = [
     ({"type": "object", "properties": {}}, "$ is an open object"),
     ({**_object(a={"type": "string"}), "required": []}, "$.properties.a is not required"),
     ({**_object(), "required": ["b"]}, "$ requires 'b'"),
-    ({**_object(), "properties": []}, "$ has properties that are no object"),
+    ({**_object(), "properties": []}, "$ has properties that are not an object"),
     (_object(a=True), "$.properties.a is True, not a schema"),
     (_object(a={"type": "text"}), "$.properties.a has type 'text'"),
     (_object(a={"type": ["string", "nil"]}), "$.properties.a has type 'nil'"),
@@ -557,7 +557,7 @@ class TestParse:
         assert caught.value.error_class == error_class
 
     def test_a_mismatch_keeps_the_answer_and_its_errors(self) -> None:
-        with pytest.raises(StructuredOutputError, match=r"no Address: street: Field required") as caught:
+        with pytest.raises(StructuredOutputError, match=r"not fit Address: street: Field required") as caught:
             parse_structured_output('{"zip": "1"}', Address)
         assert caught.value.raw_error == {
             "output": {"zip": "1"},

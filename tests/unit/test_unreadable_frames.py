@@ -73,7 +73,7 @@ def test_a_value_that_python_can_not_hold_is_named(
         ),
         (pd.DataFrame([[1, 2]], columns=["id", "id"]), "rows, column 'id': there are two columns"),
         (pd.DataFrame({"id": [1, 2], "x": [1, "z"]}), "has no Arrow form .* column x .*one type"),
-        (pl.DataFrame({"id": [1], "x": [object()]}), "rows, column 'x': Polars can't hand out"),
+        (pl.DataFrame({"id": [1], "x": [object()]}), "rows, column 'x': Polars can't export"),
         ([{"id": 1}, ("id", 1)], "rows, line 2: a row maps column names to values, .* type tuple"),
         ("abc", "rows: rows are a table, .* type str"),
         (5, "rows are a table, a frame or an iterable of mappings, and this is of type int"),

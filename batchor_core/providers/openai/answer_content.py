@@ -45,7 +45,7 @@ class Said:
         text: Its text.
         refusal: The words of a refusal.
         calls: Whatever else it holds that is not text: calls of tools, images, audio.
-        is_waiting: Whether the model stopped to wait for the result of a call, so that ``text`` is no final answer.
+        is_waiting: Whether the model stopped to wait for the result of a call, so that ``text`` is not the final answer.
         reason: Chat Completions' ``finish_reason``, in lower case; empty if there is none.
         error: An error object in the place of the answer.
     """

@@ -15,7 +15,7 @@ _CAPACITY_CODES = frozenset({"token_limit_exceeded", "request_limit_exceeded"})
 def judge_failed_batch(errors: Any) -> BatchFailure:
     """Read the ``errors`` of a failed batch: ``{"data": [{"code", "line", "message", "param"}]}``, all of it optional.
 
-    One bad line fails the whole batch, and nothing of it is run. Codes nobody has heard of need a person, since sending
+    One bad line fails the whole batch, and none of its rows is run. Unknown codes need a person, since sending
     the same again would fail again.
     """
     rows = errors.get("data") if isinstance(errors, dict) else errors

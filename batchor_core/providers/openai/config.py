@@ -39,7 +39,7 @@ class OpenAIEnqueueLimitConfig:
         enqueued_token_limit: The account's limit for the model; 0 for no budget.
         target_ratio: Share of the limit to use, above 0 and at most 1.
         headroom: Tokens to leave free.
-        max_batch_enqueued_tokens: Tokens in one batch at most; 0 for no limit of its own.
+        max_batch_enqueued_tokens: Most tokens in one batch; 0 for no separate limit.
     """
 
     enqueued_token_limit: int = 0
@@ -91,8 +91,8 @@ class OpenAIEnqueueLimitConfig:
 class OpenAIProviderConfig(ProviderConfig):
     """Settings of the OpenAI provider.
 
-    The key stays out of ``repr``, of :meth:`to_public_payload` and of pickles: a config that comes out of another
-    process takes its key from the environment again.
+    The key is left out of ``repr``, :meth:`to_public_payload` and pickles: a config from another process takes its key
+    from the environment again.
 
     Attributes:
         model: Any model name; one batch has one model.
@@ -107,11 +107,11 @@ class OpenAIProviderConfig(ProviderConfig):
         max_output_tokens: Cap on the tokens of one answer, reasoning included; no cap when None.
         organization: Falls back to ``OPENAI_ORG_ID``.
         project: Falls back to ``OPENAI_PROJECT_ID``.
-        request_options: Further fields of each request's body, such as ``{"temperature": 0}``. They are stored with the
-            run, so no secrets here.
+        request_options: Other fields of each request's body, such as ``{"temperature": 0}``. They are stored with the
+            run, so they must not contain secrets.
 
     Raises:
-        InvalidInputError: A value can't work.
+        InvalidInputError: A value is not usable.
         TypeError: A value is of the wrong type.
     """
 
@@ -203,7 +203,7 @@ class OpenAIProviderConfig(ProviderConfig):
         return EnqueueBudget(key=key, limit=limits.inflight_limit, per_batch=limits.batch_limit)
 
     def account_fingerprint(self) -> str | None:
-        """Sixteen hex digits that tell keys, accounts and servers apart; None without a key."""
+        """Sixteen hex digits that distinguish keys, accounts and servers; None without a key."""
         resolve_base_url(self)  # what may raise comes before the key is a local variable
         key = find_openai_api_key(self)
         return fingerprint(key, self) if key else None

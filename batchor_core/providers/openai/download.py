@@ -53,7 +53,7 @@ def download(client: Any, file_id: str, path: Path, *, announced: int | None) ->
 
 
 def _received(response: Any, size: int) -> int:
-    """Bytes that have come over the wire; those that were unpacked where nobody counts."""
+    """Bytes that were transferred; the unpacked bytes if the client does not count them."""
     received = getattr(getattr(response, "http_response", None), "num_bytes_downloaded", None)
     return received if isinstance(received, int) else size
 

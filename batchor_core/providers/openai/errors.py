@@ -1,6 +1,6 @@
 """OpenAI's errors in our own words.
 
-Past this file nobody reads a vendor's message. What counts most is whether a request may have had an effect: sending a
+Code outside this file does not read a vendor's message. What counts most is whether a request may have had an effect: sending a
 batch a second time costs its price again.
 """
 
@@ -84,11 +84,11 @@ def translate(
 
 
 def no_route(url: str, location: str = "") -> str:
-    """Why a request found nobody to take it, and what to do."""
-    where = f"{url} answers, but" if url else "the address answers, but"
+    """Why a request reached no API, and what to do."""
+    where = f"{url} responds, but" if url else "the address responds, but"
     moved = f"; it points to {location}" if location else ""
     return (
-        f"{where} not as the API does{moved}: check base_url, which should look like https://api.openai.com/v1, with the "
+        f"{where} not like the API{moved}: check base_url, which should look like https://api.openai.com/v1, with the "
         "version and without the route"
     )
 

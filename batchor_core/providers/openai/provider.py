@@ -48,14 +48,14 @@ logger = logging.getLogger(__name__)
 class OpenAIBatchProvider(BatchProvider, OptionalMethods):
     """Runs batches at OpenAI, or at a server with the same API.
 
-    Nothing is sent twice: each call makes one request, and what came of it is told by a result or a
-    :class:`~batchor_core.core.exceptions.ProviderError`. The client is made when it is first needed, so that lines can be
-    built and answers read without a key. Methods may be called from several threads.
+    Nothing is sent twice: each call makes one request and returns its result or raises
+    :class:`~batchor_core.core.exceptions.ProviderError`. The client is made when it is first needed, so that lines can
+    be built and answers read without a key. Methods may be called from several threads.
 
     Args:
         config: Model, endpoint, limits, credentials.
-        client: An ``openai.OpenAI`` to use instead of an own one. Its retries are switched off; whether it follows
-            redirects, which would repeat a request, is up to whoever made its HTTP client.
+        client: An ``openai.OpenAI`` to use instead of creating one. Its retries are switched off. Whether it follows
+            redirects, which would repeat a request, depends on the HTTP client that you gave it.
     """
 
     def __init__(self, config: OpenAIProviderConfig, client: Any = None) -> None:
@@ -242,7 +242,7 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         """Delete a file, and return only if it is gone.
 
         Raises:
-            ProviderError: It is still there, or nobody knows.
+            ProviderError: It is still there, or it is unknown whether it is.
         """
         client = self._client()
         action = f"deletion of {file_id}"
@@ -292,7 +292,7 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         return False if status in FILE_PENDING else True if status == "processed" else None
 
     def key_fingerprint(self) -> str | None:
-        """Sixteen hex digits that tell keys, accounts and servers apart; None without a key."""
+        """Sixteen hex digits that distinguish keys, accounts and servers; None without a key."""
         resolve_base_url(self._config)  # what may raise comes before the key is a local variable
         key = self._key()
         return fingerprint(key, self._config) if key else None

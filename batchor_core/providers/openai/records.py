@@ -23,7 +23,7 @@ def batch_record(answer: Any) -> BatchRemoteRecord | None:
     """Read an SDK object or a dictionary; None if it names no batch.
 
     Only the id is needed. Statuses become lower case, as some servers shout them, and a missing one is ``unknown``,
-    which nobody takes for an end. Empty ids become None: a clean batch may have the error file ``""``.
+    which never counts as an end. Empty ids become None: a clean batch may have the error file ``""``.
     """
     batch_id = read(answer, "id")
     if not isinstance(batch_id, str) or not batch_id:

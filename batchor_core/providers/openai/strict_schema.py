@@ -93,7 +93,7 @@ def validate_strict_json_schema(schema: Mapping[str, JSONValue]) -> None:
 
     Raises:
         StructuredOutputSchemaError: Names the JSON path (``$.properties.address.properties.tags``, followed through
-            ``$ref``), what is wrong there, and how to mend it.
+            ``$ref``), what is wrong there, and how to fix it.
     """
     try:
         _Check(schema).run()
@@ -199,7 +199,7 @@ class _Check:
 
     def _check_union(self, choices: Any, path: str) -> None:
         if not isinstance(choices, list) or not choices:
-            raise _error(path, "has an anyOf that is no list of schemas", "give at least one schema")
+            raise _error(path, "has an anyOf that is not a list of schemas", "give at least one schema")
         for index, choice in enumerate(choices):
             self._walk(choice, f"{path}.anyOf[{index}]")
 
@@ -221,11 +221,11 @@ class _Check:
 
     def _check_object(self, node: Mapping[str, Any], path: str) -> None:
         if node.get("additionalProperties") is not False:
-            mend = f"{_PAIRS} instead of a dict, and no extra='allow' (additionalProperties must be false)"
-            raise _error(path, "is an open object, which takes any further keys", mend)
+            fix = f"{_PAIRS} instead of a dict, and no extra='allow' (additionalProperties must be false)"
+            raise _error(path, "is an open object, which takes any further keys", fix)
         properties = node.get("properties", {})
         if not isinstance(properties, Mapping):
-            raise _error(path, "has properties that are no object", "map each name to a schema")
+            raise _error(path, "has properties that are not an object", "map each name to a schema")
         required = node.get("required", [])
         for name, value in properties.items():
             below = _below(f"{path}.properties", name)
@@ -249,7 +249,7 @@ class _Check:
             return
         values = node["enum"]
         if not isinstance(values, list) or not values:
-            raise _error(path, "has an enum that is no list of values", "give at least one value")
+            raise _error(path, "has an enum that is not a list of values", "give at least one value")
         chars = sum(len(str(value)) for value in values)
         if len(values) > LARGE_ENUM and node.get("type") == "string" and chars > MAX_LARGE_ENUM_CHARS:
             problem = f"is an enum of {len(values):,} strings with {chars:,} characters"
@@ -291,5 +291,5 @@ def _shown(node: Mapping[str, Any], keyword: str) -> str:
     return f"the default {shown(node[keyword])}" if keyword == "default" else f"the keyword {keyword!r}"
 
 
-def _error(path: str, problem: str, mend: str) -> StructuredOutputSchemaError:
-    return StructuredOutputSchemaError(f"{path} {problem}; {mend}")
+def _error(path: str, problem: str, fix: str) -> StructuredOutputSchemaError:
+    return StructuredOutputSchemaError(f"{path} {problem}; {fix}")

@@ -173,7 +173,7 @@ def _prompt_texts(body: dict[str, Any]) -> list[str]:
 
 
 def _media_tokens(body: dict[str, Any]) -> int:
-    """A rough estimate for images, files and audio, which are no text."""
+    """A rough estimate for images, files and audio, which are not text."""
     turns = body.get("input", body.get("messages"))
     if not isinstance(turns, list):
         return 0

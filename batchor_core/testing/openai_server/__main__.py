@@ -26,7 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {missing}", file=sys.stderr)
         return 2
     if not _is_loopback(options.host):
-        print(f"warning: {options.host} lets other machines in; anyone may use this server", file=sys.stderr)
+        print(
+            f"warning: {options.host} lets other machines connect; anyone may use this server",
+            file=sys.stderr,
+        )
 
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -74,13 +77,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--latency", type=_not_negative, default=0.0, help="seconds that every answer takes at least")
     add("--fault-rate", type=_share, default=0.0, help="share of the rows that fails, between 0 and 1")
     add("--seed", type=int, default=0, help="decides which rows fail")
-    add("--state-dir", help="keep files and state here and carry on with them next time")
+    add("--state-dir", help="keep files and state here and use them again next time")
     add("--api-key", action="append", help="accept this key only; may be given several times")
-    add("--manual", action="store_true", help="let time stand still but for POST /_control/advance")
+    add("--manual", action="store_true", help="stop the clock except for POST /_control/advance")
     add(
         "--empty-error-file-id",
         action="store_true",
-        help='answer "" as error_file_id of a batch without errors',
+        help='return "" as error_file_id of a batch without errors',
     )
     add("--omit-nulls", action="store_true", help="leave optional fields out instead of answering null")
     return parser

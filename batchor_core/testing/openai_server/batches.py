@@ -1,6 +1,6 @@
 """The Batches half of the API.
 
-Nothing happens in the background: whoever asks for a batch first moves it to the present, step by step, and
+Nothing happens in the background: a request for a batch first moves it to the present, step by step, and
 each step bears the instant at which it was due. So the server's state depends on its clock alone.
 """
 

@@ -21,7 +21,7 @@ class Books:
 
     @property
     def batches(self) -> list[Batch]:
-        """Every batch that was created, oldest first, as it stood when somebody last asked for it."""
+        """Every batch that was created, oldest first, as it was when last requested."""
         return list(self._store.batches(oldest_first=True))
 
     @property

@@ -155,7 +155,7 @@ class RowFault:
     Attributes:
         kind: What happens to the row; ``status`` is an HTTP error with ``status``, ``code`` and ``message``,
             ``not_run`` the kind of error that has no response, ``blank`` a row of status 0, ``length`` an
-            answer cut by the token limit, ``unknown_id`` a line under an id that nobody sent.
+            answer cut by the token limit, ``unknown_id`` a line with an id that was not sent.
         rate: The share of rows that is hit. The choice depends on the seed, the custom_id and how often that
             id was executed before, not on time or order.
         custom_id: Shell pattern of the ids that are hit.
@@ -240,7 +240,9 @@ def _check_kind(fault: Fault) -> None:
     kinds = _KINDS.get(type(fault))
     kind = getattr(fault, "kind", None)
     if kinds is not None and kind not in kinds:
-        raise ValueError(f"{kind!r} is no kind of {type(fault).__name__}; there are {', '.join(kinds)}")
+        raise ValueError(
+            f"{kind!r} is not a kind of {type(fault).__name__}; the kinds are {', '.join(kinds)}"
+        )
 
 
 def common_row_faults(rate: float) -> list[RowFault]:

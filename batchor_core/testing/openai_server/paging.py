@@ -53,7 +53,7 @@ def read_limit(query: Mapping[str, str], *, default: int, most: int) -> int:
     """The ``limit`` of a query.
 
     Raises:
-        ApiError: It is no number between 1 and ``most``.
+        ApiError: It is not a number between 1 and ``most``.
     """
     given = query.get("limit", str(default))
     if not given.isdecimal() or not 1 <= int(given) <= most:

@@ -1,4 +1,4 @@
-"""The answers the server gives when nobody tells it better: plausible, valid and always the same."""
+"""The default answers of the server: plausible, valid and always the same."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class OpenAIServer:
     """A local OpenAI-compatible server for Files and Batches.
 
     Use it as a context manager, or call :meth:`start` and :meth:`stop`. It answers with made-up results,
-    costs nothing and keeps account of everything it was asked to do::
+    costs nothing and records every request::
 
         with OpenAIServer() as server:
             client = OpenAI(base_url=server.base_url, api_key="any")
@@ -46,8 +46,8 @@ class OpenAIServer:
         batch_seconds: How long a batch takes from creation to completion, 1 by default. Ignored with
             ``timing``.
         timing: The same by phase.
-        manual: The clock stands still and moves by :meth:`advance` alone.
-        clock: The clock to live by: a function that gives epoch seconds or an aware datetime. The wall clock
+        manual: The clock stands still and moves only by :meth:`advance`.
+        clock: The clock to use: a function that returns epoch seconds or an aware datetime. The wall clock
             by default.
         limits: The limits to enforce; the published ones by default.
         fault_rate: Share of the rows that fails in one of the common ways.
@@ -56,7 +56,7 @@ class OpenAIServer:
         latency: Seconds that every answer takes at least.
         clean_error_file_id: ``error_file_id`` of a batch without errors: None or ``""``. Live batches show both.
         omit_nulls: Leave optional fields out of answers instead of sending null. The live API has done both.
-        state_dir: Where to keep files and state. A later server on the same directory carries on with them. A
+        state_dir: Where to keep files and state. A later server on the same directory uses them again. A
             temporary directory, removed at the end, by default.
         protocols: Further routes over the same account, such as another vendor's protocol.
         host: Address to listen on; loopback by default. The server accepts strangers' requests: keep it
@@ -137,7 +137,7 @@ class OpenAIServer:
 
     @property
     def url(self) -> str:
-        """The root, under which ``/_control`` lies: ``http://127.0.0.1:PORT``."""
+        """The root, with ``/_control`` below it: ``http://127.0.0.1:PORT``."""
         if self._running is None:
             raise RuntimeError("the server is not running")
         return f"http://{self._running.address}"

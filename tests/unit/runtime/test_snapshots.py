@@ -294,7 +294,7 @@ def test_a_reader_that_was_read_in_part_says_so(world: World) -> None:
         raise OSError("the network is gone")
 
     source = frame_source(pa.RecordBatchReader.from_batches(table.schema, breaks()))
-    for problem in ("the network is gone", "can be read once only, and it was"):
+    for problem in ("the network is gone", "can be read only once, and has been read already"):
         with pytest.raises((OSError, SourceRowError), match=problem):
             world.start(text_job(source))
 

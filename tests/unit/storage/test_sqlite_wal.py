@@ -247,7 +247,7 @@ def test_a_stopped_writer_is_named_and_all_goes_on_when_it_does(
         assert writer.stdin is not None
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"writing\n"
-        with pytest.raises(StorageError, match=rf"process {writer.pid}: should it hang") as caught:
+        with pytest.raises(StorageError, match=rf"process {writer.pid}: if it hangs") as caught:
             _count(store)
         assert caught.value.is_passing
         os.kill(writer.pid, signal.SIGSTOP)

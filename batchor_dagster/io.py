@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import InvalidInputError, StorageError
@@ -18,6 +17,9 @@ from batchor_core.tables.registry import sink_of
 from batchor_core.tables.sink import ResultSink
 from batchor_dagster.asset import SINK_METADATA
 from batchor_dagster.resource import BatchorResource
+
+if TYPE_CHECKING:  # it imports pandas, if that is there, which takes a second of every process
+    import pyarrow.dataset as pads
 
 _NAMED = 5  # partitions that an error names
 

@@ -5,11 +5,11 @@ Most libraries export their rows through the Arrow C stream interface; the other
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import PayloadT
@@ -130,7 +130,7 @@ def is_frame(data: Any) -> bool:
         return False
     return (
         hasattr(data, "__arrow_c_stream__")
-        or isinstance(data, pads.Dataset)
+        or _is_dataset(data)
         or hasattr(data, "with_format")
         or _is_lazy(data)
     )
@@ -147,7 +147,7 @@ def record_batches(data: Any, problem: Problem) -> RowStream:
         schema = _hugging_face_schema(data, problem)
         tables = data.with_format("arrow").iter(batch_size=_BATCH_ROWS)
         batches = (batch for table in tables for batch in table.cast(schema).to_batches())
-    elif isinstance(data, pads.Dataset):
+    elif _is_dataset(data):
         schema, batches = data.schema, data.to_batches(batch_size=_BATCH_ROWS)
     else:
         reader = _reader(data.collect() if _is_lazy(data) else data, problem)
@@ -160,13 +160,20 @@ def columns_of(data: Any, problem: Problem) -> pa.Schema:
     """The columns of a frame, without making its rows where the library can tell them so."""
     if hasattr(data, "with_format"):
         return _hugging_face_schema(data, problem)
-    if isinstance(data, pads.Dataset | pa.RecordBatchReader):
-        return data.schema
+    if _is_dataset(data) or isinstance(data, pa.RecordBatchReader):
+        schema: pa.Schema = data.schema
+        return schema
     if _is_lazy(data):
         return _reader(data.collect_schema().to_frame(), problem).schema
     if hasattr(data, "sql_query"):
         return _reader(data.limit(0), problem).schema
     return _reader(data, problem).schema
+
+
+def _is_dataset(data: Any) -> bool:
+    """Whether it is a pyarrow Dataset. Importing theirs takes a second where pandas is installed; whoever has one has done it."""
+    datasets = sys.modules.get("pyarrow.dataset")
+    return datasets is not None and isinstance(data, datasets.Dataset)
 
 
 def _is_lazy(data: Any) -> bool:

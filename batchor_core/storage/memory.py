@@ -19,6 +19,7 @@ from batchor_core.core.types import JSONObject
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.storage.sql import SQLStore
 from batchor_core.storage.sqlite import SQLiteDatabase
+from batchor_core.storage.sqlite_statements import sharing_statements
 
 
 class MemoryStateStore(SQLStore):
@@ -66,12 +67,14 @@ class MemoryDatabase(SQLiteDatabase):
 
 @functools.cache
 def _engine() -> Engine:
-    """The engine of all memory stores, so that each statement is compiled once; every connection is a database of its own."""
-    engine = create_engine(
-        "sqlite://",
-        poolclass=NullPool,
-        connect_args={"check_same_thread": False},
-        hide_parameters=True,  # they hold prompts and answers, which don't belong into error messages
+    """The engine of all memory stores: every connection is a database of its own."""
+    engine = sharing_statements(
+        create_engine(
+            "sqlite://",
+            poolclass=NullPool,
+            connect_args={"check_same_thread": False},
+            hide_parameters=True,  # they hold prompts and answers, which don't belong into error messages
+        )
     )
     event.listen(engine, "connect", _configure)
     return engine

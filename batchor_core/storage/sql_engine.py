@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Engine, Executable, Row, Table
+from sqlalchemy import Connection, Engine, Executable, MetaData, Row, Table
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -258,6 +258,10 @@ class Database(ABC):
     @abstractmethod
     def create_namespace(self, connection: Connection) -> None:
         """Create what has to be there before the tables."""
+
+    def create_tables(self, connection: Connection, tables: MetaData) -> None:
+        """Create tables, of which there are none yet."""
+        tables.create_all(connection, checkfirst=False)
 
     def describe_tables(self, connection: Connection) -> None:
         """Tell the planner what the tables will hold, where it does not find out by itself."""

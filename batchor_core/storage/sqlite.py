@@ -15,8 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, func, select, type_coerce
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    MetaData,
+    Table,
+    create_engine,
+    event,
+    func,
+    select,
+    type_coerce,
+)
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core.exceptions import InvalidInputError, StorageError
@@ -29,6 +40,7 @@ from batchor_core.storage.sql_engine import (
     survive_fork,
     without_constants,
 )
+from batchor_core.storage.sqlite_statements import creation, sharing_statements
 from batchor_core.storage.sqlite_wal import WriteAheadLog, Writer, writer_of
 
 BUSY_TIMEOUT_SEC = 60
@@ -279,6 +291,10 @@ class SQLiteDatabase(Database):
     def create_namespace(self, connection: Connection) -> None:
         """A file has no schemas."""
 
+    def create_tables(self, connection: Connection, tables: MetaData) -> None:
+        for statement in creation(tables):
+            connection.exec_driver_sql(statement)
+
     def describe_tables(self, connection: Connection) -> None:
         # SQLite has no figures until somebody runs ANALYZE, guesses that ten rows share a run, and then reads a whole
         # run where an index would find a batch. These are the proportions of a real one.
@@ -313,7 +329,11 @@ def _begin(connection: Connection) -> None:
         connection.info["batchor_isolation_level"] = raw.isolation_level
         raw.isolation_level = None
     writes = connection.get_execution_options().get("batchor_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    statement = "BEGIN IMMEDIATE" if writes else "BEGIN"
+    try:
+        raw.execute(statement)  # every transaction begins here: SQLAlchemy's way costs as much as two queries
+    except sqlite3.Error as error:
+        raise OperationalError(statement, None, error) from error
 
 
 def _end(connection: Connection) -> None:
@@ -326,10 +346,12 @@ def _end(connection: Connection) -> None:
 def _engine_for(path: Path) -> Engine:
     _check_filesystem(path)
     _create_file(path)
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),
-        connect_args={"timeout": BUSY_TIMEOUT_SEC},
-        hide_parameters=True,  # they hold prompts and answers, which don't belong into error messages
+    engine = sharing_statements(
+        create_engine(
+            URL.create("sqlite", database=str(path)),
+            connect_args={"timeout": BUSY_TIMEOUT_SEC},
+            hide_parameters=True,  # they hold prompts and answers, which don't belong into error messages
+        )
     )
     event.listen(engine, "connect", _configure)
     survive_fork(engine)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 from pydantic import BaseModel
 
 from batchor_core.core.exceptions import InvalidInputError
@@ -78,6 +77,8 @@ class _ParquetTable(ResultTable):
             {name: file.facts.schema for name, file in found.items()},
             lambda name: integer_ranges(found[name].path),
         )
+        import pyarrow.dataset as pads  # see tables/sink.py
+
         places = [place_of(file.path) for file in found.values()]
         dataset = pads.dataset(
             [place.path for place in places], schema=schema, filesystem=places[0].files, format="parquet"

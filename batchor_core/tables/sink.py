@@ -11,10 +11,9 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 from pydantic import BaseModel
 
 from batchor_core.core.outputs import OutputSpec
@@ -22,6 +21,9 @@ from batchor_core.core.pricing import CostTally
 from batchor_core.core.types import JSONObject
 from batchor_core.tables.report import TableReport
 from batchor_core.tables.stream import RowPages
+
+if TYPE_CHECKING:  # it imports pandas, if that is there, which takes a second of every process
+    import pyarrow.dataset as pads
 
 
 @dataclass(frozen=True, slots=True)

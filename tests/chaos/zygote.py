@@ -11,6 +11,8 @@ import importlib
 import os
 import signal
 import sys
+import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,13 +21,20 @@ import orjson
 from tests.chaos.driver import live
 from tests.chaos.profile import profile
 from tests.chaos.scenario import Place, life_from_json
+from tests.support.world import RUN, World, text_job
 
 
 def warm_up() -> None:
-    """Import what a driver would import on the way."""
+    """Import what a driver would import on the way, and compile the statements that it would compile."""
     for name in ("alembic", "psycopg", "sqlalchemy.dialects.postgresql.psycopg", "sqlite3"):
         importlib.import_module(name)
     profile(sys.argv[1]).warm_up()
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder), kind="sqlite")
+        with world.runner() as runner:
+            runner.start(text_job(), run_id=RUN).wait()
+        world.close()
+    assert threading.active_count() == 1
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from batchor_core.storage.state import StateStore
 from batchor_core.testing.fake_clock import FakeClock
 from batchor_core.testing.fake_config import FakeProviderConfig
 from batchor_core.testing.fake_provider import FakeProvider, register_fake_provider
-from tests.postgres_server import postgres_dsn, postgres_schema
+from tests.postgres_server import lasting_schema, postgres_dsn, postgres_engine
 
 RUN = "run-1"
 
@@ -89,7 +89,11 @@ class World:
             store = self._opened[0] if self._opened else MemoryStateStore(now=self.clock)
         elif self.kind == "postgres":
             store = PostgresStorage(
-                dsn=postgres_dsn(), schema=self._schema(), now=self.clock, provider_registry=self.registry()
+                dsn=postgres_dsn(),
+                schema=self._schema(),
+                now=self.clock,
+                engine=postgres_engine(),
+                provider_registry=self.registry(),
             )
         else:
             store = SQLiteStorage(
@@ -100,7 +104,7 @@ class World:
 
     def _schema(self) -> str:
         if self.schema is None:
-            self.schema = self._stack.enter_context(postgres_schema())
+            self.schema = self._stack.enter_context(lasting_schema())
         return self.schema
 
     def close(self) -> None:

@@ -79,6 +79,14 @@ def test_importing_the_engine_loads_no_large_library_before_it_is_needed() -> No
     assert done.stdout.splitlines() == ["[]", stores]
 
 
+def test_a_dagster_process_loads_neither_pandas_nor_the_vendors_client_before_they_are_needed() -> None:
+    # pyarrow.dataset brings pandas
+    large = ["alembic", "openai", "pandas", "pyarrow.dataset", "tiktoken"]
+    code = f"import sys, batchor_dagster\nprint([name for name in {large} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_every_direct_dependency_is_pinned_for_development() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = [

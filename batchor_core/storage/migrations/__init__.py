@@ -44,8 +44,8 @@ def bring_up_to_date(database: Database) -> None:
         found = _revision(database, connection)
         if found is None:
             database.create_namespace(connection)
-            metadata.create_all(connection, checkfirst=False)
-            _version.create(connection)
+            database.create_tables(connection, metadata)
+            database.create_tables(connection, _version.metadata)
             connection.execute(_version.insert().values(version_num=HEAD))
         elif found != HEAD:
             upgrade(database, connection)

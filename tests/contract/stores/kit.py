@@ -32,7 +32,7 @@ from batchor_core.storage.state import (
     ResultsWait,
     StateStore,
 )
-from tests.postgres_server import postgres_dsn, postgres_schema
+from tests.postgres_server import lasting_schema, postgres_dsn, postgres_engine
 from tests.support.model_store.store import ModelStore
 
 RUN = "run-1"
@@ -121,11 +121,15 @@ class PostgresBackend:
     schema: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.schema = self.stack.enter_context(postgres_schema())
+        self.schema = self.stack.enter_context(lasting_schema())
 
     def open(self, clock: Clock) -> StateStore:
         store = PostgresStorage(
-            dsn=postgres_dsn(), schema=self.schema, now=clock, provider_registry=registry()
+            dsn=postgres_dsn(),
+            schema=self.schema,
+            now=clock,
+            engine=postgres_engine(),
+            provider_registry=registry(),
         )
         self.stack.callback(store.close)
         return store

@@ -170,7 +170,7 @@ def test_nothing_else_is_held_up(late: World) -> None:
 
 def asked(world: World, run: Run) -> QuarantinedBatchError:
     with pytest.raises(QuarantinedBatchError) as caught:
-        run.wait(timeout=48 * HOUR, poll_interval=300.0)
+        run.wait(timeout=48 * HOUR, poll_interval=900.0)
     assert caught.value.local_batch_ids == [local(world)]
     return caught.value
 
@@ -253,16 +253,16 @@ def test_waiting_survives_a_restart_and_a_clock_that_is_set_back(
     world = make_world(kind="sqlite", provider=LateProvider(answer=ONE_FAILED))
     provider(world).hold("output", "error")
     run = begin(world)
-    drive(world, run, HOUR)
+    drive(world, run, HOUR, step=120.0)
     world.store = world.open_store()
     run = world.runner().get_run(RUN)
     assert run.summary().late_rows == ROWS
     since = world.store.get_active_batches(run_id=RUN)[0].ended_at
-    drive(world, run, 2 * HOUR)
+    drive(world, run, 2 * HOUR, step=120.0)
     assert world.store.get_active_batches(run_id=RUN)[0].ended_at == since
     world.store = world.open_store(behind_sec=86_400.0)
     run = world.runner().get_run(RUN)
-    drive(world, run, 2 * HOUR)
+    drive(world, run, 2 * HOUR, step=120.0)
     assert sent(world) == ONCE
     assert run.summary().quarantined_batches == 0
     provider(world).hand_over("output", "error")
@@ -325,7 +325,7 @@ def test_an_expired_or_cancelled_batch_may_bring_its_files_late(late: World, sta
     late.provider.statuses = ("in_progress", status)
     provider(late).hold("output", "error")
     run = begin(late)
-    drive(late, run, HOUR)
+    drive(late, run, HOUR, step=120.0)
     assert sent(late) == ONCE
     late.provider.statuses = ("in_progress", "completed")
     provider(late).hand_over("output", "error")
@@ -367,7 +367,7 @@ def test_a_row_with_an_error_is_held_back_while_its_answer_is_stated(late: World
     (batch,) = late.provider.batches.values()
     line = {"custom_id": batch.lines[0]["custom_id"], **http_error_row(500)}
     batch.error_file_id = late.provider._keep_lines("errors.jsonl", [line])
-    drive(late, run, HOUR)
+    drive(late, run, HOUR, step=120.0)
     assert sent(late) == ONCE
     provider(late).hand_over("output")
     run.wait(poll_interval=30.0)
@@ -466,7 +466,7 @@ def test_a_batch_that_does_not_end_is_told_about_and_asked_about(late: World, st
     assert run.summary().overdue_batches == 1
     assert late.data("batch_overdue")
     polls = late.provider.count("get_batch")
-    drive(late, run, 20 * HOUR, step=300.0)
+    drive(late, run, 20 * HOUR, step=900.0)
     assert late.provider.count("get_batch") - polls <= 25, "it is asked for less and less often"
     error = asked(late, run)
     assert f"still {status}" in str(error)

@@ -10,11 +10,12 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 
 from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core.exceptions import InvalidInputError, StorageError
@@ -133,6 +134,19 @@ def test_commits_are_synced_and_writers_lock_at_once(tmp_path: Path) -> None:
     assert "BEGIN IMMEDIATE" in begins
     assert all(statement in ("BEGIN", "BEGIN IMMEDIATE") for statement in begins)
     store.close()
+
+
+def test_what_one_file_has_compiled_no_other_compiles_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def live(path: Path) -> None:
+        with closing(SQLiteStorage(path=path)) as store:
+            create(store, 2)
+            store.get_item_records(run_id=RUN)
+
+    live(tmp_path / "first.sqlite3")
+    monkeypatch.setattr(SQLiteCompiler, "__init__", lambda *_arguments, **_options: pytest.fail("compiled"))
+    live(tmp_path / "second.sqlite3")
 
 
 def test_a_child_process_uses_connections_of_its_own(tmp_path: Path) -> None:

@@ -29,32 +29,6 @@ from typing import assert_never
 
 from batchor_core.core.types import JSONValue
 
-# in the order in which a newcomer meets them
-__all__ = [  # noqa: RUF022
-    "BatchorError",
-    "InvalidInputError",
-    "SourceRowError",
-    "DuplicateItemError",
-    "SourceMismatchError",
-    "RunConfigMismatchError",
-    "RunItemsMismatchError",
-    "StructuredOutputSchemaError",
-    "MissingCredentialsError",
-    "StructuredOutputError",
-    "ModelResolutionError",
-    "RunNotFoundError",
-    "RunNotFinishedError",
-    "RunPausedError",
-    "RunStateError",
-    "RunIngestionSourceRequiredError",
-    "QuarantinedBatchError",
-    "StorageError",
-    "DatabaseVersionError",
-    "LeaseLostError",
-    "ProviderError",
-    "ProviderErrorKind",
-]
-
 
 class BatchorError(Exception):
     """Root of every error that this package raises on purpose."""

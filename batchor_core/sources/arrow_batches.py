@@ -41,14 +41,7 @@ def even_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, size: int
             start += part.num_rows
             missing -= part.num_rows
             if not missing:
-                yield _joined(pending, schema)
+                yield pa.concat_batches(pending)
                 pending, missing = [], size
     if pending:
-        yield _joined(pending, schema)
-
-
-def _joined(parts: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
-    if len(parts) == 1:
-        return parts[0]
-    columns = [pa.concat_arrays([part.column(index) for part in parts]) for index in range(len(schema))]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+        yield pa.concat_batches(pending)

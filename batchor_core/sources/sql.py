@@ -16,7 +16,7 @@ from batchor_core.sources.arrow_rows import check_columns
 from batchor_core.sources.base import SourceIdentity
 from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row
 from batchor_core.sources.snapshot import BATCH_ROWS, RowStream, TableItemSource
-from batchor_core.sources.typed_json import json_batches, json_schema
+from batchor_core.sources.typed_json import JSON_SCHEMA, json_batches
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine, Executable
@@ -117,7 +117,7 @@ class _SqlAlchemy:
         return [str(compiled), repr(_sorted(compiled.params)), repr(_sorted(params))]
 
     def stream(self, query: Any, params: Any, problem: Any) -> RowStream:
-        return RowStream(json_schema(), self._batches(query, params, problem))
+        return RowStream(JSON_SCHEMA, self._batches(query, params, problem))
 
     def _batches(self, query: Any, params: Any, problem: Any) -> Iterator[pa.RecordBatch]:
         from sqlalchemy.exc import SQLAlchemyError, StatementError

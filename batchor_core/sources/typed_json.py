@@ -23,7 +23,9 @@ from batchor_core.sources.arrow_rows import Problem
 IS_JSON = b"batchor.json"
 """Key in a schema's metadata: the one column holds rows as JSON."""
 
-_SCHEMA = pa.schema([("row", pa.large_string())], {IS_JSON: b"1"})
+JSON_SCHEMA = pa.schema([("row", pa.large_string())], {IS_JSON: b"1"})
+"""Of batches that :func:`json_batches` gives."""
+
 _AS_THEY_ARE = frozenset({str, int, bool, float, type(None)})
 _KINDS: tuple[tuple[str, type, Callable[[Any], JSONValue], Callable[[Any], Any]], ...] = (
     ("datetime", datetime, datetime.isoformat, datetime.fromisoformat),  # before date, whose subclass it is
@@ -42,11 +44,6 @@ _KINDS: tuple[tuple[str, type, Callable[[Any], JSONValue], Callable[[Any], Any]]
 _READERS = {name: read for name, _, _, read in _KINDS}
 
 
-def json_schema() -> pa.Schema:
-    """Of batches that :func:`json_batches` gives."""
-    return _SCHEMA
-
-
 def json_batches(rows: Iterable[Mapping[str, Any]], size: int, problem: Problem) -> Iterator[pa.RecordBatch]:
     """Rows as batches of one column.
 
@@ -55,7 +52,7 @@ def json_batches(rows: Iterable[Mapping[str, Any]], size: int, problem: Problem)
     """
     texts = (_text(row, line, problem) for line, row in enumerate(rows, 1))
     while part := list(islice(texts, size)):
-        yield pa.record_batch([pa.array(part, pa.large_string())], schema=_SCHEMA)
+        yield pa.record_batch([pa.array(part, pa.large_string())], schema=JSON_SCHEMA)
 
 
 def rows_of_json(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:

@@ -85,7 +85,6 @@ class ThirdPartySession(DriverSession):
         """Nothing to do: there is no lease."""
 
     def close(self) -> None:
-        """Give back what was claimed and not planned."""
         with self._book.lock:
             self._items.give_back()
 
@@ -191,9 +190,9 @@ class ThirdPartySession(DriverSession):
             self._book.place = kept_place(self._book.place, wait, now=self._store.now())
 
     def _tokens_in_flight(self) -> int:
+        unsent = [one for one in self.open_submissions() if one.provider_batch_id is None]
         submitted = self._store.get_active_submitted_token_estimate(run_id=self.run_id)
-        unsent = [record for record in self.open_submissions() if record.provider_batch_id is None]
-        return submitted + sum(record.submission_tokens for record in unsent)
+        return submitted + sum(one.submission_tokens for one in unsent)
 
     def drafts(self, *, local_batch_id: str) -> Iterator[RequestDraft]:
         with self._book.lock:

@@ -47,7 +47,8 @@ def materialize(
 def failure(result: dg.ExecuteInProcessResult) -> str:
     assert not result.success
     [event] = [event for event in result.all_events if event.is_step_failure]
-    return str(event.step_failure_data.user_failure_data.description)
+    told = event.step_failure_data.user_failure_data
+    return "" if told is None else str(told.description)
 
 
 def metadata_of(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
@@ -241,7 +242,7 @@ class TestPartitions:
             started = materialize([facts.assets[1]], resource, instance, partition=None, tags=tags)
             assert started.success
         written = {
-            event.partition: event.materialization.metadata
+            str(event.partition): event.materialization.metadata
             for event in started.get_asset_materialization_events()
         }
         assert sorted(written) == keys
@@ -622,13 +623,13 @@ class TestProgress:
         result = materialize(make_asset(wait=True).assets, resource, instance)
         assert result.success
         seen = [
-            event.event_specific_data.asset_observation
+            event.asset_observation_data.asset_observation
             for event in result.all_events
             if event.event_type_value == "ASSET_OBSERVATION"
         ]
         assert seen
         assert {(event.asset_key, event.partition) for event in seen} == {(dg.AssetKey("facts"), "birds")}
-        done = [event.metadata["batchor/completed"].value for event in seen]
+        done = [int(str(event.metadata["batchor/completed"].value)) for event in seen]
         assert done == sorted(set(done))
 
 

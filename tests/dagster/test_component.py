@@ -48,7 +48,7 @@ class TestSchema:
                 "place": {"city": "string", "kind": ["shop", "web"]},
             },
         )
-        fields = {name: field.annotation for name, field in model.model_fields.items()}
+        fields: dict[str, Any] = {name: field.annotation for name, field in model.model_fields.items()}
         assert fields["mood"] == Literal["good", "bad"]
         assert (fields["summary"], fields["stars"], fields["share"], fields["spam"]) == (
             str,
@@ -489,7 +489,7 @@ def test_a_component_brings_a_sensor_and_the_control_job(tmp_path: Path) -> None
         return BatchComponent(batches=[batch(wait=False)], **settings).build_defs(Context())  # type: ignore[arg-type]
 
     alone = definitions(resource={"root": str(tmp_path)})
-    assert alone.resolve_job_def("batchor_control")
+    assert alone.resolve_job_def("batchor_control").name == "batchor_control"
     assert alone.resolve_sensor_def("shop__reviews_sensor").minimum_interval_seconds == 30
     keys = alone.resolve_all_asset_keys()
     assert set(keys) == {dg.AssetKey(["shop", "reviews"]), dg.AssetKey(["shop", "reviews_submission"])}

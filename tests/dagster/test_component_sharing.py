@@ -114,4 +114,4 @@ def test_definitions_of_several_resources_can_be_merged(
     assert paused.success
     with other.runner() as runner:
         assert runner.get_run("others").control_state.value == "paused"
-    assert merged.resolve_sensor_def("batchor_sensor_llm")
+    assert merged.resolve_sensor_def("batchor_sensor_llm").name == "batchor_sensor_llm"

@@ -232,7 +232,7 @@ class TestControlJob:
 def _failure(result: Any) -> str:
     assert not result.success
     [event] = [event for event in result.all_events if event.is_step_failure]
-    return event.step_failure_data.user_failure_data.description
+    return str(event.step_failure_data.user_failure_data.description)
 
 
 @pytest.mark.usefixtures("submitted")

@@ -40,4 +40,6 @@ def _open(home: Path) -> None:
         }
         assert instance.run_monitoring_enabled
         assert instance.run_retries_enabled
-        assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 20
+        queue = instance.get_concurrency_config().run_queue_config
+        assert queue is not None
+        assert queue.max_concurrent_runs == 20

@@ -20,7 +20,10 @@ def defs(openai_server: OpenAIServer, tmp_path: Path, monkeypatch: pytest.Monkey
     from batchor_dagster import BatchorResource
     from examples.dagster_project import definitions
 
-    resources = {**definitions.defs.resources, "batchor": BatchorResource(root=str(tmp_path / "batchor"))}
+    resources = {
+        **(definitions.defs.resources or {}),
+        "batchor": BatchorResource(root=str(tmp_path / "batchor")),
+    }
     return dg.Definitions(
         assets=definitions.defs.assets,
         asset_checks=definitions.defs.asset_checks,
@@ -77,7 +80,10 @@ def test_a_day_goes_from_the_schedule_to_the_sheet_by_itself(
     [landing] = requests
     assert (landing.asset_selection, landing.partition_key) == ([dg.AssetKey("quizzes")], DAY)
     landed = defs.resolve_job_def(landing.job_name or "").execute_in_process(
-        instance=instance, partition_key=DAY, asset_selection=list(landing.asset_selection), tags=landing.tags
+        instance=instance,
+        partition_key=DAY,
+        asset_selection=list(landing.asset_selection or ()),
+        tags=landing.tags,
     )
     assert landed.success
     assert all(check.passed for check in landed.get_asset_check_evaluations())

@@ -136,7 +136,7 @@ def test_it_stores_nothing_for_others(resource: BatchorResource, instance: dg.Da
 
 def test_duckdb_reads_the_folder_as_it_is(facts: BatchAsset, resource: BatchorResource) -> None:
     folder = resource.results_base()
-    found = duckdb.sql(
+    found = duckdb.execute(
         f"""
         select filename.parse_filename(true) as partition, status, count(*), sum(output_tokens) > 0,
                any_value(len(sources)) is not null

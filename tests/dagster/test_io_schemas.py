@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any
 
 import dagster as dg
@@ -93,15 +94,17 @@ def load(
 def pylist(frame: Any) -> list[dict[str, Any]]:
     match frame:
         case pads.Dataset():
-            return frame.to_table().to_pylist()
+            frame = frame.to_table()
         case pa.Table():
-            return frame.to_pylist()
+            pass
         case pl.LazyFrame():
             return frame.collect().to_dicts()
         case pl.DataFrame():
             return frame.to_dicts()
         case _:
-            return pa.Table.from_pandas(frame, preserve_index=False).to_pylist()
+            frame = pa.Table.from_pandas(frame, preserve_index=False)
+    rows: list[dict[str, Any]] = frame.to_pylist()
+    return rows
 
 
 @pytest.mark.parametrize("order", [("old", "new"), ("new", "old")])
@@ -151,8 +154,9 @@ def test_columns_that_nothing_holds_together_are_named(
 def test_integers_that_a_float_would_round_are_named_with_their_partition(
     resource: BatchorResource, files: PartitionFiles, wanted: Any, nested: bool
 ) -> None:
-    def model(kind: type) -> type[BaseModel]:
-        return create_model("M", v=list[create_model("N", n=kind)] if nested else kind)  # type: ignore[misc]
+    def model(kind: Any) -> type[BaseModel]:
+        wanted: Any = GenericAlias(list, (create_model("N", n=kind),)) if nested else kind
+        return create_model("M", v=wanted)
 
     def answer(value: Any) -> dict[str, Any]:
         return {"v": [{"n": value}] if nested else value}
@@ -250,7 +254,7 @@ def test_integers_become_decimals_that_hold_them_all(
     price = Annotated[Decimal, Field(max_digits=10, decimal_places=2)]
 
     def model(kind: Any) -> type[BaseModel]:
-        return create_model("M", v=list[kind] if nested else kind)  # type: ignore[misc]
+        return create_model("M", v=list[kind] if nested else kind)
 
     for key, kind, value in (("a", int, 2**63 - 1), ("b", price, "1.25")):
         write(files, key, model(kind), {"v": [value] if nested else value})

@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -102,7 +103,7 @@ COST = Cost(Decimal("1.50"))
         ),
     ],
 )
-def test_a_run_is_described_in_one_line(changes: dict[str, object], text: str) -> None:
+def test_a_run_is_described_in_one_line(changes: dict[str, Any], text: str) -> None:
     assert describe(dataclasses.replace(SUMMARY, **changes)) == text
 
 
@@ -184,7 +185,7 @@ def test_a_share_of_rows_that_are_not_counted_yet_is_not_shown() -> None:
         ({"orphan_batches": 3}, "3 batches at the provider that this run never registered"),
     ],
 )
-def test_what_may_have_been_paid_for_nothing_is_told_everywhere(changes: dict[str, int], text: str) -> None:
+def test_what_may_have_been_paid_for_nothing_is_told_everywhere(changes: dict[str, Any], text: str) -> None:
     summary = dataclasses.replace(SUMMARY, status=RunLifecycleStatus.COMPLETED, failed_items=0, **changes)
     assert unknown_outcome(summary) == text
     assert ("batchor/warning" in progress_metadata(summary)) is bool(text)

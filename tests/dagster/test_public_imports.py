@@ -24,6 +24,8 @@ def complaints(source: str) -> Iterator[str]:
             case ast.Attribute(value=ast.Name(id="dg"), attr=name):
                 if name.startswith("_") or not hasattr(dg, name):
                     yield f"line {node.lineno}: dg.{name}"
+            case _:
+                pass
 
 
 def _is_dagster(module: str) -> bool:

@@ -106,7 +106,7 @@ def test_a_digest_sees_rows_and_prompts_but_not_their_order_or_metadata() -> Non
 
 
 def test_a_new_revision_has_its_earlier_name_too() -> None:
-    assert OnChange("new_generation") is OnChange.new_generation is OnChange.new_revision
+    assert {OnChange("new_generation"), OnChange.new_generation} == {OnChange.new_revision}
 
 
 def listing(run_id: str, **extras: Any) -> RunListing:
@@ -181,7 +181,8 @@ def partition(
 
 def failure(result: dg.ExecuteInProcessResult) -> str:
     [event] = [event for event in result.all_events if event.is_step_failure]
-    return str(event.step_failure_data.user_failure_data.description)
+    told = event.step_failure_data.user_failure_data
+    return "" if told is None else str(told.description)
 
 
 def test_a_finished_partition_with_the_same_job_is_kept(partition: Partition, make_asset: MakeAsset) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,7 +49,13 @@ class Deployment:
         self.defs = build_batch_definitions(assets=assets, resources={"batchor": resource}, **sensor)
         self.cursor: str | None = None
 
-    def submit(self, partition: str | None = "birds", asset: BatchAsset | None = None, **tags: str) -> str:
+    def submit(
+        self,
+        partition: str | None = "birds",
+        asset: BatchAsset | None = None,
+        *,
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
         asset = asset or self.assets[0]
         result = dg.materialize(
             [asset.assets[0]],
@@ -99,7 +105,12 @@ class Deployment:
 
     def state(self, run_id: str) -> RunControlState:
         with self.runner() as runner:
-            return runner.get_run(run_id).control_state
+            state: RunControlState = runner.get_run(run_id).control_state
+            return state
+
+
+def asked(result: dg.SensorResult) -> Sequence[dg.RunRequest]:
+    return result.run_requests or []
 
 
 def said(result: dg.SensorResult) -> str:
@@ -137,7 +148,7 @@ def test_a_request_that_was_not_fulfilled_is_repeated_under_the_same_key(deploy:
     deployment = deploy()
     deployment.submit()
     [first] = deployment.tick_until_requests()
-    [second] = deployment.tick().run_requests
+    [second] = asked(deployment.tick())
     assert first.run_key == second.run_key  # Dagster launches a key once
 
 
@@ -173,7 +184,7 @@ def test_results_whose_run_failed_are_asked_for_again_then_a_person_is_told(depl
 
     keys = [request.run_key]
     for _ in range(2):
-        [again] = launched_and(dg.DagsterRunStatus.FAILURE, keys[-1]).run_requests
+        [again] = asked(launched_and(dg.DagsterRunStatus.FAILURE, keys[-1]))
         keys.append(again.run_key)
     assert keys == ["facts--birds:3", "facts--birds:3:attempt-2", "facts--birds:3:attempt-3"]
     given_up = launched_and(dg.DagsterRunStatus.FAILURE, keys[-1])
@@ -200,7 +211,7 @@ def test_run_requests_are_capped_and_the_rest_follows(deploy: Deploy, make_asset
         deployment.submit(key)
     landed: list[str | None] = []
     while len(landed) < 5:
-        requests = deployment.tick().run_requests
+        requests = asked(deployment.tick())
         assert 1 <= len(requests) <= 2
         for request in requests:
             deployment.launch(request)
@@ -234,7 +245,7 @@ def test_rows_that_were_tried_again_while_no_tick_looked_land_all_the_same(
     openai_server.responder = answer
     with deployment.runner() as runner:
         runner.retry_failed("facts--birds").wait(poll_interval=0.01, timeout=20)
-    [request] = deployment.tick().run_requests
+    [request] = asked(deployment.tick())
     assert request.run_key == "facts--birds:6"
     assert deployment.launch(request).success
     assert said(deployment.tick()) == IDLE
@@ -259,7 +270,7 @@ def test_assets_with_different_partitions_share_a_sensor(deploy: Deploy, make_as
         deployment.submit(partition, asset)
     requests: dict[str, dg.RunRequest] = {}
     for _ in range(20):
-        requests |= {str(request.run_key): request for request in deployment.tick().run_requests}
+        requests |= {str(request.run_key): request for request in asked(deployment.tick())}
         if len(requests) == 3:
             break
     assert {
@@ -287,7 +298,7 @@ def test_runs_that_dagster_did_not_start_are_driven_and_not_requested(
     with deployment.runner() as runner:
         runner.start(job, run_id="from-a-script")
     for _ in range(20):
-        assert deployment.tick().run_requests == []
+        assert asked(deployment.tick()) == []
         with deployment.runner() as runner:
             if runner.get_run("from-a-script").is_finished:
                 return
@@ -344,7 +355,7 @@ class TestRetries:
         )
 
         openai_server.responder = answer
-        deployment.submit(**{ACTION_TAG: "retry_failed"})
+        deployment.submit(tags={ACTION_TAG: "retry_failed"})
         [second] = deployment.tick_until_requests()
         assert (first.run_key, second.run_key) == ("facts--birds:3", "facts--birds:4")
         metadata = deployment.launch(second).get_asset_materialization_events()[0].materialization.metadata
@@ -483,7 +494,7 @@ class TestTags:
     def test_an_action_that_was_obeyed_by_the_submission_is_not_repeated(self, deploy: Deploy) -> None:
         deployment = deploy()
         deployment.submit()
-        deployment.submit(**{ACTION_TAG: "pause"})
+        deployment.submit(tags={ACTION_TAG: "pause"})
         with deployment.runner() as runner:
             runner.resume_run("facts--birds")
         deployment.tick()
@@ -570,13 +581,15 @@ class TestShowing:
         ends = {"start": "birds", "end": "fish"}
         tags = {f"dagster/asset_partition_range_{which}": key for which, key in ends.items()}
         earlier = deployment.submit("fish")
-        dagster_run = deployment.submit(None, **tags)
+        dagster_run = deployment.submit(None, tags=tags)
         with deployment.runner() as runner:
             runner.pause_run("facts--fish")
         deployment.tick()
         assert deployment.tag(dagster_run) == "1 running, 1 paused"
         assert deployment.tag(earlier) is None  # the newest that submitted tells
-        alone = deployment.submit("fish", **{ACTION_TAG: "resume"})  # from now on this one tells of the fish
+        alone = deployment.submit(
+            "fish", tags={ACTION_TAG: "resume"}
+        )  # from now on this one tells of the fish
         deployment.tick()
         assert deployment.tag(alone) == "running"
         openai_server.advance(3600)
@@ -591,18 +604,18 @@ class TestDriveJob:
     def test_each_active_run_gets_a_dagster_run_that_drives_it(self, deploy: Deploy) -> None:
         deployment = deploy(drive="job")
         deployment.submit()
-        [request] = deployment.tick().run_requests
+        [request] = asked(deployment.tick())
         assert request.job_name == "batchor_drive"
         assert request.tags[RUN_ID_TAG] == "facts--birds"
         assert deployment.launch(request).success
-        [result] = deployment.tick().run_requests
+        [result] = asked(deployment.tick())
         assert (result.job_name, result.run_key) == ("batchor_results__facts", "facts--birds:3")
         assert deployment.launch(result).success
 
     def test_a_run_is_driven_by_one_dagster_run_at_a_time(self, deploy: Deploy) -> None:
         deployment = deploy(drive="job")
         deployment.submit()
-        [request] = deployment.tick().run_requests
+        [request] = asked(deployment.tick())
         job = deployment.defs.resolve_job_def("batchor_drive")
         deployment.instance.create_run_for_job(job, run_config=request.run_config, tags=request.tags)
         result = deployment.tick()
@@ -625,7 +638,7 @@ class TestDriveJobOfWaitingRuns:
         assert waiting.run_requests == []
         assert "running: 0 of 3 items done, 1 batch at the provider" in said(waiting)
         openai_server.advance(3600)
-        [request] = deployment.tick().run_requests
+        [request] = asked(deployment.tick())
         assert request.job_name == "batchor_drive"
 
     def test_a_worker_that_gives_no_sign_of_life_is_replaced(
@@ -634,12 +647,12 @@ class TestDriveJobOfWaitingRuns:
         deployment = deploy(drive="job", worker_patience_seconds=0)
         deployment.submit()
         openai_server.advance(3600)
-        [request] = deployment.tick().run_requests
+        [request] = asked(deployment.tick())
         job = deployment.defs.resolve_job_def("batchor_drive")
         deployment.instance.create_run_for_job(
             job, run_config=request.run_config, tags=request.tags, status=dg.DagsterRunStatus.STARTED
         )
-        [again] = deployment.tick().run_requests
+        [again] = asked(deployment.tick())
         assert (again.job_name, again.tags) == (request.job_name, request.tags)
         assert again.run_key != request.run_key
 
@@ -648,7 +661,7 @@ class TestDriveJobOfWaitingRuns:
         for topic in ("birds", "fish"):
             deployment.submit(topic)
         openai_server.advance(3600)
-        first, second = deployment.tick().run_requests, deployment.tick().run_requests
+        first, second = asked(deployment.tick()), asked(deployment.tick())
         assert [request.tags[RUN_ID_TAG] for request in [*first, *second]] == ["facts--birds", "facts--fish"]
 
 

@@ -121,7 +121,7 @@ class TestEnds:
         failed = "completed with failures: 3 of 3 items done, 1 failed"
         assert deployment.statuses() == [SENT, failed]
         openai_server.responder = answer
-        deployment.submit(**{ACTION_TAG: "retry_failed"})
+        deployment.submit(tags={ACTION_TAG: "retry_failed"})
         deployment.tick()  # sends what failed
         openai_server.advance(3600)
         deployment.land()

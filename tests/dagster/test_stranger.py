@@ -40,7 +40,7 @@ def tick(defs: dg.Definitions, instance: dg.DagsterInstance, cursor: str | None)
         instance=instance,
         cursor=cursor,
         repository_def=defs.get_repository_def(),
-        resources={"batchor": defs.resources["batchor"]},
+        resources={"batchor": dict(defs.resources or {})["batchor"]},
     ) as context:
         result: Any = defs.resolve_sensor_def("batchor_sensor")(context)
     for request in result.run_requests:
@@ -65,7 +65,7 @@ def test_a_submission_becomes_a_parquet_file(
         defs = definitions(tmp_path, server.url)
         submitted = dg.materialize(
             [defs.get_assets_def("facts_submission")],
-            resources={"batchor": defs.resources["batchor"]},
+            resources={"batchor": dict(defs.resources or {})["batchor"]},
             instance=instance,
         )
         assert submitted.success

@@ -104,6 +104,10 @@ class ApiAtBoundaries(BatchApi):
         """See :meth:`BatchApi.read`."""
         return self._api.read(record)
 
+    def read_line(self, line: bytes) -> Answer | None:
+        """See :meth:`BatchApi.read_line`."""
+        return self._api.read_line(line)
+
     def read_body(self, record: JSONObject) -> Answer:
         """See :meth:`BatchApi.read_body`."""
         return self._api.read_body(record)

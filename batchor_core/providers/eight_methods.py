@@ -33,6 +33,7 @@ from batchor_core.providers.base import BatchProvider, OptionalMethods
 from batchor_core.providers.openai.answers import read_record
 from batchor_core.providers.openai.batch_failure import judge_failed_batch
 from batchor_core.providers.openai.counts import is_error_line, read_counts
+from batchor_core.providers.openai.plain_lines import read_plain_line
 from batchor_core.providers.openai.usage import usage_from_body
 
 _OPTIONAL = tuple(name for name in vars(OptionalMethods) if not name.startswith("_"))
@@ -167,6 +168,10 @@ class EightMethodsApi(BatchApi):
     def read(self, record: JSONObject) -> Answer:
         """By the provider's own reader, or as a line of OpenAI's."""
         return self._read(record)
+
+    def read_line(self, line: bytes) -> Answer | None:
+        """As a line of OpenAI's, unless the provider has a reader of its own."""
+        return read_plain_line(line) if self._read is read_record else None
 
     def read_body(self, record: JSONObject) -> Answer:
         """By the provider's own method; else as :meth:`read`."""

@@ -21,13 +21,17 @@ from batchor_core.storage.records import RawResponseRef
 
 _READ_BUFFER = 1 << 18
 _SKIP_BYTES = 1024 * 1024
+_PLAIN_OUTPUTS = (OutputKind.TEXT, OutputKind.MODEL)
+"""Outputs that are made of an answer's text and of nothing else."""
+_UNREAD: JSONObject = {}
 
 
 class Line(NamedTuple):
     """One line of a batch's files.
 
     ``raw`` says where it lies in the kept file; None if there is no such file, or if the line is not strict JSON and has
-    to be kept as it was understood. ``length`` is about its share of memory.
+    to be kept as it was understood. ``record`` is empty where it was not needed: ``raw`` leads to it. ``length`` is about
+    its share of memory.
     """
 
     answer: Answer
@@ -69,26 +73,38 @@ def _streamed(drive: Drive, download: Download, reading: Reading) -> Iterator[Li
     """Line by line, whatever the size of the files. Rows of lines that can't be read are found missing in the end."""
     is_exact = drive.output.kind is OutputKind.BODY
     read = drive.api.read_body if is_exact else drive.api.read
+    is_plain = drive.output.kind in _PLAIN_OUTPUTS
     for file in download.files:
         is_kept = file.artifact_key is not None
+        # of a good answer whose line is kept nobody asks for the record
+        read_line = drive.api.read_line if is_kept and is_plain else None
         with _local_path(drive, file) as path, path.open("rb", buffering=_READ_BUFFER) as lines:
             offset = 0
             while True:
                 length, line = _bounded_line(lines)
                 if not length:
                     break
-                record, is_strict = (None, False) if line is None else _decoded(line, is_exact=is_exact)
+                record: JSONObject | None
+                answer = None if line is None or read_line is None else _plain(read_line, line)
+                if answer is not None:
+                    record, is_strict = _UNREAD, True
+                else:
+                    record, is_strict = (None, False) if line is None else _decoded(line, is_exact=is_exact)
                 if record is None:
                     reading.note(line)
                 line = None  # a giant one must not stay beside what was made of it
                 if record is not None:
-                    answer = _read(drive, read, record)
+                    answer = answer or _read(drive, read, record)
                     kept = is_kept and is_strict
                     raw = RawResponseRef(file.is_error_file, offset, length) if kept else None
                     yield Line(answer, record, raw, length)
                     del answer  # as above
                 record = None
                 offset += length
+
+
+def _plain(read_line: Callable[[bytes], Answer | None], line: bytes) -> Answer | None:
+    return None if names_two_rows(line) else read_line(line)
 
 
 def _read(drive: Drive, read: Callable[[JSONObject], Answer], record: JSONObject) -> Answer:

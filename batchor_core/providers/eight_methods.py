@@ -38,6 +38,7 @@ from batchor_core.providers.openai.usage import usage_from_body
 
 _OPTIONAL = tuple(name for name in vars(OptionalMethods) if not name.startswith("_"))
 _DOCUMENTED = tuple(name for name in vars(BatchProvider) if not name.startswith("_"))
+_BLOCK = 1 << 20
 _NEARLY = 0.85
 """How alike a method's name has to be to an optional one's for it to be taken for a misspelling."""
 
@@ -163,7 +164,9 @@ class EightMethodsApi(BatchApi):
             to_path(file.ref, path)
             return
         text = self._provider.download_file_content(file.ref)
-        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        with path.open("wb") as copy:
+            for start in range(0, len(text), _BLOCK):  # encoded as a whole, it would be in memory twice
+                copy.write(text[start : start + _BLOCK].encode("utf-8", "surrogatepass"))
 
     def read(self, record: JSONObject) -> Answer:
         """By the provider's own reader, or as a line of OpenAI's."""

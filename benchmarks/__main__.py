@@ -6,7 +6,7 @@
     python -m benchmarks --docs                            and write the page in docs/explanation anew
 
 Rows are of 500 bytes, answers of 1.2 KB with structured output; making the answers is left out. Every measurement of a
-store comes right after one of the floor, and its ratio is to that one, so that it holds on a busy machine too. Each line
+store comes right after one of each floor, and its ratios are to those, so that they hold on a busy machine too. Each line
 is printed as soon as it is known, and the JSON file is written after each size: what was measured is not lost when the
 rest is interrupted. Token counts need tiktoken's vocabulary: set TIKTOKEN_CACHE_DIR where there is no network.
 """
@@ -37,6 +37,7 @@ AT_MOST = {"memory": 100_000, "documented": 100_000, "tokens": 100_000, "http": 
 
 STEPS: dict[str, list[str]] = {
     "floor": [f"floor.{step}" for step in ("drive", *READS)],
+    "lean": ["lean_floor.drive"],
     "sqlite": [f"engine.{step}" for step in ("drive", *READS, "summary")],
     "postgres": [f"engine.{step}" for step in ("drive", *READS, "summary")],
     "memory": ["engine.in_memory"],
@@ -112,12 +113,13 @@ def _figures(folder: Path, rows: int | None, subjects: list[str], dsn: str) -> I
     for subject in chosen:
         if rows is not None and rows > AT_MOST.get(subject, rows):
             continue
-        floor = None
+        beside: dict[str, Any] = {}
         if subject in BESIDE_FLOOR:
-            floor = _measure(folder, "floor", source, rows or 0, steps=["floor.drive"])
+            for name in ("floor", "lean_floor"):
+                beside[name] = _measure(folder, name, source, rows or 0, steps=[f"{name}.drive"])["laps"]
         store = subject if subject in ("postgres", "memory") else "sqlite"
         figure = _measure(folder, subject, source, rows or 0, steps=STEPS[subject], store=store, dsn=dsn)
-        yield figure if floor is None else {**figure, "floor": floor["laps"]}
+        yield {**figure, **beside}
 
 
 def _measure(

@@ -56,6 +56,8 @@ def line(figure: Figure) -> str:
         text += f"{rows / _wall(laps, ENGINE):>8,.0f} rows/s"
         if "floor" in figure:
             text += f"  {_ratio(figure, 0):.2f} x floor ({_ratio(figure, 1):.2f} x in CPU)"
+        if "lean_floor" in figure:
+            text += f", {_ratio(figure, 0, 'lean_floor'):.2f} x lean floor ({_ratio(figure, 1, 'lean_floor'):.2f} x in CPU)"
     text += f"  {peak:.0f} MB  "
     if rows and figure["subject"] not in ("idle", "resume"):
         return text + ", ".join(
@@ -76,8 +78,8 @@ def _wall(laps: dict[str, list[float]], phases: Iterable[str], which: int = 0) -
     return sum(laps[phase][which] for phase in phases)
 
 
-def _ratio(figure: Figure, which: int) -> float:
-    return _wall(figure["laps"], ENGINE, which) / _wall(figure["floor"], ENGINE, which)
+def _ratio(figure: Figure, which: int, floor: str = "floor") -> float:
+    return _wall(figure["laps"], ENGINE, which) / _wall(figure[floor], ENGINE, which)
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -125,10 +127,10 @@ def _rate(subject: str, *phases: str) -> Value:
     return value
 
 
-def _beside_floor(subject: str, which: int) -> Value:
+def _beside_floor(subject: str, which: int, floor: str = "floor") -> Value:
     def value(of: Callable[[str], Figure | None]) -> str | None:
         figure = of(subject)
-        return None if figure is None or "floor" not in figure else f"{_ratio(figure, which):.2f} x"
+        return None if figure is None or floor not in figure else f"{_ratio(figure, which, floor):.2f} x"
 
     return value
 
@@ -179,6 +181,8 @@ _ROWS: list[tuple[str, str, Value]] = [
     ("engine on SQLite, rows/s", "20,000", _rate("sqlite", *ENGINE)),
     ("its time beside the floor's", "2.5 x", _beside_floor("sqlite", 0)),
     ("its CPU beside the floor's", "", _beside_floor("sqlite", 1)),
+    ("its time beside the lean floor's", "2.5 x", _beside_floor("sqlite", 0, "lean_floor")),
+    ("its CPU beside the lean floor's", "", _beside_floor("sqlite", 1, "lean_floor")),
     ("its peak memory", "300 MB", _peak("sqlite", "drive")),
     ("engine on Postgres, rows/s", "", _rate("postgres", *ENGINE)),
     ("its time beside SQLite's", "1.5 x", _beside_sqlite("postgres", ENGINE)),
@@ -186,6 +190,8 @@ _ROWS: list[tuple[str, str, Value]] = [
     ("engine on the memory store, rows/s", "", _rate("memory", *ENGINE)),
     ("its time beside SQLite's", "1 x", _beside_sqlite("memory", ENGINE)),
     ("floor, rows/s", "", _rate("floor", *ENGINE)),
+    ("lean floor, rows/s", "", _rate("lean", *ENGINE)),
+    ("its peak memory", "", _peak("lean", "drive")),
     ("pages of 1,000 typed results on SQLite, rows/s", "60,000", _rate("sqlite", "pages")),
     ("the same on Postgres", "", _rate("postgres", "pages")),
     ("the same by the floor, without metadata", "", _rate("floor", "pages")),
@@ -201,6 +207,8 @@ _ROWS: list[tuple[str, str, Value]] = [
     ("`summary()` on Postgres", "5 ms; 20 ms at 1,000,000", _time("postgres", "summary")),
     ("idle `refresh()` with 20 batches", "20 ms; 40 ms at 1,000,000", _time("idle", "refresh")),
     ("a provider of the eight methods, rows/s", "", _rate("documented", *ENGINE)),
+    ("its time beside the lean floor's", "3.5 x", _beside_floor("documented", 0, "lean_floor")),
+    ("its peak memory", "250 MB", _peak("documented", "drive_documented")),
     ("ingestion without token counts, rows/s", "", _rate("sqlite", "ingest")),
     ("ingestion with tiktoken's counts, rows/s", "half of it", _rate("tokens", "ingest")),
     ("over HTTP through the local server, rows/s", "", _rate("http", *ENGINE)),

@@ -250,8 +250,16 @@ class BatchApi(ABC):
     def read(self, record: JSONObject) -> Answer:
         """What one line of a result file says about its row. Never raises, whatever the line contains."""
 
+    def read_line(self, line: bytes) -> Answer | None:
+        """What :meth:`read` would say of the record in a line, without decoding the whole of it. Never raises.
+
+        None where the line has to be decoded. Only good answers in lines that are strict JSON in UTF-8 may be read here: nobody
+        looks at the record of such a line until somebody asks for its raw response. The default reads no line.
+        """
+        return None
+
     def read_body(self, record: JSONObject) -> Answer:
-        """The same in runs of ``OutputKind.BODY``: a usable answer has its whole body as ``value``. Never raises.
+        """The same as :meth:`read` in runs of ``OutputKind.BODY``: a usable answer has its whole body as ``value``. Never raises.
 
         Numbers in the record are exact: those that a float can't hold are Decimals. The default is for providers whose
         :meth:`read` returns bodies anyway.

@@ -91,6 +91,10 @@ class ApiAtBoundaries(BatchApi):
     def read(self, record: JSONObject) -> Answer:
         return self._api.read(record)
 
+    def read_line(self, line: bytes) -> Answer | None:
+        """See :meth:`BatchApi.read_line`."""
+        return self._api.read_line(line)
+
     def read_body(self, record: JSONObject) -> Answer:
         return self._api.read_body(record)
 

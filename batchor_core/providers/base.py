@@ -67,7 +67,8 @@ class BatchProvider(ABC):
     ) -> tuple[dict[str, JSONObject], dict[str, JSONObject], list[JSONObject]]:
         """Split the text of a batch's two files into ``(successes, errors, all_records)``.
 
-        The first two map custom_id to record; a success wins over an error of the same id.
+        The first two map custom_id to record; a success wins over an error of the same id. Where every line of a long file is a
+        JSON object with a ``custom_id`` of its own, this is called several times, with some of the lines each.
         """
 
     @abstractmethod

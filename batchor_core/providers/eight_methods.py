@@ -33,10 +33,12 @@ from batchor_core.providers.base import BatchProvider, OptionalMethods
 from batchor_core.providers.openai.answers import read_record
 from batchor_core.providers.openai.batch_failure import judge_failed_batch
 from batchor_core.providers.openai.counts import is_error_line, read_counts
+from batchor_core.providers.openai.plain_lines import read_plain_line
 from batchor_core.providers.openai.usage import usage_from_body
 
 _OPTIONAL = tuple(name for name in vars(OptionalMethods) if not name.startswith("_"))
 _DOCUMENTED = tuple(name for name in vars(BatchProvider) if not name.startswith("_"))
+_BLOCK = 1 << 20
 _NEARLY = 0.85
 """How similar a method's name has to be to an optional one's to count as a misspelling."""
 
@@ -160,11 +162,17 @@ class EightMethodsApi(BatchApi):
             to_path(file.ref, path)
             return
         text = self._provider.download_file_content(file.ref)
-        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        with path.open("wb") as copy:
+            for start in range(0, len(text), _BLOCK):  # encoded as a whole, it would be in memory twice
+                copy.write(text[start : start + _BLOCK].encode("utf-8", "surrogatepass"))
 
     def read(self, record: JSONObject) -> Answer:
         """By the provider's own reader, or as a line of OpenAI's."""
         return self._read(record)
+
+    def read_line(self, line: bytes) -> Answer | None:
+        """As a line of OpenAI's, unless the provider has a reader of its own."""
+        return read_plain_line(line) if self._read is read_record else None
 
     def read_body(self, record: JSONObject) -> Answer:
         """By the provider's own method; else as :meth:`read`."""

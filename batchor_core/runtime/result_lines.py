@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import orjson
+from msgspec import DecodeError, Struct
+from msgspec.json import Decoder
 
 from batchor_core.core.answers import Answer, names_two_rows, parse_line, parse_line_exactly, unread
 from batchor_core.core.jsontext import loads_exactly
@@ -21,13 +23,20 @@ from batchor_core.storage.records import RawResponseRef
 
 _READ_BUFFER = 1 << 18
 _SKIP_BYTES = 1024 * 1024
+_PLAIN_OUTPUTS = (OutputKind.TEXT, OutputKind.MODEL)
+"""Outputs that are made of an answer's text and of nothing else."""
+_UNREAD: JSONObject = {}
+_PAGE_BYTES = 2 * 1024 * 1024
+"""Of a file as text that a provider's own method is given at a time. Its records take up several times as much."""
+_NOWHERE: tuple[JSONObject | None, RawResponseRef | None] = (None, None)
 
 
 class Line(NamedTuple):
     """One line of a batch's files.
 
     ``raw`` says where it lies in the kept file; None if there is no such file, or if the line is not strict JSON and has
-    to be kept as it was understood. ``length`` is about its share of memory.
+    to be kept as it was understood. ``record`` is empty where it was not needed: ``raw`` leads to it. ``length`` is about
+    its share of memory.
     """
 
     answer: Answer
@@ -69,26 +78,38 @@ def _streamed(drive: Drive, download: Download, reading: Reading) -> Iterator[Li
     """Line by line, whatever the size of the files. Rows of lines that can't be read are found missing in the end."""
     is_exact = drive.output.kind is OutputKind.BODY
     read = drive.api.read_body if is_exact else drive.api.read
+    is_plain = drive.output.kind in _PLAIN_OUTPUTS
     for file in download.files:
         is_kept = file.artifact_key is not None
+        # of a good answer whose line is kept nobody asks for the record
+        read_line = drive.api.read_line if is_kept and is_plain else None
         with _local_path(drive, file) as path, path.open("rb", buffering=_READ_BUFFER) as lines:
             offset = 0
             while True:
                 length, line = _bounded_line(lines)
                 if not length:
                     break
-                record, is_strict = (None, False) if line is None else _decoded(line, is_exact=is_exact)
+                record: JSONObject | None
+                answer = None if line is None or read_line is None else _plain(read_line, line)
+                if answer is not None:
+                    record, is_strict = _UNREAD, True
+                else:
+                    record, is_strict = (None, False) if line is None else _decoded(line, is_exact=is_exact)
                 if record is None:
                     reading.note(line)
                 line = None  # a giant one must not stay beside what was made of it
                 if record is not None:
-                    answer = _read(drive, read, record)
+                    answer = answer or _read(drive, read, record)
                     kept = is_kept and is_strict
                     raw = RawResponseRef(file.is_error_file, offset, length) if kept else None
                     yield Line(answer, record, raw, length)
                     del answer  # as above
                 record = None
                 offset += length
+
+
+def _plain(read_line: Callable[[bytes], Answer | None], line: bytes) -> Answer | None:
+    return None if names_two_rows(line) else read_line(line)
 
 
 def _read(drive: Drive, read: Callable[[JSONObject], Answer], record: JSONObject) -> Answer:
@@ -128,18 +149,97 @@ def _decoded(line: bytes, *, is_exact: bool) -> tuple[JSONObject | None, bool]:
 
 
 def _parsed(drive: Drive, download: Download, reading: Reading) -> Iterator[Line]:
-    """Both files at once, by the provider's own method: for providers that have the documented methods alone."""
-    texts: dict[bool, str] = {}
-    for file in download.files:
-        with _local_path(drive, file) as path:
-            texts[file.is_error_file] = path.read_bytes().decode("utf-8", "surrogatepass")
+    """By the provider's own method, which takes texts of files: for providers that have the documented methods alone.
+
+    It gets a page after the other where every line is a row of its own, so that memory does not grow with the batch; else, and
+    where the files are small, all there is at once.
+    """
+    with ExitStack() as stack:
+        files = [(file, stack.enter_context(_local_path(drive, file))) for file in download.files]
+        if sum(path.stat().st_size for _, path in files) > _PAGE_BYTES and _hold_a_row_each(
+            [path for _, path in files]
+        ):
+            for file, path in files:
+                yield from _parsed_by_pages(drive, file, path, reading)
+            return
+        texts = {file.is_error_file: _text(path.read_bytes()) for file, path in files}
+    for answer, record in _answers(drive, texts, reading):
+        yield Line(answer, record, None, 0)
+
+
+def _parsed_by_pages(drive: Drive, file: BatchFile, path: Path, reading: Reading) -> Iterator[Line]:
+    is_kept = file.artifact_key is not None
+    with path.open("rb", buffering=_READ_BUFFER) as lines:
+        offset = 0
+        while page := lines.readlines(_PAGE_BYTES):
+            written = _written(page, file, offset) if is_kept else {}
+            for answer, record in _answers(drive, {file.is_error_file: _text(b"".join(page))}, reading):
+                there, raw = written.get(answer.custom_id, _NOWHERE)
+                if not _is_same(there, record):
+                    raw = None  # the provider has changed the record: it is not what the file holds
+                yield Line(answer, record, raw, 0 if raw is None else raw.length)
+            offset += sum(map(len, page))
+
+
+def _written(
+    page: list[bytes], file: BatchFile, offset: int
+) -> dict[str, tuple[JSONObject | None, RawResponseRef | None]]:
+    """The records of a page's lines, and where they lie, by custom_id; but for lines that are not strict JSON."""
+    found: dict[str, tuple[JSONObject | None, RawResponseRef | None]] = {}
+    for line in page:
+        # a giant line is not decoded a second time beside the provider's record of it
+        record, is_strict = _decoded(line, is_exact=False) if len(line) < LONG_LINE_BYTES else (None, False)
+        if record is not None and is_strict:
+            raw = RawResponseRef(file.is_error_file, offset, len(line))
+            found[str(record.get("custom_id"))] = (record, raw)
+        offset += len(line)
+    return found
+
+
+def _is_same(one: JSONObject | None, other: JSONObject) -> bool:
+    try:
+        return one == other
+    except RecursionError:  # nested deeply
+        return False
+
+
+def _hold_a_row_each(paths: list[Path]) -> bool:
+    """Whether each line of the files is a JSON object with a custom_id that no other line has."""
+    seen: set[str] = set()
+    rows = 0
+    for path in paths:
+        with path.open("rb", buffering=_READ_BUFFER) as lines:
+            for line in lines:
+                if line.isspace():
+                    continue
+                try:
+                    seen.add(_NAME.decode(line).custom_id)
+                except (DecodeError, UnicodeDecodeError, RecursionError):
+                    return False
+                rows += 1
+                if len(seen) < rows:
+                    return False
+    return True
+
+
+class _Named(Struct):
+    custom_id: str
+
+
+_NAME = Decoder(_Named)
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")
+
+
+def _answers(drive: Drive, texts: dict[bool, str], reading: Reading) -> list[tuple[Answer, JSONObject]]:
     try:
         answers = drive.api.read_files(texts)
     except Exception as raised:
         raise as_provider_error(raised) from raised
     _note_unreadable(reading, list(texts.values()), len(answers))
-    for answer, record in answers:
-        yield Line(answer, record, None, 0)
+    return answers
 
 
 def _note_unreadable(reading: Reading, texts: list[str], records: int) -> None:
@@ -151,7 +251,7 @@ def _note_unreadable(reading: Reading, texts: list[str], records: int) -> None:
     if len(lines) > records:
         unreadable = sum(parse_line(line) is None for line in lines)
         if len(lines) - unreadable >= records:
-            reading.unreadable = max(0, unreadable - reading.is_cut)
+            reading.unreadable += max(0, unreadable - reading.is_cut)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.exceptions import QuarantinedBatchError, RunPausedError
 from batchor_core.core.jsontext import to_json
 from batchor_core.core.models import ArtifactPolicy, RetryPolicy
+from batchor_core.providers.openai.answers import read_record
 from batchor_core.providers.openai.config import OpenAIProviderConfig
 from batchor_core.providers.openai.provider import OpenAIBatchProvider
 from batchor_core.testing.fake_batch import FakeBatch
@@ -37,6 +38,10 @@ NAME = [mutation.__name__ for mutation in MUTATIONS]
 
 class HostileProvider(FakeProvider):
     """Spoils the files of the first ``times`` batches; answers name the row they are for."""
+
+    read_record = staticmethod(
+        read_record
+    )  # as OpenAI's provider has it, whose good lines are read from their bytes
 
     def __init__(self, mutations: list[Mutation], seed: int, *, times: int = 1, **options: Any) -> None:
         super().__init__(answer=lambda line: f"answer <{line['body']['input']}>", **options)

@@ -37,7 +37,16 @@ HOME_OF_BEGIN = "storage/sql_engine.py"
 
 READING_ARTIFACTS = {"read_text", "stage_local_copy", "exists", "read_ranges"}
 PURE_API = {
-    *("request_line", "custom_id_of", "estimate_tokens", "read", "read_body", "read_files", "is_failure"),
+    *(
+        "request_line",
+        "custom_id_of",
+        "estimate_tokens",
+        "read",
+        "read_line",
+        "read_body",
+        "read_files",
+        "is_failure",
+    ),
     *("key_fingerprint", "enqueue_budget", "clock_offset", "close"),
 }
 

@@ -184,9 +184,8 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         """Estimate many lines, in their order."""
         return self._tokens.count(lines, chars_per_token=chars_per_token)
 
-    def read_record(self, record: JSONObject) -> Answer:
-        """Read a line of an output or error file."""
-        return read_record(record)
+    read_record = staticmethod(read_record)
+    """See :func:`~batchor_core.providers.openai.answers.read_record`."""
 
     def read_body(self, record: JSONObject) -> Answer:
         """Read a line for its whole body, which may hold calls in the place of a text."""

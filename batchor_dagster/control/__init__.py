@@ -6,7 +6,7 @@ run config or by the tags ``batchor/run_id`` and ``batchor/action``), links that
 finds.
 """
 
-from batchor_dagster.control.actions import ControlAction, ControlOutcome, already_so, apply_control
+from batchor_dagster.control.actions import ControlAction, ControlOutcome, already_so, apply_control, offered
 from batchor_dagster.control.job import (
     DEFAULT_RESOURCE,
     ControlConfig,
@@ -54,6 +54,7 @@ __all__ = [
     "launchpad_url",
     "mark_applied",
     "name_for",
+    "offered",
     "op_name",
     "tagged_run_ids",
 ]

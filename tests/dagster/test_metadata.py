@@ -18,9 +18,10 @@ from batchor_core.core.pricing import BatchRates, Cost, Unpriced
 from batchor_core.core.usage import TokenUsage
 from batchor_core.tables import ErrorCount, PartitionFacts, TableReport
 from batchor_core.tables.result_columns import OWN_COLUMNS, result_schema
-from batchor_dagster.asset import SINK_METADATA
+from batchor_dagster.backfills import HOLD_TAG
 from batchor_dagster.checks import completion_result, judge, judge_schema, schema_result
 from batchor_dagster.control import ACTION_TAG, APPLIED_TAG, CONTROL_TAG, RUN_ID_TAG, STATE_TAG
+from batchor_dagster.facts import SINK_METADATA, BatchFacts
 from batchor_dagster.metadata import (
     Links,
     describe,
@@ -33,6 +34,7 @@ from batchor_dagster.metadata import (
     table_schema,
     unknown_outcome,
 )
+from batchor_dagster.observations import in_flight
 from batchor_dagster.sensor.drive_job import DRIVEN_TAG
 from batchor_dagster.steps.submission import RERUN_APPLIED_TAG, RERUN_TAG
 
@@ -119,7 +121,7 @@ def test_results_carry_what_dagster_knows_by_name() -> None:
     assert metadata["batchor/generation"].value == 2
     assert metadata["batchor/run_id"].value == "facts--birds"
     assert metadata["batchor/controls"].value == "[pause](/guess)"
-    assert metadata["batchor/dagster_runs"].value == "[runs of facts--birds](/runs?q)"
+    assert metadata["batchor/dagster_runs"].value == "[every Dagster run of this batch run](/runs?q)"
     assert "batchor/warning" not in metadata
     assert metadata["batchor/input_tokens"].value == 1000
     assert metadata["batchor/revision"].value == 102
@@ -141,7 +143,7 @@ def test_a_submission_shows_its_run_and_its_links() -> None:
     assert metadata["batchor/model"].value == "gpt-4.1-mini"
     assert metadata["batchor/decision"].value == "it is new"
     # 1,234 tokens at half of $0.40 for a million
-    assert metadata["batchor/estimated_input_cost_usd"].value == pytest.approx(0.0002468)
+    assert metadata["batchor/estimated_input_cost_usd"].value == 0.0002
 
 
 def test_progress_is_made_of_numbers_that_dagster_plots() -> None:
@@ -349,8 +351,13 @@ def test_every_entry_is_in_the_reference() -> None:
     }
     listed = set(re.findall(r"`((?:batchor|dagster)/\w+|preview)`", page))
     assert set(shown) <= listed
+    facts = BatchFacts(dg.AssetKey("facts"), dg.AssetKey("facts_submission"), None, None, "batchor")
+    coming = in_flight(facts, None, dataclasses.replace(summary, created_at=1.0), LINKS)
+    assert coming is not None
+    shown |= coming.metadata
     tags = {
         ACTION_TAG,
+        HOLD_TAG,
         APPLIED_TAG,
         CONTROL_TAG,
         RUN_ID_TAG,

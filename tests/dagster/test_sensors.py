@@ -178,7 +178,7 @@ def test_results_whose_run_failed_are_asked_for_again_then_a_person_is_told(depl
     assert keys == ["facts--birds:3", "facts--birds:3:attempt-2", "facts--birds:3:attempt-3"]
     given_up = launched_and(dg.DagsterRunStatus.FAILURE, keys[-1])
     assert given_up.run_requests == []
-    assert "ended as FAILURE; mend what its log tells, and re-execute it" in said(given_up)
+    assert "ended as FAILURE; fix what its log says, and re-execute it" in said(given_up)
 
 
 def test_results_that_are_being_written_are_told_and_not_asked_for_again(deploy: Deploy) -> None:

@@ -100,9 +100,9 @@ def build_batch_sensor(
                 driven = drive_in_turn(tick, cursor, listings, budget_sec=time_budget_seconds)
                 listings = runner.list_runs()
             lacking = list(lacking_results(tick, listings))
-            tick.held = held_backfills(context.instance, resource_key=resource_key)
+            tick.held = held_backfills(context.instance, tick.results)
             requests = result_requests(tick, lacking, limit=max_run_requests)
-            release_backfills(tick, listings, lacking, resource_key=resource_key)
+            release_backfills(tick, listings, lacking)
             if drive == "job":
                 # after the results, which are what people wait for
                 driven = request_drivers(

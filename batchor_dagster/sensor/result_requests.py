@@ -58,15 +58,13 @@ def result_requests(tick: Tick, lacking: Sequence[Found], *, limit: int) -> list
     return requests
 
 
-def release_backfills(
-    tick: Tick, listings: Iterable[RunListing], lacking: Iterable[Found], *, resource_key: str
-) -> None:
+def release_backfills(tick: Tick, listings: Iterable[RunListing], lacking: Iterable[Found]) -> None:
     """Let the backfills end that waited for results which are all there now, or don't come by themselves."""
     unfinished = {
         found.listing.run_id for found in tick.found(listings) if not is_finished(found.listing.summary)
     }
     awaited = unfinished | {found.listing.run_id for found in lacking} - tick.given_up
-    release(tick.context.instance, tick.held, resource_key=resource_key, awaited=awaited)
+    release(tick.context.instance, tick.results, tick.held, awaited=awaited)
 
 
 def next_attempt(earlier: Sequence[dg.DagsterRunStatus]) -> int | None:

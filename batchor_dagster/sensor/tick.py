@@ -99,6 +99,11 @@ class Tick:
     held: Mapping[str, str] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set)
 
+    @property
+    def results(self) -> list[dg.AssetKey]:
+        """The keys of all results."""
+        return [asset.key for asset in self.assets]
+
     def note(self, text: str) -> None:
         """Keep a line for the operator, in the tick's log too."""
         self.notes.append(text)

@@ -61,7 +61,7 @@ def _come_later(asset: BatchFacts, context: dg.AssetExecutionContext, runner: Ba
             f"batch run {run_id} is submitted ({describe(run.summary())}). Next: {following}. This Dagster run is done."
         )
     if come_later and (backfill_id := context.run.tags.get(BACKFILL_TAG)):
-        hold(context.instance, backfill_id, resource_key=asset.resource_key)
+        hold(context.instance, backfill_id, asset.key)
     return come_later
 
 

@@ -136,7 +136,7 @@ class TestABackfill:
                 landed += 1
         deployment.tick()
         assert self.unfinished(deployment, backfill) == 0
-        assert deployment.instance.get_runs(dg.RunsFilter(tags={HOLD_TAG: "batchor"})) == []
+        assert deployment.instance.get_runs(dg.RunsFilter(tags={HOLD_TAG: "facts"})) == []
 
     def test_it_is_not_held_when_an_operator_has_cancelled_it(
         self, deployment: Deployment, backfill: str
@@ -147,6 +147,14 @@ class TestABackfill:
         deployment.instance.update_backfill(stored.with_status(BulkActionStatus.CANCELING))
         deployment.tick()
         assert self.unfinished(deployment, backfill) == 0
+
+    def test_the_sensor_of_other_assets_leaves_it_alone(
+        self, deployment: Deployment, backfill: str, make_asset: MakeAsset
+    ) -> None:
+        materialize(deployment, deployment.assets[0], **{BACKFILL_TAG: backfill})
+        others = Deployment([make_asset(name="others")], deployment.resource, deployment.instance)
+        others.tick()
+        assert self.unfinished(deployment, backfill) == 1
 
     def test_a_backfill_of_submissions_alone_is_left_as_it_is(
         self, deployment: Deployment, backfill: str

@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -17,10 +18,10 @@ from batchor_core import ItemStatus, OpenAIProviderConfig, RunControlState, RunL
 from batchor_core.core.pricing import BatchRates, Cost, Unpriced
 from batchor_core.core.usage import TokenUsage
 from batchor_core.tables import ErrorCount, PartitionFacts, TableReport
-from batchor_core.tables.result_columns import OWN_COLUMNS, result_schema
+from batchor_core.tables.result_columns import DESCRIPTIONS, OWN_COLUMNS, result_schema
 from batchor_dagster.backfills import HOLD_TAG
 from batchor_dagster.checks import completion_result, judge, judge_schema, schema_result
-from batchor_dagster.control import ACTION_TAG, APPLIED_TAG, CONTROL_TAG, RUN_ID_TAG, STATE_TAG
+from batchor_dagster.control import ACTION_TAG, APPLIED_TAG, CONTROL_TAG, RUN_ID_TAG, STATE_TAG, offered
 from batchor_dagster.facts import SINK_METADATA, BatchFacts
 from batchor_dagster.metadata import (
     Links,
@@ -369,3 +370,37 @@ def test_every_entry_is_in_the_reference() -> None:
     assert tags <= listed
     assert listed - {SINK_METADATA} <= set(shown) | tags
     assert all(f"`{column}`" in page for column in OWN_COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "actions"),
+    [
+        ({}, ["pause", "cancel"]),
+        ({"control_state": RunControlState.PAUSED}, ["resume", "cancel"]),
+        ({"control_state": RunControlState.CANCEL_REQUESTED}, []),
+        ({"status": RunLifecycleStatus.COMPLETED, "failed_items": 0}, []),
+        ({"status": RunLifecycleStatus.COMPLETED_WITH_FAILURES, "failed_items": 2}, ["retry_failed"]),
+        (
+            {
+                "status": RunLifecycleStatus.COMPLETED_WITH_FAILURES,
+                "failed_items": 2,
+                "control_state": RunControlState.CANCEL_REQUESTED,
+            },
+            [],
+        ),
+    ],
+)
+def test_controls_that_make_no_sense_in_a_state_are_not_offered(
+    changes: dict[str, Any], actions: list[str]
+) -> None:
+    assert [str(action) for action in offered(dataclasses.replace(SUMMARY, **changes))] == actions
+
+
+def test_without_a_control_there_is_no_entry() -> None:
+    assert set(Links("", "/runs?q").metadata) == {"batchor/dagster_runs"}
+
+
+def test_our_own_columns_are_described() -> None:
+    assert set(DESCRIPTIONS) == set(OWN_COLUMNS)
+    described = {column.name: column.description for column in table_schema(REPORT).columns}
+    assert all(described[name] for name in described if name in OWN_COLUMNS)

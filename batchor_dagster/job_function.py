@@ -109,10 +109,12 @@ def _check_returned(function: Callable[..., Any], name: str) -> None:
     """Refuse an annotation by which no job is returned; one that is unknown here may be right."""
     try:
         returned = typing.get_type_hints(function).get("return", Any)
+        made = typing.get_origin(returned) or returned
+        may_be_a_job = made in (Any, types.UnionType, typing.Union) or not isinstance(made, type)
+        may_be_a_job = may_be_a_job or issubclass(made, BatchJob) or issubclass(BatchJob, made)
     except Exception:  # evaluating what somebody wrote may raise anything, and nothing depends on it
         return
-    made = typing.get_origin(returned) or returned
-    if isinstance(made, type) and made is not types.UnionType and not issubclass(made, BatchJob):
+    if not may_be_a_job:
         raise InvalidInputError(
             f"{name}: a function under @batch_asset returns a BatchJob, and its annotation says "
             f"{getattr(returned, '__name__', returned)}. Return BatchJob(items=..., build_prompt=..., provider_config=...)."

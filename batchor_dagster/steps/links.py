@@ -8,9 +8,6 @@ from batchor_dagster.facts import BatchFacts
 from batchor_dagster.metadata import Links, runs_url
 from batchor_dagster.resource import BatchorResource
 
-REPOSITORY_TAG = ".dagster/repository"
-"""Dagster's own, on runs of a code location: ``<repository>@<location>``."""
-
 
 def links_of(
     context: dg.AssetExecutionContext, resource: BatchorResource, asset: BatchFacts, summary: RunSummary
@@ -37,6 +34,6 @@ def links_to(
 
 def _code_location(context: dg.AssetExecutionContext) -> str | None:
     """Where the control job lies: Dagster tags every run with ``<repository>@<location>``."""
-    repository = context.run.tags.get(REPOSITORY_TAG, "")
+    repository = context.run.tags.get(".dagster/repository", "")
     name, _, location = repository.partition("@")
     return location if name == "__repository__" and location else None

@@ -20,7 +20,8 @@ from batchor_dagster.observations import show_state
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.revisions import revision_of
 from batchor_dagster.steps.failures import clear_failures
-from batchor_dagster.steps.links import REPOSITORY_TAG, links_of
+from batchor_dagster.steps.links import links_of
+from batchor_dagster.steps.operations import code_location
 from batchor_dagster.steps.partitions import each_partition, partition_keys
 
 
@@ -55,7 +56,7 @@ def _come_later(asset: BatchFacts, context: dg.AssetExecutionContext, runner: Ba
         following = (
             f"the sensor looks after it, and materializes {asset.key.to_user_string()} when it has ended"
         )
-        if REPOSITORY_TAG not in context.run.tags:
+        if code_location(context) is None:
             following += ". In a test, batchor_dagster.testing.materialize_batch does all of it"
         context.log.info(
             f"batch run {run_id} is submitted ({describe(run.summary())}). Next: {following}. This Dagster run is done."

@@ -213,3 +213,25 @@ def nothing() -> None: ...
 def test_a_function_that_says_it_returns_no_job_is_refused(function: Callable[..., Any], said: str) -> None:
     with pytest.raises(InvalidInputError, match=f"returns a BatchJob, and its annotation says {said}"):
         batch_asset()(function)
+
+
+def unannotated():  # type: ignore[no-untyped-def]
+    return job_of(None)
+
+
+def anything() -> Any: ...
+
+
+def some_object() -> object: ...
+
+
+def maybe() -> BatchJob[Any, Any] | None: ...
+
+
+def elsewhere() -> "Unknown":  # type: ignore[name-defined]  # noqa: F821
+    ...
+
+
+@pytest.mark.parametrize("function", [unannotated, anything, some_object, maybe, elsewhere, job_of])
+def test_an_annotation_that_may_mean_a_job_is_taken(function: Callable[..., Any]) -> None:
+    assert batch_asset(ins={"topic": dg.AssetIn("rows")} if function is job_of else None)(function).key

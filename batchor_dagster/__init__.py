@@ -16,7 +16,7 @@ from batchor_dagster.control import (
     control_links,
     launchpad_url,
 )
-from batchor_dagster.definitions import build_batch_definitions
+from batchor_dagster.definitions import build_batch_definitions, build_batch_operations
 from batchor_dagster.io import build_results_io_manager
 from batchor_dagster.providers import Provider
 from batchor_dagster.resource import BatchorResource, LiteralKeyWarning
@@ -46,6 +46,7 @@ __all__ = [
     "batch_asset",
     "batch_run_id",
     "build_batch_definitions",
+    "build_batch_operations",
     "build_batch_sensor",
     "build_control_job",
     "build_drive_job",

@@ -1,93 +1,194 @@
-"""One batch asset: its keys, its definitions, and the runs that belong to it."""
+"""A batch asset as Dagster takes it: one definition with the submission, the results and their checks.
+
+Inside it is a graph with a step for each of them. Dagster runs any part of it alone: the sensor's run, which writes results,
+has the step that writes them, and loads none of what the submission reads. :attr:`BatchAsset.assets` and
+:attr:`BatchAsset.checks` are the same steps as definitions of their own.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 from pydantic import BaseModel
 
-from batchor_core import BatchRunner
+from batchor_core import BatchJob, BatchRunner
+from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import OutputSpec
-from batchor_core.core.types import JSONObject
-from batchor_core.storage.state import RunListing
-from batchor_core.tables import ParquetSink, ResultSink, ResultTable
+from batchor_core.tables import ResultSink, ResultTable
+from batchor_dagster.facts import BatchFacts
 from batchor_dagster.resource import BatchorResource
-from batchor_dagster.revisions import ASSET_EXTRA, PARTITION_EXTRA, REVISION_EXTRA, revision_of
-from batchor_dagster.run_ids import batch_run_id
 
-SINK_METADATA = "batchor/sink"
-"""Definition metadata of an asset whose results are no Parquet files: how its readers open them."""
+_OUTPUT = "result"  # the name that Dagster gives the only output of an asset's op
 
 
 @dataclass(frozen=True)
-class BatchAsset:
-    """What ``@batch_asset`` returns: definitions, and the names that go with them.
+class _Parts:
+    """What a batch asset is made of."""
 
-    Attributes:
-        key: Asset key of the results.
-        submission_key: Asset key of the submission; None with ``wait=True``.
-        partitions_def: Their partitions, if they have any.
-        output: What the answers are: an output, or the model of a structured job.
-        resource_key: Name of the :class:`BatchorResource`.
-        assets: The asset definitions.
-        checks: The checks' definitions.
-        control_job: Name of the control job that its links open; that of the resource if None.
-        sink: Where results go, and in which format.
+    facts: BatchFacts
+    assets: list[dg.AssetsDefinition]
+    checks: list[dg.AssetChecksDefinition]
+    build_job: Callable[..., BatchJob[Any, Any]]
+
+
+class BatchAsset(dg.AssetsDefinition):
+    """What ``@batch_asset`` returns: an ``AssetsDefinition`` with the submission, the results and their checks.
+
+    It is taken wherever Dagster takes one. ``asset_check(asset=reviews)`` checks the results; ``deps=[reviews]`` depends on
+    both assets, and ``deps=[reviews.key]`` on the results alone. Called like a function, it returns the job that the
+    function under ``@batch_asset`` describes, and starts nothing.
     """
 
-    key: dg.AssetKey
-    submission_key: dg.AssetKey | None
-    partitions_def: dg.PartitionsDefinition[str] | None
-    output: type[BaseModel] | OutputSpec | None
-    resource_key: str
-    assets: list[dg.AssetsDefinition] = field(default_factory=list)
-    checks: list[dg.AssetChecksDefinition] = field(default_factory=list)
-    control_job: str | None = None
-    sink: ResultSink = field(default_factory=ParquetSink)
+    _parts: _Parts | None = None
+
+    @classmethod
+    def of(
+        cls,
+        facts: BatchFacts,
+        assets: Sequence[dg.AssetsDefinition],
+        checks: dg.AssetChecksDefinition,
+        build_job: Callable[..., BatchJob[Any, Any]],
+    ) -> BatchAsset:
+        """Put one together from definitions that have a step each."""
+        graph, inputs, outputs = _graph(f"{facts.key.to_python_identifier()}__batch", assets, checks)
+        made = cls(
+            keys_by_input_name=inputs,
+            keys_by_output_name=outputs,
+            node_def=graph,
+            specs=[spec for definition in assets for spec in definition.specs],
+            check_specs_by_output_name={spec.get_python_identifier(): spec for spec in checks.check_specs},
+            backfill_policy=assets[0].backfill_policy,
+            can_subset=True,
+        )
+        made._parts = _Parts(facts, list(assets), [checks], build_job)
+        return made
+
+    def __call__(self, *args: Any, **kwargs: Any) -> BatchJob[Any, Any]:
+        """The job that the function under ``@batch_asset`` returns for these arguments. Nothing is sent."""
+        return self._whole.build_job(*args, **kwargs)
+
+    @property
+    def key(self) -> dg.AssetKey:
+        """Asset key of the results."""
+        return super().key if self._parts is None else self._parts.facts.key
 
     @property
     def specs(self) -> list[dg.AssetSpec]:
-        """The specs of all its assets."""
-        return [spec for definition in self.assets for spec in definition.specs]
+        """The specs of all its assets, the submission's first."""
+        return list(super().specs)
+
+    @property
+    def submission_key(self) -> dg.AssetKey | None:
+        """Asset key of the submission; None with ``wait=True``."""
+        return self.facts.submission_key
+
+    @property
+    def assets(self) -> list[dg.AssetsDefinition]:
+        """Submission and results, or with ``wait=True`` the results, as definitions of their own."""
+        return self._whole.assets
+
+    @property
+    def checks(self) -> list[dg.AssetChecksDefinition]:
+        """The checks as a definition of their own."""
+        return self._whole.checks
+
+    @property
+    def output(self) -> type[BaseModel] | OutputSpec | None:
+        """What the answers are: an output, or the model of a structured job."""
+        return self.facts.output
+
+    @property
+    def resource_key(self) -> str:
+        """Name of the :class:`BatchorResource`."""
+        return self.facts.resource_key
+
+    @property
+    def control_job(self) -> str | None:
+        """Name of the control job that its links open; that of the resource if None."""
+        return self.facts.control_job
+
+    @property
+    def sink(self) -> ResultSink:
+        """Where results go, and in which format."""
+        return self.facts.sink
 
     def run_id(self, partition_key: str | None = None, revision: int = 1) -> str:
         """The batch run of a partition, in one of its revisions."""
-        return batch_run_id(self.key.path, partition_key, revision=revision)
+        return self.facts.run_id(partition_key, revision)
 
     def newest_revision(self, runner: BatchRunner, partition_key: str | None = None) -> int:
         """The number of a partition's newest run; 0 where it has none."""
-        revision = 0
-        while runner.has_run(self.run_id(partition_key, revision + 1)):
-            revision += 1
-        return revision
+        return self.facts.newest_revision(runner, partition_key)
 
     def newest_run_id(self, runner: BatchRunner, partition_key: str | None = None) -> str:
         """The newest batch run of a partition; the id of its first, where it has none yet."""
-        return self.run_id(partition_key, max(1, self.newest_revision(runner, partition_key)))
+        return self.facts.newest_run_id(runner, partition_key)
 
     def result_path(self, resource: BatchorResource, partition_key: str | None = None) -> str:
         """Where a partition's results are: the path or URL of its file, or of the table that holds it."""
-        return self.result_table(resource).where(partition_key)
+        return self.facts.result_path(resource, partition_key)
 
     def result_table(self, resource: BatchorResource) -> ResultTable:
         """The results of all partitions."""
-        return self.sink.table(resource.results_base(), self.key.path)
+        return self.facts.result_table(resource)
 
-    def extras(self, partition_key: str | None, revision: int) -> JSONObject:
-        """What lets the sensor find the partition of a run that it meets in the store."""
-        return {
-            ASSET_EXTRA: list(self.key.path),
-            PARTITION_EXTRA: partition_key,
-            REVISION_EXTRA: revision,
-        }
+    @property
+    def facts(self) -> BatchFacts:
+        """What the steps and the sensor know of it."""
+        return self._whole.facts
+
+    @property
+    def _whole(self) -> _Parts:
+        if self._parts is None:  # Dagster copies definitions, and knows nothing of the parts
+            raise InvalidInputError(
+                f"{self} is Dagster's copy of a batch asset. Use the one that @batch_asset returned."
+            )
+        return self._parts
 
 
-def partition_of(asset: BatchAsset, listing: RunListing) -> tuple[str | None] | None:
-    """The partition key of a stored run, in a tuple; None if it is no run of this asset."""
-    if listing.extras.get(ASSET_EXTRA) != list(asset.key.path):
-        return None
-    stored = listing.extras.get(PARTITION_EXTRA)
-    partition_key = None if stored is None else str(stored)
-    own = asset.run_id(partition_key, revision_of(listing.extras))
-    return (partition_key,) if own == listing.run_id else None
+def _graph(
+    name: str, assets: Sequence[dg.AssetsDefinition], checks: dg.AssetChecksDefinition
+) -> tuple[dg.GraphDefinition, dict[str, dg.AssetKey], dict[str, dg.AssetKey]]:
+    """A graph with the op of each definition, and the asset keys behind its inputs and outputs."""
+    makers = {definition.key: definition.op.name for definition in assets}
+    dependencies: dict[str, dict[str, Any]] = {}
+    inputs: dict[str, dg.AssetKey] = {}
+    mappings: list[dg.InputMapping] = []
+    for definition in (*assets, checks):
+        op = definition.op.name
+        for input_name, key in definition.keys_by_input_name.items():
+            if key in makers:
+                dependencies.setdefault(op, {})[input_name] = dg.DependencyDefinition(makers[key], _OUTPUT)
+                continue
+            outside = key.to_python_identifier()
+            inputs[outside] = key
+            mappings.append(
+                dg.InputMapping(
+                    graph_input_name=outside, mapped_node_name=op, mapped_node_input_name=input_name
+                )
+            )
+    outputs = {op: key for key, op in makers.items()}
+    graph = dg.GraphDefinition(
+        name=name,
+        node_defs=[definition.op for definition in (*assets, checks)],
+        dependencies=dependencies,
+        input_mappings=mappings,
+        output_mappings=[
+            *(
+                dg.OutputMapping(graph_output_name=op, mapped_node_name=op, mapped_node_output_name=_OUTPUT)
+                for op in outputs
+            ),
+            *(
+                dg.OutputMapping(
+                    graph_output_name=spec.get_python_identifier(),
+                    mapped_node_name=checks.op.name,
+                    mapped_node_output_name=spec.get_python_identifier(),
+                )
+                for spec in checks.check_specs
+            ),
+        ],
+    )
+    return graph, inputs, outputs

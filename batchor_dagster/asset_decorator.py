@@ -7,7 +7,7 @@ the two a sensor drives the run. With ``wait=True`` there is ``<name>`` alone, w
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import dagster as dg
 from pydantic import BaseModel, Field
@@ -19,8 +19,9 @@ from batchor_core.tables.answer_columns import as_output
 from batchor_core.tables.parquet_sink import ParquetSink
 from batchor_core.tables.registry import SinkChoice, sink_of
 from batchor_core.tables.sink import ResultSink
-from batchor_dagster.asset import SINK_METADATA, BatchAsset
+from batchor_dagster.asset import BatchAsset
 from batchor_dagster.checks import COMPLETION_CHECK, SCHEMA_CHECK
+from batchor_dagster.facts import SINK_METADATA, BatchFacts
 from batchor_dagster.job_function import CONFIG, JobFunction
 from batchor_dagster.misspelt_names import CheckedConfig, advice
 from batchor_dagster.resource import BatchorResource
@@ -49,8 +50,8 @@ class BatchConfig(CheckedConfig):
 
     rerun: Rerun = Field(
         default=Rerun.auto,
-        description="What to do with a partition that is finished: auto keeps it unless the job has changed, failed tries "
-        "its failed rows again, all pays for every row anew.",
+        description="What to do with a partition that is finished: auto keeps it unless the job has changed, failed retries "
+        "its failed rows, all runs and pays for every row again.",
     )
 
 
@@ -96,7 +97,7 @@ def batch_asset(
             or its kind with settings (``{"kind": "delta", "url": ...}``). A Parquet file for each partition by default.
         wait: One asset that submits, waits and writes in one step: for small jobs and quick providers.
         on_change: What another model, schema, set of rows or prompt does to a finished partition when it is materialized
-            again: ``new_revision`` runs it anew, ``refuse`` fails the step and names the change. Prompts are compared as
+            again: ``new_revision`` runs it again, ``refuse`` fails the step and names the change. Prompts are compared as
             they are rendered, so those that hold the time of day change each time.
         on_termination: With ``wait``: what to do when an operator terminates the Dagster run.
         failure_threshold: Largest share of failed rows, 0 to 1, with which the checks only warn.
@@ -144,7 +145,7 @@ def batch_asset(
         )
         spec, submission = _specs(translator or BatchTranslator(), results)
         spec = _with_sink(spec, results_sink)
-        made = BatchAsset(
+        facts = BatchFacts(
             key=spec.key,
             submission_key=submission.key if submission is not None else None,
             partitions_def=partitions_def,
@@ -159,19 +160,26 @@ def batch_asset(
         loader = spec.metadata.get("dagster/io_manager_key", arguments.get("io_manager_key"))
         writing: dict[str, Any] = {"io_manager_key": loader}
         if submission is None:
-            act = _job_step(made, described, change, lambda task: submit_wait_write(task, termination))
-            made.assets.append(_definition(spec, act, **starting, **writing))
+            act = _job_step(facts, described, change, lambda task: submit_wait_write(task, termination))
+            assets: list[dg.AssetsDefinition] = [_definition(spec, act, **starting, **writing)]
         else:
-            made.assets.append(
-                _definition(submission, _job_step(made, described, change, submit), **starting)
-            )
-            made.assets.append(
+            assets = [
+                _definition(submission, _job_step(facts, described, change, submit), **starting),
                 _definition(
-                    spec, _result_step(made), required_resource_keys={resource_key}, **step, **writing
-                )
-            )
-        made.checks.append(_checks(made, threshold=failure_threshold, blocking=blocking))
-        return made
+                    spec,
+                    _result_step(facts),
+                    required_resource_keys={resource_key},
+                    output_required=False,  # in one run with its submission, there are no results yet
+                    **step,
+                    **writing,
+                ),
+            ]
+        checks = _checks(facts, threshold=failure_threshold, blocking=blocking)
+
+        def build_job(*args: Any, **kwargs: Any) -> BatchJob[Any, Any]:
+            return _checked_job(facts, function(*args, **kwargs))
+
+        return BatchAsset.of(facts, assets, checks, build_job)
 
     return decorate
 
@@ -210,10 +218,8 @@ def _with_sink(spec: dg.AssetSpec, sink: ResultSink) -> dg.AssetSpec:
     )
 
 
-def _definition(
-    spec: dg.AssetSpec, step: Callable[..., dg.MaterializeResult[Any]], **settings: Any
-) -> dg.AssetsDefinition:
-    made: dg.AssetsDefinition = dg.asset(
+def _definition(spec: dg.AssetSpec, step: Callable[..., Any], **settings: Any) -> dg.AssetsDefinition:
+    made: Any = dg.asset(
         key=spec.key,
         description=spec.description,
         metadata=spec.metadata,
@@ -225,19 +231,22 @@ def _definition(
         automation_condition=spec.automation_condition,
         freshness_policy=spec.freshness_policy,
         partitions_def=spec.partitions_def,
+        dagster_type=dg.Nothing,  # the steps write what they make themselves
         **settings,
     )(step)
-    return made
+    return cast(dg.AssetsDefinition, made)
 
 
-def _result_step(asset: BatchAsset) -> Callable[..., dg.MaterializeResult[Any]]:
-    def write_result_table(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        return write_results(asset, context, getattr(context.resources, asset.resource_key))
+def _result_step(asset: BatchFacts) -> Callable[..., Iterator[dg.Output[None]]]:
+    def write_result_table(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None]]:
+        written = write_results(asset, context, getattr(context.resources, asset.resource_key))
+        if written is not None:
+            yield written
 
     return write_result_table
 
 
-def _checks(asset: BatchAsset, *, threshold: float, blocking: bool) -> dg.AssetChecksDefinition:
+def _checks(asset: BatchFacts, *, threshold: float, blocking: bool) -> dg.AssetChecksDefinition:
     """Both checks in one step, since a step may be a process or a pod of its own."""
     specs = [
         dg.AssetCheckSpec(
@@ -264,7 +273,7 @@ def _checks(asset: BatchAsset, *, threshold: float, blocking: bool) -> dg.AssetC
         can_subset=True,
         required_resource_keys={asset.resource_key},
     )
-    def result_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+    def result_checks(context: dg.OpExecutionContext) -> Iterator[dg.AssetCheckResult]:
         resource: BatchorResource = getattr(context.resources, asset.resource_key)
         for result in judge_results(asset, context, resource, threshold=threshold):
             if dg.AssetCheckKey(asset.key, result.check_name or "") in context.selected_asset_check_keys:
@@ -277,11 +286,11 @@ def _checks(asset: BatchAsset, *, threshold: float, blocking: bool) -> dg.AssetC
 
 
 def _job_step(
-    asset: BatchAsset,
+    asset: BatchFacts,
     function: JobFunction,
     on_change: OnChange,
-    act: Callable[[Task], dg.MaterializeResult[Any]],
-) -> Callable[..., dg.MaterializeResult[Any]]:
+    act: Callable[[Task], dg.Output[None]],
+) -> Callable[..., dg.Output[None]]:
     """A step function with the parameters of the user's, and config and the resource if that did not ask for them."""
     own = {parameter.name for parameter in function.parameters}
     added = {
@@ -290,7 +299,7 @@ def _job_step(
         if name not in own
     }
 
-    def step(context: dg.AssetExecutionContext, **given: Any) -> dg.MaterializeResult[Any]:
+    def step(context: dg.AssetExecutionContext, **given: Any) -> dg.Output[None]:
         resource, config = given[asset.resource_key], given[CONFIG]
         passed = {name: value for name, value in given.items() if name not in added}
         return act(
@@ -308,12 +317,12 @@ def _job_step(
     parameters = function.step_parameters(added)
     step.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     step.__annotations__ = {p.name: p.annotation for p in parameters if p.annotation is not p.empty}
-    step.__annotations__["return"] = dg.MaterializeResult
+    step.__annotations__["return"] = dg.Output[None]
     step.__name__ = function.name
     return step
 
 
-def _checked_job(asset: BatchAsset, job: object) -> BatchJob[Any, Any]:
+def _checked_job(asset: BatchFacts, job: object) -> BatchJob[Any, Any]:
     if not isinstance(job, BatchJob):
         raise InvalidInputError(
             f"the function of {asset.key.to_user_string()} must return a BatchJob, not {type(job).__name__}"

@@ -48,10 +48,10 @@ def judge(*, total: int, failed: int, threshold: float, unknown: str = "") -> Ve
     if failed:
         compared = "within" if share <= threshold else "above"
         message = (
-            f"{failed} of {total} rows failed ({share:.2%}), {compared} the threshold of {threshold:.2%}"
+            f"{failed:,} of {total:,} rows failed ({share:.2%}), {compared} the threshold of {threshold:.2%}"
         )
     else:
-        message = f"all {total} rows were answered"
+        message = f"all {total:,} rows were answered"
     if unknown:
         message += f"; {unknown}"
     return Verdict(not failed and not unknown, severity, message)
@@ -72,14 +72,14 @@ def judge_schema(*, rows: int, unfitting: int, wrong_columns: Sequence[str], thr
             False,
             dg.AssetCheckSeverity.ERROR,
             f"what was written is not what the model promises: {'; '.join(wrong_columns[:_SHOWN])}{more}. "
-            "Materialize the results again to write it anew",
+            "Materialize the results again to rewrite it",
         )
     share = unfitting / rows if rows else 0.0
     severity = dg.AssetCheckSeverity.WARN if share <= threshold else dg.AssetCheckSeverity.ERROR
     if not unfitting:
-        return Verdict(True, severity, f"all {rows} answers fit the model")
+        return Verdict(True, severity, f"all {rows:,} answers fit the model")
     return Verdict(
-        False, severity, f"{unfitting} of {rows} answers ({share:.2%}) do not fit the model as it is now"
+        False, severity, f"{unfitting:,} of {rows:,} answers ({share:.2%}) do not fit the model as it is now"
     )
 
 

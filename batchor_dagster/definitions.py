@@ -2,14 +2,63 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
+from batchor_core.core.exceptions import InvalidInputError
 from batchor_dagster.asset import BatchAsset
 from batchor_dagster.control import build_control_job
 from batchor_dagster.sensor import build_batch_sensor
+
+
+def build_batch_operations(
+    *,
+    assets: Sequence[BatchAsset],
+    resources: Mapping[str, Any] | None = None,
+    sensor: dg.SensorDefinition | None = None,
+    **sensor_settings: Any,
+) -> dg.Definitions:
+    """Definitions that batch assets need besides themselves: the sensor that drives their runs, the control job, the resource.
+
+    For a project that hands the assets to Dagster itself::
+
+        defs = dg.Definitions.merge(
+            dg.load_definitions_from_module(shop),
+            build_batch_operations(assets=[shop.reviews], resources={"batchor": BatchorResource(...)}),
+        )
+
+    Args:
+        assets: What ``@batch_asset`` returned; all with one ``resource_key``.
+        resources: Must have the :class:`BatchorResource`, here or in the definitions that this is merged with.
+        sensor: A sensor of your own making instead of the default one.
+        **sensor_settings: For :func:`build_batch_sensor`, such as ``minimum_interval_seconds`` or ``drive``.
+    """
+    if sensor is not None and sensor_settings:
+        raise ValueError(
+            f"{', '.join(sorted(sensor_settings))} would have no effect on the sensor that was given: say it to "
+            "build_batch_sensor(...), or leave sensor out"
+        )
+    keys = {asset.resource_key for asset in assets} or {"batchor"}
+    if len(keys) > 1:
+        raise ValueError(
+            f"assets of one call share one resource, and these use {sorted(keys)}; call it once per resource and merge"
+        )
+    twice = [key for key, count in Counter(asset.key for asset in assets).items() if count > 1]
+    if twice:
+        raise InvalidInputError(
+            f"two batch assets have the key {twice[0].to_user_string()}, and would share their runs: give one of them another "
+            "name=... or key_prefix=... in @batch_asset"
+        )
+    resource_key = keys.pop()
+    driver = sensor or build_batch_sensor(assets=assets, resource_key=resource_key, **sensor_settings)
+    return dg.Definitions(
+        jobs=[build_control_job(resource_key=resource_key)],
+        sensors=[driver],
+        resources=dict(resources or {}),
+    )
 
 
 def build_batch_definitions(
@@ -27,8 +76,8 @@ def build_batch_definitions(
 ) -> dg.Definitions:
     """Definitions with batch assets, their checks, the sensor that drives them, and the control job.
 
-    For parts of a larger project, join the result with ``dg.Definitions.merge(...)``, or list the pieces yourself: an
-    asset's ``assets`` and ``checks``, :func:`build_batch_sensor`, :func:`build_control_job`.
+    For parts of a larger project, join the result with ``dg.Definitions.merge(...)``. For assets that Dagster loads from a
+    module, or that you list in definitions of your own, there is :func:`build_batch_operations`.
 
     Args:
         assets: What ``@batch_asset`` returned; all with one ``resource_key``.
@@ -42,24 +91,14 @@ def build_batch_definitions(
         executor: How the steps of a Dagster run are executed, such as ``k8s_job_executor``; Dagster's own default if left out.
         **sensor_settings: For :func:`build_batch_sensor`, such as ``minimum_interval_seconds`` or ``drive``.
     """
-    if sensor is not None and sensor_settings:
-        raise ValueError(
-            f"{', '.join(sorted(sensor_settings))} would have no effect on the sensor that was given: say it to "
-            "build_batch_sensor(...), or leave sensor out"
-        )
-    keys = {asset.resource_key for asset in assets} or {"batchor"}
-    if len(keys) > 1:
-        raise ValueError(
-            f"assets of one call share one resource, and these use {sorted(keys)}; call it once per resource and merge"
-        )
-    resource_key = keys.pop()
-    driver = sensor or build_batch_sensor(assets=assets, resource_key=resource_key, **sensor_settings)
-    return dg.Definitions(
-        assets=[*(definition for asset in assets for definition in asset.assets), *other_assets],
-        asset_checks=[*(check for asset in assets for check in asset.checks), *asset_checks],
-        jobs=[build_control_job(resource_key=resource_key), *jobs],
-        schedules=list(schedules),
-        sensors=[driver, *sensors],
-        resources=dict(resources or {}),
-        executor=executor,
+    return dg.Definitions.merge(
+        build_batch_operations(assets=assets, resources=resources, sensor=sensor, **sensor_settings),
+        dg.Definitions(
+            assets=[*(definition for asset in assets for definition in asset.assets), *other_assets],
+            asset_checks=[*(check for asset in assets for check in asset.checks), *asset_checks],
+            jobs=list(jobs),
+            schedules=list(schedules),
+            sensors=list(sensors),
+            executor=executor,
+        ),
     )

@@ -14,8 +14,8 @@ from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import InvalidInputError, StorageError
 from batchor_core.tables.frames import polars_frame
 from batchor_core.tables.registry import sink_of
-from batchor_core.tables.sink import ResultSink
-from batchor_dagster.asset import SINK_METADATA
+from batchor_core.tables.sink import ResultSink, ResultTable
+from batchor_dagster.facts import SINK_METADATA
 from batchor_dagster.resource import BatchorResource
 
 if TYPE_CHECKING:  # it imports pandas, if that is there, which takes a second of every process
@@ -31,8 +31,8 @@ def build_results_io_manager(
 
     The annotation of the downstream asset's parameter says what it gets: a pyarrow ``Dataset`` or ``Table``, a Polars
     ``LazyFrame`` or ``DataFrame``, or a pandas ``DataFrame``; without one, a Dataset. An asset that depends on several
-    partitions gets them as one, with every column of any of them, also where the model has grown or changed in between. An
-    input with the metadata ``allow_missing_partitions`` skips those without results, and is None where none has any::
+    partitions gets them as one, with every column of any of them, also where the model has grown or changed in between. An asset
+    or a check without partitions of its own gets those that have results. An input with the metadata ``allow_missing_partitions`` skips those without results, and is None where none has any::
 
         @batch_asset(output=Review, io_manager_key="results")
         def reviews(context) -> BatchJob: ...
@@ -102,15 +102,37 @@ def _dataset(context: dg.InputContext, resource: BatchorResource) -> pads.Datase
     except (InvalidInputError, StorageError) as error:
         raise dg.DagsterInvariantViolationError(f"{_name(context)}: {error}") from error
     if found.missing:
-        named = [f"{'its results' if key is None else key} ({table.where(key)})" for key in found.missing]
-        told = ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if len(named) > _NAMED else "")
-        # the metadata that Dagster's own IO managers look at
-        if not (context.definition_metadata or {}).get("allow_missing_partitions", False):
-            raise dg.DagsterInvariantViolationError(f"{_name(context)} has no results yet for {told}")
-        context.log.warning(
-            f"skipped, since allow_missing_partitions is set: {_name(context)} has no results yet for {told}"
-        )
+        _tell_missing(context, table, keys, found.missing)
     return found.dataset
+
+
+def _tell_missing(
+    context: dg.InputContext, table: ResultTable, keys: Sequence[str | None], missing: Sequence[str | None]
+) -> None:
+    """Fail for partitions without results, or log them where the reader takes those that are there.
+
+    It does if its input says so, in the metadata that Dagster's own IO managers look at. If that says nothing, it does if it has no
+    partitions itself, and so reads all that there are: an unpartitioned asset, or a check in the Dagster run of one partition.
+    """
+    named = [f"{'its results' if key is None else key} ({table.where(key)})" for key in missing]
+    told = ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if len(named) > _NAMED else "")
+    asked = (context.definition_metadata or {}).get("allow_missing_partitions")
+    nothing = len(missing) == len(keys)
+    if asked or (asked is None and not nothing and _are_all_partitions(context, keys)):
+        why = "allow_missing_partitions is set" if asked else "all partitions are read that have results"
+        context.log.warning(f"skipped, since {why}: {_name(context)} has no results yet for {told}")
+        return
+    how = "Materialize them first"
+    if not nothing:
+        how += ', or give the input the metadata {"allow_missing_partitions": True} to read the others without them'
+    raise dg.DagsterInvariantViolationError(f"{_name(context)} has no results yet for {told}. {how}.")
+
+
+def _are_all_partitions(context: dg.InputContext, keys: Sequence[str | None]) -> bool:
+    if not context.has_asset_partitions or len(keys) < 2:
+        return False
+    with dg.partition_loading_context(dynamic_partitions_store=context.instance):
+        return set(keys) == set(context.asset_partitions_def.get_partition_keys())
 
 
 def _sink(context: dg.InputContext) -> ResultSink:

@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 
+from batchor_core import BatchJob
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_dagster.resource import BatchorResource
 
@@ -45,7 +46,8 @@ class JobFunction:
         """Read a function's signature.
 
         Raises:
-            InvalidInputError: A parameter is none that Dagster could fill; names it, and what to write instead.
+            InvalidInputError: A parameter is none that Dagster could fill, or the annotation says that something else than a
+                ``BatchJob`` is returned; names it, and what to write instead.
         """
         name = str(getattr(function, "__name__", type(function).__name__))
         parameters = [
@@ -55,6 +57,7 @@ class JobFunction:
         context = parameters.pop(0) if parameters and _is_context(parameters[0], CONTEXT_NAMES) else None
         for parameter in parameters:
             _check(name, parameter, resource_key)
+        _check_returned(function, name)
         return cls(function, name, context, tuple(parameters))
 
     def step_parameters(self, added: Mapping[str, Any]) -> list[inspect.Parameter]:
@@ -98,6 +101,22 @@ def _check(name: str, parameter: inspect.Parameter, resource_key: str) -> None:
         raise InvalidInputError(
             f"{name}: {resource_key!r} is the name of the resource. Annotate the parameter with BatchorResource, or give the "
             "upstream asset another name with ins=..."
+        )
+
+
+def _check_returned(function: Callable[..., Any], name: str) -> None:
+    """Refuse an annotation by which no job is returned; one that is unknown here may be right."""
+    try:
+        returned = typing.get_type_hints(function).get("return", Any)
+        made = typing.get_origin(returned) or returned
+        may_be_a_job = made in (Any, types.UnionType, typing.Union) or not isinstance(made, type)
+        may_be_a_job = may_be_a_job or issubclass(made, BatchJob) or issubclass(BatchJob, made)
+    except Exception:  # evaluating what somebody wrote may raise anything, and nothing depends on it
+        return
+    if not may_be_a_job:
+        raise InvalidInputError(
+            f"{name}: a function under @batch_asset returns a BatchJob, and its annotation says "
+            f"{getattr(returned, '__name__', returned)}. Return BatchJob(items=..., build_prompt=..., provider_config=...)."
         )
 
 

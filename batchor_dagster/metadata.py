@@ -16,6 +16,8 @@ from batchor_core.core.models import ProviderConfig
 from batchor_core.core.pricing import BatchRates, Cost, Rates, Unpriced
 from batchor_core.core.usage import TOKEN_KINDS
 from batchor_core.tables import ErrorCount, TableReport
+from batchor_core.tables.result_columns import DESCRIPTIONS
+from batchor_dagster.numbers import counted, dollars, duration
 from batchor_dagster.run_states import state_of
 
 Metadata: TypeAlias = dict[str, dg.MetadataValue[Any]]
@@ -40,6 +42,16 @@ class Links:
     controls: str
     runs: str
 
+    @property
+    def metadata(self) -> Metadata:
+        """As entries; controls are left out where there is nothing to control."""
+        entries: Metadata = {
+            "batchor/dagster_runs": dg.MetadataValue.md(f"[every Dagster run of this batch run]({self.runs})")
+        }
+        if self.controls:
+            entries["batchor/controls"] = dg.MetadataValue.md(self.controls)
+        return entries
+
 
 def runs_url(run_id: str, *, webserver_url: str = "") -> str:
     """The page with every Dagster run that has to do with a batch run, as dagster-webserver 1.13.27 spells it."""
@@ -55,7 +67,7 @@ def submission_metadata(
     Args:
         summary: Where the run stands.
         config: Whom it asks.
-        revision: How often the partition has been run anew.
+        revision: The number of the partition's run, from 1.
         links: Where to go from here.
         reason: Why this run, and not another.
     """
@@ -97,29 +109,25 @@ def unknown_outcome(summary: RunSummary) -> str:
     """What is known of batches that may have been paid for without an answer; empty if there are none."""
     parts = []
     if summary.unknown_batches:
-        parts.append(f"{_count(summary.unknown_batches, 'submission')} of unknown outcome, being looked up")
+        parts.append(f"{counted(summary.unknown_batches, 'submission')} of unknown outcome, being looked up")
     if summary.quarantined_batches:
-        asked = _count(summary.quarantined_batches, "submission")
+        asked = counted(summary.quarantined_batches, "submission")
         if summary.late_batches or summary.overdue_batches:
             parts.append(f"{asked} waiting for a person: see batchor doctor")
         else:
             parts.append(f"{asked} of unknown outcome, waiting for adopt_batch, resubmit_batch or fail_batch")
     if summary.late_batches:
         parts.append(
-            f"{_count(summary.late_rows, 'row')} of {_count(summary.late_batches, 'ended batch', 'ended batches')} "
+            f"{counted(summary.late_rows, 'row')} of {counted(summary.late_batches, 'ended batch', 'ended batches')} "
             "whose results are late, waited for"
         )
     if summary.overdue_batches:
-        parts.append(f"{_count(summary.overdue_batches, 'batch', 'batches')} that should have ended by now")
+        parts.append(f"{counted(summary.overdue_batches, 'batch', 'batches')} that should have ended by now")
     if summary.orphan_batches:
         parts.append(
-            f"{_count(summary.orphan_batches, 'batch', 'batches')} at the provider that this run never registered"
+            f"{counted(summary.orphan_batches, 'batch', 'batches')} at the provider that this run never registered"
         )
     return "; ".join(parts)
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def result_metadata(
@@ -138,7 +146,7 @@ def result_metadata(
         summary: Of the run that it was written from; its tokens include attempts that were tried again.
         cost: What the run has cost, those attempts included.
         config: Whom the run asked.
-        revision: How often the partition has been run anew.
+        revision: The number of the partition's run, from 1.
         links: Where to go from here.
     """
     billed = summary.usage
@@ -188,26 +196,24 @@ def error_table(errors: Mapping[str, ErrorCount]) -> dg.TableMetadataValue:
 
 
 def describe(summary: RunSummary) -> str:
-    """One line about a run: ``running: 40 of 100 items done, 2 failed, 3 batches at the provider``."""
+    """One line about a run: ``running: 40 of 1,200 items done, 2 failed, 3 batches at the provider``."""
     done = summary.completed_items + summary.failed_items
-    total = f"{summary.total_items}" if summary.ingestion_complete else f"{summary.total_items} so far"
-    parts = [f"{state_of(summary).replace('_', ' ')}: {done} of {total} items done"]
+    total = f"{summary.total_items:,}" + ("" if summary.ingestion_complete else " so far")
+    parts = [f"{state_of(summary).replace('_', ' ')}: {done:,} of {total} items done"]
     if summary.failed_items:
-        parts.append(f"{summary.failed_items} failed")
+        parts.append(f"{summary.failed_items:,} failed")
     if summary.active_batches:
-        parts.append(
-            f"{summary.active_batches} batch{'es' if summary.active_batches > 1 else ''} at the provider"
-        )
+        parts.append(f"{counted(summary.active_batches, 'batch', 'batches')} at the provider")
     if summary.unknown_batches:
-        parts.append(f"{summary.unknown_batches} of unknown outcome being looked up")
+        parts.append(f"{summary.unknown_batches:,} of unknown outcome being looked up")
     if summary.late_batches:
-        parts.append(f"{summary.late_rows} rows late")
+        parts.append(f"{summary.late_rows:,} rows late")
     if summary.overdue_batches:
-        parts.append(f"{summary.overdue_batches} overdue")
+        parts.append(f"{summary.overdue_batches:,} overdue")
     if summary.quarantined_batches:
-        parts.append(f"{summary.quarantined_batches} waiting for a person")
+        parts.append(f"{summary.quarantined_batches:,} waiting for a person")
     if summary.backoff_remaining_sec > 0:
-        parts.append(f"next submission in {summary.backoff_remaining_sec:.0f} s")
+        parts.append(f"next submission in {duration(summary.backoff_remaining_sec)}")
     if summary.control_reason:
         parts.append(summary.control_reason)
     return ", ".join(parts)
@@ -224,7 +230,7 @@ def _cost_metadata(cost: Cost | Unpriced, *, unknown: str = "") -> Metadata:
         case Unpriced(reason):
             return {"batchor/cost_note": dg.MetadataValue.text(reason)}
         case Cost(usd, missing):
-            metadata: Metadata = {"batchor/cost_usd": dg.MetadataValue.float(float(usd))}
+            metadata: Metadata = {"batchor/cost_usd": dg.MetadataValue.float(dollars(usd))}
             if left_out := [*missing, *([unknown] if unknown else [])]:
                 note = f"at least; not included: {'; '.join(left_out)}"
                 metadata["batchor/cost_note"] = dg.MetadataValue.text(note)
@@ -241,19 +247,20 @@ def _estimate_metadata(summary: RunSummary, rates: Rates) -> Metadata:
             in_flight = (ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED)
             requests = sum(summary.status_counts.get(status, 0) for status in in_flight)
             usd = rates.estimate(input_tokens=summary.estimated_tokens, requests=requests)
-            return {"batchor/estimated_input_cost_usd": dg.MetadataValue.float(float(usd))} if usd else {}
+            return {"batchor/estimated_input_cost_usd": dg.MetadataValue.float(dollars(usd))} if usd else {}
         case _:
             assert_never(rates)
 
 
 def table_schema(report: TableReport) -> dg.TableSchema:
-    """The columns as Dagster shows them, with the descriptions of the model's fields."""
+    """The columns as Dagster shows them, with the descriptions of the model's fields, and of our own columns."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
                 name=field.name,
                 type=str(field.type),
-                description=(field.metadata or {}).get(b"description", b"").decode() or None,
+                description=(field.metadata or {}).get(b"description", b"").decode()
+                or DESCRIPTIONS.get(field.name),
             )
             for field in report.schema
         ]
@@ -292,8 +299,7 @@ def _identity(run_id: str, revision: int, links: Links, config: ProviderConfig) 
     metadata: Metadata = {
         "batchor/run_id": dg.MetadataValue.text(run_id),
         "batchor/generation": dg.MetadataValue.int(revision),
-        "batchor/controls": dg.MetadataValue.md(links.controls),
-        "batchor/dagster_runs": dg.MetadataValue.md(f"[runs of {run_id}]({links.runs})"),
+        **links.metadata,
     }
     model = getattr(config, "model", None)
     return {**metadata, "batchor/model": dg.MetadataValue.text(str(model))} if model else metadata

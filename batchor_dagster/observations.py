@@ -11,29 +11,62 @@ import dagster as dg
 
 from batchor_core import Run, RunSummary
 from batchor_core.core.exceptions import BatchorError
-from batchor_dagster.asset import BatchAsset
-from batchor_dagster.metadata import RESULTS_END, describe, progress_metadata
+from batchor_dagster.facts import BatchFacts
+from batchor_dagster.metadata import RESULTS_END, Links, Metadata, describe, progress_metadata
 from batchor_dagster.run_states import is_finished
 
-_COUNTDOWN = re.compile(r", next submission in \d+ s")
+_COUNTDOWN = re.compile(r", next submission in [^,]*")
 
 
-def observed_key(asset: BatchAsset) -> dg.AssetKey:
+def observed_key(asset: BatchFacts) -> dg.AssetKey:
     """The asset that shows where a run stands: the submission, or the only one of an asset that waits."""
     return asset.submission_key or asset.key
 
 
-def observation(asset: BatchAsset, partition_key: str | None, summary: RunSummary) -> dg.AssetObservation:
-    """Where a run stands, as an event."""
+def observation(
+    asset: BatchFacts, partition_key: str | None, summary: RunSummary, links: Links | None = None
+) -> dg.AssetObservation:
+    """Where a run stands, as an event; with links, also what can be done about it."""
     return dg.AssetObservation(
         observed_key(asset),
         partition=partition_key,
-        metadata={"batchor/run_id": dg.MetadataValue.text(summary.run_id), **progress_metadata(summary)},
+        metadata={
+            "batchor/run_id": dg.MetadataValue.text(summary.run_id),
+            **progress_metadata(summary),
+            **(links.metadata if links is not None else {}),
+        },
     )
 
 
+def in_flight(
+    asset: BatchFacts, partition_key: str | None, summary: RunSummary, links: Links
+) -> dg.AssetObservation | None:
+    """Of results that are still to come: where their run stands, since when it runs, and how to control it.
+
+    None for a run that has ended, whose results speak for themselves, and for an asset that waits.
+    """
+    if asset.submission_key is None or is_finished(summary):
+        return None
+    return dg.AssetObservation(
+        asset.key,
+        partition=partition_key,
+        description="No results yet: the sensor materializes this asset when the batch run has ended.",
+        metadata={
+            "batchor/run_id": dg.MetadataValue.text(summary.run_id),
+            **progress_metadata(summary),
+            **_since(summary),
+            **links.metadata,
+        },
+    )
+
+
+def _since(summary: RunSummary) -> Metadata:
+    """When the run began, where the store keeps it."""
+    return {"batchor/since": dg.MetadataValue.timestamp(summary.created_at)} if summary.created_at else {}
+
+
 def show_state(
-    asset: BatchAsset, context: dg.AssetExecutionContext, run: Run, partition_key: str | None
+    asset: BatchFacts, context: dg.AssetExecutionContext, run: Run, partition_key: str | None
 ) -> None:
     """Let the last event of the partition be where its run stands, unless it is that already."""
     try:
@@ -45,7 +78,7 @@ def show_state(
 
 
 def is_shown(
-    instance: dg.DagsterInstance, asset: BatchAsset, partition_key: str | None, summary: RunSummary
+    instance: dg.DagsterInstance, asset: BatchFacts, partition_key: str | None, summary: RunSummary
 ) -> bool:
     """Whether the newest event of the partition says what is so now; asks the instance twice."""
     wanted = dg.AssetRecordsFilter(
@@ -71,7 +104,7 @@ def tells(shown: Mapping[str, Any], summary: RunSummary) -> bool:
         return False
     status = shown.get("batchor/status")
     if status is not None:
-        # seconds until the next submission pass without a change of state
+        # the time until the next submission passes without a change of state
         return _COUNTDOWN.sub("", str(status)) == describe(replace(summary, backoff_remaining_sec=0.0))
     ended = (shown.get("batchor/completed"), shown.get("batchor/failed"))
     return (

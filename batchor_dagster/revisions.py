@@ -129,25 +129,29 @@ class Newest:
 def decide(newest: Newest | None, rerun: Rerun) -> Decision:
     """What to do about a partition, as far as that can be told without reading the job's rows."""
     if newest is None:
-        return Decision(Move.create, 1, "it has not been run before")
+        return Decision(Move.create, 1, "this is its first run")
     here = newest.revision
     if not newest.is_finished:
         if newest.is_read:
-            return Decision(Move.attach, here, "its run is active, and goes on")
-        return Decision(Move.read_on, here, "its run is active, and reads on where it stopped")
+            return Decision(Move.attach, here, "its run is still active, and nothing new was started")
+        return Decision(
+            Move.read_on, here, "its run is still active, and its rows are read on from where reading stopped"
+        )
     if newest.is_asked_for:
-        return Decision(Move.keep, here, "its run, which this ask has started, is finished")
+        return Decision(Move.keep, here, "the run that this Dagster run started is finished")
     match rerun:
         case Rerun.all:
-            return Decision(Move.create, here + 1, "the operator asked for all rows anew")
+            return Decision(Move.create, here + 1, "an operator asked for all rows to run again")
         case Rerun.failed:
             if not newest.failed_items:
-                return Decision(Move.keep, here, "no row has failed")
+                return Decision(
+                    Move.keep, here, "an operator asked to retry failed rows, and no row has failed"
+                )
             if newest.is_cancelled:
                 return Decision(
-                    Move.refuse, here, "it was cancelled, which is final; rerun: all starts it anew"
+                    Move.refuse, here, "its run was cancelled, which is final; use rerun: all to run it again"
                 )
-            return Decision(Move.retry_failed, here, f"{newest.failed_items} failed rows are tried again")
+            return Decision(Move.retry_failed, here, f"{newest.failed_items:,} failed rows are being retried")
         case Rerun.auto:
             return Decision(Move.compare, here, "whether the job has changed decides")
         case _:
@@ -158,16 +162,18 @@ def decide_changed(revision: int, changes: Iterable[str], on_change: OnChange) -
     """What to do about a finished partition now that its job has been compared with the present one."""
     what = ", ".join(changes)
     if not what:
-        return Decision(Move.keep, revision, "its run is finished, and the job is the same")
+        return Decision(
+            Move.keep, revision, "its run is finished and the job has not changed, so nothing was sent"
+        )
     match on_change:
         case OnChange.refuse:
             return Decision(
                 Move.refuse,
                 revision,
-                f"its job has changed since ({what}), and on_change is refuse; rerun: all runs it anew",
+                f"the job has changed since its last run ({what}), and on_change is refuse; use rerun: all to run it again",
             )
         case OnChange.new_revision | OnChange.new_generation:  # one member, two names
-            return Decision(Move.create, revision + 1, f"its job has changed since: {what}")
+            return Decision(Move.create, revision + 1, f"the job has changed since its last run: {what}")
         case _:
             assert_never(on_change)
 

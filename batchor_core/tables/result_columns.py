@@ -33,6 +33,22 @@ _TRAILING = {
 OWN_COLUMNS = (*_LEADING, *_TRAILING)
 """Columns of every file; a model's field of the same name is prefixed with ``output_``."""
 
+DESCRIPTIONS = {
+    "item_id": "Id of the row, as the job gives it",
+    "status": "completed or failed_permanent: whether the row was answered",
+    "attempt_count": "How often the row was sent and answered, failures included",
+    "output_text": "The answer as the model wrote it",
+    "error_class": "Why the row failed, in a word; null where it did not",
+    "error_message": "Why the row failed, in the provider's words",
+    "input_tokens": "Tokens of the request, cached ones included, as billed",
+    "cached_tokens": "Of these, tokens read from the provider's prompt cache",
+    "cache_write_tokens": "Tokens written to the provider's prompt cache",
+    "output_tokens": "Tokens of the answer, reasoning included, as billed",
+    "reasoning_tokens": "Of these, tokens of reasoning",
+    "metadata": "The row's metadata, as the job gives it, in JSON",
+}
+"""What our own columns hold."""
+
 
 def result_schema(output: type[BaseModel] | OutputSpec | None) -> pa.Schema:
     """The columns of the results of a job with this output."""

@@ -1,7 +1,7 @@
 """One batch as YAML describes it: model, prompt, source, output schema and partitions become a batch asset."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -193,8 +193,9 @@ class Batch(dg.Model, dg.Resolvable):
         resource_key: str = DEFAULT_RESOURCE,
         control_job: str | None = None,
         translator: BatchTranslator | None = None,
+        execute: Callable[[dg.AssetExecutionContext, "Batch", Path], BatchJob[Any, Any]] | None = None,
     ) -> BatchAsset:
-        """The batch asset. Its source is relative to ``folder``."""
+        """The batch asset. Its source is relative to ``folder``; ``execute`` makes its jobs instead of :meth:`execute`."""
         *prefix, name = self.key.path
         config, sink = self.config(), sink_of(self.sink)
         model = getattr(config, "model", None) or str(config.provider_kind)
@@ -223,9 +224,13 @@ class Batch(dg.Model, dg.Resolvable):
             translator=translator,
         )
         def batch(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
-            return self.job(folder, context.partition_key if self.partitions else None)
+            return execute(context, self, folder) if execute is not None else self.execute(context, folder)
 
         return batch
+
+    def execute(self, context: dg.AssetExecutionContext, folder: Path) -> BatchJob[Any, Any]:
+        """The job of the context's partition."""
+        return self.job(folder, context.partition_key if self.partitions else None)
 
     def job(self, folder: Path, partition_key: str | None) -> BatchJob[Any, Any]:
         """The job of one partition."""

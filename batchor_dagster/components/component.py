@@ -3,11 +3,12 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import dagster as dg
 from pydantic import BaseModel, Field
 
+from batchor_core import BatchJob
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_dagster.asset import BatchAsset
 from batchor_dagster.components.batch import Batch
@@ -114,10 +115,28 @@ class BatchComponent(dg.Component, dg.Model, dg.Resolvable):
         spec = BatchTranslator().get_asset_spec(data)
         return spec if self.translation is None else self.translation.applied(spec, data)
 
+    def execute(self, context: dg.AssetExecutionContext, batch: Batch, folder: Path) -> BatchJob[Any, Any]:
+        """The job of one partition of a batch: what its YAML says. A subclass may change or replace it.
+
+        It is asked when the submission runs, and sends nothing itself.
+
+        Args:
+            context: Of the step that submits.
+            batch: As the YAML describes it.
+            folder: Of the YAML file, in which relative paths begin.
+        """
+        return batch.execute(context, folder)
+
     def _assets(self, folder: Path, *, resource_key: str, control_job: str | None = None) -> list[BatchAsset]:
         translator = _ComponentTranslator(self)
         return [
-            batch.asset(folder, resource_key=resource_key, control_job=control_job, translator=translator)
+            batch.asset(
+                folder,
+                resource_key=resource_key,
+                control_job=control_job,
+                translator=translator,
+                execute=self.execute,
+            )
             for batch in self.batches
         ]
 

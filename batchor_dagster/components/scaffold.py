@@ -14,6 +14,9 @@ _ROWS = """id,text
 """
 
 _YAML = """\
+# To try it without a key: `python -m batchor_core.testing.openai_server` in a terminal of its own (the emulator extra), then
+#   OPENAI_BASE_URL=http://127.0.0.1:8099/v1 OPENAI_API_KEY=any dg dev
+# and materialize {name}_submission; the results follow by themselves.
 type: {type_name}
 
 attributes:

@@ -5,7 +5,7 @@ config or by the tags ``batchor/run_id`` and ``batchor/action``), links that ope
 ``batchor/action`` tag on the re-execution of a submission asset, and tags added to a run later, which the sensor finds.
 """
 
-from batchor_dagster.control.actions import ControlAction, ControlOutcome, already_so, apply_control
+from batchor_dagster.control.actions import ControlAction, ControlOutcome, already_so, apply_control, offered
 from batchor_dagster.control.job import (
     DEFAULT_RESOURCE,
     ControlConfig,
@@ -53,6 +53,7 @@ __all__ = [
     "launchpad_url",
     "mark_applied",
     "name_for",
+    "offered",
     "op_name",
     "tagged_run_ids",
 ]

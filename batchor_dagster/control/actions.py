@@ -112,3 +112,15 @@ def already_so(summary: RunSummary, action: ControlAction) -> str | None:
             return "the run is being cancelled" if cancelling else None
         case _:
             assert_never(action)
+
+
+def offered(summary: RunSummary) -> list[ControlAction]:
+    """The actions that would change something now, and that the run's state allows."""
+    cancelled = summary.control_state is RunControlState.CANCEL_REQUESTED
+    return [
+        action
+        for action in ControlAction
+        if already_so(summary, action) is None
+        and not (cancelled and action is not ControlAction.cancel)
+        and not (action is ControlAction.retry_failed and summary.status is RunLifecycleStatus.RUNNING)
+    ]

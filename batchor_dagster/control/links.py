@@ -1,5 +1,6 @@
 """Links into the Dagster UI that open the control job's launchpad with a run and an action filled in."""
 
+from collections.abc import Iterable
 from urllib.parse import quote, urlencode
 
 import yaml
@@ -42,9 +43,22 @@ def launchpad_url(
 
 
 def control_links(
-    run_id: str, *, location: str | None = None, webserver_url: str = "", job_name: str = CONTROL_JOB
+    run_id: str,
+    *,
+    location: str | None = None,
+    webserver_url: str = "",
+    job_name: str = CONTROL_JOB,
+    actions: Iterable[ControlAction] = tuple(ControlAction),
 ) -> str:
-    """Markdown with one launchpad link per action, and what it does."""
+    """Markdown with one launchpad link per action, and what it does.
+
+    Args:
+        run_id: The batch run.
+        location: As in :func:`launchpad_url`.
+        webserver_url: As in :func:`launchpad_url`.
+        job_name: As in :func:`launchpad_url`.
+        actions: Which ones; all of them by default.
+    """
 
     def link(action: ControlAction) -> str:
         return launchpad_url(
@@ -52,5 +66,5 @@ def control_links(
         )
 
     return "\n".join(
-        f"- [{action.replace('_', ' ')}]({link(action)}) {EFFECTS[action]}" for action in ControlAction
+        f"- [{action.replace('_', ' ')}]({link(action)}) {EFFECTS[action]}" for action in actions
     )

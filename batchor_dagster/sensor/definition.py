@@ -13,12 +13,18 @@ from typing import Any, Literal, TypeAlias, get_args
 import dagster as dg
 
 from batchor_dagster.asset import BatchAsset
+from batchor_dagster.backfills import held_backfills
 from batchor_dagster.control import name_for
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.sensor.active_runs import Driven, drive_in_turn, look_after_ended
 from batchor_dagster.sensor.drive_job import DRIVE_JOB, build_drive_job, request_drivers
 from batchor_dagster.sensor.operator_tags import apply_tags
-from batchor_dagster.sensor.result_requests import lacking_results, result_requests, results_job
+from batchor_dagster.sensor.result_requests import (
+    lacking_results,
+    release_backfills,
+    result_requests,
+    results_job,
+)
 from batchor_dagster.sensor.shown_states import show
 from batchor_dagster.sensor.tick import Cursor, Tick
 
@@ -78,7 +84,8 @@ def build_batch_sensor(
         raise ValueError(f"{ignored} has no effect with drive={drive!r}: set drive='job', or leave it out")
     patience = WORKER_PATIENCE_SEC if worker_patience_seconds is None else worker_patience_seconds
     name = name or name_for(SENSOR, resource_key)
-    jobs: list[Any] = [results_job(asset) for asset in assets]
+    batches = [asset.facts for asset in assets]
+    jobs: list[Any] = [results_job(batch) for batch in batches]
     worker = drive_job or build_drive_job(resource_key=resource_key, name=_drive_job_name(name))
     if drive == "job":
         jobs.append(worker)
@@ -87,7 +94,7 @@ def build_batch_sensor(
         began = time.time()
         cursor = Cursor.parse(context.cursor)
         with resources[resource_key].runner() as runner:
-            tick = Tick(context, runner, assets)
+            tick = Tick(context, runner, batches, webserver_url=resources[resource_key].webserver_url)
             apply_tags(tick, cursor, now=began)
             listings = runner.list_runs()
             driven = Driven()
@@ -95,7 +102,9 @@ def build_batch_sensor(
                 driven = drive_in_turn(tick, cursor, listings, budget_sec=time_budget_seconds)
                 listings = runner.list_runs()
             lacking = list(lacking_results(tick, listings))
+            tick.held = held_backfills(context.instance, tick.results)
             requests = result_requests(tick, lacking, limit=max_run_requests)
+            release_backfills(tick, listings, lacking)
             if drive == "job":
                 # after the results, which are what people wait for
                 driven = request_drivers(

@@ -11,12 +11,12 @@ from batchor_core import RunSummary
 from batchor_core.core.lifecycle import CLAIMABLE
 from batchor_core.storage.state import RunListing
 from batchor_dagster.control import NO_RETRIES, RUN_ID_TAG, op_name
+from batchor_dagster.dagster_runs import UNFINISHED, all_records
 from batchor_dagster.metadata import describe
 from batchor_dagster.misspelt_names import CheckedConfig
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.run_states import standing
 from batchor_dagster.sensor.active_runs import Driven, tell, turns
-from batchor_dagster.sensor.dagster_runs import UNFINISHED, all_records
 from batchor_dagster.sensor.tick import Cursor, Tick
 
 DRIVE_JOB = "batchor_drive"

@@ -13,7 +13,7 @@ from batchor_dagster.control import (
     mark_applied,
     tagged_run_ids,
 )
-from batchor_dagster.sensor.dagster_runs import all_records
+from batchor_dagster.dagster_runs import all_records
 from batchor_dagster.sensor.tick import Cursor, Tick
 
 _FIRST_LOOK_BACK_SEC = 24 * 3600.0

@@ -6,33 +6,28 @@ from typing import Any
 import dagster as dg
 
 from batchor_core.storage.state import RunListing
-from batchor_dagster.asset import BatchAsset
+from batchor_dagster.backfills import BACKFILL_TAG, release
 from batchor_dagster.control import NO_RETRIES, RUN_ID_TAG, tagged_run_ids
+from batchor_dagster.dagster_runs import UNFINISHED, all_records, latest_materialization
+from batchor_dagster.facts import BatchFacts
 from batchor_dagster.metadata import RESULTS_END
 from batchor_dagster.revisions import revision_of
 from batchor_dagster.run_states import is_finished
-from batchor_dagster.sensor.dagster_runs import UNFINISHED, all_records, latest_materialization
 from batchor_dagster.sensor.tick import Found, Tick
 
-RESULTS_JOB_PREFIX = "batchor_results__"
 RUN_KEY_TAG = "dagster/run_key"
 
 ATTEMPTS = 3
 """How many attempts are made to write the results of a run before a person has to act."""
 
 
-def results_job(asset: BatchAsset) -> Any:
-    """The job that writes an asset's results: one per asset, since a job's assets must share their partitions."""
+def results_job(asset: BatchFacts) -> Any:
+    """The job that writes an asset's results: one each, since a job's assets must share their partitions."""
     return dg.define_asset_job(
-        results_job_name(asset),
+        asset.results_job,
         selection=dg.AssetSelection.assets(asset.key),
         description=f"Writes the results of finished batch runs of {asset.key.to_user_string()}; the sensor launches it.",
     )
-
-
-def results_job_name(asset: BatchAsset) -> str:
-    """Its name."""
-    return RESULTS_JOB_PREFIX + asset.key.to_python_identifier()
 
 
 def result_requests(tick: Tick, lacking: Sequence[Found], *, limit: int) -> list[dg.RunRequest]:
@@ -55,12 +50,21 @@ def result_requests(tick: Tick, lacking: Sequence[Found], *, limit: int) -> list
                 "its results stay in the store"
             )
         elif len(requests) < limit:
-            requests.append(_request(found, attempt))
+            requests.append(_request(found, attempt, backfill_id=tick.held.get(run_id)))
         else:
             left += 1
     if left:
         tick.note(f"the next ticks request the results of {left} more finished runs")
     return requests
+
+
+def release_backfills(tick: Tick, listings: Iterable[RunListing], lacking: Iterable[Found]) -> None:
+    """Let the backfills end that waited for results which are all there now, or don't come by themselves."""
+    unfinished = {
+        found.listing.run_id for found in tick.found(listings) if not is_finished(found.listing.summary)
+    }
+    awaited = unfinished | {found.listing.run_id for found in lacking} - tick.given_up
+    release(tick.context.instance, tick.results, tick.held, awaited=awaited)
 
 
 def next_attempt(earlier: Sequence[dg.DagsterRunStatus]) -> int | None:
@@ -138,7 +142,9 @@ def _launched(instance: dg.DagsterInstance, listings: Sequence[RunListing]) -> d
 def _tell_launched(tick: Tick, run_id: str, run: dg.DagsterRun) -> None:
     if run.status in UNFINISHED:
         tick.note(f"{run_id}: its results are being written by Dagster run {run.run_id[:8]}")
-    elif run.status is not dg.DagsterRunStatus.SUCCESS:  # after a success, somebody has wiped the partition
+        return
+    tick.given_up.add(run_id)
+    if run.status is not dg.DagsterRunStatus.SUCCESS:  # after a success, somebody has wiped the partition
         tick.problem(
             f"{run_id}: Dagster run {run.run_id[:8]} should have written its results, and ended as "
             f"{run.status.value}; fix what its log reports, and re-execute it"
@@ -160,11 +166,15 @@ def _has_partition(found: Found, instance: dg.DagsterInstance) -> bool:
         return partitions.has_partition_key(found.partition_key)
 
 
-def _request(found: Found, attempt: int) -> dg.RunRequest:
+def _request(found: Found, attempt: int, *, backfill_id: str | None) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=run_key(found.listing, attempt),
-        job_name=results_job_name(found.asset),
+        job_name=found.asset.results_job,
         partition_key=found.partition_key,
         asset_selection=[found.asset.key],
-        tags={RUN_ID_TAG: found.listing.run_id, **NO_RETRIES},
+        tags={
+            RUN_ID_TAG: found.listing.run_id,
+            **NO_RETRIES,
+            **({BACKFILL_TAG: backfill_id} if backfill_id else {}),
+        },
     )

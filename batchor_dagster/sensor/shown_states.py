@@ -14,10 +14,11 @@ import dagster as dg
 from batchor_core import RunSummary
 from batchor_core.storage.state import RunListing
 from batchor_dagster.control import RUN_ID_TAG, STATE_TAG, is_control_run, tagged_run_ids
-from batchor_dagster.observations import is_shown, observation
+from batchor_dagster.dagster_runs import latest_materialization
+from batchor_dagster.observations import in_flight, is_shown, observation
 from batchor_dagster.run_states import is_finished, shown_as, state_of
-from batchor_dagster.sensor.dagster_runs import latest_materialization
 from batchor_dagster.sensor.tick import Cursor, Found, Tick
+from batchor_dagster.steps.links import links_to
 
 _LATEST_RUNS = 10
 
@@ -100,7 +101,10 @@ def show(tick: Tick, cursor: Cursor, listings: Sequence[RunListing], *, lacking:
             looks += 1
             is_told = is_shown(tick.context.instance, found.asset, found.partition_key, summary)
         if not is_told:
-            observations.append(observation(found.asset, found.partition_key, summary))
+            links = links_to(found.asset, summary, webserver_url=tick.webserver_url)
+            observations.append(observation(found.asset, found.partition_key, summary, links))
+            awaited = in_flight(found.asset, found.partition_key, summary, links)
+            observations += [awaited] if awaited is not None else []
         is_known = before is not None and before.split(":")[0] == state_of(summary)
         if not is_known and not (is_told and state_of(summary) == "running"):
             changed.append(found)

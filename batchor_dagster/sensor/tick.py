@@ -9,7 +9,7 @@ import dagster as dg
 
 from batchor_core import BatchRunner, RunSummary
 from batchor_core.storage.state import RunListing
-from batchor_dagster.asset import BatchAsset, partition_of
+from batchor_dagster.facts import BatchFacts, partition_of
 from batchor_dagster.revisions import newest_revisions
 from batchor_dagster.run_states import is_active, is_finished
 
@@ -72,7 +72,7 @@ class Found:
     """A stored run that belongs to an asset of this sensor."""
 
     listing: RunListing
-    asset: BatchAsset
+    asset: BatchFacts
     partition_key: str | None
 
 
@@ -84,15 +84,26 @@ class Tick:
         context: Dagster's.
         runner: On the store.
         assets: Whose results are materialized.
+        webserver_url: Put before links.
         notes: What went well, one line each.
         problems: What went wrong, one line each.
+        held: Batch runs whose results an open backfill waits for, each with that backfill.
+        given_up: Batch runs whose results are not written until a person has looked.
     """
 
     context: dg.SensorEvaluationContext
     runner: BatchRunner
-    assets: Sequence[BatchAsset]
+    assets: Sequence[BatchFacts]
+    webserver_url: str = ""
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    held: Mapping[str, str] = field(default_factory=dict)
+    given_up: set[str] = field(default_factory=set)
+
+    @property
+    def results(self) -> list[dg.AssetKey]:
+        """The keys of all results."""
+        return [asset.key for asset in self.assets]
 
     def note(self, text: str) -> None:
         """Add a line for the operator, also to the tick's log."""

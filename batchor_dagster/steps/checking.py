@@ -7,8 +7,8 @@ import dagster as dg
 from batchor_core import BatchRunner, RunSummary
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.tables.result_columns import result_schema
-from batchor_dagster.asset import BatchAsset, partition_of
 from batchor_dagster.checks import completion_result, schema_result
+from batchor_dagster.facts import BatchFacts, partition_of
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.revisions import newest_revisions
 from batchor_dagster.steps.failures import clear_failures
@@ -17,7 +17,7 @@ PARTITION_TAG = "dagster/partition"
 
 
 def judge_results(
-    asset: BatchAsset, context: dg.AssetCheckExecutionContext, resource: BatchorResource, *, threshold: float
+    asset: BatchFacts, context: dg.OpExecutionContext, resource: BatchorResource, *, threshold: float
 ) -> Iterator[dg.AssetCheckResult]:
     """The results of the asset's checks, for the Dagster run's partition.
 
@@ -40,7 +40,7 @@ def judge_results(
         yield schema_result(table.facts(finished), expected, threshold=threshold)
 
 
-def _newest_summaries(asset: BatchAsset, runner: BatchRunner) -> dict[str | None, RunSummary]:
+def _newest_summaries(asset: BatchFacts, runner: BatchRunner) -> dict[str | None, RunSummary]:
     found = {}
     for listing in newest_revisions(runner.list_runs()):
         partition = partition_of(asset, listing)

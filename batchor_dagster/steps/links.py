@@ -2,26 +2,33 @@
 
 import dagster as dg
 
-from batchor_core import Run
-from batchor_dagster.asset import BatchAsset
-from batchor_dagster.control import control_job_name, control_links
+from batchor_core import RunSummary
+from batchor_dagster.control import control_job_name, control_links, offered
+from batchor_dagster.facts import BatchFacts
 from batchor_dagster.metadata import Links, runs_url
 from batchor_dagster.resource import BatchorResource
 
 
 def links_of(
-    context: dg.AssetExecutionContext, resource: BatchorResource, asset: BatchAsset, run: Run
+    context: dg.AssetExecutionContext, resource: BatchorResource, asset: BatchFacts, summary: RunSummary
 ) -> Links:
-    """The links of one batch run."""
-    url = resource.webserver_url
+    """The links of one batch run, with the controls that make sense in its state."""
+    return links_to(asset, summary, webserver_url=resource.webserver_url, location=_code_location(context))
+
+
+def links_to(
+    asset: BatchFacts, summary: RunSummary, *, webserver_url: str, location: str | None = None
+) -> Links:
+    """The same where no step runs. Without a location, the page looks for the control job in all of them."""
     return Links(
         controls=control_links(
-            run.run_id,
-            location=_code_location(context),
-            webserver_url=url,
+            summary.run_id,
+            location=location,
+            webserver_url=webserver_url,
             job_name=asset.control_job or control_job_name(asset.resource_key),
+            actions=offered(summary),
         ),
-        runs=runs_url(run.run_id, webserver_url=url),
+        runs=runs_url(summary.run_id, webserver_url=webserver_url),
     )
 
 

@@ -6,26 +6,31 @@ from typing import Any
 import dagster as dg
 
 from batchor_core.core.exceptions import BatchorError, InvalidInputError
-from batchor_dagster.asset import BatchAsset
+from batchor_dagster.facts import BatchFacts
 from batchor_dagster.metadata import Metadata
 
 
-def partition_keys(asset: BatchAsset, context: dg.AssetExecutionContext) -> Sequence[str | None]:
+def partition_keys(asset: BatchFacts, context: dg.AssetExecutionContext) -> Sequence[str | None]:
     """The partitions of this Dagster run: several, if a backfill policy puts a range into one."""
     return list(context.partition_keys) if asset.partitions_def is not None else [None]
 
 
 def each_partition(
-    asset: BatchAsset, context: dg.AssetExecutionContext, act: Callable[[str | None], Metadata]
-) -> dg.MaterializeResult[Any]:
-    """Act on each partition. In a range, one that fails is reported at the end, and keeps no other from its turn."""
+    asset: BatchFacts,
+    context: dg.AssetExecutionContext,
+    act: Callable[[str | None], Metadata],
+    *,
+    asset_key: dg.AssetKey | None = None,
+) -> dg.Output[None]:
+    """Act on each partition; the metadata is that of the results, or of another asset. In a range, one that fails is reported at the end, and keeps no other from its turn."""
+    asset_key = asset_key or asset.key
     keys = partition_keys(asset, context)
     if len(keys) == 1:
-        return dg.MaterializeResult(metadata=act(keys[0]))
+        return dg.Output(None, metadata=act(keys[0]))
     failed = []
     for key in keys:
         try:
-            context.add_asset_metadata(dict(act(key)), partition_key=key)
+            context.add_asset_metadata(dict(act(key)), asset_key=asset_key, partition_key=key)
         except dg.Failure as failure:
             failed.append(f"{key}: {failure.description}")
         except BatchorError as error:
@@ -34,7 +39,18 @@ def each_partition(
         raise dg.Failure(
             f"{len(failed)} of {len(keys)} partitions failed; the others are done. " + " | ".join(failed)
         )
-    return dg.MaterializeResult()
+    return dg.Output(None)
+
+
+class OneAsset:
+    """The context of a step in the graph of a batch asset, as it would be in a definition of its own."""
+
+    def __init__(self, context: dg.AssetExecutionContext, key: dg.AssetKey) -> None:
+        self._context = context
+        self.asset_key = key
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
 
 
 class OnePartition:

@@ -1,7 +1,6 @@
 """The results: a finished run's rows are written over those of its partition."""
 
 from dataclasses import asdict
-from typing import Any
 
 import dagster as dg
 
@@ -12,22 +11,30 @@ from batchor_core.core.pricing import CostTally
 from batchor_core.core.structured import resolve_model
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.storage.state import PersistedRunConfig
-from batchor_dagster.asset import BatchAsset
+from batchor_dagster.backfills import BACKFILL_TAG, hold
 from batchor_dagster.control import add_run_id_tag
+from batchor_dagster.dagster_runs import latest_materialization
+from batchor_dagster.facts import BatchFacts
 from batchor_dagster.metadata import Metadata, describe, progress_metadata, rates_of_run, result_metadata
 from batchor_dagster.observations import show_state
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.revisions import revision_of
 from batchor_dagster.steps.failures import clear_failures
 from batchor_dagster.steps.links import links_of
-from batchor_dagster.steps.partitions import each_partition
+from batchor_dagster.steps.operations import code_location
+from batchor_dagster.steps.partitions import each_partition, partition_keys
 
 
 def write_results(
-    asset: BatchAsset, context: dg.AssetExecutionContext, resource: BatchorResource
-) -> dg.MaterializeResult[Any]:
-    """Write the results of each partition's newest run, which must be finished."""
+    asset: BatchFacts, context: dg.AssetExecutionContext, resource: BatchorResource
+) -> dg.Output[None] | None:
+    """Write the results of each partition's newest run, which must be finished.
+
+    None if this Dagster run has submitted one that is not: its results come later, by the sensor.
+    """
     with resource.runner() as runner, clear_failures():
+        if _come_later(asset, context, runner):
+            return None
 
         def finish(key: str | None) -> Metadata:
             run = _finished_run(asset, context, runner, key)
@@ -38,8 +45,36 @@ def write_results(
         return each_partition(asset, context, finish)
 
 
+def _come_later(asset: BatchFacts, context: dg.AssetExecutionContext, runner: BatchRunner) -> bool:
+    """Whether this Dagster run has submitted a batch run that is not finished; says what comes next."""
+    come_later = False
+    for key in partition_keys(asset, context):
+        run_id = asset.newest_run_id(runner, key)
+        if not _is_submitted_here(asset, context, key) or (run := runner.get_run(run_id)).is_finished:
+            continue
+        come_later = True
+        following = (
+            f"the sensor looks after it, and materializes {asset.key.to_user_string()} when it has ended"
+        )
+        if code_location(context) is None:
+            following += ". In a test, batchor_dagster.testing.materialize_batch does all of it"
+        context.log.info(
+            f"batch run {run_id} is submitted ({describe(run.summary())}). Next: {following}. This Dagster run is done."
+        )
+    if come_later and (backfill_id := context.run.tags.get(BACKFILL_TAG)):
+        hold(context.instance, backfill_id, asset.key)
+    return come_later
+
+
+def _is_submitted_here(asset: BatchFacts, context: dg.AssetExecutionContext, key: str | None) -> bool:
+    if asset.submission_key is None:
+        return False
+    submitted = latest_materialization(context.instance, asset.submission_key, key)
+    return submitted is not None and submitted.run_id == context.run.run_id
+
+
 def write(
-    asset: BatchAsset,
+    asset: BatchFacts,
     context: dg.AssetExecutionContext,
     resource: BatchorResource,
     run: Run,
@@ -60,12 +95,12 @@ def write(
         cost=costs.cost(asdict(summary.usage)),
         config=provider_config,
         revision=revision_of(config.extras),
-        links=links_of(context, resource, asset, run),
+        links=links_of(context, resource, asset, summary),
     )
 
 
 def _finished_run(
-    asset: BatchAsset, context: dg.AssetExecutionContext, runner: BatchRunner, partition_key: str | None
+    asset: BatchFacts, context: dg.AssetExecutionContext, runner: BatchRunner, partition_key: str | None
 ) -> Run:
     run_id = asset.newest_run_id(runner, partition_key)
     try:

@@ -13,6 +13,7 @@ from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_dagster.control import add_run_id_tag, apply_all, mark_applied
 from batchor_dagster.metadata import Metadata, describe, submission_metadata, unknown_outcome
+from batchor_dagster.observations import in_flight
 from batchor_dagster.revisions import (
     ASKED_BY_EXTRA,
     Decision,
@@ -27,7 +28,8 @@ from batchor_dagster.revisions import (
 )
 from batchor_dagster.steps.failures import clear_failures
 from batchor_dagster.steps.links import links_of
-from batchor_dagster.steps.partitions import OnePartition, each_partition, partition_keys
+from batchor_dagster.steps.operations import check_operations
+from batchor_dagster.steps.partitions import OneAsset, OnePartition, each_partition, partition_keys
 from batchor_dagster.steps.rereading import resumable
 from batchor_dagster.steps.task import Task
 
@@ -38,11 +40,15 @@ RERUN_APPLIED_TAG = "batchor/rerun_applied"
 """The Dagster run for which failed rows have been tried again; a retry of it does not try them once more."""
 
 
-def submit(task: Task) -> dg.MaterializeResult[Any]:
+def submit(task: Task) -> dg.Output[None]:
     """Start the run of each partition, or find it again."""
+    check_operations(task.asset, task.context)
     with task.resource.runner() as runner, clear_failures():
         return each_partition(
-            task.asset, task.context, lambda key: _submission_metadata(task, *begin(task, runner, key))
+            task.asset,
+            task.context,
+            lambda key: _submission_metadata(task, key, *begin(task, runner, key)),
+            asset_key=task.asset.submission_key,
         )
 
 
@@ -101,8 +107,10 @@ def _start(task: Task, runner: BatchRunner, partition_key: str | None) -> tuple[
 
 def _build_job(task: Task, partition_key: str | None, folder: Path) -> BatchJob[Any, Any]:
     context: Any = task.context
+    if isinstance(task.context.assets_def.node_def, dg.GraphDefinition):
+        context = OneAsset(task.context, task.asset.submission_key or task.asset.key)
     if partition_key is not None and len(task.context.partition_keys) > 1:
-        context = OnePartition(task.context, partition_key)
+        context = OnePartition(context, partition_key)
     job = task.build_job(context)
     return replace(job, items=resumable(job.items, folder))
 
@@ -185,14 +193,19 @@ def _name_run(task: Task, run_id: str) -> None:
     add_run_id_tag(task.context.instance, task.context.run.run_id, run_id)
 
 
-def _submission_metadata(task: Task, run: Run, decision: Decision | None) -> Metadata:
+def _submission_metadata(
+    task: Task, partition_key: str | None, run: Run, decision: Decision | None
+) -> Metadata:
     summary, config = run.summary(), run.config
     if warning := unknown_outcome(summary):
         task.context.log.warning(f"batch run {run.run_id}: {warning}")
+    links = links_of(task.context, task.resource, task.asset, summary)
+    if (awaited := in_flight(task.asset, partition_key, summary, links)) is not None:
+        task.context.log_event(awaited)
     return submission_metadata(
         summary,
         task.resource.with_server(config.provider_config),
         revision=revision_of(config.extras),
-        links=links_of(task.context, task.resource, task.asset, run),
+        links=links,
         reason=decision.reason if decision is not None else "",
     )

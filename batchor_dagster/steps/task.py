@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 import dagster as dg
 
 from batchor_core import BatchJob
-from batchor_dagster.asset import BatchAsset
 from batchor_dagster.control import ACTION_TAG
+from batchor_dagster.facts import BatchFacts
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.revisions import OnChange, Rerun
 
@@ -30,7 +30,7 @@ class Task:
         tells_partitions_apart: Whether the user's function takes the context, and with it the partition.
     """
 
-    asset: BatchAsset
+    asset: BatchFacts
     context: dg.AssetExecutionContext
     resource: BatchorResource
     build_job: BuildJob

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any, assert_never
+from typing import assert_never
 
 import dagster as dg
 
@@ -35,7 +35,7 @@ class OnTermination(StrEnum):
     cancel = "cancel"
 
 
-def submit_wait_write(task: Task, on_termination: OnTermination) -> dg.MaterializeResult[Any]:
+def submit_wait_write(task: Task, on_termination: OnTermination) -> dg.Output[None]:
     """All of it in one step."""
     with task.resource.runner() as runner, clear_failures():
         runs: dict[str | None, Run] = {}

@@ -126,7 +126,9 @@ def test_the_tutorial_does_what_it_says(folder: Path, openai_server: OpenAIServe
     [shown] = [block for block in blocks(PAGE, "console") if block.startswith("$ python look.py")]
     assert looked.stdout == shown.removeprefix("$ python look.py\n")
 
-    assert "its run is finished, and the job is the same" in send(sends[1], folder, settings)
+    assert "its run is finished and the job has not changed, so nothing was sent" in send(
+        sends[1], folder, settings
+    )
     assert len(openai_server.books.batches) == 1
     project = (folder / "shop.py").read_text()
     (folder / "shop.py").write_text(project.replace("Judge this review:", "Judge this review strictly:"))
@@ -148,9 +150,7 @@ def send(command: str, folder: Path, settings: dict[str, str]) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_offline_test_of_the_how_to_passes(
-    folder: Path, openai_server: OpenAIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_offline_test_of_the_how_to_passes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [snippet] = [
         block
         for block in blocks(ROOT / "docs" / "how-to" / "test-without-a-key.md", "python")
@@ -163,6 +163,6 @@ def test_the_offline_test_of_the_how_to_passes(
         names: dict[str, object] = {}
         exec(compile(snippet, "how-to", "exec"), names)
         test = names["test_a_day_lands_and_passes_its_checks"]
-        test(openai_server, tmp_path / "store", monkeypatch)  # type: ignore[operator]
+        test()  # type: ignore[operator]
     finally:
         sys.modules.pop("shop", None)

@@ -9,6 +9,7 @@ import dagster as dg
 
 from batchor_core import BatchRunner, RunSummary, SQLiteStorage
 from batchor_core.testing.openai_server import OpenAIServer
+from batchor_dagster.backfills import BACKFILL_TAG, HOLD_TAG
 from batchor_dagster.control import RUN_ID_TAG, STATE_TAG
 from tests.support.dagster_processes import DagsterDeployment
 from tests.support.waiting import until
@@ -81,6 +82,18 @@ class Shop:
         return next(
             run for run in runs if "dagster/sensor_name" not in run.tags and run.job_name != "batchor_control"
         )
+
+    def backfill_status(self) -> str:
+        """How the only backfill stands."""
+        [backfill] = self.instance.get_backfills()
+        return str(backfill.status.value)
+
+    def backfilled(self) -> list[dg.DagsterRun]:
+        """The runs of the backfill that submitted, once all of them have ended."""
+        [backfill] = self.instance.get_backfills()
+        runs = self.instance.get_runs(dg.RunsFilter(tags={BACKFILL_TAG: backfill.backfill_id}))
+        own = [run for run in runs if HOLD_TAG not in run.tags and "dagster/sensor_name" not in run.tags]
+        return own if all(run.is_finished for run in own) else []
 
     def wait_for_shown_state(self, run_id: str, state: str) -> None:
         """Until the sensor has written a state on the Dagster run."""

@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import BaseModel, Field
 
 from batchor_core import BatchItem, BatchJob, OpenAIProviderConfig
-from batchor_dagster import BatchAsset, BatchorResource, OnTermination, batch_asset, build_batch_definitions
+from batchor_dagster import BatchAsset, BatchorResource, OnTermination, batch_asset, build_batch_operations
 
 SHOPS = dg.StaticPartitionsDefinition(["berlin", "lisbon", "oslo", "paris", "tokyo"])
 GRUMBLING = "tokyo"
@@ -53,13 +53,16 @@ def quick(policy: OnTermination) -> BatchAsset:
     return made
 
 
-defs = build_batch_definitions(
-    assets=[reviews, *map(quick, OnTermination)],
-    minimum_interval_seconds=1,
-    executor=dg.in_process_executor,  # half as many processes to start
-    resources={
-        "batchor": BatchorResource(
-            root=dg.EnvVar("BATCHOR_ROOT"), api_key=dg.EnvVar("OPENAI_API_KEY"), poll_interval_sec=0.5
-        )
-    },
+batches = [reviews, *map(quick, OnTermination)]
+defs = dg.Definitions.merge(
+    dg.Definitions(assets=batches, executor=dg.in_process_executor),  # half as many processes to start
+    build_batch_operations(
+        assets=batches,
+        minimum_interval_seconds=1,
+        resources={
+            "batchor": BatchorResource(
+                root=dg.EnvVar("BATCHOR_ROOT"), api_key=dg.EnvVar("OPENAI_API_KEY"), poll_interval_sec=0.5
+            )
+        },
+    ),
 )

@@ -27,6 +27,9 @@ def test_a_partition_is_materialized_from_the_ui_and_lands(ui: UI, shop: Shop) -
     ui.shot("submitted-partition")
     ui.go("/assets/reviews?view=partitions&partition=berlin", see="Missing (5)")
     ui.shot("result-is-missing-meanwhile")
+    ui.go("/assets/reviews", see="running: 0 of 12 items done, 1 batch at the provider")
+    ui.see("batchor/since")
+    ui.shot("result-overview-meanwhile")
 
     shop.provider.advance(A_DAY)
     shop.wait_until_landed("berlin")
@@ -39,15 +42,21 @@ def test_a_partition_is_materialized_from_the_ui_and_lands(ui: UI, shop: Shop) -
     assert shop.times_landed("berlin") == 1
 
 
-def test_a_backfill_submits_what_is_missing(ui: UI, shop: Shop) -> None:
+def test_materialize_all_submits_what_is_missing_and_ends_green(ui: UI, shop: Shop) -> None:
     for policy in OnTermination:  # they begin to wait meanwhile, for a later test
         ui.open_materialize_dialog(f"quick_{policy}")
         ui.see("Launched run")
-    ui.open_materialize_dialog("reviews_submission")
+    ui.open_materialize_all_dialog("reviews")
     ui.choose_partitions(*LATER)
     ui.shot("backfill-dialog")
     ui.launch()
     shop.wait_until_submitted(*LATER)
+    until(shop.backfilled, "the backfill's runs to end", shop.explain)
+    [run, *_] = shop.backfilled()
+    assert {run.status for run in shop.backfilled()} == {dg.DagsterRunStatus.SUCCESS}
+    ui.go(f"/runs/{run.run_id}", see="RUN_SUCCESS")
+    ui.see("Next: the sensor looks after it")
+    ui.shot("materialize-all-is-green")
     ui.go(SENSOR, see="batchor_results__reviews")
     ui.see("View logs")
     ui.button("0 runs requested").first.click()
@@ -143,3 +152,6 @@ def test_everything_lands_once_and_the_check_fails_where_rows_failed(ui: UI, sho
     ui.shot("asset-overview")
     assert {shop.times_landed(partition) for partition in ("berlin", *LATER)} == {1}
     assert not shop.provider.books.bodies_executed_twice
+    until(lambda: shop.backfill_status() == "COMPLETED_SUCCESS", "the backfill to end", shop.explain)
+    ui.go("/runs?view=backfills", see="reviews")
+    ui.shot("backfill-of-both")

@@ -50,6 +50,11 @@ class UI:
         self.go(f"/assets/{asset}", see="Definition")
         self.button("Materialize").first.click()
 
+    def open_materialize_all_dialog(self, group: str) -> None:
+        """The first button that an operator finds: everything in a group, submissions and results together."""
+        self.go(f"/locations/{LOCATION}/asset-groups/{group}", see="Materialize all")
+        self.button("Materialize all").first.click()
+
     def choose_partitions(self, *partitions: str) -> None:
         """Tick partitions in the dialog's list."""
         self.dialog.get_by_text("Select a partition or create one").click()

@@ -106,21 +106,47 @@ def test_an_asset_of_all_partitions_gets_them_as_one(
     assert got == [6, 4]
 
 
-def test_a_partition_without_results_is_named(
+def test_without_partitions_of_its_own_a_reader_gets_those_that_are_there(
     facts: BatchAsset, resource: BatchorResource, instance: dg.DagsterInstance, make_asset: MakeAsset
 ) -> None:
-    wider = make_asset(
-        wait=True, io_manager_key="results", partitions_def=dg.StaticPartitionsDefinition(["birds", "newts"])
+    partitions = dg.StaticPartitionsDefinition(["birds", "fish", "newts"])
+    wider = make_asset(wait=True, io_manager_key="results", partitions_def=partitions)
+    got: list[int] = []
+
+    @dg.asset
+    def downstream(facts: pa.Table) -> None:
+        got.append(facts.num_rows)
+
+    @dg.asset_check(asset=wider)
+    def is_there(facts: pa.Table) -> dg.AssetCheckResult:
+        got.append(facts.num_rows)
+        return dg.AssetCheckResult(passed=True)
+
+    assert load(wider, downstream, resource, instance).success
+    checked = dg.materialize(
+        [wider, is_there],
+        selection=dg.AssetSelection.checks(is_there),
+        instance=instance,
+        resources={"batchor": resource, "results": build_results_io_manager()},
     )
+    assert checked.success
+    assert got == [6, 6]
+
+
+def test_a_partition_without_results_is_named(
+    resource: BatchorResource, instance: dg.DagsterInstance, make_asset: MakeAsset
+) -> None:
+    empty = make_asset(wait=True, io_manager_key="results")
 
     @dg.asset
     def downstream(facts: pa.Table) -> None:
         raise AssertionError
 
     with pytest.raises(
-        dg.DagsterInvariantViolationError, match=r"facts has no results yet for newts \(.*newts.parquet\)"
+        dg.DagsterInvariantViolationError,
+        match=r"facts has no results yet for birds \(.*birds.parquet\), fish .* Materialize them first",
     ):
-        load(wider, downstream, resource, instance)
+        load(empty, downstream, resource, instance)
 
 
 def test_it_stores_nothing_for_others(resource: BatchorResource, instance: dg.DagsterInstance) -> None:

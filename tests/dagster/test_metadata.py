@@ -18,10 +18,11 @@ from batchor_core import ItemStatus, OpenAIProviderConfig, RunControlState, RunL
 from batchor_core.core.pricing import BatchRates, Cost, Unpriced
 from batchor_core.core.usage import TokenUsage
 from batchor_core.tables import ErrorCount, PartitionFacts, TableReport
-from batchor_core.tables.result_columns import OWN_COLUMNS, result_schema
-from batchor_dagster.asset import SINK_METADATA
+from batchor_core.tables.result_columns import DESCRIPTIONS, OWN_COLUMNS, result_schema
+from batchor_dagster.backfills import HOLD_TAG
 from batchor_dagster.checks import completion_result, judge, judge_schema, schema_result
-from batchor_dagster.control import ACTION_TAG, APPLIED_TAG, CONTROL_TAG, RUN_ID_TAG, STATE_TAG
+from batchor_dagster.control import ACTION_TAG, APPLIED_TAG, CONTROL_TAG, RUN_ID_TAG, STATE_TAG, offered
+from batchor_dagster.facts import SINK_METADATA, BatchFacts
 from batchor_dagster.metadata import (
     Links,
     describe,
@@ -34,6 +35,7 @@ from batchor_dagster.metadata import (
     table_schema,
     unknown_outcome,
 )
+from batchor_dagster.observations import in_flight
 from batchor_dagster.sensor.drive_job import DRIVEN_TAG
 from batchor_dagster.steps.submission import RERUN_APPLIED_TAG, RERUN_TAG
 
@@ -120,7 +122,7 @@ def test_results_carry_what_dagster_knows_by_name() -> None:
     assert metadata["batchor/generation"].value == 2
     assert metadata["batchor/run_id"].value == "facts--birds"
     assert metadata["batchor/controls"].value == "[pause](/guess)"
-    assert metadata["batchor/dagster_runs"].value == "[runs of facts--birds](/runs?q)"
+    assert metadata["batchor/dagster_runs"].value == "[every Dagster run of this batch run](/runs?q)"
     assert "batchor/warning" not in metadata
     assert metadata["batchor/input_tokens"].value == 1000
     assert metadata["batchor/revision"].value == 102
@@ -142,7 +144,7 @@ def test_a_submission_shows_its_run_and_its_links() -> None:
     assert metadata["batchor/model"].value == "gpt-4.1-mini"
     assert metadata["batchor/decision"].value == "it is new"
     # 1,234 tokens at half of $0.40 for a million
-    assert metadata["batchor/estimated_input_cost_usd"].value == pytest.approx(0.0002468)
+    assert metadata["batchor/estimated_input_cost_usd"].value == 0.0002
 
 
 def test_progress_is_made_of_numbers_that_dagster_plots() -> None:
@@ -350,8 +352,13 @@ def test_every_entry_is_in_the_reference() -> None:
     }
     listed = set(re.findall(r"`((?:batchor|dagster)/\w+|preview)`", page))
     assert set(shown) <= listed
+    facts = BatchFacts(dg.AssetKey("facts"), dg.AssetKey("facts_submission"), None, None, "batchor")
+    coming = in_flight(facts, None, dataclasses.replace(summary, created_at=1.0), LINKS)
+    assert coming is not None
+    shown |= coming.metadata
     tags = {
         ACTION_TAG,
+        HOLD_TAG,
         APPLIED_TAG,
         CONTROL_TAG,
         RUN_ID_TAG,
@@ -363,3 +370,37 @@ def test_every_entry_is_in_the_reference() -> None:
     assert tags <= listed
     assert listed - {SINK_METADATA} <= set(shown) | tags
     assert all(f"`{column}`" in page for column in OWN_COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "actions"),
+    [
+        ({}, ["pause", "cancel"]),
+        ({"control_state": RunControlState.PAUSED}, ["resume", "cancel"]),
+        ({"control_state": RunControlState.CANCEL_REQUESTED}, []),
+        ({"status": RunLifecycleStatus.COMPLETED, "failed_items": 0}, []),
+        ({"status": RunLifecycleStatus.COMPLETED_WITH_FAILURES, "failed_items": 2}, ["retry_failed"]),
+        (
+            {
+                "status": RunLifecycleStatus.COMPLETED_WITH_FAILURES,
+                "failed_items": 2,
+                "control_state": RunControlState.CANCEL_REQUESTED,
+            },
+            [],
+        ),
+    ],
+)
+def test_controls_that_make_no_sense_in_a_state_are_not_offered(
+    changes: dict[str, Any], actions: list[str]
+) -> None:
+    assert [str(action) for action in offered(dataclasses.replace(SUMMARY, **changes))] == actions
+
+
+def test_without_a_control_there_is_no_entry() -> None:
+    assert set(Links("", "/runs?q").metadata) == {"batchor/dagster_runs"}
+
+
+def test_our_own_columns_are_described() -> None:
+    assert set(DESCRIPTIONS) == set(OWN_COLUMNS)
+    described = {column.name: column.description for column in table_schema(REPORT).columns}
+    assert all(described[name] for name in described if name in OWN_COLUMNS)

@@ -188,7 +188,10 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
 def test_a_finished_partition_with_the_same_job_is_kept(partition: Partition, make_asset: MakeAsset) -> None:
     partition.submit(make_asset())
     again = partition.submit(make_asset())
-    assert partition.decision(again) == ("facts--birds", "its run is finished, and the job is the same")
+    assert partition.decision(again) == (
+        "facts--birds",
+        "its run is finished and the job has not changed, so nothing was sent",
+    )
     assert partition.batches == 1
 
 
@@ -203,7 +206,7 @@ def test_a_changed_job_starts_a_revision_whose_id_shows_it(
     changed = make_asset(**change)
     run_id, reason = partition.decision(partition.submit(changed))
     assert run_id == "facts--birds--g2"
-    assert reason == f"its job has changed since: {what}"
+    assert reason == f"the job has changed since its last run: {what}"
     assert partition.batches == 2
     assert partition.decision(partition.submit(changed))[0] == "facts--birds--g2"
     assert partition.batches == 2
@@ -224,15 +227,16 @@ def test_a_changed_prompt_starts_a_revision(partition: Partition) -> None:
     partition.submit(asking("What is"))
     assert partition.decision(partition.submit(asking("Why is"))) == (
         "facts--birds--g2",
-        "its job has changed since: prompts",
+        "the job has changed since its last run: prompts",
     )
 
 
 def test_a_change_can_be_refused(partition: Partition, make_asset: MakeAsset) -> None:
     partition.submit(make_asset())
     refused = partition.submit(make_asset(model="gpt-4.1", on_change="refuse"))
-    assert "Batch run facts--birds: its job has changed since (model), and on_change is refuse" in failure(
-        refused
+    assert (
+        "Batch run facts--birds: the job has changed since its last run (model), and on_change is refuse"
+        in failure(refused)
     )
     assert partition.batches == 1
 
@@ -255,7 +259,10 @@ def test_the_operator_can_ask_for_all_rows_anew(partition: Partition, make_asset
     asset = make_asset()
     partition.submit(asset)
     by_config = partition.submit(asset, rerun="all")
-    assert partition.decision(by_config) == ("facts--birds--g2", "the operator asked for all rows anew")
+    assert partition.decision(by_config) == (
+        "facts--birds--g2",
+        "an operator asked for all rows to run again",
+    )
     by_tag = partition.submit(asset, tags={RERUN_TAG: "all"})
     assert partition.decision(by_tag)[0] == "facts--birds--g3"
     assert partition.batches == 3
@@ -270,13 +277,16 @@ def test_the_operator_can_ask_for_the_failed_rows_only(partition: Partition, mak
     partition.submit(asset)
     partition.server.responder = answer
     again = partition.submit(asset, rerun="failed")
-    assert partition.decision(again) == ("facts--birds", "1 failed rows are tried again")
+    assert partition.decision(again) == ("facts--birds", "1 failed rows are being retried")
     with partition.resource.runner() as runner:
         summary = runner.get_run("facts--birds").summary()
     assert (summary.completed_items, summary.failed_items) == (3, 0)
     sent = sorted(batch.total for batch in partition.server.books.batches)
     assert sent == [1, 3]
-    assert partition.decision(partition.submit(asset, rerun="failed"))[1] == "no row has failed"
+    assert (
+        partition.decision(partition.submit(asset, rerun="failed"))[1]
+        == "an operator asked to retry failed rows, and no row has failed"
+    )
 
 
 def test_a_misspelt_rerun_tag_is_told_and_costs_nothing(partition: Partition, make_asset: MakeAsset) -> None:
@@ -339,7 +349,10 @@ class TestActive:
     ) -> None:
         partition.submit(make_asset(), finish=False)
         again = partition.submit(make_asset(**change), rerun=rerun, finish=False)
-        assert partition.decision(again) == ("facts--birds", "its run is active, and goes on")
+        assert partition.decision(again) == (
+            "facts--birds",
+            "its run is still active, and nothing new was started",
+        )
         assert partition.batches == 1
 
 
@@ -365,7 +378,10 @@ def test_a_step_that_died_while_reading_reads_on(partition: Partition) -> None:
     with partition.resource.runner() as runner:
         assert runner.get_run("facts--birds").summary().total_items == 2_000
     again = partition.submit(facts)
-    assert partition.decision(again) == ("facts--birds", "its run is active, and reads on where it stopped")
+    assert partition.decision(again) == (
+        "facts--birds",
+        "its run is still active, and its rows are read on from where reading stopped",
+    )
     with partition.resource.runner() as runner:
         assert runner.get_run("facts--birds").summary().completed_items == 3_000
     assert not partition.server.books.bodies_executed_twice

@@ -542,7 +542,12 @@ class TestShowing:
         with deployment.runner() as runner:
             runner.pause_run("facts--birds")  # by whatever way
         paused = deployment.tick()
-        [observation] = paused.asset_events
+        [observation, of_results] = paused.asset_events
+        assert (of_results.asset_key, of_results.partition) == (dg.AssetKey("facts"), "birds")
+        for event in (observation, of_results):
+            controls = str(event.metadata["batchor/controls"].value)
+            assert "[resume]" in controls
+            assert "[pause]" not in controls
         assert (observation.asset_key, observation.partition) == (dg.AssetKey("facts_submission"), "birds")
         assert str(observation.metadata["batchor/status"].value).startswith("paused: 0 of 3 items done")
         assert deployment.tag(dagster_run) == "paused"
@@ -550,7 +555,7 @@ class TestShowing:
         assert deployment.tick().asset_events == []
         with deployment.runner() as runner:
             runner.resume_run("facts--birds")
-        assert len(deployment.tick().asset_events) == 1
+        assert len(deployment.tick().asset_events) == 2
         assert deployment.tag(dagster_run) == "running"
 
     def test_a_cancelled_run_says_so_until_its_end(self, deploy: Deploy, openai_server: OpenAIServer) -> None:

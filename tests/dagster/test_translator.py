@@ -1,5 +1,6 @@
 """What a batch's two assets look like in Dagster: by arguments, by a translator of one's own, from YAML."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from batchor_core import BatchItem, BatchJob, OpenAIProviderConfig
+from batchor_core import BatchItem, BatchJob, ChunkPolicy, OpenAIProviderConfig
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_dagster import (
     BatchAsset,
@@ -20,6 +21,7 @@ from batchor_dagster import (
     batch_asset,
     build_results_io_manager,
 )
+from batchor_dagster.components import Batch
 
 OF_DAGSTER = pytest.mark.filterwarnings("ignore:.parse_obj_as. is deprecated")
 
@@ -238,6 +240,21 @@ def test_a_subclass_of_the_component_has_rules_of_its_own(tmp_path: Path) -> Non
     specs = specs_of(Shop.resolve_from_yaml(f"{with_output}\ntranslation: {{group_name: g}}"), tmp_path)
     assert {spec.metadata["columns"] for spec in specs.values()} == {1}
     assert {spec.group_name for spec in specs.values()} == {"g"}
+
+
+@OF_DAGSTER
+def test_a_subclass_of_the_component_makes_the_jobs(tmp_path: Path) -> None:
+    class Shop(BatchComponent):
+        def execute(
+            self, context: dg.AssetExecutionContext, batch: Batch, folder: Path
+        ) -> BatchJob[Any, Any]:
+            job = super().execute(context, batch, folder)
+            return dataclasses.replace(job, chunk_policy=ChunkPolicy(max_requests=7))
+
+    (tmp_path / "rows.csv").write_text("id,text\n1,fine\n")
+    [asset] = Shop.resolve_from_yaml(BATCHES)._assets(tmp_path, resource_key="batchor")
+    job = asset(dg.build_asset_context())
+    assert job.chunk_policy.max_requests == 7
 
 
 @OF_DAGSTER

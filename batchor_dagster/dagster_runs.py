@@ -1,4 +1,4 @@
-"""What a tick looks up in Dagster: runs, all pages of them, and the last materialization of a partition."""
+"""What is looked up in Dagster: runs, all pages of them, and the last materialization of a partition."""
 
 from typing import Any
 

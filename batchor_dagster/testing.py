@@ -17,6 +17,8 @@ from batchor_core.core.exceptions import InvalidInputError
 from batchor_dagster.asset import BatchAsset
 from batchor_dagster.resource import BatchorResource, LiteralKeyWarning
 
+__all__ = ["MaterializedBatch", "materialize_batch"]
+
 
 @dataclass(frozen=True)
 class MaterializedBatch:

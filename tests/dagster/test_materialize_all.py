@@ -129,7 +129,7 @@ class TestABackfill:
         assert self.unfinished(deployment, backfill) == 1
         landed = 0
         while landed < 2:
-            for request in deployment.tick().run_requests:
+            for request in deployment.tick().run_requests or ():
                 assert request.tags[BACKFILL_TAG] == backfill
                 assert self.unfinished(deployment, backfill) == 1
                 assert deployment.launch(request).success
@@ -144,7 +144,8 @@ class TestABackfill:
         materialize(deployment, deployment.assets[0], **{BACKFILL_TAG: backfill})
         stored = deployment.instance.get_backfill(backfill)
         assert stored is not None
-        deployment.instance.update_backfill(stored.with_status(BulkActionStatus.CANCELING))
+        cancelled = stored.with_status(BulkActionStatus.CANCELING)  # type: ignore[no-untyped-call]
+        deployment.instance.update_backfill(cancelled)
         deployment.tick()
         assert self.unfinished(deployment, backfill) == 0
 

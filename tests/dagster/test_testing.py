@@ -14,7 +14,7 @@ from tests.dagster.conftest import TOPICS, Fact, job_of
 
 @dg.asset(partitions_def=TOPICS)
 def topics(context: dg.AssetExecutionContext) -> str:
-    return context.partition_key
+    return str(context.partition_key)
 
 
 @batch_asset(partitions_def=TOPICS, output=Fact)

@@ -80,8 +80,10 @@ PUBLIC = [
     "batchor_core.testing.openai_server",
     "batchor_core.webhooks",
     "batchor_dagster",
+    "batchor_dagster.components",
+    "batchor_dagster.testing",
 ]
-GROUPS = [name for name in PUBLIC if name.count(".") == 1]
+GROUPS = [name for name in PUBLIC if name.startswith("batchor_core.") and name.count(".") == 1]
 PLUGIN = "batchor_core.testing.fixtures"
 """It is named to pytest, not imported."""
 LOGGER = "batchor_core.runs"

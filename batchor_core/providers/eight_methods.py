@@ -8,6 +8,7 @@ are the methods of :class:`~batchor_core.providers.base.OptionalMethods` that it
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ class EightMethodsApi(BatchApi):
 
     def __init__(self, provider: BatchProvider) -> None:
         self._provider = provider
+        self._one_text = threading.Lock()
+        """Held by whoever has the text of a file in memory, which may be as large as everything else together."""
         self._optional = _optional_methods(provider)
         self.streams = "download_to_path" in self._optional
         limits = BatchLimits()
@@ -161,10 +164,12 @@ class EightMethodsApi(BatchApi):
         if to_path is not None:
             to_path(file.ref, path)
             return
-        text = self._provider.download_file_content(file.ref)
-        with path.open("wb") as copy:
-            for start in range(0, len(text), _BLOCK):  # encoded as a whole, it would be in memory twice
-                copy.write(text[start : start + _BLOCK].encode("utf-8", "surrogatepass"))
+        with self._one_text:  # files are fetched by several threads
+            text = self._provider.download_file_content(file.ref)
+            with path.open("wb") as copy:
+                for start in range(0, len(text), _BLOCK):  # encoded as a whole, it would be in memory twice
+                    copy.write(text[start : start + _BLOCK].encode("utf-8", "surrogatepass"))
+            del text
 
     def read(self, record: JSONObject) -> Answer:
         """By the provider's own reader, or as a line of OpenAI's."""

@@ -66,7 +66,7 @@ def test_materialize_all_submits_what_is_missing_and_ends_green(ui: UI, shop: Sh
 
 def test_a_run_is_paused_and_resumed_by_the_links_in_its_metadata(ui: UI, shop: Shop) -> None:
     ui.open_partition("reviews_submission", "lisbon")
-    ui.open_control_links()
+    ui.see_control_links("pause", "cancel")
     ui.see("nothing is sent or fetched")
     ui.shot("control-links")
     ui.follow_control_link("pause")
@@ -83,7 +83,7 @@ def test_a_run_is_paused_and_resumed_by_the_links_in_its_metadata(ui: UI, shop: 
     ui.see("paused: 0 of 12 items done")
     ui.shot("paused-partition")
 
-    ui.open_control_links()
+    ui.see_control_links("resume", "cancel")
     ui.follow_control_link("resume")
     ui.launch_from_launchpad()
     shop.wait_for_state("reviews--lisbon", "running")

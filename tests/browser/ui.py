@@ -72,13 +72,13 @@ class UI:
     def open_partition(self, asset: str, partition: str) -> None:
         self.go(f"/assets/{asset}?view=partitions&partition={partition}", see="Metadata")
 
-    def open_control_links(self) -> None:
-        """From a partition's page: its links are a click away."""
-        row = self.page.locator("tr", has=self.page.get_by_text("batchor/controls", exact=True))
-        row.get_by_text("Show Markdown").click()
+    def see_control_links(self, *actions: str) -> None:
+        """On a partition's page: the links that its run's state allows, and no others."""
+        row = self.page.locator("tr", has=self.page.get_by_text("batchor/controls", exact=True)).first
+        expect(row.get_by_role("link")).to_have_text(list(actions))
 
     def follow_control_link(self, action: str) -> None:
-        self.dialog.get_by_role("link", name=action, exact=True).click()
+        self.page.get_by_role("link", name=action, exact=True).first.click()
         self.page.wait_for_url("**/playground")
         self.see("apply_batchor_control")
 

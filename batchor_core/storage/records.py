@@ -228,6 +228,8 @@ class ActiveBatchRecord:
     """How often it was looked at in vain since ``ended_at``."""
     wait_reason: str | None = None
     """What is waited for, in words."""
+    stated_completed: int | None = None
+    """The most answered rows that the provider has ever stated; None if it has stated none."""
 
 
 @dataclass(frozen=True, slots=True)

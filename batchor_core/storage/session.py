@@ -147,6 +147,7 @@ class ResultsWait:
         next_poll_at: When to look again.
         output_file_id: As the provider names it now.
         error_file_id: As the provider names it now.
+        stated_completed: The most answered rows that the provider has stated.
     """
 
     status: str
@@ -157,6 +158,7 @@ class ResultsWait:
     next_poll_at: float
     output_file_id: str | None = None
     error_file_id: str | None = None
+    stated_completed: int | None = None
 
 
 class DriverSession(ABC):
@@ -324,10 +326,12 @@ class DriverSession(ABC):
         error_file_id: str | None,
         due_at: float | None = None,
         next_poll_at: float = 0.0,
+        stated_completed: int | None = None,
     ) -> None:
         """Keep a polled status and clear the batch's poll failures. A terminal status stays; it is never taken back.
 
-        None leaves the stored ``due_at``. The batch is asked for again at ``next_poll_at``.
+        None leaves the stored ``due_at``, and less than is stored leaves ``stated_completed``. The batch is asked for again at
+        ``next_poll_at``.
         """
 
     @abstractmethod
@@ -336,9 +340,17 @@ class DriverSession(ABC):
 
     @abstractmethod
     def record_poll_failure(
-        self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
+        self,
+        *,
+        provider_batch_id: str,
+        next_poll_at: float,
+        error: str | None = None,
+        stated_completed: int | None = None,
     ) -> int:
-        """Count a failed poll, and keep what it said for the summary; returns how many failed in a row."""
+        """Count a failed poll, and keep what it said for the summary; returns how many failed in a row.
+
+        ``stated_completed``: as in :meth:`update_batch`, where the batch was seen and only its files could not be had.
+        """
 
     @abstractmethod
     def submitted_items(self, *, provider_batch_id: str) -> dict[str, int]:

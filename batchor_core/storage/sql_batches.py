@@ -14,7 +14,7 @@ from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.usage import TOKEN_KINDS
 from batchor_core.storage import sql_items
 from batchor_core.storage.columns import decode_optional_text, decode_text, encode_text, usage_columns
-from batchor_core.storage.late_batches import NOTHING_LATE, late_fields
+from batchor_core.storage.late_batches import NOTHING_LATE, late_fields, more_stated
 from batchor_core.storage.records import ActiveBatchRecord
 from batchor_core.storage.schema import batches, items, submission_intents
 from batchor_core.storage.session import BatchEnd, ResultsWait
@@ -61,6 +61,7 @@ def batch_record(row: AnyRow) -> ActiveBatchRecord:
         late_rows=row.late_rows,
         looks=row.looks,
         wait_reason=decode_optional_text(row.wait_reason),
+        stated_completed=row.stated_completed,
     )
 
 
@@ -105,9 +106,10 @@ def keep_poll(
     error_file_id: str | None,
     due_at: float | None = None,
     next_poll_at: float = 0.0,
+    stated_completed: int | None = None,
     **more: object,
 ) -> None:
-    """Keep what a poll said. A final status stays, and a file id that is missing now does not undo one."""
+    """Keep what a poll said. A final status stays, and what is missing now, or stated lower, does not undo what was said."""
     values: dict[str, object] = {
         "poll_failures": 0,
         "next_poll_at": next_poll_at,
@@ -122,6 +124,7 @@ def keep_poll(
         values["error_file_id"] = encode_text(error_file_id)
     if due_at is not None:
         values["due_at"] = due_at
+    values |= more_stated(batch.stated_completed, stated_completed)
     change_batch(connection, batch.intent_key, **values)
 
 
@@ -134,6 +137,7 @@ def keep_wait(connection: Connection, batch: AnyRow, wait: ResultsWait) -> None:
         output_file_id=wait.output_file_id,
         error_file_id=wait.error_file_id,
         next_poll_at=wait.next_poll_at,
+        stated_completed=wait.stated_completed,
         **late_fields(wait) | {"wait_reason": encode_text(wait.reason)},
     )
 

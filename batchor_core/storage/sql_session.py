@@ -28,6 +28,7 @@ from batchor_core.storage import (
     sql_submissions,
 )
 from batchor_core.storage.columns import encode_optional_text, encode_text
+from batchor_core.storage.late_batches import more_stated
 from batchor_core.storage.records import (
     CompletedItemRecord,
     ItemFailureRecord,
@@ -337,6 +338,7 @@ class SQLSession(DriverSession):
         error_file_id: str | None,
         due_at: float | None = None,
         next_poll_at: float = 0.0,
+        stated_completed: int | None = None,
     ) -> None:
         with self._write(Boundary.UPDATE_BATCH) as connection:
             batch = sql_batches.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
@@ -348,6 +350,7 @@ class SQLSession(DriverSession):
                 error_file_id=error_file_id,
                 due_at=due_at,
                 next_poll_at=next_poll_at,
+                stated_completed=stated_completed,
             )
 
     def record_wait(self, *, provider_batch_id: str, wait: ResultsWait) -> None:
@@ -356,7 +359,12 @@ class SQLSession(DriverSession):
             sql_batches.keep_wait(connection, batch, wait)
 
     def record_poll_failure(
-        self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
+        self,
+        *,
+        provider_batch_id: str,
+        next_poll_at: float,
+        error: str | None = None,
+        stated_completed: int | None = None,
     ) -> int:
         with self._write(Boundary.RECORD_POLL_FAILURE) as connection:
             batch = sql_batches.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
@@ -367,6 +375,7 @@ class SQLSession(DriverSession):
                 poll_failures=failures,
                 next_poll_at=next_poll_at,
                 poll_error=encode_optional_text(error),
+                **more_stated(batch.stated_completed, stated_completed),
             )
             return failures
 

@@ -216,7 +216,11 @@ class BatchApi(ABC):
     # recovery
 
     def list_batches(self) -> Iterator[list[BatchState]]:
-        """Pages of batches, newest first where the provider can, each fetched when it is asked for."""
+        """Pages of batches, newest first where the provider can, each fetched when it is asked for.
+
+        Raises where the list can't be read to its end: it would prove a batch absent. An entry that can't be told has the id
+        ``""``, for the same reason.
+        """
         raise NotImplementedError(f"{type(self).__name__} can't list batches")
 
     def fence(self, handle: str) -> None:

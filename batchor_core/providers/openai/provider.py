@@ -26,12 +26,14 @@ from batchor_core.providers.openai.credentials import find_openai_api_key, finge
 from batchor_core.providers.openai.download import download
 from batchor_core.providers.openai.endpoints import endpoint_of
 from batchor_core.providers.openai.errors import WEB_PAGE, translate, unreadable
-from batchor_core.providers.openai.records import batch_record, read
+from batchor_core.providers.openai.records import batch_record, listed_record, read
 from batchor_core.providers.openai.requests import RequestLines
 from batchor_core.providers.openai.tokens import TokenCounter
 
 BATCH_PAGE = 100  # the most that GET /batches gives
 FILE_PAGE = 1_000
+LEAST_PAGE = 20
+"""Entries of a page at servers that take no limit: the API's default. A list that is shorter has one page."""
 
 FILE_PENDING = frozenset(
     {"pending", "running", "notrunning", "processing", "uploading", "importing", "queued"}
@@ -230,13 +232,14 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         return _record(answer, action)
 
     def list_batches(self) -> Iterator[list[BatchRemoteRecord]]:
-        """Yield pages of up to 100 batches in the server's order, at OpenAI newest first. Each is fetched when asked for."""
+        """Yield pages of up to 100 batches in the server's order, at OpenAI newest first. Each is fetched when asked for.
+
+        An entry that names no batch has the empty id: it may be any batch, and none.
+        """
         client = self._client()
         fetch = client.batches.list
-        for page in self._pages(
-            "list of batches", lambda **cursor: fetch(limit=BATCH_PAGE, **cursor), BATCH_PAGE
-        ):
-            yield [record for record in map(batch_record, page) if record is not None]
+        for page in self._pages("list of batches", lambda **cursor: fetch(limit=BATCH_PAGE, **cursor)):
+            yield [listed_record(entry) for entry in page]
 
     def remove_input_file(self, file_id: str) -> None:
         """Delete a file, and return only if it is gone.
@@ -260,7 +263,7 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         client = self._client()
         fetch = client.files.list
         pages = self._pages(
-            "list of files", lambda **cursor: fetch(purpose="batch", limit=FILE_PAGE, **cursor), FILE_PAGE
+            "list of files", lambda **cursor: fetch(purpose="batch", limit=FILE_PAGE, **cursor)
         )
         return [read(file, "id") for page in pages for file in page if read(file, "filename") == filename]
 
@@ -389,8 +392,12 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         size = read(answer, "bytes")
         return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
 
-    def _pages(self, action: str, fetch: Callable[..., Any], size: int) -> Iterator[list[Any]]:
-        """Yield pages until the last. A list that can't be read to its end is an error: it proves nothing absent."""
+    def _pages(self, action: str, fetch: Callable[..., Any]) -> Iterator[list[Any]]:
+        """Yield pages until the last. A list that can't be read to its end is an error: it proves nothing absent.
+
+        Where the server does not say whether there is more, only an empty page is the end, however many entries it gives at a
+        time; so is a page that comes again, if it is too short to be one of several.
+        """
         seen: set[str] = set()
         cursor: dict[str, str] = {}
         while True:
@@ -398,12 +405,19 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
             entries, has_more = read(page, "data"), read(page, "has_more")
             if not isinstance(entries, list):
                 raise unreadable(action, page)
-            if entries:
-                yield entries
-            if not entries or not (len(entries) >= size if has_more is None else has_more):
+            if not entries:
+                if has_more is True:
+                    raise unreadable(action)
                 return
             last = read(entries[-1], "id")
-            if not isinstance(last, str) or last in seen:  # the server ignores the cursor
+            is_repeated = isinstance(last, str) and last in seen  # the server ignores the cursor
+            if is_repeated and not isinstance(has_more, bool) and len(entries) < LEAST_PAGE:
+                return
+            if not is_repeated:
+                yield entries
+            if has_more is False:
+                return
+            if not isinstance(last, str) or not last or is_repeated:
                 raise unreadable(action)
             seen.add(last)
             cursor = {"after": last}

@@ -112,7 +112,9 @@ class AtHand:
         """Whether a file seems to be no result file at all, such as a web page or the words of an error."""
         if self.is_replaced or self.unreadable > self.missing:
             return True
-        return not self.lines and self.unreadable + self.strangers > 0
+        # of an error file beside it nothing follows for the file of answers
+        has_nothing = not self.answered if self.names_output else not self.lines
+        return has_nothing and self.unreadable + self.strangers > 0
 
     @property
     def was_run(self) -> bool:

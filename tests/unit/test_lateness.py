@@ -212,6 +212,12 @@ ASKED = [
     ("completed", None, replace(NOTHING, strangers=10, files=1), Cause.RESULT_FILE_UNREADABLE),
     ("completed", counts(10), replace(NOTHING, strangers=10, files=1), Cause.RESULT_FILE_UNREADABLE),
     ("expired", counts(0, 10), replace(NOTHING, strangers=1, files=1), Cause.RESULT_FILE_UNREADABLE),
+    (
+        "completed",
+        None,
+        AtHand(submitted=10, missing=9, failed=1, strangers=3, files=2, names_output=True),
+        Cause.RESULT_FILE_UNREADABLE,
+    ),
     ("completed", None, replace(SOME, unreadable=1, is_replaced=True), Cause.RESULT_FILE_UNREADABLE),
     ("completed", None, replace(SOME, unreadable=1, gone=1), Cause.RESULT_FILE_GONE),
     # a web page in the place of the results, and lines of it between the results

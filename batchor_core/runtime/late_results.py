@@ -97,8 +97,8 @@ def _reason(
             if not gone:
                 return f"{end}, but its result files hold less than they did; {rows}"
             return (
-                f"{end}, but the provider has no result file {', '.join(gone)} that it names (HTTP 404), or no longer all of "
-                f"it; {rows}"
+                f"{end}, but result file {', '.join(gone)} that the provider names is not there (HTTP 404), or shorter than it "
+                f"was; {rows}"
             )
         case Cause.RESULT_FILE_UNREADABLE:
             return (

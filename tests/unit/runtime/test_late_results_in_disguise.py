@@ -180,6 +180,20 @@ def test_a_disguise_costs_nothing(world: World, name: str, keeps: bool) -> None:
     assert sent(world) == sorted([*ONCE, *free])
 
 
+@pytest.mark.parametrize("content", [PAGE, APOLOGY, b"<html>busy</html>"], ids=["page", "apology", "line"])
+def test_texts_that_a_provider_parses_itself_are_no_other(world: World, content: bytes) -> None:
+    """A provider that hands over whole files as texts leaves out what it can't parse."""
+    provider(world).download_to_path = None  # type: ignore[assignment,method-assign]
+    provider(world).says, provider(world).spoil = NO_COUNTS, said(content)
+    run = begin(world)
+    drive(world, run, 3 * HOUR, step=120.0)
+    assert sent(world) == ONCE
+    provider(world).show()
+    drive(world, run, 3 * HOUR, step=600.0)
+    assert run.status is RunLifecycleStatus.COMPLETED
+    assert sent(world) == ONCE
+
+
 def test_rows_that_lagging_counts_leave_out_are_waited_for_some_minutes(world: World) -> None:
     """Cancelled from outside, with the error file first: the counts have yet to see what was answered."""
     world.provider.answered_rows = 4

@@ -3,14 +3,16 @@
 A missing line proves nothing. A batch can be reported as ended while its result files are not named yet, not there yet,
 or shorter than they will be; each of those rows has been paid for. So a row is sent again only under these rules:
 
-- A count never settles a row, but it may prevent sending it again: while the provider states more answered rows than
-  there are lines, the engine waits for the rows without a line, and then asks a person.
-- Counts that account for the whole batch and state no further answer free the rest. Rows that they state as failed cost
+- A count never settles a row, but it may prevent sending it again: while the provider has ever stated more answered rows than
+  there are good lines, the engine waits for the rows without one, and then asks a person.
+- Counts that account for each row of the batch and state no further answer free the rest. Rows that they state as failed cost
   nothing to run again, but their error line says whether that makes sense, so the engine waits some minutes for it.
-- If no counts account for the batch, the engine waits some minutes for the rows. If a result file is missing or visibly
-  cut, or a completed batch names none, it finally asks a person.
+- If no counts account for the batch, the engine waits some minutes for the rows. If a result file is missing, visibly cut or
+  not a result file at all, or a completed batch names none, it finally asks a person.
+- A batch that failed was not run, unless it has brought an answer or names a file of answers.
 
-Rows that have a line are stored at once, whatever happens to the others.
+Rows that have a line are stored at once, whatever happens to the others. Only a row whose error line contradicts an answer that
+the counts state waits with them.
 """
 
 from __future__ import annotations
@@ -75,45 +77,71 @@ class AtHand:
     Attributes:
         submitted: Rows that the batch was made of.
         missing: Of these, the rows without a line.
-        answered: Lines of rows that were answered, usefully or not.
-        failed: Lines of rows that were not: errors of any kind.
+        answered: Rows of the batch that were answered, usefully or not.
+        failed: Rows of the batch that were not: errors of any kind.
+        would_go_again: Of these, the rows whose error permits another attempt.
         unreadable: Lines that can't be read: garbled ones of some rows, or a file that holds no results.
+        strangers: Lines of rows that are not the batch's. They account for nothing.
         files: Result files that were read.
-        gone: Named result files that the provider does not have.
+        gone: Named result files that the provider does not have, or that hold less than they did.
         is_cut: Whether a result file breaks off in the middle of its last line.
+        is_replaced: Whether the newest version of a result file holds no result, while an older one did.
+        names_output: Whether the batch names a file of answers.
     """
 
     submitted: int
     missing: int
     answered: int = 0
     failed: int = 0
+    would_go_again: int = 0
     unreadable: int = 0
+    strangers: int = 0
     files: int = 0
     gone: int = 0
     is_cut: bool = False
+    is_replaced: bool = False
+    names_output: bool = False
 
     @property
     def lines(self) -> int:
-        """Lines of any kind."""
+        """Rows with a line of any kind."""
         return self.answered + self.failed
+
+    @property
+    def is_something_else(self) -> bool:
+        """Whether a file seems to be no result file at all, such as a web page or the words of an error."""
+        if self.is_replaced or self.unreadable > self.missing:
+            return True
+        # of an error file beside it nothing follows for the file of answers
+        has_nothing = not self.answered if self.names_output else not self.lines
+        return has_nothing and self.unreadable + self.strangers > 0
+
+    @property
+    def was_run(self) -> bool:
+        """Whether the provider worked on the batch, whatever its status says."""
+        return self.answered > 0 or self.names_output
 
 
 def stated_but_not_there(counts: StatedCounts, hand: AtHand) -> int:
-    """Rows without a line that the provider states as answered. A count beyond the batch's size is taken for all rows."""
-    return max(0, min((counts.completed or 0) - hand.answered, hand.missing))
+    """Rows without an answer that the provider states as answered, and that would be bought again.
+
+    A count beyond the batch's size is taken for all rows.
+    """
+    answers = min(counts.completed or 0, hand.submitted) - hand.answered
+    return max(0, min(answers, hand.missing + hand.would_go_again))
 
 
-def _account_for_all(counts: StatedCounts, status: str, hand: AtHand, *, is_cancelling: bool) -> bool:
-    """Whether the counts tell what became of each row, so that what they don't state as answered was not."""
+def _account_for_all(counts: StatedCounts, hand: AtHand, *, is_cancelling: bool) -> bool:
+    """Whether the counts tell what became of each row, so that what they don't state as answered was not.
+
+    Counts that add up to less lag behind, or were never kept, and where there is no file either, they may lag just as the
+    files do.
+    """
     if counts.completed is None:
         return False
-    if status == "completed":
-        # every row of a completed batch was worked on: counts that say less lag behind, or were never kept
-        return counts.completed + (counts.failed or 0) >= hand.submitted
     if is_cancelling and not counts.completed and not hand.files:
         return True  # nothing is bought on it, and a batch that is cancelled while it is validated has no total yet
-    # where there is no file either, the counts may lag just as the files do
-    return (counts.total or 0) >= hand.submitted and hand.files > 0
+    return counts.completed + (counts.failed or 0) >= hand.submitted
 
 
 # --- the decision ----------------------------------------------------------------------------------------------------
@@ -136,7 +164,7 @@ class Cause(StrEnum):
     RESULTS_LATE = "results_late"
     """The provider states more answered rows than there are lines."""
     RESULT_FILE_GONE = "result_file_gone"
-    """The provider names a result file and does not have it."""
+    """The provider names a result file and does not have it, or no longer all of it."""
     RESULT_FILE_CUT = "result_file_cut"
     """A result file breaks off in the middle of a line."""
     RESULT_FILE_UNREADABLE = "result_file_unreadable"
@@ -178,17 +206,16 @@ def _doubt(
     status: str, counts: StatedCounts, hand: AtHand, *, is_cancelling: bool
 ) -> tuple[Cause, bool] | None:
     """Why the rows without a line may still get one, and whether only a person may give them up; None without a reason."""
-    stated = stated_but_not_there(counts, hand)
-    if hand.unreadable and stated <= hand.unreadable:
-        # lines of some rows may be garbled, and reading the file again may help; a file without any results proves nothing
-        is_garbled = hand.lines > 0 and hand.unreadable <= hand.missing
-        return (Cause.UNCONFIRMED, False) if is_garbled else (Cause.RESULT_FILE_UNREADABLE, True)
-    if stated:
-        return (Cause.RESULT_FILE_GONE if hand.gone else Cause.RESULTS_LATE), True
-    if status == "failed":
-        return None  # its input was refused: nothing of it was run
-    if _account_for_all(counts, status, hand, is_cancelling=is_cancelling):
-        is_settled = (counts.failed or 0) <= hand.failed and not hand.gone
+    if stated_but_not_there(counts, hand):
+        return _why_late(hand), True
+    if not hand.missing:
+        return None
+    if status == "failed" and not hand.was_run:
+        return None  # its input was refused
+    if hand.is_something_else:
+        return Cause.RESULT_FILE_UNREADABLE, True
+    if _account_for_all(counts, hand, is_cancelling=is_cancelling):
+        is_settled = (counts.failed or 0) <= hand.failed and not hand.gone and not hand.unreadable
         return None if is_settled else (Cause.UNCONFIRMED, False)
     if hand.gone:
         return Cause.RESULT_FILE_GONE, True
@@ -197,6 +224,13 @@ def _doubt(
     if status == "completed" and not hand.files:
         return Cause.NO_RESULTS, True
     return Cause.UNCONFIRMED, False
+
+
+def _why_late(hand: AtHand) -> Cause:
+    """Where the answers are that the provider states and does not hand over."""
+    if hand.gone:
+        return Cause.RESULT_FILE_GONE
+    return Cause.RESULT_FILE_UNREADABLE if hand.is_something_else else Cause.RESULTS_LATE
 
 
 def judge_end(
@@ -220,8 +254,6 @@ def judge_end(
         is_cancelling: Whether the run is cancelled: then nothing is sent, and no person has to decide.
         patience: How long to wait.
     """
-    if not hand.missing:
-        return _COLLECT
     doubt = _doubt(status, counts, hand, is_cancelling=is_cancelling)
     if doubt is None:
         return _COLLECT

@@ -217,7 +217,11 @@ class BatchApi(ABC):
     # recovery
 
     def list_batches(self) -> Iterator[list[BatchState]]:
-        """Pages of batches, newest first if the provider supports that, each fetched on demand."""
+        """Pages of batches, newest first if the provider supports that, each fetched on demand.
+
+        Raises if the list can't be read to its end, since it would prove a batch absent. An entry that can't be identified has the
+        id ``""``, for the same reason.
+        """
         raise NotImplementedError(f"{type(self).__name__} can't list batches")
 
     def fence(self, handle: str) -> None:

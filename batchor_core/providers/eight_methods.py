@@ -132,7 +132,7 @@ class EightMethodsApi(BatchApi):
     def list_batches(self) -> Iterator[list[BatchState]]:
         """The provider's own pages."""
         for page in self._optional["list_batches"]():
-            yield [batch_state(record) for record in page]
+            yield [_listed(record) for record in page]
 
     def fence(self, handle: str) -> None:
         """Delete the uploaded file: a create that names it can only fail from then on."""
@@ -226,6 +226,15 @@ class EightMethodsApi(BatchApi):
 def as_batch_api(provider: BatchApi | BatchProvider) -> BatchApi:
     """``provider`` itself if it speaks the engine's protocol, else adapted to it."""
     return provider if isinstance(provider, BatchApi) else EightMethodsApi(provider)
+
+
+def _listed(record: BatchRemoteRecord) -> BatchState:
+    """What a list says of a batch; of one that it does not name, that there is something."""
+    try:
+        return batch_state(record)
+    except (KeyError, TypeError, AttributeError):
+        created_at = record.get("created_at") if isinstance(record, dict) else None
+        return BatchState("", "unknown", created_at=created_at)
 
 
 def batch_state(record: BatchRemoteRecord) -> BatchState:

@@ -15,12 +15,12 @@ from typing import Any, assert_never
 from batchor_core.core.custom_ids import without_mark
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.failures import ItemFailure
-from batchor_core.core.lateness import AtHand, Move
+from batchor_core.core.lateness import AtHand, Cause, Decision, Move
 from batchor_core.core.outputs import Kept, OutputSpec
 from batchor_core.providers.api import BatchFailure, BatchState
 from batchor_core.runtime.engine import Drive
 from batchor_core.runtime.files import Download
-from batchor_core.runtime.late_results import judge, wait_for_results
+from batchor_core.runtime.late_results import judge, most_stated, wait_for_results
 from batchor_core.runtime.line_size import LONG_LINE_BYTES
 from batchor_core.runtime.lookup import wire_mark
 from batchor_core.runtime.result_lines import Line, Reading, read_lines
@@ -44,19 +44,29 @@ _BAD_BYTES = 32 * 1024 * 1024
 line in the artifact."""
 
 
-def collect(drive: Drive, batch: ActiveBatchRecord, state: BatchState, download: Download) -> None:
-    """Store every result that an ended batch has brought, and its end, unless some are still to come."""
+def collect(
+    drive: Drive, batch: ActiveBatchRecord, state: BatchState, download: Download, *, gives_up: bool = True
+) -> None:
+    """Store every result that an ended batch has brought, and its end, unless some are still to come.
+
+    With ``gives_up=False`` rows without a line stay with the batch, whatever speaks for giving them up.
+    """
     _record_artifacts(drive, batch, download)
     owned = drive.session.submitted_items(provider_batch_id=batch.provider_batch_id)
     intake = _Intake(drive, batch, owned, drive.output)
     mark, reading = wire_mark(drive, batch.local_batch_id), Reading()
     for line in read_lines(drive, download, reading):
+        reading.found(line.answer.custom_id)
         intake.take(line if mark is None else _unmarked(line, mark))
         del line  # a giant one must not stay while the next is read
+    reading.end()
     if state.failure is not None and batch.status == "failed":
         _fail_bad_lines(intake, state.failure)
     hand = intake.at_hand(reading, files=len(download.files), gone=len(download.gone))
+    state = replace(state, counts=most_stated(batch, state.counts))
     decision = judge(drive, batch, state, hand)
+    if hand.missing and not gives_up and decision.move is Move.COLLECT:
+        decision = Decision(Move.WAIT, Cause.UNCONFIRMED)
     match decision.move:
         case Move.COLLECT:
             _collect(drive, batch, state, intake)
@@ -156,7 +166,7 @@ class _Intake:
         answer = line.answer
         if answer.custom_id not in self.open:
             self.strangers += 1
-            if answer.custom_id not in self._mine and len(self._others) < _MOST_OTHERS:
+            if answer.custom_id and answer.custom_id not in self._mine and len(self._others) < _MOST_OTHERS:
                 is_error = self.drive.api.is_failure(line.record, answer)
                 name = hash(answer.custom_id)
                 self._others[name] = self._others.get(name, True) and is_error
@@ -217,18 +227,27 @@ class _Intake:
 
     def at_hand(self, reading: Reading, *, files: int, gone: int) -> AtHand:
         """What the files hold, once they have been read."""
-        bad_errors = len(self._error_rows & self._bad.keys())
-        other_errors = sum(self._others.values())
+        errors = [record for name, record in self._bad.items() if name in self._error_rows]
         good = len(self._mine) - len(self.open)
+        # rows that the batch owns no more had a line when the files were read before. Of the lines of other rows no more can
+        # be theirs, errors first: a row too few among the answered ones is waited for, one too many is bought again
+        settled = self.size - len(self._mine)
+        settled_errors = min(sum(self._others.values()), settled)
+        settled_answers = min(len(self._others) - sum(self._others.values()), settled - settled_errors)
+        lost = len(self._others) < min(settled, _MOST_OTHERS)
         return AtHand(
             submitted=self.size,
             missing=len(self.open) - len(self._bad),
-            answered=good + len(self._bad) - bad_errors + len(self._others) - other_errors,
-            failed=bad_errors + other_errors,
+            answered=good + len(self._bad) - len(errors) + settled_answers,
+            failed=len(errors) + settled_errors,
+            would_go_again=sum(record.error.retryable for record in errors),
             unreadable=reading.unreadable,
+            strangers=max(0, len(self._others) - settled),
             files=files,
-            gone=gone,
+            gone=gone or int(lost),
             is_cut=reading.is_cut,
+            is_replaced=reading.is_replaced,
+            names_output=bool(self.batch.output_file_id),
         )
 
     def keep(self, *, holds_failures: bool) -> None:

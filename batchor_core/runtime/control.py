@@ -10,6 +10,7 @@ from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.lifecycle import IN_DOUBT
 from batchor_core.core.models import RunSummary
+from batchor_core.runtime.driving import take_last_look
 from batchor_core.runtime.engine import Engine
 from batchor_core.runtime.live import LiveRuns
 from batchor_core.storage.state import SubmissionDecision, SubmissionRecord
@@ -77,9 +78,10 @@ def settle(
 ) -> None:
     """Carry out a person's decision about a submission; what the verbs of ``Run`` document."""
     if decision in ("resubmit", "fail"):
-        for submission in runs.engine.store.list_submissions(run_id=run_id):
-            if submission.local_batch_id == submission_id and submission.state in IN_DOUBT:
-                _fence(runs, run_id, submission)
+        if _has_come(runs, run_id, submission_id):
+            return
+        for submission in _in_doubt(runs, run_id, submission_id):
+            _fence(runs, run_id, submission)
     runs.engine.store.settle_submission(
         run_id=run_id,
         local_batch_id=submission_id,
@@ -88,6 +90,42 @@ def settle(
     )
     event = "submission_recovered" if decision in ("adopt", "wait") else "submission_dropped"
     runs.engine.emit(run_id, event, local_batch_id=submission_id, decision=decision, by="operator")
+
+
+LAST_LOOKS = 10
+LAST_LOOK_PAUSE_SEC = 1.0
+
+
+def _in_doubt(runs: LiveRuns, run_id: str, submission_id: str) -> list[SubmissionRecord]:
+    """The submission, if a person may decide about it."""
+    submissions = runs.engine.store.list_submissions(run_id=run_id)
+    return [one for one in submissions if one.local_batch_id == submission_id and one.state in IN_DOUBT]
+
+
+def _has_come(runs: LiveRuns, run_id: str, submission_id: str) -> bool:
+    """Look a last time for what a batch may have brought since a person was asked; True if nothing of it is missing any more.
+
+    Raises:
+        RunStateError: Another process drives the run all the while.
+    """
+    for submission in _in_doubt(runs, run_id, submission_id):
+        batch_id = submission.provider_batch_id
+        if batch_id is None:
+            return False
+        try:
+            for _ in range(LAST_LOOKS):
+                if take_last_look(runs, run_id, batch_id):
+                    return not _in_doubt(runs, run_id, submission_id)
+                runs.engine.sleep(LAST_LOOK_PAUSE_SEC)
+        except Exception as error:  # the decision counts all the same: it is made where nobody can be asked
+            log.warning("batch %s of run %s could not be looked at a last time: %s", batch_id, run_id, error)
+            return False
+        raise RunStateError(
+            run_id,
+            f"a last look at batch {batch_id} has to be taken before its rows are given up, and another process drives the run "
+            "just now: try again when its cycle is over",
+        )
+    return False
 
 
 def _fence(runs: LiveRuns, run_id: str, submission: SubmissionRecord) -> None:

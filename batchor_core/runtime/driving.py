@@ -14,6 +14,7 @@ from batchor_core.runtime.forgotten_batches import LATE_SEC, sweep_ended, sweep_
 from batchor_core.runtime.ingest import Reader, check_same_source
 from batchor_core.runtime.lease import LeaseKeeper, check_lease_term
 from batchor_core.runtime.live import LiveRun, LiveRuns
+from batchor_core.runtime.poll import look_at
 from batchor_core.storage.identity import driver_done, is_certainly_gone, new_driver
 
 
@@ -41,6 +42,20 @@ def sweep_ended_runs(runs: LiveRuns) -> list[str]:
         if summary.status is not RunLifecycleStatus.RUNNING:
             _look_after(runs, summary)
     return run_ids
+
+
+def take_last_look(runs: LiveRuns, run_id: str, provider_batch_id: str) -> bool:
+    """Take in what a batch has brought by now, before its other rows are given up; False while somebody else drives the run.
+
+    Raises what keeps the provider from being asked, such as a missing key or a batch that it does not know.
+    """
+
+    def look(drive: Drive) -> None:
+        drive.api.poll(provider_batch_id)  # an operator's question that fails says nothing about the run
+        known = drive.session.remembered(drive.store.get_active_batches(run_id=run_id))
+        look_at(drive, [one for one in known if one.provider_batch_id == provider_batch_id], gives_up=False)
+
+    return _drive(runs, run_id, look)
 
 
 def _drive(

@@ -30,7 +30,10 @@ class BatchFile:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A batch's result files, output first, and the ids of those that the provider names and does not have."""
+    """A batch's result files, output first, and the ids of those that the provider names and does not have.
+
+    Of these are also files that it had, and has no more or with less in them; what was kept of them is among ``files``.
+    """
 
     files: list[BatchFile]
     gone: list[str] = field(default_factory=list)
@@ -55,31 +58,36 @@ def download(drive: Drive, batch: ActiveBatchRecord, folder: Path) -> Download:
             except ProviderError as error:
                 if error.kind is not ProviderErrorKind.NOT_FOUND:
                     raise
+                gone.append(file_id)
                 if not is_kept:
-                    gone.append(file_id)
                     continue
             else:
                 if is_kept:
-                    _keep_newer(drive, key, path)
+                    if not _keep_newer(drive, key, path):
+                        gone.append(file_id)
                 elif keeps:
                     drive.artifacts.put_file(key, path)
         files.append(BatchFile(path, name == "error", key if keeps else None))
     return Download(files, gone)
 
 
-def _keep_newer(drive: Drive, key: str, path: Path) -> None:
-    """Replace an artifact by a newer version of the file, so that what points into the artifact stays right."""
+def _keep_newer(drive: Drive, key: str, path: Path) -> bool:
+    """Replace an artifact by a newer version of the file, so that what points into the artifact stays right.
+
+    Returns False for a version that only holds the beginning of what is kept.
+    """
     with drive.artifacts.stage_local_copy(key) as kept:
         old, new = kept.stat().st_size, path.stat().st_size
         shared = min(old, new)
         if _equal(kept, 0, path, shared):
             if new <= old:
-                return
+                return new == old
         elif new <= old and _equal(kept, old - new, path, new):
-            return  # it was put behind an earlier version before
+            return True  # it was put behind an earlier version before
         else:
             _put_behind(kept, path)
     drive.artifacts.put_file(key, path)
+    return True
 
 
 def _equal(kept: Path, offset: int, path: Path, length: int) -> bool:

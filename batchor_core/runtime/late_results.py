@@ -29,6 +29,13 @@ def judge(drive: Drive, batch: ActiveBatchRecord, state: BatchState, hand: AtHan
     )
 
 
+def most_stated(batch: ActiveBatchRecord, counts: StatedCounts) -> StatedCounts:
+    """The counts with the most answered rows that were ever stated: a later look may meet a copy that lags behind."""
+    if batch.stated_completed is None:
+        return counts
+    return replace(counts, completed=max(batch.stated_completed, counts.completed or 0))
+
+
 def wait_for_results(
     drive: Drive,
     batch: ActiveBatchRecord,
@@ -46,12 +53,13 @@ def wait_for_results(
     wait = ResultsWait(
         status=batch.status,
         ended_at=ended_at,
-        late_rows=hand.missing,
+        late_rows=hand.missing + (hand.would_go_again if decision.holds_failures else 0),
         looks=batch.looks + 1 if goes_on else 1,
         reason=_reason(batch, decision.cause, counts, hand, gone),
         next_poll_at=now + decision.look_in_sec,
         output_file_id=batch.output_file_id,
         error_file_id=batch.error_file_id,
+        stated_completed=batch.stated_completed,
     )
     drive.session.record_wait(provider_batch_id=batch.provider_batch_id, wait=wait)
     drive.emit(
@@ -76,6 +84,8 @@ def _reason(
     """What is waited for, in words."""
     end = f"batch {batch.provider_batch_id} is {batch.status}"
     rows = f"{hand.missing} of its {hand.submitted} rows have no line in its result files"
+    if not hand.missing:
+        rows = f"{hand.would_go_again} of its {hand.submitted} rows have nothing but an error in its result files"
     match cause:
         case Cause.RESULTS_LATE:
             named = [file_id for file_id in (batch.output_file_id, batch.error_file_id) if file_id]
@@ -84,11 +94,16 @@ def _reason(
                 f"({', '.join(named) if named else 'it names no file'})"
             )
         case Cause.RESULT_FILE_GONE:
-            return f"{end}, but the provider has no result file {', '.join(gone)} that it names (HTTP 404); {rows}"
+            if not gone:
+                return f"{end}, but its result files hold less than they did; {rows}"
+            return (
+                f"{end}, but result file {', '.join(gone)} that the provider names is not there (HTTP 404), or shorter than it "
+                f"was; {rows}"
+            )
         case Cause.RESULT_FILE_UNREADABLE:
             return (
-                f"{end}, but {hand.unreadable} lines of its result files can't be read, as if something else had been downloaded, "
-                f"such as a web page or an error; {rows}"
+                f"{end}, but {hand.unreadable + hand.strangers} lines of its result files can't be read or are of no row of the "
+                f"batch, as if something else had been downloaded, such as a web page or an error; {rows}"
             )
         case Cause.RESULT_FILE_CUT:
             return f"{end}, but a result file breaks off in the middle of a line; {rows}"

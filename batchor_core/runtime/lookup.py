@@ -91,9 +91,14 @@ def _look_by_tags(drive: Drive, submission: SubmissionRecord, sent: float) -> Lo
     found = [batch for batch in listing.found if _is_named(batch, submission)]
     if not found and listing.found:
         # a gateway may list less of a batch than it shows of it by its id
-        shown = [drive.api.poll(batch.batch_id) for batch in _not_registered(drive, listing.found)]
+        unnamed = [batch for batch in listing.found if not batch.batch_id]
+        shown = [
+            drive.api.poll(batch.batch_id)
+            for batch in _not_registered(drive, listing.found)
+            if batch.batch_id
+        ]
         found = [batch for batch in shown if _is_named(batch, submission)]
-        if not found and any(map(_is_nameless, shown)):
+        if not found and (unnamed or any(map(_is_nameless, shown))):
             return Unknowable("nameless_batches_listed")
     return Found(found) if found else _absent(listing)
 
@@ -129,6 +134,8 @@ def _read(drive: Drive, wanted: Callable[[BatchState], bool], oldest: float) -> 
 
 
 def _is_named(batch: BatchState, submission: SubmissionRecord) -> bool:
+    if not batch.batch_id:
+        return False  # an entry that can't be adopted
     # each submission uploads its own file, so the file alone identifies it, even through a gateway that drops metadata
     if submission.input_file_id and batch.handle == submission.input_file_id:
         return True
@@ -137,7 +144,7 @@ def _is_named(batch: BatchState, submission: SubmissionRecord) -> bool:
 
 def _is_nameless(batch: BatchState) -> bool:
     """Whether nothing tells whose a batch is: it might be the one that is looked for."""
-    return not batch.handle and not (batch.tags or {}).get(TAG)
+    return not batch.batch_id or (not batch.handle and not (batch.tags or {}).get(TAG))
 
 
 def _not_registered(drive: Drive, batches: list[BatchState]) -> list[BatchState]:
@@ -236,7 +243,7 @@ def owners_by_rows(drive: Drive, batches: list[BatchState]) -> dict[str, str | N
     for batch in batches:
         if batch.batch_id in known:
             continue
-        if batch.status == "failed":
+        if batch.status == "failed" and not batch.results:
             known[batch.batch_id] = None  # refused as a whole: nothing was run, whoever sent it
         elif batch.has_ended and (custom_id := next(custom_ids_in(drive, batch), None)) is not None:
             parts = unmarked(custom_id)

@@ -22,7 +22,7 @@ from batchor_core.runtime.collect import collect, give_up
 from batchor_core.runtime.engine import Drive, as_provider_error
 from batchor_core.runtime.event_log import log
 from batchor_core.runtime.files import Download, download
-from batchor_core.runtime.late_results import due_at, judge_overdue, say_overdue
+from batchor_core.runtime.late_results import due_at, judge_overdue, most_stated, say_overdue
 from batchor_core.storage.records import ActiveBatchRecord
 
 LOST_AFTER_SEC = 600.0
@@ -39,14 +39,18 @@ def poll(drive: Drive) -> None:
         if is_due(batch.next_poll_at, now, longest=longest)
         and is_looked_at(quarantine_cause=batch.quarantine_cause, is_cancelling=cancelling)
     ]
-    if not due:
-        return
+    if due:
+        look_at(drive, due)
+
+
+def look_at(drive: Drive, due: Sequence[ActiveBatchRecord], *, gives_up: bool = True) -> None:
+    """Ask after these batches, whether they are due or not, and take in what has ended; ``gives_up``: see :func:`collect`."""
     with (
         tempfile.TemporaryDirectory(prefix="batchor-") as folder,
         ThreadPoolExecutor(drive.settings.parallel_transfers, thread_name_prefix="batchor-poll") as pool,
     ):
         ended = _ask(drive, due, pool)
-        _take_in(drive, ended, pool, Path(folder))
+        _take_in(drive, ended, pool, Path(folder), gives_up=gives_up)
 
 
 def _ask(
@@ -85,6 +89,7 @@ def _goes_on(drive: Drive, before: ActiveBatchRecord, batch: ActiveBatchRecord) 
         error_file_id=batch.error_file_id,
         due_at=batch.due_at,
         next_poll_at=0.0 if overdue is None else drive.store.now() + overdue.look_in_sec,
+        stated_completed=batch.stated_completed,
     )
     if overdue is not None:
         say_overdue(drive, batch, overdue)
@@ -98,6 +103,7 @@ def _with_state(batch: ActiveBatchRecord, state: BatchState) -> ActiveBatchRecor
         status=batch.status if is_terminal_batch(batch.status) else state.status,
         output_file_id=refs.get(False) or batch.output_file_id,
         error_file_id=refs.get(True) or batch.error_file_id,
+        stated_completed=most_stated(batch, state.counts).completed or None,
     )
 
 
@@ -106,6 +112,8 @@ def _take_in(
     ended: list[tuple[ActiveBatchRecord, BatchState]],
     pool: ThreadPoolExecutor,
     folder: Path,
+    *,
+    gives_up: bool,
 ) -> None:
     waiting: list[tuple[ActiveBatchRecord, BatchState, Future[Download]]] = []
     queue = list(ended)
@@ -121,7 +129,7 @@ def _take_in(
             _poll_failed(drive, batch, as_provider_error(error))
             continue
         try:
-            collect(drive, batch, state, files)
+            collect(drive, batch, state, files, gives_up=gives_up)
         except ProviderError as error:
             _poll_failed(drive, batch, error)
         if not drive.in_time():
@@ -143,6 +151,7 @@ def _poll_failed(drive: Drive, batch: ActiveBatchRecord, error: ProviderError) -
             before=batch.poll_error if batch.poll_failures else None,
             now=drive.store.now(),
         ),
+        stated_completed=batch.stated_completed,
     )
     drive.emit(
         "batch_poll_retry",

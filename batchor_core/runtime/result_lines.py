@@ -50,22 +50,48 @@ class Reading:
     """What was found in a batch's files beside lines that can be read.
 
     Attributes:
-        unreadable: Whole lines that hold no record.
+        unreadable: Whole lines that hold no record, or one that names no row.
         is_cut: Whether a file breaks off in the middle of its last line.
+        is_replaced: Whether a file that held results, or may have, holds none in its newest version.
     """
 
     unreadable: int = 0
     is_cut: bool = False
+    is_replaced: bool = False
+    _since_blank: int | None = None
+    """Unreadable lines since an empty one, as long as no record has followed; an empty line may lie between two versions of a
+    file (see files.py), and lines of the older one would count twice."""
+
+    def begin_file(self) -> None:
+        """What follows is another file."""
+        self.is_replaced |= bool(self._since_blank)
+        self._since_blank = None
+
+    def end(self) -> None:
+        """Everything has been read."""
+        self.begin_file()
 
     def note(self, line: bytes | None) -> None:
         """A line that can't be read; None for one that is too long to be looked at."""
         if line == b"\n":
-            # may lie between two versions of a file (see files.py), and lines of the older one would count twice
-            self.unreadable = 0
+            self._since_blank = self._since_blank or 0
         elif line is None or line.endswith(b"\n"):
-            self.unreadable += line is None or not line.isspace()
+            if line is None or not line.isspace():
+                self._spoilt()
         elif not line.isspace():
             self.is_cut = True
+
+    def found(self, custom_id: str) -> None:
+        """A record, and the row that it names: without one it is no result, but an error in its place."""
+        if not custom_id:
+            self._spoilt()
+        elif self._since_blank is not None:
+            self.unreadable, self._since_blank = self._since_blank, None
+
+    def _spoilt(self) -> None:
+        self.unreadable += 1
+        if self._since_blank is not None:
+            self._since_blank += 1
 
 
 def read_lines(drive: Drive, download: Download, reading: Reading) -> Iterator[Line]:
@@ -80,6 +106,7 @@ def _streamed(drive: Drive, download: Download, reading: Reading) -> Iterator[Li
     read = drive.api.read_body if is_exact else drive.api.read
     is_plain = drive.output.kind in _PLAIN_OUTPUTS
     for file in download.files:
+        reading.begin_file()
         is_kept = file.artifact_key is not None
         # of a good answer whose line is kept nobody asks for the record
         read_line = drive.api.read_line if is_kept and is_plain else None
@@ -248,7 +275,9 @@ def _note_unreadable(reading: Reading, texts: list[str], records: int) -> None:
         last = text.rpartition("\n")[2]
         reading.is_cut |= bool(last.strip()) and parse_line(last) is None
     lines = [line for text in texts for line in text.split("\n") if line.strip()]
-    if len(lines) > records:
+    if lines and not records:
+        reading.unreadable = len(lines)  # whatever it is, there is no result in it
+    elif len(lines) > records:
         unreadable = sum(parse_line(line) is None for line in lines)
         if len(lines) - unreadable >= records:
             reading.unreadable += max(0, unreadable - reading.is_cut)

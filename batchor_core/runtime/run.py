@@ -424,14 +424,24 @@ class Run(Generic[OutputT]):
     def resubmit(self, submission_id: str) -> RunSummary:
         """Say of a quarantined submission: it was never created. Its items go into a new batch.
 
-        Of a batch that is late: what it has brought stays, and its other items are sent, and paid for, again.
+        Of a batch that is late: it is looked at once more, what it has brought stays, and its other items are sent, and paid
+        for, again.
 
         Its input file is deleted first, if the provider lets us, so that a request still on its way can't create it now.
+
+        Raises:
+            RunStateError: Nobody has to decide about it; or it is late, and another process drives the run just now.
         """
         return self._settle(submission_id, "resubmit")
 
     def fail(self, submission_id: str) -> RunSummary:
-        """Say of a quarantined submission: leave it. Its items end as failed, and its input file is deleted if possible."""
+        """Say of a quarantined submission: leave it. Its items end as failed, and its input file is deleted if possible.
+
+        A batch that is late is looked at once more, and what it has brought stays.
+
+        Raises:
+            RunStateError: As in :meth:`resubmit`.
+        """
         return self._settle(submission_id, "fail")
 
     def _settle(

@@ -20,6 +20,11 @@ def late_fields(wait: ResultsWait) -> dict[str, Any]:
     }
 
 
+def more_stated(known: int | None, stated: int | None) -> dict[str, int]:
+    """The field that changes when the provider states more answered rows than ever before."""
+    return {} if stated is None or stated <= (known or 0) else {"stated_completed": stated}
+
+
 def waiting_begins_again(*, ended_at: float | None, due_at: float | None, now: float) -> dict[str, Any]:
     """The fields that change when a person chooses to wait on: patience is counted from here."""
     fields: dict[str, Any] = {"poll_failures": 0, "next_poll_at": 0.0, "looks": 0}

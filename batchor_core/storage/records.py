@@ -230,6 +230,8 @@ class ActiveBatchRecord:
     """Checks without the results since ``ended_at``."""
     wait_reason: str | None = None
     """What is waited for, in words."""
+    stated_completed: int | None = None
+    """The most answered rows that the provider has ever stated; None if it has stated none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -327,5 +327,6 @@ batches = Table(
     Column("late_rows", BigInteger, nullable=False, server_default="0"),
     Column("looks", Integer, nullable=False, server_default="0"),
     Column("wait_reason", Text),
+    Column("stated_completed", BigInteger),  # the most answered rows that were ever stated
     UniqueConstraint("run_key", "provider_batch_id", name="batches_by_provider_id"),
 )

@@ -148,6 +148,7 @@ class ResultsWait:
         next_poll_at: When to look again.
         output_file_id: The provider's current id of the output file. error_file_id: The provider's current id of the
             error file.
+        stated_completed: The most answered rows that the provider has ever stated.
     """
 
     status: str
@@ -158,6 +159,7 @@ class ResultsWait:
     next_poll_at: float
     output_file_id: str | None = None
     error_file_id: str | None = None
+    stated_completed: int | None = None
 
 
 class DriverSession(ABC):
@@ -325,10 +327,12 @@ class DriverSession(ABC):
         error_file_id: str | None,
         due_at: float | None = None,
         next_poll_at: float = 0.0,
+        stated_completed: int | None = None,
     ) -> None:
         """Keep a polled status and clear the batch's poll failures. A terminal status stays; it is never taken back.
 
-        None leaves the stored ``due_at``. The batch is asked for again at ``next_poll_at``.
+        None leaves the stored ``due_at``, and less than is stored leaves ``stated_completed``. The batch is asked for again at
+        ``next_poll_at``.
         """
 
     @abstractmethod
@@ -337,9 +341,17 @@ class DriverSession(ABC):
 
     @abstractmethod
     def record_poll_failure(
-        self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
+        self,
+        *,
+        provider_batch_id: str,
+        next_poll_at: float,
+        error: str | None = None,
+        stated_completed: int | None = None,
     ) -> int:
-        """Count a failed poll, and keep its error for the summary; returns the number of failures in a row."""
+        """Count a failed poll, and keep its error for the summary; returns the number of failures in a row.
+
+        ``stated_completed``: as in :meth:`update_batch`, if the batch was read and only its files could not be fetched.
+        """
 
     def record_files(self, pointer: BatchArtifactPointer) -> bool:
         """Keep where a batch's result files lie; what the pointer leaves out stays. False if the store has to be told instead."""

@@ -20,7 +20,7 @@ from batchor_core.storage.columns import (
     encode_text,
     usage_columns,
 )
-from batchor_core.storage.late_batches import NOTHING_LATE, late_fields
+from batchor_core.storage.late_batches import NOTHING_LATE, late_fields, more_stated
 from batchor_core.storage.records import ActiveBatchRecord, BatchArtifactPointer
 from batchor_core.storage.schema import batches, items, submission_intents
 from batchor_core.storage.session import BatchEnd, ResultsWait
@@ -68,6 +68,7 @@ def batch_record(row: AnyRow) -> ActiveBatchRecord:
         late_rows=row.late_rows,
         looks=row.looks,
         wait_reason=decode_optional_text(row.wait_reason),
+        stated_completed=row.stated_completed,
     )
 
 
@@ -104,7 +105,12 @@ def change_batch(connection: Connection, intent_key: int, **values: object) -> N
 
 
 def count_poll_failure(
-    connection: Connection, batch: AnyRow, *, next_poll_at: float, error: str | None
+    connection: Connection,
+    batch: AnyRow,
+    *,
+    next_poll_at: float,
+    error: str | None,
+    stated_completed: int | None,
 ) -> int:
     """Keep that a poll failed; returns how many failed in a row."""
     failures: int = batch.poll_failures + 1
@@ -114,6 +120,7 @@ def count_poll_failure(
         poll_failures=failures,
         next_poll_at=next_poll_at,
         poll_error=encode_optional_text(error),
+        **more_stated(batch.stated_completed, stated_completed),
     )
     return failures
 
@@ -138,9 +145,10 @@ def keep_poll(
     error_file_id: str | None,
     due_at: float | None = None,
     next_poll_at: float = 0.0,
+    stated_completed: int | None = None,
     **more: object,
 ) -> None:
-    """Keep what a poll said. A final status stays, and a file id that is missing now does not undo one."""
+    """Keep what a poll said. A final status stays, and what is missing now, or stated lower, does not undo what was said."""
     values: dict[str, object] = {
         "poll_failures": 0,
         "next_poll_at": next_poll_at,
@@ -155,6 +163,7 @@ def keep_poll(
         values["error_file_id"] = encode_text(error_file_id)
     if due_at is not None:
         values["due_at"] = due_at
+    values |= more_stated(batch.stated_completed, stated_completed)
     change_batch(connection, batch.intent_key, **values)
 
 
@@ -167,6 +176,7 @@ def keep_wait(connection: Connection, batch: AnyRow, wait: ResultsWait) -> None:
         output_file_id=wait.output_file_id,
         error_file_id=wait.error_file_id,
         next_poll_at=wait.next_poll_at,
+        stated_completed=wait.stated_completed,
         **late_fields(wait) | {"wait_reason": encode_text(wait.reason)},
     )
 

@@ -338,6 +338,7 @@ class SQLSession(DriverSession):
         error_file_id: str | None,
         due_at: float | None = None,
         next_poll_at: float = 0.0,
+        stated_completed: int | None = None,
     ) -> None:
         with self._write(Boundary.UPDATE_BATCH) as connection:
             batch = sql_batches.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
@@ -349,6 +350,7 @@ class SQLSession(DriverSession):
                 error_file_id=error_file_id,
                 due_at=due_at,
                 next_poll_at=next_poll_at,
+                stated_completed=stated_completed,
             )
 
     def record_wait(self, *, provider_batch_id: str, wait: ResultsWait) -> None:
@@ -357,11 +359,18 @@ class SQLSession(DriverSession):
             sql_batches.keep_wait(connection, batch, wait)
 
     def record_poll_failure(
-        self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
+        self,
+        *,
+        provider_batch_id: str,
+        next_poll_at: float,
+        error: str | None = None,
+        stated_completed: int | None = None,
     ) -> int:
         with self._write(Boundary.RECORD_POLL_FAILURE) as connection:
             batch = sql_batches.batch_row(connection, self._run_key, provider_batch_id, run_id=self.run_id)
-            return sql_batches.count_poll_failure(connection, batch, next_poll_at=next_poll_at, error=error)
+            return sql_batches.count_poll_failure(
+                connection, batch, next_poll_at=next_poll_at, error=error, stated_completed=stated_completed
+            )
 
     def record_files(self, pointer: BatchArtifactPointer) -> bool:
         with self._write(Boundary.RECORD_BATCH_FILES) as connection:

@@ -214,6 +214,7 @@ def find_again(run: LockedRun, submission: AnyRow, *, provider_batch_id: str) ->
             "output_file_id": None,
             "error_file_id": None,
             "due_at": None,
+            "stated_completed": None,
             **NOTHING_LATE,
         }
     change_batch(run.connection, submission.intent_key, **values)

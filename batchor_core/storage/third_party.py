@@ -360,10 +360,12 @@ class ThirdPartySession(DriverSession):
         error_file_id: str | None,
         due_at: float | None = None,
         next_poll_at: float = 0.0,
+        stated_completed: int | None = None,
     ) -> None:
         with self._book.lock:
             self._book.poll_failures.pop(provider_batch_id, None)
             self._book.next_poll_at[provider_batch_id] = next_poll_at
+            self._book.keep_stated(provider_batch_id, stated_completed)
             if due_at is not None:
                 self._book.due_at[provider_batch_id] = due_at
         self._store.update_batch_status(
@@ -379,15 +381,22 @@ class ThirdPartySession(DriverSession):
         with self._book.lock:
             self._book.poll_failures.pop(provider_batch_id, None)
             self._book.waits[provider_batch_id] = wait
+            self._book.keep_stated(provider_batch_id, wait.stated_completed)
             self._book.next_poll_at[provider_batch_id] = wait.next_poll_at
 
     def record_poll_failure(
-        self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
+        self,
+        *,
+        provider_batch_id: str,
+        next_poll_at: float,
+        error: str | None = None,
+        stated_completed: int | None = None,
     ) -> int:
         """Counted in this process; the next cycle asks again, whatever ``next_poll_at`` says."""
         with self._book.lock:
             failures = self._book.poll_failures.get(provider_batch_id, 0) + 1
             self._book.poll_failures[provider_batch_id] = failures
+            self._book.keep_stated(provider_batch_id, stated_completed)
             return failures
 
     def submitted_items(self, *, provider_batch_id: str) -> dict[str, int]:

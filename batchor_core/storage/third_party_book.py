@@ -86,6 +86,7 @@ class Book:
     next_poll_at: dict[str, float] = field(default_factory=dict)
     due_at: dict[str, float] = field(default_factory=dict)
     waits: dict[str, ResultsWait] = field(default_factory=dict)
+    stated: dict[str, int] = field(default_factory=dict)
     index_of: dict[str, int] = field(default_factory=dict)
     tokens_of: dict[str, int] = field(default_factory=dict)
     submitted: dict[str, Submitted] = field(default_factory=dict)
@@ -103,6 +104,11 @@ class Book:
             raise RunStateError(self.run_id, f"submission {local_batch_id!r} is {found.record.state}")
         return found
 
+    def keep_stated(self, name: str, stated: int | None) -> None:
+        """Keep how many answered rows of a batch were stated at the most."""
+        if stated is not None:
+            self.stated[name] = max(stated, self.stated.get(name, 0))
+
     def remembered(self, batch: ActiveBatchRecord) -> ActiveBatchRecord:
         """A batch with what its store does not keep."""
         name = batch.provider_batch_id
@@ -113,6 +119,7 @@ class Book:
             poll_failures=self.poll_failures.get(name, batch.poll_failures),
             next_poll_at=self.next_poll_at.get(name, batch.next_poll_at),
             due_at=self.due_at.get(name, batch.due_at),
+            stated_completed=self.stated.get(name, batch.stated_completed),
         )
         wait = self.waits.get(name)
         if wait is None:

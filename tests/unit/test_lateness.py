@@ -88,6 +88,10 @@ def test_counts_are_read_as_far_as_they_make_sense(raw: Any, expected: StatedCou
         (10, SOME, 1),
         (10, AtHand(submitted=10, missing=0, answered=9, failed=1), 0),  # a count never settles a row
         (9, AtHand(submitted=10, missing=1, answered=8, failed=1), 1),  # an error line is no answer
+        # a row would be bought again on the strength of its error line
+        (10, AtHand(submitted=10, missing=0, answered=9, failed=1, would_go_again=1), 1),
+        (9_999, AtHand(submitted=10, missing=0, answered=9, failed=1, would_go_again=1), 1),
+        (9, AtHand(submitted=10, missing=0, answered=9, failed=1, would_go_again=1), 0),
     ],
 )
 def test_no_more_rows_are_stated_than_have_no_line(stated: int | None, hand: AtHand, rows: int) -> None:
@@ -103,13 +107,21 @@ COLLECTED_AT_ONCE = [
     ("completed", counts(99), AtHand(submitted=10, missing=0, answered=9, failed=1, files=2)),
     ("failed", None, NOTHING),  # its input was refused
     ("failed", counts(0, 0, 0), NOTHING),
-    ("expired", counts(4), AtHand(submitted=10, missing=6, answered=4, files=1)),
+    ("failed", counts(0, 0, 10), NOTHING),
+    # what Azure's error file of a refused batch says of its input
+    ("failed", None, replace(NOTHING, strangers=1, files=1)),
     (
-        "cancelled",
-        counts(0),
-        replace(NOTHING, files=1),
-    ),  # it says that nothing was run, and its file is there
+        "expired",
+        counts(4, 6),
+        AtHand(submitted=10, missing=0, answered=4, failed=6, would_go_again=6, files=2),
+    ),
     ("completed", counts(9, 1), AtHand(submitted=10, missing=1, answered=9, failed=1, files=1)),
+    (
+        "completed",
+        counts(9, 1),
+        AtHand(submitted=10, missing=0, answered=9, failed=1, would_go_again=1, files=2),
+    ),
+    ("completed", None, AtHand(submitted=10, missing=0, answered=9, failed=1, would_go_again=1, files=2)),
 ]
 
 
@@ -118,16 +130,23 @@ def test_what_is_accounted_for_is_collected_at_once(status: str, stated: Any, ha
     assert judged(stated, hand, status=status) == Decision(Move.COLLECT)
 
 
+def test_every_row_of_a_refused_batch_goes_again_though_its_error_file_names_them() -> None:
+    hand = AtHand(submitted=10, missing=2, failed=8, would_go_again=8, files=1)
+    assert judged(None, hand, status="failed") == Decision(Move.COLLECT)
+
+
 MINUTES = [
     ("cancelled", counts(0), NOTHING),  # its counts may lag just as its files do
+    ("cancelled", counts(0), replace(NOTHING, files=1)),
+    ("cancelled", counts(0, 6), AtHand(submitted=10, missing=4, failed=6, would_go_again=6, files=1)),
+    ("expired", counts(4), AtHand(submitted=10, missing=6, answered=4, files=1)),
+    ("failed", counts(5), AtHand(submitted=10, missing=5, answered=5, files=1, names_output=True)),
+    ("failed", None, replace(NOTHING, files=1, names_output=True)),
+    ("completed", None, replace(SOME, strangers=3)),
+    ("completed", counts(9, 1), replace(SOME, unreadable=1)),
     ("expired", counts(0, 0, 10), NOTHING),
     ("completed", counts(9, 0, 9), SOME),  # a total that is not what was sent
     ("completed", counts(5, 0, 5), AtHand(submitted=10, missing=5, answered=5, files=1)),
-    (
-        "completed",
-        counts(10, 0),
-        AtHand(submitted=10, missing=1, answered=9, unreadable=1, files=1),
-    ),  # garbled
     ("completed", None, AtHand(submitted=10, missing=5, answered=5, unreadable=5, files=1)),
     ("completed", None, SOME),  # no counts
     ("completed", counts(None, None, None), SOME),
@@ -174,6 +193,33 @@ ASKED = [
     ("expired", None, replace(SOME, gone=1), Cause.RESULT_FILE_GONE),
     ("completed", None, CUT, Cause.RESULT_FILE_CUT),
     ("completed", None, NOTHING, Cause.NO_RESULTS),
+    ("completed", counts(10), replace(SOME, unreadable=1), Cause.RESULTS_LATE),  # garbled, and answered
+    (
+        "completed",
+        counts(10),
+        AtHand(submitted=10, missing=0, answered=9, failed=1, would_go_again=1, files=2),
+        Cause.RESULTS_LATE,
+    ),
+    # a failed batch that was run
+    ("failed", None, AtHand(submitted=10, missing=10, gone=1, names_output=True), Cause.RESULT_FILE_GONE),
+    (
+        "failed",
+        counts(0),
+        AtHand(submitted=10, missing=5, answered=5, files=1, is_cut=True, names_output=True),
+        Cause.RESULT_FILE_CUT,
+    ),
+    # another batch's file, an error in the place of results, a web page after a short version
+    ("completed", None, replace(NOTHING, strangers=10, files=1), Cause.RESULT_FILE_UNREADABLE),
+    ("completed", counts(10), replace(NOTHING, strangers=10, files=1), Cause.RESULT_FILE_UNREADABLE),
+    ("expired", counts(0, 10), replace(NOTHING, strangers=1, files=1), Cause.RESULT_FILE_UNREADABLE),
+    (
+        "completed",
+        None,
+        AtHand(submitted=10, missing=9, failed=1, strangers=3, files=2, names_output=True),
+        Cause.RESULT_FILE_UNREADABLE,
+    ),
+    ("completed", None, replace(SOME, unreadable=1, is_replaced=True), Cause.RESULT_FILE_UNREADABLE),
+    ("completed", None, replace(SOME, unreadable=1, gone=1), Cause.RESULT_FILE_GONE),
     # a web page in the place of the results, and lines of it between the results
     (
         "completed",

@@ -26,12 +26,17 @@ from batchor_core.providers.openai.credentials import find_openai_api_key, finge
 from batchor_core.providers.openai.download import download
 from batchor_core.providers.openai.endpoints import endpoint_of
 from batchor_core.providers.openai.errors import WEB_PAGE, translate, unreadable
-from batchor_core.providers.openai.records import batch_record, read
+from batchor_core.providers.openai.records import batch_record, listed_record, read
 from batchor_core.providers.openai.requests import RequestLines
 from batchor_core.providers.openai.tokens import TokenCounter
 
 BATCH_PAGE = 100  # the most that GET /batches gives
 FILE_PAGE = 1_000
+NEXT_PAGE = ("next_page", "next", "next_cursor", "next_page_token", "nextPageToken", "nextLink")
+"""Where servers that know no ``has_more`` say how to go on."""
+
+LEAST_PAGE = 20
+"""Entries of a page at servers that take no limit: the API's default. A list that is shorter has one page."""
 
 FILE_PENDING = frozenset(
     {"pending", "running", "notrunning", "processing", "uploading", "importing", "queued"}
@@ -229,13 +234,14 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         return _record(answer, action)
 
     def list_batches(self) -> Iterator[list[BatchRemoteRecord]]:
-        """Yield pages of up to 100 batches in the server's order, at OpenAI newest first. Each is fetched when asked for."""
+        """Yield pages of up to 100 batches in the server's order, at OpenAI newest first. Each is fetched when asked for.
+
+        An entry that names no batch has the empty id: it may be any batch, and none.
+        """
         client = self._client()
         fetch = client.batches.list
-        for page in self._pages(
-            "list of batches", lambda **cursor: fetch(limit=BATCH_PAGE, **cursor), BATCH_PAGE
-        ):
-            yield [record for record in map(batch_record, page) if record is not None]
+        for page in self._pages("list of batches", lambda **cursor: fetch(limit=BATCH_PAGE, **cursor)):
+            yield [listed_record(entry) for entry in page]
 
     def remove_input_file(self, file_id: str) -> None:
         """Delete a file, and return only if it is gone.
@@ -259,7 +265,7 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         client = self._client()
         fetch = client.files.list
         pages = self._pages(
-            "list of files", lambda **cursor: fetch(purpose="batch", limit=FILE_PAGE, **cursor), FILE_PAGE
+            "list of files", lambda **cursor: fetch(purpose="batch", limit=FILE_PAGE, **cursor)
         )
         return [read(file, "id") for page in pages for file in page if read(file, "filename") == filename]
 
@@ -387,24 +393,43 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         size = read(answer, "bytes")
         return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
 
-    def _pages(self, action: str, fetch: Callable[..., Any], size: int) -> Iterator[list[Any]]:
-        """Yield pages until the last. A list that can't be read to its end is an error: it proves nothing absent."""
+    def _pages(self, action: str, fetch: Callable[..., Any]) -> Iterator[list[Any]]:
+        """Yield pages until the last. A list that can't be read to its end is an error: it proves nothing absent.
+
+        Where the server does not say whether there is more, only an empty page is the end, however many entries it gives at a
+        time; so is a page that comes again, if it is too short to be one of several.
+        """
         seen: set[str] = set()
         cursor: dict[str, str] = {}
         while True:
             page = self._call(action, partial(fetch, **cursor), is_route=True)
-            entries, has_more = read(page, "data"), read(page, "has_more")
+            entries, has_more = read(page, "data"), _has_more(page)
             if not isinstance(entries, list):
                 raise unreadable(action, page)
-            if entries:
-                yield entries
-            if not entries or not (len(entries) >= size if has_more is None else has_more):
+            if not entries:
+                if has_more:
+                    raise unreadable(action)
                 return
             last = read(entries[-1], "id")
-            if not isinstance(last, str) or last in seen:  # the server ignores the cursor
+            is_repeated = isinstance(last, str) and last in seen  # the server ignores the cursor
+            if is_repeated and has_more is None and len(entries) < LEAST_PAGE:
+                return
+            if not is_repeated:
+                yield entries
+            if has_more is False:
+                return
+            if not isinstance(last, str) or not last or is_repeated:
                 raise unreadable(action)
             seen.add(last)
             cursor = {"after": last}
+
+
+def _has_more(page: Any) -> bool | None:
+    """Whether a page of a list says that it is not the last; None where it says nothing."""
+    said = read(page, "has_more")
+    if isinstance(said, bool):
+        return said
+    return True if any(isinstance(read(page, name), str) for name in NEXT_PAGE) else None
 
 
 def _record(answer: Any, action: str) -> BatchRemoteRecord:

@@ -42,6 +42,12 @@ def batch_record(answer: Any) -> BatchRemoteRecord | None:
     return record  # type: ignore[return-value]  # filled by name
 
 
+def listed_record(entry: Any) -> BatchRemoteRecord:
+    """The same of an entry of a list; one that names no batch has the empty id, and the time where it gives one."""
+    found = batch_record(entry)
+    return found or {"id": "", "status": "unknown", "created_at": _time(read(entry, "created_at"))}
+
+
 def read(answer: Any, name: str) -> Any:
     """A field of an SDK object or a dictionary, None where there is none."""
     return answer.get(name) if isinstance(answer, dict) else getattr(answer, name, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from batchor_core.core import lifecycle
@@ -54,6 +54,11 @@ class Batch:
     def is_over(self) -> bool:
         """Whether the provider does nothing more about it."""
         return lifecycle.is_terminal_batch(self.record.status)
+
+    def keep_stated(self, stated: int | None) -> None:
+        """Keep how many answered rows were stated at the most."""
+        if stated is not None and stated > (self.record.stated_completed or 0):
+            self.record = replace(self.record, stated_completed=stated)
 
 
 @dataclass(slots=True)

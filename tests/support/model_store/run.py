@@ -161,7 +161,7 @@ class Run(RunItems):
         if batch_id != batch.id:
             self._check_new(batch_id)
             changes |= {"provider_batch_id": batch_id, "status": "validating", "due_at": None, **NOTHING_LATE}
-            changes |= {"output_file_id": None, "error_file_id": None}
+            changes |= {"output_file_id": None, "error_file_id": None, "stated_completed": None}
         batch.record = replace(known, poll_error=None, **changes)
         submission.record = replace(
             submission.record, state=SubmissionState.REGISTERED, provider_batch_id=batch_id
@@ -223,9 +223,11 @@ class Run(RunItems):
         error_file_id: str | None,
         due_at: float | None = None,
         next_poll_at: float = 0.0,
+        stated_completed: int | None = None,
         **more: Any,
     ) -> None:
-        """Keep what a poll said. A final status stays, and a file id that is missing now does not undo one."""
+        """Keep what a poll said. A final status stays, and what is missing now, or stated lower, does not undo what was said."""
+        batch.keep_stated(stated_completed)
         known = batch.record
         batch.record = replace(
             known,
@@ -253,6 +255,7 @@ class Run(RunItems):
             output_file_id=wait.output_file_id,
             error_file_id=wait.error_file_id,
             next_poll_at=wait.next_poll_at,
+            stated_completed=wait.stated_completed,
             **late_fields(wait),
         )
 

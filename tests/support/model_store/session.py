@@ -296,6 +296,7 @@ class ModelSession(DriverSession):
         error_file_id: str | None,
         due_at: float | None = None,
         next_poll_at: float = 0.0,
+        stated_completed: int | None = None,
     ) -> None:
         with self._write() as run:
             run.poll(
@@ -305,6 +306,7 @@ class ModelSession(DriverSession):
                 error_file_id=error_file_id,
                 due_at=due_at,
                 next_poll_at=next_poll_at,
+                stated_completed=stated_completed,
             )
 
     def record_wait(self, *, provider_batch_id: str, wait: ResultsWait) -> None:
@@ -312,11 +314,17 @@ class ModelSession(DriverSession):
             run.wait_for(run.batch(provider_batch_id), wait)
 
     def record_poll_failure(
-        self, *, provider_batch_id: str, next_poll_at: float, error: str | None = None
+        self,
+        *,
+        provider_batch_id: str,
+        next_poll_at: float,
+        error: str | None = None,
+        stated_completed: int | None = None,
     ) -> int:
         with self._write() as run:
             batch = run.batch(provider_batch_id)
             failures = batch.record.poll_failures + 1
+            batch.keep_stated(stated_completed)
             batch.record = replace(
                 batch.record, poll_failures=failures, next_poll_at=next_poll_at, poll_error=error
             )

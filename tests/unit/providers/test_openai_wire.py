@@ -508,7 +508,17 @@ def test_an_empty_list_has_no_pages(
 
 
 @pytest.mark.parametrize(
-    "body", [{"data": [BATCH], "has_more": True}, {"error": "no"}, {"data": [{}], "has_more": True}]
+    "body",
+    [
+        {"data": [BATCH], "has_more": True},
+        {"data": [], "has_more": True},
+        {"data": [BATCH], "next_page": "/more"},
+        {
+            "data": [BATCH | {"id": f"batch_{n}"} for n in range(20)]
+        },  # as many as a page holds, and they come again
+        {"error": "no"},
+        {"data": [{}], "has_more": True},
+    ],
 )
 def test_a_list_that_does_not_come_to_its_end_is_an_error(
     server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply], body: Any
@@ -517,6 +527,36 @@ def test_a_list_that_does_not_come_to_its_end_is_an_error(
     with pytest.raises(ProviderError):
         list(provider.list_batches())
     assert len(server.requests) <= 2
+
+
+def test_a_list_that_does_not_say_whether_there_is_more_ends_with_an_empty_page(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]
+) -> None:
+    def respond(request: Any) -> Any:
+        known = [f"batch_{n}" for n in range(45)]
+        after = request.path.partition("after=")[2].partition("&")[0]
+        begin = known.index(after) + 1 if after else 0
+        return reply(200, {"data": [BATCH | {"id": one} for one in known[begin : begin + 20]]})
+
+    server.respond = respond
+    assert [len(page) for page in provider.list_batches()] == [20, 20, 5]
+    assert len(server.requests) == 4
+
+
+def test_a_short_list_of_a_server_without_pages_is_complete(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]
+) -> None:
+    server.always(reply(200, {"data": [BATCH]}))
+    assert [[record["id"] for record in page] for page in provider.list_batches()] == [["batch_1"]]
+
+
+def test_entries_that_name_no_batch_are_listed_without_an_id(
+    server: ScriptedServer, provider: OpenAIBatchProvider, reply: type[Reply]
+) -> None:
+    server.always(reply(200, {"data": [None, {"created_at": 5}, BATCH], "has_more": False}))
+    (page,) = provider.list_batches()
+    assert [(record["id"], record["created_at"]) for record in page][:2] == [("", None), ("", 5.0)]
+    assert len(page) == 3
 
 
 def test_input_files_are_found_by_name(

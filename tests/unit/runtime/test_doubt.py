@@ -221,9 +221,9 @@ def test_a_list_that_names_neither_file_nor_tags_is_looked_up_by_id(
     any_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     any_world.provider.fail("create_batch", lost(), after=True)
-    run = any_world.start()
     whole = any_world.provider.list_batches
     monkeypatch.setattr(any_world.provider, "list_batches", lambda: bare(whole()))
+    run = any_world.start()
     settle(run, any_world)
     assert batch_starts(any_world) == 1
     assert run.status is RunLifecycleStatus.COMPLETED
@@ -239,6 +239,37 @@ def test_batches_that_nothing_names_are_left_to_a_person(
     batch.input_file_id, batch.metadata = "", {}
     quarantined(any_world, run)
     assert submission(any_world).last_error_class == "nameless_batches_listed"
+
+
+def with_entries(*entries: dict[str, Any], pages: Iterable[Any]) -> Iterator[list[Any]]:
+    """The list with entries that name no batch."""
+    yield list(entries)
+    yield from pages
+
+
+@pytest.mark.parametrize("entry", [{"id": "", "status": "unknown"}, {"status": "completed"}, None])
+def test_an_entry_that_names_no_batch_keeps_a_list_from_proving_absence(
+    any_world: World, monkeypatch: pytest.MonkeyPatch, entry: Any
+) -> None:
+    any_world.provider.fail("create_batch", lost(), after=True)
+    monkeypatch.setattr(any_world.provider, "list_batches", lambda: with_entries(entry, pages=[]))
+    run = any_world.start()
+    quarantined(any_world, run)
+    assert batch_starts(any_world) == 1
+    assert submission(any_world).last_error_class == "nameless_batches_listed"
+
+
+@pytest.mark.parametrize("created_at", [None, 1.0])
+def test_an_entry_that_names_no_batch_does_not_hide_the_one_that_is_there(
+    any_world: World, monkeypatch: pytest.MonkeyPatch, created_at: float | None
+) -> None:
+    any_world.provider.fail("create_batch", lost(), after=True)
+    whole, entry = any_world.provider.list_batches, {"id": "", "created_at": created_at}
+    monkeypatch.setattr(any_world.provider, "list_batches", lambda: with_entries(entry, pages=whole()))
+    run = any_world.start()
+    settle(run, any_world)
+    assert batch_starts(any_world) == 1
+    assert run.status is RunLifecycleStatus.COMPLETED
 
 
 # --- when it can't be looked for -------------------------------------------------------------------------------------

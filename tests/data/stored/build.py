@@ -1,8 +1,8 @@
 """Writes databases as this version writes them, with runs in every state, for later versions to open.
 
-    python -m tests.data.stored.build 0003
+    python -m tests.data.stored.build 0004
 
-makes ``0003-sqlite.tar.gz`` and ``0003-postgres.tar.gz`` beside this file; see README.md there. ``0003`` is the revision
+makes ``0004-sqlite.tar.gz`` and ``0004-postgres.tar.gz`` beside this file; see README.md there. ``0004`` is the revision
 of the schema. Run it when a revision is released, and never again for that revision: the point of the archives is that
 the version that wrote them wrote them.
 """

@@ -1,8 +1,8 @@
 """Writes a Dagster deployment as this version leaves it behind: its home, the resource's root and the result files.
 
-    python -m tests.data.stored.build_dagster 0003
+    python -m tests.data.stored.build_dagster 0004
 
-makes ``0003-dagster.tar.gz``; see README.md.
+makes ``0004-dagster.tar.gz``; see README.md.
 """
 
 from __future__ import annotations

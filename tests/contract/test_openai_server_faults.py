@@ -481,7 +481,7 @@ class TestControl:
         [
             ({}, "needs a scope"),
             ({"scope": "weather", "kind": "rain"}, "one of http, file, batch, row"),
-            ({"scope": "http", "kind": "rain"}, "there are status, cut"),
+            ({"scope": "http", "kind": "rain"}, "the kinds are status, cut"),
             ({"scope": "row", "kind": "blank", "mood": "bad"}, "mood"),
             ({"scope": "row", "kind": "blank", "rule": "x"}, "rule"),
             ({"scope": "http"}, "kind"),

@@ -125,7 +125,7 @@ def test_a_partition_that_the_table_lacks_is_named(
     facts = make_asset(wait=True, io_manager_key="results", sink=sink)
     materialized(facts.assets, resource, instance, partition_key="birds")
 
-    @dg.asset
+    @dg.asset(ins={"facts": dg.AssetIn(metadata={"allow_missing_partitions": False})})
     def downstream(facts: pa.Table) -> None:
         raise AssertionError
 

@@ -85,7 +85,7 @@ class Site:
     def exported(self, run_id: str) -> list[dict[str, Any]]:
         """The run's results as they are exported."""
         target = self.folder / f"{run_id}.results.jsonl"
-        self.runner().export_terminal_results(run_id, destination=target, append=False)
+        self.runner().export_terminal_results(run_id, destination=target, append=False, order="ended")
         lines = target.read_text(encoding="utf-8").split("\n")
         target.unlink()
         return [json.loads(line) for line in lines if line]

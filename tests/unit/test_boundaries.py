@@ -335,6 +335,7 @@ READ_FROM_THE_ENVIRONMENT = {
     "OPENAI_PROJECT_ID",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
+    "COLUMNS",  # how wide a terminal is, by POSIX
     "OVERRIDE",  # of storage/sqlite.py: BATCHOR_ALLOW_NETWORK_SQLITE
 }
 

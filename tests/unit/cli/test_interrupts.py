@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from batchor_core.cli.interrupts import Interrupted, Interrupts
 from batchor_core.cli.stoppable import stoppable
 from tests.support.world import items, text_job
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_terminal() -> Iterator[None]:
+    """Whoever starts the tests in the background may have had Ctrl-C ignored, and that stays so in what they start."""
+    before = {one: signal.signal(one, handler) for one, handler in _USUAL.items()}
+    yield
+    for one, handler in before.items():
+        signal.signal(one, handler)
+
+
+_USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

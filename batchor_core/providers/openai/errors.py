@@ -30,7 +30,9 @@ NO_ROUTE = "no_such_route"
 WEB_PAGE = "<html>"
 """Stands for a web page whose text is not at hand."""
 
-_NOT_READY_STATUSES = frozenset({400, 404, 422})  # 409 and 425 may mean that the first try is being worked on
+_NOT_READY_STATUSES = frozenset(
+    {400, 404, 412, 422, 423}
+)  # 409 and 425 may mean that the first try is being worked on
 _MISSING_RESOURCE_CODES = frozenset({"model_not_found", "DeploymentNotFound", "deployment_not_found"})
 
 _QUEUE_FULL = re.compile(r"enqueued (token|request)s? limit", re.IGNORECASE)

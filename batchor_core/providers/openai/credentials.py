@@ -7,7 +7,12 @@ from typing import Protocol
 
 from batchor_core.core import enqueue_budget
 from batchor_core.core.exceptions import MissingCredentialsError
-from batchor_core.providers.openai.base_url import check_base_url, effective_base_url
+from batchor_core.providers.openai.base_url import (
+    account_address,
+    address_spellings,
+    check_base_url,
+    effective_base_url,
+)
 
 
 class Account(Protocol):
@@ -61,5 +66,16 @@ def resolve_account(config: Account) -> tuple[str | None, str | None]:
 
 def fingerprint(key: str, config: Account) -> str:
     """Sixteen hex digits that differ between keys, accounts and servers, and from which no key can be found."""
+    return _fingerprint(key, account_address(resolve_base_url(config)), config)
+
+
+def earlier_fingerprints(key: str, config: Account) -> frozenset[str]:
+    """What builds that took each spelling of ``base_url`` for a server of its own called the same account."""
+    return frozenset(
+        _fingerprint(key, address, config) for address in address_spellings(resolve_base_url(config))
+    )
+
+
+def _fingerprint(key: str, address: str, config: Account) -> str:
     organization, project = resolve_account(config)
-    return enqueue_budget.fingerprint(key, resolve_base_url(config) or "", organization or "", project or "")
+    return enqueue_budget.fingerprint(key, address, organization or "", project or "")

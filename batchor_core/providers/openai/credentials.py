@@ -32,14 +32,25 @@ def resolve_openai_api_key(config: Account) -> str:
     """Return the config's key, else the one in ``OPENAI_API_KEY``, without surrounding white space.
 
     Raises:
-        MissingCredentialsError: There is neither.
+        MissingCredentialsError: There is neither, or no request can carry it.
     """
+    at = _unsendable(find_openai_api_key(config))  # the key is no local variable of a frame that raises
+    if at is not None:
+        raise MissingCredentialsError(
+            f"character {at + 1} of the OpenAI API key can't be sent: keys have plain ASCII letters, digits and signs alone; "
+            "copy the key again"
+        )
     key = find_openai_api_key(config)
     if not key:
         raise MissingCredentialsError(
             "no OpenAI API key: set the environment variable OPENAI_API_KEY, or OpenAIProviderConfig(api_key=...)"
         )
     return key
+
+
+def _unsendable(key: str) -> int | None:
+    """Where the first character is that no HTTP header holds."""
+    return next((at for at, char in enumerate(key) if not (char.isascii() and char.isprintable())), None)
 
 
 def find_openai_api_key(config: Account) -> str:

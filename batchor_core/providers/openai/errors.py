@@ -74,6 +74,8 @@ def translate(
     message = "" if status == 401 else said.message  # a 401 quotes the key
     if verdict.kind is ProviderErrorKind.NO_ROUTE:
         message = ". ".join(part for part in (message, no_route(_url(error), _location(error))) if part)
+    elif 300 <= status < 400:
+        message = _redirect(message, _location(error))
     return ProviderError(
         _describe(action, status, said.code or said.type, message, secrets),
         kind=verdict.kind,
@@ -93,6 +95,12 @@ def no_route(url: str, location: str = "") -> str:
         f"{where} not like the API{moved}: check base_url, which should look like https://api.openai.com/v1, with the "
         "version and without the route"
     )
+
+
+def _redirect(message: str, location: str) -> str:
+    """What a redirect says; it is not followed, since the key would go there too."""
+    where = f" to {location}" if location else ""
+    return f"{message}{'. ' if message else ''}the server redirects{where}, where requests are not sent: is base_url behind a login?"
 
 
 def unreadable(action: str, answer: Any = None, *, url: str = "") -> ProviderError:

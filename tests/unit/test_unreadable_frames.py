@@ -124,3 +124,19 @@ def test_periods_of_pandas_are_their_text_and_not_the_numbers_under_them(tmp_pat
 
 def _id(row: Any) -> str:
     return str(row["id"])
+
+
+@pytest.mark.parametrize(
+    ("values", "where", "fix"),
+    [
+        (pd.Series([1, 10**20], dtype=object), "frame, line 2, column 't'", "convert the column to strings"),
+        (pd.arrays.SparseArray([1.0, 2.0]), "frame, column 't'", "to_dense"),
+        (pd.Series([["a"], ["\ud83d"]], dtype=object), "frame, line 2, column 't'", "half a surrogate pair"),
+    ],
+)
+def test_a_value_that_arrow_has_no_form_for_is_named_with_its_row(values: Any, where: str, fix: str) -> None:
+    frame = pd.DataFrame({"id": ["a", "b"], "t": values})
+    with pytest.raises(SourceRowError, match=f"^{where}: ") as caught:
+        list(FrameItemSource(frame, item_id_from_row=_id))
+    assert fix in str(caught.value)
+    assert str(caught.value).encode()  # it can be printed

@@ -21,6 +21,7 @@ from batchor_core.core.enums import ItemStatus, RunLifecycleStatus
 from batchor_core.core.exceptions import QuarantinedBatchError, RunItemsMismatchError, RunPausedError
 from batchor_core.core.models import RunSummary
 from batchor_core.core.outputs import OutputSpec
+from batchor_core.core.server_address import normal_address
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
 from batchor_core.sources.locations import shown_url
@@ -162,7 +163,8 @@ def _announce(runner: BatchRunner, named: NamedJob) -> None:
 def _warn_of_other_server(runner: BatchRunner, named: NamedJob) -> None:
     stored = runner.get_run(named.run_id).config.provider_config
     before, now = stored.server_url(), named.job.provider_config.server_url()
-    if before != now and not named.is_derived:
+    is_other = normal_address(before or "") != normal_address(now or "")
+    if is_other and not named.is_derived:
         say(
             f"  it was started at {before or 'the provider itself'}, and not at {now or 'the provider itself'}"
         )

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.server_address import normal_address, spellings
 
 UNKNOWN_ACCOUNT = "unknown"
-DEFAULT_TARGET_RATIO = 0.7
+_LIMITS = {
+    "enqueued_token_limit": 0.0,
+    "target_ratio": 0.7,
+    "headroom": 0.0,
+    "max_batch_enqueued_tokens": 0.0,
+}
+"""The fields of ``enqueue_limits``, and what they are where they are left out or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +73,11 @@ def budget_of(config: Any) -> EnqueueBudget | None:
     limits = getattr(config, "enqueue_limits", None)
     if limits is None:
         return None
-
-    def field(name: str, default: float = 0) -> Any:
-        found = limits.get(name) if isinstance(limits, Mapping) else getattr(limits, name, None)
-        return default if found is None else found
-
+    field = _fields_of(limits)
     in_flight = effective_budget(
-        int(field("enqueued_token_limit")),
-        float(field("target_ratio", DEFAULT_TARGET_RATIO)),
-        int(field("headroom")),
+        int(field["enqueued_token_limit"]), field["target_ratio"], int(field["headroom"])
     )
-    per_batch = smallest_limit(in_flight, int(field("max_batch_enqueued_tokens")))
+    per_batch = smallest_limit(in_flight, int(field["max_batch_enqueued_tokens"]))
     if not per_batch:
         return None
     return EnqueueBudget(budget_key(config, account_of(config)), limit=in_flight, per_batch=per_batch)
@@ -91,15 +94,66 @@ def account_of(config: Any) -> str | None:
     found = stated() if stated is not None else None
     if found is not None:
         return str(found)
-    names = ("api_key", "base_url", "organization", "project")
-    key, *seen_by = (str(getattr(config, name, None) or "") for name in names)
-    return fingerprint(key, *seen_by) if key or any(seen_by) else None
+    key, url, *others = _account_fields(config)
+    return fingerprint(key, normal_address(url), *others) if key or url or any(others) else None
+
+
+def earlier_accounts_of(config: Any) -> frozenset[str]:
+    """What builds that took each spelling of a server for a server of its own called the account of a config."""
+    stated = _method(config, "earlier_fingerprints")
+    if stated is not None:
+        return frozenset(stated())
+    key, url, *others = _account_fields(config)
+    return (
+        frozenset(fingerprint(key, spelling, *others) for spelling in spellings(url)) if url else frozenset()
+    )
+
+
+def _account_fields(config: Any) -> list[str]:
+    return [
+        str(getattr(config, name, None) or "") for name in ("api_key", "base_url", "organization", "project")
+    ]
 
 
 def fingerprint(key: str, *seen_by: str) -> str:
     """Sixteen hex digits that differ between keys, accounts and servers, and from which no key can be found."""
     message = "\0".join(["batchor", *seen_by])
     return hmac.new(key.encode(), message.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def _fields_of(limits: Any) -> dict[str, float]:
+    """The fields of a config's ``enqueue_limits``; a limit that can't be read is never taken for none."""
+    if isinstance(limits, Mapping):
+        unknown = [str(name) for name in limits if name not in _LIMITS]
+        if unknown:
+            near = get_close_matches(unknown[0], _LIMITS, n=1)
+            raise InvalidInputError(
+                f"enqueue_limits has no field {unknown[0]!r}"
+                + (f": do you mean {near[0]!r}?" if near else f"; its fields are {', '.join(_LIMITS)}")
+            )
+        given = dict(limits)
+    elif any(hasattr(limits, name) for name in _LIMITS) or getattr(limits, "__dict__", None) == {}:
+        given = {name: getattr(limits, name, None) for name in _LIMITS}
+    else:
+        raise InvalidInputError(
+            f"enqueue_limits is {limits!r}, and must be an OpenAIEnqueueLimitConfig or a mapping with its fields, such as "
+            '{"enqueued_token_limit": 1_000_000}'
+        )
+    return {name: _limit(name, given.get(name), default) for name, default in _LIMITS.items()}
+
+
+def _limit(name: str, value: Any, default: float) -> float:
+    if value is None:
+        return default
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    is_good = 0 < number <= 1 if name == "target_ratio" else 0 <= number < math.inf
+    if not is_good or isinstance(value, bool):
+        expected = "above 0 and at most 1" if name == "target_ratio" else "a number of tokens, 0 or more"
+        raise InvalidInputError(f"enqueue_limits: {name} is {value!r}, and must be {expected}")
+    return number
 
 
 def _method(config: Any, name: str) -> Callable[[], Any] | None:

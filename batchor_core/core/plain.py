@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from operator import is_
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
@@ -45,7 +46,7 @@ def is_missing(value: Any) -> bool:
 
 
 def without_missing(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with None in place of every value that :func:`is_missing`, those in its lists and dicts included."""
+    """The row with None in place of every value that :func:`is_missing`, those in its lists, dicts, sets and arrays included."""
     return {name: _none_if_missing(value) for name, value in row.items()}
 
 
@@ -203,7 +204,29 @@ def _none_if_missing(value: Any) -> Any:
         return [_none_if_missing(inner) for inner in value]
     if kind is tuple:  # as Arrow's maps have
         return tuple([_none_if_missing(inner) for inner in value])
+    if kind is set or kind is frozenset:
+        return kind(_none_if_missing(inner) for inner in value)
+    if _is_column(value):
+        return _column_without_missing(value)
     return None if is_missing(value) else value
+
+
+def _is_column(value: Any) -> bool:
+    """Whether it is an array of numpy or a column of pandas or Polars."""
+    return hasattr(value, "dtype") and (
+        getattr(value, "ndim", 0) > 0 or callable(getattr(value, "to_list", None))
+    )
+
+
+def _column_without_missing(values: Any) -> Any:
+    """The column itself, or a list with None in it where something is missing: not every column can hold None."""
+    if type(values).__name__ == "ndarray":  # at once, for vectors are long
+        kind = values.dtype.kind
+        if kind in "biuSU" or (kind == "f" and bool((abs(values) < math.inf).all())):
+            return values
+    plain = list(values)
+    made = [_none_if_missing(value) for value in plain]
+    return values if all(map(is_, made, plain)) else made
 
 
 def _unfit_part(value: Any, path: str = "") -> tuple[str, Any]:

@@ -70,6 +70,11 @@ class RenderedChunk(NamedTuple):
         """The index after the last one."""
         return self.first_index + self.item_count
 
+    @property
+    def has_options(self) -> bool:
+        """Whether some items have request options of their own."""
+        return self.options != _digest([None] * self.item_count)
+
     def differs_in(self, other: RenderedChunk) -> list[str]:
         """Which parts of the items differ between both chunks."""
         pairs = zip(RENDERED_FIELDS, self[2:], other[2:], strict=True)

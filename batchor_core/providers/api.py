@@ -236,6 +236,14 @@ class BatchApi(ABC):
         """Distinguishes accounts without revealing the key; None leaves it to the config."""
         return None
 
+    def earlier_fingerprints(self) -> frozenset[str]:
+        """What :meth:`key_fingerprint` has returned for the same account in earlier versions. Default: nothing else."""
+        return frozenset()
+
+    def is_own_account(self, stored: str | None) -> bool:
+        """Whether a stored fingerprint, of this version or an earlier one, means the account that is used now."""
+        return stored == self.key_fingerprint() or stored in self.earlier_fingerprints()
+
     def clock_offset(self) -> float | None:
         """Seconds by which the provider's clock is ahead of this process's, by its last response; None if unknown."""
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batchor_core.core.answers import Answer
 from batchor_core.core.boundaries import Boundary, at
-from batchor_core.core.enqueue_budget import EnqueueBudget, account_of, budget_of
+from batchor_core.core.enqueue_budget import EnqueueBudget, account_of, budget_of, earlier_accounts_of
 from batchor_core.core.models import PromptParts, ProviderConfig
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRequestLine, JSONObject
@@ -114,6 +114,12 @@ class ApiAtBoundaries(BatchApi):
     def key_fingerprint(self) -> str | None:
         """The provider's own; else by the config."""
         return self._api.key_fingerprint() or account_of(self._config)
+
+    def earlier_fingerprints(self) -> frozenset[str]:
+        """The provider's own; else by the config."""
+        if self._api.key_fingerprint():
+            return self._api.earlier_fingerprints()
+        return earlier_accounts_of(self._config)
 
     def clock_offset(self) -> float | None:
         return self._api.clock_offset()

@@ -142,6 +142,10 @@ class OptionalMethods:
         """A digest that distinguishes accounts. Default: the config's."""
         raise NotImplementedError
 
+    def earlier_fingerprints(self) -> frozenset[str]:
+        """What ``key_fingerprint`` has returned for the same account in earlier versions. Default: nothing else."""
+        raise NotImplementedError
+
     def enqueue_budget(self) -> EnqueueBudget | None:
         """The limit of tokens in flight. Default: the config's, which takes precedence anyway, except for the key."""
         raise NotImplementedError

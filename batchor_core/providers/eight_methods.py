@@ -143,6 +143,10 @@ class EightMethodsApi(BatchApi):
         found: str | None = self._call_optional("key_fingerprint")
         return found
 
+    def earlier_fingerprints(self) -> frozenset[str]:
+        """The provider's own, none without the method."""
+        return frozenset(self._call_optional("earlier_fingerprints") or ())
+
     def clock_offset(self) -> float | None:
         """The provider's own, None without one."""
         offset: float | None = self._call_optional("clock_offset")

@@ -251,7 +251,7 @@ class Asked(NamedTuple):
                 text
                 if LINEAGE_KEY not in item.metadata
                 else "{"
-                if text.startswith(_ONLY_LINEAGE)
+                if len(item.metadata) == 1
                 else _without_lineage(item, text)
                 for item, text in zip(self.items, self.metadata, strict=True)
             ],
@@ -266,7 +266,6 @@ def _without_lineage(item: BatchItem[Any], text: str) -> str:
 
 
 _LINEAGE = f'"{LINEAGE_KEY}":'
-_ONLY_LINEAGE = "{" + _LINEAGE
 
 
 def ask(items: Iterable[BatchItem[Any]], first_index: int, build_prompt: PromptBuilder) -> Asked:

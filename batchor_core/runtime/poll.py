@@ -188,7 +188,7 @@ def _is_lost(drive: Drive, batch: ActiveBatchRecord) -> bool:
     submission = submissions.get(batch.local_batch_id)
     if submission is None:
         return False  # a store without submissions has nobody to ask: the ceiling pauses the run
-    if submission.key_fingerprint != drive.api.key_fingerprint():
+    if not drive.api.is_own_account(submission.key_fingerprint):
         drive.pause(
             f"batch {batch.provider_batch_id} is not found, and was made with another API key: resume with that key"
         )

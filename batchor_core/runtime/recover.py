@@ -105,7 +105,7 @@ def _mark_unknown(drive: Drive, submission: SubmissionRecord) -> None:
 def _look_up(drive: Drive, submission: SubmissionRecord) -> None:
     if drive.api.limits.found_by is FoundBy.NOTHING and drive.settings.on_unknown == "resubmit":
         return _drop(drive, submission, reason="the provider can't be asked, and on_unknown is 'resubmit'")
-    if submission.key_fingerprint != drive.api.key_fingerprint():
+    if not drive.api.is_own_account(submission.key_fingerprint):
         return _quarantine(drive, submission, "api_key_changed")
     try:
         found = look_for(drive, submission)

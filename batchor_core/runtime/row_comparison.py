@@ -137,6 +137,35 @@ def check_same_rows(
         raise _wrong_number(run_id, f"the job has {given} items", checkpoint)
 
 
+def check_same_builder(run_id: str, before: Callable[..., Any], now: Callable[..., Any]) -> None:
+    """Compare two builders of prompts, where the items are used up and can't be rendered to compare the prompts.
+
+    Raises:
+        RunItemsMismatchError: They are not the same function with the same values around it.
+    """
+    if not _is_same_function(before, now):
+        told = "the job has another build_prompt, and its items can be read only once, so its prompts can't be compared"
+        raise RunItemsMismatchError(run_id, ["prompt"], told)
+
+
+def _is_same_function(one: Any, other: Any) -> bool:
+    code, other_code = getattr(one, "__code__", None), getattr(other, "__code__", None)
+    if code is None or getattr(one, "__self__", None) is not None:
+        return _is_same(one, other)
+    # a lambda is made again each time the line with it runs
+    return code == other_code and all(
+        _is_same(getattr(one, name), getattr(other, name))
+        for name in ("__closure__", "__defaults__", "__kwdefaults__")
+    )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    try:
+        return one is other or bool(one == other)
+    except Exception:  # of a comparison in somebody's class; an array has no single answer
+        return False
+
+
 def _wrong_number(run_id: str, given: str, checkpoint: IngestCheckpoint) -> RunItemsMismatchError:
     stored = f"{checkpoint.next_item_index:,} items"
     if not checkpoint.ingestion_complete:

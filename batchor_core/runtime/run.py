@@ -88,6 +88,11 @@ class Run(Generic[OutputT]):
         """The job as it is stored, without secrets."""
         return self._engine.store.get_run_config(run_id=self.run_id)
 
+    @property
+    def has_row_options(self) -> bool:
+        """Whether some rows have request options of their own, as far as is stored."""
+        return any(chunk.has_options for chunk in self._engine.store.get_rendered_chunks(run_id=self.run_id))
+
     def refresh(self, *, time_limit_sec: float | None = None) -> RunSummary:
         """Do one cycle: recover, poll, read on, submit; then return the new summary.
 

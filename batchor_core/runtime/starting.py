@@ -18,7 +18,7 @@ from batchor_core.runtime.ingest import (
 from batchor_core.runtime.lease import check_lease_term
 from batchor_core.runtime.live import LiveRun, LiveRuns
 from batchor_core.runtime.outputs import check_kept, check_provided
-from batchor_core.runtime.row_comparison import KnownRows, OnChange
+from batchor_core.runtime.row_comparison import KnownRows, OnChange, check_same_builder
 from batchor_core.runtime.snapshots import forget_snapshots, with_snapshots
 from batchor_core.runtime.stored_job import check_same_job, persisted_config
 from batchor_core.storage.state import IngestCheckpoint
@@ -90,6 +90,8 @@ def resume(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, on_change: OnCh
     is_settled = _has_items(before, job) and is_read_once(job.items)
     live.rows = KnownRows(job, on_change, is_settled=is_settled)
     try:
+        if before is not None and before.job is not None and is_settled and on_change == "refuse":
+            check_same_builder(run_id, before.job.build_prompt, job.build_prompt)
         live.check_rows(store, run_id, checkpoint)
     except BaseException:
         if before is None or live.provider is not before.provider:

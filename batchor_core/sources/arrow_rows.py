@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -37,6 +38,11 @@ def python_rows(batch: Any, fail: Callable[[UnfitValue], Exception]) -> Iterator
         fail: Makes the error that is raised for a value without a Python form, after the rows before it.
     """
     batch = _microseconds(batch)
+    unfit = _first_unfit(batch)
+    if unfit is not None:
+        yield from python_rows(batch.slice(0, unfit.row), fail)
+        raise fail(unfit) from unfit.cause
+    batch = _periods_as_text(batch)
     try:
         rows = batch.to_pylist()
     except Exception as error:  # by type: OverflowError, ValueError, KeyError, and what extension types raise
@@ -99,4 +105,82 @@ def _microseconds(batch: Any) -> Any:
         if make is not None:
             values = batch.column(index).cast(make(field.type), safe=False)
             batch = batch.set_column(index, field.name, values)
+    return batch
+
+
+def _first_unfit(batch: Any) -> UnfitValue | None:
+    """The first value that Arrow would turn into a wrong Python value without a word."""
+    found = [
+        unfit
+        for index, field in enumerate(batch.schema)
+        for unfit in (_no_time_of_day(batch, index, field), _no_period(batch, field))
+        if unfit is not None
+    ]
+    return min(found, default=None, key=lambda unfit: unfit.row)
+
+
+def _no_time_of_day(batch: Any, index: int, field: Any) -> UnfitValue | None:
+    """25:00, which becomes 01:00."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_time(field.type):
+        return None
+    counted = batch.column(index).view(pa.int32() if pa.types.is_time32(field.type) else pa.int64())
+    day = 86_400 * _PER_SECOND[field.type.unit]
+    row = pc.index(pc.or_(pc.less(counted, 0), pc.greater_equal(counted, day)), True).as_py()
+    if row < 0:
+        return None
+    seconds = counted[row].as_py() / _PER_SECOND[field.type.unit]
+    problem = (
+        f"this value of type {field.type} has no Python form: it is {seconds:g} seconds from midnight, and a day has 86,400. "
+        "Clean the column, or cast it to integers"
+    )
+    return UnfitValue(row, field.name, problem, ValueError(problem))
+
+
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+def _no_period(batch: Any, field: Any) -> UnfitValue | None:
+    """A period of pandas, which is a number without pandas to say of what."""
+    if _period_frequency(field) is None or not batch.num_rows:
+        return None
+    try:
+        import pandas  # noqa: F401
+    except ImportError as cause:
+        problem = (
+            "these are periods of pandas, which only pandas can read: install it, or write the column as text"
+        )
+        return UnfitValue(0, field.name, problem, cause)
+    return None
+
+
+def _period_frequency(field: Any) -> str | None:
+    """The frequency of a column of pandas' periods; None for any other column. Without pandas the type is in the metadata."""
+    if getattr(field.type, "extension_name", "") == "pandas.period":
+        return str(field.type.freq)
+    metadata = field.metadata or {}
+    if metadata.get(b"ARROW:extension:name") != b"pandas.period":
+        return None
+    return str(json.loads(metadata[b"ARROW:extension:metadata"])["freq"])
+
+
+def _periods_as_text(batch: Any) -> Any:
+    """pandas' periods as pandas writes them (``2024Q1``), and not the numbers under them."""
+    import pyarrow as pa
+
+    for index, field in enumerate(batch.schema):
+        frequency = _period_frequency(field)
+        if frequency is None:
+            continue
+        import pandas as pd
+
+        column = batch.column(index)
+        ordinals = getattr(column, "storage", column).to_pylist()
+        texts = [
+            None if ordinal is None else str(pd.Period(ordinal=ordinal, freq=frequency))
+            for ordinal in ordinals
+        ]
+        batch = batch.set_column(index, field.name, pa.array(texts, pa.string()))
     return batch

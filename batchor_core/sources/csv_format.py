@@ -104,6 +104,8 @@ def other_delimiter(header: Sequence[str], used: str) -> str | None:
 def delimiter_hint(header: Sequence[str], used: str) -> str:
     """A hint if columns are missing and the file may have another delimiter; empty if there is no sign of that."""
     other = other_delimiter(header, used)
+    if other is None and len(header) == 1:  # what names may hold too is worth a hint and no more
+        other = next((one for one in ":\x01 " if one != used and one in header[0]), None)
     if other is None:
         return ""
     return f"The header holds {_name(other)}; if that separates the columns, give delimiter={other!r}"
@@ -150,7 +152,14 @@ def _one_column_problem(header: Sequence[str], form: CsvFormat) -> str | None:
 
 
 def _name(delimiter: str) -> str:
-    return {";": "semicolons", "\t": "tabs", "|": "vertical bars", ",": "commas"}[delimiter]
+    return {
+        ";": "semicolons",
+        "\t": "tabs",
+        "|": "vertical bars",
+        ",": "commas",
+        ":": "colons",
+        " ": "blanks",
+    }.get(delimiter, repr(delimiter))
 
 
 def _shortened(text: str) -> str:

@@ -208,8 +208,40 @@ def _reader(data: Any, problem: Problem) -> pa.RecordBatchReader:
             )
     try:
         return pa.RecordBatchReader.from_stream(data)
-    except (*_UNREADABLE, ValueError) as error:
-        raise problem(f"the data has no Arrow form ({_words(error)}); give every column one type") from error
+    except (*_UNREADABLE, ValueError, TypeError, OverflowError) as error:
+        line, column = _unfit_place(data)
+        fix = _fix(error)
+        raise problem(
+            f"the data has no Arrow form ({_words(error)}); {fix}", line=line, column=column
+        ) from error
+
+
+def _unfit_place(data: Any) -> tuple[int | None, str | None]:
+    """The 1-based row and the column of the first value of a pandas frame that has no Arrow form by itself, if there is one."""
+    names = getattr(data, "columns", ())
+    if not callable(getattr(data, "items", None)) or len(set(names)) < len(names):
+        return None, None
+    for name, column in data.items():
+        if hasattr(column, "sparse"):
+            return None, str(name)
+        if str(getattr(column, "dtype", "")) != "object":
+            continue
+        for row, value in enumerate(column, 1):
+            try:
+                pa.array([value])
+            except Exception:  # of any class: what raises is what is looked for
+                return row, str(name)
+    return None, None
+
+
+def _fix(error: Exception) -> str:
+    if isinstance(error, OverflowError):
+        return "an integer beyond 64 bits has none: convert the column to strings, or give the rows as dicts to RowItemSource"
+    if isinstance(error, UnicodeError):
+        return "half a surrogate pair is no text: remove it, or replace it with text.encode('utf-8', 'replace').decode()"
+    if "parse" in str(error):  # sparse
+        return "call frame.sparse.to_dense() first"
+    return "give every column one type"
 
 
 _UNREADABLE = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError)
@@ -226,4 +258,5 @@ def _readable(batches: Iterator[pa.RecordBatch], problem: Problem) -> Iterator[p
 
 
 def _words(error: Exception) -> str:
-    return "; ".join(map(str, error.args))
+    # half of a surrogate pair can't be printed
+    return "; ".join(map(str, error.args)).encode("utf-8", "backslashreplace").decode()

@@ -76,10 +76,20 @@ def json_problem(line: bytes, error: ValueError, *, number: int) -> str:
             return _cut_off_problem(line)
         if number == 1 and not text.startswith(b"{"):
             return f"is not JSON: it begins with {_shown(text)}. {_ONE_OBJECT_A_LINE}"
-        return f"is not JSON: {error.msg} at position {error.colno}"
+        return f"is not JSON: {error.msg} at position {error.colno}{_fix(text.decode(), error)}"
     if "integer string conversion" in str(error):
         return "can't be read: a number has more than 4,300 digits. Write it as a string"
     return f"can't be read: {error}"
+
+
+def _fix(text: str, error: json.JSONDecodeError) -> str:
+    """What to do about a mistake that is often made."""
+    if "control character" in error.msg:
+        return ". Tabs and other control characters within a string are escaped (\\t); json.dumps does so"
+    if "depth limit" in error.msg:
+        return ". Values may nest about 1,000 deep: store the inner ones as a string of JSON"
+    word = next((word for word in ("None", "True", "False") if text.startswith(word, error.pos)), None)
+    return f". {word} is Python's: write rows with json.dumps(row) instead of str(row)" if word else ""
 
 
 def _after_a_value(text: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import errno
 import io
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,6 +126,8 @@ def _without_secrets(path: Location, said: str) -> str:
 def os_problem(path: Location, error: OSError) -> str:
     """What an operating system's error about a file means, and what to do."""
     said = error.strerror or _without_secrets(path, str(error))
+    if "compressed stream" in said or "inflate failed" in said:  # pyarrow's words
+        return f"it is compressed, and cut off or damaged ({said}). Write or copy it again"
     if is_remote(path):
         is_missing = isinstance(error, FileNotFoundError)
         return "there is no such file. Check the URL, and who may read it" if is_missing else said
@@ -174,8 +177,16 @@ def _unmarked_utf16(head: bytes, codec: str) -> str | None:
     return None
 
 
+_HALF_PAIR = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
+
+
 def not_encoded(line: bytes, at: int, codec: str) -> str:
     """Bytes that are not of the encoding that the file was said to have."""
+    if codec == "utf-8" and _HALF_PAIR.match(line, at):
+        return (
+            f"is not {codec}: half of a surrogate pair, which is no character, is written as bytes at position {at + 1}. "
+            'Whoever wrote the file used "surrogatepass"; write it with errors="replace"'
+        )
     return (
         f"is not {codec}: byte 0x{line[at]:02x} at position {at + 1}. Give encoding=... as the file was written in "
         "('cp1252' for files from Western Windows, 'latin-1', 'utf-16'), or convert it to UTF-8"

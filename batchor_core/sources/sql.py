@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -154,7 +155,23 @@ class _SqlAlchemy:
             raise problem("the query returns no rows; it must be a SELECT")
         names = list(result.keys())
         check_columns(names, problem)
-        for row in result.yield_per(BATCH_ROWS):
+        rows = iter(result.yield_per(BATCH_ROWS))
+        for line in count(1):
+            try:
+                row = next(rows, None)
+            except (
+                ValueError,
+                TypeError,
+                ArithmeticError,
+            ) as error:  # of a column's type, which SQLAlchemy lets through
+                # the driver hands over many rows at a time, so this is the first of them
+                raise problem(
+                    f"a value doesn't fit the type of its column ({error}); it is in this row or one of the next "
+                    f"{BATCH_ROWS:,}. Correct it, or read the column as text, with sqlalchemy.String or CAST",
+                    line=line,
+                ) from error
+            if row is None:
+                return
             yield dict(zip(names, row, strict=True))
 
 

@@ -103,7 +103,15 @@ def _loss(name: str, types: Mapping[pa.DataType, Sequence[str]], common: pa.Data
         return "no decimal of 38 digits holds both"
     for kind, partitions in types.items():
         for path, leaf in _leaves(name, kind):
-            target = becomes.get(path)  # None where the file has nothing but nulls for a list or struct
+            target = becomes.get(path)
+            if target is not None and (problem := _unheld(leaf, target)):
+                return problem
+            if target is not None and pa.types.is_int64(target) and pa.types.is_uint64(leaf):
+                for partition in partitions:
+                    high = ranges(partition).get(path, (0, 0))[1]
+                    if high >= 2**63:
+                        return f"64 bits with a sign don't hold integers of {partition}, up to {high}"
+            # none where the file has nothing but nulls for a list or struct
             if target is None or not pa.types.is_floating(target) or pa.types.is_floating(leaf):
                 continue
             if pa.types.is_decimal(leaf):
@@ -114,6 +122,17 @@ def _loss(name: str, types: Mapping[pa.DataType, Sequence[str]], common: pa.Data
                 low, high = ranges(partition).get(path, (0, 0))
                 if low < -_EXACT or high > _EXACT:
                     return f"a float would round integers of {partition}, from {low} to {high}"
+    return ""
+
+
+def _unheld(leaf: pa.DataType, target: pa.DataType) -> str:
+    """What Arrow promotes although readers can't follow; empty if nothing."""
+    if pa.types.is_binary(target) or pa.types.is_large_binary(target):
+        is_text = pa.types.is_string(leaf) or pa.types.is_large_string(leaf) or pa.types.is_string_view(leaf)
+        return "text would become bytes" if is_text else ""
+    if pa.types.is_timestamp(target) and pa.types.is_timestamp(leaf):
+        is_finer = target.unit == "ns" and leaf.unit != "ns"
+        return "nanoseconds don't hold every date of the coarser unit" if is_finer else ""
     return ""
 
 

@@ -18,7 +18,7 @@ instance holds: aliases and custom serializers change neither its name nor its v
 Pydantic writes.
 
 A naive datetime in a UTC column is taken as UTC. A value that its column can't hold exactly becomes null; the row's
-``output_text`` still has it. Such values are integers beyond 64 bits, integers that a float would round in a column of
+``output_text`` still has it. Such values are integers beyond 64 bits, infinities (``1e400`` is one as a float), integers that a float would round in a column of
 ``int | float``, Decimals beyond the column's digits on either side of the point, and times with a zone.
 """
 
@@ -29,6 +29,7 @@ import datetime as dt
 import decimal
 import enum
 import ipaddress
+import math
 import pathlib
 import types
 import typing
@@ -280,7 +281,7 @@ def _number(value: Any) -> float | None:
         number = float(value)
     except OverflowError:
         return None
-    return None if isinstance(value, int) and number != value else number
+    return None if isinstance(value, int) and number != value else _finite(number)
 
 
 def _local_time(value: Any) -> dt.time | None:
@@ -288,7 +289,12 @@ def _local_time(value: Any) -> dt.time | None:
     return value if isinstance(value, dt.time) and value.tzinfo is None else None
 
 
-_EXACTLY: dict[Any, Convert] = {int: _integer, dt.time: _local_time}
+def _finite(value: Any) -> Any:
+    """A float, and null for an infinity: JSON has none, so the answer's number was beyond a float's range (``1e400``)."""
+    return None if isinstance(value, float) and math.isinf(value) else value
+
+
+_EXACTLY: dict[Any, Convert] = {int: _integer, float: _finite, dt.time: _local_time}
 
 
 def _list(element: Any, parents: tuple[Any, ...], *, is_list: bool = False) -> _Kind:

@@ -8,6 +8,7 @@ properties, default factories), and whatever has another form in its column, is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -76,7 +77,9 @@ def plain_validator(model: type[BaseModel], columns: Sequence[Column]) -> Schema
 def _plain(node: _Node, definitions: Mapping[str, _Node], parents: tuple[str, ...]) -> _Plain:
     kind = node["type"]
     match kind:
-        case "str" | "int" | "float" | "bool":
+        case "float":  # 1e400 is an infinity, for which the column has null: it is left to instances
+            return _Plain({**_without_notes(node), "allow_inf_nan": False}, _SCALARS[kind])
+        case "str" | "int" | "bool":
             return _Plain(_without_notes(node), _SCALARS[kind])
         case "nullable":
             inner = _plain(node["schema"], definitions, parents)
@@ -148,6 +151,8 @@ def _fields(node: _Node, definitions: Mapping[str, _Node], parents: tuple[str, .
                 *_VALUES,
                 type(None),
             ):
+                raise _NotPlainError
+            if schema.get("default") in (math.inf, -math.inf):  # nothing validates a default
                 raise _NotPlainError
             value, is_required = _plain(schema["schema"], definitions, parents), False
             value = value._replace(schema={**_without_notes(schema), "schema": value.schema})

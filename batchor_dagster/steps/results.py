@@ -1,13 +1,14 @@
 """The results: a finished run's rows are written over those of its partition."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Any
 
 import dagster as dg
 
 from batchor_core import BatchRunner, Run
 from batchor_core.core.exceptions import ModelResolutionError, RunNotFoundError
 from batchor_core.core.outputs import ModelOutput, OutputSpec
-from batchor_core.core.pricing import CostTally
+from batchor_core.core.pricing import BatchRates, CostTally
 from batchor_core.core.structured import resolve_model
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.storage.state import PersistedRunConfig
@@ -85,7 +86,10 @@ def write(
     config = run.config
     output = asset.output or _stored_output(config)
     provider_config = resource.with_server(config.provider_config)
-    costs = CostTally(rates_of_run(provider_config, run.summary()))
+    rates = rates_of_run(provider_config, run.summary())
+    if isinstance(rates, BatchRates) and run.has_row_options:
+        rates = replace(rates, unseen=(*rates.unseen, "what options of single rows add to the price"))
+    costs = CostTally(rates)
     report = table.write(run, partition_key, output, costs=costs)
     context.log.info(f"wrote {report.row_count} rows, {report.failed_count} of them failed, to {report.uri}")
     summary = run.summary()

@@ -181,7 +181,11 @@ def no_ranges(partition: str) -> dict[str, tuple[int, int]]:
         (pa.null(), pa.list_(pa.string()), pa.list_(pa.string())),
         (pa.int64(), pa.null(), pa.int64()),
         (pa.string(), pa.large_string(), pa.large_string()),
-        (pa.timestamp("us", tz="UTC"), pa.timestamp("ns", tz="UTC"), pa.timestamp("ns", tz="UTC")),
+        (pa.timestamp("us", tz="UTC"), pa.timestamp("ns", tz="UTC"), "nanoseconds don't hold every date"),
+        (pa.timestamp("ms"), pa.timestamp("us"), pa.timestamp("us")),
+        (pa.binary(), pa.string(), "text would become bytes"),
+        (pa.list_(pa.large_string()), pa.list_(pa.large_binary()), "text would become bytes"),
+        (pa.binary(), pa.large_binary(), pa.large_binary()),
         (pa.decimal128(10, 2), pa.decimal128(38, 18), pa.decimal128(38, 18)),
         (pa.int64(), pa.decimal128(10, 2), pa.decimal128(21, 2)),
         (pa.int64(), pa.decimal128(4, 0), pa.decimal128(19, 0)),
@@ -216,6 +220,20 @@ def test_types_are_promoted_without_loss_or_not_at_all(
             unified_schema(schemas, no_ranges)
     else:
         assert unified_schema(schemas, no_ranges) == pa.schema([("v", common), ("w", pa.int8())])
+
+
+@pytest.mark.parametrize("high", [2**63 - 1, 2**63])
+def test_unsigned_integers_that_no_signed_ones_hold_are_named(high: int) -> None:
+    schemas = {"x": pa.schema([("v", pa.int64())]), "y": pa.schema([("v", pa.uint64())])}
+
+    def read() -> pa.Schema:
+        return unified_schema(schemas, lambda _: {"v": (0, high)})
+
+    if high < 2**63:
+        assert read().field("v").type == pa.int64()
+    else:
+        with pytest.raises(InvalidInputError, match=rf"column v is .* integers of y, up to {high}"):
+            read()
 
 
 def test_every_column_that_does_not_fit_is_named_and_few_of_its_partitions() -> None:

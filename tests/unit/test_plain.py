@@ -165,3 +165,34 @@ def test_numbers_of_other_libraries_are_kept_as_pythons(value: Any) -> None:
 def test_what_would_come_back_as_something_else_is_not_kept(value: Any, problem: str) -> None:
     with pytest.raises(TypeError, match=problem):
         stored_as_json(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.array([1.0, np.nan]), [1.0, None]),
+        (np.array(["NaT"], dtype="M8[s]"), [None]),
+        (np.array([1, pd.NA], dtype=object), [1, None]),
+        (np.array([[1.0, np.inf], [2.0, 3.0]]), [[1.0, None], [2.0, 3.0]]),
+        (pd.Series([pd.NaT]), [None]),
+        (pd.Series([1, None], dtype="Int64"), [1, None]),
+        (pd.Series([1.0, None], dtype="Float64"), [1.0, None]),
+        (np.ma.masked_array([1, 2], [False, True]), [1, None]),
+        (pd.Categorical([None]), [None]),
+        (pl.Series([1.0, float("nan")]), [1.0, None]),
+        ({pd.NaT}, {None}),
+        (frozenset([pd.NA, 1]), frozenset([None, 1])),
+        ({"a": [{"b": np.array([np.nan])}]}, {"a": [{"b": [None]}]}),
+    ],
+)
+def test_what_is_missing_within_arrays_and_sets_of_a_row_is_none(value: Any, expected: Any) -> None:
+    found = without_missing({"v": value})["v"]
+    assert json_safe(found) == json_safe(expected)
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    "value", [np.array([1.5]), np.array(["NaN"]), np.array([1], object), pd.Series([1]), pl.Series([None, 1])]
+)
+def test_arrays_in_which_nothing_is_missing_are_left_as_they_are(value: Any) -> None:
+    assert without_missing({"v": value})["v"] is value

@@ -194,6 +194,24 @@ def test_functions_cost_nothing_by_themselves(tools: object) -> None:
     assert rates.unseen == (("calls of the tool ['odd']",) if isinstance(tools, list) and 3 in tools else ())
 
 
+@pytest.mark.parametrize(
+    ("model", "options", "unseen"),
+    [
+        ("gpt-4.1", {"web_search_options": {}}, ("calls of the tool web_search",)),
+        ("gpt-4o-mini-search-preview", {}, ("calls of the tool web_search",)),
+        ("gpt-4.1", {"tools": {"type": "web_search"}}, ("calls of the tool web_search",)),
+        ("gpt-4.1", {"modalities": ["text", "audio"]}, ("tokens of audio, which have a price of their own",)),
+        ("gpt-4.1", {"modalities": ["text"]}, ()),
+    ],
+)
+def test_what_is_billed_besides_tokens_is_named(
+    model: str, options: dict[str, object], unseen: tuple[str, ...]
+) -> None:
+    rates = rates_of(model, request_options=options)
+    assert isinstance(rates, BatchRates)
+    assert rates.unseen == unseen
+
+
 def test_cache_writes_are_priced_where_they_are_counted() -> None:
     tally = CostTally(rates_of("gpt-6-sol"))
     counted = {"input_tokens": 1_000_000, "cached_tokens": 200_000, "cache_write_tokens": 300_000}

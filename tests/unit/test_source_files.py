@@ -169,3 +169,30 @@ def test_other_arguments_are_refused_at_once(kind: Any) -> None:
     for columns in ("id", [1]):
         with pytest.raises(InvalidInputError, match="columns must be a list of column names"):
             ParquetItemSource("rows", **CALLBACKS, columns=columns)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"id": "a", "t": "x\ty"}\n', r"within a string are escaped \(\\t\)"),
+        ("a.jsonl", b'{"id": "a", "t": None}\n', "None is Python's: write rows with json.dumps"),
+        ("a.jsonl", b'{"id": "a", "t": ' + b"[" * 2_000 + b"]" * 2_000 + b"}\n", "nest about 1,000 deep"),
+        (
+            "a.jsonl",
+            b'{"id": "a", "t": "\xed\xa0\xbd"}\n',
+            "half of a surrogate pair, .* bytes at position 19",
+        ),
+        ("a.csv", b"id:t\n1:x\n", "The header holds colons; .* delimiter=':'"),
+        ("a.csv", b"id t\n1 x\n", "The header holds blanks; .* delimiter=' '"),
+        ("a.csv.gz", gzip.compress(bytes(range(256)) * 400)[:-300], "compressed, and cut off or damaged"),
+    ],
+)
+def test_frequent_mistakes_come_with_what_to_do(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    kind = CsvItemSource if ".csv" in name else JsonlItemSource
+    source = kind(path, item_id_from_row=lambda row: str(row["id"]), payload_from_row=dict)
+    with pytest.raises(SourceRowError, match=message):
+        list(source)

@@ -233,3 +233,11 @@ def test_database_query_and_parameters_identify_the_rows(url: str) -> None:
         identity(url, sa.select(table).where(table.c.id == 6)),
     ]
     assert len(set(different)) == len(different)
+
+
+def test_a_value_that_its_columns_type_can_not_read_is_named_with_its_place(url: str) -> None:
+    table = sa.Table("rows", sa.MetaData(), sa.Column("id"), sa.Column("value", sa.DateTime))
+    with pytest.raises(
+        SourceRowError, match=r"line 1: a value doesn't fit the type .* read the column as text"
+    ):
+        rows(url, sa.select(table).where(table.c.id == 1))

@@ -13,7 +13,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from batchor_core import RowItemSource
+from batchor_core import FrameItemSource, ParquetItemSource, RowItemSource
 from batchor_core.core.exceptions import SourceRowError
 
 END_OF_9999 = 253_402_300_799_999_999  # microseconds
@@ -38,6 +38,8 @@ def payloads(data: Any) -> list[Any]:
         (pa.array([2**62], pa.date64()), "Clip"),
         (pa.array([2**62], pa.duration("s")), "Clip"),
         (pa.array([1], pa.timestamp("us", "Mars/Base")), "Cast the column to UTC"),
+        (pa.array([90_000], pa.int32()).cast(pa.time32("s")), "Clean the column"),
+        (pa.array([-1], pa.int64()).cast(pa.time64("us")), "Clean the column"),
         (NOT_UTF8, "Cast the column to binary"),
     ],
 )
@@ -105,3 +107,36 @@ def test_rows_of_sqlite_are_rows() -> None:
     connection.row_factory = sqlite3.Row
     assert payloads(connection.execute("select 1 as id, 'x' as name")) == [{"id": 1, "name": "x"}]
     connection.close()
+
+
+def test_periods_of_pandas_are_their_text_and_not_the_numbers_under_them(tmp_path: Path) -> None:
+    quarters = pd.PeriodIndex(["2024Q1", None, "2024Q2"], freq="Q")
+    frame = pd.DataFrame({"id": ["a", "b", "c"], "t": quarters})
+    frame.to_parquet(tmp_path / "rows.parquet")
+    path = str(tmp_path / "rows.parquet")
+    for made in (
+        FrameItemSource(frame, item_id_from_row=_id),
+        RowItemSource(frame, item_id_from_row=_id),
+        ParquetItemSource(path, item_id_from_row=_id, payload_from_row=dict),
+    ):
+        assert [item.payload["t"] for item in made] == ["2024Q1", None, "2024Q2"]
+
+
+def _id(row: Any) -> str:
+    return str(row["id"])
+
+
+@pytest.mark.parametrize(
+    ("values", "where", "fix"),
+    [
+        (pd.Series([1, 10**20], dtype=object), "frame, line 2, column 't'", "convert the column to strings"),
+        (pd.arrays.SparseArray([1.0, 2.0]), "frame, column 't'", "to_dense"),
+        (pd.Series([["a"], ["\ud83d"]], dtype=object), "frame, line 2, column 't'", "half a surrogate pair"),
+    ],
+)
+def test_a_value_that_arrow_has_no_form_for_is_named_with_its_row(values: Any, where: str, fix: str) -> None:
+    frame = pd.DataFrame({"id": ["a", "b"], "t": values})
+    with pytest.raises(SourceRowError, match=f"^{where}: ") as caught:
+        list(FrameItemSource(frame, item_id_from_row=_id))
+    assert fix in str(caught.value)
+    assert str(caught.value).encode()  # it can be printed

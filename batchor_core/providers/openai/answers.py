@@ -100,9 +100,14 @@ def _shown(body: Any) -> dict[str, Any]:
 def _read_body(custom_id: str, body: dict[str, Any]) -> Answer:
     """A body that came with status 200."""
     usage = usage_from_body(body)
-    for field, read in _SHAPES.items():
-        if isinstance(body.get(field), list):
-            return read(custom_id, body, usage)
+    for kinds in (list, dict | str):
+        for field, read in _SHAPES.items():
+            if isinstance(body.get(field), kinds):
+                return read(custom_id, body, usage)
+    if isinstance(body.get("output_text"), str):
+        return _read_responses(custom_id, body, usage)
+    if isinstance(inner := body.get("response"), dict):  # once: what is nested deeper is no answer
+        return _read_body(custom_id, {"usage": body.get("usage")} | inner | {"response": None})
     if body.get("status") == "failed":
         return _read_error(
             custom_id, _error_object(body.get("error")), status=None, usage=usage, answered=True
@@ -117,7 +122,7 @@ def _read_responses(custom_id: str, body: dict[str, Any], usage: TokenUsage | No
         return _read_error(
             custom_id, _error_object(body.get("error")), status=None, usage=usage, answered=True
         )
-    said = read_output(body["output"])
+    said = read_output(body.get("output"))
     # the SDK's own field, which some servers send
     if not said.text and isinstance(body.get("output_text"), str):
         said.text = body["output_text"]

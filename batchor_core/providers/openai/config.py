@@ -19,7 +19,12 @@ from batchor_core.core.pricing import Rates
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import JSONObject
 from batchor_core.providers.openai.base_url import check_base_url, effective_base_url
-from batchor_core.providers.openai.credentials import find_openai_api_key, fingerprint, resolve_base_url
+from batchor_core.providers.openai.credentials import (
+    earlier_fingerprints,
+    find_openai_api_key,
+    fingerprint,
+    resolve_base_url,
+)
 from batchor_core.providers.openai.messages import BUILT_FIELDS as BUILT_FIELDS
 from batchor_core.providers.openai.pricing import openai_batch_rates
 from batchor_core.providers.openai.strict_schema import model_output_schema
@@ -207,6 +212,12 @@ class OpenAIProviderConfig(ProviderConfig):
         resolve_base_url(self)  # what may raise comes before the key is a local variable
         key = find_openai_api_key(self)
         return fingerprint(key, self) if key else None
+
+    def earlier_fingerprints(self) -> frozenset[str]:
+        """What earlier builds, which took each spelling of ``base_url`` for another server, called the same account."""
+        resolve_base_url(self)
+        key = find_openai_api_key(self)
+        return earlier_fingerprints(key, self) if key else frozenset()
 
     def server_url(self) -> str | None:
         """``base_url``, else ``OPENAI_BASE_URL``; None for OpenAI's own."""

@@ -7,7 +7,12 @@ from typing import Protocol
 
 from batchor_core.core import enqueue_budget
 from batchor_core.core.exceptions import MissingCredentialsError
-from batchor_core.providers.openai.base_url import check_base_url, effective_base_url
+from batchor_core.providers.openai.base_url import (
+    account_address,
+    address_spellings,
+    check_base_url,
+    effective_base_url,
+)
 
 
 class Account(Protocol):
@@ -27,14 +32,25 @@ def resolve_openai_api_key(config: Account) -> str:
     """Return the config's key, else the one in ``OPENAI_API_KEY``, without surrounding white space.
 
     Raises:
-        MissingCredentialsError: There is neither.
+        MissingCredentialsError: There is neither, or no request can carry it.
     """
+    at = _unsendable(find_openai_api_key(config))  # the key is no local variable of a frame that raises
+    if at is not None:
+        raise MissingCredentialsError(
+            f"character {at + 1} of the OpenAI API key can't be sent: keys have plain ASCII letters, digits and signs alone; "
+            "copy the key again"
+        )
     key = find_openai_api_key(config)
     if not key:
         raise MissingCredentialsError(
             "no OpenAI API key: set the environment variable OPENAI_API_KEY, or OpenAIProviderConfig(api_key=...)"
         )
     return key
+
+
+def _unsendable(key: str) -> int | None:
+    """Where the first character is that no HTTP header holds."""
+    return next((at for at, char in enumerate(key) if not (char.isascii() and char.isprintable())), None)
 
 
 def find_openai_api_key(config: Account) -> str:
@@ -61,5 +77,16 @@ def resolve_account(config: Account) -> tuple[str | None, str | None]:
 
 def fingerprint(key: str, config: Account) -> str:
     """Sixteen hex digits that differ between keys, accounts and servers, and from which no key can be found."""
+    return _fingerprint(key, account_address(resolve_base_url(config)), config)
+
+
+def earlier_fingerprints(key: str, config: Account) -> frozenset[str]:
+    """What builds that took each spelling of ``base_url`` for a server of its own called the same account."""
+    return frozenset(
+        _fingerprint(key, address, config) for address in address_spellings(resolve_base_url(config))
+    )
+
+
+def _fingerprint(key: str, address: str, config: Account) -> str:
     organization, project = resolve_account(config)
-    return enqueue_budget.fingerprint(key, resolve_base_url(config) or "", organization or "", project or "")
+    return enqueue_budget.fingerprint(key, address, organization or "", project or "")

@@ -30,7 +30,9 @@ NO_ROUTE = "no_such_route"
 WEB_PAGE = "<html>"
 """Stands for a web page whose text is not at hand."""
 
-_NOT_READY_STATUSES = frozenset({400, 404, 422})  # 409 and 425 may mean that the first try is being worked on
+_NOT_READY_STATUSES = frozenset(
+    {400, 404, 412, 422, 423}
+)  # 409 and 425 may mean that the first try is being worked on
 _MISSING_RESOURCE_CODES = frozenset({"model_not_found", "DeploymentNotFound", "deployment_not_found"})
 
 _QUEUE_FULL = re.compile(r"enqueued (token|request)s? limit", re.IGNORECASE)
@@ -72,6 +74,8 @@ def translate(
     message = "" if status == 401 else said.message  # a 401 quotes the key
     if verdict.kind is ProviderErrorKind.NO_ROUTE:
         message = ". ".join(part for part in (message, no_route(_url(error), _location(error))) if part)
+    elif 300 <= status < 400:
+        message = _redirect(message, _location(error))
     return ProviderError(
         _describe(action, status, said.code or said.type, message, secrets),
         kind=verdict.kind,
@@ -91,6 +95,12 @@ def no_route(url: str, location: str = "") -> str:
         f"{where} not like the API{moved}: check base_url, which should look like https://api.openai.com/v1, with the "
         "version and without the route"
     )
+
+
+def _redirect(message: str, location: str) -> str:
+    """What a redirect says; it is not followed, since the key would go there too."""
+    where = f" to {location}" if location else ""
+    return f"{message}{'. ' if message else ''}the server redirects{where}, where requests are not sent: is base_url behind a login?"
 
 
 def unreadable(action: str, answer: Any = None, *, url: str = "") -> ProviderError:

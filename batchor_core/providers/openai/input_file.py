@@ -14,15 +14,17 @@ _CODES = frozenset({"file_not_found", "file_not_ready", "file_not_processed", "i
 _FILE = re.compile(r"\bfiles?\b|\bfile[-_ ]?id\b|\bfile-\w|\bassistant-\w|\binput_file", re.IGNORECASE)
 _NOT_THERE = re.compile(
     r"(can(no|')t|could ?n(o|')t|unable to|failed to) (be )?(find|found|locate)"
-    r"|\b(can ?not|can't|could ?n(o|')t|unable to|failed to) (yet )?(be )?(read|retrieve|access|accessed|open|load|use)"
+    r"|\b(can ?not|can't|could ?n(o|')t|unable to|failed to) (yet )?(be )?(read|download|fetch|retrieve|access|accessed|open|load|use)"
+    r"|\berror (while |when )?(downloading|fetching|loading|opening|reading|retrieving)\b"
     r"|\b(unknown|missing|invalid) (input[_ ])?file|\bfile([ _]id)? is missing|\breplicat"
     r"|\bno such\b|\bnot (be )?found\b|\b(does|do) ?n(o|')t exist|\bdoes not have access\b",
     re.IGNORECASE,
 )
 _STATE = r"(processed|ready|available|uploaded|completed?|finished|succeeded|terminal)"
 _NOT_DONE = re.compile(
-    rf"\b(not|n't) (yet )?(been )?(fully )?(in )?(an? |the )?(valid )?['\"]?{_STATE}"
+    rf"(\bnot|n't) (yet )?(been )?(fully )?(in )?(an? |the )?(valid )?['\"]?{_STATE}"
     r"|\b(still|currently|being) (being )?['\"]?(process|pending|upload|import|validat|running)|\b(pre)?processing in progress|\bis pending\b"
+    r"|\bin progress\b|\bincomplete\b|\bunavailable\b|\bis locked\b|\bwait(ing)? (for|until)\b"
     r"|\b(status|state)\b.{0,20}\b(pending|uploaded|processing|running|not ?running|queued)\b"
     r"|['\"]?\b(pending|processing|not ?running|queued)['\"]? (status|state)\b"
     rf"|\b(must|has to|needs? to) (have )?be(en)? .{{0,20}}{_STATE}",
@@ -30,12 +32,15 @@ _NOT_DONE = re.compile(
 )
 _OF_THE_MODEL = re.compile(r"^\W*(the )?model\b", re.IGNORECASE)
 _NEVER = re.compile(
-    r"\b(expired|deleted|purpose|too large|invalid file format|unsupported|extension)\b", re.IGNORECASE
+    r"\b(expired|deleted|purpose|too large|invalid file format|invalid json|unsupported|extension)\b"
+    r"|\bline \d|\b(duplicate|deployment|vector store|files api|access to (batch )?file processing)\b",
+    re.IGNORECASE,
 )
 
 
 def is_file_not_ready(*, code: str, param: str, message: str) -> bool:
     """Whether a refused create, or a batch that failed as a whole, only came too early for its input file."""
+    message = message.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     if _NEVER.search(message) or _OF_THE_MODEL.search(message):
         return False
     if code in _CODES:

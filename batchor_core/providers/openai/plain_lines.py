@@ -48,6 +48,10 @@ class _Text(Struct, gc=False, tag="output_text"):
 class _Message(Struct, gc=False, tag="message"):
     role: Literal["assistant"]
     content: list[_Text]
+    refusal: None = None
+    tool_calls: _Nothing = None
+    function_call: None = None
+    audio: None = None
 
 
 class _Reasoning(Struct, gc=False, tag="reasoning"):
@@ -67,6 +71,7 @@ class _Choice(Struct, gc=False):
     message: _ChatMessage
     finish_reason: Literal["stop"]
     error: None = None
+    tool_calls: _Nothing = None
 
 
 class _Body(Struct, gc=False):

@@ -27,15 +27,20 @@ def openai_batch_rates(
     price_list = _PRICE_LISTS.get(host)
     if price_list is None:
         return Unpriced(f"no batch price known for the server {host}")
-    return batch_rates(price_list, str(model), at=at, unseen=list(_billed_per_call(request_options)))
-
-
-def _billed_per_call(request_options: Mapping[str, Any]) -> Iterator[str]:
-    tools = request_options.get("tools")
-    kinds = (
-        {str(tool.get("type")) for tool in tools if isinstance(tool, Mapping)}
-        if isinstance(tools, list)
-        else set()
+    return batch_rates(
+        price_list, str(model), at=at, unseen=list(_billed_besides(str(model), request_options))
     )
+
+
+def _billed_besides(model: str, request_options: Mapping[str, Any]) -> Iterator[str]:
+    """What such requests are billed for besides tokens of text."""
+    tools = request_options.get("tools")
+    listed = tools if isinstance(tools, list | tuple) else [tools]
+    kinds = {str(tool.get("type")) for tool in listed if isinstance(tool, Mapping)}
+    if "search-preview" in model or "search-api" in model or "web_search_options" in request_options:
+        kinds.add("web_search")
     for kind in sorted(kinds - _FREE_TOOLS):
         yield f"calls of the tool {kind}"
+    modalities = request_options.get("modalities")
+    if isinstance(modalities, list | tuple) and "audio" in modalities:
+        yield "tokens of audio, which have a price of their own"

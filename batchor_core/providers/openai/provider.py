@@ -22,7 +22,12 @@ from batchor_core.providers.base import BatchProvider, EnqueueBudget, OptionalMe
 from batchor_core.providers.openai.answers import read_body, read_record, was_answered
 from batchor_core.providers.openai.client import TRANSFER_TIMEOUT_SEC, make_client, with_timeout
 from batchor_core.providers.openai.config import OpenAIProviderConfig
-from batchor_core.providers.openai.credentials import find_openai_api_key, fingerprint, resolve_base_url
+from batchor_core.providers.openai.credentials import (
+    earlier_fingerprints,
+    find_openai_api_key,
+    fingerprint,
+    resolve_base_url,
+)
 from batchor_core.providers.openai.download import download
 from batchor_core.providers.openai.endpoints import endpoint_of
 from batchor_core.providers.openai.errors import WEB_PAGE, translate, unreadable
@@ -301,6 +306,11 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         resolve_base_url(self._config)  # what may raise comes before the key is a local variable
         key = self._key()
         return fingerprint(key, self._config) if key else None
+
+    def earlier_fingerprints(self) -> frozenset[str]:
+        """The fingerprints that other spellings of ``base_url`` gave in earlier builds."""
+        key = self._key()
+        return earlier_fingerprints(key, self._config) if key else frozenset()
 
     def enqueue_budget(self) -> EnqueueBudget | None:
         """The config's limits, shared by all that use this account and model; None if it sets none."""

@@ -7,6 +7,8 @@ from the request itself is not.
 
 from __future__ import annotations
 
+from batchor_core.providers.openai.spelling import plain_name
+
 RETRYABLE_STATUSES = frozenset({408, 409, 429})
 """HTTP statuses under 500 after which another try may do better."""
 
@@ -15,9 +17,12 @@ UNSUPPORTED_STATUSES = frozenset({501, 505})
 
 REQUEST_CODES = frozenset(
     {
+        "bad_request",
         "bio_policy",
         "context_length_exceeded",
+        "context_window_exceeded",
         "data_residency_mismatch",
+        "deployment_not_found",
         "invalid_json_schema",
         "invalid_prompt",
         "misalignment_policy_violation",
@@ -52,6 +57,7 @@ BROKEN_REASONS = frozenset({"error", "abort", "cancelled", "insufficient_system_
 """Finish reasons, in lower case, of an answer that the server did not finish."""
 
 _REQUEST_TYPES = frozenset({"invalid_request", "invalid_request_error"})
+_TOO_LONG = "maximum context length"
 _REQUEST_PREFIXES = (
     "image_",
     "invalid_",
@@ -72,18 +78,21 @@ def error_may_pass(status: int | None, code: str, kind: str, message: str = "") 
         kind: The error's type.
         message: Its words.
     """
-    if code in REQUEST_CODES or code in FILTER_CODES:
+    code, kind = plain_name(code), plain_name(kind)
+    if code.removesuffix("_error") in REQUEST_CODES or code in FILTER_CODES:
         return False
     if status:
         if status == 429:
             return not message.startswith("Request too large")  # for the limit per minute, at any time
+        if status >= 500 and (kind in _REQUEST_TYPES or _TOO_LONG in message):
+            return False  # a gateway's status around the error of the server behind it
         return status in RETRYABLE_STATUSES or not (400 <= status < 500 or status in UNSUPPORTED_STATUSES)
-    return not any(_blames_the_request(name) for name in (code, kind))
+    return _TOO_LONG not in message and not any(_blames_the_request(name) for name in (code, kind))
 
 
 def _blames_the_request(name: str) -> bool:
     return (
-        name in REQUEST_CODES
+        name.removesuffix("_error") in REQUEST_CODES
         or name in _REQUEST_TYPES
         or name.startswith(_REQUEST_PREFIXES)
         or name.endswith(_REQUEST_SUFFIXES)

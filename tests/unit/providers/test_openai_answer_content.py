@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from batchor_core.providers.openai.answers import read_record
+from batchor_core.providers.openai.plain_lines import read_plain_line
 from tests.unit.providers.test_openai_answers import REFUSAL, chat, message, output_text, responses, row
 
 FUNCTION_CALL = {
@@ -287,3 +289,96 @@ def test_what_the_choice_of_index_0_says_counts_even_if_another_is_better() -> N
     failure = read_record(row({"choices": [choice("yes", 1), cut]})).failure
     assert failure is not None
     assert failure.error_class == "incomplete_response"
+
+
+SAID_ELSEWHERE: dict[str, dict[str, Any]] = {
+    "a role in capitals": responses(message(output_text("yes"), role="Assistant")),
+    "a message of another type": responses(message(output_text("yes"), type="output_message")),
+    "output_text alone": {"status": "completed", "output_text": "yes"},
+    "output as a text": {"status": "completed", "output": "yes"},
+    "output as one item": {"status": "completed", "output": message(output_text("yes"))},
+    "a body within the body": {"response": responses(message(output_text("yes")))},
+    "an item of an unknown type": responses({"type": "answer", "text": "yes"}),
+    "choices[].text": {"choices": [{"index": 0, "text": "yes", "finish_reason": "stop"}]},
+    "a message that is a text": {"choices": [{"message": "yes", "finish_reason": "stop"}]},
+    "a delta": {"choices": [{"delta": {"content": "yes"}, "finish_reason": "stop"}]},
+    "one choice": {"choices": {"message": {"role": "assistant", "content": "yes"}}},
+    "a part whose text is its content": chat([{"type": "text", "content": "yes"}]),
+}
+
+
+@pytest.mark.parametrize("name", SAID_ELSEWHERE)
+def test_what_has_a_text_is_text_wherever_a_server_puts_it(name: str) -> None:
+    answer = read_record(row(SAID_ELSEWHERE[name]))
+    assert (answer.text, answer.failure) == ("yes", None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        chat(None, parsed={"a": "é"}),
+        chat({"a": "é"}),
+        responses(message({"type": "output_json", "json": {"a": "é"}})),
+    ],
+)
+def test_an_answer_that_a_server_has_decoded_is_its_json(body: dict[str, Any]) -> None:
+    answer = read_record(row(body))
+    assert (answer.text, answer.failure) == ('{"a": "é"}', None)
+
+
+CALLED_ELSEWHERE: dict[str, dict[str, Any]] = {
+    "an item with a function": responses({"id": "c", "function": {"name": "f", "arguments": "{}"}}),
+    "an item in camel case": responses({"type": "functionCall", "name": "f", "arguments": "{}"}),
+    "calls in a message": responses(
+        message() | {"content": None, "tool_calls": [{"function": {"name": "f"}}]}
+    ),
+    "calls in a choice": {
+        "choices": [{"message": {"content": None}, "tool_calls": [{"function": {"name": "f"}}]}]
+    },
+    "a part without a type": chat([{"id": "t", "name": "f", "input": {}}], "tool_use"),
+    "a functionCall in a part": chat([{"functionCall": {"name": "f", "args": {}}}]),
+}
+
+
+@pytest.mark.parametrize("name", CALLED_ELSEWHERE)
+def test_a_call_is_not_retried_wherever_a_server_puts_it(name: str) -> None:
+    answer = read_record(row(CALLED_ELSEWHERE[name]))
+    assert answer.failure is not None
+    assert (answer.failure.error_class, answer.failure.retryable) == ("non_text_answer", False)
+    assert " f;" in answer.failure.message
+
+
+@pytest.mark.parametrize("reason", ["tool_use", "toolUse", "TOOL_CALLS"])
+def test_a_finish_reason_in_any_spelling_tells_a_call(reason: str) -> None:
+    answer = read_record(row(chat(None, reason)))
+    assert answer.failure is not None
+    assert (answer.failure.error_class, answer.failure.retryable) == ("non_text_answer", False)
+
+
+def test_a_finish_reason_alone_tells_a_refusal() -> None:
+    answer = read_record(row(chat(None, "refusal")))
+    assert answer.failure is not None
+    assert (answer.failure.error_class, answer.failure.retryable) == ("refusal", False)
+
+
+def test_bodies_nested_without_end_hold_no_answer() -> None:
+    body: dict[str, Any] = {"response": None}
+    for _ in range(2_000):
+        body = {"response": body}
+    answer = read_record(row(body))
+    assert answer.failure is not None
+    assert answer.failure.error_class == "empty_response_text"
+
+
+@pytest.mark.parametrize("body", [*SAID_ELSEWHERE.values(), *CALLED_ELSEWHERE.values()])
+def test_the_quick_reader_agrees(body: dict[str, Any]) -> None:
+    assert read_plain_line(orjson.dumps(row(body))) in (None, read_record(row(body)))
+
+
+def test_the_quick_reader_leaves_text_beside_calls_alone() -> None:
+    calls = {"tool_calls": [{"function": {"name": "f"}}]}
+    for body in (
+        responses(message(output_text("x"), **calls)),
+        {"choices": [chat("x")["choices"][0] | calls]},
+    ):
+        assert read_plain_line(orjson.dumps(row(body))) is None

@@ -140,6 +140,13 @@ def test_the_configs_key_comes_before_the_environments(monkeypatch: pytest.Monke
     assert resolve_openai_api_key(config(api_key="  ")) == "from-env"
 
 
+@pytest.mark.parametrize("key", ["sk-t\u00e9st-abcdefgh", "sk-a\nb", "sk-a\u2013b"])
+def test_a_key_that_no_request_can_carry_is_named_and_not_shown(key: str) -> None:
+    with pytest.raises(MissingCredentialsError, match=r"character 5 of the OpenAI API key") as caught:
+        resolve_openai_api_key(config(api_key=key))
+    assert "sk-" not in str(caught.value)
+
+
 def test_fingerprints_tell_accounts_apart() -> None:
     accounts = [
         config(api_key="a"),

@@ -109,3 +109,19 @@ def test_no_answer_makes_translation_fail(status: int, body: Any, headers: dict[
     translated = translate(error, action="creation")
     assert isinstance(translated, ProviderError)
     assert translated.retry_after is None or translated.retry_after >= 0
+
+
+@pytest.mark.parametrize("status", [302, 303, 307])
+def test_a_redirect_says_where_it_points_to(status: int) -> None:
+    class Response:
+        headers = {"location": "https://sso.example.com/login?next=secret"}  # noqa: RUF012
+
+    class RedirectError(Exception):
+        status_code = status
+        body = None
+        response = Response()
+
+    error = translate(RedirectError(), action="upload", is_route=True)
+    assert error.kind is ProviderErrorKind.RETRY
+    assert "redirects to https://sso.example.com/login, where requests are not sent" in str(error)
+    assert "secret" not in str(error)

@@ -31,6 +31,19 @@ TOO_EARLY = [
     ("Input file must be in the processed state before a batch is created", ""),
     ("The file is not ready", ""),
     ("not found", "input_file_id"),
+    ("The file isn't processed yet.", ""),
+    ("The file isn\N{RIGHT SINGLE QUOTATION MARK}t ready", ""),
+    ("Input file file-x hasn't been processed", ""),
+    ("Unable to download input file", ""),
+    ("Error while retrieving input file", ""),
+    ("File import in progress", ""),
+    ("Waiting for the input file to finish uploading", ""),
+    ("file-abc: file upload incomplete", ""),
+    ("File processing incomplete", ""),
+    ("Waiting for file processing", ""),
+    ("Input file processing is in progress", ""),
+    ("Referenced file unavailable", ""),
+    ("Input file is locked", ""),
 ]
 
 OTHERWISE = [
@@ -45,6 +58,13 @@ OTHERWISE = [
     ("no", ""),
     ("", ""),
     ("Unsupported file extension", "file_id"),
+    ("The file contains invalid JSON on line 3, key 'url' not found", ""),
+    ("line 1 of the file: model gpt-9 does not exist", ""),
+    ("The deployment named in the input file does not exist", ""),
+    ("Input file references a vector store that does not exist", ""),
+    ("Duplicate custom_id found in input file; custom_id must be completed", ""),
+    ("The organization does not have access to the files API", ""),
+    ("This project does not have access to batch file processing", ""),
 ]
 
 

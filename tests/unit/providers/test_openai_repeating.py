@@ -247,3 +247,21 @@ def test_what_the_model_wrote_is_retried(text: str) -> None:
     with pytest.raises(StructuredOutputError) as raised:
         parse_structured_output(text, Model)
     assert raised.value.may_pass
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "words"),
+    [
+        (500, "", "invalid_request_error", "bad"),
+        (502, "", "", "This model's maximum context length is 4096 tokens"),
+        (500, "ContextWindowExceededError", "", ""),
+        (None, "BadRequestError", "", ""),
+        (None, "InvalidParameter", "", ""),
+        (None, "DeploymentNotFound", "", ""),
+        (None, "", "", "maximum context length is 4096"),
+    ],
+)
+def test_an_error_that_blames_the_request_is_not_retried_whatever_its_status_and_spelling(
+    status: int | None, code: str, kind: str, words: str
+) -> None:
+    assert not error_may_pass(status, code, kind, words)

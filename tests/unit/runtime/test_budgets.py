@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from batchor_core.core.enqueue_budget import EnqueueBudget, account_of, budget_of
+from batchor_core.core.enqueue_budget import EnqueueBudget, account_of, budget_of, fingerprint
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ProviderConfig
 from batchor_core.providers.openai import OpenAIBatchProvider, OpenAIEnqueueLimitConfig, OpenAIProviderConfig
@@ -241,6 +241,65 @@ def test_a_headroom_that_leaves_nothing_is_named() -> None:
     config = SimpleNamespace(provider_kind="x", enqueue_limits={"enqueued_token_limit": 5, "headroom": 5})
     with pytest.raises(InvalidInputError, match="headroom"):
         budget_of(config)
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"enqueued_tokens_limit": 1_000}, "do you mean 'enqueued_token_limit'"),
+        ({"limit": 1_000, "enqueued_token_limit": 5}, "no field 'limit'"),
+        (SimpleNamespace(enqueued_tokens_limit=1_000), "enqueue_limits is .*enqueued_tokens_limit"),
+        (1_000, "enqueue_limits is 1000"),
+        ({"enqueued_token_limit": "many"}, "enqueued_token_limit is 'many'"),
+        ({"enqueued_token_limit": -5}, "enqueued_token_limit is -5"),
+        ({"enqueued_token_limit": True}, "enqueued_token_limit is True"),
+        ({"enqueued_token_limit": 1_000, "target_ratio": 70}, "target_ratio is 70"),
+    ],
+)
+def test_a_limit_that_cannot_be_read_is_an_error_and_not_no_limit(limits: Any, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        budget_of(SimpleNamespace(provider_kind="x", enqueue_limits=limits))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        (None, "https://api.openai.com/v1", True),
+        (None, "https://API.OpenAI.com:443/v1/", True),
+        ("https://llm.example.com/v1", "https://LLM.example.com/v1//", True),
+        ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1/", True),
+        ("http://[::1]:80/v1", "http://[::1]/v1", True),
+        ("https://llm.example.com/v1", "https://llm.example.com/V1", False),
+        ("https://llm.example.com/v1", "https://llm.example.com:8443/v1", False),
+        ("https://llm.example.com/v1", None, False),
+    ],
+)
+def test_an_account_is_one_however_its_server_is_spelled(
+    monkeypatch: pytest.MonkeyPatch, one: str | None, other: str | None, is_same: bool
+) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    first, second = openai(base_url=one), openai(base_url=other)
+    assert (first.account_fingerprint() == second.account_fingerprint()) is is_same
+    keys = {budget.key for config in (first, second) if (budget := budget_of(config))}
+    assert len(keys) == (1 if is_same else 2)
+
+
+@pytest.mark.parametrize("base_url", [None, "https://llm.example.com/v1", "https://api.openai.com/v1/"])
+@pytest.mark.parametrize("config_of", [openai, SimpleNamespace], ids=["openai", "custom"])
+def test_what_earlier_builds_stored_is_the_same_account(
+    monkeypatch: pytest.MonkeyPatch, base_url: str | None, config_of: Any
+) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    config = config_of(base_url=base_url, api_key="k")
+    api = RunProvider(lambda: FakeProvider(fingerprint=None), config).get()
+    own = base_url or "https://api.openai.com/v1"
+    spelled = [own, own.rstrip("/"), own.rstrip("/") + "/"] if base_url or config_of is openai else [""]
+    if config_of is openai and "openai" in own:
+        spelled.append("")
+    stored = [fingerprint("k", spelling, "", "") for spelling in spelled]  # as they were made
+    assert all(api.is_own_account(one) for one in stored)
+    assert not api.is_own_account(fingerprint("other key", *spelled[:1], "", ""))
+    assert not api.is_own_account(fingerprint("k", "https://elsewhere.example.com/v1", "", ""))
 
 
 def test_a_config_may_state_its_budget_itself() -> None:

@@ -152,6 +152,42 @@ def test_an_iterator_that_was_read_before_is_named_as_such(any_world: World) -> 
         any_world.start(job)
 
 
+@pytest.mark.parametrize("is_read_on", [False, True])
+def test_a_used_up_iterator_is_not_taken_for_one_of_another_prompt(
+    any_world: World, is_read_on: bool
+) -> None:
+    def job(build_prompt: Any) -> Any:
+        return text_job(given, build_prompt=build_prompt)
+
+    given = iter(items(COUNT))
+    runner = any_world.runner()
+    run = runner.start(job(lambda item: ask(item)), run_id=RUN)
+    if not is_read_on:
+        run.wait()
+    with pytest.raises(RunItemsMismatchError, match="another build_prompt"):
+        runner.start(job(_other_prompt), run_id=RUN)
+    endings = ["!", "?"]
+    made = [job(lambda item, end=end: ask(item) + end) for end in endings]
+    with pytest.raises(RunItemsMismatchError, match="another build_prompt"):
+        runner.start(made[0], run_id=RUN)
+    assert runner.start(made[0], run_id=RUN, on_change="keep").run_id == RUN
+    assert runner.start(job(made[0].build_prompt), run_id=RUN).run_id == RUN
+    with pytest.raises(RunItemsMismatchError, match="another build_prompt"):
+        runner.start(made[1], run_id=RUN)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_metadata_beside_a_lineage_is_compared_wherever_it_is(any_world: World, last: bool) -> None:
+    def given(value: int) -> list[BatchItem[Any]]:
+        pairs = [("batchor_lineage", {"row_index": value}), ("x", value)]
+        return [BatchItem("one", {"text": "x"}, dict(pairs[::-1] if last else pairs))]
+
+    any_world.runner().run_and_wait(text_job(given(1)), run_id=RUN)
+    assert any_world.start(text_job(given(1))).is_finished
+    with pytest.raises(RunItemsMismatchError, match="metadata"):
+        any_world.start(text_job(given(2)))
+
+
 def test_a_list_that_was_changed_in_place_is_noticed(any_world: World) -> None:
     given = items(3)
     job, runner = text_job(given), any_world.runner()

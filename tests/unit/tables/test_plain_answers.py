@@ -568,3 +568,18 @@ def test_a_number_beyond_the_column_is_null_and_costs_no_other() -> None:
 def test_a_model_that_was_made_stricter_does_not_take_what_it_refuses() -> None:
     page = [row('{"count": 1, "share": 1, "old": 2}'), row('{"count": 2, "share": null}', 1)]
     assert columns_of(StrictInner, page, plainly=True) == (["[None, 2]", "[None, None]"], 1)
+
+
+def test_a_number_beyond_a_float_is_left_to_instances_which_have_a_null_for_it() -> None:
+    class Share(BaseModel):
+        share: float
+
+    class Unlimited(BaseModel):
+        share: float = float("inf")
+
+    validator = plain_validator(Share, model_columns(Share))
+    assert validator is not None
+    assert validator.validate_json('{"share": 1e308}') == {"share": 1e308}
+    with pytest.raises(ValueError, match="finite"):
+        validator.validate_json('{"share": 1e400}')
+    assert plain_validator(Unlimited, model_columns(Unlimited)) is None

@@ -1,7 +1,6 @@
 """The results: a finished run's rows are written over those of its partition."""
 
 from dataclasses import asdict, replace
-from typing import Any
 
 import dagster as dg
 

@@ -276,7 +276,7 @@ def _note_unreadable(reading: Reading, texts: list[str], records: int) -> None:
         reading.is_cut |= bool(last.strip()) and parse_line(last) is None
     lines = [line for text in texts for line in text.split("\n") if line.strip()]
     if lines and not records:
-        reading.unreadable = len(lines)  # whatever it is, there is no result in it
+        reading.unreadable += len(lines)  # whatever it is, there is no result in it
     elif len(lines) > records:
         unreadable = sum(parse_line(line) is None for line in lines)
         if len(lines) - unreadable >= records:

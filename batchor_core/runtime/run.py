@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias
 
 from pydantic import BaseModel
 
@@ -35,6 +35,10 @@ if TYPE_CHECKING:  # pyarrow is imported when a table is asked for, and frames a
 
     from batchor_core.tables.report import TableReport
     from batchor_core.tables.stream import ResultStream
+
+
+AnyOutput: TypeAlias = "type[BaseModel] | OutputSpec | None"
+"""What answers are read with; None for what the run was started with."""
 
 
 class Runner(Protocol):
@@ -230,7 +234,7 @@ class Run(Generic[OutputT]):
         path: str | os.PathLike[str],
         *,
         order: Order = "input",
-        output: type[BaseModel] | OutputSpec | None = None,
+        output: AnyOutput = None,
         allow_unfinished: bool = False,
     ) -> TableReport:
         """Write every result to one Parquet file, typed; replaces what was there, whole or not at all.
@@ -257,21 +261,13 @@ class Run(Generic[OutputT]):
         return write_parquet(self._stream(order, output, allow_unfinished), path)
 
     def to_arrow(
-        self,
-        *,
-        order: Order = "input",
-        output: type[BaseModel] | OutputSpec | None = None,
-        allow_unfinished: bool = False,
+        self, *, order: Order = "input", output: AnyOutput = None, allow_unfinished: bool = False
     ) -> pa.Table:
         """Every result as a pyarrow Table, in memory; see :meth:`to_parquet` for columns, arguments and errors."""
         return self._stream(order, output, allow_unfinished).table()
 
     def to_polars(
-        self,
-        *,
-        order: Order = "input",
-        output: type[BaseModel] | OutputSpec | None = None,
-        allow_unfinished: bool = False,
+        self, *, order: Order = "input", output: AnyOutput = None, allow_unfinished: bool = False
     ) -> pl.DataFrame:
         """The same as a Polars DataFrame; needs Polars, the extra ``polars``."""
         from batchor_core.tables.frames import polars_frame
@@ -279,20 +275,14 @@ class Run(Generic[OutputT]):
         return polars_frame(self._stream(order, output, allow_unfinished).table)
 
     def to_pandas(
-        self,
-        *,
-        order: Order = "input",
-        output: type[BaseModel] | OutputSpec | None = None,
-        allow_unfinished: bool = False,
+        self, *, order: Order = "input", output: AnyOutput = None, allow_unfinished: bool = False
     ) -> pd.DataFrame:
         """The same as a pandas DataFrame; needs pandas, the extra ``pandas``. Integers and bools are nullable ones."""
         from batchor_core.tables.frames import pandas_frame
 
         return pandas_frame(self._stream(order, output, allow_unfinished).table)
 
-    def _stream(
-        self, order: Order, output: type[BaseModel] | OutputSpec | None, allow_unfinished: bool
-    ) -> ResultStream:
+    def _stream(self, order: Order, output: AnyOutput, allow_unfinished: bool) -> ResultStream:
         from batchor_core.tables.stream import ResultStream
 
         if not allow_unfinished:

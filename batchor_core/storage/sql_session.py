@@ -88,8 +88,6 @@ class SQLSession(DriverSession):
         with self._write(name) as connection, locked_run(self._database, connection, self.run_id) as run:
             yield run
 
-    # --- lease -------------------------------------------------------------------------------------------------------
-
     def renew(self, *, ttl_sec: float) -> None:
         with self._write(Boundary.RENEW_LEASE, exclusive=True) as connection:
             sql_leases.extend_lease(self._database, connection, self._run_key, ttl_sec=ttl_sec)
@@ -99,8 +97,6 @@ class SQLSession(DriverSession):
             return
         with self._database.write(Boundary.CLOSE_SESSION) as connection:
             sql_leases.give_up_lease(connection, self._run_key, self._lease)
-
-    # --- ingestion ---------------------------------------------------------------------------------------------------
 
     def append(
         self,
@@ -117,8 +113,6 @@ class SQLSession(DriverSession):
             if rendered is not None and fresh:
                 sql_rendered.keep_rendered(run, rendered, is_new=len(fresh) == len(items))
             run.change(**progress)
-
-    # --- submission --------------------------------------------------------------------------------------------------
 
     def candidates(self, *, max_attempts: int, limit: int) -> list[Candidate]:
         with self._database.read() as connection:
@@ -327,8 +321,6 @@ class SQLSession(DriverSession):
             changes.write()
             return AppliedOutcome(failed=len(rows))
 
-    # --- consumption -------------------------------------------------------------------------------------------------
-
     def update_batch(
         self,
         *,
@@ -413,8 +405,6 @@ class SQLSession(DriverSession):
         if end is not None:
             self._known = {}
         return outcome
-
-    # --- the run as a whole ------------------------------------------------------------------------------------------
 
     def pause(self, *, reason: str) -> None:
         with self._write(Boundary.PAUSE) as connection:

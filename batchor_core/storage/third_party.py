@@ -79,16 +79,12 @@ class ThirdPartySession(DriverSession):
         self._book = book_of(store, run_id)
         self._items = ThirdPartyItems(store, self._book)
 
-    # --- lease -------------------------------------------------------------------------------------------------------
-
     def renew(self, *, ttl_sec: float) -> None:
         """Nothing to do: there is no lease."""
 
     def close(self) -> None:
         with self._book.lock:
             self._items.give_back()
-
-    # --- ingestion ---------------------------------------------------------------------------------------------------
 
     def append(
         self,
@@ -121,8 +117,6 @@ class ThirdPartySession(DriverSession):
             )
             if rendered is not None and items:
                 self._book.rendered[rendered.first_index] = rendered
-
-    # --- submission --------------------------------------------------------------------------------------------------
 
     def candidates(self, *, max_attempts: int, limit: int) -> list[Candidate]:
         """Claims the items it shows, since the documented claim takes no wishes; what is not planned is given back."""
@@ -345,8 +339,6 @@ class ThirdPartySession(DriverSession):
             self._items.end(known)
             return AppliedOutcome(failed=len(known))
 
-    # --- consumption -------------------------------------------------------------------------------------------------
-
     def remembered(self, batches: Sequence[ActiveBatchRecord]) -> list[ActiveBatchRecord]:
         with self._book.lock:
             return [self._book.remembered(batch) for batch in batches]
@@ -425,8 +417,6 @@ class ThirdPartySession(DriverSession):
                 for kept in (self._book.waits, self._book.due_at, self._book.next_poll_at):
                     kept.pop(provider_batch_id, None)
             return outcome
-
-    # --- the run as a whole ------------------------------------------------------------------------------------------
 
     def pause(self, *, reason: str) -> None:
         """The reason is lost: the documented methods have no place for it."""

@@ -240,10 +240,6 @@ class BatchApi(ABC):
         """What :meth:`key_fingerprint` has returned for the same account in earlier versions. Default: nothing else."""
         return frozenset()
 
-    def is_own_account(self, stored: str | None) -> bool:
-        """Whether a stored fingerprint, of this version or an earlier one, means the account that is used now."""
-        return stored == self.key_fingerprint() or stored in self.earlier_fingerprints()
-
     def clock_offset(self) -> float | None:
         """Seconds by which the provider's clock is ahead of this process's, by its last response; None if unknown."""
         return None
@@ -295,3 +291,8 @@ class BatchApi(ABC):
 
     def close(self) -> None:
         """Release connections."""
+
+
+def is_own_account(api: BatchApi, stored: str | None) -> bool:
+    """Whether a stored fingerprint, of this version or an earlier one, means the account that is used now."""
+    return stored == api.key_fingerprint() or stored in api.earlier_fingerprints()

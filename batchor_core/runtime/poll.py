@@ -17,7 +17,7 @@ from batchor_core.core.lateness import is_looked_at
 from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.retry import LONGEST_POLL_WAIT_SEC, POLL_FAILURE_CEILING, is_due
 from batchor_core.core.trouble import dated
-from batchor_core.providers.api import BatchState
+from batchor_core.providers.api import BatchState, is_own_account
 from batchor_core.runtime.collect import collect, give_up
 from batchor_core.runtime.engine import Drive, as_provider_error
 from batchor_core.runtime.event_log import log
@@ -188,7 +188,7 @@ def _is_lost(drive: Drive, batch: ActiveBatchRecord) -> bool:
     submission = submissions.get(batch.local_batch_id)
     if submission is None:
         return False  # a store without submissions has nobody to ask: the ceiling pauses the run
-    if not drive.api.is_own_account(submission.key_fingerprint):
+    if not is_own_account(drive.api, submission.key_fingerprint):
         drive.pause(
             f"batch {batch.provider_batch_id} is not found, and was made with another API key: resume with that key"
         )

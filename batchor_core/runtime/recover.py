@@ -22,7 +22,7 @@ from batchor_core.core.enums import SubmissionState
 from batchor_core.core.exceptions import ProviderError
 from batchor_core.core.lifecycle import UNSENT, status_to_register
 from batchor_core.core.retry import is_due
-from batchor_core.providers.api import BatchState, FoundBy
+from batchor_core.providers.api import BatchState, FoundBy, is_own_account
 from batchor_core.runtime.batch_list import is_passing
 from batchor_core.runtime.engine import Drive, as_provider_error
 from batchor_core.runtime.lookup import Absent, Found, Unknowable, look_for, over_in_sec, sent_at
@@ -105,7 +105,7 @@ def _mark_unknown(drive: Drive, submission: SubmissionRecord) -> None:
 def _look_up(drive: Drive, submission: SubmissionRecord) -> None:
     if drive.api.limits.found_by is FoundBy.NOTHING and drive.settings.on_unknown == "resubmit":
         return _drop(drive, submission, reason="the provider can't be asked, and on_unknown is 'resubmit'")
-    if not drive.api.is_own_account(submission.key_fingerprint):
+    if not is_own_account(drive.api, submission.key_fingerprint):
         return _quarantine(drive, submission, "api_key_changed")
     try:
         found = look_for(drive, submission)

@@ -100,7 +100,7 @@ def finish(world: World, run: Any) -> None:
     """Wait, and when a person is asked about a file that stays cut, take what is there and send the rest again."""
     while True:
         try:
-            run.wait(poll_interval=150.0)
+            run.wait(poll_interval=900.0)
         except QuarantinedBatchError as asked:
             for local_batch_id in asked.late:
                 world.runner().resubmit_batch(run.run_id, local_batch_id)

@@ -47,7 +47,7 @@ PURE_API = {
         "read_files",
         "is_failure",
     ),
-    *("key_fingerprint", "enqueue_budget", "clock_offset", "close"),
+    *("key_fingerprint", "earlier_fingerprints", "enqueue_budget", "clock_offset", "close"),
 }
 
 

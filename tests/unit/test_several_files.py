@@ -163,7 +163,7 @@ def test_a_compressed_file_is_read_from_anywhere(compression: str, encoding: str
 def test_a_compressed_file_that_is_cut_off_is_named(compression: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(COMPRESSED[compression](csv_text(0, 40))[:-9])
-    with pytest.raises(SourceRowError, match=r"rows\.csv: can't be read: Truncated compressed stream"):
+    with pytest.raises(SourceRowError, match=r"rows\.csv: can't be read: it is compressed, and cut off"):
         ids(CsvItemSource(path, **CALLBACKS))
 
 

@@ -14,6 +14,7 @@ import pytest
 from batchor_core.core.enqueue_budget import EnqueueBudget, account_of, budget_of, fingerprint
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ProviderConfig
+from batchor_core.providers.api import is_own_account
 from batchor_core.providers.openai import OpenAIBatchProvider, OpenAIEnqueueLimitConfig, OpenAIProviderConfig
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.runtime.engine import RunProvider
@@ -297,9 +298,9 @@ def test_what_earlier_builds_stored_is_the_same_account(
     if config_of is openai and "openai" in own:
         spelled.append("")
     stored = [fingerprint("k", spelling, "", "") for spelling in spelled]  # as they were made
-    assert all(api.is_own_account(one) for one in stored)
-    assert not api.is_own_account(fingerprint("other key", *spelled[:1], "", ""))
-    assert not api.is_own_account(fingerprint("k", "https://elsewhere.example.com/v1", "", ""))
+    assert all(is_own_account(api, one) for one in stored)
+    assert not is_own_account(api, fingerprint("other key", *spelled[:1], "", ""))
+    assert not is_own_account(api, fingerprint("k", "https://elsewhere.example.com/v1", "", ""))
 
 
 def test_a_config_may_state_its_budget_itself() -> None:

@@ -174,12 +174,20 @@ class _DeltaTable(ResultTable):
                                 commit_properties=commit,
                                 **where,
                             )
-                        return
-                    except CommitFailedError:
-                        # of two that make the table, or the same partition, one has to see the other
+                        if self._rows(partition) == report.row_count:
+                            return
+                    except CommitFailedError:  # of two that make the table one has to see the other
                         if not left:
                             raise
                 time.sleep(secrets.randbelow(_PAUSE_MS) / 1000)
+        raise StorageError(
+            f"{self._url}: other processes keep writing the same partition; materialize it again when they are done"
+        )
+
+    def _rows(self, partition: str | None) -> int:
+        """Rows that a partition has now: Delta lets two first writes of a partition pass that don't see each other."""
+        table = self._opened()
+        return 0 if table is None else self._files(table).get(partition, _Files()).rows
 
     def _schema(self, results: pa.Schema, partition: str | None) -> pa.Schema:
         stored = self.stored_schema(results)

@@ -20,7 +20,10 @@ def sharing_statements(engine: Engine) -> Engine:
     half of the time that a small run takes. It finds them by the dialect, which therefore has to be shared too.
     """
     shared = Engine(engine.pool, _dialect(), engine.url, hide_parameters=engine.hide_parameters)
-    return shared.execution_options(compiled_cache=_compiled())
+    shared.update_execution_options(
+        compiled_cache=_compiled()
+    )  # a branch of a branch has no events before SQLAlchemy 2.0.31
+    return shared
 
 
 @functools.cache

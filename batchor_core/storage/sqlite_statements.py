@@ -22,7 +22,7 @@ def sharing_statements(engine: Engine) -> Engine:
     shared = Engine(engine.pool, _dialect(), engine.url, hide_parameters=engine.hide_parameters)
     shared.update_execution_options(
         compiled_cache=_compiled()
-    )  # a branch of a branch has no events before SQLAlchemy 2.0.31
+    )  # in SQLAlchemy 2.0.30 a branch of a branch has no events
     return shared
 
 

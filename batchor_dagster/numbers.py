@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from batchor_core.core.words import counted
+
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
-
-
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """``1 row``, ``12,345 rows``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ from batchor_core.cli.commands import AsJson, RunId, takes_stores
 from batchor_core.cli.console import show, show_json, stdout, text
 from batchor_core.cli.findings import quarantined
 from batchor_core.cli.stores import Stores
-from batchor_core.cli.views import choices, moment, state, summary_lines
+from batchor_core.cli.views import choices, created, state, summary_lines
 from batchor_core.storage.records import RunListing
 
 
@@ -40,7 +40,7 @@ def run_table(listings: Sequence[RunListing]) -> Table:
             f"{summary.completed_items:,}",
             f"{summary.failed_items:,}",
             f"{summary.active_batches:,}",
-            moment(listing.created_at),
+            created(listing.created_at),
         )
     return table
 

@@ -24,6 +24,7 @@ from batchor_core.cli.views import duration
 from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import BatchorError
 from batchor_core.core.models import RunSummary
+from batchor_core.core.words import counted
 
 LOOK_SEC = 0.5
 LINE_SEC = 10.0
@@ -85,7 +86,7 @@ def phase(summary: RunSummary) -> str:
 def figures(summary: RunSummary) -> str:
     """Failures and tokens so far. What they cost belongs behind them."""
     parts = [f"{summary.failed_items:,} failed"] if summary.failed_items else []
-    total = summary.usage.input_tokens + summary.usage.output_tokens
+    total = summary.usage.total_tokens
     parts += [f"{total:,} tokens"] if total else []
     return ", ".join(parts)
 
@@ -97,7 +98,7 @@ def line(summary: RunSummary, left: float | None) -> str:
     parts = [f"{phase(summary)}: {ended:,} of {total}", figures(summary)]
     if summary.active_batches:
         sent = summary.status_counts[ItemStatus.SUBMITTED]
-        batches = "1 batch" if summary.active_batches == 1 else f"{summary.active_batches:,} batches"
+        batches = counted(summary.active_batches, "batch", "batches")
         parts.append(f"{sent:,} at the provider in {batches}")
     parts.append(f"about {duration(left)} left" if left else "")
     parts.append(summary.trouble or "")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from batchor_core.cli.findings import Quarantined
 from batchor_core.core.models import RunSummary
+from batchor_core.core.words import moment
 
 
 def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield "run", summary.run_id
     yield "state", state(summary)
-    yield "created", moment(summary.created_at)
+    yield "created", created(summary.created_at)
     yield "items", f"{summary.total_items:,}" + ("" if summary.ingestion_complete else " so far")
     for status, count in summary.status_counts.items():
         if count:
@@ -53,8 +53,9 @@ def state(summary: RunSummary) -> str:
     return " ".join(parts)
 
 
-def moment(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%d %H:%M:%S} UTC" if seconds else ""
+def created(seconds: float) -> str:
+    """When a run was created; nothing where the store does not keep it."""
+    return moment(seconds) if seconds else ""
 
 
 def share(part: int, whole: int) -> str:

@@ -95,7 +95,7 @@ class _Watching:
                 text(": ".join(filter(None, [phase(summary), summary.control_reason or summary.trouble]))),
                 f"{ended:,} of {summary.total_items:,} ({share(ended, summary.total_items)})",
                 f"{summary.failed_items:,}",
-                f"{summary.usage.input_tokens + summary.usage.output_tokens:,}",
+                f"{summary.usage.total_tokens:,}",
                 f"about {duration(left)}" if left and not is_over else "",
             )
         return table

@@ -7,16 +7,11 @@ from one failure in a row to the next.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
+from batchor_core.core.words import counted, moment
 
 _DATED = re.compile(r"since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC): ")
-
-
-def moment(seconds: float) -> str:
-    """A moment, given in seconds since the epoch, as people read it: ``2026-11-29 14:05:00 UTC``."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def dated(error: str, *, before: str | None, now: float) -> str:
@@ -69,8 +64,5 @@ def _in_words(what: str, failures: int, stored: str | None, retry_at: float | No
     since = f" has been failing since {kept[1]}" if kept else " fails"
     error = (stored or "")[kept.end() if kept else 0 :]
     next_try = f", next try at {moment(retry_at)}" if retry_at else ""
-    return f"{what}{since} ({_times(failures)}{next_try})" + (f": {error}" if error else "")
-
-
-def _times(failures: int) -> str:
-    return "1 failure" if failures == 1 else f"{failures:,} failures in a row"
+    times = counted(failures, "failure", "failures in a row")
+    return f"{what}{since} ({times}{next_try})" + (f": {error}" if error else "")

@@ -10,6 +10,7 @@ import logging
 from typing import Any, NamedTuple
 
 from batchor_core.core.models import RunEvent
+from batchor_core.core.words import counted
 
 log = logging.getLogger("batchor_core.runs")
 
@@ -114,7 +115,7 @@ def _failure(what: str, data: dict[str, Any], retry_in_sec: float) -> Line | Non
     failures = data["consecutive_failures"]
     if failures & (failures - 1):
         return None
-    times = "1 failure" if failures == 1 else f"{failures:,} failures in a row"
+    times = counted(failures, "failure", "failures in a row")
     return _warning(
         f"{what} fails ({times}), next try in {retry_in_sec:.0f} s: {data['error_class']}: {data['message']}"
     )

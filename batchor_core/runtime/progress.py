@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from batchor_core.core.models import RunSummary
+from batchor_core.core.words import counted
 
 Show: TypeAlias = Callable[[RunSummary | None, float], None]
 """Is told where a run stands, and in how many seconds its batches are polled again."""
@@ -97,6 +98,6 @@ def state(summary: RunSummary, next_poll_in: float) -> str:
     if summary.failed_items:
         parts.append(f"{summary.failed_items:,} failed")
     if summary.active_batches:
-        batches = "1 batch" if summary.active_batches == 1 else f"{summary.active_batches:,} batches"
+        batches = counted(summary.active_batches, "batch", "batches")
         parts.append(f"{batches} in flight, polled in {next_poll_in:.0f} s")
     return ", ".join(parts) or summary.status.value

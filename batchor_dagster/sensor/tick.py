@@ -8,6 +8,7 @@ from typing import Self
 import dagster as dg
 
 from batchor_core import BatchRunner, RunSummary
+from batchor_core.core.words import counted
 from batchor_core.storage.state import RunListing
 from batchor_dagster.facts import BatchFacts, partition_of
 from batchor_dagster.revisions import newest_revisions
@@ -138,7 +139,7 @@ def headline(summaries: Sequence[RunSummary], *, next_look_sec: int) -> str:
     """``3 runs active, 41,200 of 60,000 rows done, next look in 60 s``."""
     active = [summary for summary in summaries if is_active(summary)]
     paused = sum(not is_active(summary) and not is_finished(summary) for summary in summaries)
-    parts = [f"{_runs(len(active))} active" if active else "no active batch runs"]
+    parts = [f"{counted(len(active), 'run')} active" if active else "no active batch runs"]
     if paused:
         parts.append(f"{paused} paused")
     if active:
@@ -158,7 +159,3 @@ def in_turn(run_ids: Sequence[str], *, after: str) -> list[str]:
     return [run_id for run_id in ordered if run_id > after] + [
         run_id for run_id in ordered if run_id <= after
     ]
-
-
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count:,} runs"

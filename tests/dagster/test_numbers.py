@@ -4,7 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from batchor_dagster.numbers import counted, dollars, duration
+from batchor_core.core.words import counted
+from batchor_dagster.numbers import dollars, duration
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import pytest
 
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
-from batchor_core.core.trouble import dated, moment, trouble
+from batchor_core.core.trouble import dated, trouble
+from batchor_core.core.words import moment
 from batchor_core.providers.openai import OpenAIProviderConfig
 from batchor_core.providers.registry import build_default_provider_registry
 from batchor_core.runtime.run import Run

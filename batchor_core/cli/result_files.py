@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, assert_never
@@ -14,8 +14,6 @@ from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.garbage_collection import collecting_less
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.plain import json_safe
-from batchor_core.runtime.outputs import declared_output
-from batchor_core.runtime.results import json_lines
 from batchor_core.runtime.run import Run
 
 
@@ -110,27 +108,8 @@ def _cell(value: Any) -> Any:
 
 def _write_lines(run: Run, path: str, order: ResultOrder) -> int:
     """The lines of an exported ``results.jsonl``, without the raw responses."""
-    import pyarrow as pa
-
-    from batchor_core.tables.input_order import in_input_order, with_index
     from batchor_core.tables.places import whole_file
 
-    kind = declared_output(run.config).kind
-    pages = run.iter_row_pages()
-
-    def batches() -> Iterator[Any]:
-        for page in pages:
-            lines = pa.array(list(json_lines(None, page, kind)), pa.large_binary())
-            yield with_index(pa.RecordBatch.from_arrays([lines], ["line"]), [row.item_index for row in page])
-
-    count = 0
-    with collecting_less(), whole_file(path) as local, local.open("wb") as file:
-        if order is ResultOrder.ENDED:
-            for page in pages:
-                file.writelines(json_lines(None, page, kind))
-                count += len(page)
-            return count
-        for batch in in_input_order(batches()):
-            file.writelines(batch.column(0).to_pylist())
-            count += batch.num_rows
-    return count
+    with whole_file(path) as local:
+        exported = run.export_terminal_results(local, append=False, order=order.value, raw_responses=False)
+    return exported.exported_count

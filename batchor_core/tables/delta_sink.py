@@ -96,8 +96,7 @@ class _DeltaTable(ResultTable):
             path = Path(folder, "results.parquet")
             report = write_results_parquet(run, path, output, costs=costs)
             schema = self._schema(report.schema, partition)
-            self._put(path, schema, partition, report)
-        [facts] = self.facts([partition])
+            facts = self._put(path, schema, partition, report)
         return replace(report, uri=self._url, schema=schema, size_bytes=facts.size_bytes)
 
     def facts(self, partitions: Sequence[str | None]) -> list[PartitionFacts]:
@@ -136,8 +135,10 @@ class _DeltaTable(ResultTable):
                 dataset = dataset.filter(pc.field(self._column).isin(written))
             return PartitionsRead(dataset, missing)
 
-    def _put(self, path: Path, schema: pa.Schema, partition: str | None, report: TableReport) -> None:
-        """Replace the partition's rows by those of a file."""
+    def _put(
+        self, path: Path, schema: pa.Schema, partition: str | None, report: TableReport
+    ) -> PartitionFacts:
+        """Replace the partition's rows by those of a file; returns what it holds then."""
         from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
         from deltalake.exceptions import CommitFailedError
 
@@ -174,8 +175,10 @@ class _DeltaTable(ResultTable):
                                 commit_properties=commit,
                                 **where,
                             )
-                        if self._rows(partition) == report.row_count:
-                            return
+                        [there] = self.facts([partition])
+                        # Delta lets two first writes of a partition pass that don't see each other
+                        if there.rows == report.row_count:
+                            return there
                     except CommitFailedError:  # of two that make the table one has to see the other
                         if not left:
                             raise
@@ -183,11 +186,6 @@ class _DeltaTable(ResultTable):
         raise StorageError(
             f"{self._url}: other processes keep writing the same partition; materialize it again when they are done"
         )
-
-    def _rows(self, partition: str | None) -> int:
-        """Rows that a partition has now: Delta lets two first writes of a partition pass that don't see each other."""
-        table = self._opened()
-        return 0 if table is None else self._files(table).get(partition, _Files()).rows
 
     def _schema(self, results: pa.Schema, partition: str | None) -> pa.Schema:
         stored = self.stored_schema(results)

@@ -142,14 +142,14 @@ def _longest_wait(drive: Drive) -> float:
 
 def _poll_failed(drive: Drive, batch: ActiveBatchRecord, error: ProviderError) -> None:
     asked = min(error.retry_after or 0.0, LONGEST_POLL_WAIT_SEC)
-    wait = max(drive.delay_after(batch.poll_failures + 1), asked)
+    wait, now = max(drive.delay_after(batch.poll_failures + 1), asked), drive.store.now()
     failures = drive.session.record_poll_failure(
         provider_batch_id=batch.provider_batch_id,
-        next_poll_at=drive.store.now() + wait,
+        next_poll_at=now + wait,
         error=dated(
             f"{error.error_class}: {error}",
             before=batch.poll_error if batch.poll_failures else None,
-            now=drive.store.now(),
+            now=now,
         ),
         stated_completed=batch.stated_completed,
     )

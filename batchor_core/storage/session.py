@@ -146,8 +146,8 @@ class ResultsWait:
         looks: Checks without the results so far.
         reason: What is missing, in words.
         next_poll_at: When to look again.
-        output_file_id: The provider's current id of the output file. error_file_id: The provider's current id of the
-            error file.
+        output_file_id: The provider's current id of the output file.
+        error_file_id: The provider's current id of the error file.
         stated_completed: The most answered rows that the provider has ever stated.
     """
 
@@ -303,8 +303,9 @@ class DriverSession(ABC):
     def requeue_local(self) -> int:
         """Free what a dead driver left behind.
 
-        CLAIMED and UPLOADED submissions are dropped, unless they are postponed; QUEUED_LOCAL items without a submission become PENDING; what may have been
-        sent (SENDING, UNKNOWN, QUARANTINED) is left to the look-up. Returns the number of items freed.
+        CLAIMED and UPLOADED submissions are dropped, unless they are postponed; QUEUED_LOCAL items without a submission become
+        PENDING; what may have been sent (SENDING, UNKNOWN, QUARANTINED) is left to the look-up. Returns the number of items
+        freed.
         """
 
     @abstractmethod

@@ -11,16 +11,15 @@ import pytest
 from batchor_core.core.custom_ids import parse
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import QuarantinedBatchError, RunPausedError, RunStateError
-from batchor_core.core.models import ArtifactPolicy, ChunkPolicy, RetryPolicy
+from batchor_core.core.models import ArtifactPolicy, ChunkPolicy
 from batchor_core.runtime.run import Run
 from batchor_core.testing.fake_batch import FakeBatch
 from batchor_core.testing.fake_provider import FakeProvider
 from batchor_core.testing.fake_rows import http_error_row, row_error
 from tests.contract.stores.kit import ThirdPartyStore
+from tests.support.late import HOUR, ONCE, ROWS, begin, drive, sent
 from tests.support.world import RUN, World, by_item, errors, index_of, text_job, texts
 
-ROWS = 10
-HOUR = 3_600.0
 ONE_LEFT_OUT = by_item({9: [None, "again"]})
 ONE_FAILED = by_item({9: [http_error_row(500), "again"]})
 
@@ -78,28 +77,10 @@ def provider(world: World) -> LateProvider:
     return world.provider
 
 
-def begin(world: World, **job: Any) -> Run:
-    retry = RetryPolicy(base_backoff_sec=1.0, max_backoff_sec=5.0)
-    return world.start(text_job(ROWS, retry=retry, **job))
-
-
-def drive(world: World, run: Run, seconds: float, *, step: float = 30.0) -> None:
-    """Refresh for so long."""
-    until = world.clock.time() + seconds
-    while world.clock.time() < until and not run.is_finished:
-        run.refresh()
-        world.clock.advance(step)
-
-
-def sent(world: World) -> list[int]:
-    return sorted(index_of(line) for batch in world.provider.batches.values() for line in batch.lines)
-
-
 def local(world: World) -> str:
     return world.store.list_submissions(run_id=RUN)[0].local_batch_id
 
 
-ONCE = list(range(ROWS))
 LAST_TWICE = [*ONCE, 9]
 
 

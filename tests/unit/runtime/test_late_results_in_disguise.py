@@ -9,16 +9,14 @@ import pytest
 
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.exceptions import QuarantinedBatchError
-from batchor_core.core.models import ArtifactPolicy, RetryPolicy
+from batchor_core.core.models import ArtifactPolicy
 from batchor_core.runtime.run import Run
 from batchor_core.testing.fake_batch import FakeBatch
 from batchor_core.testing.fake_provider import FakeProvider
 from batchor_core.testing.fake_rows import http_error_row
-from tests.support.world import RUN, World, by_item, index_of, text_job, texts
+from tests.support.late import HOUR, ONCE, ROWS, begin, drive, sent
+from tests.support.world import RUN, World, by_item, texts
 
-ROWS = 10
-HOUR = 3_600.0
-ONCE = list(range(ROWS))
 NO_COUNTS: dict[str, Any] = {"request_counts": None}
 
 Spoil = Callable[[bytes, int], "bytes | None"]
@@ -84,21 +82,6 @@ def world(make_world: Callable[..., World]) -> World:
 def provider(world: World) -> Disguised:
     assert isinstance(world.provider, Disguised)
     return world.provider
-
-
-def begin(world: World, **job: Any) -> Run:
-    return world.start(text_job(ROWS, retry=RetryPolicy(base_backoff_sec=1.0, max_backoff_sec=5.0), **job))
-
-
-def drive(world: World, run: Run, seconds: float, *, step: float = 30.0) -> None:
-    until = world.clock.time() + seconds
-    while world.clock.time() < until and not run.is_finished:
-        run.refresh()
-        world.clock.advance(step)
-
-
-def sent(world: World) -> list[int]:
-    return sorted(index_of(line) for batch in world.provider.batches.values() for line in batch.lines)
 
 
 def lines(count: int) -> Spoil:

@@ -131,7 +131,7 @@ def test_terminating_a_run_that_waits_follows_the_policy(ui: UI, shop: Shop, pol
     until(ended, f"{run_id} to be terminated", shop.explain)
     shop.wait_for_state(run_id, state)
     ui.go(f"/runs/{run.run_id}", see="RUN_CANCELED")
-    ui.see(f"an operator terminated this run, and on_termination is {policy}")
+    ui.find_in_log(f"an operator terminated this run, and on_termination is {policy}")
     ui.shot(f"terminated-{policy}")
 
 

@@ -31,6 +31,11 @@ class UI:
         """Wait until a text is on the page."""
         expect(self.page.get_by_text(text).locator("visible=true").first).to_be_visible()
 
+    def find_in_log(self, text: str) -> None:
+        """On a Dagster run's page: filter its log for a text. The page draws no more of a log than fits the screen."""
+        self.page.get_by_placeholder("Filter").last.fill(text)
+        self.see(text)
+
     def shot(self, name: str) -> None:
         """Keep what is to be seen now."""
         number = len(list(self._shots.glob("*.png"))) + 1

@@ -13,6 +13,7 @@ from batchor_core.cli.rows import RowOptions, file_rows, query_rows, text_of
 from batchor_core.cli.run_ids import derived_run_id
 from batchor_core.cli.schemas import model_named
 from batchor_core.cli.templates import Prompts, RowTemplate
+from batchor_core.cli.trust import check_server
 from batchor_core.core.enums import ProviderKind
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import BatchJob, ChunkPolicy, RetryPolicy
@@ -60,7 +61,7 @@ def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJ
     """Make the job. Whatever is wrong with it shows here, before anything is stored or sent.
 
     Raises:
-        InvalidInputError: Something is missing, is given twice or can't be used.
+        InvalidInputError: Something is missing, is given twice or can't be used; or only a file names the server.
         SourceRowError: The rows can't be read.
     """
     source = _source(given)
@@ -71,12 +72,16 @@ def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJ
         )
     system = _template("system", given.system, given.system_text)
     settings = _settings(given, profile)
-    options = {**profile.options, **parsed_options(given.options)}
+    typed = parsed_options(given.options)
+    options = {**profile.options, **typed}
     kind = given.provider or profile.provider or ProviderKind.OPENAI.value
+    config = config_of(kind, settings, options)
+    if given.base_url is None:
+        check_server(config.server_url(), profile, typed=typed)
     job: BatchJob[Any, Any] = BatchJob(
         items=source,
         build_prompt=Prompts(prompt[0], None if system is None else system[0]),
-        provider_config=config_of(kind, settings, options),
+        provider_config=config,
         structured_output=None if given.schema is None else model_named(given.schema),
         retry_policy=RetryPolicy()
         if given.max_attempts is None

@@ -40,6 +40,7 @@ Stdout has what was asked for, stderr everything about it: notes, progress, erro
 | `OPENAI_API_KEY` | the API key. No option and no profile takes one |
 | `OPENAI_BASE_URL` | the server, where neither `--base-url` nor a profile names one |
 | `BATCHOR_PROFILE` | the profile, instead of `--profile` |
+| `BATCHOR_TRUSTED_HOSTS` | hosts, separated by commas, that the `base_url` of a profile may name; your key is sent there. This machine needs none |
 | `BATCHOR_FROM` | the database of `run --sql`, instead of `--from`: its URL may hold a password |
 | `BATCHOR_POSTGRES_DSN`, `BATCHOR_POSTGRES_SCHEMA` | the database of `--postgres` |
 

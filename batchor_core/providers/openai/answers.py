@@ -270,7 +270,19 @@ def _pause_reason(status: int | None, code: str, kind: str) -> str | None:
 
 def is_quota_code(code: str) -> bool:
     """Whether an error code means that somebody has to pay or raise a limit."""
-    return code == "insufficient_quota" or code.startswith("billing_")
+    return code in _QUOTA_CODES or code.startswith("billing_")
+
+
+_QUOTA_CODES = frozenset(
+    {
+        "insufficient_quota",
+        "quota_exceeded",
+        "insufficient_balance",
+        "insufficient_credits",
+        "insufficient_funds",
+    }
+)
+"""The first is OpenAI's; compatible servers have the others."""
 
 
 def _decoded(body: Any) -> Any:

@@ -6,9 +6,9 @@ from typing import Any
 
 from batchor_core.core.exceptions import FILE_NOT_READY, ProviderErrorKind
 from batchor_core.providers.api import BatchFailure
+from batchor_core.providers.openai.answers import is_quota_code
 from batchor_core.providers.openai.input_file import is_file_not_ready
 
-_QUOTA_CODES = frozenset({"billing_hard_limit_reached", "insufficient_quota", "billing_not_active"})
 _CAPACITY_CODES = frozenset({"token_limit_exceeded", "request_limit_exceeded"})
 
 
@@ -38,7 +38,7 @@ def judge_failed_batch(errors: Any) -> BatchFailure:
 
 def _kind(entry: dict[str, Any]) -> ProviderErrorKind:
     code, message = str(entry.get("code") or ""), str(entry.get("message") or "").lower()
-    if code in _QUOTA_CODES:
+    if is_quota_code(code):
         return ProviderErrorKind.QUOTA
     if code in _CAPACITY_CODES or ("limit reached" in message and "enqueued" in message):
         return ProviderErrorKind.CAPACITY

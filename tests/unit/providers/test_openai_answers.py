@@ -290,6 +290,8 @@ def test_a_refusal_is_permanent_and_keeps_its_words(record: dict[str, Any]) -> N
         http_error(429, None, "insufficient_quota"),
         http_error(400, "billing_hard_limit_reached"),
         {"custom_id": "a", "response": None, "error": {"code": "billing_not_active", "message": "pay"}},
+        {"custom_id": "a", "response": None, "error": {"code": "quota_exceeded", "message": "pay"}},
+        http_error(400, "insufficient_balance"),
         row(responses(status="failed", error={"code": "insufficient_quota", "message": "pay"})),
     ],
 )

@@ -547,22 +547,6 @@ class TestCheck:
         assert bool(ran) is reached
         assert result.success is reached
 
-    def test_alone_it_judges_all_finished_partitions(
-        self, make_asset: MakeAsset, resource: BatchorResource, instance: dg.DagsterInstance
-    ) -> None:
-        asset = make_asset()
-        for partition in ("birds", "fish"):
-            submit(asset, resource, instance, partition=partition)
-            finish(asset, resource, partition)
-        defs = build_batch_definitions(assets=[asset], resources={"batchor": resource})
-        job = dg.define_asset_job(
-            "check", selection=dg.AssetSelection.checks(*(key for key in asset.checks[0].check_keys))
-        )
-        merged = dg.Definitions.merge(defs, dg.Definitions(jobs=[job]))
-        result = merged.resolve_job_def("check").execute_in_process(instance=instance)
-        check = checks_of(result)["all_items_completed"]
-        assert check.description == "all 6 rows were answered"
-
 
 def refuse_one(server: OpenAIServer) -> None:
     answer = server.responder

@@ -17,6 +17,15 @@ from batchor_core.core.exceptions import InvalidInputError
 
 _TYPES: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool}
 _LIST = re.compile(r"list\[(.+)\]")
+_made_models: dict[str, type[BaseModel]] = {}
+
+
+def __getattr__(name: str) -> type[BaseModel]:
+    """The models of the YAML that this process has loaded: the drivers of stored runs import them by this module and name."""
+    try:
+        return _made_models[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
 
 
 def output_model(name: str, schema: str | Mapping[str, Any]) -> type[BaseModel]:
@@ -29,7 +38,11 @@ def output_model(name: str, schema: str | Mapping[str, Any]) -> type[BaseModel]:
     Raises:
         InvalidInputError: It is neither; names the field.
     """
-    return _imported(schema) if isinstance(schema, str) else _made(name, schema)
+    if isinstance(schema, str):
+        return _imported(schema)
+    model = _made(name, schema)
+    _made_models[model.__qualname__] = model
+    return model
 
 
 def _imported(path: str) -> type[BaseModel]:

@@ -20,13 +20,14 @@ from batchor_core.tables.parquet_sink import ParquetSink
 from batchor_core.tables.registry import SinkChoice, sink_of
 from batchor_core.tables.sink import ResultSink
 from batchor_dagster.asset import BatchAsset
-from batchor_dagster.checks import COMPLETION_CHECK, SCHEMA_CHECK
+from batchor_dagster.checks import check_specs, shown_output
 from batchor_dagster.facts import SINK_METADATA, BatchFacts
 from batchor_dagster.job_function import CONFIG, JobFunction
 from batchor_dagster.misspelt_names import CheckedConfig, advice
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.revisions import OnChange, Rerun
 from batchor_dagster.steps import (
+    CheckEvent,
     OnTermination,
     Task,
     judge_results,
@@ -248,24 +249,7 @@ def _result_step(asset: BatchFacts) -> Callable[..., Iterator[dg.Output[None]]]:
 
 def _checks(asset: BatchFacts, *, threshold: float, blocking: bool) -> dg.AssetChecksDefinition:
     """Both checks in one step, since a step may be a process or a pod of its own."""
-    specs = [
-        dg.AssetCheckSpec(
-            COMPLETION_CHECK,
-            asset=asset.key,
-            blocking=blocking,
-            description=f"Every row was answered; a warning up to {threshold:.2%} failed rows.",
-        )
-    ]
-    if asset.output is not None:
-        specs.append(
-            dg.AssetCheckSpec(
-                SCHEMA_CHECK,
-                asset=asset.key,
-                blocking=blocking,
-                description=f"The results have the columns of {_shown(asset.output)}, and every answer fits them; a warning "
-                f"up to {threshold:.2%} answers that do not.",
-            )
-        )
+    specs = check_specs(asset, threshold=threshold, blocking=blocking)
 
     @dg.multi_asset_check(
         name=f"{asset.key.to_python_identifier()}_checks",
@@ -273,11 +257,9 @@ def _checks(asset: BatchFacts, *, threshold: float, blocking: bool) -> dg.AssetC
         can_subset=True,
         required_resource_keys={asset.resource_key},
     )
-    def result_checks(context: dg.OpExecutionContext) -> Iterator[dg.AssetCheckResult]:
+    def result_checks(context: dg.OpExecutionContext) -> Iterator[CheckEvent]:
         resource: BatchorResource = getattr(context.resources, asset.resource_key)
-        for result in judge_results(asset, context, resource, threshold=threshold):
-            if dg.AssetCheckKey(asset.key, result.check_name or "") in context.selected_asset_check_keys:
-                yield result
+        yield from judge_results(asset, context, resource, specs, threshold=threshold)
 
     return result_checks
 
@@ -337,12 +319,6 @@ def _checked_job(asset: BatchFacts, job: object) -> BatchJob[Any, Any]:
     if job.output_spec == wanted:
         return job
     raise InvalidInputError(
-        f"{asset.key.to_user_string()} has output={_shown(asset.output)}, and its job has {_shown(job.output_spec)}; give the "
+        f"{asset.key.to_user_string()} has output={shown_output(asset.output)}, and its job has {shown_output(job.output_spec)}; give the "
         "output in one place"
     )
-
-
-def _shown(output: type[BaseModel] | OutputSpec) -> str:
-    """An output by its name, a model by its own."""
-    spec = as_output(output)
-    return spec.model.__name__ if isinstance(spec, ModelOutput) and spec.model is not None else repr(spec)

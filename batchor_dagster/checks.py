@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import dagster as dg
 import pyarrow as pa
+from pydantic import BaseModel
 
 from batchor_core import RunSummary
 from batchor_core.core.enums import RunLifecycleStatus
+from batchor_core.core.outputs import ModelOutput, OutputSpec
 from batchor_core.tables import PartitionFacts
+from batchor_core.tables.answer_columns import as_output
+from batchor_dagster.facts import BatchFacts
 from batchor_dagster.metadata import unknown_outcome
 
 COMPLETION_CHECK = "all_items_completed"
 SCHEMA_CHECK = "schema_conforms"
 
 _SHOWN = 5
+
+
+def check_specs(asset: BatchFacts, *, threshold: float, blocking: bool) -> list[dg.AssetCheckSpec]:
+    """The checks of a result asset, partitioned as the asset is, so that each partition has a result of its own."""
+    described = {COMPLETION_CHECK: f"Every row was answered; a warning up to {threshold:.2%} failed rows."}
+    if asset.output is not None:
+        described[SCHEMA_CHECK] = (
+            f"The results have the columns of {shown_output(asset.output)}, and every answer fits them; a warning up to "
+            f"{threshold:.2%} answers that do not."
+        )
+    with warnings.catch_warnings():
+        # of partitions_def, which whoever uses a batch asset has not written and can't change
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return [
+            dg.AssetCheckSpec(
+                name,
+                asset=asset.key,
+                blocking=blocking,
+                description=description,
+                partitions_def=asset.partitions_def,
+            )
+            for name, description in described.items()
+        ]
+
+
+def shown_output(output: type[BaseModel] | OutputSpec) -> str:
+    """An output by its name, a model by its own."""
+    spec = as_output(output)
+    return spec.model.__name__ if isinstance(spec, ModelOutput) and spec.model is not None else repr(spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +117,16 @@ def judge_schema(*, rows: int, unfitting: int, wrong_columns: Sequence[str], thr
     )
 
 
-def completion_result(summaries: Sequence[RunSummary], *, threshold: float) -> dg.AssetCheckResult:
-    """``all_items_completed`` over those of the given runs that are finished; of the others it tells what is wrong."""
-    finished = [summary for summary in summaries if summary.status is not RunLifecycleStatus.RUNNING]
-    total = sum(summary.total_items for summary in finished)
-    failed = sum(summary.failed_items for summary in finished)
-    notes = [f"{summary.run_id}: {text}" for summary in summaries if (text := unknown_outcome(summary))]
-    if summaries and not finished:
-        notes.insert(0, f"{summaries[0].run_id} is not finished")
-    verdict = judge(total=total, failed=failed, threshold=threshold, unknown="; ".join(notes[:_SHOWN]))
-    # the UI's list of a check's executions has no column for the partition
-    if len(summaries) == 1 and finished:
-        verdict = replace(verdict, message=f"{finished[0].run_id}: {verdict.message}")
+def completion_result(summary: RunSummary, *, threshold: float) -> dg.AssetCheckResult:
+    """``all_items_completed`` of a run; of one that is not finished it says so, and what else is wrong with it."""
+    unknown = unknown_outcome(summary)
+    if summary.status is RunLifecycleStatus.RUNNING:
+        message = "; ".join(filter(None, [f"{summary.run_id} is not finished", unknown]))
+        verdict = Verdict(False, dg.AssetCheckSeverity.WARN, message)
+        return _result(COMPLETION_CHECK, verdict, {"rows": 0, "failed": 0, "threshold": threshold})
+    total, failed = summary.total_items, summary.failed_items
+    verdict = judge(total=total, failed=failed, threshold=threshold, unknown=unknown)
+    verdict = replace(verdict, message=f"{summary.run_id}: {verdict.message}")
     return _result(COMPLETION_CHECK, verdict, {"rows": total, "failed": failed, "threshold": threshold})
 
 

@@ -13,6 +13,7 @@ from batchor_core.tables.safe_names import (
     MAX_SEGMENT,
     SEPARATOR,
     earlier_path_segment,
+    partition_identity,
     safe_path_segment,
     slug,
     with_digest,
@@ -64,7 +65,7 @@ def _partition_run(path: list[str], partition_key: str | None) -> str:
         if len(plain) <= limit:
             return plain
     readable = [slug("_".join(path)), slug(partition_key or "")]
-    return with_digest(readable, [path, partition_key], limit=limit)
+    return with_digest(readable, partition_identity(path, partition_key), limit=limit)
 
 
 def _is_readable(partition_key: str | None) -> bool:

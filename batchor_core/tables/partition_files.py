@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from batchor_core.tables.places import place_of
-from batchor_core.tables.safe_names import earlier_path_segment, safe_path_segment
+from batchor_core.tables.safe_names import earlier_path_segment, partition_name, safe_path_segment
 
 
 def partition_path(base: str, asset_key: Sequence[str], partition_key: str | None = None) -> str:
@@ -17,7 +17,11 @@ def partition_path(base: str, asset_key: Sequence[str], partition_key: str | Non
     """
     segments = [safe_path_segment(part) for part in asset_key]
     if partition_key is not None:
-        segments.append(safe_path_segment(partition_key))
+        segments.append(partition_name(asset_key, partition_key))
+    return _file(base, segments)
+
+
+def _file(base: str, segments: Sequence[str]) -> str:
     return "/".join([base.rstrip("/") or "/", *segments]) + ".parquet"
 
 
@@ -40,7 +44,7 @@ class PartitionFiles:
 
     def existing(self, partition_key: str | None) -> str | None:
         """Where a partition's file is now; None if there is none."""
-        for path in (self.path(partition_key), self._earlier_path(partition_key)):
+        for path in (self.path(partition_key), *self._earlier_paths(partition_key)):
             if self._exists(path, partition_key):
                 return path
         return None
@@ -51,9 +55,13 @@ class PartitionFiles:
         Of two files the one with the earlier name is stale: a crash came between the copy and its removal, which an object
         store can't do in one. It is removed, so that who reads the folder does not read the partition twice.
         """
-        path, earlier = self.path(partition_key), self._earlier_path(partition_key)
-        if path == earlier or not self._exists(earlier, partition_key):
-            return
+        for earlier in self._earlier_paths(partition_key):
+            if self._exists(earlier, partition_key):
+                self._rename(earlier, partition_key)
+                self._names.clear()
+
+    def _rename(self, earlier: str, partition_key: str | None) -> None:
+        path = self.path(partition_key)
         (files, source), target = place_of(earlier), place_of(path).path
         with contextlib.suppress(FileNotFoundError):  # another step has just done the same
             if self._exists(path, partition_key):
@@ -64,11 +72,13 @@ class PartitionFiles:
             else:
                 files.makedirs(target.rpartition("/")[0], exist_ok=True)
                 files.mv(source, target)
-        self._names.clear()
 
-    def _earlier_path(self, partition_key: str | None) -> str:
+    def _earlier_paths(self, partition_key: str | None) -> list[str]:
+        """Where earlier builds put the file, the latest of them first; without the path that it has now."""
         keys = [*self._asset_key, *([] if partition_key is None else [partition_key])]
-        return "/".join([self._base.rstrip("/") or "/", *map(earlier_path_segment, keys)]) + ".parquet"
+        spellings: list[Callable[[str], str]] = [safe_path_segment, earlier_path_segment]
+        paths = (_file(self._base, [spell(key) for key in keys]) for spell in spellings)
+        return [path for path in dict.fromkeys(paths) if path != self.path(partition_key)]
 
     def _exists(self, path: str, partition_key: str | None) -> bool:
         files, target = place_of(path)

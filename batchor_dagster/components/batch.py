@@ -3,10 +3,10 @@
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import dagster as dg
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from batchor_core import (
     BatchItem,
@@ -17,29 +17,16 @@ from batchor_core import (
     build_default_provider_registry,
 )
 from batchor_core.core.exceptions import InvalidInputError
-from batchor_core.sources.base import CheckpointedItemSource
-from batchor_core.sources.files import source_of
-from batchor_core.sources.rows import Row, json_safe
+from batchor_core.sources.rows import Row
 from batchor_core.tables import sink_of
 from batchor_dagster.asset import BatchAsset
 from batchor_dagster.asset_decorator import batch_asset
-from batchor_dagster.components.output_schema import output_model
+from batchor_dagster.components.output_schema import output_of
+from batchor_dagster.components.source import UPSTREAM, Source
 from batchor_dagster.control import DEFAULT_RESOURCE
 from batchor_dagster.translator import BatchTranslator
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
-
-
-class Source(dg.Model, dg.Resolvable):
-    """The rows: CSV, JSONL or Parquet files."""
-
-    path: str = Field(
-        description="A .csv, .jsonl or .parquet file, or a pattern such as data/*.csv.gz, relative to this YAML file, or its URL; "
-        "{partition} stands for the partition key."
-    )
-    id_column: str = Field(
-        default="id", description="Column with the id of each row, unique within the file."
-    )
 
 
 class Partitions(dg.Model, dg.Resolvable):
@@ -121,18 +108,19 @@ class Batch(dg.Model, dg.Resolvable):
 
     name: str = Field(description="Asset key of the results, with slashes for prefixes.")
     openai: OpenAI | None = None
-    provider: dict[str, Any] | None = Field(
+    provider: str | dict[str, Any] | None = Field(
         default=None,
-        description="Instead of openai: `kind`, and the settings of that provider's config. An installed package registers the "
-        "kind under the entry point group batchor.providers.",
+        description="Instead of openai: the name that a provider is registered under, or `kind`, which is that name, with the "
+        "settings of the provider's config. Packages register providers under the entry point group batchor.providers.",
     )
     prompt: str = Field(description="Prompt of a row; {column} stands for the row's value.")
     system_prompt: str | None = Field(default=None, description="Instructions; {column} works here too.")
     source: Source
     output: str | dict[str, Any] | None = Field(
         default=None,
-        description="package.module.Model, or a mapping of fields to string, integer, number, boolean, list[...], a list of "
-        "allowed values or further fields; a ? lets it be null. Plain text without it.",
+        description="text (the default); package.module.Model; a mapping of fields to string, integer, number, boolean, "
+        "list[...], a list of allowed values or further fields, where a ? allows null; a JSON schema (`type: object` and "
+        "`properties`); body, the whole response as JSON; or, of a provider that gives vectors, `{vector: 256}`, their dimensions.",
     )
     sink: str | dict[str, Any] | None = Field(
         default=None,
@@ -160,6 +148,8 @@ class Batch(dg.Model, dg.Resolvable):
         dg.AutomationCondition[Any] | None, dg.Resolver.default(model_field_type=str | None)
     ] = None
 
+    _upstream: Any = PrivateAttr(default=None)
+
     @property
     def key(self) -> dg.AssetKey:
         """Asset key of the results."""
@@ -175,14 +165,15 @@ class Batch(dg.Model, dg.Resolvable):
             raise InvalidInputError(f"{self.name}: give either openai or provider")
         if self.openai is not None:
             return self.openai.config()
-        settings = dict(self.provider or {})
+        settings = {"kind": self.provider} if isinstance(self.provider, str) else dict(self.provider or {})
+        registry = build_default_provider_registry()
         kind = settings.pop("kind", None)
         if not isinstance(kind, str):
             raise InvalidInputError(
-                f"{self.name}: provider needs a kind, such as the name that a package registers"
+                f"{self.name}: provider needs a kind, the name that it is registered under: {', '.join(registry.kinds())}"
             )
         try:
-            return build_default_provider_registry().load_config({"provider_kind": kind, "config": settings})
+            return registry.load_config({"provider_kind": kind, "config": settings})
         except (TypeError, KeyError, ValueError) as error:
             raise InvalidInputError(f"{self.name}: provider {kind!r}: {error}") from error
 
@@ -197,6 +188,7 @@ class Batch(dg.Model, dg.Resolvable):
     ) -> BatchAsset:
         """The batch asset. Its source is relative to ``folder``; ``execute`` makes its jobs instead of :meth:`execute`."""
         *prefix, name = self.key.path
+        self.source.check(self.name, is_partitioned=self.partitions is not None)
         config, sink = self.config(), sink_of(self.sink)
         model = getattr(config, "model", None) or str(config.provider_kind)
 
@@ -204,17 +196,18 @@ class Batch(dg.Model, dg.Resolvable):
             name=name,
             key_prefix=prefix or None,
             partitions_def=self.partitions.definition() if self.partitions else None,
-            output=output_model(name, self.output) if self.output is not None else None,
+            output=output_of(name, self.output),
             sink=sink,
             wait=self.wait,
             on_change=self.on_change,
             failure_threshold=self.failure_threshold,
             blocking=self.blocking,
             group_name=self.group_name,
-            description=self.description or f"{model} on {self.source.path}",
+            description=self.description or f"{model} on {self.source.described}",
             owners=self.owners,
             tags=self.tags,
             kinds=self.kinds or {str(config.provider_kind), sink.kind},
+            ins=self.source.inputs,
             deps=[dg.AssetKey.from_user_string(key) for key in self.deps or []],
             code_version=self.code_version,
             pool=self.pool,
@@ -223,10 +216,19 @@ class Batch(dg.Model, dg.Resolvable):
             control_job=control_job,
             translator=translator,
         )
-        def batch(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
-            return execute(context, self, folder) if execute is not None else self.execute(context, folder)
+        def batch(context: dg.AssetExecutionContext, **given: Any) -> BatchJob[Any, Any]:
+            described = self.reading(given.get(UPSTREAM))
+            if execute is not None:
+                return execute(context, described, folder)
+            return described.execute(context, folder)
 
         return batch
+
+    def reading(self, upstream: Any) -> Self:
+        """The same batch with what its upstream asset holds, for :meth:`execute`."""
+        made = self.model_copy()
+        made._upstream = upstream
+        return made
 
     def execute(self, context: dg.AssetExecutionContext, folder: Path) -> BatchJob[Any, Any]:
         """The job of the context's partition."""
@@ -234,16 +236,10 @@ class Batch(dg.Model, dg.Resolvable):
 
     def job(self, folder: Path, partition_key: str | None) -> BatchJob[Any, Any]:
         """The job of one partition."""
-        path = self.source.path.replace("{partition}", partition_key or "")
         return BatchJob(
-            items=self._source(path if "://" in path else folder / path),
+            items=self.source.items(folder, partition_key, self._upstream),
             build_prompt=self._prompt,
             provider_config=self.config(),
-        )
-
-    def _source(self, path: str | Path) -> CheckpointedItemSource[Any]:
-        return source_of(
-            path, item_id_from_row=lambda row: str(row[self.source.id_column]), payload_from_row=json_safe
         )
 
     def _prompt(self, item: BatchItem[Row]) -> PromptParts:

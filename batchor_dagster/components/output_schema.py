@@ -1,6 +1,6 @@
-"""An output schema written in YAML as a Pydantic model.
+"""What a batch's ``output`` in YAML is: text, a whole body, a vector, or a Pydantic model.
 
-A field is a type (``string``, ``integer``, ``number``, ``boolean``, ``list[...]`` of one of these), a list of the
+A model is imported, or made of a JSON schema or of the short form, a mapping of fields. There a field is a type (``string``, ``integer``, ``number``, ``boolean``, ``list[...]`` of one of these), a list of the
 allowed values, or a mapping of further fields. A ``?`` after the type allows null.
 """
 
@@ -14,9 +14,39 @@ from typing import Any, Literal, Optional
 from pydantic import BaseModel, ConfigDict, create_model
 
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.outputs import BodyOutput, OutputSpec, VectorOutput
+from batchor_dagster.components.json_schema import is_json_schema, model_of_schema
 
 _TYPES: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool}
 _LIST = re.compile(r"list\[(.+)\]")
+_made_models: dict[str, type[BaseModel]] = {}
+
+
+def __getattr__(name: str) -> type[BaseModel]:
+    """The models of the YAML that this process has loaded: the drivers of stored runs import them by this module and name."""
+    try:
+        return _made_models[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+
+def output_of(name: str, given: str | Mapping[str, Any] | None) -> type[BaseModel] | OutputSpec | None:
+    """The output of a batch; None for text.
+
+    Args:
+        name: Class name of a model that is made here.
+        given: ``text``, ``body``, ``{vector: dimensions}``, or what :func:`output_model` takes.
+
+    Raises:
+        InvalidInputError: It is none of these; names the field.
+    """
+    if given is None or given == "text":
+        return None
+    if given == "body":
+        return BodyOutput()
+    if isinstance(given, Mapping) and given.keys() == {"vector"} and isinstance(given["vector"], int):
+        return VectorOutput(given["vector"])
+    return output_model(name, given)
 
 
 def output_model(name: str, schema: str | Mapping[str, Any]) -> type[BaseModel]:
@@ -24,12 +54,17 @@ def output_model(name: str, schema: str | Mapping[str, Any]) -> type[BaseModel]:
 
     Args:
         name: Class name of a model that is made here.
-        schema: ``package.module.Model`` to import, or a mapping of field names to types.
+        schema: ``package.module.Model`` to import, a JSON schema of an object, or a mapping of field names to types.
 
     Raises:
         InvalidInputError: It is neither; names the field.
     """
-    return _imported(schema) if isinstance(schema, str) else _made(name, schema)
+    if isinstance(schema, str):
+        return _imported(schema)
+    model = model_of_schema(name, schema) if is_json_schema(schema) else _made(name, schema)
+    model.__module__ = __name__
+    _made_models[model.__qualname__] = model
+    return model
 
 
 def _imported(path: str) -> type[BaseModel]:
@@ -38,7 +73,7 @@ def _imported(path: str) -> type[BaseModel]:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise InvalidInputError(
-            f"output: {path!r} can't be imported ({error}); give package.module.Model"
+            f"output: {path!r} can't be imported ({error}); give package.module.Model, text or body"
         ) from error
     if not isinstance(found, type) or not issubclass(found, BaseModel):
         raise InvalidInputError(f"output: {path!r} is not a Pydantic model")

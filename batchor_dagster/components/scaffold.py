@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import textwrap
+from typing import Any
 
 import dagster as dg
+import yaml
 from pydantic import BaseModel, Field
 
 _ROWS = """id,text
@@ -14,9 +17,8 @@ _ROWS = """id,text
 """
 
 _YAML = """\
-# To try it without a key: `python -m batchor_core.testing.openai_server` in a terminal of its own (the emulator extra), then
-#   OPENAI_BASE_URL=http://127.0.0.1:8099/v1 OPENAI_API_KEY=any dg dev
-# and materialize {name}_submission; the results follow by themselves.
+# To try it, run `batchor serve` in one terminal (pip install "batchor-core[cli,emulator]") and `dg dev` in another, then materialize
+# {name}_submission. The results follow by themselves, within a minute or two.
 type: {type_name}
 
 attributes:
@@ -28,17 +30,21 @@ attributes:
       source:
         path: {source}
         id_column: id
-      # package.module.Model works too; without it, answers are text
+      # instead of fields: text, package.module.Model, or a JSON schema
       output:
         sentiment: [positive, negative, mixed]
         summary: string
         topics: list[string]
-{partitions}
-  # Components with the same resource share it; the key is taken from OPENAI_API_KEY.
-  # If Python code of this project has resources={{"batchor": BatchorResource(...)}}, remove `resource:` here, and the
-  # component uses that one. Or keep it under another name, with `resource_key: reviews_store` and another root.
+{partitions}{resource}"""
+
+_RESOURCE = """\
   resource:
     root: .batchor
+    # The server of `batchor serve`, which needs no key and bills nothing. For OpenAI, remove these two lines and set OPENAI_API_KEY.
+    base_url: http://127.0.0.1:8099/v1
+    providers: {openai: {api_key: local}}
+    # If Python code of this project has resources={"batchor": BatchorResource(...)}, remove `resource:` here, and the component
+    # uses that one. Or keep both, with `resource_key: reviews_store` beside `resource:` and another root.
 """
 
 
@@ -80,6 +86,7 @@ class BatchScaffolder(dg.Scaffolder[BatchScaffoldParams]):
             model=json.dumps(params.model),  # a JSON string is a YAML string, whatever is in it
             source=json.dumps(params.source),
             partitions=partitions,
+            resource=_resource(request),
         )
         (request.target_path / "defs.yaml").write_text(text, encoding="utf-8")
         rows = request.target_path / params.source
@@ -90,3 +97,26 @@ class BatchScaffolder(dg.Scaffolder[BatchScaffoldParams]):
             and not rows.exists()
         ):
             rows.write_text(_ROWS, encoding="utf-8")
+
+
+def _resource(request: dg.ScaffoldRequest[BatchScaffoldParams]) -> str:
+    """The resource: that of a component which the project has already, so that they share it, or the local server."""
+    folders = request.target_path.parents
+    defs = next((folder for folder in folders if folder.name == "defs"), folders[0])
+    others = [
+        component["attributes"]
+        for file in sorted(defs.rglob("defs.yaml"))
+        if file.parent != request.target_path
+        for component in yaml.safe_load_all(file.read_text(encoding="utf-8"))
+        if isinstance(component, dict) and component.get("type") == request.type_name
+    ]
+    if not others:
+        return _RESOURCE
+    shared: dict[str, Any] = next((other for other in others if "resource" in other), {})
+    given = {key: shared[key] for key in ("resource", "resource_key") if key in shared}
+    if not given:
+        return "  # without `resource:`, as in the project's other components: Python code defines it\n"
+    written = yaml.safe_dump(given, sort_keys=False)
+    return textwrap.indent(
+        f"# the same as in the project's other components, which share it\n{written}", "  "
+    )

@@ -18,6 +18,7 @@ from batchor_dagster.control import name_for
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.sensor.active_runs import Driven, drive_in_turn, look_after_ended
 from batchor_dagster.sensor.drive_job import DRIVE_JOB, build_drive_job, request_drivers
+from batchor_dagster.sensor.models import check_models
 from batchor_dagster.sensor.operator_tags import apply_tags
 from batchor_dagster.sensor.result_requests import (
     lacking_results,
@@ -70,6 +71,10 @@ def build_batch_sensor(
             run.
         resource_key: Name of the :class:`BatchorResource`.
         description: Shown in the UI.
+
+    Raises:
+        ValueError: An argument is out of its range, or would have no effect.
+        InvalidInputError: The model of an asset can't be imported where its runs are driven.
     """
     if not 0 < time_budget_seconds <= MAX_TIME_BUDGET_SEC:
         raise ValueError(
@@ -85,6 +90,7 @@ def build_batch_sensor(
     patience = WORKER_PATIENCE_SEC if worker_patience_seconds is None else worker_patience_seconds
     name = name or name_for(SENSOR, resource_key)
     batches = [asset.facts for asset in assets]
+    check_models(batches)
     jobs: list[Any] = [results_job(batch) for batch in batches]
     worker = drive_job or build_drive_job(resource_key=resource_key, name=_drive_job_name(name))
     if drive == "job":

@@ -5,10 +5,18 @@ between, the sensor drives them. With ``wait=True`` one step, ``submit_wait_writ
 step of the checks. Each takes its partitions one by one, and ends in a way that tells a person what to do.
 """
 
-from batchor_dagster.steps.checking import judge_results
+from batchor_dagster.steps.checking import CheckEvent, judge_results
 from batchor_dagster.steps.results import write_results
 from batchor_dagster.steps.submission import submit
 from batchor_dagster.steps.task import Task
 from batchor_dagster.steps.waiting import OnTermination, submit_wait_write
 
-__all__ = ["OnTermination", "Task", "judge_results", "submit", "submit_wait_write", "write_results"]
+__all__ = [
+    "CheckEvent",
+    "OnTermination",
+    "Task",
+    "judge_results",
+    "submit",
+    "submit_wait_write",
+    "write_results",
+]

@@ -1,7 +1,8 @@
 """Runs dg commands and loads projects, one after the other in one process: importing Dagster takes longer than any of them.
 
 Each line of standard input is a JSON list: a project's folder, then the command's arguments, or ``definitions`` alone to tell what a code
-location of the project has. The answer is a line too: the exit code, and what was printed.
+location of the project has, or ``land`` with a batch asset to submit it and let the sensor bring its results. The answer is a line too: the
+exit code, and what was printed.
 """
 
 import json
@@ -12,6 +13,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+import dagster as dg
 from dagster_dg_cli.cli import cli
 
 PACKAGE = "shop"
@@ -30,11 +32,36 @@ def definitions() -> None:
     print(json.dumps(found))
 
 
+def land(asset: str) -> None:
+    """Submit a batch asset, tick the sensor until it asks for the results, and write these."""
+    from shop.definitions import defs
+
+    repository = defs().get_repository_def()
+    [sensor] = repository.sensor_defs
+    with dg.DagsterInstance.ephemeral() as instance:
+        submission = repository.get_implicit_global_asset_job_def().get_subset(
+            asset_selection={dg.AssetKey(f"{asset}_submission")}
+        )
+        assert submission.execute_in_process(instance=instance).success
+        for _ in range(100):
+            with dg.build_sensor_context(
+                instance=instance, repository_def=repository, resources=repository.get_top_level_resources()
+            ) as context:
+                tick = sensor(context)
+            if tick.run_requests:
+                break
+        [request] = tick.run_requests
+        job = repository.get_job(request.job_name).get_subset(asset_selection=set(request.asset_selection))
+        assert job.execute_in_process(instance=instance, tags=request.tags).success
+
+
 def execute(arguments: Sequence[str]) -> int:
     """The exit code of one command."""
     try:
         if list(arguments) == ["definitions"]:
             definitions()
+        elif arguments[0] == "land":
+            land(*arguments[1:])
         else:
             cli.main(args=list(arguments), prog_name="dg")
     except SystemExit as end:

@@ -215,8 +215,12 @@ def test_a_source_of_another_kind_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return new_project(tmp_path_factory.mktemp("dg"))
+
+
+def new_project(folder: Path) -> Path:
     """A project as create-dagster lays it out."""
-    root = tmp_path_factory.mktemp("dg") / "shop"
+    root = folder / "shop"
     package = root / "src" / "shop"
     (package / "defs").mkdir(parents=True)
     (root / "pyproject.toml").write_text(
@@ -230,6 +234,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)\n"
     )
     return root
+
+
+@pytest.fixture
+def serve() -> Iterator[str]:
+    """The URL of ``batchor serve``."""
+    command = [str(Path(sys.executable).with_name("batchor")), "serve", "--port", "0", "--batch-seconds", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = next(line for line in process.stdout if line.startswith("listening on "))
+        yield said.removeprefix("listening on ").strip()
+        process.terminate()
 
 
 @dataclass(frozen=True)
@@ -320,6 +335,9 @@ def test_the_scaffolded_component_passes_the_check_of_definitions(project: Path,
 
     # one that keeps its runs elsewhere has everything of its own
     elsewhere = project / "src" / "shop" / "defs" / "others" / "defs.yaml"
+    assert (
+        yaml.safe_load(elsewhere.read_text())["attributes"]["resource"] == written["attributes"]["resource"]
+    )
     elsewhere.write_text(elsewhere.read_text().replace("root: .batchor", "root: .elsewhere"))
     apart = definitions_of(project)
     assert apart["resources"] == ["batchor", "batchor_others"]
@@ -338,13 +356,34 @@ def test_the_scaffolded_component_passes_the_check_of_definitions(project: Path,
     said = refused.text
     assert "unknown key 'batches[0].openai.temprature'; did you mean 'temperature'?" in said
     assert "not valid under any" not in said
-    elsewhere.write_text(misspelt.replace("    root:", "    base_url: https://example.com/v1\n    root:"))
+    elsewhere.write_text(misspelt.replace("http://127.0.0.1:8099/v1", "https://example.com/v1"))
     assert run(project, "check", "defs").code == 0
     elsewhere.write_text(elsewhere.read_text().replace(".elsewhere", "./.batchor"))
     torn = run(project, "check", "defs")
     assert torn.code != 0
     assert "use the same database" in torn.text
-    assert "base_url: None and 'https://example.com/v1'" in torn.text
+    assert "base_url: 'http://127.0.0.1:8099/v1' and 'https://example.com/v1'" in torn.text
+
+
+@pytest.mark.acceptance
+def test_a_scaffolded_project_runs_against_the_local_server(
+    dg_shell: Shell, tmp_path: Path, serve: str
+) -> None:
+    """With nothing changed in the YAML but the port."""
+    root = new_project(tmp_path)
+    made = dg_shell.run(root, "scaffold", "defs", "batchor_dagster.BatchComponent", "reviews")
+    assert made.code == 0, made.text
+    written = root / "src" / "shop" / "defs" / "reviews" / "defs.yaml"
+    assert "base_url: http://127.0.0.1:8099/v1\n" in written.read_text()
+    written.write_text(written.read_text().replace("http://127.0.0.1:8099/v1", serve))
+    checked = dg_shell.run(root, "check", "defs")
+    assert checked.code == 0, checked.text
+    landed = dg_shell.run(root, "land", "reviews")
+    assert landed.code == 0, landed.text
+    table = pl.read_parquet(root / ".batchor" / "results" / "reviews.parquet")
+    assert sorted(table["item_id"]) == ["1", "2", "3"]
+    assert set(table["status"]) == {"completed"}
+    assert set(table["sentiment"]) <= {"positive", "negative", "mixed"}
 
 
 _PYTHON = """import dagster as dg

@@ -132,7 +132,10 @@ class TestABackfill:
             for request in deployment.tick().run_requests or ():
                 assert request.tags[BACKFILL_TAG] == backfill
                 assert self.unfinished(deployment, backfill) == 1
-                assert deployment.launch(request).success
+                done = deployment.launch(request)
+                assert done.success
+                checked = {evaluation.partition for evaluation in done.get_asset_check_evaluations()}
+                assert checked == {request.partition_key}
                 landed += 1
         deployment.tick()
         assert self.unfinished(deployment, backfill) == 0

@@ -191,7 +191,7 @@ def test_what_may_have_been_paid_for_nothing_is_told_everywhere(changes: dict[st
     summary = dataclasses.replace(SUMMARY, status=RunLifecycleStatus.COMPLETED, failed_items=0, **changes)
     assert unknown_outcome(summary) == text
     assert ("batchor/warning" in progress_metadata(summary)) is bool(text)
-    check = completion_result([summary], threshold=0.0)
+    check = completion_result(summary, threshold=0.0)
     assert (check.passed, check.severity.value) == (not text, "WARN")
     assert text in str(check.description)
 
@@ -295,7 +295,7 @@ def test_failed_rows_are_a_warning_up_to_the_threshold(
 
 
 def test_an_active_run_is_never_reported_as_answered() -> None:
-    check = completion_result([SUMMARY], threshold=1.0)
+    check = completion_result(SUMMARY, threshold=1.0)
     assert not check.passed
     assert "facts--birds is not finished" in str(check.description)
 

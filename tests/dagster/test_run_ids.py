@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from batchor_core.core.validation import check_artifact_key, check_run_id
+from batchor_core.tables.safe_names import partition_name
 from batchor_dagster.run_ids import MAX_RUN_ID, MAX_SEGMENT, batch_run_id, safe_path_segment
+
+Name = Callable[[str], str]
 
 KEYS = st.lists(st.text(alphabet="aB1_-. /é|", min_size=1, max_size=12), min_size=1, max_size=3)
 PARTITIONS = st.none() | st.text(alphabet="aB1_-.:/|é\n", max_size=40)
@@ -50,6 +54,8 @@ def test_other_keys_stay_recognisable_and_get_a_digest(
 def test_names_do_not_change_from_release_to_release() -> None:
     assert batch_run_id(["reviews"], "2026-01-01|de") == "reviews--2026_01_01_de--29aa15e30c408581"
     assert safe_path_segment("a/b") == "a_b--1693b0cfc4dae187"
+    assert partition_name(["reviews"], "2026-01-01|de") == "2026-01-01--de"
+    assert partition_name(["reviews"], "a/b") == "a_b--b3cd6beebfac3799"
 
 
 def test_look_alikes_get_different_names() -> None:
@@ -107,24 +113,34 @@ def test_run_ids_are_legal_for_the_engine(name: tuple[list[str], str | None, int
     assert batch_run_id(key, partition, revision=revision) == run_id
 
 
-@given(st.lists(st.text(max_size=200), min_size=2, max_size=2, unique=True))
-def test_different_partition_keys_never_share_a_path_segment(keys: list[str]) -> None:
-    segments = [safe_path_segment(key) for key in keys]
+def name_of_a_partition(key: str) -> str:
+    return partition_name(["reviews"], key)
+
+
+NAMING = pytest.mark.parametrize("name", [safe_path_segment, name_of_a_partition])
+
+
+@NAMING
+@given(st.lists(st.text(max_size=200) | st.text("ab-_|", max_size=5), min_size=2, max_size=2, unique=True))
+def test_different_partition_keys_never_share_a_path_segment(name: Name, keys: list[str]) -> None:
+    segments = [name(key) for key in keys]
     assert segments[0] != segments[1]
     for segment in segments:
         assert check_artifact_key(segment) == (segment,)
         assert len(segment) <= MAX_SEGMENT
 
 
-@given(st.lists(st.text(alphabet="aAbB_.-1", max_size=4), min_size=2, max_size=2, unique=True))
-def test_no_two_segments_differ_in_case_alone(keys: list[str]) -> None:
-    first, second = (safe_path_segment(key).casefold() for key in keys)
+@NAMING
+@given(st.lists(st.text(alphabet="aAbB_.-1|", max_size=4), min_size=2, max_size=2, unique=True))
+def test_no_two_segments_differ_in_case_alone(name: Name, keys: list[str]) -> None:
+    first, second = (name(key).casefold() for key in keys)
     assert first != second
 
 
-@given(st.one_of(st.text(max_size=130), st.text(alphabet="_.aA-", max_size=5)))
-def test_no_reader_of_folders_skips_a_segment(key: str) -> None:
-    segment = safe_path_segment(key)
+@NAMING
+@given(st.one_of(st.text(max_size=130), st.text(alphabet="_.aA-|", max_size=5)))
+def test_no_reader_of_folders_skips_a_segment(name: Name, key: str) -> None:
+    segment = name(key)
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", segment)
     assert segment[-1].isalnum() or segment[-1] == "_"
 
@@ -167,3 +183,28 @@ def test_both_normal_forms_of_a_key_have_a_file_of_their_own() -> None:
 @pytest.mark.parametrize("key", ["..", ".", "", "a/../b", "C:\\x", "nul\x00", "\ud800"])
 def test_dangerous_partition_keys_become_plain_segments(key: str) -> None:
     assert re.fullmatch(r"[A-Za-z0-9_]+--[0-9a-f]{16}", safe_path_segment(key))
+
+
+@pytest.mark.parametrize(
+    ("key", "pattern"),
+    [
+        ("2026-01-01|de", "2026-01-01--de"),
+        ("a.v1|b_2", "a.v1--b_2"),
+        ("con|de", "con--de"),
+        ("de|con", "de--con"),
+        ("nul.1|de", "nul_1_de--{}"),  # Windows takes nul.1--de for a device
+        ("2026-01-01|DE", "2026_01_01_DE--{}"),
+        ("2026-01-01|", "2026_01_01--{}"),
+        ("de|0123456789abcdef", "de_0123456789abcdef--{}"),
+        ("a" * 80 + "|" + "b" * 80, "a{{80}}_b{{21}}--{}"),
+    ],
+)
+def test_a_key_of_several_dimensions_is_readable_if_its_parts_are(key: str, pattern: str) -> None:
+    assert re.fullmatch(pattern.format("[0-9a-f]{16}"), partition_name(["reviews"], key))
+
+
+@pytest.mark.parametrize("key", ["2026-01-01-00:00", "a/b", "Zürich", "", "2026-01-01|d e"])
+def test_file_and_run_of_a_partition_have_one_digest(key: str) -> None:
+    asset = ["shop", "reviews"]
+    assert partition_name(asset, key)[-16:] == batch_run_id(asset, key)[-16:]
+    assert partition_name(["other"], key)[-16:] != batch_run_id(asset, key)[-16:]

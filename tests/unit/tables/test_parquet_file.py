@@ -217,6 +217,7 @@ def test_record_types_are_those_of_the_documented_schema(tmp_path: Path) -> None
     [
         ("/data", ["reviews"], "2026-01-01", "/data/reviews/2026-01-01.parquet"),
         ("data/", ["shop", "reviews"], "de", "data/shop/reviews/de.parquet"),
+        ("data", ["reviews"], "2026-01-01|eu", "data/reviews/2026-01-01--eu.parquet"),
         ("s3://bucket/base", ["reviews"], None, "s3://bucket/base/reviews.parquet"),
     ],
 )

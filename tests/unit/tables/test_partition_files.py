@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from batchor_core.tables import write_results_parquet
 from batchor_core.tables.partition_files import PartitionFiles
-from batchor_core.tables.safe_names import earlier_path_segment
+from batchor_core.tables.safe_names import earlier_path_segment, safe_path_segment
 from tests.support.result_pages import Pages, Review, good
 
 KEYS = [
@@ -34,6 +35,8 @@ KEYS = [
     "space ",
     "a/b",
     "a|b",
+    "2026-01-01|eu",
+    "2026-01-01|EU",
     "a=b",
     "Zürich",
     "Zu\u0308rich",
@@ -45,8 +48,11 @@ def wrote(path: str, rows: int = 1) -> None:
     write_results_parquet(Pages([good(index) for index in range(rows)]), path, Review)
 
 
-def earlier(base: object, key: str, *, asset: str = "reviews") -> str:
-    return f"{base}/{earlier_path_segment(asset)}/{earlier_path_segment(key)}.parquet"
+Spelling = Callable[[str], str]
+
+
+def earlier(base: object, key: str, *, asset: str = "reviews", spell: Spelling = earlier_path_segment) -> str:
+    return f"{base}/{spell(asset)}/{spell(key)}.parquet"
 
 
 @pytest.mark.parametrize("asset_key", [["reviews"], ["_private", "Reviews"], [".a", "東京"]])
@@ -79,13 +85,14 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}"
 
 
-@pytest.mark.parametrize("key", ["東京", "_all", "US", "con"])
-def test_a_file_of_an_earlier_build_is_found_and_replaced(base: str, key: str) -> None:
+@pytest.mark.parametrize("spell", [earlier_path_segment, safe_path_segment])
+@pytest.mark.parametrize("key", ["東京", "_all", "US", "con", "2026-01-01|eu"])
+def test_a_file_of_an_earlier_build_is_found_and_replaced(base: str, key: str, spell: Spelling) -> None:
     files = PartitionFiles(base, ["reviews"])
     assert files.existing(key) is None
-    wrote(earlier(base, key))
+    wrote(earlier(base, key, spell=spell))
     files = PartitionFiles(base, ["reviews"])
-    assert files.existing(key) == earlier(base, key)
+    assert files.existing(key) == earlier(base, key, spell=spell)
     files.adopt(key)
     assert files.existing(key) == files.path(key)
     wrote(files.path(key), rows=3)
@@ -93,13 +100,23 @@ def test_a_file_of_an_earlier_build_is_found_and_replaced(base: str, key: str) -
     assert listed(base) == [Path(files.path(key)).name]
 
 
-def test_the_stale_one_of_two_files_is_removed(base: str) -> None:
+def test_the_stale_ones_of_several_files_are_removed(base: str) -> None:
     files = PartitionFiles(base, ["reviews"])
-    wrote(earlier(base, "US"), rows=2)
+    wrote(earlier(base, "US"), rows=1)
+    wrote(earlier(base, "US", spell=safe_path_segment), rows=2)
     wrote(files.path("US"), rows=3)
     assert files.existing("US") == files.path("US")
     files.adopt("US")
     assert listed(base) == [Path(files.path("US")).name]
+
+
+def test_of_two_earlier_files_the_later_one_counts(base: str) -> None:
+    files = PartitionFiles(base, ["reviews"])
+    wrote(earlier(base, "US"), rows=1)
+    wrote(earlier(base, "US", spell=safe_path_segment), rows=2)
+    files.adopt("US")
+    assert listed(base) == [Path(files.path("US")).name]
+    assert len(pd.read_parquet(f"{base}/reviews/{Path(files.path('US')).name}")) == 2
 
 
 def test_adopting_leaves_other_partitions_alone(base: str) -> None:

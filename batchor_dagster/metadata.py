@@ -15,10 +15,9 @@ from batchor_core import ItemStatus, RunSummary
 from batchor_core.core.models import ProviderConfig
 from batchor_core.core.pricing import BatchRates, Cost, Rates, Unpriced
 from batchor_core.core.usage import TOKEN_KINDS
-from batchor_core.core.words import counted
+from batchor_core.core.words import counted, dollars, duration
 from batchor_core.tables import ErrorCount, TableReport
 from batchor_core.tables.result_columns import DESCRIPTIONS
-from batchor_dagster.numbers import dollars, duration
 from batchor_dagster.run_states import state_of
 
 Metadata: TypeAlias = dict[str, dg.MetadataValue[Any]]

@@ -5,6 +5,7 @@ What is shown is read from the store by a thread of its own, so that a long step
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -20,11 +21,10 @@ from rich.progress import Progress as Bars
 
 from batchor_core.cli.console import say, stderr, text
 from batchor_core.cli.printable import printable
-from batchor_core.cli.views import duration
 from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import BatchorError
 from batchor_core.core.models import RunSummary
-from batchor_core.core.words import counted
+from batchor_core.core.words import counted, duration
 
 LOOK_SEC = 0.5
 LINE_SEC = 10.0
@@ -50,8 +50,8 @@ class Pace:
 
     seen: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=2))
 
-    def left(self, summary: RunSummary, now: float) -> float | None:
-        """Seconds until all rows have ended at the pace seen so far; None while there is no telling."""
+    def left(self, summary: RunSummary, now: float) -> int | None:
+        """Whole seconds until all rows have ended at the pace seen so far, rounded up; None while that is unknown."""
         ended = summary.completed_items + summary.failed_items
         if not self.seen:
             self.seen.append((now, ended))
@@ -62,7 +62,7 @@ class Pace:
         is_held = summary.control_state is not RunControlState.RUNNING or not summary.ingestion_complete
         if is_held or ended == before or now <= since:
             return None
-        return (summary.total_items - ended) * (now - since) / (ended - before)
+        return math.ceil((summary.total_items - ended) * (now - since) / (ended - before))
 
 
 def phase(summary: RunSummary) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, TypeAlias, assert_never
 from urllib.parse import quote, urlencode
 
 import dagster as dg
 
 from batchor_core import ItemStatus, RunSummary
+from batchor_core.core.markdown import MOST_CHARS, plain, table
 from batchor_core.core.models import ProviderConfig
 from batchor_core.core.pricing import BatchRates, Cost, Rates, Unpriced
+from batchor_core.core.run_report import RunReport
+from batchor_core.core.turnaround import BatchTime
 from batchor_core.core.usage import TOKEN_KINDS
 from batchor_core.core.words import counted, dollars, duration
+from batchor_core.runtime.report import rates_of_run
 from batchor_core.tables import ErrorCount, TableReport
 from batchor_core.tables.result_columns import DESCRIPTIONS
 from batchor_dagster.run_states import state_of
@@ -25,7 +27,6 @@ Metadata: TypeAlias = dict[str, dg.MetadataValue[Any]]
 RESULTS_END = "batchor/revision"
 """The last sequence of the results that a file holds: it grows when rows are tried again. No revision of the partition."""
 
-_PREVIEW_CELL = 80
 _ERROR_CLASSES = 10
 _ERROR_MESSAGE = 300
 
@@ -94,7 +95,7 @@ def progress_metadata(summary: RunSummary) -> Metadata:
     }
     if summary.total_items and summary.ingestion_complete:
         done = summary.completed_items + summary.failed_items
-        metadata["batchor/percent_done"] = dg.MetadataValue.float(round(100 * done / summary.total_items, 1))
+        metadata["batchor/percent_done"] = dg.MetadataValue.float(_percent(done, summary.total_items))
     if summary.late_rows:
         metadata["batchor/late_rows"] = dg.MetadataValue.int(summary.late_rows)
     if summary.control_reason:
@@ -103,6 +104,10 @@ def progress_metadata(summary: RunSummary) -> Metadata:
     if warning:
         metadata["batchor/warning"] = dg.MetadataValue.text(warning)
     return metadata
+
+
+def _percent(part: int, whole: int) -> float:
+    return round(100 * part / whole, 2) if whole else 0.0
 
 
 def unknown_outcome(summary: RunSummary) -> str:
@@ -135,6 +140,7 @@ def result_metadata(
     *,
     summary: RunSummary,
     cost: Cost | Unpriced,
+    batches: Sequence[BatchTime],
     config: ProviderConfig,
     revision: int,
     links: Links,
@@ -145,11 +151,20 @@ def result_metadata(
         report: What was written.
         summary: Of the run that it was written from; its tokens include attempts that were tried again.
         cost: What the run has cost, those attempts included.
+        batches: The run's batches.
         config: Whom the run asked.
         revision: The number of the partition's run, from 1.
         links: Where to go from here.
     """
     billed = summary.usage
+    of_run = RunReport(
+        summary,
+        cost,
+        report.errors,
+        batches,
+        getattr(config, "model", None),
+        [("every Dagster run of this batch run", links.runs)],
+    )
     metadata: Metadata = {
         "dagster/partition_row_count": dg.MetadataValue.int(report.row_count),
         "dagster/column_schema": dg.MetadataValue.table_schema(table_schema(report)),
@@ -157,11 +172,17 @@ def result_metadata(
         **_identity(summary.run_id, revision, links, config),
         RESULTS_END: dg.MetadataValue.int(report.last_sequence),
         "batchor/size_bytes": dg.MetadataValue.int(report.size_bytes),
+        "batchor/rows": dg.MetadataValue.int(report.row_count),
         "batchor/completed": dg.MetadataValue.int(report.row_count - report.failed_count),
         "batchor/failed": dg.MetadataValue.int(report.failed_count),
+        "batchor/failed_percent": dg.MetadataValue.float(_percent(report.failed_count, report.row_count)),
         **{f"batchor/{kind}": dg.MetadataValue.int(getattr(billed, kind)) for kind in TOKEN_KINDS},
         "preview": dg.MetadataValue.md(markdown_table(report.preview)),
+        "batchor/report": dg.MetadataValue.md(of_run.markdown()),
     }
+    for name, seconds in (("p50", of_run.turnaround_p50_sec), ("p95", of_run.turnaround_p95_sec)):
+        if seconds is not None:
+            metadata[f"batchor/turnaround_{name}_minutes"] = dg.MetadataValue.float(round(seconds / 60, 1))
     if report.errors:
         metadata["batchor/errors"] = error_table(report.errors)
     if report.unfitting_count:
@@ -180,7 +201,7 @@ def error_table(errors: Mapping[str, ErrorCount]) -> dg.TableMetadataValue:
             {
                 "error_class": error_class,
                 "rows": error.rows,
-                "example_item": error.item_id[:_PREVIEW_CELL],
+                "example_item": error.item_id[:MOST_CHARS],
                 "example": error.message[:_ERROR_MESSAGE],
             }
         )
@@ -217,12 +238,6 @@ def describe(summary: RunSummary) -> str:
     if summary.control_reason:
         parts.append(summary.control_reason)
     return ", ".join(parts)
-
-
-def rates_of_run(config: ProviderConfig, summary: RunSummary) -> Rates:
-    """What the run's tokens cost on the day it was created."""
-    created = datetime.fromtimestamp(summary.created_at, UTC) if summary.created_at else datetime.now(UTC)
-    return config.batch_rates(at=created)
 
 
 def _cost_metadata(cost: Cost | Unpriced, *, unknown: str = "") -> Metadata:
@@ -272,27 +287,7 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return "no rows"
     names = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
-    lines += ["| " + " | ".join(_cell(row[name]) for name in names) + " |" for row in rows]
-    return "\n".join(lines)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    text = (
-        json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else str(value)
-    )
-    if len(text) > _PREVIEW_CELL:
-        text = text[: _PREVIEW_CELL - 1] + "…"
-    # in this order, so that the backslash of an escape is not escaped again
-    return (
-        text.replace("\\", "\\\\")
-        .replace("|", "\\|")
-        .replace("<", "&lt;")
-        .replace("\r", " ")
-        .replace("\n", " ")
-    )
+    return table(names, ([plain(row[name]) for name in names] for row in rows))
 
 
 def _identity(run_id: str, revision: int, links: Links, config: ProviderConfig) -> Metadata:

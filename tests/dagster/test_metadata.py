@@ -16,7 +16,9 @@ from pydantic import BaseModel
 
 from batchor_core import ItemStatus, OpenAIProviderConfig, RunControlState, RunLifecycleStatus, RunSummary
 from batchor_core.core.pricing import BatchRates, Cost, Unpriced
+from batchor_core.core.turnaround import BatchTime
 from batchor_core.core.usage import TokenUsage
+from batchor_core.runtime.report import rates_of_run
 from batchor_core.tables import ErrorCount, PartitionFacts, TableReport
 from batchor_core.tables.result_columns import DESCRIPTIONS, OWN_COLUMNS, result_schema
 from batchor_dagster.backfills import HOLD_TAG
@@ -28,7 +30,6 @@ from batchor_dagster.metadata import (
     describe,
     markdown_table,
     progress_metadata,
-    rates_of_run,
     result_metadata,
     runs_url,
     submission_metadata,
@@ -67,6 +68,7 @@ LINKS = Links(controls="[pause](/guess)", runs="/runs?q")
 MINI = OpenAIProviderConfig(model="gpt-4.1-mini")
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 COST = Cost(Decimal("1.50"))
+BATCHES = [BatchTime("b-1", "completed", 60, 0.0, 600.0), BatchTime("b-2", "completed", 40, 0.0, 5400.0)]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,9 @@ def test_a_run_is_described_in_one_line(changes: dict[str, Any], text: str) -> N
 
 def test_results_carry_what_dagster_knows_by_name() -> None:
     summary = dataclasses.replace(SUMMARY, usage=TokenUsage(1000, 200, 100, 0))
-    metadata = result_metadata(REPORT, summary=summary, cost=COST, config=MINI, revision=2, links=LINKS)
+    metadata = result_metadata(
+        REPORT, summary=summary, cost=COST, batches=BATCHES, config=MINI, revision=2, links=LINKS
+    )
     assert metadata["dagster/partition_row_count"] == dg.MetadataValue.int(100)
     assert metadata["dagster/uri"] == dg.MetadataValue.text("s3://bucket/facts/birds.parquet")
     assert metadata["dagster/column_schema"] == dg.MetadataValue.table_schema(table_schema(REPORT))
@@ -217,13 +221,17 @@ def test_the_runs_page_is_filtered_by_the_batch_run() -> None:
     ],
 )
 def test_a_cost_is_shown_with_what_it_leaves_out(cost: Cost | Unpriced, entries: dict[str, object]) -> None:
-    metadata = result_metadata(REPORT, summary=SUMMARY, cost=cost, config=MINI, revision=1, links=LINKS)
+    metadata = result_metadata(
+        REPORT, summary=SUMMARY, cost=cost, batches=BATCHES, config=MINI, revision=1, links=LINKS
+    )
     assert {name: entry.value for name, entry in metadata.items() if "cost" in name} == entries
 
 
 def test_batches_of_unknown_outcome_may_cost_more() -> None:
     summary = dataclasses.replace(SUMMARY, orphan_batches=1)
-    metadata = result_metadata(REPORT, summary=summary, cost=COST, config=MINI, revision=1, links=LINKS)
+    metadata = result_metadata(
+        REPORT, summary=summary, cost=COST, batches=BATCHES, config=MINI, revision=1, links=LINKS
+    )
     assert metadata["batchor/cost_note"].value == f"at least; not included: {unknown_outcome(summary)}"
 
 
@@ -261,7 +269,7 @@ def test_prices_are_those_of_the_day_the_run_was_created() -> None:
         ("<script>", "&lt;script>"),
         ("a\\|b", "a\\\\\\|b"),
         ("x" * 200, "x" * 79 + "…"),
-        ({"é": [1]}, '{"é": [1]}'),
+        ({"é": [1]}, '{"é": \\[1\\]}'),
         (None, ""),
     ],
 )
@@ -348,7 +356,9 @@ def test_every_entry_is_in_the_reference() -> None:
     shown = {
         **submission_metadata(summary, MINI, revision=1, links=LINKS, reason="new"),
         **progress_metadata(summary),
-        **result_metadata(report, summary=summary, cost=cost, config=MINI, revision=1, links=LINKS),
+        **result_metadata(
+            report, summary=summary, cost=cost, batches=BATCHES, config=MINI, revision=1, links=LINKS
+        ),
     }
     listed = set(re.findall(r"`((?:batchor|dagster)/\w+|preview)`", page))
     assert set(shown) <= listed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import assert_never
 
 from batchor_core.core.error_counts import ErrorCount
@@ -175,13 +176,13 @@ def _batches(batches: Sequence[BatchTime]) -> Iterator[str]:
         return
     yield "### Batches"
     yield table(
-        ("Batch", "State", "Rows", "Created", "Turnaround"),
+        ("Batch", "State", "Rows", "Created (UTC)", "Turnaround"),
         (
             (
                 plain(batch.batch_id) if batch.url is None else f"[{plain(batch.batch_id)}]({batch.url})",
                 plain(batch.status.replace("_", " ")),
                 f"{batch.rows:,}",
-                moment(batch.created_at),
+                f"{datetime.fromtimestamp(batch.created_at, UTC):%Y-%m-%d %H:%M}",
                 "" if batch.seconds is None else duration(batch.seconds),
             )
             for batch in batches[:SHOWN_BATCHES]

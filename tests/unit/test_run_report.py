@@ -59,8 +59,8 @@ def test_a_report_says_it_all() -> None:
         "| 15 min to 30 min | 0 | 0 |  |",
         "| 1 day or more | 1 | 300 | ████████████████████ |",
         "| refusal | 10 | row-7 | I can not |",
-        "| [batch_1](https://console.example/batch_1) | completed | 600 | 1970-01-01 00:16:40 UTC | 11 min |",
-        "| batch_3 | in progress | 100 | 1970-01-01 00:16:40 UTC |  |",
+        "| [batch_1](https://console.example/batch_1) | completed | 600 | 1970-01-01 00:16 | 11 min |",
+        "| batch_3 | in progress | 100 | 1970-01-01 00:16 |  |",
         "- [runs](/runs?q)",
     ):
         assert line in text.split("\n"), line

@@ -9,7 +9,8 @@ from urllib.parse import quote, urlencode
 
 import dagster as dg
 
-from batchor_core import ItemStatus, RunSummary
+from batchor_core import RunSummary
+from batchor_core.core.lifecycle import IN_FLIGHT
 from batchor_core.core.markdown import MOST_CHARS, plain, table
 from batchor_core.core.models import ProviderConfig
 from batchor_core.core.pricing import BatchRates, Cost, Rates, Unpriced
@@ -17,6 +18,7 @@ from batchor_core.core.run_report import RunReport
 from batchor_core.core.turnaround import BatchTime
 from batchor_core.core.usage import TOKEN_KINDS
 from batchor_core.core.words import counted, dollars, duration
+from batchor_core.runtime.estimate import TokenEstimate
 from batchor_core.runtime.report import rates_of_run
 from batchor_core.tables import ErrorCount, TableReport
 from batchor_core.tables.result_columns import DESCRIPTIONS
@@ -24,8 +26,10 @@ from batchor_dagster.run_states import state_of
 
 Metadata: TypeAlias = dict[str, dg.MetadataValue[Any]]
 
-RESULTS_END = "batchor/revision"
-"""The last sequence of the results that a file holds: it grows when rows are tried again. No revision of the partition."""
+RESULTS_END = "batchor/results_up_to"
+"""The last sequence of the results that a file holds; it grows when rows are tried again."""
+
+_EARLIER_RESULTS_END = "batchor/revision"  # its name in materializations of earlier builds
 
 _ERROR_CLASSES = 10
 _ERROR_MESSAGE = 300
@@ -33,24 +37,28 @@ _ERROR_MESSAGE = 300
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Where an operator goes from a run's metadata.
+    """The links in a run's metadata.
 
     Attributes:
         controls: Markdown with the links of :func:`~batchor_dagster.control.control_links`.
         runs: The page with the Dagster runs of this batch run.
+        batches: Markdown with links to the batches in the provider's console.
     """
 
     controls: str
     runs: str
+    batches: str = ""
 
     @property
     def metadata(self) -> Metadata:
-        """As entries; controls are left out where there is nothing to control."""
+        """As entries, without those that are empty."""
         entries: Metadata = {
             "batchor/dagster_runs": dg.MetadataValue.md(f"[every Dagster run of this batch run]({self.runs})")
         }
         if self.controls:
             entries["batchor/controls"] = dg.MetadataValue.md(self.controls)
+        if self.batches:
+            entries["batchor/batches"] = dg.MetadataValue.md(self.batches)
         return entries
 
 
@@ -61,13 +69,20 @@ def runs_url(run_id: str, *, webserver_url: str = "") -> str:
 
 
 def submission_metadata(
-    summary: RunSummary, config: ProviderConfig, *, revision: int, links: Links, reason: str = ""
+    summary: RunSummary,
+    config: ProviderConfig,
+    *,
+    estimate: TokenEstimate,
+    revision: int,
+    links: Links,
+    reason: str = "",
 ) -> Metadata:
     """What to show of a run that has been started or found again.
 
     Args:
         summary: Where the run stands.
-        config: Whom it asks.
+        config: Its provider.
+        estimate: What its requests in flight will be billed.
         revision: The number of the partition's run, from 1.
         links: Where to go from here.
         reason: Why this run, and not another.
@@ -76,12 +91,13 @@ def submission_metadata(
         **_identity(summary.run_id, revision, links, config),
         "batchor/items": dg.MetadataValue.int(summary.total_items),
         "batchor/active_batches": dg.MetadataValue.int(summary.active_batches),
-        "batchor/estimated_input_tokens": dg.MetadataValue.int(summary.estimated_tokens),
+        "batchor/estimated_input_tokens": dg.MetadataValue.int(estimate.requests),
+        "batchor/estimated_input_tokens_low": dg.MetadataValue.int(estimate.texts),
         **progress_metadata(summary),
     }
     if reason:
         metadata["batchor/decision"] = dg.MetadataValue.text(reason)
-    return {**metadata, **_estimate_metadata(summary, rates_of_run(config, summary))}
+    return {**metadata, **_estimate_metadata(summary, estimate, rates_of_run(config, summary))}
 
 
 def progress_metadata(summary: RunSummary) -> Metadata:
@@ -170,7 +186,7 @@ def result_metadata(
         "dagster/column_schema": dg.MetadataValue.table_schema(table_schema(report)),
         "dagster/uri": dg.MetadataValue.text(report.uri),
         **_identity(summary.run_id, revision, links, config),
-        RESULTS_END: dg.MetadataValue.int(report.last_sequence),
+        RESULTS_END: dg.MetadataValue.text(str(report.last_sequence)),
         "batchor/size_bytes": dg.MetadataValue.int(report.size_bytes),
         "batchor/rows": dg.MetadataValue.int(report.row_count),
         "batchor/completed": dg.MetadataValue.int(report.row_count - report.failed_count),
@@ -178,7 +194,6 @@ def result_metadata(
         "batchor/failed_percent": dg.MetadataValue.float(_percent(report.failed_count, report.row_count)),
         **{f"batchor/{kind}": dg.MetadataValue.int(getattr(billed, kind)) for kind in TOKEN_KINDS},
         "preview": dg.MetadataValue.md(markdown_table(report.preview)),
-        "batchor/report": dg.MetadataValue.md(of_run.markdown()),
     }
     for name, seconds in (("p50", of_run.turnaround_p50_sec), ("p95", of_run.turnaround_p95_sec)):
         if seconds is not None:
@@ -191,7 +206,14 @@ def result_metadata(
     metadata |= _cost_metadata(cost, unknown=warning)
     if warning:
         metadata["batchor/warning"] = dg.MetadataValue.text(warning)
+    metadata["batchor/report"] = dg.MetadataValue.md(of_run.markdown())  # last, as it is long
     return metadata
+
+
+def results_end(shown: Mapping[str, Any]) -> int | None:
+    """How far results go, from the values of a materialization's metadata; None if it does not say."""
+    value = shown.get(RESULTS_END, shown.get(_EARLIER_RESULTS_END))
+    return None if value is None else int(value)
 
 
 def error_table(errors: Mapping[str, ErrorCount]) -> dg.TableMetadataValue:
@@ -254,15 +276,18 @@ def _cost_metadata(cost: Cost | Unpriced, *, unknown: str = "") -> Metadata:
             assert_never(cost)
 
 
-def _estimate_metadata(summary: RunSummary, rates: Rates) -> Metadata:
+def _estimate_metadata(summary: RunSummary, estimate: TokenEstimate, rates: Rates) -> Metadata:
     match rates:
         case Unpriced():
             return _cost_metadata(rates)
         case BatchRates():
-            in_flight = (ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED)
-            requests = sum(summary.status_counts.get(status, 0) for status in in_flight)
-            usd = rates.estimate(input_tokens=summary.estimated_tokens, requests=requests)
-            return {"batchor/estimated_input_cost_usd": dg.MetadataValue.float(dollars(usd))} if usd else {}
+            requests = sum(summary.status_counts.get(status, 0) for status in IN_FLIGHT)
+            usd, low = (
+                dg.MetadataValue.float(dollars(rates.estimate(input_tokens=tokens, requests=requests)))
+                for tokens in (estimate.requests, estimate.texts)
+            )
+            named = {"batchor/estimated_input_cost_usd": usd, "batchor/estimated_input_cost_usd_low": low}
+            return named if estimate.requests else {}
         case _:
             assert_never(rates)
 
@@ -293,7 +318,7 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _identity(run_id: str, revision: int, links: Links, config: ProviderConfig) -> Metadata:
     metadata: Metadata = {
         "batchor/run_id": dg.MetadataValue.text(run_id),
-        "batchor/generation": dg.MetadataValue.int(revision),
+        "batchor/partition_revision": dg.MetadataValue.text(str(revision)),  # a number would be plotted
         **links.metadata,
     }
     model = getattr(config, "model", None)

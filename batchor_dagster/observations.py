@@ -12,7 +12,7 @@ import dagster as dg
 from batchor_core import Run, RunSummary
 from batchor_core.core.exceptions import BatchorError
 from batchor_dagster.facts import BatchFacts
-from batchor_dagster.metadata import RESULTS_END, Links, Metadata, describe, progress_metadata
+from batchor_dagster.metadata import Links, Metadata, describe, progress_metadata, results_end
 from batchor_dagster.run_states import is_finished
 
 _COUNTDOWN = re.compile(r", next submission in [^,]*")
@@ -108,7 +108,7 @@ def tells(shown: Mapping[str, Any], summary: RunSummary) -> bool:
         return _COUNTDOWN.sub("", str(status)) == describe(replace(summary, backoff_remaining_sec=0.0))
     ended = (shown.get("batchor/completed"), shown.get("batchor/failed"))
     return (
-        RESULTS_END in shown
+        results_end(shown) is not None
         and is_finished(summary)
         and ended == (summary.completed_items, summary.failed_items)
     )

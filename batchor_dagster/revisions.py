@@ -19,12 +19,13 @@ from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import RunConfigMismatchError
 from batchor_core.core.models import RunSummary
 from batchor_core.core.types import JSONObject
+from batchor_core.core.words import counted
 from batchor_core.runtime.stored_job import check_same_job, persisted_config
 from batchor_core.storage.state import PersistedRunConfig, RunListing
 
 ASSET_EXTRA = "dagster_asset_key"
 PARTITION_EXTRA = "dagster_partition_key"
-REVISION_EXTRA = "generation"  # what is stored, and shown, keeps the name that it had first
+REVISION_EXTRA = "generation"  # a stored name, which stays
 ASKED_BY_EXTRA = "asked_by"
 ROWS_EXTRA = "rows_digest"
 PROMPTS_EXTRA = "prompts_digest"
@@ -129,31 +130,37 @@ class Newest:
 def decide(newest: Newest | None, rerun: Rerun) -> Decision:
     """What to do about a partition, as far as that can be told without reading the job's rows."""
     if newest is None:
-        return Decision(Move.create, 1, "this is its first run")
+        return Decision(Move.create, 1, "this is the first run")
     here = newest.revision
     if not newest.is_finished:
         if newest.is_read:
-            return Decision(Move.attach, here, "its run is still active, and nothing new was started")
+            return Decision(Move.attach, here, "the run is still active, so nothing new was started")
         return Decision(
-            Move.read_on, here, "its run is still active, and its rows are read on from where reading stopped"
+            Move.read_on, here, "the run is still active; reading its rows continues where it stopped"
         )
     if newest.is_asked_for:
-        return Decision(Move.keep, here, "the run that this Dagster run started is finished")
+        return Decision(Move.keep, here, "the run that this Dagster run started has finished")
     match rerun:
         case Rerun.all:
-            return Decision(Move.create, here + 1, "an operator asked for all rows to run again")
+            return Decision(Move.create, here + 1, "an operator requested a new run of all rows")
         case Rerun.failed:
             if not newest.failed_items:
                 return Decision(
-                    Move.keep, here, "an operator asked to retry failed rows, and no row has failed"
+                    Move.keep, here, "an operator requested a retry of the failed rows, but no row has failed"
                 )
             if newest.is_cancelled:
                 return Decision(
-                    Move.refuse, here, "its run was cancelled, which is final; use rerun: all to run it again"
+                    Move.refuse,
+                    here,
+                    "the run was cancelled and can't be retried; use rerun: all to start a new one",
                 )
-            return Decision(Move.retry_failed, here, f"{newest.failed_items:,} failed rows are being retried")
+            return Decision(
+                Move.retry_failed,
+                here,
+                f"retrying {counted(newest.failed_items, 'failed row')}, as requested",
+            )
         case Rerun.auto:
-            return Decision(Move.compare, here, "whether the job has changed decides")
+            return Decision(Move.compare, here, "it depends on whether the job has changed")
         case _:
             assert_never(rerun)
 
@@ -163,17 +170,17 @@ def decide_changed(revision: int, changes: Iterable[str], on_change: OnChange) -
     what = ", ".join(changes)
     if not what:
         return Decision(
-            Move.keep, revision, "its run is finished and the job has not changed, so nothing was sent"
+            Move.keep, revision, "the run is finished and the job has not changed, so nothing was sent"
         )
     match on_change:
         case OnChange.refuse:
             return Decision(
                 Move.refuse,
                 revision,
-                f"the job has changed since its last run ({what}), and on_change is refuse; use rerun: all to run it again",
+                f"the job has changed since the last run ({what}), and on_change is refuse; use rerun: all to run it anyway",
             )
         case OnChange.new_revision | OnChange.new_generation:  # one member, two names
-            return Decision(Move.create, revision + 1, f"the job has changed since its last run: {what}")
+            return Decision(Move.create, revision + 1, f"the job has changed since the last run: {what}")
         case _:
             assert_never(on_change)
 

@@ -10,7 +10,7 @@ from batchor_dagster.backfills import BACKFILL_TAG, release
 from batchor_dagster.control import NO_RETRIES, RUN_ID_TAG, tagged_run_ids
 from batchor_dagster.dagster_runs import UNFINISHED, all_records, latest_materialization
 from batchor_dagster.facts import BatchFacts
-from batchor_dagster.metadata import RESULTS_END
+from batchor_dagster.metadata import results_end
 from batchor_dagster.revisions import revision_of
 from batchor_dagster.run_states import is_finished
 from batchor_dagster.sensor.tick import Found, Tick
@@ -119,9 +119,8 @@ class _Materialized:
         materialization = record.asset_materialization if record else None
         if materialization is None:
             return None
-        metadata = materialization.metadata
-        run_id, last_sequence = metadata.get("batchor/run_id"), metadata.get(RESULTS_END)
-        return (run_id.value if run_id else None, last_sequence.value if last_sequence else None)
+        shown = {name: entry.value for name, entry in materialization.metadata.items()}
+        return shown.get("batchor/run_id"), results_end(shown)
 
 
 def _launched(instance: dg.DagsterInstance, listings: Sequence[RunListing]) -> dict[str, list[dg.DagsterRun]]:

@@ -1,4 +1,4 @@
-"""What the Dagster UI shows of a run and of its results."""
+"""Metadata of runs and results for the Dagster UI."""
 
 from __future__ import annotations
 
@@ -77,15 +77,15 @@ def submission_metadata(
     links: Links,
     reason: str = "",
 ) -> Metadata:
-    """What to show of a run that has been started or found again.
+    """Metadata of a submission.
 
     Args:
-        summary: Where the run stands.
+        summary: The run's state.
         config: Its provider.
         estimate: What its requests in flight will be billed.
         revision: The number of the partition's run, from 1.
-        links: Where to go from here.
-        reason: Why this run, and not another.
+        links: The links to show.
+        reason: Why the run was started, continued or kept.
     """
     metadata = {
         **_identity(summary.run_id, revision, links, config),
@@ -101,7 +101,7 @@ def submission_metadata(
 
 
 def progress_metadata(summary: RunSummary) -> Metadata:
-    """How far a run has come, in a few entries; Dagster plots the numbers."""
+    """A run's progress; Dagster plots the numbers."""
     metadata: Metadata = {
         "batchor/status": dg.MetadataValue.text(describe(summary)),
         "batchor/completed": dg.MetadataValue.int(summary.completed_items),
@@ -127,7 +127,7 @@ def _percent(part: int, whole: int) -> float:
 
 
 def unknown_outcome(summary: RunSummary) -> str:
-    """What is known of batches that may have been paid for without an answer; empty if there are none."""
+    """Describes batches that may have been paid for without an answer; empty if there are none."""
     parts = []
     if summary.unknown_batches:
         parts.append(f"{counted(summary.unknown_batches, 'submission')} of unknown outcome, being looked up")
@@ -161,16 +161,16 @@ def result_metadata(
     revision: int,
     links: Links,
 ) -> Metadata:
-    """What to show of results that were written.
+    """Metadata of results that were written.
 
     Args:
         report: What was written.
-        summary: Of the run that it was written from; its tokens include attempts that were tried again.
+        summary: The run's state; its tokens include attempts that were tried again.
         cost: What the run has cost, those attempts included.
         batches: The run's batches.
-        config: Whom the run asked.
+        config: Its provider.
         revision: The number of the partition's run, from 1.
-        links: Where to go from here.
+        links: The links to show.
     """
     billed = summary.usage
     of_run = RunReport(
@@ -217,7 +217,7 @@ def results_end(shown: Mapping[str, Any]) -> int | None:
 
 
 def error_table(errors: Mapping[str, ErrorCount]) -> dg.TableMetadataValue:
-    """The error classes that occur most, with how often and an example of each."""
+    """The most frequent error classes, with their counts and an example of each."""
     records = [
         dg.TableRecord(
             {
@@ -286,14 +286,15 @@ def _estimate_metadata(summary: RunSummary, estimate: TokenEstimate, rates: Rate
                 dg.MetadataValue.float(dollars(rates.estimate(input_tokens=tokens, requests=requests)))
                 for tokens in (estimate.requests, estimate.texts)
             )
-            named = {"batchor/estimated_input_cost_usd": usd, "batchor/estimated_input_cost_usd_low": low}
-            return named if estimate.requests else {}
+            if not estimate.requests:
+                return {}
+            return {"batchor/estimated_input_cost_usd": usd, "batchor/estimated_input_cost_usd_low": low}
         case _:
             assert_never(rates)
 
 
 def table_schema(report: TableReport) -> dg.TableSchema:
-    """The columns as Dagster shows them, with the descriptions of the model's fields, and of our own columns."""
+    """The columns for Dagster, with descriptions of the model's fields and of the standard columns."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(

@@ -1,8 +1,8 @@
-"""What materializing a partition again means: the same run, its failed rows once more, or a new revision.
+"""Decides what materializing a partition again does: keep its run, retry the failed rows, or start a new revision.
 
-A partition's runs are numbered by revision, and the newest counts. Whatever may cost money is decided here, by pure
-functions; the rule is that an active run is never doubled and an answered row never bought again unless the job has
-changed or an operator asked for it.
+A partition's runs are numbered by revision, and the newest counts. Every decision that may cost money is made here, by pure
+functions. A partition never has a second active run, and an answered row is only paid for again if the job has changed or an
+operator requests it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Rerun(StrEnum):
 
 
 class OnChange(StrEnum):
-    """What a changed job does to a partition that is finished: run and pay anew, or stop and say what has changed."""
+    """What happens if the job of a finished partition has changed: a new revision that is paid for, or an error that names the change."""
 
     new_revision = "new_revision"
     refuse = "refuse"
@@ -57,7 +57,7 @@ class OnChange(StrEnum):
 
 
 class Move(StrEnum):
-    """What to do about a partition's run."""
+    """What to do with a partition's run."""
 
     create = "create"
     attach = "attach"
@@ -69,7 +69,7 @@ class Move(StrEnum):
 
     @property
     def needs_the_job(self) -> bool:
-        """Whether the job's rows have to be read for it."""
+        """Whether the job's rows have to be read."""
         match self:
             case Move.create | Move.read_on | Move.compare:
                 return True
@@ -85,8 +85,8 @@ class Decision:
 
     Attributes:
         move: What to do.
-        revision: Of which revision.
-        reason: Why.
+        revision: The revision that it applies to.
+        reason: Why, in words for the operator.
     """
 
     move: Move
@@ -104,7 +104,7 @@ class Newest:
         is_read: Whether all of its items have been read.
         is_cancelled: Whether an operator cancelled it.
         failed_items: Rows without an answer.
-        is_asked_for: Whether it is what the present ask has led to already: the step is being retried.
+        is_asked_for: Whether this very request has started it, which is so if the step is being retried.
     """
 
     revision: int
@@ -128,7 +128,7 @@ class Newest:
 
 
 def decide(newest: Newest | None, rerun: Rerun) -> Decision:
-    """What to do about a partition, as far as that can be told without reading the job's rows."""
+    """What to do about a partition, as far as it can be decided without reading the job's rows."""
     if newest is None:
         return Decision(Move.create, 1, "this is the first run")
     here = newest.revision
@@ -166,7 +166,7 @@ def decide(newest: Newest | None, rerun: Rerun) -> Decision:
 
 
 def decide_changed(revision: int, changes: Iterable[str], on_change: OnChange) -> Decision:
-    """What to do about a finished partition now that its job has been compared with the present one."""
+    """What to do about a finished partition, now that its job has been compared with the current one."""
     what = ", ".join(changes)
     if not what:
         return Decision(
@@ -190,7 +190,7 @@ def decide_changed(revision: int, changes: Iterable[str], on_change: OnChange) -
 
 @dataclass(frozen=True, slots=True)
 class JobDigest:
-    """What a job asks, whatever the order of its rows and whatever metadata they carry.
+    """Digests of a job's requests. The order and the metadata of its rows don't matter.
 
     Attributes:
         rows: Digest of the item ids.
@@ -202,14 +202,14 @@ class JobDigest:
 
     @classmethod
     def of(cls, job: BatchJob[Any, Any]) -> Self:
-        """Read all rows of a job, which must be readable again, and render their prompts."""
+        """Read all rows of a job and render their prompts. The rows must be readable a second time."""
         rows = prompts = 0
         items: Iterable[Any] = job.items
         for item in items:
             prompt: Any = job.build_prompt(item) if isinstance(item, BatchItem) else None
             parts = PromptParts(prompt) if isinstance(prompt, str) else prompt
             if not isinstance(parts, PromptParts):
-                break  # nothing that the engine would take; it says so in its own words
+                break  # the engine refuses it with an error of its own
             rows += _number(item.item_id)
             asked = f"{item.item_id}\0{parts.system_prompt}\0{parts.prompt}"
             if parts.features:  # what has none has the digest that it had before there were any
@@ -232,7 +232,7 @@ def _hex(total: int) -> str:
 
 
 def changes(run_id: str, stored: PersistedRunConfig, job: BatchJob[Any, Any], digest: JobDigest) -> list[str]:
-    """What of a job is not as it was when the run was started; in words for an operator."""
+    """What has changed in a job since its run was started, in words for an operator."""
     found = []
     try:
         check_same_job(run_id, stored, persisted_config(job))

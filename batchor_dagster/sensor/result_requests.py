@@ -1,4 +1,4 @@
-"""From finished runs to their results: which partitions lack them, and the run requests that write them."""
+"""Which finished runs lack results in Dagster, and the run requests that write them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -59,7 +59,7 @@ def result_requests(tick: Tick, lacking: Sequence[Found], *, limit: int) -> list
 
 
 def release_backfills(tick: Tick, listings: Iterable[RunListing], lacking: Iterable[Found]) -> None:
-    """Let the backfills end that waited for results which are all there now, or don't come by themselves."""
+    """Release backfills whose results are all there, or will not come without a person."""
     unfinished = {
         found.listing.run_id for found in tick.found(listings) if not is_finished(found.listing.summary)
     }
@@ -70,8 +70,8 @@ def release_backfills(tick: Tick, listings: Iterable[RunListing], lacking: Itera
 def next_attempt(earlier: Sequence[dg.DagsterRunStatus]) -> int | None:
     """Which attempt at writing a run's results is due, given how the earlier ones stand; None if none is.
 
-    A failed attempt, perhaps because its machine went down, is repeated. A cancelled one is not, nor one that succeeded
-    before somebody wiped the partition.
+    A failed attempt is repeated, since its machine may have gone down. A cancelled one is not, nor one that succeeded before
+    somebody wiped the partition.
     """
     if not earlier:
         return 1

@@ -1,4 +1,4 @@
-"""The results: a finished run's rows are written over those of its partition."""
+"""Writes a finished run's results, which replace those of the partition."""
 
 from dataclasses import asdict
 
@@ -31,7 +31,7 @@ def write_results(
 ) -> dg.Output[None] | None:
     """Write the results of each partition's newest run, which must be finished.
 
-    None if this Dagster run has submitted one that is not: its results come later, by the sensor.
+    None if this Dagster run has submitted a run that is not finished: the sensor writes its results later.
     """
     with resource.runner() as runner, clear_failures():
         if _come_later(asset, context, runner):
@@ -40,14 +40,14 @@ def write_results(
         def finish(key: str | None) -> Metadata:
             run = _finished_run(asset, context, runner, key)
             metadata = write(asset, context, resource, run, key)
-            show_state(asset, context, run, key)  # nobody else does where no sensor runs
+            show_state(asset, context, run, key)  # there may be no sensor to do it
             return metadata
 
         return each_partition(asset, context, finish)
 
 
 def _come_later(asset: BatchFacts, context: dg.AssetExecutionContext, runner: BatchRunner) -> bool:
-    """Whether this Dagster run has submitted a batch run that is not finished; says what comes next."""
+    """Whether this Dagster run has submitted a batch run that is not finished; logs what happens next."""
     come_later = False
     for key in partition_keys(asset, context):
         run_id = asset.newest_run_id(runner, key)
@@ -81,7 +81,7 @@ def write(
     run: Run,
     partition_key: str | None,
 ) -> Metadata:
-    """Write one run's results over those of the partition."""
+    """Replace the partition's results with those of a run."""
     table = asset.result_table(resource)
     config = run.config
     output = asset.output or _stored_output(config)

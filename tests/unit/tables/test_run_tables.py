@@ -62,7 +62,7 @@ def test_a_key_of_the_metadata_is_read_by_one_expression(run: Run, tmp_path: Pat
     """As docs/how-to/get-frames-and-tables.md shows them."""
     path = tmp_path / "results.parquet"
     run.to_parquet(path)
-    by_duckdb = duckdb.sql(f"select metadata->>'row' from '{path}'").fetchall()
+    by_duckdb = duckdb.connect().execute(f"select metadata->>'row' from '{path}'").fetchall()
     by_polars = pl.read_parquet(path).select(pl.col("metadata").str.json_path_match("$.row")).rows()
     by_pandas = run.to_pandas()["metadata"].map(json.loads).str["row"]
     assert by_duckdb == by_polars == [(str(number),) for number in range(6)]

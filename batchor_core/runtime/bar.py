@@ -15,13 +15,14 @@ class RunBar:
     """A line with a name, a bar, the share that has ended, rows, more facts and the time it has taken.
 
     Args:
-        console: Where to draw.
+        console: Where to draw; stderr by default.
 
     Raises:
         ImportError: rich is missing.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console | None = None) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
         self._bars = Progress(
@@ -30,7 +31,7 @@ class RunBar:
             TaskProgressColumn(),
             TextColumn("{task.fields[facts]}", markup=False),
             TimeElapsedColumn(),
-            console=console,
+            console=console or Console(stderr=True),
         )
         self._task = self._bars.add_task("", total=None, facts="")
         self._bars.start()

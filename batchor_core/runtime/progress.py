@@ -61,9 +61,7 @@ def _notebook() -> Show:
 @contextmanager
 def _terminal(run_id: str) -> Iterator[Show]:
     try:
-        from rich.console import Console
-
-        bar = RunBar(Console(stderr=True))
+        bar = RunBar()
     except ImportError as error:
         raise ImportError(
             "wait(progress=True) draws with rich: pip install 'batchor-core[progress]', or leave progress out and read the log"

@@ -1,8 +1,8 @@
-"""A batch asset as Dagster takes it: one definition with the submission, the results and their checks.
+"""A batch asset as one Dagster definition: the submission, the results and their checks.
 
-Inside it is a graph with a step for each of them. Dagster runs any part of it alone: the sensor's run, which writes results,
-has the step that writes them, and loads none of what the submission reads. :attr:`BatchAsset.assets` and
-:attr:`BatchAsset.checks` are the same steps as definitions of their own.
+Inside it is a graph with a step for each of them. Dagster can run each part alone: the sensor's run has only the step that
+writes the results, and loads nothing that the submission reads. :attr:`BatchAsset.assets` and :attr:`BatchAsset.checks` are the
+same steps as separate definitions.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Parts:
 class BatchAsset(dg.AssetsDefinition):
     """What ``@batch_asset`` returns: an ``AssetsDefinition`` with the submission, the results and their checks.
 
-    It is taken wherever Dagster takes one. ``asset_check(asset=reviews)`` checks the results; ``deps=[reviews]`` depends on
+    Use it wherever Dagster accepts one. ``asset_check(asset=reviews)`` checks the results; ``deps=[reviews]`` depends on
     both assets, and ``deps=[reviews.key]`` on the results alone. Called like a function, it returns the job that the
     function under ``@batch_asset`` describes, and starts nothing.
     """
@@ -52,7 +52,7 @@ class BatchAsset(dg.AssetsDefinition):
         checks: dg.AssetChecksDefinition,
         build_job: Callable[..., BatchJob[Any, Any]],
     ) -> BatchAsset:
-        """Put one together from definitions that have a step each."""
+        """Build it from definitions with one step each."""
         graph, inputs, outputs = _graph(f"{facts.key.to_python_identifier()}__batch", assets, checks)
         made = cls(
             keys_by_input_name=inputs,
@@ -87,12 +87,12 @@ class BatchAsset(dg.AssetsDefinition):
 
     @property
     def assets(self) -> list[dg.AssetsDefinition]:
-        """Submission and results, or with ``wait=True`` the results, as definitions of their own."""
+        """Submission and results, or with ``wait=True`` the results, as separate definitions."""
         return self._whole.assets
 
     @property
     def checks(self) -> list[dg.AssetChecksDefinition]:
-        """The checks as a definition of their own."""
+        """The checks as a separate definition."""
         return self._whole.checks
 
     @property
@@ -107,7 +107,7 @@ class BatchAsset(dg.AssetsDefinition):
 
     @property
     def control_job(self) -> str | None:
-        """Name of the control job that its links open; that of the resource if None."""
+        """Name of the control job that its links open; None for the resource's."""
         return self.facts.control_job
 
     @property
@@ -120,11 +120,11 @@ class BatchAsset(dg.AssetsDefinition):
         return self.facts.run_id(partition_key, revision)
 
     def newest_revision(self, runner: BatchRunner, partition_key: str | None = None) -> int:
-        """The number of a partition's newest run; 0 where it has none."""
+        """The number of a partition's newest run; 0 if it has none."""
         return self.facts.newest_revision(runner, partition_key)
 
     def newest_run_id(self, runner: BatchRunner, partition_key: str | None = None) -> str:
-        """The newest batch run of a partition; the id of its first, where it has none yet."""
+        """The newest batch run of a partition; the id of the first if it has none yet."""
         return self.facts.newest_run_id(runner, partition_key)
 
     def result_path(self, resource: BatchorResource, partition_key: str | None = None) -> str:

@@ -1,6 +1,6 @@
 """``@batch_asset``: a function that describes a batch job becomes Dagster assets.
 
-``<name>_submission`` starts the run of a partition, or finds it again; ``<name>`` writes the finished run's results. Between
+``<name>_submission`` starts the run of a partition, or attaches to the existing one; ``<name>`` writes the finished run's results. Between
 the two a sensor drives the run. With ``wait=True`` there is ``<name>`` alone, which does all of it in one step.
 """
 
@@ -85,8 +85,8 @@ def batch_asset(
         defs = build_batch_definitions(assets=[reviews], resources={"batchor": BatchorResource(...)})
 
     Each partition is one durable run whose id follows from asset and partition. Materializing the submission again
-    attaches to an active run, and keeps a finished one. Only a changed job, or an operator who asks for it with ``rerun``,
-    starts a new revision of the partition and pays again.
+    attaches to an active run, and keeps a finished one. Only a changed job, or an operator's ``rerun``, starts a new
+    revision of the partition and pays again.
 
     Args:
         name: Name of the result asset; the function's name by default. The submission is ``<name>_submission``.

@@ -1,9 +1,9 @@
 """Keeping a backfill of submissions and results open until the results have landed.
 
-Dagster takes a backfill for stalled, and marks what is missing as failed, when all of its runs have ended and a partition is
-not materialized. A batch takes up to a day, and no worker should wait for it. So the step that leaves results to the sensor
-puts a run record into the backfill that is never launched, the *hold*. The sensor puts the runs that write the results into
-the same backfill, and deletes the hold when none is missing any more.
+When all runs of a backfill have ended, Dagster marks the partitions that are not materialized as failed. A batch can take a
+day, and no worker should wait that long. So the step that leaves the results to the sensor adds a run record to the backfill
+that is never launched, the *hold*. The sensor adds the runs that write the results to the same backfill, and deletes the hold
+when all results are there.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _JOB = "waiting_for_batch_results"
 
 
 def hold(instance: dg.DagsterInstance, backfill_id: str, results: dg.AssetKey) -> None:
-    """Keep a backfill open for these results; repeating it changes nothing."""
+    """Keep a backfill open for these results. Idempotent."""
     tags = {BACKFILL_TAG: backfill_id, HOLD_TAG: results.to_user_string()}
     if not instance.get_runs(dg.RunsFilter(tags=tags), limit=1):
         instance.add_run(dg.DagsterRun(job_name=_JOB, status=dg.DagsterRunStatus.NOT_STARTED, tags=tags))
 
 
 def held_backfills(instance: dg.DagsterInstance, results: Iterable[dg.AssetKey]) -> Mapping[str, str]:
-    """The batch runs of backfills that wait for any of these results, each with its backfill; the newest of several."""
+    """The batch runs of backfills that are held open for these results, each with its backfill; the newest of several."""
     held: dict[str, str] = {}
     for record in reversed(all_records(instance, _holds(results))):
         backfill_id = record.dagster_run.tags[BACKFILL_TAG]
@@ -48,11 +48,11 @@ def release(
     *,
     awaited: Collection[str],
 ) -> None:
-    """Let backfills go that are over, or that wait for none of these results any more.
+    """Delete the holds of backfills that have ended, or whose results are all there.
 
     Args:
         instance: Dagster's.
-        results: Of which assets.
+        results: The keys of the assets.
         held: As :func:`held_backfills` found it.
         awaited: Batch runs of these assets whose results are still to come.
     """

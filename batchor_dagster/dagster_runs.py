@@ -1,4 +1,4 @@
-"""What is looked up in Dagster: runs, all pages of them, and the last materialization of a partition."""
+"""Look-ups in Dagster's storage: all matching runs, and the newest materialization of a partition."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ UNFINISHED = [
 
 
 def all_records(instance: dg.DagsterInstance, filters: dg.RunsFilter, *, page: int = 100) -> list[Any]:
-    """Every run record that fits, newest first."""
+    """Every matching run record, newest first."""
     records: list[Any] = []
     cursor: str | None = None
     while True:

@@ -38,7 +38,7 @@ def build_batch_operations(
     """
     if sensor is not None and sensor_settings:
         raise ValueError(
-            f"{', '.join(sorted(sensor_settings))} would have no effect on the sensor that was given: say it to "
+            f"{', '.join(sorted(sensor_settings))} would have no effect on the given sensor: pass it to "
             "build_batch_sensor(...), or leave sensor out"
         )
     keys = {asset.resource_key for asset in assets} or {"batchor"}

@@ -19,7 +19,7 @@ from batchor_dagster.run_ids import batch_run_id
 RESULTS_JOB_PREFIX = "batchor_results__"
 
 SINK_METADATA = "batchor/sink"
-"""Definition metadata of an asset whose results are no Parquet files: how its readers open them."""
+"""Definition metadata of an asset whose results are not plain Parquet files: by it, readers open them."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class BatchFacts:
         return batch_run_id(self.key.path, partition_key, revision=revision)
 
     def newest_revision(self, runner: BatchRunner, partition_key: str | None = None) -> int:
-        """The number of a partition's newest run; 0 where it has none."""
+        """The number of a partition's newest run; 0 if it has none."""
         revision = 0
         while runner.has_run(self.run_id(partition_key, revision + 1)):
             revision += 1
         return revision
 
     def newest_run_id(self, runner: BatchRunner, partition_key: str | None = None) -> str:
-        """The newest batch run of a partition; the id of its first, where it has none yet."""
+        """The newest batch run of a partition; the id of the first if it has none yet."""
         return self.run_id(partition_key, max(1, self.newest_revision(runner, partition_key)))
 
     def result_path(self, resource: BatchorResource, partition_key: str | None = None) -> str:
@@ -73,7 +73,7 @@ class BatchFacts:
         return self.sink.table(resource.results_base(), self.key.path)
 
     def extras(self, partition_key: str | None, revision: int) -> JSONObject:
-        """What lets the sensor find the partition of a run that it meets in the store."""
+        """Stored with a run, so that the sensor knows its asset and partition."""
         return {
             ASSET_EXTRA: list(self.key.path),
             PARTITION_EXTRA: partition_key,
@@ -82,7 +82,7 @@ class BatchFacts:
 
 
 def partition_of(asset: BatchFacts, listing: RunListing) -> tuple[str | None] | None:
-    """The partition key of a stored run, in a tuple; None if it is no run of this asset."""
+    """The partition key of a stored run, in a tuple; None if the run does not belong to this asset."""
     if listing.extras.get(ASSET_EXTRA) != list(asset.key.path):
         return None
     stored = listing.extras.get(PARTITION_EXTRA)

@@ -1,4 +1,4 @@
-"""An IO manager that hands results to downstream assets, as whatever frame they ask for."""
+"""An IO manager that loads results into downstream assets, as the type of their annotation."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ def build_results_io_manager(
     """An IO manager that loads the results of batch assets, whatever their sink: nothing is read until the asset does.
 
     The annotation of the downstream asset's parameter says what it gets: a pyarrow ``Dataset`` or ``Table``, a Polars
-    ``LazyFrame`` or ``DataFrame``, or a pandas ``DataFrame``; without one, a Dataset. An asset that depends on several
-    partitions gets them as one, with every column of any of them, also where the model has grown or changed in between. An asset
-    or a check without partitions of its own gets those that have results. An input with the metadata ``allow_missing_partitions`` skips those without results, and is None where none has any::
+    ``LazyFrame`` or ``DataFrame``, or a pandas ``DataFrame``; without one, a Dataset. Several partitions are loaded as one table
+    with the columns of all of them, even if the model has changed in between. An asset or a check without partitions gets all
+    partitions that have results. An input with the metadata ``allow_missing_partitions`` skips partitions without results, and is
+    None if none has any::
 
         @batch_asset(output=Review, io_manager_key="results")
         def reviews(context) -> BatchJob: ...
@@ -65,7 +66,7 @@ class ResultsIOManager(dg.IOManager):
         self._completed_only = completed_only
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
-        """Batch assets write their results themselves; anything else does not belong here.
+        """Does nothing: batch assets write their results themselves.
 
         Raises:
             DagsterInvariantViolationError: Another asset uses this IO manager for what it returns.
@@ -77,11 +78,11 @@ class ResultsIOManager(dg.IOManager):
             )
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """The results of the partitions that the input stands for.
+        """The results of the input's partitions.
 
         Raises:
-            DagsterInvariantViolationError: A partition has no results yet, or some that can't be read, or their columns
-                have types that nothing holds together. Names the partitions.
+            DagsterInvariantViolationError: A partition has no results yet or can't be read, or no type fits a column's values.
+                Names the partitions.
         """
         dataset = _dataset(context, self._resource)
         if dataset is None:
@@ -92,7 +93,7 @@ class ResultsIOManager(dg.IOManager):
 
 
 def _dataset(context: dg.InputContext, resource: BatchorResource) -> pads.Dataset | None:
-    """The partitions as one; None if none has results, and need not have any."""
+    """The partitions as one dataset; None if none has results, and that is allowed."""
     keys: Sequence[str | None] = [None]
     if context.has_asset_partitions:
         keys = list(context.asset_partition_keys)
@@ -109,10 +110,10 @@ def _dataset(context: dg.InputContext, resource: BatchorResource) -> pads.Datase
 def _tell_missing(
     context: dg.InputContext, table: ResultTable, keys: Sequence[str | None], missing: Sequence[str | None]
 ) -> None:
-    """Fail for partitions without results, or log them where the reader takes those that are there.
+    """Raise for partitions without results, or log them if the input can do without.
 
-    It does if its input says so, in the metadata that Dagster's own IO managers look at. If that says nothing, it does if it has no
-    partitions itself, and so reads all that there are: an unpartitioned asset, or a check in the Dagster run of one partition.
+    It can if its metadata has ``allow_missing_partitions``, which Dagster's own IO managers use too. If that is not set, it can
+    if it reads all partitions because the reader has none: an unpartitioned asset, or a check in the Dagster run of one partition.
     """
     named = [f"{'its results' if key is None else key} ({table.where(key)})" for key in missing]
     told = ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if len(named) > _NAMED else "")
@@ -146,7 +147,7 @@ def _name(context: dg.InputContext) -> str:
 
 
 def _shaped(dataset: pads.Dataset, wanted: Any) -> Any:
-    """The dataset as the type that was asked for; types are told by name, so that no library is imported in vain."""
+    """The dataset as the requested type. Types are recognised by name, so that no library is imported needlessly."""
     if get_origin(wanted) in (Union, UnionType):  # of a frame and None, for partitions that may be missing
         wanted = next((member for member in get_args(wanted) if member is not NoneType), wanted)
     package = getattr(wanted, "__module__", "").partition(".")[0]

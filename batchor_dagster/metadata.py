@@ -1,56 +1,64 @@
-"""What the Dagster UI shows of a run and of its results."""
+"""Metadata of runs and results for the Dagster UI."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, TypeAlias, assert_never
 from urllib.parse import quote, urlencode
 
 import dagster as dg
 
-from batchor_core import ItemStatus, RunSummary
+from batchor_core import RunSummary
+from batchor_core.core.lifecycle import IN_FLIGHT
+from batchor_core.core.markdown import MOST_CHARS, plain, table
 from batchor_core.core.models import ProviderConfig
 from batchor_core.core.pricing import BatchRates, Cost, Rates, Unpriced
+from batchor_core.core.run_report import RunReport
+from batchor_core.core.turnaround import BatchTime
 from batchor_core.core.usage import TOKEN_KINDS
-from batchor_core.core.words import counted
+from batchor_core.core.words import counted, dollars, duration
+from batchor_core.runtime.estimate import TokenEstimate
+from batchor_core.runtime.report import rates_of_run
 from batchor_core.tables import ErrorCount, TableReport
 from batchor_core.tables.result_columns import DESCRIPTIONS
-from batchor_dagster.numbers import dollars, duration
 from batchor_dagster.run_states import state_of
 
 Metadata: TypeAlias = dict[str, dg.MetadataValue[Any]]
 
-RESULTS_END = "batchor/revision"
-"""The last sequence of the results that a file holds: it grows when rows are tried again. No revision of the partition."""
+RESULTS_END = "batchor/results_up_to"
+"""The last sequence of the results that a file holds; it grows when rows are tried again."""
 
-_PREVIEW_CELL = 80
+_EARLIER_RESULTS_END = "batchor/revision"  # its name in materializations of earlier builds
+
 _ERROR_CLASSES = 10
 _ERROR_MESSAGE = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Where an operator goes from a run's metadata.
+    """The links in a run's metadata.
 
     Attributes:
         controls: Markdown with the links of :func:`~batchor_dagster.control.control_links`.
         runs: The page with the Dagster runs of this batch run.
+        batches: Markdown with links to the batches in the provider's console.
     """
 
     controls: str
     runs: str
+    batches: str = ""
 
     @property
     def metadata(self) -> Metadata:
-        """As entries; controls are left out where there is nothing to control."""
+        """As entries, without those that are empty."""
         entries: Metadata = {
             "batchor/dagster_runs": dg.MetadataValue.md(f"[every Dagster run of this batch run]({self.runs})")
         }
         if self.controls:
             entries["batchor/controls"] = dg.MetadataValue.md(self.controls)
+        if self.batches:
+            entries["batchor/batches"] = dg.MetadataValue.md(self.batches)
         return entries
 
 
@@ -61,31 +69,39 @@ def runs_url(run_id: str, *, webserver_url: str = "") -> str:
 
 
 def submission_metadata(
-    summary: RunSummary, config: ProviderConfig, *, revision: int, links: Links, reason: str = ""
+    summary: RunSummary,
+    config: ProviderConfig,
+    *,
+    estimate: TokenEstimate,
+    revision: int,
+    links: Links,
+    reason: str = "",
 ) -> Metadata:
-    """What to show of a run that has been started or found again.
+    """Metadata of a submission.
 
     Args:
-        summary: Where the run stands.
-        config: Whom it asks.
+        summary: The run's state.
+        config: Its provider.
+        estimate: What its requests in flight will be billed.
         revision: The number of the partition's run, from 1.
-        links: Where to go from here.
-        reason: Why this run, and not another.
+        links: The links to show.
+        reason: Why the run was started, continued or kept.
     """
     metadata = {
         **_identity(summary.run_id, revision, links, config),
         "batchor/items": dg.MetadataValue.int(summary.total_items),
         "batchor/active_batches": dg.MetadataValue.int(summary.active_batches),
-        "batchor/estimated_input_tokens": dg.MetadataValue.int(summary.estimated_tokens),
+        "batchor/estimated_input_tokens": dg.MetadataValue.int(estimate.requests),
+        "batchor/estimated_input_tokens_low": dg.MetadataValue.int(estimate.texts),
         **progress_metadata(summary),
     }
     if reason:
         metadata["batchor/decision"] = dg.MetadataValue.text(reason)
-    return {**metadata, **_estimate_metadata(summary, rates_of_run(config, summary))}
+    return {**metadata, **_estimate_metadata(summary, estimate, rates_of_run(config, summary))}
 
 
 def progress_metadata(summary: RunSummary) -> Metadata:
-    """How far a run has come, in a few entries; Dagster plots the numbers."""
+    """A run's progress; Dagster plots the numbers."""
     metadata: Metadata = {
         "batchor/status": dg.MetadataValue.text(describe(summary)),
         "batchor/completed": dg.MetadataValue.int(summary.completed_items),
@@ -95,7 +111,7 @@ def progress_metadata(summary: RunSummary) -> Metadata:
     }
     if summary.total_items and summary.ingestion_complete:
         done = summary.completed_items + summary.failed_items
-        metadata["batchor/percent_done"] = dg.MetadataValue.float(round(100 * done / summary.total_items, 1))
+        metadata["batchor/percent_done"] = dg.MetadataValue.float(_percent(done, summary.total_items))
     if summary.late_rows:
         metadata["batchor/late_rows"] = dg.MetadataValue.int(summary.late_rows)
     if summary.control_reason:
@@ -106,8 +122,12 @@ def progress_metadata(summary: RunSummary) -> Metadata:
     return metadata
 
 
+def _percent(part: int, whole: int) -> float:
+    return round(100 * part / whole, 2) if whole else 0.0
+
+
 def unknown_outcome(summary: RunSummary) -> str:
-    """What is known of batches that may have been paid for without an answer; empty if there are none."""
+    """Describes batches that may have been paid for without an answer; empty if there are none."""
     parts = []
     if summary.unknown_batches:
         parts.append(f"{counted(summary.unknown_batches, 'submission')} of unknown outcome, being looked up")
@@ -136,33 +156,48 @@ def result_metadata(
     *,
     summary: RunSummary,
     cost: Cost | Unpriced,
+    batches: Sequence[BatchTime],
     config: ProviderConfig,
     revision: int,
     links: Links,
 ) -> Metadata:
-    """What to show of results that were written.
+    """Metadata of results that were written.
 
     Args:
         report: What was written.
-        summary: Of the run that it was written from; its tokens include attempts that were tried again.
+        summary: The run's state; its tokens include attempts that were tried again.
         cost: What the run has cost, those attempts included.
-        config: Whom the run asked.
+        batches: The run's batches.
+        config: Its provider.
         revision: The number of the partition's run, from 1.
-        links: Where to go from here.
+        links: The links to show.
     """
     billed = summary.usage
+    of_run = RunReport(
+        summary,
+        cost,
+        report.errors,
+        batches,
+        getattr(config, "model", None),
+        [("every Dagster run of this batch run", links.runs)],
+    )
     metadata: Metadata = {
         "dagster/partition_row_count": dg.MetadataValue.int(report.row_count),
         "dagster/column_schema": dg.MetadataValue.table_schema(table_schema(report)),
         "dagster/uri": dg.MetadataValue.text(report.uri),
         **_identity(summary.run_id, revision, links, config),
-        RESULTS_END: dg.MetadataValue.int(report.last_sequence),
+        RESULTS_END: dg.MetadataValue.text(str(report.last_sequence)),
         "batchor/size_bytes": dg.MetadataValue.int(report.size_bytes),
+        "batchor/rows": dg.MetadataValue.int(report.row_count),
         "batchor/completed": dg.MetadataValue.int(report.row_count - report.failed_count),
         "batchor/failed": dg.MetadataValue.int(report.failed_count),
+        "batchor/failed_percent": dg.MetadataValue.float(_percent(report.failed_count, report.row_count)),
         **{f"batchor/{kind}": dg.MetadataValue.int(getattr(billed, kind)) for kind in TOKEN_KINDS},
         "preview": dg.MetadataValue.md(markdown_table(report.preview)),
     }
+    for name, seconds in (("p50", of_run.turnaround_p50_sec), ("p95", of_run.turnaround_p95_sec)):
+        if seconds is not None:
+            metadata[f"batchor/turnaround_{name}_minutes"] = dg.MetadataValue.float(round(seconds / 60, 1))
     if report.errors:
         metadata["batchor/errors"] = error_table(report.errors)
     if report.unfitting_count:
@@ -171,17 +206,24 @@ def result_metadata(
     metadata |= _cost_metadata(cost, unknown=warning)
     if warning:
         metadata["batchor/warning"] = dg.MetadataValue.text(warning)
+    metadata["batchor/report"] = dg.MetadataValue.md(of_run.markdown())  # last, as it is long
     return metadata
 
 
+def results_end(shown: Mapping[str, Any]) -> int | None:
+    """How far results go, from the values of a materialization's metadata; None if it does not say."""
+    value = shown.get(RESULTS_END, shown.get(_EARLIER_RESULTS_END))
+    return None if value is None else int(value)
+
+
 def error_table(errors: Mapping[str, ErrorCount]) -> dg.TableMetadataValue:
-    """The error classes that occur most, with how often and an example of each."""
+    """The most frequent error classes, with their counts and an example of each."""
     records = [
         dg.TableRecord(
             {
                 "error_class": error_class,
                 "rows": error.rows,
-                "example_item": error.item_id[:_PREVIEW_CELL],
+                "example_item": error.item_id[:MOST_CHARS],
                 "example": error.message[:_ERROR_MESSAGE],
             }
         )
@@ -220,12 +262,6 @@ def describe(summary: RunSummary) -> str:
     return ", ".join(parts)
 
 
-def rates_of_run(config: ProviderConfig, summary: RunSummary) -> Rates:
-    """What the run's tokens cost on the day it was created."""
-    created = datetime.fromtimestamp(summary.created_at, UTC) if summary.created_at else datetime.now(UTC)
-    return config.batch_rates(at=created)
-
-
 def _cost_metadata(cost: Cost | Unpriced, *, unknown: str = "") -> Metadata:
     match cost:
         case Unpriced(reason):
@@ -240,21 +276,25 @@ def _cost_metadata(cost: Cost | Unpriced, *, unknown: str = "") -> Metadata:
             assert_never(cost)
 
 
-def _estimate_metadata(summary: RunSummary, rates: Rates) -> Metadata:
+def _estimate_metadata(summary: RunSummary, estimate: TokenEstimate, rates: Rates) -> Metadata:
     match rates:
         case Unpriced():
             return _cost_metadata(rates)
         case BatchRates():
-            in_flight = (ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED)
-            requests = sum(summary.status_counts.get(status, 0) for status in in_flight)
-            usd = rates.estimate(input_tokens=summary.estimated_tokens, requests=requests)
-            return {"batchor/estimated_input_cost_usd": dg.MetadataValue.float(dollars(usd))} if usd else {}
+            requests = sum(summary.status_counts.get(status, 0) for status in IN_FLIGHT)
+            usd, low = (
+                dg.MetadataValue.float(dollars(rates.estimate(input_tokens=tokens, requests=requests)))
+                for tokens in (estimate.requests, estimate.texts)
+            )
+            if not estimate.requests:
+                return {}
+            return {"batchor/estimated_input_cost_usd": usd, "batchor/estimated_input_cost_usd_low": low}
         case _:
             assert_never(rates)
 
 
 def table_schema(report: TableReport) -> dg.TableSchema:
-    """The columns as Dagster shows them, with the descriptions of the model's fields, and of our own columns."""
+    """The columns for Dagster, with descriptions of the model's fields and of the standard columns."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
@@ -273,33 +313,13 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return "no rows"
     names = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
-    lines += ["| " + " | ".join(_cell(row[name]) for name in names) + " |" for row in rows]
-    return "\n".join(lines)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    text = (
-        json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else str(value)
-    )
-    if len(text) > _PREVIEW_CELL:
-        text = text[: _PREVIEW_CELL - 1] + "…"
-    # in this order, so that the backslash of an escape is not escaped again
-    return (
-        text.replace("\\", "\\\\")
-        .replace("|", "\\|")
-        .replace("<", "&lt;")
-        .replace("\r", " ")
-        .replace("\n", " ")
-    )
+    return table(names, ([plain(row[name]) for name in names] for row in rows))
 
 
 def _identity(run_id: str, revision: int, links: Links, config: ProviderConfig) -> Metadata:
     metadata: Metadata = {
         "batchor/run_id": dg.MetadataValue.text(run_id),
-        "batchor/generation": dg.MetadataValue.int(revision),
+        "batchor/partition_revision": dg.MetadataValue.text(str(revision)),  # a number would be plotted
         **links.metadata,
     }
     model = getattr(config, "model", None)

@@ -1,4 +1,4 @@
-"""The last word on a partition in Dagster's event log: what it says of its batch run, and whether that still holds."""
+"""Observations that show a batch run's state on its assets, and whether the newest one is still current."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import dagster as dg
 from batchor_core import Run, RunSummary
 from batchor_core.core.exceptions import BatchorError
 from batchor_dagster.facts import BatchFacts
-from batchor_dagster.metadata import RESULTS_END, Links, Metadata, describe, progress_metadata
+from batchor_dagster.metadata import Links, Metadata, describe, progress_metadata, results_end
 from batchor_dagster.run_states import is_finished
 
 _COUNTDOWN = re.compile(r", next submission in [^,]*")
 
 
 def observed_key(asset: BatchFacts) -> dg.AssetKey:
-    """The asset that shows where a run stands: the submission, or the only one of an asset that waits."""
+    """The asset that shows a run's state: the submission, or with ``wait=True`` the only one."""
     return asset.submission_key or asset.key
 
 
 def observation(
     asset: BatchFacts, partition_key: str | None, summary: RunSummary, links: Links | None = None
 ) -> dg.AssetObservation:
-    """Where a run stands, as an event; with links, also what can be done about it."""
+    """A run's state as an event; with links, also its controls."""
     return dg.AssetObservation(
         observed_key(asset),
         partition=partition_key,
@@ -41,9 +41,9 @@ def observation(
 def in_flight(
     asset: BatchFacts, partition_key: str | None, summary: RunSummary, links: Links
 ) -> dg.AssetObservation | None:
-    """Of results that are still to come: where their run stands, since when it runs, and how to control it.
+    """An event of the results asset while its run is active: the run's state, when it began, and its controls.
 
-    None for a run that has ended, whose results speak for themselves, and for an asset that waits.
+    None if the run has ended, and with ``wait=True``.
     """
     if asset.submission_key is None or is_finished(summary):
         return None
@@ -61,26 +61,26 @@ def in_flight(
 
 
 def _since(summary: RunSummary) -> Metadata:
-    """When the run began, where the store keeps it."""
+    """When the run began, if the store keeps it."""
     return {"batchor/since": dg.MetadataValue.timestamp(summary.created_at)} if summary.created_at else {}
 
 
 def show_state(
     asset: BatchFacts, context: dg.AssetExecutionContext, run: Run, partition_key: str | None
 ) -> None:
-    """Let the last event of the partition be where its run stands, unless it is that already."""
+    """Log an event with the run's state, unless the partition's newest event shows it already."""
     try:
         summary = run.summary()
         if not is_shown(context.instance, asset, partition_key, summary):
             context.log_event(observation(asset, partition_key, summary))
     except BatchorError as error:
-        context.log.warning(f"batch run {run.run_id}: where it stands can't be shown: {error}")
+        context.log.warning(f"batch run {run.run_id}: its state can't be shown: {error}")
 
 
 def is_shown(
     instance: dg.DagsterInstance, asset: BatchFacts, partition_key: str | None, summary: RunSummary
 ) -> bool:
-    """Whether the newest event of the partition says what is so now; asks the instance twice."""
+    """Whether the partition's newest event shows the run's current state. Takes two queries."""
     wanted = dg.AssetRecordsFilter(
         asset_key=observed_key(asset),
         asset_partitions=None if partition_key is None else [partition_key],
@@ -95,10 +95,9 @@ def is_shown(
 
 
 def tells(shown: Mapping[str, Any], summary: RunSummary) -> bool:
-    """Whether an event's metadata says where the run stands.
+    """Whether an event's metadata shows the run's current state.
 
-    The event that brought a run's results says how many rows have ended, and how far its results go: of an asset that waits,
-    that is the final word.
+    The materialization of a finished run's results does, if its row counts are the run's.
     """
     if shown.get("batchor/run_id", summary.run_id) != summary.run_id:
         return False
@@ -108,7 +107,7 @@ def tells(shown: Mapping[str, Any], summary: RunSummary) -> bool:
         return _COUNTDOWN.sub("", str(status)) == describe(replace(summary, backoff_remaining_sec=0.0))
     ended = (shown.get("batchor/completed"), shown.get("batchor/failed"))
     return (
-        RESULTS_END in shown
+        results_end(shown) is not None
         and is_finished(summary)
         and ended == (summary.completed_items, summary.failed_items)
     )

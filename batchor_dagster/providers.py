@@ -1,4 +1,4 @@
-"""How a deployment makes its providers: the classes of each kind, and the settings that no job should hold."""
+"""How a deployment creates its providers: the classes of each kind, and settings, such as keys, that don't belong in a job."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from batchor_core.providers.registry import (
 class Provider:
     """One kind of provider in ``BatchorResource(providers={kind: Provider(...)})``.
 
-    Both classes for a provider of your own, settings alone for one that an installed package registers::
+    Give both classes for your own provider, or only settings for a provider that an installed package registers::
 
         Provider(AcmeProvider, AcmeConfig.from_payload, settings={"api_key": dg.EnvVar("ACME_API_KEY")})
         Provider(settings={"api_key": dg.EnvVar("ACME_API_KEY"), "base_url": "https://eu.acme.example"})
 
-    The settings never become Dagster config, so that the UI shows none of them.
+    The settings are never part of Dagster's config, so the UI doesn't show them.
 
     Attributes:
-        factory: Makes the provider from its config. Left out, the kind must be registered already.
-        loader: Makes the config from what was stored of it; given together with ``factory``.
+        factory: Makes the provider from its config. If left out, the kind must already be registered.
+        loader: Makes the config from its stored form; required together with ``factory``.
         settings: Fields of the provider's config, for jobs that leave them at their defaults: keys, addresses. An ``EnvVar``
             is read when the provider is first needed.
     """
@@ -53,10 +53,10 @@ Providers: TypeAlias = ProviderRegistry | Mapping[str, Provider]
 
 
 def check_providers(given: object) -> None:
-    """Refuse what is neither a registry nor a mapping of kinds.
+    """Raise unless this is a registry or a mapping of kinds to providers.
 
     Raises:
-        InvalidInputError: Says what belongs there.
+        InvalidInputError: It is neither.
     """
     if given is None or isinstance(given, ProviderRegistry):
         return
@@ -82,7 +82,7 @@ def registry_of(given: Providers | None) -> ProviderRegistry:
 
 
 def settings_of(given: Providers | None, kind: str) -> Mapping[str, Any]:
-    """What the resource was given for one kind."""
+    """The resource's settings for one kind."""
     provider = given.get(kind) if isinstance(given, Mapping) else None
     return provider.settings if provider is not None else {}
 
@@ -91,7 +91,7 @@ def with_settings(config: ProviderConfig, settings: Mapping[str, Any], *, where:
     """A job's config with the deployment's settings in the fields that the job left at their defaults.
 
     Raises:
-        InvalidInputError: The config has no such field, or every job must give it; the setting would be ignored.
+        InvalidInputError: The config has no such field, or every job must set it, so that the setting would be ignored.
     """
     if not settings:
         return config
@@ -99,7 +99,7 @@ def with_settings(config: ProviderConfig, settings: Mapping[str, Any], *, where:
     given: Any = config
     if not dataclasses.is_dataclass(given):
         raise InvalidInputError(
-            f"{where} has settings, and {name_of_class} is no dataclass to put them into. Give them to the provider in its "
+            f"{where} has settings, but {name_of_class} is not a dataclass, so they can't be applied. Pass them to the provider in its "
             "factory instead."
         )
     defaults = {f.name: _default(f) for f in dataclasses.fields(given) if f.init}
@@ -112,7 +112,7 @@ def with_settings(config: ProviderConfig, settings: Mapping[str, Any], *, where:
             raise InvalidInputError(f"{place}: {name_of_class} has no field {name!r}{hint}")
         if defaults[name] is dataclasses.MISSING:
             raise InvalidInputError(
-                f"{place}: every {name_of_class} gives its own {name}, so the setting would never be used. Leave it out here."
+                f"{place}: every {name_of_class} sets {name} itself, so this setting would never be used. Leave it out."
             )
         if getattr(config, name) == defaults[name]:
             changes[name] = resolved(place, setting, error=MissingCredentialsError)
@@ -128,10 +128,10 @@ def _default(f: dataclasses.Field[Any]) -> Any:
 
 
 def resolved(name: str, setting: Any, *, error: type[InvalidInputError] = InvalidInputError) -> Any:
-    """A setting's value; Dagster resolves an EnvVar itself only within its own config.
+    """A setting's value, with an EnvVar resolved. Dagster resolves those only in its own config.
 
     Raises:
-        InvalidInputError: It is an EnvVar whose variable is not set, or it is empty. Nothing else is used in its place.
+        InvalidInputError: It is empty, or an EnvVar whose variable is not set. There is no fallback.
     """
     value: Any = setting
     if isinstance(setting, dg.EnvVar):

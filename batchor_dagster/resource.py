@@ -1,4 +1,4 @@
-"""One resource: where runs are kept, how the provider is reached, where results go."""
+"""The resource: where runs are stored, how the provider is reached, where results go."""
 
 import os
 import warnings
@@ -37,11 +37,11 @@ from batchor_dagster.providers import (
 )
 
 _MEMORY_STORES: dict[str, MemoryStateStore] = {}
-"""Stores of this process by root, since every Dagster step makes its resources anew."""
+"""Memory stores of this process by root, since every Dagster step creates its resources again."""
 
 
 class LiteralKeyWarning(UserWarning):
-    """A key was written into the code, where Dagster's config snapshots and the UI can show it."""
+    """A key is a literal in the code, so that Dagster's config snapshots and the UI can show it."""
 
 
 _BELONGS_TO = {
@@ -49,27 +49,27 @@ _BELONGS_TO = {
     "postgres_dsn": StorageKind.POSTGRES,
     "postgres_schema": StorageKind.POSTGRES,
 }
-"""Settings that one kind of storage reads, and the others do not."""
+"""Settings that only one kind of storage uses."""
 
 _FOLDERS = ("root", "sqlite_path")
 """Settings that are paths on this machine, and can't be URLs."""
 
 
 class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Where runs are kept, how the provider is reached, where results go.
+    """Where runs are stored, how the provider is reached, where results go.
 
     All parts of a deployment that use it (steps, the sensor, the daemon) must reach the same store and the same folders:
     ``sqlite`` and folders suit one machine; several machines want ``postgres`` and shared storage.
 
-    A setting that the others leave without effect is refused, not ignored. What is left out may come from the environment,
-    each setting by itself.
+    A setting that would have no effect together with the others is an error. Each setting that is left out may come from the
+    environment.
 
     Example::
 
         BatchorResource(root="data", api_key=dg.EnvVar("OPENAI_API_KEY"))
 
-    OpenAI's provider is there, and so is every provider that an installed package registers under the entry point group
-    ``batchor.providers``. ``providers`` adds your own, and gives keys and addresses to any of them::
+    It knows OpenAI's provider, and every provider that an installed package registers under the entry point group
+    ``batchor.providers``. ``providers`` adds your own, and sets keys and addresses for any of them::
 
         BatchorResource(
             root="data",
@@ -83,41 +83,45 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     root: str = Field(
         default=".batchor",
-        description="Folder for what has no place of its own below: the SQLite file, artifacts, result files.",
+        description="Folder of the SQLite file, artifacts and result files, unless they are set below.",
     )
     storage: str = Field(
         default="sqlite", description="sqlite, postgres or memory (for tests within one process)."
     )
-    sqlite_path: str | None = Field(default=None, description="The SQLite file; <root>/batchor.sqlite3.")
+    sqlite_path: str | None = Field(
+        default=None, description="The SQLite file. Default: <root>/batchor.sqlite3."
+    )
     postgres_dsn: str | None = Field(
         default=None,
-        description="postgresql://..., best given as EnvVar; BATCHOR_POSTGRES_DSN where it is left out.",
+        description="postgresql://..., preferably as EnvVar. Default: BATCHOR_POSTGRES_DSN.",
     )
     postgres_schema: str | None = Field(
         default=None,
-        description="Database schema of the postgres store; BATCHOR_POSTGRES_SCHEMA, then batchor, where it is left out.",
+        description="Database schema of the postgres store. Default: BATCHOR_POSTGRES_SCHEMA, otherwise batchor.",
     )
     artifacts: str | None = Field(
-        default=None, description="Folder or fsspec URL for request and output files; <root>/artifacts."
+        default=None,
+        description="Folder or fsspec URL of request and output files. Default: <root>/artifacts.",
     )
     parquet_base: str | None = Field(
-        default=None, description="Folder or fsspec URL for result files; <root>/results."
+        default=None, description="Folder or fsspec URL of result files. Default: <root>/results."
     )
     api_key: str | None = Field(
         default=None,
-        description="OpenAI's key, always as EnvVar; OPENAI_API_KEY where it is left out. Other providers have theirs in "
+        description="OpenAI's key, always as EnvVar. Default: OPENAI_API_KEY. Keys of other providers belong in "
         "providers.",
         repr=False,
     )
     base_url: str | None = Field(
         default=None,
-        description="Another OpenAI-compatible server; OPENAI_BASE_URL, then OpenAI's own where it is left out.",
+        description="Another OpenAI-compatible server. Default: OPENAI_BASE_URL, otherwise OpenAI.",
     )
     poll_interval_sec: float = Field(
         default=5.0, gt=0, description="Seconds between two cycles of an asset that waits for its run."
     )
     webserver_url: str = Field(
-        default="", description="Put before links to the Dagster UI, where relative ones would not do."
+        default="",
+        description="Prefix of links to the Dagster UI, for places where relative links don't work.",
     )
     # a dependency, not config: that can't hold classes, and the UI shows it. Dagster knows it by its annotation, so that
     # this module has no `from __future__ import annotations`.
@@ -177,11 +181,11 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return self._runner
 
     def results_base(self) -> str:
-        """Folder or URL under which result files lie."""
+        """Folder or URL of the result files."""
         return self._value("parquet_base") or str(self._root() / "results")
 
     def with_server(self, config: ProviderConfig) -> ProviderConfig:
-        """The config of a job, with this resource's server where the job names none of its own."""
+        """A job's config, with this resource's server unless the job names one."""
         if config.provider_kind != ProviderKind.OPENAI or self.base_url is None:
             return config
         return with_settings(config, {"base_url": self.base_url}, where="BatchorResource")
@@ -214,7 +218,7 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if twice:
             name = min(twice)
             raise InvalidInputError(
-                f"BatchorResource.{name} and providers['openai'].settings[{name!r}] say the same twice: leave one of them out"
+                f"BatchorResource.{name} and providers['openai'].settings[{name!r}] are the same setting: leave one of them out"
             )
 
     def _value(self, name: str) -> str | None:
@@ -263,7 +267,7 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return {name: value for name, value in given.items() if value is not None}
 
     def _make_provider(self, registry: ProviderRegistry, config: ProviderConfig) -> BatchProvider | BatchApi:
-        """The provider of a run, with this resource's settings where its job leaves them out."""
+        """A run's provider, with this resource's settings where the job leaves them out."""
         kind = str(config.provider_kind)
         if kind not in registry.kinds():
             raise InvalidInputError(
@@ -281,14 +285,14 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 def check_storage(storage: str, given: Iterable[str]) -> StorageKind:
-    """The kind of store that is meant.
+    """The kind of store that ``storage`` names.
 
     Args:
-        storage: What the resource says.
-        given: Names of further settings that it has.
+        storage: The resource's setting.
+        given: Names of the other settings that are set.
 
     Raises:
-        InvalidInputError: There is no such kind, or it has no use for one of the settings.
+        InvalidInputError: There is no such kind, or it doesn't use one of the settings.
     """
     try:
         kind = StorageKind(storage)

@@ -1,8 +1,8 @@
-"""What materializing a partition again means: the same run, its failed rows once more, or a new revision.
+"""Decides what materializing a partition again does: keep its run, retry the failed rows, or start a new revision.
 
-A partition's runs are numbered by revision, and the newest counts. Whatever may cost money is decided here, by pure
-functions; the rule is that an active run is never doubled and an answered row never bought again unless the job has
-changed or an operator asked for it.
+A partition's runs are numbered by revision, and the newest counts. Every decision that may cost money is made here, by pure
+functions. A partition never has a second active run, and an answered row is only paid for again if the job has changed or an
+operator requests it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import RunConfigMismatchError
 from batchor_core.core.models import RunSummary
 from batchor_core.core.types import JSONObject
+from batchor_core.core.words import counted
 from batchor_core.runtime.stored_job import check_same_job, persisted_config
 from batchor_core.storage.state import PersistedRunConfig, RunListing
 
 ASSET_EXTRA = "dagster_asset_key"
 PARTITION_EXTRA = "dagster_partition_key"
-REVISION_EXTRA = "generation"  # what is stored, and shown, keeps the name that it had first
+REVISION_EXTRA = "generation"  # a stored name, which stays
 ASKED_BY_EXTRA = "asked_by"
 ROWS_EXTRA = "rows_digest"
 PROMPTS_EXTRA = "prompts_digest"
@@ -44,7 +45,7 @@ class Rerun(StrEnum):
 
 
 class OnChange(StrEnum):
-    """What a changed job does to a partition that is finished: run and pay anew, or stop and say what has changed."""
+    """What happens if the job of a finished partition has changed: a new revision that is paid for, or an error that names the change."""
 
     new_revision = "new_revision"
     refuse = "refuse"
@@ -56,7 +57,7 @@ class OnChange(StrEnum):
 
 
 class Move(StrEnum):
-    """What to do about a partition's run."""
+    """What to do with a partition's run."""
 
     create = "create"
     attach = "attach"
@@ -68,7 +69,7 @@ class Move(StrEnum):
 
     @property
     def needs_the_job(self) -> bool:
-        """Whether the job's rows have to be read for it."""
+        """Whether the job's rows have to be read."""
         match self:
             case Move.create | Move.read_on | Move.compare:
                 return True
@@ -84,8 +85,8 @@ class Decision:
 
     Attributes:
         move: What to do.
-        revision: Of which revision.
-        reason: Why.
+        revision: The revision that it applies to.
+        reason: Why, in words for the operator.
     """
 
     move: Move
@@ -103,7 +104,7 @@ class Newest:
         is_read: Whether all of its items have been read.
         is_cancelled: Whether an operator cancelled it.
         failed_items: Rows without an answer.
-        is_asked_for: Whether it is what the present ask has led to already: the step is being retried.
+        is_asked_for: Whether this very request has started it, which is so if the step is being retried.
     """
 
     revision: int
@@ -127,53 +128,59 @@ class Newest:
 
 
 def decide(newest: Newest | None, rerun: Rerun) -> Decision:
-    """What to do about a partition, as far as that can be told without reading the job's rows."""
+    """What to do about a partition, as far as it can be decided without reading the job's rows."""
     if newest is None:
-        return Decision(Move.create, 1, "this is its first run")
+        return Decision(Move.create, 1, "this is the first run")
     here = newest.revision
     if not newest.is_finished:
         if newest.is_read:
-            return Decision(Move.attach, here, "its run is still active, and nothing new was started")
+            return Decision(Move.attach, here, "the run is still active, so nothing new was started")
         return Decision(
-            Move.read_on, here, "its run is still active, and its rows are read on from where reading stopped"
+            Move.read_on, here, "the run is still active; reading its rows continues where it stopped"
         )
     if newest.is_asked_for:
-        return Decision(Move.keep, here, "the run that this Dagster run started is finished")
+        return Decision(Move.keep, here, "the run that this Dagster run started has finished")
     match rerun:
         case Rerun.all:
-            return Decision(Move.create, here + 1, "an operator asked for all rows to run again")
+            return Decision(Move.create, here + 1, "an operator requested a new run of all rows")
         case Rerun.failed:
             if not newest.failed_items:
                 return Decision(
-                    Move.keep, here, "an operator asked to retry failed rows, and no row has failed"
+                    Move.keep, here, "an operator requested a retry of the failed rows, but no row has failed"
                 )
             if newest.is_cancelled:
                 return Decision(
-                    Move.refuse, here, "its run was cancelled, which is final; use rerun: all to run it again"
+                    Move.refuse,
+                    here,
+                    "the run was cancelled and can't be retried; use rerun: all to start a new one",
                 )
-            return Decision(Move.retry_failed, here, f"{newest.failed_items:,} failed rows are being retried")
+            return Decision(
+                Move.retry_failed,
+                here,
+                f"retrying {counted(newest.failed_items, 'failed row')}, as requested",
+            )
         case Rerun.auto:
-            return Decision(Move.compare, here, "whether the job has changed decides")
+            return Decision(Move.compare, here, "it depends on whether the job has changed")
         case _:
             assert_never(rerun)
 
 
 def decide_changed(revision: int, changes: Iterable[str], on_change: OnChange) -> Decision:
-    """What to do about a finished partition now that its job has been compared with the present one."""
+    """What to do about a finished partition, now that its job has been compared with the current one."""
     what = ", ".join(changes)
     if not what:
         return Decision(
-            Move.keep, revision, "its run is finished and the job has not changed, so nothing was sent"
+            Move.keep, revision, "the run is finished and the job has not changed, so nothing was sent"
         )
     match on_change:
         case OnChange.refuse:
             return Decision(
                 Move.refuse,
                 revision,
-                f"the job has changed since its last run ({what}), and on_change is refuse; use rerun: all to run it again",
+                f"the job has changed since the last run ({what}), and on_change is refuse; use rerun: all to run it anyway",
             )
         case OnChange.new_revision | OnChange.new_generation:  # one member, two names
-            return Decision(Move.create, revision + 1, f"the job has changed since its last run: {what}")
+            return Decision(Move.create, revision + 1, f"the job has changed since the last run: {what}")
         case _:
             assert_never(on_change)
 
@@ -183,7 +190,7 @@ def decide_changed(revision: int, changes: Iterable[str], on_change: OnChange) -
 
 @dataclass(frozen=True, slots=True)
 class JobDigest:
-    """What a job asks, whatever the order of its rows and whatever metadata they carry.
+    """Digests of a job's requests. The order and the metadata of its rows don't matter.
 
     Attributes:
         rows: Digest of the item ids.
@@ -195,14 +202,14 @@ class JobDigest:
 
     @classmethod
     def of(cls, job: BatchJob[Any, Any]) -> Self:
-        """Read all rows of a job, which must be readable again, and render their prompts."""
+        """Read all rows of a job and render their prompts. The rows must be readable a second time."""
         rows = prompts = 0
         items: Iterable[Any] = job.items
         for item in items:
             prompt: Any = job.build_prompt(item) if isinstance(item, BatchItem) else None
             parts = PromptParts(prompt) if isinstance(prompt, str) else prompt
             if not isinstance(parts, PromptParts):
-                break  # nothing that the engine would take; it says so in its own words
+                break  # the engine refuses it with an error of its own
             rows += _number(item.item_id)
             asked = f"{item.item_id}\0{parts.system_prompt}\0{parts.prompt}"
             if parts.features:  # what has none has the digest that it had before there were any
@@ -225,7 +232,7 @@ def _hex(total: int) -> str:
 
 
 def changes(run_id: str, stored: PersistedRunConfig, job: BatchJob[Any, Any], digest: JobDigest) -> list[str]:
-    """What of a job is not as it was when the run was started; in words for an operator."""
+    """What has changed in a job since its run was started, in words for an operator."""
     found = []
     try:
         check_same_job(run_id, stored, persisted_config(job))

@@ -1,7 +1,7 @@
-"""Stable run ids: an asset and its partition become one.
+"""Stable run ids, made from an asset key and a partition key.
 
-A readable key is kept as it is. Any other is spelled with safe characters and gets a digest of the original, so two different
-keys never get one id.
+Readable keys are used unchanged. In other keys, unsafe characters are replaced and a digest of the original is appended, so
+that two different keys never have the same id.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def batch_run_id(
     """The run id of one partition of one asset: at most 63 characters of ``[A-Za-z0-9_.-]``.
 
     ``("shop", "reviews")`` and ``"2026-01-01"`` give ``shop.reviews--2026-01-01``, and ``shop.reviews--2026-01-01--g2`` when
-    they are run anew. The same arguments give the same id for ever, which is what makes a repeated materialization resume
-    its run instead of paying again.
+    they are run again. The same arguments always give the same id, so that a repeated materialization resumes its run
+    instead of paying again.
 
     Args:
         asset_key: The path of the asset key.
         partition_key: The partition, None for an unpartitioned asset.
-        revision: Counts, from 1, how often the partition has been run anew.
+        revision: The number of the partition's run, from 1.
         generation: The name of ``revision`` in earlier releases.
     """
     revision = revision if generation is None else generation
@@ -69,7 +69,7 @@ def _partition_run(path: list[str], partition_key: str | None) -> str:
 
 
 def _is_readable(partition_key: str | None) -> bool:
-    """Whether a run id may hold the key as it is; one that looks like a revision would be taken for one."""
+    """Whether the key can be part of a run id unchanged. A key that looks like a revision can't."""
     if partition_key is None:
         return True
     return bool(_PARTITION.fullmatch(partition_key)) and not _LIKE_A_REVISION.fullmatch(partition_key)

@@ -1,4 +1,4 @@
-"""Where a run stands, in words."""
+"""A run's state in words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def is_finished(summary: RunSummary) -> bool:
 
 
 def is_active(summary: RunSummary) -> bool:
-    """Whether the sensor has to do with a run: it is neither finished nor paused."""
+    """Whether the sensor drives the run: it is neither finished nor paused."""
     return not is_finished(summary) and summary.control_state is not RunControlState.PAUSED
 
 
@@ -25,12 +25,12 @@ def state_of(summary: RunSummary) -> str:
 
 
 def standing(summary: RunSummary) -> str:
-    """A run's state and progress in a few characters: while it is the same, a worker has brought nothing about."""
+    """A run's state and progress as a short text. If it is unchanged, a worker has achieved nothing."""
     return f"{state_of(summary)}:{summary.completed_items}:{summary.failed_items}"
 
 
 def shown_as(summary: RunSummary) -> str:
-    """The same with its submissions: while it is the same, there is nothing new to show."""
+    """The same with the counts of its submissions. If it is unchanged, there is nothing new to show."""
     submissions = (
         summary.active_batches,
         summary.unknown_batches,

@@ -22,10 +22,10 @@ __all__ = ["MaterializedBatch", "materialize_batch"]
 
 @dataclass(frozen=True)
 class MaterializedBatch:
-    """What came of :func:`materialize_batch`.
+    """The outcome of :func:`materialize_batch`.
 
     Attributes:
-        summary: Where the batch run stands, which is at its end.
+        summary: The final state of the batch run.
         table: The results of the partition, a row for each item, as the sink has stored them.
         checks: The asset's own checks by name.
         submitted: The Dagster run that submitted; with ``wait=True`` the only one.
@@ -54,7 +54,7 @@ def materialize_batch(
     run_config: Mapping[str, Any] | None = None,
     timeout: float = 60,
 ) -> MaterializedBatch:
-    """Submit a partition of a batch asset, bring its batch to its end, write its results and check them.
+    """Submit a partition of a batch asset, wait for its batch, write its results and check them.
 
     All of it happens in this process::
 
@@ -65,12 +65,12 @@ def materialize_batch(
 
     Args:
         asset: What ``@batch_asset`` returned.
-        partition_key: Which partition; None for an asset without any.
-        resources: As for ``dg.materialize``. Where the :class:`~batchor_dagster.BatchorResource` is left out, a local server answers
-            (the ``emulator`` extra), and runs and results are kept in a folder that is deleted at the end.
+        partition_key: The partition; None for an unpartitioned asset.
+        resources: As for ``dg.materialize``. Without a :class:`~batchor_dagster.BatchorResource`, a local server answers (the
+            ``emulator`` extra), and runs and results are in a folder that is deleted at the end.
         upstream: Assets that the batch reads; their partition is materialized first.
-        instance: Keeps Dagster's records; one that is thrown away by default.
-        run_config: Of the Dagster run that submits.
+        instance: Keeps Dagster's records; by default a temporary one.
+        run_config: Run config of the Dagster run that submits.
         timeout: Seconds to wait for the batch.
 
     Raises:

@@ -15,8 +15,7 @@ from batchor_core.core.outputs import OutputSpec
 class AssetArguments(TypedDict, total=False):
     """The arguments that ``@batch_asset`` takes besides its own; each as in ``@dg.asset``."""
 
-    # of the assets, in the hands of the translator
-
+    # of the assets: the translator decides what becomes of them
     key_prefix: str | Sequence[str] | None
     group_name: str | None
     description: str | None
@@ -37,7 +36,7 @@ class AssetArguments(TypedDict, total=False):
 
 
 class BatchPart(StrEnum):
-    """Which of a batch's assets is meant: the one that starts its runs, or the one that has their results."""
+    """The assets of a batch: the one that starts its runs, and the one with their results."""
 
     submission = "submission"
     results = "results"
@@ -50,11 +49,11 @@ class BatchTranslatorData:
     Attributes:
         name: The batch's name: that of the function, or ``name``.
         part: Which of its assets.
-        starts_runs: Whether runs begin with this asset, so that ``deps`` and ``automation_condition`` are for it: the submission,
-            or the results of a batch that waits.
-        arguments: What was given; the description is the function's docstring where none was.
+        starts_runs: Whether this asset starts the runs, and so gets ``deps`` and ``automation_condition``: the submission, or with
+            ``wait=True`` the results.
+        arguments: The given arguments; the description defaults to the function's docstring.
         output: What every answer must be, if the asset says so.
-        sink: The kind of what results are written to; one of the results' kinds, and none of the submission's.
+        sink: The kind of the sink, which is among the kinds of the results but not of the submission.
         partitions_def: The partitions of both assets.
     """
 
@@ -68,7 +67,7 @@ class BatchTranslatorData:
 
 
 class BatchTranslator:
-    """Makes the spec of each asset from what ``@batch_asset`` was given. Derive from it to have rules of your own::
+    """Makes the spec of each asset from the arguments of ``@batch_asset``. Subclass it for rules of your own::
 
         class ByTeam(BatchTranslator):
             def get_asset_spec(self, data: BatchTranslatorData) -> dg.AssetSpec:
@@ -79,14 +78,14 @@ class BatchTranslator:
         @batch_asset(translator=ByTeam())
         def reviews() -> BatchJob: ...
 
-    What it returns is final: it has the arguments, and may overrule them.
+    What it returns is final, and may override the arguments.
     """
 
     def get_asset_spec(self, data: BatchTranslatorData) -> dg.AssetSpec:
         """The spec of one asset; called once for each when the definitions are made.
 
-        The key of the results names the runs and result files, so that another key is another asset, whose partitions have not
-        been run. Partitions and ``skippable`` can't be changed here. The results depend on the submission, whatever the spec says.
+        Runs and result files are named after the key of the results, so with another key no partition has been run yet.
+        Partitions and ``skippable`` can't be changed here. The results always depend on the submission.
         """
         given, is_results = data.arguments, data.part is BatchPart.results
         prefix = given.get("key_prefix") or []
@@ -99,7 +98,7 @@ class BatchTranslator:
             ],
             description=given.get("description")
             if is_results
-            else f"Starts the batch run of {data.name}, or finds it again. The sensor drives it from here.",
+            else f"Starts the batch run of {data.name}, or attaches to the existing one. The sensor then drives it.",
             metadata=given.get("metadata") if is_results else None,
             kinds=kinds if is_results else kinds - {data.sink},
             deps=given.get("deps") if data.starts_runs else None,
@@ -113,10 +112,10 @@ class BatchTranslator:
 
 
 def translated(translator: BatchTranslator, data: BatchTranslatorData) -> dg.AssetSpec:
-    """The spec that a translator gives.
+    """The translator's spec, checked.
 
     Raises:
-        InvalidInputError: It is none, or changes what a batch needs as it is.
+        InvalidInputError: It is not a spec, or changes what can't be changed.
     """
     spec = translator.get_asset_spec(data)
     where = f"{type(translator).__name__}.get_asset_spec, {data.part} of {data.name}"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from batchor_core.cli import controls, doctor, export, looking, results, row, run, serve, watch
+from batchor_core.cli import controls, doctor, export, looking, report, results, row, run, serve, watch
 
 app = typer.Typer(
     help="Run LLM batches from a terminal: start, watch, control and read runs that survive the process.",
@@ -37,6 +37,7 @@ app.command("runs")(looking.list_runs)
 app.command("status")(looking.status)
 app.command("show", help="The same as status.")(looking.status)
 app.command("watch")(watch.watch)
+app.command("report")(report.report)
 app.command("results")(results.results)
 app.command("row")(row.row)
 app.command("export")(export.export)

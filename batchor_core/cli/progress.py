@@ -5,6 +5,7 @@ What is shown is read from the store by a thread of its own, so that a long step
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -15,16 +16,14 @@ from types import TracebackType
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
 
 from batchor_core.cli.console import say, stderr, text
 from batchor_core.cli.printable import printable
-from batchor_core.cli.views import duration
 from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import BatchorError
 from batchor_core.core.models import RunSummary
-from batchor_core.core.words import counted
+from batchor_core.core.words import counted, duration
+from batchor_core.runtime.bar import RunBar
 
 LOOK_SEC = 0.5
 LINE_SEC = 10.0
@@ -50,8 +49,8 @@ class Pace:
 
     seen: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=2))
 
-    def left(self, summary: RunSummary, now: float) -> float | None:
-        """Seconds until all rows have ended at the pace seen so far; None while there is no telling."""
+    def left(self, summary: RunSummary, now: float) -> int | None:
+        """Whole seconds until all rows have ended at the pace seen so far, rounded up; None while that is unknown."""
         ended = summary.completed_items + summary.failed_items
         if not self.seen:
             self.seen.append((now, ended))
@@ -62,7 +61,7 @@ class Pace:
         is_held = summary.control_state is not RunControlState.RUNNING or not summary.ingestion_complete
         if is_held or ended == before or now <= since:
             return None
-        return (summary.total_items - ended) * (now - since) / (ended - before)
+        return math.ceil((summary.total_items - ended) * (now - since) / (ended - before))
 
 
 def phase(summary: RunSummary) -> str:
@@ -132,39 +131,19 @@ class _Lines:
 
 class _Bar:
     def __init__(self, console: Console) -> None:
-        self._bars = Bars(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[rows]}", markup=False),
-            TimeElapsedColumn(),
-            console=console,
-        )
-        self._task = self._bars.add_task("", total=None, rows="")
+        self._bar = RunBar(console)
+        self._console = console
         self._trouble: str | None = None
-        self._bars.start()
 
     def show(self, summary: RunSummary, left: float | None) -> None:
-        ended = summary.completed_items + summary.failed_items
-        total = f"{summary.total_items:,}"
-        rows = [
-            f"{ended:,}/{total} rows" if summary.ingestion_complete else f"{total} rows",
-            figures(summary),
-        ]
-        rows.append(f"about {duration(left)} left" if left else "")
-        self._bars.update(
-            self._task,
-            description=phase(summary),
-            total=summary.total_items if summary.ingestion_complete else None,
-            completed=ended,
-            rows=", ".join(part for part in rows if part),
-        )
+        time_left = f"about {duration(left)} left" if left else ""
+        self._bar.show(summary, phase(summary), (figures(summary), time_left))
         if summary.trouble and summary.trouble != self._trouble:
-            self._bars.console.print(text(printable(summary.trouble)), soft_wrap=True)
+            self._console.print(text(printable(summary.trouble)), soft_wrap=True)
         self._trouble = summary.trouble
 
     def close(self) -> None:
-        self._bars.stop()
+        self._bar.close()
 
 
 class Progress:

@@ -63,14 +63,6 @@ def share(part: int, whole: int) -> str:
     return f"{part * 100 // whole if whole else 0} %"
 
 
-def duration(seconds: float) -> str:
-    """A time to wait, as people say it."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
 def choices(run_id: str, found: list[Quarantined], *, options: str) -> Iterator[str]:
     """What waits for a decision, where to look, and the commands to choose from."""
     for one in found:

@@ -16,9 +16,10 @@ from batchor_core.cli.console import show, show_json, show_json_line, stdout, te
 from batchor_core.cli.looking import number
 from batchor_core.cli.progress import Pace, line, phase
 from batchor_core.cli.stores import Stores
-from batchor_core.cli.views import duration, share
+from batchor_core.cli.views import share
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.models import RunSummary
+from batchor_core.core.words import duration
 from batchor_core.storage.records import RunListing
 from batchor_core.storage.state import StateStore
 

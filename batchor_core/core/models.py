@@ -114,6 +114,10 @@ class ProviderConfig(ABC):
         """The server that requests go to, where it isn't the provider's usual one. Override it where it may be another."""
         return None
 
+    def batch_url(self, batch_id: str) -> str | None:
+        """A batch's page in the provider's console. Override it if there is one; it needs no key."""
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkPolicy:

@@ -59,7 +59,7 @@ def export_terminal_results(
 
     def lines() -> Iterator[tuple[int, bytes]]:
         nonlocal count, cursor
-        for page in row_pages(engine, run_id, after_sequence=after_sequence, limit=limit):
+        for page in row_pages(engine.store, run_id, after_sequence=after_sequence, limit=limit):
             indexes = (row.item_index for row in page)
             yield from zip(indexes, json_lines(engine if raw_responses else None, page, kind), strict=True)
             count += len(page)

@@ -1,4 +1,4 @@
-"""The progress of a wait: a bar in a terminal, which rich draws, and the run as a table in a notebook."""
+"""The progress of a wait: a bar in a terminal, and the run as a table in a notebook."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from batchor_core.core.models import RunSummary
 from batchor_core.core.words import counted
+from batchor_core.runtime.bar import RunBar
 
 Show: TypeAlias = Callable[[RunSummary | None, float], None]
 """Is told where a run stands, and in how many seconds its batches are polled again."""
@@ -60,33 +61,20 @@ def _notebook() -> Show:
 @contextmanager
 def _terminal(run_id: str) -> Iterator[Show]:
     try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        bar = RunBar()
     except ImportError as error:
         raise ImportError(
             "wait(progress=True) draws with rich: pip install 'batchor-core[progress]', or leave progress out and read the log"
         ) from error
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[state]}", markup=False),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(run_id, total=None, state="")
 
-        def show(summary: RunSummary | None, next_poll_in: float) -> None:
-            if summary is None:
-                return
-            bar.update(
-                task,
-                total=summary.total_items if summary.ingestion_complete else None,
-                completed=summary.completed_items + summary.failed_items,
-                state=state(summary, next_poll_in),
-            )
+    def show(summary: RunSummary | None, next_poll_in: float) -> None:
+        if summary is not None:
+            bar.show(summary, run_id, [state(summary, next_poll_in)])
 
+    try:
         yield show
+    finally:
+        bar.close()
 
 
 def state(summary: RunSummary, next_poll_in: float) -> str:

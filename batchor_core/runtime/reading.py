@@ -23,7 +23,7 @@ def iter_row_pages(
     check_cursor(after_sequence, page_size)
     if not engine.store.has_run(run_id=run_id):
         raise RunNotFoundError(run_id)
-    return row_pages(engine, run_id, after_sequence=after_sequence, page_size=page_size)
+    return row_pages(engine.store, run_id, after_sequence=after_sequence, page_size=page_size)
 
 
 def iter_result_pages(
@@ -72,7 +72,7 @@ def read_terminal_results(
     cursor = after_sequence
     output = runs.output(run_id)
     with collecting_less():
-        for page in row_pages(runs.engine, run_id, after_sequence=after_sequence, limit=limit):
+        for page in row_pages(runs.engine.store, run_id, after_sequence=after_sequence, limit=limit):
             items += typed_page(runs.engine, page, output)
             cursor = page[-1].sequence or cursor
     if items:

@@ -52,6 +52,7 @@ from batchor_core.storage.rows import (
     status_of,
     usage_of,
 )
+from batchor_core.storage.state import StateStore
 
 
 def check_cursor(after_sequence: int, limit: int | None) -> None:
@@ -77,14 +78,19 @@ def check_finished(summary: RunSummary) -> None:
 
 
 def row_pages(
-    engine: Engine, run_id: str, *, after_sequence: int = 0, limit: int | None = None, page_size: int = CHUNK
+    store: StateStore,
+    run_id: str,
+    *,
+    after_sequence: int = 0,
+    limit: int | None = None,
+    page_size: int = CHUNK,
 ) -> Iterator[list[ResultRow]]:
     """Results in the order of their sequence, a page at a time, at most ``limit`` in all."""
     left = limit
     while left is None or left > 0:
         size = page_size if left is None else min(page_size, left)
         with collecting_less():
-            page = engine.store.get_result_rows(run_id=run_id, after_sequence=after_sequence, limit=size)
+            page = store.get_result_rows(run_id=run_id, after_sequence=after_sequence, limit=size)
         if page:
             yield page
         if len(page) < size:

@@ -20,7 +20,7 @@ from batchor_core.core.models import (
 )
 from batchor_core.core.outputs import OutputSpec, OutputT
 from batchor_core.core.results import ItemResult, Order
-from batchor_core.runtime import control, driving, export, on_the_loop, reading, waiting
+from batchor_core.runtime import control, driving, export, on_the_loop, reading, report, waiting
 from batchor_core.runtime.live import LiveRuns
 from batchor_core.runtime.pending_work import has_work, is_driven
 from batchor_core.runtime.results import check_finished
@@ -95,7 +95,7 @@ class Run(Generic[OutputT]):
     @property
     def has_row_options(self) -> bool:
         """Whether some rows have request options of their own, as far as is stored."""
-        return any(chunk.has_options for chunk in self._engine.store.get_rendered_chunks(run_id=self.run_id))
+        return report.has_row_options(self._engine.store, self.run_id)
 
     def refresh(self, *, time_limit_sec: float | None = None) -> RunSummary:
         """Do one cycle: recover, poll, read on, submit; then return the new summary.
@@ -172,7 +172,12 @@ class Run(Generic[OutputT]):
         """The summary with every terminal result so far, in item order. Grows with the run."""
         return reading.snapshot(self._runs, self.summary())
 
-    # --- reading -----------------------------------------------------------------------------------------------------
+    def report(self) -> str:
+        """A report in Markdown: rows, tokens, cost, turnaround of the batches, the most frequent errors with an example.
+
+        Reads every result once, in bounded memory; works while the run goes on.
+        """
+        return report.report_of_run(self._engine.store, self.run_id).markdown()
 
     def results(self, *, model: type[BaseModel] | None = None) -> list[ItemResult[OutputT]]:
         """Every result in item order. Grows with the run; ``iter_results()`` does not.
@@ -365,8 +370,6 @@ class Run(Generic[OutputT]):
         return export.prune_artifacts(
             self._engine, self.run_id, include_raw_outputs=include_raw_output_artifacts
         )
-
-    # --- control -----------------------------------------------------------------------------------------------------
 
     def pause(self) -> RunSummary:
         """Stop polling, submitting and reading, in whatever process drives the run; batches at the provider go on.

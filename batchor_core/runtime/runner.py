@@ -35,6 +35,7 @@ from batchor_core.providers.base import BatchProvider
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
 from batchor_core.runtime import deletion, driving, export, reading, starting
 from batchor_core.runtime.engine import Engine, EngineSettings
+from batchor_core.runtime.estimate import TokenEstimate, estimate
 from batchor_core.runtime.live import LiveRuns
 from batchor_core.runtime.row_comparison import OnChange, check_on_change
 from batchor_core.runtime.run import Run
@@ -228,6 +229,10 @@ class BatchRunner:
             RunNotFoundError: There is none.
         """
         return Run(runner=self, run_id=run_id, summary=self.storage.get_run_summary(run_id=run_id))
+
+    def estimate(self, run_id: str) -> TokenEstimate:
+        """What the input of a run's requests in flight will be billed, from their texts alone to everything in them."""
+        return estimate(self._runs.of(run_id), self._runs.engine.store.get_run_summary(run_id=run_id))
 
     def list_runs(self) -> list[RunListing]:
         """Every run of the store, newest first."""

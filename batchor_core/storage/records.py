@@ -223,7 +223,8 @@ class ActiveBatchRecord:
     due_at: float | None = None
     """By when it should have ended."""
     ended_at: float | None = None
-    """Since when it is over and its results are waited for; None while they are not."""
+    """When the engine saw that it had ended; None while it runs, and for batches that ended under earlier builds. A person's
+    decision to wait on for its results resets it."""
     late_rows: int = 0
     """Items that are waited for."""
     looks: int = 0

@@ -323,7 +323,7 @@ batches = Table(
     *[Column(kind, BigInteger) for kind in TOKEN_KINDS],
     # see core.lateness
     Column("due_at", Double),  # by when it should have ended
-    Column("ended_at", Double),  # since when its results are waited for
+    Column("ended_at", Double),  # for a batch whose results are late: when the wait began
     Column("late_rows", BigInteger, nullable=False, server_default="0"),
     Column("looks", Integer, nullable=False, server_default="0"),
     Column("wait_reason", Text),

@@ -181,11 +181,12 @@ def keep_wait(connection: Connection, batch: AnyRow, wait: ResultsWait) -> None:
     )
 
 
-def keep_end(connection: Connection, batch: AnyRow, end: BatchEnd) -> None:
-    """Keep a batch's final state; it needs no decision any more."""
+def keep_end(connection: Connection, batch: AnyRow, end: BatchEnd, *, now: float) -> None:
+    """Keep a batch's final state, and when it ended; it needs no decision any more."""
     keep_poll(connection, batch, status=end.status, output_file_id=None, error_file_id=None)
     usage = dict(zip(TOKEN_KINDS, usage_columns(end.usage), strict=True))
-    change_batch(connection, batch.intent_key, **NOTHING_LATE, **usage)
+    ended_at = {"ended_at": now if batch.ended_at is None else batch.ended_at}
+    change_batch(connection, batch.intent_key, **NOTHING_LATE | ended_at, **usage)
     asked = and_(
         _submissions.intent_key == batch.intent_key, _submissions.state == SubmissionState.QUARANTINED.value
     )

@@ -401,7 +401,7 @@ class SQLSession(DriverSession):
                 known=self._known,
             )
             if end is not None:
-                sql_batches.keep_end(run.connection, batch, end)
+                sql_batches.keep_end(run.connection, batch, end, now=run.now())
         if end is not None:
             self._known = {}
         return outcome

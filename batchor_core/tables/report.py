@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchor_core.core.enums import ItemStatus
+from batchor_core.core.error_counts import ErrorCount as ErrorCount
+from batchor_core.core.error_counts import ErrorCounts
 from batchor_core.core.usage import TOKEN_KINDS, TokenUsage
 from batchor_core.storage.rows import failure_of
 from batchor_core.storage.state import ResultRow
@@ -18,21 +19,6 @@ from batchor_core.storage.state import ResultRow
 PREVIEW_ROWS = 5
 
 _COMPLETED = ItemStatus.COMPLETED.value
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorCount:
-    """How often an error class occurs.
-
-    Attributes:
-        rows: Number of rows.
-        item_id: One of them.
-        message: Its error message.
-    """
-
-    rows: int
-    item_id: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +58,7 @@ class Tally:
         self._failed = 0
         self._unfitting = 0
         self._last = 0
-        self._errors: Counter[str] = Counter()
-        self._examples: dict[str, tuple[str, str]] = {}
+        self._errors = ErrorCounts()
         self._usage = [0] * len(TOKEN_KINDS)
         self._preview: list[dict[str, Any]] = []
 
@@ -82,11 +67,8 @@ class Tally:
         self._rows += len(page)
         self._unfitting += unfitting
         for row in [row for row in page if row.status != _COMPLETED]:
-            failure = failure_of(row)
-            error_class = failure.error_class if failure else "unknown"
             self._failed += 1
-            self._errors[error_class] += 1
-            self._examples.setdefault(error_class, (row.item_id, failure.message if failure else ""))
+            self._errors.add(row.item_id, failure_of(row))
         for position, name in enumerate(TOKEN_KINDS):
             self._usage[position] += pc.sum(batch.column(name)).as_py() or 0
         if page:
@@ -104,9 +86,7 @@ class Tally:
             uri=uri,
             row_count=self._rows,
             failed_count=self._failed,
-            errors={
-                name: ErrorCount(rows, *self._examples[name]) for name, rows in self._errors.most_common()
-            },
+            errors=self._errors.by_class(),
             usage=TokenUsage(*self._usage),
             schema=schema,
             preview=self._preview,

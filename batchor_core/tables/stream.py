@@ -90,11 +90,12 @@ class ResultStream:
             batch, unfitting = self._columns.batch(page)
             self._tally.add(page, batch, unfitting)
             if self._costs is not None:
-                _add_costs(self._costs, page)
+                add_costs(self._costs, page)
             yield page, batch
 
 
-def _add_costs(costs: CostTally, page: Sequence[ResultRow]) -> None:
+def add_costs(costs: CostTally, page: Sequence[ResultRow]) -> None:
+    """Add the tokens of each row's last answer."""
     stated = [row for row in page if row.input_tokens is not None]
     costs.add({kind: [getattr(row, kind) or 0 for row in stated] for kind in TOKEN_KINDS})
     if len(stated) < len(page):

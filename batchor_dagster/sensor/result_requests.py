@@ -1,4 +1,4 @@
-"""From finished runs to their results: which partitions lack them, and the run requests that write them."""
+"""Which finished runs lack results in Dagster, and the run requests that write them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from batchor_dagster.backfills import BACKFILL_TAG, release
 from batchor_dagster.control import NO_RETRIES, RUN_ID_TAG, tagged_run_ids
 from batchor_dagster.dagster_runs import UNFINISHED, all_records, latest_materialization
 from batchor_dagster.facts import BatchFacts
-from batchor_dagster.metadata import RESULTS_END
+from batchor_dagster.metadata import results_end
 from batchor_dagster.revisions import revision_of
 from batchor_dagster.run_states import is_finished
 from batchor_dagster.sensor.tick import Found, Tick
@@ -59,7 +59,7 @@ def result_requests(tick: Tick, lacking: Sequence[Found], *, limit: int) -> list
 
 
 def release_backfills(tick: Tick, listings: Iterable[RunListing], lacking: Iterable[Found]) -> None:
-    """Let the backfills end that waited for results which are all there now, or don't come by themselves."""
+    """Release backfills whose results are all there, or will not come without a person."""
     unfinished = {
         found.listing.run_id for found in tick.found(listings) if not is_finished(found.listing.summary)
     }
@@ -70,8 +70,8 @@ def release_backfills(tick: Tick, listings: Iterable[RunListing], lacking: Itera
 def next_attempt(earlier: Sequence[dg.DagsterRunStatus]) -> int | None:
     """Which attempt at writing a run's results is due, given how the earlier ones stand; None if none is.
 
-    A failed attempt, perhaps because its machine went down, is repeated. A cancelled one is not, nor one that succeeded
-    before somebody wiped the partition.
+    A failed attempt is repeated, since its machine may have gone down. A cancelled one is not, nor one that succeeded before
+    somebody wiped the partition.
     """
     if not earlier:
         return 1
@@ -119,9 +119,8 @@ class _Materialized:
         materialization = record.asset_materialization if record else None
         if materialization is None:
             return None
-        metadata = materialization.metadata
-        run_id, last_sequence = metadata.get("batchor/run_id"), metadata.get(RESULTS_END)
-        return (run_id.value if run_id else None, last_sequence.value if last_sequence else None)
+        shown = {name: entry.value for name, entry in materialization.metadata.items()}
+        return shown.get("batchor/run_id"), results_end(shown)
 
 
 def _launched(instance: dg.DagsterInstance, listings: Sequence[RunListing]) -> dict[str, list[dg.DagsterRun]]:

@@ -1,8 +1,8 @@
 """What the steps of a batch asset do when Dagster executes them.
 
-``submit`` starts the run of each partition or finds it again, and ``write_results`` writes the results of finished ones; in
+``submit`` starts the run of each partition or attaches to it, and ``write_results`` writes the results of finished ones; in
 between, the sensor drives them. With ``wait=True`` one step, ``submit_wait_write``, does all of it. ``judge_results`` is the
-step of the checks. Each takes its partitions one by one, and ends in a way that tells a person what to do.
+step of the checks. Each handles its partitions one by one, and its errors say what to do.
 """
 
 from batchor_dagster.steps.checking import CheckEvent, judge_results

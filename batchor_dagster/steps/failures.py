@@ -1,4 +1,4 @@
-"""How a step ends when a person has to do something: with the message of the error, and without retries."""
+"""Ends a step with the error's message and without retries if a person has to do something."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,18 +19,18 @@ from batchor_dagster.control import ACTION_TAG
 
 @contextmanager
 def clear_failures() -> Iterator[None]:
-    """Errors that a person has to mend end the step with their message, and are not retried."""
+    """Errors that a person has to fix end the step with their message and without retries."""
     try:
         yield
     except RunPausedError as error:
         raise dg.Failure(f"{error}, or with {ACTION_TAG}=resume", allow_retries=False) from error
     except (RunConfigMismatchError, SourceMismatchError) as error:
-        # what start() advises is not to be had here: a partition has no other run id
+        # start() advises another run id, which a partition can't have
         told = str(error)
         if isinstance(error, RunItemsMismatchError):
             told = f"Batch run {error.run_id}: {error.difference}."
         raise dg.Failure(
-            f"{told} Its rows are not all read yet, so it can neither go on with another job nor be superseded: "
+            f"{told} Its rows have not all been read, so it can neither continue with a different job nor be replaced: "
             f"cancel it with {ACTION_TAG}=cancel, then materialize again.",
             allow_retries=False,
         ) from error

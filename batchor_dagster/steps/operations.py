@@ -1,4 +1,4 @@
-"""Whether the code location has what a batch asset needs besides itself: a sensor that brings its results."""
+"""Checks that the code location has a sensor that fetches an asset's results."""
 
 import dagster as dg
 
@@ -6,10 +6,10 @@ from batchor_dagster.facts import BatchFacts
 
 
 def check_operations(asset: BatchFacts, context: dg.AssetExecutionContext) -> None:
-    """Stop a submission whose results nobody in this code location would fetch. Nothing has been sent so far.
+    """Stop a submission if no sensor of this code location would fetch its results. Nothing has been sent yet.
 
-    Dagster has no hook for this when definitions are loaded. Assets that are listed one by one, as
-    :func:`~batchor_dagster.build_batch_definitions` does it, are let through: their sensor may be in another code location.
+    Dagster has no hook for this when definitions are loaded. Assets that are listed one by one, as by
+    :func:`~batchor_dagster.build_batch_definitions`, are not checked: their sensor may be in another code location.
 
     Raises:
         Failure: The definitions have no sensor for this asset.

@@ -1,4 +1,4 @@
-"""A step over its partitions: one, or a range that a backfill policy puts into one Dagster run."""
+"""Runs a step for each of its partitions: one, or a range that a backfill policy puts into one Dagster run."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +22,10 @@ def each_partition(
     *,
     asset_key: dg.AssetKey | None = None,
 ) -> dg.Output[None]:
-    """Act on each partition; the metadata is that of the results, or of another asset. In a range, one that fails is reported at the end, and keeps no other from its turn."""
+    """Act on each partition, and attach the returned metadata to the results, or to ``asset_key``.
+
+    In a range, failures are reported at the end and don't stop the other partitions.
+    """
     asset_key = asset_key or asset.key
     keys = partition_keys(asset, context)
     if len(keys) == 1:
@@ -43,7 +46,7 @@ def each_partition(
 
 
 class OneAsset:
-    """The context of a step in the graph of a batch asset, as it would be in a definition of its own."""
+    """The context of a step in a batch asset's graph, as it would be in a separate definition."""
 
     def __init__(self, context: dg.AssetExecutionContext, key: dg.AssetKey) -> None:
         self._context = context

@@ -1,4 +1,4 @@
-"""Any items as a source that can be read on from the middle, which is what a step that is retried needs."""
+"""Turns any items into a resumable source, so that a retried step continues where it stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from batchor_core.storage.columns import decode_json, encode_strictly
 
 
 class _IndexedItems(ResumableItemSource[Any]):
-    """Items that can be read again, known by their content."""
+    """Items that can be read again, identified by their content."""
 
     def __init__(self, read: Callable[[], Iterable[BatchItem[Any]]], fingerprint: str) -> None:
         self._read = read
@@ -36,10 +36,10 @@ class _IndexedItems(ResumableItemSource[Any]):
 
 
 def resumable(items: Iterable[BatchItem[Any]], folder: Path) -> CheckpointedItemSource[Any]:
-    """The same items, in the same order, as a source that is read on from where a crash has stopped it.
+    """The same items in the same order as a source that resumes after a crash.
 
-    A checkpointed source is returned as it is. What can be iterated again is read once, for its fingerprint. What can be read
-    only once is written to ``folder``, so that neither the fingerprint nor a later reading needs it in memory.
+    A checkpointed source is returned unchanged. Items that can be iterated again are read once for their fingerprint. Items
+    that can be read only once are written to ``folder``, so that they need not fit into memory.
     """
     if isinstance(items, CheckpointedItemSource) and not is_read_once(items):
         return items

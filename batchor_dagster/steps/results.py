@@ -1,21 +1,22 @@
-"""The results: a finished run's rows are written over those of its partition."""
+"""Writes a finished run's results, which replace those of the partition."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import dagster as dg
 
 from batchor_core import BatchRunner, Run
 from batchor_core.core.exceptions import ModelResolutionError, RunNotFoundError
 from batchor_core.core.outputs import ModelOutput, OutputSpec
-from batchor_core.core.pricing import BatchRates, CostTally
+from batchor_core.core.pricing import CostTally
 from batchor_core.core.structured import resolve_model
 from batchor_core.runtime.outputs import declared_output
+from batchor_core.runtime.report import batch_times, rates_of_run
 from batchor_core.storage.state import PersistedRunConfig
 from batchor_dagster.backfills import BACKFILL_TAG, hold
 from batchor_dagster.control import add_run_id_tag
 from batchor_dagster.dagster_runs import latest_materialization
 from batchor_dagster.facts import BatchFacts
-from batchor_dagster.metadata import Metadata, describe, progress_metadata, rates_of_run, result_metadata
+from batchor_dagster.metadata import Metadata, describe, progress_metadata, result_metadata
 from batchor_dagster.observations import show_state
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.revisions import revision_of
@@ -30,7 +31,7 @@ def write_results(
 ) -> dg.Output[None] | None:
     """Write the results of each partition's newest run, which must be finished.
 
-    None if this Dagster run has submitted one that is not: its results come later, by the sensor.
+    None if this Dagster run has submitted a run that is not finished: the sensor writes its results later.
     """
     with resource.runner() as runner, clear_failures():
         if _come_later(asset, context, runner):
@@ -39,14 +40,14 @@ def write_results(
         def finish(key: str | None) -> Metadata:
             run = _finished_run(asset, context, runner, key)
             metadata = write(asset, context, resource, run, key)
-            show_state(asset, context, run, key)  # nobody else does where no sensor runs
+            show_state(asset, context, run, key)  # there may be no sensor to do it
             return metadata
 
         return each_partition(asset, context, finish)
 
 
 def _come_later(asset: BatchFacts, context: dg.AssetExecutionContext, runner: BatchRunner) -> bool:
-    """Whether this Dagster run has submitted a batch run that is not finished; says what comes next."""
+    """Whether this Dagster run has submitted a batch run that is not finished; logs what happens next."""
     come_later = False
     for key in partition_keys(asset, context):
         run_id = asset.newest_run_id(runner, key)
@@ -80,15 +81,12 @@ def write(
     run: Run,
     partition_key: str | None,
 ) -> Metadata:
-    """Write one run's results over those of the partition."""
+    """Replace the partition's results with those of a run."""
     table = asset.result_table(resource)
     config = run.config
     output = asset.output or _stored_output(config)
     provider_config = resource.with_server(config.provider_config)
-    rates = rates_of_run(provider_config, run.summary())
-    if isinstance(rates, BatchRates) and run.has_row_options:
-        rates = replace(rates, unseen=(*rates.unseen, "what options of single rows add to the price"))
-    costs = CostTally(rates)
+    costs = CostTally(rates_of_run(provider_config, run.summary(), has_row_options=run.has_row_options))
     report = table.write(run, partition_key, output, costs=costs)
     context.log.info(f"wrote {report.row_count} rows, {report.failed_count} of them failed, to {report.uri}")
     summary = run.summary()
@@ -96,6 +94,7 @@ def write(
         report,
         summary=summary,
         cost=costs.cost(asdict(summary.usage)),
+        batches=batch_times(resource.get_runner().storage, run.run_id, provider_config),
         config=provider_config,
         revision=revision_of(config.extras),
         links=links_of(context, resource, asset, summary),

@@ -1,4 +1,4 @@
-"""The submission: a partition's run is started, found again, tried again or superseded, as ``revisions`` decides."""
+"""The submission: starts, continues, retries or replaces a partition's run, as ``revisions`` decides."""
 
 import tempfile
 import time
@@ -41,7 +41,7 @@ RERUN_APPLIED_TAG = "batchor/rerun_applied"
 
 
 def submit(task: Task) -> dg.Output[None]:
-    """Start the run of each partition, or find it again."""
+    """Start the run of each partition, or attach to the existing one."""
     check_operations(task.asset, task.context)
     with task.resource.runner() as runner, clear_failures():
         return each_partition(
@@ -53,7 +53,7 @@ def submit(task: Task) -> dg.Output[None]:
 
 
 def begin(task: Task, runner: BatchRunner, partition_key: str | None) -> tuple[Run, Decision | None]:
-    """The partition's run, after whatever has to be done to it now."""
+    """Do what is to be done with the partition's run, and return it."""
     if (
         not task.tells_partitions_apart
         and not task.action
@@ -167,7 +167,7 @@ def _newest(task: Task, runner: BatchRunner, partition_key: str | None) -> Newes
 
 
 def _is_retry_of(context: dg.AssetExecutionContext, asker: object) -> bool:
-    """Whether this Dagster run is that one, or retries it: one of the same family, while that one has not succeeded."""
+    """Whether this Dagster run is that one, or a retry of it, which is so in the same family while that one has not succeeded."""
     if not isinstance(asker, str):
         return False
     if asker == context.run.run_id:
@@ -205,6 +205,7 @@ def _submission_metadata(
     return submission_metadata(
         summary,
         task.resource.with_server(config.provider_config),
+        estimate=task.resource.get_runner().estimate(run.run_id),
         revision=revision_of(config.extras),
         links=links,
         reason=decision.reason if decision is not None else "",

@@ -1,4 +1,4 @@
-"""One execution of a step that knows its job, and what it is asked to do."""
+"""One execution of a step that knows its job, and what was requested of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from batchor_dagster.resource import BatchorResource
 from batchor_dagster.revisions import OnChange, Rerun
 
 BuildJob: TypeAlias = Callable[[Any], BatchJob[Any, Any]]
-"""The user's function: gives the job of the partition that the context is at."""
+"""The user's function: returns the job of the context's partition."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Task:
     Attributes:
         asset: The batch asset.
         context: Of the step.
-        resource: Where runs are kept.
+        resource: Where runs are stored.
         build_job: Makes the job of one partition.
-        rerun: What the run config asks for.
-        on_change: What a changed job does.
+        rerun: What the run config requests.
+        on_change: What to do if the job has changed.
         tells_partitions_apart: Whether the user's function takes the context, and with it the partition.
     """
 
@@ -40,5 +40,5 @@ class Task:
 
     @property
     def action(self) -> str | None:
-        """What an operator asked for by a tag on this Dagster run."""
+        """The action that an operator requested by a tag on this Dagster run."""
         return self.context.run.tags.get(ACTION_TAG)

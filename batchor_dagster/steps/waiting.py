@@ -1,4 +1,4 @@
-"""All of it in one step: submit, wait until the runs are finished, write their results."""
+"""With ``wait=True``: one step that submits, waits until the runs are finished, and writes their results."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -24,10 +24,10 @@ _LAST_CYCLE_SEC = 20.0
 
 
 class OnTermination(StrEnum):
-    """What becomes of a batch run when the Dagster run that waits for it is terminated from the UI.
+    """What happens to a batch run when an operator terminates the Dagster run that waits for it.
 
-    ``detach`` leaves it to the sensor. ``pause`` and ``cancel`` only follow an operator's Terminate; a machine that goes
-    down, or a daemon that restarts, always detaches.
+    ``detach`` leaves it to the sensor. ``pause`` and ``cancel`` apply only if an operator terminates the run: if a machine goes
+    down or a daemon restarts, the run is always detached.
     """
 
     detach = "detach"
@@ -36,14 +36,14 @@ class OnTermination(StrEnum):
 
 
 def submit_wait_write(task: Task, on_termination: OnTermination) -> dg.Output[None]:
-    """All of it in one step."""
+    """Submit, wait and write the results in one step."""
     with task.resource.runner() as runner, clear_failures():
         runs: dict[str | None, Run] = {}
         refused: dict[str | None, Exception] = {}
         for key in partition_keys(task.asset, task.context):
             try:
                 runs[key] = begin(task, runner, key)[0]
-            except (BatchorError, dg.Failure) as error:  # told below, when the others are done
+            except (BatchorError, dg.Failure) as error:  # reported below, when the others are done
                 refused[key] = error
         try:
             if runs and task.action and ControlAction.parse(task.action) is ControlAction.pause:
@@ -54,7 +54,7 @@ def submit_wait_write(task: Task, on_termination: OnTermination) -> dg.Output[No
                 )
             with _termination(task, runner, list(runs.values()), on_termination):
                 _wait(task, runs)
-        finally:  # finished, paused or left to others: that is what the asset shows from here
+        finally:  # finished, paused or detached: the asset shows it from now on
             for key, run in runs.items():
                 show_state(task.asset, task.context, run, key)
 
@@ -106,21 +106,21 @@ def _termination(
 
 
 def _follow(policy: OnTermination, task: Task, runner: BatchRunner, run: Run) -> None:
-    """Do to one run what the policy says; what goes wrong is told, and keeps no other run from its turn."""
+    """Apply the policy to one run. Errors are logged and don't stop the other runs."""
     told = f"batch run {run.run_id}: an operator terminated this run, and on_termination is {policy}"
     try:
         match policy:
             case OnTermination.detach:
-                task.context.log.info(f"{told}; the sensor drives it from here")
+                task.context.log.info(f"{told}; the sensor continues it")
             case OnTermination.pause:
                 outcome = apply_control(runner, run.run_id, ControlAction.pause)
                 task.context.log.info(f"{told}; {outcome.message}")
             case OnTermination.cancel:
                 outcome = apply_control(runner, run.run_id, ControlAction.cancel)
                 task.context.log.info(f"{told}; {outcome.message}")
-                # tells the provider now; the sensor sees to the rest
+                # cancels at the provider now; the sensor does the rest
                 run.refresh(time_limit_sec=_LAST_CYCLE_SEC)
             case _:
                 assert_never(policy)
     except BatchorError as error:
-        task.context.log.warning(f"{told}, which could not be done: {error}")
+        task.context.log.warning(f"{told}, but that failed: {error}")

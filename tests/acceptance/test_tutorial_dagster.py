@@ -126,7 +126,7 @@ def test_the_tutorial_does_what_it_says(folder: Path, openai_server: OpenAIServe
     [shown] = [block for block in blocks(PAGE, "console") if block.startswith("$ python look.py")]
     assert looked.stdout == shown.removeprefix("$ python look.py\n")
 
-    assert "its run is finished and the job has not changed, so nothing was sent" in send(
+    assert "the run is finished and the job has not changed, so nothing was sent" in send(
         sends[1], folder, settings
     )
     assert len(openai_server.books.batches) == 1

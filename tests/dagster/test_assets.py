@@ -92,7 +92,7 @@ class TestTwoAssets:
         assert written["dagster/partition_row_count"] == 3
         assert written["batchor/failed"] == 0
         assert written["batchor/input_tokens"] > 0
-        assert written["batchor/revision"] == 3
+        assert written["batchor/results_up_to"] == "3"
         path = Path(written["dagster/uri"])
         assert path == Path(resource.root) / "results" / "facts" / "birds.parquet"
         frame = pl.read_parquet(path)

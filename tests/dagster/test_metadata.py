@@ -16,7 +16,10 @@ from pydantic import BaseModel
 
 from batchor_core import ItemStatus, OpenAIProviderConfig, RunControlState, RunLifecycleStatus, RunSummary
 from batchor_core.core.pricing import BatchRates, Cost, Unpriced
+from batchor_core.core.turnaround import BatchTime
 from batchor_core.core.usage import TokenUsage
+from batchor_core.runtime.estimate import TokenEstimate
+from batchor_core.runtime.report import rates_of_run
 from batchor_core.tables import ErrorCount, PartitionFacts, TableReport
 from batchor_core.tables.result_columns import DESCRIPTIONS, OWN_COLUMNS, result_schema
 from batchor_dagster.backfills import HOLD_TAG
@@ -28,7 +31,6 @@ from batchor_dagster.metadata import (
     describe,
     markdown_table,
     progress_metadata,
-    rates_of_run,
     result_metadata,
     runs_url,
     submission_metadata,
@@ -37,6 +39,7 @@ from batchor_dagster.metadata import (
 )
 from batchor_dagster.observations import in_flight
 from batchor_dagster.sensor.drive_job import DRIVEN_TAG
+from batchor_dagster.steps.links import batch_links
 from batchor_dagster.steps.submission import RERUN_APPLIED_TAG, RERUN_TAG
 
 SUMMARY = RunSummary(
@@ -67,6 +70,7 @@ LINKS = Links(controls="[pause](/guess)", runs="/runs?q")
 MINI = OpenAIProviderConfig(model="gpt-4.1-mini")
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 COST = Cost(Decimal("1.50"))
+BATCHES = [BatchTime("b-1", "completed", 60, 0.0, 600.0), BatchTime("b-2", "completed", 40, 0.0, 5400.0)]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,9 @@ def test_a_run_is_described_in_one_line(changes: dict[str, Any], text: str) -> N
 
 def test_results_carry_what_dagster_knows_by_name() -> None:
     summary = dataclasses.replace(SUMMARY, usage=TokenUsage(1000, 200, 100, 0))
-    metadata = result_metadata(REPORT, summary=summary, cost=COST, config=MINI, revision=2, links=LINKS)
+    metadata = result_metadata(
+        REPORT, summary=summary, cost=COST, batches=BATCHES, config=MINI, revision=2, links=LINKS
+    )
     assert metadata["dagster/partition_row_count"] == dg.MetadataValue.int(100)
     assert metadata["dagster/uri"] == dg.MetadataValue.text("s3://bucket/facts/birds.parquet")
     assert metadata["dagster/column_schema"] == dg.MetadataValue.table_schema(table_schema(REPORT))
@@ -119,13 +125,13 @@ def test_results_carry_what_dagster_knows_by_name() -> None:
     assert [record.data for record in metadata["batchor/errors"].value.records] == [
         {"error_class": "refusal", "rows": 2, "example_item": "row-7", "example": "I can not"}
     ]
-    assert metadata["batchor/generation"].value == 2
+    assert metadata["batchor/partition_revision"].value == "2"
     assert metadata["batchor/run_id"].value == "facts--birds"
     assert metadata["batchor/controls"].value == "[pause](/guess)"
     assert metadata["batchor/dagster_runs"].value == "[every Dagster run of this batch run](/runs?q)"
     assert "batchor/warning" not in metadata
     assert metadata["batchor/input_tokens"].value == 1000
-    assert metadata["batchor/revision"].value == 102
+    assert metadata["batchor/results_up_to"].value == "102"
     assert metadata["preview"].value.splitlines()[0] == "| stars |"
 
 
@@ -136,11 +142,14 @@ def test_column_descriptions_come_from_the_model() -> None:
 
 
 def test_a_submission_shows_its_run_and_its_links() -> None:
-    metadata = submission_metadata(SUMMARY, MINI, revision=1, links=LINKS, reason="it is new")
+    metadata = submission_metadata(
+        SUMMARY, MINI, estimate=TokenEstimate(400, 1234), revision=1, links=LINKS, reason="it is new"
+    )
     assert metadata["batchor/run_id"].value == "facts--birds"
     assert metadata["batchor/controls"] == dg.MetadataValue.md("[pause](/guess)")
     assert (metadata["batchor/items"].value, metadata["batchor/active_batches"].value) == (100, 3)
     assert metadata["batchor/estimated_input_tokens"].value == 1234
+    assert metadata["batchor/estimated_input_tokens_low"].value == 400
     assert metadata["batchor/model"].value == "gpt-4.1-mini"
     assert metadata["batchor/decision"].value == "it is new"
     # 1,234 tokens at half of $0.40 for a million
@@ -217,13 +226,17 @@ def test_the_runs_page_is_filtered_by_the_batch_run() -> None:
     ],
 )
 def test_a_cost_is_shown_with_what_it_leaves_out(cost: Cost | Unpriced, entries: dict[str, object]) -> None:
-    metadata = result_metadata(REPORT, summary=SUMMARY, cost=cost, config=MINI, revision=1, links=LINKS)
+    metadata = result_metadata(
+        REPORT, summary=SUMMARY, cost=cost, batches=BATCHES, config=MINI, revision=1, links=LINKS
+    )
     assert {name: entry.value for name, entry in metadata.items() if "cost" in name} == entries
 
 
 def test_batches_of_unknown_outcome_may_cost_more() -> None:
     summary = dataclasses.replace(SUMMARY, orphan_batches=1)
-    metadata = result_metadata(REPORT, summary=summary, cost=COST, config=MINI, revision=1, links=LINKS)
+    metadata = result_metadata(
+        REPORT, summary=summary, cost=COST, batches=BATCHES, config=MINI, revision=1, links=LINKS
+    )
     assert metadata["batchor/cost_note"].value == f"at least; not included: {unknown_outcome(summary)}"
 
 
@@ -232,13 +245,17 @@ def test_the_estimate_of_a_submission_is_at_batch_rates() -> None:
     summary = dataclasses.replace(
         SUMMARY, created_at=NOVEMBER.timestamp(), estimated_tokens=1_000_000, status_counts=statuses
     )
-    metadata = submission_metadata(summary, MINI, revision=1, links=LINKS)
+    million = TokenEstimate(texts=500_000, requests=1_000_000)
+    metadata = submission_metadata(summary, MINI, estimate=million, revision=1, links=LINKS)
     assert metadata["batchor/estimated_input_cost_usd"].value == 0.2
+    assert metadata["batchor/estimated_input_cost_usd_low"].value == 0.1
     # a thousand requests of a thousand tokens reach no long-context price together
-    tiered = submission_metadata(summary, OpenAIProviderConfig(model="gpt-5.4"), revision=1, links=LINKS)
+    tiered = submission_metadata(
+        summary, OpenAIProviderConfig(model="gpt-5.4"), estimate=million, revision=1, links=LINKS
+    )
     assert tiered["batchor/estimated_input_cost_usd"].value == 1.25
     unpriced = submission_metadata(
-        summary, OpenAIProviderConfig(model="gpt-5.3-codex"), revision=1, links=LINKS
+        summary, OpenAIProviderConfig(model="gpt-5.3-codex"), estimate=million, revision=1, links=LINKS
     )
     assert "batchor/estimated_input_cost_usd" not in unpriced
     assert unpriced["batchor/cost_note"].value == "no batch price known for gpt-5.3-codex on 2026-11-01"
@@ -261,7 +278,7 @@ def test_prices_are_those_of_the_day_the_run_was_created() -> None:
         ("<script>", "&lt;script>"),
         ("a\\|b", "a\\\\\\|b"),
         ("x" * 200, "x" * 79 + "…"),
-        ({"é": [1]}, '{"é": [1]}'),
+        ({"é": [1]}, '{"é": \\[1\\]}'),
         (None, ""),
     ],
 )
@@ -345,10 +362,15 @@ def test_every_entry_is_in_the_reference() -> None:
     summary = dataclasses.replace(SUMMARY, control_reason="401", quarantined_batches=1)
     report = dataclasses.replace(REPORT, unfitting_count=1)
     cost = Cost(Decimal(3), ("calls of the tool web_search",))
+    links = dataclasses.replace(LINKS, batches="[batch_1](https://example.com)")
     shown = {
-        **submission_metadata(summary, MINI, revision=1, links=LINKS, reason="new"),
+        **submission_metadata(
+            summary, MINI, estimate=TokenEstimate(1, 2), revision=1, links=links, reason="new"
+        ),
         **progress_metadata(summary),
-        **result_metadata(report, summary=summary, cost=cost, config=MINI, revision=1, links=LINKS),
+        **result_metadata(
+            report, summary=summary, cost=cost, batches=BATCHES, config=MINI, revision=1, links=LINKS
+        ),
     }
     listed = set(re.findall(r"`((?:batchor|dagster)/\w+|preview)`", page))
     assert set(shown) <= listed
@@ -404,3 +426,10 @@ def test_our_own_columns_are_described() -> None:
     assert set(DESCRIPTIONS) == set(OWN_COLUMNS)
     described = {column.name: column.description for column in table_schema(REPORT).columns}
     assert all(described[name] for name in described if name in OWN_COLUMNS)
+
+
+def test_the_newest_batches_are_linked_where_the_provider_has_pages_for_them() -> None:
+    batches = [BatchTime(f"batch_{number}", "completed", 1, 0.0, url=f"u{number}") for number in range(12)]
+    assert batch_links(batches).startswith("[batch_11](u11), [batch_10](u10), ")
+    assert batch_links(batches).endswith("[batch_2](u2), and 2 more")
+    assert batch_links(BATCHES) == ""

@@ -176,9 +176,9 @@ class TestSettings:
                 r"here.api_kee: ShelfConfig has no field .*did you mean 'api_key'\?",
             ),
             (ShelfConfig("f"), {"region": "k"}, "has no field 'region'; it has folder, mark, api_key"),
-            (ShelfConfig("f"), {"folder": "g"}, "every ShelfConfig gives its own folder"),
+            (ShelfConfig("f"), {"folder": "g"}, "every ShelfConfig sets folder itself"),
             (ShelfConfig("f"), {"mark": ""}, "here.mark is empty"),
-            (Plain(), {"api_key": "k"}, "Plain is no dataclass"),
+            (Plain(), {"api_key": "k"}, "Plain is not a dataclass"),
         ],
     )
     def test_a_setting_that_could_not_be_used_is_refused(

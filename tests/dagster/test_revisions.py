@@ -190,7 +190,7 @@ def test_a_finished_partition_with_the_same_job_is_kept(partition: Partition, ma
     again = partition.submit(make_asset())
     assert partition.decision(again) == (
         "facts--birds",
-        "its run is finished and the job has not changed, so nothing was sent",
+        "the run is finished and the job has not changed, so nothing was sent",
     )
     assert partition.batches == 1
 
@@ -206,7 +206,7 @@ def test_a_changed_job_starts_a_revision_whose_id_shows_it(
     changed = make_asset(**change)
     run_id, reason = partition.decision(partition.submit(changed))
     assert run_id == "facts--birds--g2"
-    assert reason == f"the job has changed since its last run: {what}"
+    assert reason == f"the job has changed since the last run: {what}"
     assert partition.batches == 2
     assert partition.decision(partition.submit(changed))[0] == "facts--birds--g2"
     assert partition.batches == 2
@@ -227,7 +227,7 @@ def test_a_changed_prompt_starts_a_revision(partition: Partition) -> None:
     partition.submit(asking("What is"))
     assert partition.decision(partition.submit(asking("Why is"))) == (
         "facts--birds--g2",
-        "the job has changed since its last run: prompts",
+        "the job has changed since the last run: prompts",
     )
 
 
@@ -235,7 +235,7 @@ def test_a_change_can_be_refused(partition: Partition, make_asset: MakeAsset) ->
     partition.submit(make_asset())
     refused = partition.submit(make_asset(model="gpt-4.1", on_change="refuse"))
     assert (
-        "Batch run facts--birds: the job has changed since its last run (model), and on_change is refuse"
+        "Batch run facts--birds: the job has changed since the last run (model), and on_change is refuse"
         in failure(refused)
     )
     assert partition.batches == 1
@@ -251,7 +251,7 @@ def test_the_results_are_those_of_the_newest_revision(
         [asset.assets[1]], partition_key="birds", instance=instance, resources={"batchor": resource}
     )
     [event] = result.get_asset_materialization_events()
-    assert event.materialization.metadata["batchor/generation"].value == 2
+    assert event.materialization.metadata["batchor/partition_revision"].value == "2"
     assert pl.read_parquet(asset.result_path(resource, "birds")).height == 5
 
 
@@ -261,7 +261,7 @@ def test_the_operator_can_ask_for_all_rows_anew(partition: Partition, make_asset
     by_config = partition.submit(asset, rerun="all")
     assert partition.decision(by_config) == (
         "facts--birds--g2",
-        "an operator asked for all rows to run again",
+        "an operator requested a new run of all rows",
     )
     by_tag = partition.submit(asset, tags={RERUN_TAG: "all"})
     assert partition.decision(by_tag)[0] == "facts--birds--g3"
@@ -277,7 +277,7 @@ def test_the_operator_can_ask_for_the_failed_rows_only(partition: Partition, mak
     partition.submit(asset)
     partition.server.responder = answer
     again = partition.submit(asset, rerun="failed")
-    assert partition.decision(again) == ("facts--birds", "1 failed rows are being retried")
+    assert partition.decision(again) == ("facts--birds", "retrying 1 failed row, as requested")
     with partition.resource.runner() as runner:
         summary = runner.get_run("facts--birds").summary()
     assert (summary.completed_items, summary.failed_items) == (3, 0)
@@ -285,7 +285,7 @@ def test_the_operator_can_ask_for_the_failed_rows_only(partition: Partition, mak
     assert sent == [1, 3]
     assert (
         partition.decision(partition.submit(asset, rerun="failed"))[1]
-        == "an operator asked to retry failed rows, and no row has failed"
+        == "an operator requested a retry of the failed rows, but no row has failed"
     )
 
 
@@ -351,7 +351,7 @@ class TestActive:
         again = partition.submit(make_asset(**change), rerun=rerun, finish=False)
         assert partition.decision(again) == (
             "facts--birds",
-            "its run is still active, and nothing new was started",
+            "the run is still active, so nothing new was started",
         )
         assert partition.batches == 1
 
@@ -380,7 +380,7 @@ def test_a_step_that_died_while_reading_reads_on(partition: Partition) -> None:
     again = partition.submit(facts)
     assert partition.decision(again) == (
         "facts--birds",
-        "its run is still active, and its rows are read on from where reading stopped",
+        "the run is still active; reading its rows continues where it stopped",
     )
     with partition.resource.runner() as runner:
         assert runner.get_run("facts--birds").summary().completed_items == 3_000

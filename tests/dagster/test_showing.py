@@ -356,7 +356,12 @@ def test_what_is_news(
         ({"batchor/status": SENT}, ENDED, False),
         ({"batchor/status": DONE}, ENDED, True),
         ({"batchor/status": DONE}, {**ENDED, "orphan_batches": 1}, True),
-        ({"batchor/revision": 3, "batchor/completed": 3, "batchor/failed": 0}, ENDED, True),
+        ({"batchor/results_up_to": "3", "batchor/completed": 3, "batchor/failed": 0}, ENDED, True),
+        (
+            {"batchor/revision": 3, "batchor/completed": 3, "batchor/failed": 0},
+            ENDED,
+            True,
+        ),  # of earlier builds
         ({"batchor/revision": 3, "batchor/completed": 2, "batchor/failed": 1}, ENDED, False),
         ({"batchor/revision": 3, "batchor/completed": 0, "batchor/failed": 0}, {}, False),
         ({}, ENDED, False),

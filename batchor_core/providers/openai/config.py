@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, TypeAlias, cast
+from urllib.parse import quote
 
 from pydantic import BaseModel
 
@@ -18,7 +19,7 @@ from batchor_core.core.models import ProviderConfig
 from batchor_core.core.pricing import Rates
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import JSONObject
-from batchor_core.providers.openai.base_url import check_base_url, effective_base_url
+from batchor_core.providers.openai.base_url import account_address, check_base_url, effective_base_url
 from batchor_core.providers.openai.credentials import (
     earlier_fingerprints,
     find_openai_api_key,
@@ -222,6 +223,11 @@ class OpenAIProviderConfig(ProviderConfig):
     def server_url(self) -> str | None:
         """``base_url``, else ``OPENAI_BASE_URL``; None for OpenAI's own."""
         return effective_base_url(self.base_url)
+
+    def batch_url(self, batch_id: str) -> str | None:
+        """The batch in OpenAI's dashboard; None for other servers."""
+        is_own = not account_address(self.server_url())
+        return f"https://platform.openai.com/batches/{quote(batch_id, safe='')}" if is_own else None
 
     @classmethod
     def from_payload(cls, payload: JSONObject) -> OpenAIProviderConfig:

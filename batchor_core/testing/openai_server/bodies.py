@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from batchor_core.testing.openai_server.prompts import count_tokens, prompt_text
+from batchor_core.testing.openai_server.prompts import count_tokens, input_tokens
 from batchor_core.testing.openai_server.replies import Reply, ReplyKind
 
 _REASONING_TOKENS = 64
@@ -128,7 +128,7 @@ def _reasons(request: dict[str, Any]) -> bool:
 def _tokens(reply: Reply, request: dict[str, Any]) -> Tokens:
     reasoning = _REASONING_TOKENS if _reasons(request) else 0
     return Tokens(
-        input=count_tokens(prompt_text(request)),
+        input=input_tokens(request),
         output=count_tokens(reply.content) + reasoning,
         reasoning=reasoning,
     )

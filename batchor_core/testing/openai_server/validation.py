@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from batchor_core.testing.openai_server.prompts import count_tokens, prompt_text
+from batchor_core.testing.openai_server.prompts import input_tokens
 from batchor_core.testing.openai_server.settings import Limits
 
 _REQUIRED = ("custom_id", "method", "url", "body")
@@ -152,5 +152,5 @@ def _check_content(body: dict[str, Any], number: int, endpoint: str, report: Rep
     if needed and not body.get(needed) and "prompt" not in body:
         message = f"{needed.capitalize()} parameter is required."
         return batch_error("invalid_request", message, line=number, param=f"body.{needed}")
-    report.tokens += count_tokens(prompt_text(body))
+    report.tokens += input_tokens(body)
     return None

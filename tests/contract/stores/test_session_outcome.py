@@ -214,6 +214,23 @@ def test_a_batch_that_is_over_keeps_its_items_while_results_are_waited_for(any_s
     assert statuses(any_store) == [ItemStatus.COMPLETED, ItemStatus.SUBMITTED]
 
 
+def test_a_batch_keeps_when_it_ended(store: StateStore) -> None:
+    create(store, 2)
+    session = drive(store)
+    on_time, late = submit(session, 0), submit(session, 1, local="b2", batch="p2")
+    session.record_wait(provider_batch_id="p2", wait=kit.wait())
+    for batch, (custom_id,) in (("p1", on_time), ("p2", late)):
+        session.apply_outcome(
+            provider_batch_id=batch,
+            completions=[good(custom_id)],
+            max_attempts=MAX,
+            end=BatchEnd("completed"),
+        )
+    ended = [batch.ended_at for batch in store.get_batches(run_id=RUN)]
+    assert ended == [store.now(), kit.wait().ended_at], "a late one has ended when the wait began"
+    assert store.get_run_summary(run_id=RUN).late_batches == 0
+
+
 def test_the_end_of_a_batch_ends_the_waiting(any_store: StateStore) -> None:
     create(any_store, 2)
     session = drive(any_store)

@@ -259,11 +259,11 @@ class Run(RunItems):
             **late_fields(wait),
         )
 
-    def end(self, batch: Batch, end: BatchEnd) -> None:
-        """Keep a batch's final state; nobody has to decide about it any more."""
-        self.poll(
-            batch, status=end.status, output_file_id=None, error_file_id=None, **NOTHING_LATE, **_SETTLED
-        )
+    def end(self, batch: Batch, end: BatchEnd, *, now: float) -> None:
+        """Keep a batch's final state, and when it ended; nobody has to decide about it any more."""
+        known = batch.record.ended_at
+        changes = NOTHING_LATE | _SETTLED | {"ended_at": now if known is None else known}
+        self.poll(batch, status=end.status, output_file_id=None, error_file_id=None, **changes)
         submission = self.submissions[batch.record.local_batch_id]
         if submission.record.state is SubmissionState.QUARANTINED:
             submission.record = replace(submission.record, state=SubmissionState.REGISTERED)

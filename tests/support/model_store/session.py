@@ -360,7 +360,7 @@ class ModelSession(DriverSession):
                     run.release(item, used_custom_id=True)
                     released += 1
             if end is not None:
-                run.end(batch, end)
+                run.end(batch, end, now=self._now())
             failed, retrying = ItemStatus.FAILED_PERMANENT, ItemStatus.FAILED_RETRYABLE
             return AppliedOutcome(completed, moved.count(failed), moved.count(retrying), released)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,16 @@ def test_a_row_of_pruned_files_and_one_that_has_not_ended(terminal: Terminal) ->
     assert kinds == ["output"]
     terminal.run("--run-id", "open", "--detach")
     assert "it has not ended yet" in terminal.type("row", "open", "a").stdout
+
+
+def test_a_report_is_markdown_or_json(mixed: Terminal) -> None:
+    text = mixed.type("report", "mixed").stdout
+    assert "| Failed | 1 (33.3 %) |" in text
+    assert re.search(r"\| \w+ \| 1 \| b \| no luck \|", text)
+    report = json.loads(mixed.type("report", "mixed", "--json").stdout)
+    assert (report["failed"], len(report["batches"]), report["cost_usd"]) == (1, 2, None)
+    assert report["cost_note"] == "no batch price known for the server 127.0.0.1"
+    assert mixed.type("report", "nobody").exit_code == 2
 
 
 def test_export_to_a_file_or_a_folder(mixed: Terminal) -> None:

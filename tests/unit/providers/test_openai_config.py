@@ -254,3 +254,16 @@ def test_a_key_may_not_be_sent(url: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         check_base_url(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "url"),
+    [
+        (None, "https://platform.openai.com/batches/batch_1%2F2"),
+        ("https://API.openai.com/v1/", "https://platform.openai.com/batches/batch_1%2F2"),
+        ("https://eu.api.openai.com/v1", None),
+        ("http://127.0.0.1:8000/v1", None),
+    ],
+)
+def test_a_batch_has_a_page_at_openai_itself(base_url: str | None, url: str | None) -> None:
+    assert OpenAIProviderConfig(model="gpt-5-mini", base_url=base_url).batch_url("batch_1/2") == url

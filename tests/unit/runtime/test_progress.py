@@ -21,7 +21,7 @@ def test_a_wait_draws_a_bar_to_the_end(world: World, capsys: pytest.CaptureFixtu
     told = capsys.readouterr()
     assert told.out == ""
     assert "run-1" in told.err
-    assert "1200/1200" in told.err
+    assert "1,200/1,200 rows" in " ".join(told.err.split())
     assert "completed" in told.err
 
 
@@ -32,7 +32,7 @@ def test_a_wait_on_an_event_loop_draws_it_too(world: World, capsys: pytest.Captu
             await run.wait_async(progress=True, poll_interval=0.0)
 
     asyncio.run(scenario())
-    assert "2/2" in capsys.readouterr().err
+    assert "2/2 rows" in capsys.readouterr().err
 
 
 def test_what_stands_beside_the_bar(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,19 @@ def test_a_text_job_runs_to_its_end(any_world: World) -> None:
     assert result.error is None
     assert result.raw_response is not None
     assert result.raw_response["response"]["status_code"] == 200
+
+
+def test_a_run_is_reported_on_while_it_goes_on_and_after(any_world: World) -> None:
+    any_world.provider.answer = by_item({1: http_error_row(400, "bad", "no luck")})
+    run = any_world.start(text_job(3))
+    assert "| State | running |" in run.report()
+    any_world.clock.advance(600)
+    run.wait()
+    report = run.report()
+    assert "| Failed | 1 (33.3 %) |" in report
+    assert "| Cost | unknown: no price list known for the provider fake |" in report
+    assert re.search(r"\| item-1 \| .*no luck", report)
+    assert "Half of the rows were back within 10 min" in report
 
 
 def test_a_structured_job_gives_models(any_world: World) -> None:

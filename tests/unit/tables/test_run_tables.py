@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import fsspec
 import pandas as pd
 import polars as pl
@@ -54,6 +56,17 @@ ITEMS = [f"item-{n}" for n in range(6)]
 @pytest.mark.parametrize("name", FRAMES)
 def test_frames_have_the_rows_in_the_order_of_the_input(run: Run, name: str) -> None:
     assert FRAMES[name](run) == ITEMS
+
+
+def test_a_key_of_the_metadata_is_read_by_one_expression(run: Run, tmp_path: Path) -> None:
+    """As docs/how-to/get-frames-and-tables.md shows them."""
+    path = tmp_path / "results.parquet"
+    run.to_parquet(path)
+    by_duckdb = duckdb.connect().execute(f"select metadata->>'row' from '{path}'").fetchall()
+    by_polars = pl.read_parquet(path).select(pl.col("metadata").str.json_path_match("$.row")).rows()
+    by_pandas = run.to_pandas()["metadata"].map(json.loads).str["row"]
+    assert by_duckdb == by_polars == [(str(number),) for number in range(6)]
+    assert by_pandas.to_list() == list(range(6))
 
 
 def test_the_columns_are_those_of_the_file_that_dagster_writes(run: Run, tmp_path: Path) -> None:

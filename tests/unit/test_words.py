@@ -4,8 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from batchor_core.core.words import counted
-from batchor_dagster.numbers import dollars, duration
+from batchor_core.core.words import counted, dollars, duration
 
 
 @pytest.mark.parametrize(

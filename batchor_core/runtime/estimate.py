@@ -1,0 +1,57 @@
+"""What the requests in flight will be billed, as a range.
+
+Providers bill the texts of a request, and they differ in what they make of its schema: OpenAI bills about two thirds of the
+schema's JSON with every row, and some servers none of it. The estimate that is stored with each row, which budgets go by, counts
+the whole request. It is the upper end. The lower end leaves out what a request has besides its texts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from batchor_core.core.exceptions import MissingCredentialsError
+from batchor_core.core.lifecycle import IN_FLIGHT
+from batchor_core.core.models import RunSummary
+from batchor_core.core.prompts import PromptParts
+from batchor_core.runtime.engine import output_schema
+from batchor_core.runtime.live import LiveRun
+
+_SHORTEST = PromptParts("x")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEstimate:
+    """Prompt tokens of the requests in flight.
+
+    Attributes:
+        texts: Of their texts alone.
+        requests: Of the whole requests, schema included.
+    """
+
+    texts: int
+    requests: int
+
+
+def estimate(live: LiveRun, summary: RunSummary) -> TokenEstimate:
+    """The range. Without a key for the provider, both ends are the upper one."""
+    in_flight = sum(summary.status_counts.get(status, 0) for status in IN_FLIGHT)
+    whole = summary.estimated_tokens
+    if not in_flight:
+        return TokenEstimate(whole, whole)
+    try:
+        around = _tokens_around_texts(live)
+    except MissingCredentialsError:
+        return TokenEstimate(whole, whole)
+    return TokenEstimate(min(whole, max(in_flight, whole - in_flight * around)), whole)
+
+
+def _tokens_around_texts(live: LiveRun) -> int:
+    """What a request of hardly any text is estimated at, by the rule that the run's rows were."""
+    api, chars_per_token = live.provider.get(), live.config.chunk_policy.chars_per_token
+    line = api.request_line(custom_id="", prompt=_SHORTEST, output=output_schema(live.config))
+    if api.enqueue_budget() is None:
+        return len(orjson.dumps({**line, "custom_id": ""})) // chars_per_token
+    (tokens,) = api.estimate_tokens([line], chars_per_token=chars_per_token)
+    return tokens - 1

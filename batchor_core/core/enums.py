@@ -76,6 +76,7 @@ class OpenAIEndpoint(StrEnum):
 
     RESPONSES = "/v1/responses"
     CHAT_COMPLETIONS = "/v1/chat/completions"
+    EMBEDDINGS = "/v1/embeddings"
 
 
 class OpenAIModel(StrEnum):

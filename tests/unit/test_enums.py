@@ -36,12 +36,12 @@ def test_only_credentials_and_quota_block_the_account(kind: ProviderErrorKind) -
 
 def test_an_endpoint_that_nobody_builds_for_gets_no_chat_body() -> None:
     config = OpenAIProviderConfig(model="gpt-5-mini")
-    object.__setattr__(config, "endpoint", "/v1/embeddings")
-    with pytest.raises(AssertionError, match="embeddings"):
+    object.__setattr__(config, "endpoint", "/v1/images/generations")
+    with pytest.raises(AssertionError, match="images"):
         RequestLines(config)
 
 
 @pytest.mark.parametrize("endpoint", OpenAIEndpoint)
 def test_every_endpoint_has_a_body(endpoint: OpenAIEndpoint) -> None:
     lines = RequestLines(OpenAIProviderConfig(model="gpt-5-mini", endpoint=endpoint))
-    assert lines.build("a", PromptParts("hello", "be kind"), None)["url"] == endpoint
+    assert lines.build("a", PromptParts("hello"), None)["url"] == endpoint

@@ -7,6 +7,7 @@ from typing import assert_never
 from batchor_core.core.enums import OpenAIEndpoint
 from batchor_core.providers.openai.endpoints.base import Endpoint
 from batchor_core.providers.openai.endpoints.chat_completions import ChatCompletions
+from batchor_core.providers.openai.endpoints.embeddings import Embeddings
 from batchor_core.providers.openai.endpoints.responses import Responses
 
 
@@ -17,5 +18,7 @@ def endpoint_of(name: OpenAIEndpoint) -> Endpoint:
             return Responses()
         case OpenAIEndpoint.CHAT_COMPLETIONS:
             return ChatCompletions()
+        case OpenAIEndpoint.EMBEDDINGS:
+            return Embeddings()
         case _:
             assert_never(name)

@@ -3,12 +3,46 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from batchor_core.core.outputs import OutputKind
+from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.outputs import OutputKind, VectorOutput
 from batchor_core.core.prompts import PromptFeature, PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import JSONObject
+
+GENERATING_FIELDS = frozenset(
+    {
+        "frequency_penalty",
+        "function_call",
+        "functions",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "max_tokens",
+        "max_tool_calls",
+        "modalities",
+        "n",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "prompt_cache_key",
+        "reasoning",
+        "reasoning_effort",
+        "response_format",
+        "seed",
+        "stop",
+        "temperature",
+        "text",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "verbosity",
+    }
+)
+"""Settings and fields that only models that write have a use for."""
 
 
 class Endpoint(ABC):
@@ -18,11 +52,15 @@ class Endpoint(ABC):
         outputs: Kinds of answers that it gives.
         prompts: What it takes of a prompt besides the two texts.
         schema_field: The body's field that a schema lies in.
+        lacks: Settings of the config, and fields of other endpoints, that are refused here.
+        has_turns: Whether the model reads turns of a conversation, which take tokens of their own, and not a bare text.
     """
 
     outputs: ClassVar[frozenset[OutputKind]] = frozenset({OutputKind.TEXT, OutputKind.MODEL, OutputKind.BODY})
     prompts: ClassVar[frozenset[PromptFeature]] = frozenset(PromptFeature)
     schema_field: ClassVar[str] = ""
+    lacks: ClassVar[frozenset[str]] = frozenset()
+    has_turns: ClassVar[bool] = True
 
     @abstractmethod
     def asked(self, prompt: PromptParts) -> JSONObject:
@@ -38,6 +76,25 @@ class Endpoint(ABC):
     ) -> JSONObject:
         """The fields that hold a schema and the config's own settings; what is None is left out."""
 
+    def check_vectors(self, output: VectorOutput, options: Mapping[str, Any]) -> None:
+        """Refuse what the config's options and an output of vectors contradict each other in.
+
+        Raises:
+            InvalidInputError: They do.
+        """
+
+    def vectors(self, output: VectorOutput, *, model: str, options: Mapping[str, Any]) -> JSONObject:
+        """The settings of requests for vectors, with the config's options; only asked where :attr:`outputs` has them."""
+        raise NotImplementedError(f"{type(self).__name__} has no vectors")
+
     def option(self, name: str, value: Any) -> tuple[str, Any]:
-        """A row's option under its name in the body: those named as in the config mean what they mean there."""
+        """A row's option under its name in the body: those named as in the config mean what they mean there.
+
+        Raises:
+            InvalidInputError: The endpoint does not have it, or not for a single row.
+        """
+        if name in self.lacks:
+            raise InvalidInputError(
+                f"options must not set {name}, which this endpoint does not have; leave it out"
+            )
         return name, value

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from batchor_core.testing.openai_server.embeddings import embeddings
 from batchor_core.testing.openai_server.prompts import count_tokens, prompt_text
 from batchor_core.testing.openai_server.replies import Reply, ReplyKind
 
 _REASONING_TOKENS = 64
-_DIMENSIONS = 8
 
 SUPPORTED_ENDPOINTS = (
     "/v1/responses",
@@ -95,7 +94,8 @@ def response_body(reply: Reply, request: dict[str, Any], endpoint: str, key: str
         case "/v1/chat/completions":
             body = _chat(reply, request, key, now, tokens)
         case "/v1/embeddings":
-            body, tokens = _embeddings(request)
+            body, read = embeddings(request)
+            tokens = Tokens(input=read)
         case "/v1/completions":
             body = _completion(reply, request, key, now, tokens)
         case "/v1/moderations":
@@ -240,31 +240,6 @@ def _completion(
         ],
         "usage": tokens.as_chat_usage(),
     }
-
-
-def _embeddings(request: dict[str, Any]) -> tuple[dict[str, Any], Tokens]:
-    given = request.get("input", "")
-    inputs = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
-    size = int(request.get("dimensions") or _DIMENSIONS)
-    read = sum(len(text) if isinstance(text, list) else count_tokens(str(text)) for text in inputs)
-    body = {
-        "object": "list",
-        "data": [
-            {"object": "embedding", "index": index, "embedding": _vector(repr(text), size)}
-            for index, text in enumerate(inputs)
-        ],
-        "model": request.get("model"),
-        "usage": {"prompt_tokens": read, "total_tokens": read},
-    }
-    return body, Tokens(input=read)
-
-
-def _vector(text: str, size: int) -> list[float]:
-    """A unit vector that depends on the text alone."""
-    raw = hashlib.shake_128(text.encode()).digest(size)
-    numbers = [(byte - 127.5) / 127.5 for byte in raw]
-    length = sum(number * number for number in numbers) ** 0.5
-    return [number / length for number in numbers]
 
 
 def _moderation(request: dict[str, Any], key: str) -> dict[str, Any]:

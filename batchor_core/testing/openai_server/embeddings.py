@@ -8,8 +8,10 @@ that they share, and the same text always has the same vector.
 from __future__ import annotations
 
 import base64
+import math
 import re
 import struct
+from hashlib import shake_128
 from typing import Any
 from zlib import crc32
 
@@ -31,6 +33,7 @@ _WORD = re.compile(r"\w+")
 _LETTERS = 3
 _LETTERS_WEIGHT = 0.25
 _LONG_WORD = 6
+_ELEMENTS = 16
 
 
 def problem(body: dict[str, Any]) -> str | None:
@@ -109,18 +112,21 @@ def _tokens(given: Any) -> int:
 
 def _vector(text: str, size: int) -> bytes:
     """A unit vector as little-endian float32."""
-    weights: dict[int, float] = {}
+    vector = [0.0] * size
     for word in _WORD.findall(text.lower()):
         padded, share = f" {word} ", min(len(word), _LONG_WORD) / _LONG_WORD
-        pieces = [padded[at : at + _LETTERS] for at in range(len(padded) - _LETTERS + 1)]
-        for piece, weight in [(word, share), *((piece, share * _LETTERS_WEIGHT) for piece in pieces)]:
-            mark = crc32(piece.encode(errors="replace"))
-            at, sign = (mark >> 1) % size, 1.0 if mark & 1 else -1.0
-            weights[at] = weights.get(at, 0.0) + sign * weight
-    length = sum(weight * weight for weight in weights.values()) ** 0.5
-    if not length:  # no words, or their directions cancel each other out
-        weights, length = {crc32(text.encode(errors="replace")) % size: 1.0}, 1.0
-    packed = bytearray(4 * size)
-    for at, weight in weights.items():
-        struct.pack_into("<f", packed, 4 * at, weight / length)
-    return bytes(packed)
+        _add(vector, word, share)
+        for at in range(len(padded) - _LETTERS + 1):
+            _add(vector, padded[at : at + _LETTERS], share * _LETTERS_WEIGHT)
+    if not any(vector):  # no words, or their directions cancel each other out
+        vector[crc32(text.encode(errors="replace")) % size] = 1.0
+    length = math.hypot(*vector)
+    return struct.pack(f"<{size}f", *[number / length for number in vector])
+
+
+def _add(vector: list[float], piece: str, weight: float) -> None:
+    """Add the direction of a piece of text: a few of the vector's elements, up or down."""
+    for mark in struct.unpack(
+        f"<{_ELEMENTS}H", shake_128(piece.encode(errors="replace")).digest(2 * _ELEMENTS)
+    ):
+        vector[(mark >> 1) % len(vector)] += weight if mark & 1 else -weight

@@ -17,6 +17,7 @@ PROGRAMS = dict(re.findall(r"^## ([^\n]+)\n.*?```python\n(.*?)```", PAGE, flags=
 LINES = {  # that the made-up answers have no part in
     "Classify reviews, and count": r"Counter\(\{",
     "Extract invoices into a typed table": r"2 invoices",
+    "Embed a corpus into DuckDB and search it": r"(?s).*q1 +│ hammer .*q2 +│ orange ",
     "Compare two prompts": r"t1 \{'short': (True|False), 'strict': (True|False)\} (same|DIFFERENT)\n",
 }
 

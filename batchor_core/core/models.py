@@ -99,7 +99,7 @@ class ProviderConfig(ABC):
         return closed_model_schema(model, schema_name=schema_name)
 
     def check_output(self, output: OutputSpec) -> None:
-        """Refuse an output that these settings contradict, when a job is made; by default none.
+        """Refuse an output that these settings contradict, when a job is made or started; by default none.
 
         Raises:
             InvalidInputError: Rows would fail after they are paid for, or not be what the job says.
@@ -248,7 +248,10 @@ class BatchJob(Generic[PayloadT, AnswerT]):
                     "a job has output or structured_output, not both; structured_output=M is short for output=ModelOutput(M)"
                 )
         self.output_schema()
-        self.provider_config.check_output(self.output_spec)
+        if (
+            self.output is not None or self.structured_output is not None
+        ):  # a caller may still say which it is
+            self.provider_config.check_output(self.output_spec)
 
     @property
     def output_spec(self) -> OutputSpec:

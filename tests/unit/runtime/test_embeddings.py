@@ -117,6 +117,13 @@ def test_a_row_that_is_more_than_a_text_is_refused_before_anything_is_sent(
     assert len(server.books.batches) == before
 
 
+def test_a_job_that_says_nothing_of_vectors_is_refused_when_it_is_started(
+    server: OpenAIServer, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInputError, match=r"give the job output=VectorOutput\(dimensions\)"):
+        embedded(server, tmp_path, output=None)
+
+
 def test_a_batch_has_no_more_texts_than_the_service_takes(tmp_path: Path) -> None:
     with OpenAIServer(batch_seconds=0, limits=Limits(max_requests=2)) as server:
         run = embedded(server, tmp_path, chunk_policy=ChunkPolicy(max_requests=2))

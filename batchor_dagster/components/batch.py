@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import dagster as dg
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from batchor_core import (
     BatchItem,
     BatchJob,
+    OpenAIEndpoint,
     OpenAIProviderConfig,
     PromptParts,
     ProviderConfig,
+    VectorOutput,
     build_default_provider_registry,
 )
 from batchor_core.core.exceptions import InvalidInputError
@@ -87,7 +89,9 @@ class OpenAI(dg.Model):
     """Settings of OpenAIProviderConfig, and sampling; what is left out keeps its default."""
 
     model: str = Field(description="The model, such as gpt-5-mini.")
-    endpoint: str | None = Field(default=None, description="/v1/responses or /v1/chat/completions.")
+    endpoint: str | None = Field(
+        default=None, description="/v1/responses, /v1/chat/completions or, with dimensions, /v1/embeddings."
+    )
     reasoning_effort: str | None = None
     max_output_tokens: int | None = None
     temperature: float | None = None
@@ -134,6 +138,10 @@ class Batch(dg.Model, dg.Resolvable):
         description="package.module.Model, or a mapping of fields to string, integer, number, boolean, list[...], a list of "
         "allowed values or further fields; a ? lets it be null. Plain text without it.",
     )
+    dimensions: int | None = Field(
+        default=None,
+        description="Instead of output: the answers are vectors of this length, of an embedding model that gets the prompt as it is.",
+    )
     sink: str | dict[str, Any] | None = Field(
         default=None,
         description="The format of the results: parquet (the default), delta, or `kind` with the settings of that sink, such as "
@@ -174,7 +182,9 @@ class Batch(dg.Model, dg.Resolvable):
         if (self.openai is None) == (self.provider is None):
             raise InvalidInputError(f"{self.name}: give either openai or provider")
         if self.openai is not None:
-            return self.openai.config()
+            is_default = self.dimensions is not None and self.openai.endpoint is None
+            endpoint = {"endpoint": OpenAIEndpoint.EMBEDDINGS.value} if is_default else {}
+            return self.openai.model_copy(update=endpoint).config()
         settings = dict(self.provider or {})
         kind = settings.pop("kind", None)
         if not isinstance(kind, str):
@@ -197,14 +207,16 @@ class Batch(dg.Model, dg.Resolvable):
     ) -> BatchAsset:
         """The batch asset. Its source is relative to ``folder``; ``execute`` makes its jobs instead of :meth:`execute`."""
         *prefix, name = self.key.path
-        config, sink = self.config(), sink_of(self.sink)
+        config, output, sink = self.config(), self._output(name), sink_of(self.sink)
+        if isinstance(output, VectorOutput):
+            config.check_output(output)
         model = getattr(config, "model", None) or str(config.provider_kind)
 
         @batch_asset(
             name=name,
             key_prefix=prefix or None,
             partitions_def=self.partitions.definition() if self.partitions else None,
-            output=output_model(name, self.output) if self.output is not None else None,
+            output=output,
             sink=sink,
             wait=self.wait,
             on_change=self.on_change,
@@ -227,6 +239,13 @@ class Batch(dg.Model, dg.Resolvable):
             return execute(context, self, folder) if execute is not None else self.execute(context, folder)
 
         return batch
+
+    def _output(self, name: str) -> type[BaseModel] | VectorOutput | None:
+        if self.dimensions is None:
+            return None if self.output is None else output_model(name, self.output)
+        if self.output is not None:
+            raise InvalidInputError(f"{self.name}: give either output or dimensions")
+        return VectorOutput(self.dimensions)
 
     def execute(self, context: dg.AssetExecutionContext, folder: Path) -> BatchJob[Any, Any]:
         """The job of the context's partition."""

@@ -77,6 +77,8 @@ class OpenAIEndpoint(StrEnum):
     RESPONSES = "/v1/responses"
     CHAT_COMPLETIONS = "/v1/chat/completions"
     EMBEDDINGS = "/v1/embeddings"
+    COMPLETIONS = "/v1/completions"
+    MODERATIONS = "/v1/moderations"
 
 
 class OpenAIModel(StrEnum):

@@ -66,7 +66,7 @@ def test_a_batch_of_vectors_from_yaml(tmp_path: Path) -> None:
             "'vector', and the endpoint /v1/responses gives text",
         ),
         ({"dimensions": 0}, "VectorOutput.dimensions must be at least 1"),
-        ({"openai": {"model": "text-embedding-3-small", "temperature": 0}}, "does not have temperature"),
+        ({"openai": {"model": "text-embedding-3-small", "temperature": 0}}, "temperature can't be set"),
     ],
 )
 def test_what_contradicts_vectors_is_refused_when_definitions_are_loaded(

@@ -43,5 +43,6 @@ def test_an_endpoint_that_nobody_builds_for_gets_no_chat_body() -> None:
 
 @pytest.mark.parametrize("endpoint", OpenAIEndpoint)
 def test_every_endpoint_has_a_body(endpoint: OpenAIEndpoint) -> None:
-    lines = RequestLines(OpenAIProviderConfig(model="gpt-5-mini", endpoint=endpoint))
+    length = 9 if endpoint is OpenAIEndpoint.COMPLETIONS else None
+    lines = RequestLines(OpenAIProviderConfig(model="any", endpoint=endpoint, max_output_tokens=length))
     assert lines.build("a", PromptParts("hello"), None)["url"] == endpoint

@@ -76,7 +76,9 @@ def _read_other(custom_id: str, line: dict[str, Any], response: dict[str, Any]) 
     body = _decoded(response.get("body"))
     status = _status(response.get("status_code"))
     content: dict[str, Any] = body if isinstance(body, dict) else {}
-    answered = not content.keys().isdisjoint(_SHAPES) or isinstance(content.get("data"), list)
+    answered = not content.keys().isdisjoint(_SHAPES) or any(
+        isinstance(content.get(name), list) for name in ("data", "results")
+    )
     if (status is not None and 200 <= status < 300) or (status is None and answered):
         if content.get("status") == "failed" or not content.get("error"):
             return _read_body(custom_id, content)
@@ -108,6 +110,9 @@ def _read_body(custom_id: str, body: dict[str, Any]) -> Answer:
         return _read_responses(custom_id, body, usage)
     if isinstance(body.get("data"), list):
         return _read_vector(custom_id, body["data"], usage)
+    if isinstance(body.get("results"), list):
+        message = "the answer is not text but the results of a moderation; use output=BodyOutput()"
+        return _unusable(custom_id, "non_text_answer", message, usage, retryable=False)
     if isinstance(inner := body.get("response"), dict):  # once: what is nested deeper is no answer
         return _read_body(custom_id, {"usage": body.get("usage")} | inner | {"response": None})
     if body.get("status") == "failed":

@@ -164,16 +164,8 @@ class OpenAIProviderConfig(ProviderConfig):
         if self.base_url is not None:
             check_base_url(self.base_url)
         _check_request_options(self.request_options)
-        self._check_fields()
-
-    def _check_fields(self) -> None:
-        """Refuse settings that the endpoint does not have."""
         own = {name for name in ("reasoning_effort", "max_output_tokens") if getattr(self, name) is not None}
-        lacking = sorted(endpoint_of(self.endpoint).lacks & (own | self.request_options.keys()))
-        if lacking:
-            raise InvalidInputError(
-                f"the endpoint {self.endpoint} does not have {', '.join(lacking)}; leave it out"
-            )
+        endpoint_of(self.endpoint).check_settings(own | self.request_options.keys())
 
     @property
     def provider_kind(self) -> ProviderKind:

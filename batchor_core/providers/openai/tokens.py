@@ -171,7 +171,7 @@ def _prompt_texts(body: dict[str, Any]) -> list[str]:
     instructions = body.get("instructions")
     if isinstance(instructions, str):
         texts.append(instructions)
-    prompt = body.get("input", body.get("messages"))
+    prompt = body.get("input", body.get("messages", body.get("prompt")))
     if isinstance(prompt, str):
         texts.append(prompt)
     elif isinstance(prompt, list):

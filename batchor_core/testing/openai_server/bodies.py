@@ -10,6 +10,21 @@ from batchor_core.testing.openai_server.prompts import count_tokens, prompt_text
 from batchor_core.testing.openai_server.replies import Reply, ReplyKind
 
 _REASONING_TOKENS = 64
+_CATEGORIES = (
+    "harassment",
+    "harassment/threatening",
+    "hate",
+    "hate/threatening",
+    "illicit",
+    "illicit/violent",
+    "self-harm",
+    "self-harm/instructions",
+    "self-harm/intent",
+    "sexual",
+    "sexual/minors",
+    "violence",
+    "violence/graphic",
+)
 
 SUPPORTED_ENDPOINTS = (
     "/v1/responses",
@@ -243,7 +258,22 @@ def _completion(
 
 
 def _moderation(request: dict[str, Any], key: str) -> dict[str, Any]:
+    """A text is flagged for violence if it has the word ``kill``, and for nothing else."""
     given = request.get("input", "")
     inputs = given if isinstance(given, list) else [given]
-    harmless = {"flagged": False, "categories": {}, "category_scores": {}, "category_applied_input_types": {}}
-    return {"id": f"modr-{key}", "model": request.get("model"), "results": [dict(harmless) for _ in inputs]}
+    flags = ["kill" in str(text).lower().split() for text in inputs]
+    return {
+        "id": f"modr-{key}",
+        "model": request.get("model"),
+        "results": [
+            {
+                "flagged": flag,
+                "categories": {name: flag and name == "violence" for name in _CATEGORIES},
+                "category_scores": {
+                    name: 0.9 if flag and name == "violence" else 0.01 for name in _CATEGORIES
+                },
+                "category_applied_input_types": {name: ["text"] for name in _CATEGORIES},
+            }
+            for flag in flags
+        ],
+    }

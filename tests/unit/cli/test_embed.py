@@ -85,7 +85,7 @@ def test_results_show_the_beginning_of_vectors(terminal: Terminal) -> None:
         ),
         (["--system-text", "Be brief", "--schema", "a.py:B"], "leave out --system-text, --schema"),
         (["--option", "dimensions=4"], "request_options ask for dimensions=4"),
-        (["--option", "temperature=0"], "/v1/embeddings does not have temperature"),
+        (["--option", "temperature=0"], "temperature can't be set for the endpoint /v1/embeddings"),
         (["--endpoint", "/v1/responses"], "of the kind 'vector'"),
     ],
 )
@@ -111,7 +111,7 @@ def test_an_option_of_the_profile_that_does_not_fit_is_found(typing: Typing) -> 
     with (typing.folder / "batchor.toml").open("a", encoding="utf-8") as file:
         file.write("max_output_tokens = 500\n")
     refused = " ".join(embed(typing).stderr.split())
-    assert "/v1/embeddings does not have max_output_tokens" in refused
+    assert "max_output_tokens can't be set for the endpoint /v1/embeddings" in refused
     assert "batchor.toml count too: move those that are not for every run into a profile" in refused
 
 

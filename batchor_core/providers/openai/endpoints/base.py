@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, ClassVar
 
+from batchor_core.core.enums import OpenAIEndpoint
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import OutputKind, VectorOutput
 from batchor_core.core.prompts import PromptFeature, PromptParts
@@ -49,13 +50,15 @@ class Endpoint(ABC):
     """The words of one endpoint: what a prompt, a schema and the config's settings are in the body of its requests.
 
     Attributes:
+        name: Which it is.
         outputs: Kinds of answers that it gives.
         prompts: What it takes of a prompt besides the two texts.
         schema_field: The body's field that a schema lies in.
-        lacks: Settings of the config, and fields of other endpoints, that are refused here.
+        lacks: Settings of the config, and fields of requests, that can't be set here.
         has_turns: Whether the model reads turns of a conversation, which take tokens of their own, and not a bare text.
     """
 
+    name: ClassVar[OpenAIEndpoint]
     outputs: ClassVar[frozenset[OutputKind]] = frozenset({OutputKind.TEXT, OutputKind.MODEL, OutputKind.BODY})
     prompts: ClassVar[frozenset[PromptFeature]] = frozenset(PromptFeature)
     schema_field: ClassVar[str] = ""
@@ -76,6 +79,30 @@ class Endpoint(ABC):
     ) -> JSONObject:
         """The fields that hold a schema and the config's own settings; what is None is left out."""
 
+    def one_text(self, prompt: PromptParts) -> str:
+        """The prompt of an endpoint that reads a text and nothing else.
+
+        Raises:
+            InvalidInputError: It has more than a text.
+        """
+        if prompt.system_prompt:
+            raise InvalidInputError(
+                f"its prompt has a system prompt, and {self.name.value} reads one text alone; leave the system prompt out, or put "
+                "its words into the text"
+            )
+        return prompt.prompt
+
+    def check_settings(self, given: Set[str]) -> None:
+        """Refuse settings of a config, by the names of those that were given.
+
+        Raises:
+            InvalidInputError: The endpoint can't have one of them, or needs another one.
+        """
+        if lacking := sorted(self.lacks & given):
+            raise InvalidInputError(
+                f"{', '.join(lacking)} can't be set for the endpoint {self.name.value}; leave it out"
+            )
+
     def check_vectors(self, output: VectorOutput, options: Mapping[str, Any]) -> None:
         """Refuse what the config's options and an output of vectors contradict each other in.
 
@@ -91,10 +118,10 @@ class Endpoint(ABC):
         """A row's option under its name in the body: those named as in the config mean what they mean there.
 
         Raises:
-            InvalidInputError: The endpoint does not have it, or not for a single row.
+            InvalidInputError: It can't be set at this endpoint, or not for a single row.
         """
         if name in self.lacks:
             raise InvalidInputError(
-                f"options must not set {name}, which this endpoint does not have; leave it out"
+                f"options must not set {name} for the endpoint {self.name.value}; leave it out"
             )
         return name, value

@@ -13,7 +13,6 @@ from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import JSONObject
 from batchor_core.providers.openai.endpoints.base import GENERATING_FIELDS, Endpoint
 
-_NAME = OpenAIEndpoint.EMBEDDINGS.value
 _ENCODINGS = ("base64", "float", None)
 _OF_THE_JOB = ("dimensions", "encoding_format")
 
@@ -28,6 +27,7 @@ class Embeddings(Endpoint):
     the most inputs of a batch (50,000 at OpenAI) are its most requests.
     """
 
+    name = OpenAIEndpoint.EMBEDDINGS
     outputs = frozenset({OutputKind.VECTOR, OutputKind.BODY})
     prompts = frozenset({PromptFeature.OPTIONS})
     lacks = GENERATING_FIELDS
@@ -35,12 +35,7 @@ class Embeddings(Endpoint):
 
     def asked(self, prompt: PromptParts) -> JSONObject:
         """The text."""
-        if prompt.system_prompt:
-            raise InvalidInputError(
-                f"its prompt has a system prompt, and {_NAME} reads one text alone; leave the system prompt out, or put its "
-                "words into the text"
-            )
-        return {"input": prompt.prompt}
+        return {"input": self.one_text(prompt)}
 
     def settings(
         self, *, schema: StructuredOutputSchema | None, effort: str | None, max_tokens: int | None
@@ -64,7 +59,7 @@ class Embeddings(Endpoint):
             )
         if output.dtype != "float32" and "encoding_format" not in options:
             raise InvalidInputError(
-                f"{_NAME} answers with float32, and the job's output is VectorOutput(dtype={output.dtype!r}); leave dtype out. If "
+                f"{self.name.value} answers with float32, and the job's output is VectorOutput(dtype={output.dtype!r}); leave dtype out. If "
                 "your server answers with other numbers, name how it writes them: request_options={'encoding_format': 'float'}"
             )
 

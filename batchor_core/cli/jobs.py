@@ -14,9 +14,10 @@ from batchor_core.cli.run_ids import derived_run_id
 from batchor_core.cli.schemas import model_named
 from batchor_core.cli.templates import Prompts, RowTemplate
 from batchor_core.cli.trust import check_server
-from batchor_core.core.enums import ProviderKind
+from batchor_core.core.enums import OpenAIEndpoint, ProviderKind
 from batchor_core.core.exceptions import InvalidInputError
-from batchor_core.core.models import BatchJob, ChunkPolicy, RetryPolicy
+from batchor_core.core.models import BatchJob, ChunkPolicy, ProviderConfig, RetryPolicy
+from batchor_core.core.outputs import VectorOutput
 from batchor_core.sources.base import CheckpointedItemSource
 
 
@@ -33,6 +34,8 @@ class JobOptions:
     system: str | None = None
     system_text: str | None = None
     schema: str | None = None
+    embed: str | None = None
+    dimensions: int | None = None
     provider: str | None = None
     model: str | None = None
     base_url: str | None = None
@@ -65,17 +68,22 @@ def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJ
         SourceRowError: The rows can't be read.
     """
     source = _source(given)
-    prompt = _template("prompt", given.prompt, given.prompt_text)
+    vectors = _vectors(given)
+    prompt = (
+        _template("prompt", given.prompt, given.prompt_text)
+        if given.embed is None
+        else _embedded(given.embed)
+    )
     if prompt is None:
         raise InvalidInputError(
-            "no prompt: give --prompt FILE or --prompt-text TEXT, with {{ fields }} of the rows"
+            "no prompt: give --prompt FILE or --prompt-text TEXT, with {{ fields }} of the rows, or --embed TEXT"
         )
     system = _template("system", given.system, given.system_text)
-    settings = _settings(given, profile)
+    kind = given.provider or profile.provider or ProviderKind.OPENAI.value
+    settings = _settings(given, profile, kind)
     typed = parsed_options(given.options)
     options = {**profile.options, **typed}
-    kind = given.provider or profile.provider or ProviderKind.OPENAI.value
-    config = config_of(kind, settings, options)
+    config = _config(kind, settings, options, profile)
     if given.base_url is None:
         check_server(config.server_url(), profile, typed=typed)
     job: BatchJob[Any, Any] = BatchJob(
@@ -83,6 +91,7 @@ def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJ
         build_prompt=Prompts(prompt[0], None if system is None else system[0]),
         provider_config=config,
         structured_output=None if given.schema is None else model_named(given.schema),
+        output=vectors,
         retry_policy=RetryPolicy()
         if given.max_attempts is None
         else RetryPolicy(max_attempts=given.max_attempts),
@@ -115,6 +124,34 @@ def _source(given: JobOptions) -> CheckpointedItemSource[Any]:
     return query_rows(given.sql or "", given.sql_url, given.row_options)
 
 
+def _vectors(given: JobOptions) -> VectorOutput | None:
+    """The output of ``--embed``.
+
+    Raises:
+        InvalidInputError: It is given with options that are for prompts, or without the length of the vectors.
+    """
+    if given.embed is None:
+        if given.dimensions is not None:
+            raise InvalidInputError(
+                "--dimensions goes with --embed TEXT, which asks for vectors instead of answers"
+            )
+        return None
+    others = ("prompt", "prompt_text", "system", "system_text", "schema")
+    if typed := [f"--{name.replace('_', '-')}" for name in others if getattr(given, name) is not None]:
+        raise InvalidInputError(
+            f"--embed sends a text of each row and nothing else; leave out {', '.join(typed)}"
+        )
+    if given.dimensions is None:
+        raise InvalidInputError(
+            "--embed needs --dimensions N, the length of each vector, such as 1536 for text-embedding-3-small"
+        )
+    return VectorOutput(given.dimensions)
+
+
+def _embedded(text: str) -> tuple[RowTemplate, str]:
+    return RowTemplate(text, name="--embed"), text
+
+
 def _template(what: str, path: str | None, text: str | None) -> tuple[RowTemplate, str] | None:
     """The template of a file or an option, and its text."""
     if path is not None and text is not None:
@@ -125,12 +162,27 @@ def _template(what: str, path: str | None, text: str | None) -> tuple[RowTemplat
     return None if text is None else (RowTemplate(text, name=f"--{what}-text"), text)
 
 
-def _settings(given: JobOptions, profile: Profile) -> dict[str, Any]:
+def _settings(given: JobOptions, profile: Profile, kind: str) -> dict[str, Any]:
+    endpoint = profile.endpoint
+    if given.embed is not None:
+        # that of the profile is for prompts
+        endpoint = OpenAIEndpoint.EMBEDDINGS.value if kind == ProviderKind.OPENAI else None
     named = {
         "model": given.model or profile.model,
         "base_url": given.base_url or profile.base_url,
-        "endpoint": given.endpoint or profile.endpoint,
+        "endpoint": given.endpoint or endpoint,
     }
     if named["model"] is None:
         raise InvalidInputError("no model: give --model, or set it in batchor.toml")
     return {name: value for name, value in named.items() if value is not None}
+
+
+def _config(kind: str, settings: dict[str, Any], options: dict[str, Any], profile: Profile) -> ProviderConfig:
+    try:
+        return config_of(kind, settings, options)
+    except InvalidInputError as error:
+        if not any(name in str(error) for name in profile.options):
+            raise
+        raise InvalidInputError(
+            f"{error}. The options of {profile.source} count too: move those that are not for every run into a profile there"
+        ) from error

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from batchor_core.cli.profiles import near
 from batchor_core.core.exceptions import InvalidInputError
@@ -15,6 +15,9 @@ from batchor_core.core.garbage_collection import collecting_less
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.plain import json_safe
 from batchor_core.runtime.run import Run
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # takes a while to import
 
 
 class ResultFormat(StrEnum):
@@ -76,7 +79,7 @@ def write_results(
 
 
 def _write_csv(run: Run, path: str, output: OutputSpec, order: ResultOrder) -> int:
-    """The columns of the Parquet file; lists and objects are JSON, and what is missing is empty."""
+    """The columns of the Parquet file; vectors, lists and objects are JSON, and what is missing is empty."""
     from batchor_core.tables.places import whole_file
     from batchor_core.tables.stream import ResultStream
 
@@ -90,10 +93,23 @@ def _write_csv(run: Run, path: str, output: OutputSpec, order: ResultOrder) -> i
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(stream.schema.names)
         for batch in stream:
-            columns: Sequence[list[Any]] = [column.to_pylist() for column in batch.columns]
-            writer.writerows([[_cell(value) for value in row] for row in zip(*columns, strict=True)])
+            columns: Sequence[list[Any]] = [_cells(column) for column in batch.columns]
+            writer.writerows(zip(*columns, strict=True))
             count += batch.num_rows
     return count
+
+
+def _cells(column: pa.Array) -> list[Any]:
+    import pyarrow as pa
+
+    values = column.to_pylist()
+    if not pa.types.is_fixed_size_list(column.type):
+        return list(map(_cell, values))
+    # as pgvector and DuckDB read vectors; nine digits are what it takes to get the same float32 back
+    digits = ".9g" if pa.types.is_float32(column.type.value_type) else ""
+    return [
+        "" if value is None else f"[{','.join([format(one, digits) for one in value])}]" for value in values
+    ]
 
 
 def _cell(value: Any) -> Any:

@@ -14,6 +14,7 @@ from batchor_core.cli.commands import AsJson, RunId, takes_stores
 from batchor_core.cli.console import say, show_json_line, stdout, text
 from batchor_core.cli.stores import Stores
 from batchor_core.core.enums import ItemStatus
+from batchor_core.core.outputs import OutputSpec, VectorOutput
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.runtime.results import json_lines
 from batchor_core.runtime.run import Run
@@ -22,6 +23,7 @@ from batchor_core.storage.state import ResultRow
 
 _FAILED = ItemStatus.FAILED_PERMANENT.value
 _SHOWN_CHARACTERS = 300
+_SHOWN_ELEMENTS = 4
 
 
 @takes_stores
@@ -38,14 +40,14 @@ def results(
     """Show results in the order in which rows ended, while the run goes on or after. JSON comes as lines."""
     with stores.runner() as runner:
         run = runner.get_run(run_id)
+        output = declared_output(run.config)
         page = list(islice(_rows(run, after=after, failed=failed), limit + 1))
         more, page = len(page) > limit, page[:limit]
         if as_json:
-            kind = declared_output(run.config).kind
-            for row, line in zip(page, json_lines(None, page, kind), strict=True):
+            for row, line in zip(page, json_lines(None, page, output.kind), strict=True):
                 _print_line(row, line)
         else:
-            stdout().print(_table(page))
+            stdout().print(_table(page, output))
     if more:
         words = f"{' --failed' if failed else ''} --limit {limit} --after {page[-1].sequence}"
         say(f"more: batchor results {run_id}{words}{stores.typed_again()}")
@@ -61,17 +63,26 @@ def _print_line(row: ResultRow, line: bytes) -> None:
     show_json_line({"sequence": row.sequence, **json.loads(line)})
 
 
-def _table(page: list[ResultRow]) -> Table:
+def _table(page: list[ResultRow], output: OutputSpec) -> Table:
     table = Table("No.", "Row", "Attempts", "Answer or error")
     for row in page:
         failure = failure_of(row)
         if failure is not None:
             said = f"{failure.error_class}: {failure.message}"
         elif row.output_data is not None:
-            said = f"{len(row.output_data):,} bytes"
+            said = _vector(row.output_data, output)
         else:
             said = row.output_text or row.output_json or ""
         if len(said) > _SHOWN_CHARACTERS:
             said = f"{said[:_SHOWN_CHARACTERS]}…"
         table.add_row(str(row.sequence), text(row.item_id), str(row.attempt_count), text(said))
     return table
+
+
+def _vector(data: bytes, output: OutputSpec) -> str:
+    """The beginning of a vector, and what it is."""
+    if not isinstance(output, VectorOutput):
+        return f"{len(data):,} bytes"
+    vector = output.value(data)
+    shown = ", ".join(f"{element:.4g}" for element in vector[:_SHOWN_ELEMENTS])
+    return f"{output.dtype}[{len(vector)}]: {shown}{', …' if len(vector) > _SHOWN_ELEMENTS else ''}"

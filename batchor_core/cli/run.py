@@ -53,6 +53,18 @@ def run(
             help="Pydantic model of every answer; also MODULE:MODEL, or a plain JSON schema in FILE.json. Text without it.",
         ),
     ] = None,
+    embed: Annotated[
+        str | None,
+        typer.Option(
+            "--embed",
+            metavar="TEXT",
+            help="Ask for a vector of this text instead of an answer to a prompt: a template, such as '{{ text }}'.",
+        ),
+    ] = None,
+    dimensions: Annotated[
+        int | None,
+        typer.Option("--dimensions", min=1, metavar="N", help="Length of each vector; with --embed."),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", metavar="FILE", help="Results: .parquet, .csv or .jsonl; a path or URL."),
@@ -132,7 +144,7 @@ def run(
     ] = ProgressMode.AUTO,
     as_json: AsJson = False,
 ) -> None:
-    """Send a prompt over every row through the provider's Batch API, wait, and write the results.
+    """Send a prompt, or a text to embed, for every row through the provider's Batch API, wait, and write the results.
 
     The same command again carries on with the same run, or finds it finished: nothing is paid for twice. Ctrl-C ends the
     command, not the run. The API key comes from the environment (OPENAI_API_KEY).
@@ -155,6 +167,8 @@ def run(
         system=system,
         system_text=system_text,
         schema=schema,
+        embed=embed,
+        dimensions=dimensions,
         provider=provider,
         model=model,
         base_url=base_url,

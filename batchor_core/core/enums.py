@@ -76,6 +76,9 @@ class OpenAIEndpoint(StrEnum):
 
     RESPONSES = "/v1/responses"
     CHAT_COMPLETIONS = "/v1/chat/completions"
+    EMBEDDINGS = "/v1/embeddings"
+    COMPLETIONS = "/v1/completions"
+    MODERATIONS = "/v1/moderations"
 
 
 class OpenAIModel(StrEnum):

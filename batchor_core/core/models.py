@@ -98,6 +98,13 @@ class ProviderConfig(ABC):
         """
         return closed_model_schema(model, schema_name=schema_name)
 
+    def check_output(self, output: OutputSpec) -> None:
+        """Refuse an output that these settings contradict, when a job is made or started; by default none.
+
+        Raises:
+            InvalidInputError: Rows would fail after they are paid for, or not be what the job says.
+        """
+
     def batch_rates(self, *, at: datetime) -> Rates:
         """What the tokens of a batch cost on a day. Override it if a price list is known; it needs no key."""
         return Unpriced(f"no price list known for the provider {self.provider_kind}")
@@ -213,8 +220,8 @@ class BatchJob(Generic[PayloadT, AnswerT]):
 
     Raises:
         StructuredOutputSchemaError: The provider would refuse the model's schema.
-        InvalidInputError: A field is of the wrong type, ``batch_metadata`` breaks the provider's limits, or both
-            ``structured_output`` and ``output`` are given.
+        InvalidInputError: A field is of the wrong type, ``batch_metadata`` breaks the provider's limits, both
+            ``structured_output`` and ``output`` are given, or the provider's settings contradict the output.
     """
 
     items: BatchItems[PayloadT]
@@ -245,6 +252,10 @@ class BatchJob(Generic[PayloadT, AnswerT]):
                     "a job has output or structured_output, not both; structured_output=M is short for output=ModelOutput(M)"
                 )
         self.output_schema()
+        if (
+            self.output is not None or self.structured_output is not None
+        ):  # a caller may still say which it is
+            self.provider_config.check_output(self.output_spec)
 
     @property
     def output_spec(self) -> OutputSpec:

@@ -24,19 +24,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeAlias
 
 from batchor_core.core.answers import Answer
 from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.exceptions import ProviderErrorKind
 from batchor_core.core.lateness import StatedCounts
 from batchor_core.core.lifecycle import is_terminal_batch
-from batchor_core.core.outputs import OutputKind
+from batchor_core.core.outputs import OutputKind, VectorOutput
 from batchor_core.core.prompts import PromptFeature, PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.core.usage import TokenUsage
 
 DAY_SEC = 86_400.0
+
+WantedOutput: TypeAlias = StructuredOutputSchema | VectorOutput
+"""What a request asks for, other than a text or whatever the response is: JSON of a schema, or a vector."""
 
 
 class FoundBy(StrEnum):
@@ -161,9 +165,15 @@ class BatchApi(ABC):
 
     @abstractmethod
     def request_line(
-        self, *, custom_id: str, prompt: PromptParts, output: StructuredOutputSchema | None
+        self, *, custom_id: str, prompt: PromptParts, output: WantedOutput | None
     ) -> BatchRequestLine:
-        """One line of a request file. The same arguments give the same line, byte for byte."""
+        """One line of a request file. The same arguments give the same line, byte for byte.
+
+        ``output`` is a :class:`~batchor_core.VectorOutput` only if :attr:`BatchLimits.outputs` has ``OutputKind.VECTOR``.
+
+        Raises:
+            InvalidInputError: The provider can't ask for this prompt.
+        """
 
     def custom_id_of(self, record: JSONObject) -> str:
         """The custom_id in a line of a request file or of a result file; empty if there is none."""

@@ -10,9 +10,8 @@ from batchor_core.core.answers import Answer
 from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.enqueue_budget import EnqueueBudget, account_of, budget_of, earlier_accounts_of
 from batchor_core.core.models import PromptParts, ProviderConfig
-from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRequestLine, JSONObject
-from batchor_core.providers.api import BatchApi, BatchState, ResultFile
+from batchor_core.providers.api import BatchApi, BatchState, ResultFile, WantedOutput
 
 
 class ApiAtBoundaries(BatchApi):
@@ -78,7 +77,7 @@ class ApiAtBoundaries(BatchApi):
     # what makes no request
 
     def request_line(
-        self, *, custom_id: str, prompt: PromptParts, output: StructuredOutputSchema | None
+        self, *, custom_id: str, prompt: PromptParts, output: WantedOutput | None
     ) -> BatchRequestLine:
         return self._api.request_line(custom_id=custom_id, prompt=prompt, output=output)
 

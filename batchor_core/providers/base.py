@@ -9,7 +9,7 @@ from pathlib import Path
 from batchor_core.core.answers import Answer
 from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.models import PromptParts, ProviderConfig
-from batchor_core.core.outputs import OutputKind
+from batchor_core.core.outputs import OutputKind, VectorOutput
 from batchor_core.core.prompts import PromptFeature
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
@@ -86,6 +86,15 @@ class OptionalMethods:
 
     def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
         """Estimate the prompt tokens of several lines at once, in their order. Default: one line after the other."""
+        raise NotImplementedError
+
+    def build_vector_line(
+        self, *, custom_id: str, prompt_parts: PromptParts, output: VectorOutput
+    ) -> BatchRequestLine:
+        """Build the line of a run whose answers are vectors, which asks for the dimensions that the job expects.
+
+        Default: :meth:`BatchProvider.build_request_line`, which does not know them.
+        """
         raise NotImplementedError
 
     def read_record(self, record: JSONObject) -> Answer:

@@ -17,9 +17,8 @@ from batchor_core.core.answers import Answer, unread
 from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ItemFailure, PromptParts
-from batchor_core.core.outputs import OutputKind
+from batchor_core.core.outputs import OutputKind, VectorOutput
 from batchor_core.core.prompts import PromptFeature
-from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
 from batchor_core.core.validation import MAX_METADATA_PAIRS
 from batchor_core.providers.api import (
@@ -29,6 +28,7 @@ from batchor_core.providers.api import (
     BatchState,
     FoundBy,
     ResultFile,
+    WantedOutput,
 )
 from batchor_core.providers.base import BatchProvider, OptionalMethods
 from batchor_core.providers.openai.answers import read_record
@@ -83,10 +83,18 @@ class EightMethodsApi(BatchApi):
     # requests
 
     def request_line(
-        self, *, custom_id: str, prompt: PromptParts, output: StructuredOutputSchema | None
+        self, *, custom_id: str, prompt: PromptParts, output: WantedOutput | None
     ) -> BatchRequestLine:
+        """By the provider's own method for vectors where it has one."""
+        if not isinstance(output, VectorOutput):
+            schema = output
+        elif (build := self._optional.get("build_vector_line")) is not None:
+            line: BatchRequestLine = build(custom_id=custom_id, prompt_parts=prompt, output=output)
+            return line
+        else:
+            schema = None
         return self._provider.build_request_line(
-            custom_id=custom_id, prompt_parts=prompt, structured_output=output
+            custom_id=custom_id, prompt_parts=prompt, structured_output=schema
         )
 
     def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:

@@ -25,7 +25,7 @@ from batchor_core.core.exceptions import (
 )
 from batchor_core.core.lateness import Patience
 from batchor_core.core.models import ProviderConfig, RunEvent
-from batchor_core.core.outputs import OutputSpec
+from batchor_core.core.outputs import OutputSpec, VectorOutput
 from batchor_core.core.retry import (
     FILE_RETRY_SEC,
     LEAST_OF_DELAY,
@@ -35,12 +35,12 @@ from batchor_core.core.retry import (
 )
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.trouble import dated
-from batchor_core.providers.api import BatchApi, FoundBy
+from batchor_core.providers.api import BatchApi, FoundBy, WantedOutput
 from batchor_core.providers.at_boundaries import ApiAtBoundaries
 from batchor_core.providers.base import BatchProvider
 from batchor_core.providers.eight_methods import as_batch_api
 from batchor_core.runtime.event_log import log_event
-from batchor_core.runtime.outputs import checking_output
+from batchor_core.runtime.outputs import checking_output, declared_output
 from batchor_core.storage.records import PersistedRunConfig
 from batchor_core.storage.session import DriverSession
 from batchor_core.storage.state import StateStore
@@ -125,10 +125,11 @@ class Engine:
             log.exception("observer failed on %s of run %s", event_type, run_id)
 
 
-def output_schema(config: PersistedRunConfig) -> StructuredOutputSchema | None:
-    """The strict schema of a run's requests; None for text."""
+def wanted_output(config: PersistedRunConfig) -> WantedOutput | None:
+    """What a run's requests ask for: JSON of a strict schema, or vectors; None for texts and bodies."""
     if config.output_schema is None:
-        return None
+        declared = declared_output(config)
+        return declared if isinstance(declared, VectorOutput) else None
     return StructuredOutputSchema(name=config.schema_name or "output", schema=config.output_schema)
 
 
@@ -257,9 +258,9 @@ class Drive:
         return self.config.retry_policy.max_attempts
 
     @property
-    def schema(self) -> StructuredOutputSchema | None:
-        """The strict schema of every request."""
-        return output_schema(self.config)
+    def wanted(self) -> WantedOutput | None:
+        """What every request asks for, besides its prompt."""
+        return wanted_output(self.config)
 
     @property
     def output(self) -> OutputSpec:

@@ -345,7 +345,7 @@ def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[
     They are built under a placeholder, and stored without it. A provider that lets a request depend on its custom_id gets
     the real one, and its lines are stored whole.
     """
-    schema, build_line = drive.schema, drive.api.request_line
+    wanted, build_line = drive.wanted, drive.api.request_line
     frames = Frames(str(drive.config.provider_config.provider_kind))
     placeholder, placeholder_bytes = PLACEHOLDERS[0], PLACEHOLDERS[0].encode()
     name = drive.session.custom_ids.of
@@ -360,7 +360,7 @@ def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[
     for index, (item, prompt) in enumerate(zip(asked.items, asked.prompts, strict=True), asked.first_index):
         if are_nameless:
             try:
-                line = build_line(custom_id=placeholder, prompt=prompt, output=schema)
+                line = build_line(custom_id=placeholder, prompt=prompt, output=wanted)
             except InvalidInputError as error:
                 raise _about(item, error) from error
             if (apart := frames.apart(line)) is not None:
@@ -373,7 +373,7 @@ def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[
                     continue
         custom_id = name(item.item_id, index, 0)
         try:
-            line = build_line(custom_id=custom_id, prompt=prompt, output=schema)
+            line = build_line(custom_id=custom_id, prompt=prompt, output=wanted)
         except InvalidInputError as error:
             raise _about(item, error) from error
         lines.append(line)
@@ -392,7 +392,7 @@ def _are_nameless(drive: Drive, asked: Asked) -> bool:
     if not asked.items:
         return True
     first, second = (
-        drive.api.request_line(custom_id=placeholder, prompt=asked.prompts[0], output=drive.schema)
+        drive.api.request_line(custom_id=placeholder, prompt=asked.prompts[0], output=drive.wanted)
         for placeholder in PLACEHOLDERS
     )
     return {**first, "custom_id": ""} == {**second, "custom_id": ""}

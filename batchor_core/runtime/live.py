@@ -14,7 +14,7 @@ from batchor_core.core.models import BatchJob, ProviderConfig
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.providers.api import BatchApi
 from batchor_core.providers.base import BatchProvider
-from batchor_core.runtime.engine import Engine, RunProvider, Sweeping, output_schema
+from batchor_core.runtime.engine import Engine, RunProvider, Sweeping, wanted_output
 from batchor_core.runtime.ingest import Reader
 from batchor_core.runtime.outputs import output_of_model, stored_output
 from batchor_core.runtime.row_comparison import BuildLine, KnownRows
@@ -59,8 +59,8 @@ class LiveRun:
             api = self.provider.get()
         except MissingCredentialsError:
             return None
-        schema = output_schema(self.config)
-        return lambda custom_id, prompt: api.request_line(custom_id=custom_id, prompt=prompt, output=schema)
+        wanted = wanted_output(self.config)
+        return lambda custom_id, prompt: api.request_line(custom_id=custom_id, prompt=prompt, output=wanted)
 
 
 class LiveRuns:

@@ -91,7 +91,8 @@ def check_provided(job: BatchJob[Any, Any], limits: BatchLimits) -> None:
     """Refuse a job that asks for what the provider can't do, before anything is paid for or left out silently.
 
     Raises:
-        InvalidInputError: The provider does not give answers of the job's kind, or its batches can't carry the job's metadata.
+        InvalidInputError: The provider does not give answers of the job's kind, its settings contradict the output, or its batches
+            can't carry the job's metadata.
     """
     allowed = max(0, limits.max_tags - ENGINE_METADATA_PAIRS)
     if len(job.batch_metadata) > allowed:
@@ -99,6 +100,7 @@ def check_provided(job: BatchJob[Any, Any], limits: BatchLimits) -> None:
             f"batch_metadata has {len(job.batch_metadata)} pairs, and a batch of the provider "
             f"{job.provider_config.provider_kind} carries {allowed or 'none'}; leave them out"
         )
+    job.provider_config.check_output(job.output_spec)
     kind = job.output_spec.kind
     if kind not in limits.outputs:
         given = ", ".join(known.value for known in OutputKind if known in limits.outputs)

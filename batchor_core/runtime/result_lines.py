@@ -23,8 +23,8 @@ from batchor_core.storage.records import RawResponseRef
 
 _READ_BUFFER = 1 << 18
 _SKIP_BYTES = 1024 * 1024
-_PLAIN_OUTPUTS = (OutputKind.TEXT, OutputKind.MODEL)
-"""Outputs that are made of an answer's text and of nothing else."""
+_PLAIN_OUTPUTS = (OutputKind.TEXT, OutputKind.MODEL, OutputKind.VECTOR)
+"""Outputs that are made of an answer's text or vector and of nothing else of its line."""
 _UNREAD: JSONObject = {}
 _PAGE_BYTES = 2 * 1024 * 1024
 """Of a file as text that a provider's own method is given at a time. Its records take up several times as much."""

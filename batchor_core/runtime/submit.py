@@ -189,7 +189,7 @@ def request_line(drive: Drive, draft: RequestDraft, mark: str | None) -> bytes:
     if draft.request_line is not None:
         return draft.request_line if mark is None else renamed(draft.request_line, draft.custom_id, custom_id)
     prompt = PromptParts(draft.prompt, draft.system_prompt)
-    return orjson.dumps(drive.api.request_line(custom_id=custom_id, prompt=prompt, output=drive.schema))
+    return orjson.dumps(drive.api.request_line(custom_id=custom_id, prompt=prompt, output=drive.wanted))
 
 
 def _upload(drive: Drive, key: str) -> str | None:

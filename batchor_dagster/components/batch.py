@@ -11,9 +11,11 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from batchor_core import (
     BatchItem,
     BatchJob,
+    OpenAIEndpoint,
     OpenAIProviderConfig,
     PromptParts,
     ProviderConfig,
+    VectorOutput,
     build_default_provider_registry,
 )
 from batchor_core.core.exceptions import InvalidInputError
@@ -21,7 +23,7 @@ from batchor_core.sources.rows import Row
 from batchor_core.tables import sink_of
 from batchor_dagster.asset import BatchAsset
 from batchor_dagster.asset_decorator import batch_asset
-from batchor_dagster.components.output_schema import output_of
+from batchor_dagster.components.output_schema import output_of, wants_vectors
 from batchor_dagster.components.source import UPSTREAM, Source
 from batchor_dagster.control import DEFAULT_RESOURCE
 from batchor_dagster.translator import BatchTranslator
@@ -74,7 +76,9 @@ class OpenAI(dg.Model):
     """Settings of OpenAIProviderConfig, and sampling; what is left out keeps its default."""
 
     model: str = Field(description="The model, such as gpt-5-mini.")
-    endpoint: str | None = Field(default=None, description="/v1/responses or /v1/chat/completions.")
+    endpoint: str | None = Field(
+        default=None, description="/v1/responses, /v1/chat/completions or, the default for vectors, /v1/embeddings."
+    )
     reasoning_effort: str | None = None
     max_output_tokens: int | None = None
     temperature: float | None = None
@@ -164,7 +168,9 @@ class Batch(dg.Model, dg.Resolvable):
         if (self.openai is None) == (self.provider is None):
             raise InvalidInputError(f"{self.name}: give either openai or provider")
         if self.openai is not None:
-            return self.openai.config()
+            is_default = wants_vectors(self.output) and self.openai.endpoint is None
+            endpoint = {"endpoint": OpenAIEndpoint.EMBEDDINGS.value} if is_default else {}
+            return self.openai.model_copy(update=endpoint).config()
         settings = {"kind": self.provider} if isinstance(self.provider, str) else dict(self.provider or {})
         registry = build_default_provider_registry()
         kind = settings.pop("kind", None)
@@ -189,14 +195,16 @@ class Batch(dg.Model, dg.Resolvable):
         """The batch asset. Its source is relative to ``folder``; ``execute`` makes its jobs instead of :meth:`execute`."""
         *prefix, name = self.key.path
         self.source.check(self.name, is_partitioned=self.partitions is not None)
-        config, sink = self.config(), sink_of(self.sink)
+        config, output, sink = self.config(), output_of(name, self.output), sink_of(self.sink)
+        if isinstance(output, VectorOutput):
+            config.check_output(output)
         model = getattr(config, "model", None) or str(config.provider_kind)
 
         @batch_asset(
             name=name,
             key_prefix=prefix or None,
             partitions_def=self.partitions.definition() if self.partitions else None,
-            output=output_of(name, self.output),
+            output=output,
             sink=sink,
             wait=self.wait,
             on_change=self.on_change,

@@ -44,9 +44,14 @@ def output_of(name: str, given: str | Mapping[str, Any] | None) -> type[BaseMode
         return None
     if given == "body":
         return BodyOutput()
-    if isinstance(given, Mapping) and given.keys() == {"vector"} and isinstance(given["vector"], int):
+    if isinstance(given, Mapping) and wants_vectors(given):
         return VectorOutput(given["vector"])
     return output_model(name, given)
+
+
+def wants_vectors(given: object) -> bool:
+    """Whether a batch's ``output`` is a vector."""
+    return isinstance(given, Mapping) and given.keys() == {"vector"} and isinstance(given["vector"], int)
 
 
 def output_model(name: str, schema: str | Mapping[str, Any]) -> type[BaseModel]:

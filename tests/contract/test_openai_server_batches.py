@@ -386,6 +386,20 @@ class TestValidation:
         assert errors.data is not None
         assert (errors.data[0].code, errors.data[0].line, errors.data[0].param) == expected
 
+    def test_a_batch_has_no_more_texts_to_embed_than_requests(self) -> None:
+        body = {"model": "text-embedding-3-small", "input": ["a", "b"]}
+        lines = [
+            {"custom_id": name, "method": "POST", "url": "/v1/embeddings", "body": body} for name in "ab"
+        ]
+        with (
+            OpenAIServer(batch_seconds=0, limits=Limits(max_requests=3)) as server,
+            OpenAI(base_url=server.base_url, api_key="any", max_retries=0) as client,
+        ):
+            errors = client.batches.retrieve(submit(client, lines, "/v1/embeddings").id).errors
+        assert errors is not None
+        assert errors.data is not None
+        assert "contains 4 embedding inputs; the limit is 3" in str(errors.data[0].message)
+
     def test_a_full_queue_has_room_again_when_a_batch_ends(self) -> None:
         with (
             OpenAIServer(manual=True, limits=Limits(enqueued_tokens=20)) as server,

@@ -47,6 +47,7 @@ from batchor_core.providers.api import (
     BatchState,
     FoundBy,
     ResultFile,
+    WantedOutput,
 )
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
 from batchor_core.testing.openai_server.engine import Engine
@@ -124,7 +125,7 @@ class StrangerApi(BatchApi):
         )
 
     def request_line(
-        self, *, custom_id: str, prompt: PromptParts, output: StructuredOutputSchema | None
+        self, *, custom_id: str, prompt: PromptParts, output: WantedOutput | None
     ) -> BatchRequestLine:
         ask: dict[str, Any] = {"engine": self._config.model}
         if prompt.messages is None:
@@ -135,7 +136,7 @@ class StrangerApi(BatchApi):
             ask["so"] = prompt.options
         if prompt.system_prompt is not None:
             ask["be"] = prompt.system_prompt
-        if output is not None:
+        if isinstance(output, StructuredOutputSchema):
             ask["shape"] = {"called": output.name, "of": output.schema}
         return {"custom_id": custom_id, "body": ask}
 

@@ -36,12 +36,13 @@ def test_only_credentials_and_quota_block_the_account(kind: ProviderErrorKind) -
 
 def test_an_endpoint_that_nobody_builds_for_gets_no_chat_body() -> None:
     config = OpenAIProviderConfig(model="gpt-5-mini")
-    object.__setattr__(config, "endpoint", "/v1/embeddings")
-    with pytest.raises(AssertionError, match="embeddings"):
+    object.__setattr__(config, "endpoint", "/v1/images/generations")
+    with pytest.raises(AssertionError, match="images"):
         RequestLines(config)
 
 
 @pytest.mark.parametrize("endpoint", OpenAIEndpoint)
 def test_every_endpoint_has_a_body(endpoint: OpenAIEndpoint) -> None:
-    lines = RequestLines(OpenAIProviderConfig(model="gpt-5-mini", endpoint=endpoint))
-    assert lines.build("a", PromptParts("hello", "be kind"), None)["url"] == endpoint
+    length = 9 if endpoint is OpenAIEndpoint.COMPLETIONS else None
+    lines = RequestLines(OpenAIProviderConfig(model="any", endpoint=endpoint, max_output_tokens=length))
+    assert lines.build("a", PromptParts("hello"), None)["url"] == endpoint

@@ -76,7 +76,9 @@ def _read_other(custom_id: str, line: dict[str, Any], response: dict[str, Any]) 
     body = _decoded(response.get("body"))
     status = _status(response.get("status_code"))
     content: dict[str, Any] = body if isinstance(body, dict) else {}
-    answered = not content.keys().isdisjoint(_SHAPES)
+    answered = not content.keys().isdisjoint(_SHAPES) or any(
+        isinstance(content.get(name), list) for name in ("data", "results")
+    )
     if (status is not None and 200 <= status < 300) or (status is None and answered):
         if content.get("status") == "failed" or not content.get("error"):
             return _read_body(custom_id, content)
@@ -106,6 +108,11 @@ def _read_body(custom_id: str, body: dict[str, Any]) -> Answer:
                 return read(custom_id, body, usage)
     if isinstance(body.get("output_text"), str):
         return _read_responses(custom_id, body, usage)
+    if isinstance(body.get("data"), list):
+        return _read_vector(custom_id, body["data"], usage)
+    if isinstance(body.get("results"), list):
+        message = "the answer is not text but the results of a moderation; use output=BodyOutput()"
+        return _unusable(custom_id, "non_text_answer", message, usage, retryable=False)
     if isinstance(inner := body.get("response"), dict):  # once: what is nested deeper is no answer
         return _read_body(custom_id, {"usage": body.get("usage")} | inner | {"response": None})
     if body.get("status") == "failed":
@@ -158,6 +165,16 @@ def _read_chat(custom_id: str, body: dict[str, Any], usage: TokenUsage | None) -
             custom_id, "incomplete_response", f"the server did not finish the answer ({said.reason})", usage
         )
     return _finished(custom_id, said, usage)
+
+
+def _read_vector(custom_id: str, data: list[Any], usage: TokenUsage | None) -> Answer:
+    """A body of the Embeddings endpoint. A request has one text, so that there is one vector."""
+    found = (entry.get("embedding") for entry in data if isinstance(entry, dict))
+    vectors = [vector for vector in found if vector is not None]
+    if len(vectors) == 1:
+        return Answer(custom_id, usage=usage, value=vectors[0])
+    message = f"the response holds {len(vectors) or 'no'} vectors, and one text was sent"
+    return _unusable(custom_id, "invalid_vector", message, usage, retryable=not vectors)
 
 
 _SHAPES = {"output": _read_responses, "choices": _read_chat}

@@ -16,6 +16,7 @@ from batchor_core.core.enums import OpenAIEndpoint, OpenAIModel, OpenAIReasoning
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.json_limits import MAX_INTEGER, json_fault
 from batchor_core.core.models import ProviderConfig
+from batchor_core.core.outputs import OutputKind, OutputSpec, VectorOutput
 from batchor_core.core.pricing import Rates
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import JSONObject
@@ -26,6 +27,7 @@ from batchor_core.providers.openai.credentials import (
     fingerprint,
     resolve_base_url,
 )
+from batchor_core.providers.openai.endpoints import endpoint_of
 from batchor_core.providers.openai.messages import BUILT_FIELDS as BUILT_FIELDS
 from batchor_core.providers.openai.pricing import openai_batch_rates
 from batchor_core.providers.openai.strict_schema import model_output_schema
@@ -103,7 +105,7 @@ class OpenAIProviderConfig(ProviderConfig):
     Attributes:
         model: Any model name; one batch has one model.
         api_key: Falls back to ``OPENAI_API_KEY`` when a request is made.
-        endpoint: Where the lines are sent.
+        endpoint: Where the lines are sent, which also decides what kinds of output a job may have.
         completion_window: How long OpenAI may take. OpenAI itself only has ``24h``; compatible servers have others.
         request_timeout_sec: Seconds per API call. Uploads and downloads get at least ten minutes.
         poll_interval_sec: Seconds between two cycles of ``Run.wait``; at the default they grow with the age of the batches.
@@ -163,6 +165,8 @@ class OpenAIProviderConfig(ProviderConfig):
         if self.base_url is not None:
             check_base_url(self.base_url)
         _check_request_options(self.request_options)
+        own = {name for name in ("reasoning_effort", "max_output_tokens") if getattr(self, name) is not None}
+        endpoint_of(self.endpoint).check_settings(own | self.request_options.keys())
 
     @property
     def provider_kind(self) -> ProviderKind:
@@ -195,6 +199,19 @@ class OpenAIProviderConfig(ProviderConfig):
     ) -> StructuredOutputSchema:
         """The strict schema; see :func:`~batchor_core.providers.openai.strict_schema.model_output_schema`."""
         return model_output_schema(model, schema_name=schema_name)
+
+    def check_output(self, output: OutputSpec) -> None:
+        """Refuse a kind of output that the endpoint does not give, and vectors of another form than the requests ask for."""
+        endpoint = endpoint_of(self.endpoint)
+        if output.kind not in endpoint.outputs:
+            given = [kind.value for kind in OutputKind if kind in endpoint.outputs]
+            others = [repr(name.value) for name in OpenAIEndpoint if output.kind in endpoint_of(name).outputs]
+            raise InvalidInputError(
+                f"the job's output is of the kind {output.kind.value!r}, and the endpoint {self.endpoint} gives "
+                f"{' or '.join(given)}; give the job {_HOW_TO_ASK[given[0]]}, or the config endpoint={' or '.join(others)}"
+            )
+        if isinstance(output, VectorOutput):
+            endpoint.check_vectors(output, self.request_options)
 
     def batch_rates(self, *, at: datetime) -> Rates:
         """What the tokens of a batch cost on a day, at OpenAI itself or at a compatible server with a known price list."""
@@ -260,6 +277,13 @@ class OpenAIProviderConfig(ProviderConfig):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OpenAIProviderConfig:
         return replace(self, request_options=copy.deepcopy(self.request_options, memo))
+
+
+_HOW_TO_ASK: dict[str, str] = {
+    OutputKind.TEXT: "no output",
+    OutputKind.VECTOR: "output=VectorOutput(dimensions)",
+    OutputKind.BODY: "output=BodyOutput()",
+}
 
 
 def _known_fields(cls: type, payload: JSONObject) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Result lines of the usual shape, read from their bytes: of a good answer only what the engine needs is decoded.
 
 To decode a line into a dict and to walk through that takes several times as long. The types below are the usual shape: status 200,
-no error, and one message with text in it or one choice that stopped by itself. Whatever does not fit, or may not be kept as it
+no error, and one message with text in it, one choice that stopped by itself, or one vector in base64. Whatever does not fit, or may not be kept as it
 is, is left to :func:`~batchor_core.providers.openai.answers.read_record`, with which :func:`read_plain_line` agrees on the rest.
 """
 
@@ -74,10 +74,15 @@ class _Choice(Struct, gc=False):
     tool_calls: _Nothing = None
 
 
+class _Embedding(Struct, gc=False):
+    embedding: str
+
+
 class _Body(Struct, gc=False):
     status: Literal["completed"] | None = None
     output: list[_Message | _Reasoning] | None = None
     choices: Annotated[list[_Choice], Meta(min_length=1, max_length=1)] | None = None
+    data: Annotated[list[_Embedding], Meta(min_length=1, max_length=1)] | None = None
     usage: _Usage | None = None
     error: None = None
 
@@ -110,13 +115,17 @@ def read_plain_line(line: bytes) -> Answer | None:
     except (DecodeError, UnicodeDecodeError, RecursionError):
         return None
     body = read.response.body
-    text = _chosen(body) if body.output is None else _said(body.output)
-    if not text or text.isspace():
-        return None
+    text = vector = None
+    if body.data is not None and body.output is None and body.choices is None:
+        vector = body.data[0].embedding
+    else:
+        text = _chosen(body) if body.output is None else _said(body.output)
+        if not text or text.isspace():
+            return None
     if (used := body.usage) is None:
-        return Answer(read.custom_id, text)
+        return Answer(read.custom_id, text, value=vector)
     usage = _usage(used)
-    return None if usage is None else Answer(read.custom_id, text, usage)
+    return None if usage is None else Answer(read.custom_id, text, usage, value=vector)
 
 
 def _said(output: list[_Message | _Reasoning]) -> str | None:

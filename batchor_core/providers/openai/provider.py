@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from batchor_core.core.answers import Answer, parse_line
 from batchor_core.core.enqueue_budget import budget_key
 from batchor_core.core.exceptions import BatchorError, ProviderError, ProviderErrorKind
-from batchor_core.core.outputs import OutputKind
+from batchor_core.core.outputs import OutputKind, VectorOutput
 from batchor_core.core.prompts import PromptFeature, PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
@@ -76,7 +76,7 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         self._lock = threading.Lock()
         self._answered = threading.local()
         self._lines = RequestLines(config)
-        self._tokens = TokenCounter(str(config.model))
+        self._tokens = TokenCounter(str(config.model), has_turns=endpoint_of(config.endpoint).has_turns)
 
     # The eight methods.
 
@@ -193,6 +193,12 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
     def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
         """Estimate many lines, in their order."""
         return self._tokens.count(lines, chars_per_token=chars_per_token)
+
+    def build_vector_line(
+        self, *, custom_id: str, prompt_parts: PromptParts, output: VectorOutput
+    ) -> BatchRequestLine:
+        """Build one line that asks for vectors of the output's dimensions. Lines share their constant parts."""
+        return self._lines.build(custom_id, prompt_parts, output)
 
     read_record = staticmethod(read_record)
     """See :func:`~batchor_core.providers.openai.answers.read_record`."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from batchor_core.core.outputs import VectorOutput
 from batchor_core.core.prompts import PromptParts
-from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import BatchRequestLine
+from batchor_core.providers.api import WantedOutput
 from batchor_core.providers.openai.config import OpenAIProviderConfig
 from batchor_core.providers.openai.endpoints import endpoint_of
 from batchor_core.providers.openai.messages import with_options
@@ -15,7 +16,7 @@ from batchor_core.providers.openai.messages import with_options
 class RequestLines:
     """Builds request lines of one config.
 
-    What is the same in every line is made once per schema and shared by the lines, so treat a line as read-only.
+    What is the same in every line is made once per output and shared by the lines, so treat a line as read-only.
     """
 
     def __init__(self, config: OpenAIProviderConfig) -> None:
@@ -23,20 +24,18 @@ class RequestLines:
         self._endpoint = endpoint_of(config.endpoint)
         self._url = str(config.endpoint)
         self._model = str(config.model)
-        # what was made for the schema last used; replaced as one, so that threads agree
-        self._tail: tuple[StructuredOutputSchema | None, dict[str, Any]] = (None, self._make_tail(None))
+        # what was made for the output last asked for; replaced as one, so that threads agree
+        self._tail: tuple[WantedOutput | None, dict[str, Any]] = (None, self._make_tail(None))
 
-    def build(
-        self, custom_id: str, prompt: PromptParts, schema: StructuredOutputSchema | None
-    ) -> BatchRequestLine:
+    def build(self, custom_id: str, prompt: PromptParts, wanted: WantedOutput | None) -> BatchRequestLine:
         """Return the line of one item. Its keys always come in the same order."""
         made_for, tail = self._tail
         endpoint = self._endpoint
-        if schema is not made_for:
-            tail = self._make_tail(schema)
-            self._tail = (schema, tail)
+        if wanted is not made_for:
+            tail = self._make_tail(wanted)
+            self._tail = (wanted, tail)
         if prompt.options:
-            field = None if schema is None else endpoint.schema_field
+            field = None if wanted is None else endpoint.schema_field
             tail = with_options(tail, prompt.options, worded=endpoint.option, schema_field=field)
         return {
             "custom_id": custom_id,
@@ -45,10 +44,12 @@ class RequestLines:
             "body": {"model": self._model, **endpoint.asked(prompt), **tail},
         }
 
-    def _make_tail(self, schema: StructuredOutputSchema | None) -> dict[str, Any]:
+    def _make_tail(self, wanted: WantedOutput | None) -> dict[str, Any]:
         config = self._config
+        if isinstance(wanted, VectorOutput):
+            return self._endpoint.vectors(wanted, model=self._model, options=config.request_options)
         effort = None if config.reasoning_effort is None else str(config.reasoning_effort)
-        tail = self._endpoint.settings(schema=schema, effort=effort, max_tokens=config.max_output_tokens)
+        tail = self._endpoint.settings(schema=wanted, effort=effort, max_tokens=config.max_output_tokens)
         for name, value in config.request_options.items():
             ours = tail.get(name)
             # an option such as text.verbosity joins the schema in the same object; what the config says itself wins

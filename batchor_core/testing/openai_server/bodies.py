@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from batchor_core.testing.openai_server.embeddings import embeddings
 from batchor_core.testing.openai_server.prompts import count_tokens, input_tokens
 from batchor_core.testing.openai_server.replies import Reply, ReplyKind
 
 _REASONING_TOKENS = 64
-_DIMENSIONS = 8
+_CATEGORIES = (
+    "harassment",
+    "harassment/threatening",
+    "hate",
+    "hate/threatening",
+    "illicit",
+    "illicit/violent",
+    "self-harm",
+    "self-harm/instructions",
+    "self-harm/intent",
+    "sexual",
+    "sexual/minors",
+    "violence",
+    "violence/graphic",
+)
 
 SUPPORTED_ENDPOINTS = (
     "/v1/responses",
@@ -95,7 +109,8 @@ def response_body(reply: Reply, request: dict[str, Any], endpoint: str, key: str
         case "/v1/chat/completions":
             body = _chat(reply, request, key, now, tokens)
         case "/v1/embeddings":
-            body, tokens = _embeddings(request)
+            body, read = embeddings(request)
+            tokens = Tokens(input=read)
         case "/v1/completions":
             body = _completion(reply, request, key, now, tokens)
         case "/v1/moderations":
@@ -242,33 +257,23 @@ def _completion(
     }
 
 
-def _embeddings(request: dict[str, Any]) -> tuple[dict[str, Any], Tokens]:
-    given = request.get("input", "")
-    inputs = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
-    size = int(request.get("dimensions") or _DIMENSIONS)
-    read = sum(len(text) if isinstance(text, list) else count_tokens(str(text)) for text in inputs)
-    body = {
-        "object": "list",
-        "data": [
-            {"object": "embedding", "index": index, "embedding": _vector(repr(text), size)}
-            for index, text in enumerate(inputs)
-        ],
-        "model": request.get("model"),
-        "usage": {"prompt_tokens": read, "total_tokens": read},
-    }
-    return body, Tokens(input=read)
-
-
-def _vector(text: str, size: int) -> list[float]:
-    """A unit vector that depends on the text alone."""
-    raw = hashlib.shake_128(text.encode()).digest(size)
-    numbers = [(byte - 127.5) / 127.5 for byte in raw]
-    length = sum(number * number for number in numbers) ** 0.5
-    return [number / length for number in numbers]
-
-
 def _moderation(request: dict[str, Any], key: str) -> dict[str, Any]:
+    """A text is flagged for violence if it has the word ``kill``, and for nothing else."""
     given = request.get("input", "")
     inputs = given if isinstance(given, list) else [given]
-    harmless = {"flagged": False, "categories": {}, "category_scores": {}, "category_applied_input_types": {}}
-    return {"id": f"modr-{key}", "model": request.get("model"), "results": [dict(harmless) for _ in inputs]}
+    flags = ["kill" in str(text).lower().split() for text in inputs]
+    return {
+        "id": f"modr-{key}",
+        "model": request.get("model"),
+        "results": [
+            {
+                "flagged": flag,
+                "categories": {name: flag and name == "violence" for name in _CATEGORIES},
+                "category_scores": {
+                    name: 0.9 if flag and name == "violence" else 0.01 for name in _CATEGORIES
+                },
+                "category_applied_input_types": {name: ["text"] for name in _CATEGORIES},
+            }
+            for flag in flags
+        ],
+    }

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from batchor_core.testing.openai_server import embeddings
 from batchor_core.testing.openai_server.faults import Faults
 from batchor_core.testing.openai_server.lines import WrittenRow, write_row
 from batchor_core.testing.openai_server.records import Batch
@@ -100,6 +101,8 @@ class RowRunner:
         return self._register(batch, rows, written, executions)
 
     def _answer(self, row: _Row, endpoint: str) -> Reply:
+        if endpoint == embeddings.ENDPOINT and (problem := embeddings.problem(row.body)):
+            return Reply.http_error(400, message=problem)
         try:
             reply = self.responder(row.body, endpoint, row.custom_id)
         except Exception as error:

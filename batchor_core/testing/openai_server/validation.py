@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from batchor_core.testing.openai_server import embeddings
 from batchor_core.testing.openai_server.prompts import input_tokens
 from batchor_core.testing.openai_server.settings import Limits
 
@@ -49,12 +50,14 @@ class Report:
         total: Requests in the file.
         model: The model of its first request.
         tokens: Estimated prompt tokens of the whole file.
+        inputs: Texts to embed in it.
     """
 
     errors: list[dict[str, Any]] = field(default_factory=list)
     total: int = 0
     model: str | None = None
     tokens: int = 0
+    inputs: int = 0
 
 
 def request_lines(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -83,6 +86,9 @@ def validate_input(path: Path, endpoint: str, limits: Limits) -> Report:
         report.errors.append(batch_error("empty_file", "The input file contains no requests."))
     if report.total > limits.max_requests:
         message = f"The input file contains {report.total:,} requests; the limit is {limits.max_requests:,}."
+        report.errors.append(batch_error("too_many_tasks", message))
+    elif report.inputs > limits.max_requests:
+        message = f"The input file contains {report.inputs:,} embedding inputs; the limit is {limits.max_requests:,}."
         report.errors.append(batch_error("too_many_tasks", message))
     return report
 
@@ -153,4 +159,6 @@ def _check_content(body: dict[str, Any], number: int, endpoint: str, report: Rep
         message = f"{needed.capitalize()} parameter is required."
         return batch_error("invalid_request", message, line=number, param=f"body.{needed}")
     report.tokens += input_tokens(body)
+    if endpoint == embeddings.ENDPOINT:
+        report.inputs += len(embeddings.inputs_of(body))
     return None

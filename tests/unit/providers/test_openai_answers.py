@@ -58,6 +58,12 @@ def chat(content: Any, finish_reason: str | None = "stop", **more: Any) -> dict[
     }
 
 
+def embedding(*vectors: Any, **more: Any) -> dict[str, Any]:
+    entries = [{"object": "embedding", "index": at, "embedding": one} for at, one in enumerate(vectors)]
+    usage = {"prompt_tokens": 5, "total_tokens": 5}
+    return {"object": "list", "data": entries, "model": "text-embedding-3-small", "usage": usage} | more
+
+
 def http_error(
     status: int, code: Any = None, kind: str = "some_error", message: str = "no"
 ) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def test_it_is_frozen_and_hashable() -> None:
     [
         {"model": ""},
         {"model": "  "},
-        {"endpoint": "/v1/embeddings"},
+        {"endpoint": "/v1/images/generations"},
         {"completion_window": ""},
         {"request_timeout_sec": 0},
         {"request_timeout_sec": float("inf")},

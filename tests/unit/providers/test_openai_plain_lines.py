@@ -17,6 +17,7 @@ from tests.unit.providers.test_openai_answers import (
     GOOD,
     USAGE,
     chat,
+    embedding,
     message,
     output_text,
     responses,
@@ -32,6 +33,8 @@ PLAIN = {
     ),
     "chat": row(chat("yes")),
     "chat with no calls": row(chat("yes", tool_calls=[], reasoning_content="so")),
+    "a vector": row(embedding("AACAPw==")),
+    "a vector without usage": row(embedding("AACAPw==", usage=None)),
 }
 
 

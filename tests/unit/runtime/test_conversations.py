@@ -171,7 +171,7 @@ def test_an_integration_knows_conversations_apart() -> None:
 # --- over HTTP -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("endpoint", OpenAIEndpoint)
+@pytest.mark.parametrize("endpoint", [OpenAIEndpoint.RESPONSES, OpenAIEndpoint.CHAT_COMPLETIONS])
 def test_both_endpoints_of_the_built_in_provider_take_them(endpoint: OpenAIEndpoint, tmp_path: Path) -> None:
     tools = [{"type": "function", "name": "look_up", "function": {"name": "look_up"}}]
 

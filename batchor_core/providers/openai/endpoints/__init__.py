@@ -7,6 +7,9 @@ from typing import assert_never
 from batchor_core.core.enums import OpenAIEndpoint
 from batchor_core.providers.openai.endpoints.base import Endpoint
 from batchor_core.providers.openai.endpoints.chat_completions import ChatCompletions
+from batchor_core.providers.openai.endpoints.completions import Completions
+from batchor_core.providers.openai.endpoints.embeddings import Embeddings
+from batchor_core.providers.openai.endpoints.moderations import Moderations
 from batchor_core.providers.openai.endpoints.responses import Responses
 
 
@@ -17,5 +20,11 @@ def endpoint_of(name: OpenAIEndpoint) -> Endpoint:
             return Responses()
         case OpenAIEndpoint.CHAT_COMPLETIONS:
             return ChatCompletions()
+        case OpenAIEndpoint.EMBEDDINGS:
+            return Embeddings()
+        case OpenAIEndpoint.COMPLETIONS:
+            return Completions()
+        case OpenAIEndpoint.MODERATIONS:
+            return Moderations()
         case _:
             assert_never(name)

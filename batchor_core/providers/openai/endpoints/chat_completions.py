@@ -16,6 +16,7 @@ from batchor_core.providers.openai.messages import Dialect, data_url, file_conte
 class ChatCompletions(Endpoint):
     """Bodies with ``messages``."""
 
+    name = OpenAIEndpoint.CHAT_COMPLETIONS
     schema_field = "response_format"
 
     def asked(self, prompt: PromptParts) -> JSONObject:

@@ -15,6 +15,7 @@ from batchor_core.providers.openai.messages import Dialect, data_url, file_conte
 class Responses(Endpoint):
     """Bodies with ``instructions`` and ``input``."""
 
+    name = OpenAIEndpoint.RESPONSES
     schema_field = "text"
 
     def asked(self, prompt: PromptParts) -> JSONObject:

@@ -1,0 +1,77 @@
+"""The Embeddings endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from batchor_core.core.enums import OpenAIEndpoint
+from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.outputs import OutputKind, VectorOutput
+from batchor_core.core.prompts import PromptFeature, PromptParts
+from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.types import JSONObject
+from batchor_core.providers.openai.endpoints.base import GENERATING_FIELDS, Endpoint
+
+_ENCODINGS = ("base64", "float", None)
+_OF_THE_JOB = ("dimensions", "encoding_format")
+
+FIXED_LENGTH = frozenset({"text-embedding-ada-002"})
+"""OpenAI's models that refuse ``dimensions``, since their vectors have one length."""
+
+
+class Embeddings(Endpoint):
+    """Bodies with one text as ``input``; the answer is its vector.
+
+    The endpoint would take several texts in a body. A row has one, so that each text has a result and an error of its own, and
+    the most inputs of a batch (50,000 at OpenAI) are its most requests.
+    """
+
+    name = OpenAIEndpoint.EMBEDDINGS
+    outputs = frozenset({OutputKind.VECTOR, OutputKind.BODY})
+    prompts = frozenset({PromptFeature.OPTIONS})
+    lacks = GENERATING_FIELDS
+    has_turns = False
+
+    def asked(self, prompt: PromptParts) -> JSONObject:
+        """The text."""
+        return {"input": self.one_text(prompt)}
+
+    def settings(
+        self, *, schema: StructuredOutputSchema | None, effort: str | None, max_tokens: int | None
+    ) -> JSONObject:
+        """None: nothing is generated."""
+        return {}
+
+    def check_vectors(self, output: VectorOutput, options: Mapping[str, Any]) -> None:
+        """Refuse options with which no vector would be what the output says."""
+        wanted = options.get("dimensions")
+        if wanted is not None and (isinstance(wanted, bool) or wanted != output.dimensions):
+            raise InvalidInputError(
+                f"request_options ask for dimensions={wanted!r}, and the job's output is VectorOutput({output.dimensions}): "
+                "every row would fail after it is paid for. Leave dimensions out of request_options: requests ask for those of "
+                "the output"
+            )
+        encoding = options.get("encoding_format")
+        if encoding not in _ENCODINGS:
+            raise InvalidInputError(
+                f"request_options ask for encoding_format={encoding!r}; it must be 'base64' or 'float'"
+            )
+        if output.dtype != "float32" and "encoding_format" not in options:
+            raise InvalidInputError(
+                f"{self.name.value} answers with float32, and the job's output is VectorOutput(dtype={output.dtype!r}); leave dtype out. If "
+                "your server answers with other numbers, name how it writes them: request_options={'encoding_format': 'float'}"
+            )
+
+    def vectors(self, output: VectorOutput, *, model: str, options: Mapping[str, Any]) -> JSONObject:
+        """The dimensions that the job expects, in base64. An option that is None leaves its field out."""
+        fields: JSONObject = {"encoding_format": "base64"}
+        if model not in FIXED_LENGTH:
+            fields["dimensions"] = output.dimensions
+        return {name: value for name, value in (fields | dict(options)).items() if value is not None}
+
+    def option(self, name: str, value: Any) -> tuple[str, Any]:
+        """A row can't have vectors of another form than the job's."""
+        if name in _OF_THE_JOB:
+            raise InvalidInputError(f"options must not set {name}: it is the same for all rows of a job")
+        return super().option(name, value)

@@ -1,4 +1,4 @@
-"""What the page about the command line says to type is typed."""
+"""The commands of the pages exist, with their options; tests/acceptance/test_pages.py types them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,10 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
-import pytest
-
 from batchor_core.cli.app import app
-from tests.unit.cli.conftest import Terminal
 from tests.unit.cli.reference import _info, _parameters
 
 PAGES = [Path(__file__).parents[3] / name for name in ("docs/how-to/use-the-command-line.md", "README.md")]
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGES[0].read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 def commands() -> Iterator[list[str]]:
@@ -33,21 +25,6 @@ def commands() -> Iterator[list[str]]:
         for line in [*lines, *re.findall(r"`(batchor [a-z][^`]*)`", text)]:
             if line.startswith("batchor "):
                 yield shlex.split(line, comments=True)[1:]
-
-
-def test_the_first_job_is_done_as_it_stands(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    (terminal.folder / "batchor.toml").unlink()
-    monkeypatch.setenv("OPENAI_BASE_URL", terminal.server.base_url)
-    monkeypatch.setenv("HOME", str(terminal.folder))
-    terminal.write("rows.csv", blocks("text")[0])
-    terminal.write("prompt.md", blocks("jinja")[0])
-    terminal.write("models.py", blocks("python")[0])
-    typed = next(words for words in commands() if words[:2] == ["run", "rows.csv"])
-    done = terminal.type(*typed)
-    assert done.exit_code == 0, done.output
-    table = pq.read_table(terminal.folder / "reviews.parquet")
-    assert table.column("item_id").to_pylist() == ["r1", "r2"]
-    assert {"sentiment", "score"} <= set(table.column_names)
 
 
 def test_every_command_of_the_pages_is_there_with_its_options() -> None:

@@ -43,7 +43,7 @@ UNTYPED = {
     (
         "docs/how-to/control-a-run.md",
         "run.keep_waiting(",
-    ): "three choices for a late batch: test_late_decisions",
+    ): "three choices for a late batch: test_late_results",
     ("docs/how-to/run-in-dagster.md", "dg scaffold"): "test_component types it, in a dg project",
     ("docs/how-to/run-in-dagster.md", "dg check defs"): "test_component types it, in a dg project",
     (

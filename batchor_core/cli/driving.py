@@ -97,7 +97,7 @@ class Driving:
         self._end(summary, ExitCode.DONE if all_done else ExitCode.ATTENTION, written)
 
     def _left(self, summary: RunSummary) -> None:
-        """Detached, while the run goes on at the provider."""
+        """Report a detached run, whose batches keep running at the provider."""
         say(f"run {summary.run_id}: {line(summary, None)}")
         waiting = (
             summary.status_counts[ItemStatus.PENDING] + summary.status_counts[ItemStatus.FAILED_RETRYABLE]

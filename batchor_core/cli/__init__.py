@@ -1,4 +1,4 @@
-"""The command line: a whole job from a terminal, and what runs need besides. Needs the ``cli`` extra."""
+"""The command line: jobs from a terminal, and commands for their runs. Needs the ``cli`` extra."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from batchor_core.cli.stores import Stores
 
 Db = Annotated[
     Path | None,
-    typer.Option("--db", metavar="FILE", help="SQLite file; ~/.batchor/default.sqlite3 unless given."),
+    typer.Option("--db", metavar="FILE", help="SQLite file. Default: ~/.batchor/default.sqlite3."),
 ]
 Postgres = Annotated[
     bool, typer.Option("--postgres", help="Use the database that BATCHOR_POSTGRES_DSN names.")
@@ -30,7 +30,7 @@ Artifacts = Annotated[
     typer.Option(
         "--artifacts",
         metavar="FOLDER",
-        help="Folder or URL of the runs' files; beside the database unless given.",
+        help="Folder or URL of the runs' files. Default: beside the database.",
     ),
 ]
 ProfileName = Annotated[
@@ -44,11 +44,11 @@ ProfileName = Annotated[
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for other programs.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation.")]
 
 
 def _stored_run_ids(context: typer.Context, incomplete: str) -> list[str]:
-    """Run ids of the store that the line so far names. A completion that can't be had is none."""
+    """Run ids of the store that the line so far names; none if they can't be read."""
     try:
         given = context.params
         with _stores(given).store() as store:

@@ -1,4 +1,4 @@
-"""What an operator tells a run: pause, resume, cancel, retry; and what becomes of it afterwards: prune, delete."""
+"""The commands that control a run: pause, resume, cancel, retry; and those that remove its files: prune, delete."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from batchor_core.runtime.run import Run
 
 @takes_stores
 def pause(stores: Stores, run_id: RunId, as_json: AsJson = False) -> None:
-    """Stop reading, sending and polling, in whatever process drives the run. Batches at the provider go on."""
+    """Pause a run, whichever process drives it: it stops reading, sending and polling. Batches at the provider keep running."""
     _tell(stores, run_id, Run.pause, as_json=as_json)
 
 
 @takes_stores
 def resume(stores: Stores, run_id: RunId, as_json: AsJson = False) -> None:
-    """Let a paused run go on. If no process drives it, its batchor run command does when it is typed again."""
+    """Resume a paused run. If no process drives it, type its batchor run command again."""
     _tell(stores, run_id, Run.resume, as_json=as_json)
 
 
 @takes_stores
 def cancel(stores: Stores, run_id: RunId, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Cancel a run for good: its batches are cancelled, answers that still come are kept, the other rows end as failed.
+    """Cancel a run for good: its batches are cancelled, answers that still arrive are kept, all other rows end as failed.
 
     If no process drives the run, the command itself asks the provider to cancel its batches, which takes the API key.
     """
     if not yes:
         typer.confirm(
-            f"Cancel {run_id}? It can't be resumed; what is answered already is paid for and stays.",
+            f"Cancel {run_id}? It can't be resumed. Rows that are answered already are paid for and stay.",
             abort=True,
             err=True,
         )
@@ -44,19 +44,19 @@ def cancel(stores: Stores, run_id: RunId, yes: Yes = False, as_json: AsJson = Fa
 
 
 def _cancel(run: Run) -> None:
-    """Cancel at the provider too: batches that nobody cancels there go on, and cost."""
+    """Cancel at the provider too: batches that are not cancelled there keep running, and cost money."""
     run.cancel()
     if run.is_driven():
         return
     try:
         run.refresh()
     except MissingCredentialsError as error:
-        say(f"its batches go on at the provider until the run is driven with a key: {error}")
+        say(f"its batches keep running at the provider until a process with a key drives the run: {error}")
 
 
 @takes_stores
 def retry(stores: Stores, run_id: RunId, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Give failed rows a fresh set of attempts, which are paid for. Rows that were answered are not sent again."""
+    """Give failed rows a new set of attempts, which cost money. Answered rows are not sent again."""
     with stores.runner() as runner:
         failed = runner.get_run(run_id).summary().failed_items
     if failed and not yes:
@@ -79,7 +79,7 @@ def _tell(stores: Stores, run_id: str, verb: Callable[[Run], object], *, as_json
     show(f"{run_id}: {line(summary, None)}")
     if not run.is_finished and not is_driven:
         show(
-            "  no process drives it just now: type its batchor run command again, or call Run.wait() in Python"
+            "  no process drives it at the moment: type its batchor run command again, or call Run.wait() in Python"
         )
 
 
@@ -103,16 +103,16 @@ def prune(
 
 @takes_stores
 def delete(stores: Stores, run_id: RunId, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Delete a finished run with its results and files. Refused while anything of it may be at the provider.
+    """Delete a finished run with its results and files. Refused while any of its batches may be at the provider.
 
-    The same batchor run command would begin it anew, and pay for it again.
+    The same batchor run command would then start it from the beginning, and pay for it again.
     """
     with stores.runner() as runner:
         summary = runner.get_run(run_id).summary()
         if not yes:
             typer.confirm(
-                f"Delete {run_id} with the results of {summary.completed_items:,} rows? They are paid for, and nothing brings "
-                "them back.",
+                f"Delete {run_id} with the results of {summary.completed_items:,} rows? They are paid for, and can't be "
+                "restored.",
                 abort=True,
                 err=True,
             )

@@ -1,4 +1,4 @@
-"""``batchor doctor``: what waits for a person, and the person's word on it."""
+"""``batchor doctor``: which submissions need a decision, and the decision."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from batchor_core.storage.state import StateStore
 
 
 class Decision(StrEnum):
-    """What can be done about a submission of unknown outcome, or about a batch that is late."""
+    """The choices for a submission of unknown outcome, or for a late batch."""
 
     ADOPT = "adopt"
     WAIT = "wait"
@@ -35,20 +35,18 @@ class Decision(StrEnum):
 @takes_stores
 def doctor(
     stores: Stores,
-    run_id: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="One run; all of them unless given.")
-    ] = None,
+    run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="One run. Default: all runs.")] = None,
     decision: Annotated[
-        Decision | None, typer.Argument(help="What to do about a batch in quarantine.")
+        Decision | None, typer.Argument(help="What to do with a batch in quarantine.")
     ] = None,
     provider_batch_id: Annotated[str | None, typer.Argument(help="With adopt: the provider's id.")] = None,
     batch: Annotated[
-        str | None, typer.Option("--batch", help="Which submission, where several are in quarantine.")
+        str | None, typer.Option("--batch", help="Which submission, if several are in quarantine.")
     ] = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find what a person has to see to, and settle it: adopt PROVIDER_BATCH_ID, wait, resubmit or fail.
+    """List what needs a decision, or decide: adopt PROVIDER_BATCH_ID, wait, resubmit or fail.
 
     Exits with 1 while something waits for a decision.
     """
@@ -84,16 +82,16 @@ def _show(store: StateStore, run_ids: list[str], *, options: str) -> None:
         summary = store.get_run_summary(run_id=run_id)
         show(f"{run_id}: {state(summary)}")
         if summary.trouble:
-            show(f"  tries again by itself: {summary.trouble}")
+            show(f"  retried automatically: {summary.trouble}")
         show(*choices(run_id, quarantined(store, run_id), options=options))
-        show(*(f"  {reason}; it is waited for" for reason in being_waited_for(store, run_id)))
+        show(*(f"  {reason}; the engine waits for it" for reason in being_waited_for(store, run_id)))
         if summary.orphan_batches:
             show(
                 f"  {summary.orphan_batches} batches at the provider belong to no submission of this run; look for them "
-                "in its console (metadata batchor_run_id) and cancel what still runs"
+                "in its console (metadata batchor_run_id) and cancel those that still run"
             )
     if not run_ids:
-        show("Nothing waits for a person.")
+        show("Nothing needs a decision.")
 
 
 def _troubled(listings: list[RunListing]) -> Iterator[RunListing]:
@@ -141,16 +139,16 @@ def _settle(
             run.fail(one.local_batch_id)
         case _:
             assert_never(decision)
-    show(f"{one.local_batch_id}: {decision.value}; the run goes on with its next refresh")
+    show(f"{one.local_batch_id}: {decision.value}; the run continues with its next refresh")
 
 
 def _question(one: Quarantined, decision: Decision, provider_batch_id: str | None) -> str:
     rows = f"the {one.item_count} rows of {printable(one.local_batch_id)}"
     match decision:
         case Decision.ADOPT:
-            return f"Take {printable(provider_batch_id)} for the batch with {rows}?"
+            return f"Adopt {printable(provider_batch_id)} as the batch with {rows}?"
         case Decision.WAIT:
-            return f"Wait on for {rows}?"
+            return f"Keep waiting for {rows}?"
         case Decision.RESUBMIT if one.is_late:
             return f"Send {rows} again? They may have been paid for, and will be paid for again."
         case Decision.RESUBMIT:
@@ -169,6 +167,6 @@ def _about_store(store: StateStore) -> Iterator[str]:
     yield f"Database: {store.path} (SQLite {sqlite3.sqlite_version})"
     if has_wal_reset_bug(sqlite3.sqlite_version_info):
         yield (
-            "  This SQLite has the WAL-reset bug, by which processes that write at the same moment can lose commits. batchor "
-            "keeps clear of it; let no other program write to this file, or use 3.51.3, 3.50.7, 3.44.6 or Postgres."
+            "  This SQLite has the WAL-reset bug, which can lose commits of processes that write at the same moment. batchor "
+            "avoids it; let no other program write to this file, or use 3.51.3, 3.50.7, 3.44.6 or Postgres."
         )

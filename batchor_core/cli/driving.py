@@ -1,4 +1,4 @@
-"""Driving a run from the command line: start it or carry on with it, wait, and say how it ended."""
+"""Driving a run from the command line: start or continue it, wait, and report how it ended."""
 
 from __future__ import annotations
 
@@ -62,17 +62,15 @@ class Driving:
                 self._interrupted(runner, run_id, stopped)
             except RunPausedError as paused:
                 say(f"run {run_id} is paused" + (f": {paused.reason}" if paused.reason else ""))
-                say(f"  let it go on:     batchor resume {run_id}{self._options()}")
-                say(f"  then drive it on: {_same_command()}")
+                say(f"  resume it:      batchor resume {run_id}{self._options()}")
+                say(f"  then continue:  {_same_command()}")
                 self._end(runner.storage.get_run_summary(run_id=run_id), ExitCode.ATTENTION)
             except QuarantinedBatchError as held:
                 say(f"{held}")
                 say(f"  what to look for, and the choices: batchor doctor {run_id}{self._options()}")
                 self._end(runner.storage.get_run_summary(run_id=run_id), ExitCode.ATTENTION)
             except RunItemsMismatchError as changed:
-                fail(
-                    f"{changed}. A run of the rows as they are now is a new one, and paid for: give it a --run-id"
-                )
+                fail(f"{changed}. To run the rows as they are now, and pay for them, give a new --run-id")
 
     def _finish(self, run: Run, output: OutputSpec) -> None:
         summary = run.summary()
@@ -99,13 +97,13 @@ class Driving:
         self._end(summary, ExitCode.DONE if all_done else ExitCode.ATTENTION, written)
 
     def _left(self, summary: RunSummary) -> None:
-        """Detached, while the run goes on at the provider."""
+        """Report a detached run, whose batches keep running at the provider."""
         say(f"run {summary.run_id}: {line(summary, None)}")
         waiting = (
             summary.status_counts[ItemStatus.PENDING] + summary.status_counts[ItemStatus.FAILED_RETRYABLE]
         )
         if waiting:
-            say(f"  {waiting:,} rows wait to be sent: nothing sends them before the run is driven again")
+            say(f"  {waiting:,} rows are not sent yet, and will not be until a process drives the run again")
         say(
             f"  collect its results with the same command without --detach: {_same_command(without='--detach')}"
         )
@@ -119,8 +117,8 @@ class Driving:
         summary = runner.storage.get_run_summary(run_id=run_id)
         say(f"interrupted: run {run_id}: {line(summary, None)}")
         if summary.active_batches:
-            say("  batches at the provider go on, and their results will be there")
-        say(f"  carry on, without paying for anything twice: {_same_command()}")
+            say("  batches at the provider keep running, and their results will be there")
+        say(f"  continue, without paying for anything twice: {_same_command()}")
         self._end(summary, 128 + stopped.signal_number)
 
     def _end(self, summary: RunSummary, code: int, written: int | None = None) -> None:
@@ -134,20 +132,18 @@ class Driving:
 
 
 def _announce(runner: BatchRunner, named: NamedJob) -> None:
-    """Say which run it is, and whether anything new will be paid for."""
+    """Report which run it is, and whether anything new will be paid for."""
     run_id = named.run_id
     if runner.has_run(run_id):
         summary = runner.storage.get_run_summary(run_id=run_id)
         is_over = summary.status is not RunLifecycleStatus.RUNNING
-        what = (
-            "is finished already, and nothing is sent" if is_over else f"carries on ({line(summary, None)})"
-        )
+        what = "is already finished; nothing is sent" if is_over else f"continues ({line(summary, None)})"
         say(f"run {run_id}: {what}")
         _warn_of_other_server(runner, named)
         return
-    say(f"run {run_id}: new; the same command carries on with it, whenever it is typed again")
+    say(f"run {run_id}: new; type the same command again at any time to continue it")
     if (server := named.job.provider_config.server_url()) is not None:
-        say(f"  its requests, and the key, go to {server}")
+        say(f"  its requests and the API key go to {server}")
     if not named.is_derived:
         return
     others = run_id.rpartition("-")[0]
@@ -155,8 +151,8 @@ def _announce(runner: BatchRunner, named: NamedJob) -> None:
         is_alike = listing.run_id.rpartition("-")[0] == others
         if is_alike and listing.summary.status is RunLifecycleStatus.RUNNING:
             say(
-                f"  {listing.run_id}, of rows of the same name, still goes on: other rows, another prompt or other settings "
-                "make this a run of its own, which is paid for by itself"
+                f"  {listing.run_id}, over rows of the same name, is still active: this run has other rows, another prompt or "
+                "other settings, so it is a separate run and is paid for separately"
             )
 
 
@@ -165,9 +161,7 @@ def _warn_of_other_server(runner: BatchRunner, named: NamedJob) -> None:
     before, now = stored.server_url(), named.job.provider_config.server_url()
     is_other = normal_address(before or "") != normal_address(now or "")
     if is_other and not named.is_derived:
-        say(
-            f"  it was started at {before or 'the provider itself'}, and not at {now or 'the provider itself'}"
-        )
+        say(f"  it was started at {before or 'the provider itself'}, not at {now or 'the provider itself'}")
 
 
 def _same_command(*, without: str | None = None) -> str:

@@ -14,14 +14,14 @@ from batchor_core.core.exceptions import BatchorError
 
 
 class ExitCode(IntEnum):
-    """What a command's end means to a script; ``docs/reference/cli.md`` lists them."""
+    """Exit codes; ``docs/reference/cli.md`` lists them."""
 
     DONE = 0
-    """What was asked for is done; of a run: every row has its answer."""
+    """Success; of a run: every row has its answer."""
     ATTENTION = 1
-    """Rows failed, or something waits for a person."""
+    """Rows failed, or something needs a decision."""
     UNUSABLE = 2
-    """The command can't be carried out as it was typed, or as its input, key or store is."""
+    """The command can't be carried out: its options, input, key or store are wrong."""
     INTERRUPTED = 130
     """Ctrl-C; 143 after SIGTERM."""
 
@@ -34,7 +34,7 @@ def fail(message: str) -> NoReturn:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Errors of ours, of the system's files and of missing extras become a line on stderr."""
+    """Print our own errors, file errors and missing extras as a line on stderr."""
     try:
         yield
     except (BatchorError, ImportError) as error:

@@ -1,4 +1,4 @@
-"""``batchor export``: a run's results as a file, or all that is kept of it as a folder."""
+"""``batchor export``: a run's results as a file, or everything that is stored of it as a folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def export(
     destination: Annotated[
         str,
         typer.Argument(
-            help="A .parquet, .csv or .jsonl file for the results; any other is a folder for a bundle."
+            help="A .parquet, .csv or .jsonl file for the results; any other name is a folder for a bundle."
         ),
     ],
     schema: Annotated[
@@ -35,14 +35,14 @@ def export(
         ),
     ] = None,
     order: Annotated[
-        ResultOrder, typer.Option("--order", help="Rows in the order of the input, or as they ended.")
+        ResultOrder, typer.Option("--order", help="Order of the rows: as in the input, or as they ended.")
     ] = ResultOrder.INPUT,
     partial: Annotated[
-        bool, typer.Option("--partial", help="What there is so far of a run that still goes on.")
+        bool, typer.Option("--partial", help="Export what a run that is still active has so far.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a run's results to a file, or everything that is kept of it to a folder: RUN/ with a manifest of SHA-256 sums."""
+    """Write a run's results to a file, or everything that is stored of it to a folder: RUN/ with a manifest of SHA-256 sums."""
     with stores.runner() as runner:
         run = runner.get_run(run_id)
         if not destination.lower().endswith((*ResultFormat, ".ndjson")):

@@ -1,4 +1,4 @@
-"""Ctrl-C while a run is driven: the step in progress is finished, then the command ends and says how to go on.
+"""Ctrl-C while a run is driven: the step in progress is finished, then the command ends and says how to continue.
 
 Nothing would be lost at any other moment either. But a process that dies while a batch is created leaves the next one with the
 question whether it exists, and looking that up takes minutes.
@@ -16,7 +16,7 @@ from batchor_core.cli.console import say
 
 
 class Interrupted(KeyboardInterrupt):
-    """The command was asked to stop, and has come to a place where it can.
+    """The command was asked to stop, and has reached a place where it can.
 
     Attributes:
         signal_number: What asked it.
@@ -28,7 +28,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Takes SIGINT and SIGTERM for the length of a block. The second one ends the process as ever."""
+    """Handles SIGINT and SIGTERM within a block. The second one ends the process as usual."""
 
     def __init__(self) -> None:
         self._number: int | None = None
@@ -56,7 +56,7 @@ class Interrupts:
             raise Interrupted(self._number)
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, and stop at once when asked to."""
+        """Sleep; a request to stop ends it at once."""
         self._sleeps = True
         try:
             self.check()
@@ -70,4 +70,4 @@ class Interrupts:
         self._number = number
         if self._sleeps:
             raise Interrupted(number)
-        say("stopping when the step in progress is done; once more stops at once")
+        say("stopping when the step in progress is done; press Ctrl-C again to stop at once")

@@ -23,7 +23,7 @@ from batchor_core.sources.base import CheckpointedItemSource
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """What ``batchor run`` was given, as it was typed; the options' help says what each is."""
+    """The options of ``batchor run`` as they were typed; their help describes each."""
 
     rows: str | None = None
     sql: str | None = None
@@ -47,7 +47,7 @@ class JobOptions:
 
 @dataclass(frozen=True, slots=True)
 class NamedJob:
-    """A job and what its run is called.
+    """A job and the name of its run.
 
     Attributes:
         job: The job.
@@ -61,7 +61,7 @@ class NamedJob:
 
 
 def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJob:
-    """Make the job. Whatever is wrong with it shows here, before anything is stored or sent.
+    """Make the job. Every mistake in it is reported here, before anything is stored or sent.
 
     Raises:
         InvalidInputError: Something is missing, is given twice or can't be used; or only a file names the server.

@@ -1,4 +1,4 @@
-"""A plain JSON schema as a Pydantic model: objects, lists, texts, numbers, choices, and what may be null."""
+"""A simple JSON schema as a Pydantic model: objects, lists, strings, numbers, enums and null."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _object(schema: dict[str, Any], title: str, *, where: str) -> Any:
 
 def _type(schema: Any, title: str, *, where: str) -> Any:
     if not isinstance(schema, dict):
-        raise InvalidInputError(f"--schema: {where}{schema!r} is no schema")
+        raise InvalidInputError(f"--schema: {where}{schema!r} is not a schema")
     _check_known(schema, where)
     if "const" in schema or "enum" in schema:
         values = schema.get("enum", [schema.get("const")])
@@ -97,7 +97,7 @@ def _check_known(schema: dict[str, Any], where: str) -> None:
 
 def _too_much(where: str, what: str) -> InvalidInputError:
     return InvalidInputError(
-        f"--schema: {where}{what} is more than a JSON file can say here; write a Pydantic model and give FILE.py:MODEL"
+        f"--schema: {where}{what} is not supported in a JSON schema file; write a Pydantic model and give FILE.py:MODEL"
     )
 
 

@@ -1,4 +1,4 @@
-"""``batchor runs`` and ``batchor status``: what runs there are, and where one stands."""
+"""``batchor runs`` and ``batchor status``: all runs, and the state of one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def number(name: str) -> Column:
 
 @takes_stores
 def status(stores: Stores, run_id: RunId, as_json: AsJson = False) -> None:
-    """Show where one run stands."""
+    """Show the state of one run."""
     with stores.store() as store:
         summary = store.get_run_summary(run_id=run_id)
         found = quarantined(store, run_id)

@@ -1,4 +1,4 @@
-"""Rows without an id of their own, by their number."""
+"""Ids for rows that have none: their numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from batchor_core.sources.base import (
 
 ID_COLUMN = "id"
 _NUMBER = "\0number"
-"""Stands for the number until it is known; no source that is read here gives it as an id."""
+"""Placeholder until the number is known; no source that is read here has it as an id."""
 
 
 def own_id_or_number(row: Mapping[str, Any]) -> str:
@@ -28,7 +28,7 @@ def own_id_or_number(row: Mapping[str, Any]) -> str:
 
 
 def column_id(row: Mapping[str, Any], column: str) -> str:
-    """The value of a column as an id. Whole numbers will do; what is missing stays so, for the source to refuse."""
+    """The value of a column as an id. Whole numbers are accepted; a missing value stays missing, and the source refuses it."""
     value = row[column]
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if is_number else value
@@ -54,7 +54,7 @@ class NumberedRows(CheckpointedItemSource[Any]):
     def iter_from_checkpoint(self, checkpoint: JSONValue) -> Iterator[CheckpointedBatchItem[Any]]:
         """Items from a row on."""
         if not isinstance(checkpoint, dict) or not {"row", "checkpoint"} <= checkpoint.keys():
-            raise InvalidInputError(f"{checkpoint!r} is no checkpoint of rows without ids")
+            raise InvalidInputError(f"{checkpoint!r} is not a checkpoint of rows without ids")
         first = checkpoint_index(checkpoint["row"]) + 1
         parts = self._source.iter_from_checkpoint(checkpoint["checkpoint"])
         for number, part in enumerate(parts, first):
@@ -64,7 +64,7 @@ class NumberedRows(CheckpointedItemSource[Any]):
             yield CheckpointedBatchItem({"row": number, "checkpoint": part.next_checkpoint}, item)
 
     def places(self, rows: Collection[int]) -> RowPlaces | None:
-        """Where these rows are, as the source says."""
+        """The place of these rows, as the source reports it."""
         return self._source.places(rows)
 
     def with_snapshots(self, snapshots: Snapshots) -> CheckpointedItemSource[Any]:

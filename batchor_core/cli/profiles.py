@@ -21,7 +21,7 @@ PROJECT_FILE = "pyproject.toml"
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Defaults of the commands; None where the file says nothing.
+    """Defaults of the commands; None if the file does not set one.
 
     Attributes:
         db: SQLite file; relative to the profile's file.
@@ -56,7 +56,7 @@ _KINDS: dict[str, tuple[type, str]] = {"postgres": (bool, "true or false"), "opt
 
 
 def load_profile(name: str | None = None, *, folder: Path | None = None) -> Profile:
-    """The defaults that count in a folder.
+    """The defaults that apply in a folder.
 
     Args:
         name: One of the file's profiles; its own defaults without it.
@@ -69,7 +69,7 @@ def load_profile(name: str | None = None, *, folder: Path | None = None) -> Prof
     if found is None:
         if name is not None:
             raise InvalidInputError(
-                f"there is no profile {name!r}: no {FILE} from here upwards, and no [tool.batchor] in a {PROJECT_FILE}"
+                f"there is no profile {name!r}: no {FILE} in this folder or above, and no [tool.batchor] in a {PROJECT_FILE}"
             )
         return Profile()
     path, table = found
@@ -90,7 +90,7 @@ def load_profile(name: str | None = None, *, folder: Path | None = None) -> Prof
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """What was probably meant, or else what there is, to follow an error."""
+    """The nearest known name, or else all of them, as the end of an error message."""
     there = sorted(known)
     close = difflib.get_close_matches(word, there, n=1)
     if close:
@@ -124,8 +124,8 @@ def _checked(path: Path, table: Mapping[str, Any], *, where: str = "") -> dict[s
                 if "key" in name.lower()
                 else near(name, [*_SETTINGS, _PROFILES])
             )
-            raise InvalidInputError(f"{path}: {where}there is no setting {name!r}{advice}")
+            raise InvalidInputError(f"{path}: {where}unknown setting {name!r}{advice}")
         kind, wanted = _KINDS.get(name, (str, "a string"))
         if not isinstance(value, kind):
-            raise InvalidInputError(f"{path}: {where}{name} must be {wanted}, and is {value!r}")
+            raise InvalidInputError(f"{path}: {where}{name} must be {wanted}, not {value!r}")
     return dict(table)

@@ -65,7 +65,7 @@ class Pace:
 
 
 def phase(summary: RunSummary) -> str:
-    """What goes on, in a word or two."""
+    """The state of a run in a word or two."""
     if summary.status is not RunLifecycleStatus.RUNNING:
         return "done" if summary.status is RunLifecycleStatus.COMPLETED else "done, with failures"
     match summary.control_state:
@@ -91,7 +91,7 @@ def figures(summary: RunSummary) -> str:
 
 
 def line(summary: RunSummary, left: float | None) -> str:
-    """Where a run stands, in a line."""
+    """The state of a run in a line."""
     total = f"{summary.total_items:,} rows" + ("" if summary.ingestion_complete else " read so far")
     ended = summary.completed_items + summary.failed_items
     parts = [f"{phase(summary)}: {ended:,} of {total}", figures(summary)]

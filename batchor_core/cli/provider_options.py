@@ -17,7 +17,7 @@ _LIKENESS = 0.85
 
 
 def parsed_options(given: Sequence[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` as key and value: JSON where it is that, a text where it is not.
+    """``KEY=VALUE`` as key and value: JSON if it is valid JSON, a string otherwise.
 
     Raises:
         InvalidInputError: One has no ``=``.
@@ -54,7 +54,7 @@ def config_of(kind: str, settings: Mapping[str, Any], options: Mapping[str, Any]
     changed, fields = dict(settings), {}
     for name, value in options.items():
         if "api_key" in name:
-            raise InvalidInputError("an API key is taken from the environment alone, never from an option")
+            raise InvalidInputError("the API key is read only from the environment, never from an option")
         if name in known:
             changed[name] = value
             continue

@@ -1,4 +1,4 @@
-"""The lines of a run's kept files that are about one item: what was sent for it, and what came back, attempt by attempt."""
+"""The lines about one item in a run's stored files: requests and responses, by attempt."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RawLine:
 def raw_lines(
     store: StateStore, artifacts: ArtifactStore, run_id: str, *, item_id: str, item_index: int
 ) -> list[RawLine]:
-    """Every kept line of an item, by attempt. Reads the run's files from beginning to end; pruned ones are passed over."""
+    """Every stored line of an item, by attempt. Reads all files of the run completely, except pruned ones."""
     # every format of names has this digest, of run and item, behind index and attempt
     digest = CustomIds(run_id).of(item_id, item_index, 0)[-_DIGEST_CHARACTERS:]
     name = re.compile(rf"[A-Za-z0-9_-]*?(?<![0-9]){item_index}-([0-9]+)-{digest}".encode())

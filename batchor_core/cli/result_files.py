@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ResultFormat(StrEnum):
-    """What a file of results is."""
+    """Formats of a result file."""
 
     PARQUET = ".parquet"
     CSV = ".csv"
@@ -29,14 +29,14 @@ class ResultFormat(StrEnum):
 
 
 class ResultOrder(StrEnum):
-    """In which order rows are written."""
+    """The order of the rows."""
 
     INPUT = "input"
     ENDED = "ended"
 
 
 def format_of(path: str) -> ResultFormat:
-    """The format that a file's name asks for.
+    """The format, by a file's extension.
 
     Raises:
         InvalidInputError: It asks for none.
@@ -47,7 +47,7 @@ def format_of(path: str) -> ResultFormat:
     except ValueError:
         hint = near(suffix, list(ResultFormat)).partition("; there")[0] if suffix else ""
         raise InvalidInputError(
-            f"results are written to a file that ends with .parquet, .csv or .jsonl, and not {path!r}{hint}"
+            f"the result file must end with .parquet, .csv or .jsonl, not {path!r}{hint}"
         ) from None
 
 
@@ -58,7 +58,7 @@ def write_results(
     output: OutputSpec,
     order: ResultOrder = ResultOrder.INPUT,
 ) -> int:
-    """Write what the run has so far; replaces what was there, whole or not at all. Returns how many rows.
+    """Write the results that the run has so far, and return how many. The file is replaced completely or not at all.
 
     Args:
         run: The run.
@@ -79,7 +79,7 @@ def write_results(
 
 
 def _write_csv(run: Run, path: str, output: OutputSpec, order: ResultOrder) -> int:
-    """The columns of the Parquet file; vectors, lists and objects are JSON, and what is missing is empty."""
+    """The columns of the Parquet file; vectors, lists and objects are JSON, and missing values are empty."""
     from batchor_core.tables.places import whole_file
     from batchor_core.tables.stream import ResultStream
 

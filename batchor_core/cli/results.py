@@ -33,11 +33,11 @@ def results(
     failed: Annotated[bool, typer.Option("--failed", help="Failed rows only.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows on the page.")] = 20,
     after: Annotated[
-        int, typer.Option("--after", min=0, help="Begin after this number, as the page before says.")
+        int, typer.Option("--after", min=0, help="Begin after this number, which the previous page prints.")
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Show results in the order in which rows ended, while the run goes on or after. JSON comes as lines."""
+    """Show results in the order in which rows ended, also while the run is active. --json prints JSON lines."""
     with stores.runner() as runner:
         run = runner.get_run(run_id)
         output = declared_output(run.config)
@@ -48,6 +48,8 @@ def results(
                 _print_line(row, line)
         else:
             stdout().print(_table(page, output))
+            if not page:
+                say("no failed rows" if failed else "no results yet")
     if more:
         words = f"{' --failed' if failed else ''} --limit {limit} --after {page[-1].sequence}"
         say(f"more: batchor results {run_id}{words}{stores.typed_again()}")
@@ -59,7 +61,7 @@ def _rows(run: Run, *, after: int, failed: bool) -> Iterator[ResultRow]:
 
 
 def _print_line(row: ResultRow, line: bytes) -> None:
-    """A line of results.jsonl with the row's place in the order, in ASCII as all JSON here."""
+    """Print a line of results.jsonl with the row's sequence number, in ASCII like all JSON here."""
     show_json_line({"sequence": row.sequence, **json.loads(line)})
 
 

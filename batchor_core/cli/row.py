@@ -1,4 +1,4 @@
-"""``batchor row``: all that is known of one row."""
+"""``batchor row``: everything that is stored about one row."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def row(
     item_id: Annotated[str, typer.Argument(metavar="ID", help="The row's id.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show one row: its request, every attempt with the raw lines that are kept, its answer, its tokens."""
+    """Show one row: its request, every attempt with its raw lines, its answer, its tokens."""
     with stores.runner() as runner:
         run, store = runner.get_run(run_id), runner.storage
         item = _stored(store, run, item_id)
@@ -63,12 +63,12 @@ def _stored(store: StateStore, run: Run, item_id: str) -> StoredItem:
 
 
 def _ended(run: Run, item_index: int) -> ResultRow | None:
-    """The row's result; None while it has not ended."""
+    """The row's result; None until it has ended."""
     return next((one for page in run.iter_row_pages() for one in page if one.item_index == item_index), None)
 
 
 def _request(item: StoredItem) -> Any:
-    """What is asked, whatever the attempt's name; or the texts, where the store keeps those."""
+    """The request without the attempt's custom_id; or the prompts, if the store keeps those instead."""
     if item.request_line is not None:
         line = json.loads(named_line(item.request_line, item.item_id, is_first=True))
         return {key: line[key] for key in line if key != "custom_id"}

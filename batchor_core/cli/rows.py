@@ -1,4 +1,4 @@
-"""Rows for ``batchor run``: which source reads them, and what makes an item of each."""
+"""Rows for ``batchor run``: the source that reads them, and how a row becomes an item."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from batchor_core.sources.opening import readable
 
 
 class RowFormat(StrEnum):
-    """What files of rows are."""
+    """Formats of row files."""
 
     CSV = "csv"
     TSV = "tsv"
@@ -130,11 +130,11 @@ def _format_of(path: str) -> RowFormat:
         return found[0]
     if found:
         raise InvalidInputError(
-            f"{shown(place)} holds files of several kinds ({', '.join(found)}): say which are meant with --format"
+            f"{shown(place)} holds files of several kinds ({', '.join(found)}): choose one with --format"
         )
     raise InvalidInputError(
-        f"what {shown(place)} holds can't be seen from its name: name a file that ends with .csv, .tsv, .jsonl or .parquet, "
-        "or say what it is with --format"
+        f"the format of {shown(place)} can't be derived from its name: name a file that ends with .csv, .tsv, .jsonl or .parquet, "
+        "or give --format"
     )
 
 

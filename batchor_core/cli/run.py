@@ -50,7 +50,7 @@ def run(
         typer.Option(
             "--schema",
             metavar="FILE.py:MODEL",
-            help="Pydantic model of every answer; also MODULE:MODEL, or a plain JSON schema in FILE.json. Text without it.",
+            help="Pydantic model of every answer; also MODULE:MODEL, or a JSON schema in FILE.json. Default: answers are text.",
         ),
     ] = None,
     embed: Annotated[
@@ -70,12 +70,14 @@ def run(
         typer.Option("--out", "-o", metavar="FILE", help="Results: .parquet, .csv or .jsonl; a path or URL."),
     ] = None,
     order: Annotated[
-        ResultOrder, typer.Option("--order", help="Rows in the order of the input, or as they ended.")
+        ResultOrder, typer.Option("--order", help="Order of the rows: as in the input, or as they ended.")
     ] = ResultOrder.INPUT,
     id_column: Annotated[
         str | None,
         typer.Option(
-            "--id", metavar="COLUMN", help="Column of the ids; the column id, or else the row's number."
+            "--id",
+            metavar="COLUMN",
+            help="Column of the row ids. Default: the column id, or else row numbers.",
         ),
     ] = None,
     keep: Annotated[
@@ -84,39 +86,40 @@ def run(
     ] = None,
     sql: Annotated[
         str | None,
-        typer.Option("--sql", metavar="QUERY", help="Rows of a query, or of one in FILE.sql; with --from."),
+        typer.Option(
+            "--sql", metavar="QUERY", help="Read the rows of a query, or of one in FILE.sql; needs --from."
+        ),
     ] = None,
     sql_url: Annotated[
         str | None,
         typer.Option("--from", metavar="URL", envvar="BATCHOR_FROM", help="SQLAlchemy URL of the database."),
     ] = None,
     row_format: Annotated[
-        RowFormat | None, typer.Option("--format", help="What the rows' files are, if their names don't say.")
+        RowFormat | None,
+        typer.Option("--format", help="Format of the row files, if their names don't show it."),
     ] = None,
     delimiter: Annotated[
-        str | None, typer.Option("--delimiter", metavar="CHARACTER", help="Of CSV; a comma unless given.")
+        str | None, typer.Option("--delimiter", metavar="CHARACTER", help="Of CSV. Default: a comma.")
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option("--encoding", metavar="NAME", help="Of CSV and JSONL; UTF-8 unless given.")
+        str | None, typer.Option("--encoding", metavar="NAME", help="Of CSV and JSONL. Default: UTF-8.")
     ] = None,
     run_id: Annotated[
         str | None,
         typer.Option(
-            "--run-id", metavar="ID", help="Name of the run; made of rows, prompt and settings without it."
+            "--run-id", metavar="ID", help="Name of the run. Default: derived from rows, prompt and settings."
         ),
     ] = None,
     provider: Annotated[
         str | None,
-        typer.Option("--provider", metavar="KIND", help="Kind of the provider; openai unless given."),
+        typer.Option("--provider", metavar="KIND", help="Kind of the provider. Default: openai."),
     ] = None,
     base_url: Annotated[
         str | None, typer.Option("--base-url", metavar="URL", help="The provider's server.")
     ] = None,
     endpoint: Annotated[
         str | None,
-        typer.Option(
-            "--endpoint", metavar="PATH", help="Where requests are sent there, such as /v1/responses."
-        ),
+        typer.Option("--endpoint", metavar="PATH", help="Endpoint of the requests, such as /v1/responses."),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -128,16 +131,16 @@ def run(
     ] = None,
     max_attempts: Annotated[
         int | None,
-        typer.Option("--max-attempts", min=1, metavar="N", help="Answered attempts per row; 3 unless given."),
+        typer.Option(
+            "--max-attempts", min=1, metavar="N", help="Most answered attempts per row. Default: 3."
+        ),
     ] = None,
     max_requests: Annotated[
         int | None,
-        typer.Option(
-            "--max-requests", min=1, metavar="N", help="Rows in one batch at most; 50,000 unless given."
-        ),
+        typer.Option("--max-requests", min=1, metavar="N", help="Most rows in one batch. Default: 50,000."),
     ] = None,
     detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Leave as soon as everything has been sent.")
+        bool, typer.Option("--detach", "-d", help="Exit as soon as everything has been sent.")
     ] = False,
     progress: Annotated[
         ProgressMode, typer.Option("--progress", help="A bar on a terminal, lines elsewhere.")
@@ -146,7 +149,7 @@ def run(
 ) -> None:
     """Send a prompt, or a text to embed, for every row through the provider's Batch API, wait, and write the results.
 
-    The same command again carries on with the same run, or finds it finished: nothing is paid for twice. Ctrl-C ends the
+    The same command continues the same run, or finds it finished: nothing is paid for twice. Ctrl-C ends the
     command, not the run. The API key comes from the environment (OPENAI_API_KEY).
     """
     if out is not None:
@@ -182,7 +185,7 @@ def run(
 
 
 def _check_out(out: str, rows: str | None) -> None:
-    """Refuse a file that could not be written in the end, before anything is paid for."""
+    """Refuse an output file that can't be written, before anything is paid for."""
     format_of(out)
     if "://" in out:
         return
@@ -190,7 +193,7 @@ def _check_out(out: str, rows: str | None) -> None:
     if target.is_dir():
         raise InvalidInputError(f"--out {out} is a folder; name a file in it")
     if rows is not None and "://" not in rows and target == Path(rows).expanduser().absolute():
-        raise InvalidInputError(f"--out {out} is the file that the rows are read from; name another one")
+        raise InvalidInputError(f"--out {out} is the file that the rows are read from; choose another one")
     folder = next(parent for parent in target.parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise InvalidInputError(f"--out {out}: this user can't write to {folder}")

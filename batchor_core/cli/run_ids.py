@@ -1,4 +1,4 @@
-"""The run id of a job that was given none: the same command gives the same id, so that it carries on instead of paying again.
+"""The run id of a job without --run-id: the same command gives the same id, so that it continues the run instead of paying again.
 
 It is made of what decides what is paid for: rows, prompts, model, schema, the provider's settings as they were typed, and the
 server. How the results are written, how often is polled, and where the rows' file lies don't count. Settings count as they were

@@ -27,14 +27,14 @@ def model_named(schema: str) -> type[BaseModel]:
         return model_of_json_schema(Path(schema).expanduser())
     place, colon, name = schema.rpartition(":")
     if not colon or not place or not name:
-        raise InvalidInputError(f"--schema {schema!r} names no model: {_USAGE}")
+        raise InvalidInputError(f"--schema {schema!r} does not name a model: {_USAGE}")
     module = _of_file(Path(place).expanduser()) if place.endswith(".py") else _of_name(place)
     found: object = module
     for part in name.split("."):
         found = getattr(found, part, None)
     if not isinstance(found, type) or not issubclass(found, BaseModel) or found is BaseModel:
         models = [key for key, value in vars(module).items() if _is_own_model(value, module)]
-        problem = f"has no {name}" if found is None else f"has a {name} that is no Pydantic model"
+        problem = f"has no {name}" if found is None else f"has a {name} that is not a Pydantic model"
         raise InvalidInputError(f"--schema {schema!r}: {place} {problem}{near(name, models)}")
     return found
 
@@ -65,7 +65,7 @@ def _of_file(path: Path) -> ModuleType:
         name = f"batchor_schema_{name}"  # must not take the place of another module
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise InvalidInputError(f"--schema: {path} is no Python file")
+        raise InvalidInputError(f"--schema: {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -1,4 +1,4 @@
-"""``batchor serve``: the local server, to try things out without a key and without a bill."""
+"""``batchor serve``: the local server, to try things without a key and at no cost."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ def serve(
         float,
         typer.Option("--batch-seconds", min=0.0, help="Time from a batch's creation to its completion."),
     ] = 1.0,
-    latency: Annotated[
-        float, typer.Option("--latency", min=0.0, help="Seconds that every answer takes at least.")
-    ] = 0.0,
+    latency: Annotated[float, typer.Option("--latency", min=0.0, help="Minimum seconds per response.")] = 0.0,
     fault_rate: Annotated[
-        float, typer.Option("--fault-rate", min=0.0, max=1.0, help="Share of the rows that fails.")
+        float, typer.Option("--fault-rate", min=0.0, max=1.0, help="Share of the rows that fail.")
     ] = 0.0,
     seed: Annotated[int, typer.Option("--seed", help="Decides which rows fail.")] = 0,
     state_dir: Annotated[
         Path | None,
-        typer.Option("--state-dir", help="Keep files and state here, and carry on with them next time."),
+        typer.Option("--state-dir", help="Keep files and state here, and use them again next time."),
     ] = None,
 ) -> None:
     """Serve OpenAI's Files and Batches API on this machine until Ctrl-C. Answers are made up, and nothing is billed.
@@ -45,5 +43,5 @@ def serve(
     }
     if state_dir is not None:
         options["--state-dir"] = state_dir
-    say("its answers are made up; any OPENAI_API_KEY will do, and nothing is billed")
+    say("answers are made up; any OPENAI_API_KEY works, and nothing is billed")
     raise typer.Exit(main([word for name, value in options.items() for word in (name, str(value))]))

@@ -1,4 +1,4 @@
-"""A job that can be stopped while its rows are read: between two of them."""
+"""A job that can be stopped between two rows while they are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from batchor_core.core.models import BatchItem, BatchJob, PromptParts
 
 
 def stoppable(job: BatchJob[Any, Any], check: Callable[[], None]) -> BatchJob[Any, Any]:
-    """The job, with a look at ``check`` before each prompt. Rows that are stored already stay; reading goes on after them."""
+    """The job, with a call of ``check`` before each prompt. Stored rows stay, and reading continues after them."""
     build_prompt = job.build_prompt
 
     def build(item: BatchItem[Any]) -> PromptParts | str:

@@ -1,4 +1,4 @@
-"""Which store a command is about, by its options and the profile."""
+"""The store that a command uses, by its options and the profile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from batchor_core.storage.state import StateStore
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where a command's runs and their files live.
+    """The store of a command's runs, and the place of their files.
 
     Attributes:
         db: ``--db``.
@@ -39,7 +39,7 @@ class Stores:
 
     @contextmanager
     def store(self, *, create: bool = False) -> Iterator[StateStore]:
-        """The store. Without ``create`` its SQLite file must be there, since a look must not make an empty one.
+        """The store. Without ``create`` its SQLite file must exist, since reading must not create an empty one.
 
         Raises:
             InvalidInputError: It is not there, or the options contradict each other.
@@ -70,7 +70,7 @@ class Stores:
         return ObjectStoreArtifactStore(where) if "://" in where else LocalArtifactStore(where)
 
     def typed_again(self) -> str:
-        """The options, for a command that is to be copied."""
+        """The options, for a command that the user can copy."""
         given: list[tuple[str, Any]] = [
             ("--profile", self.profile_name),
             ("--db", self.db),
@@ -105,5 +105,7 @@ class Stores:
 
         path = (db or SQLiteStorage.default_path("default")).expanduser()
         if not create and not path.is_file():
-            raise InvalidInputError(f"there is no database at {path}; name one with --db, or use --postgres")
+            raise InvalidInputError(
+                f"there is no database at {path}; choose one with --db, or use --postgres"
+            )
         return SQLiteStorage(path=path)

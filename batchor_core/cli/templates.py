@@ -19,11 +19,11 @@ from batchor_core.core.models import BatchItem, PromptParts
 from batchor_core.core.plain import json_safe
 
 ROW = "row"
-"""The whole row, for columns whose names are no identifiers: ``{{ row["review text"] }}``."""
+"""The whole row, for columns whose names are not identifiers: ``{{ row["review text"] }}``."""
 
 
 class RowTemplate:
-    """A text with places for the fields of a row.
+    """A text with placeholders for the fields of a row.
 
     Args:
         source: The template.
@@ -61,7 +61,7 @@ class RowTemplate:
             return f"{self.name} can't be filled in for row {row_id!r}: {error.message}"
         fields = ", ".join(map(repr, row))
         hint = near(missing[0], row).partition("; there")[0]
-        return f"{self.name} names {missing[0]!r}, which row {row_id!r} does not have{hint}; its fields are {fields}"
+        return f"{self.name} names {missing[0]!r}, which row {row_id!r} does not have{hint}; its columns are {fields}"
 
 
 class Prompts:

@@ -1,4 +1,4 @@
-"""Which server an API key may be sent to because a file says so.
+"""Which servers a file may name to send an API key to.
 
 A ``batchor.toml`` comes with the folder that it lies in, perhaps from somebody else, and the key comes from the user's
 environment. Without this rule, a command that is run in a foreign folder would give the key to whoever wrote the file.

@@ -1,4 +1,4 @@
-"""What the commands say of a run, as text."""
+"""The state of a run as text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
             yield f"  {status.value}", f"{count:,}"
     yield "active batches", f"{summary.active_batches:,}"
     if summary.backoff_remaining_sec:
-        yield "holds back for", f"{summary.backoff_remaining_sec:,.0f} s"
+        yield "backs off for", f"{summary.backoff_remaining_sec:,.0f} s"
     if summary.trouble:
         yield "trouble", summary.trouble
     if summary.unknown_batches:
@@ -28,12 +28,12 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     if summary.late_batches:
         yield (
             "late",
-            f"{summary.late_rows:,} rows of {summary.late_batches:,} batches that are over are waited for",
+            f"waiting for {summary.late_rows:,} rows of {summary.late_batches:,} batches that have ended",
         )
     if summary.overdue_batches:
         yield "overdue", f"{summary.overdue_batches:,} batches should have ended by now"
     if summary.orphan_batches:
-        yield "orphans", f"{summary.orphan_batches:,} batches at the provider that nobody waits for"
+        yield "orphans", f"{summary.orphan_batches:,} batches at the provider that belong to no submission"
     yield "tokens", tokens(summary)
 
 
@@ -54,7 +54,7 @@ def state(summary: RunSummary) -> str:
 
 
 def created(seconds: float) -> str:
-    """When a run was created; nothing where the store does not keep it."""
+    """When a run was created; empty if the store does not keep it."""
     return moment(seconds) if seconds else ""
 
 
@@ -64,21 +64,21 @@ def share(part: int, whole: int) -> str:
 
 
 def choices(run_id: str, found: list[Quarantined], *, options: str) -> Iterator[str]:
-    """What waits for a decision, where to look, and the commands to choose from."""
+    """What needs a decision, where to look, and the commands to choose from."""
     for one in found:
         batch = f" --batch {shlex.quote(one.local_batch_id)}" if len(found) > 1 else ""
         command = f"batchor doctor {shlex.quote(run_id)}"
-        yield f"  {one.local_batch_id}: {one.item_count:,} rows wait for a decision, since {one.reason}"
+        yield f"  {one.local_batch_id}: {one.item_count:,} rows need a decision, since {one.reason}"
         yield (
             f"    look in the provider's console for: metadata batchor_local_batch_id = {one.local_batch_id}"
             + (f", input file {one.input_file_id}" if one.input_file_id else "")
             + (f", batch {one.provider_batch_id}" if one.provider_batch_id else "")
         )
         if one.is_late:
-            yield f"    wait on:                     {command} wait{batch}{options}"
+            yield f"    keep waiting:                {command} wait{batch}{options}"
             yield f"    send the rest again, paid:   {command} resubmit{batch}{options}"
             yield f"    fail the rest:               {command} fail{batch}{options}"
             continue
         yield f"    it exists:       {command} adopt PROVIDER_BATCH_ID{batch}{options}"
         yield f"    it does not:     {command} resubmit{batch}{options}"
-        yield f"    leave its rows:  {command} fail{batch}{options}"
+        yield f"    fail its rows:   {command} fail{batch}{options}"

@@ -1,4 +1,4 @@
-"""``batchor watch``: all runs of a store in a table that follows them."""
+"""``batchor watch``: a live table of all runs of a store."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ from batchor_core.storage.state import StateStore
 @takes_stores
 def watch(
     stores: Stores,
-    once: Annotated[bool, typer.Option("--once", help="Print the table once and end.")] = False,
-    interval: Annotated[float, typer.Option("--interval", min=0.2, help="Seconds between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print the table once and exit.")] = False,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.2, help="Seconds between two updates.")
+    ] = 2.0,
     active: Annotated[bool, typer.Option("--active", help="Leave finished runs out.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Follow all runs until Ctrl-C. It only looks, and drives nothing. Without a terminal, changes come as lines.
+    """Show all runs live until Ctrl-C, without driving them. Without a terminal, changes are printed as lines.
 
     With --json, each change of a run is a line; with --once, all runs are one list.
     """

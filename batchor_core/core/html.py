@@ -33,8 +33,8 @@ def grid(header: Sequence[str], rows: Sequence[object], cells: Iterable[Sequence
         "<tr>" + "".join(f'<td style="{_CELL}">{_text(value)}</td>' for value in row) + "</tr>"
         for row in islice(cells, MOST_ROWS)
     )
-    shown = min(len(rows), MOST_ROWS)
-    return f"<div><table><tr>{head}</tr>{body}</table>{shown:,} of {len(rows):,} rows</div>"
+    shown = f"{MOST_ROWS:,} of " if len(rows) > MOST_ROWS else ""
+    return f"<div><table><tr>{head}</tr>{body}</table>{shown}{len(rows):,} rows</div>"
 
 
 def _text(value: object) -> str:

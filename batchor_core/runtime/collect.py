@@ -1,4 +1,4 @@
-"""Collecting what an ended batch brought: its files, line by line, into results.
+"""Collecting the results of an ended batch from its files, line by line.
 
 A batch's lines are matched by ``custom_id`` with the items that the batch still owns, so that doing it again after a crash
 changes nothing. Results are stored in chunks, and the batch's own end with the last chunk: only then is it over. Where rows
@@ -295,7 +295,7 @@ class _Intake:
 
 
 def _report(drive: Drive, batch: ActiveBatchRecord, state: BatchState, intake: _Intake) -> None:
-    """Say how the batch ended, and draw the consequences for the run."""
+    """Emit how the batch ended, and apply the consequences for the run."""
     total = intake.total
     event = "batch_completed" if batch.status == "completed" else "batch_terminal_failure"
     drive.emit(

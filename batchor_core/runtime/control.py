@@ -1,4 +1,4 @@
-"""What an operator says of a run, from any process: pause, resume, cancel, retry, and decisions about submissions in doubt."""
+"""What an operator does with a run, from any process: pause, resume, cancel, retry, and decide about submissions in doubt."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pause(engine: Engine, run_id: str) -> None:
     _check_open(summary, "pause")
     match summary.control_state:
         case RunControlState.CANCEL_REQUESTED:
-            raise RunStateError(run_id, "can't pause it, it is being cancelled")
+            raise RunStateError(run_id, "can't pause it: it is being cancelled")
         case RunControlState.RUNNING:
             engine.store.set_run_control_state(run_id=run_id, control_state=RunControlState.PAUSED)
             engine.emit(run_id, "run_paused", by="operator")
@@ -35,13 +35,13 @@ def pause(engine: Engine, run_id: str) -> None:
 
 
 def resume(engine: Engine, run_id: str) -> None:
-    """Let a paused run go on; what ``Run.resume`` documents."""
+    """Resume a paused run; what ``Run.resume`` documents."""
     summary = engine.store.get_run_summary(run_id=run_id)
     match summary.control_state:
         case RunControlState.CANCEL_REQUESTED:
-            raise RunStateError(run_id, "can't resume it, it has been cancelled")
+            raise RunStateError(run_id, "can't resume it: it has been cancelled")
         case RunControlState.PAUSED:
-            # whoever resumes has mended what the backoff was about
+            # whoever resumes has fixed the reason for the backoff
             engine.store.clear_batch_retry_backoff(run_id=run_id)
             engine.store.set_run_control_state(run_id=run_id, control_state=RunControlState.RUNNING)
             engine.emit(run_id, "run_resumed_by_operator")
@@ -61,9 +61,9 @@ def cancel(engine: Engine, run_id: str) -> None:
 
 
 def retry_failed(engine: Engine, run_id: str) -> None:
-    """Give failed items fresh attempts; what ``Run.retry_failed`` documents."""
+    """Give failed items new attempts; what ``Run.retry_failed`` documents."""
     if engine.store.get_run_control_state(run_id=run_id) is RunControlState.CANCEL_REQUESTED:
-        raise RunStateError(run_id, "can't retry its failed items, it has been cancelled")
+        raise RunStateError(run_id, "can't retry its failed items: it has been cancelled")
     count = engine.store.reopen_failed_items(run_id=run_id)
     engine.emit(run_id, "items_reopened", count=count)
 
@@ -103,7 +103,7 @@ def _in_doubt(runs: LiveRuns, run_id: str, submission_id: str) -> list[Submissio
 
 
 def _has_come(runs: LiveRuns, run_id: str, submission_id: str) -> bool:
-    """Look a last time for what a batch may have brought since a person was asked; True if nothing of it is missing any more.
+    """Check a last time for results that arrived since the decision was requested; True if nothing is missing any more.
 
     Raises:
         RunStateError: Another process drives the run all the while.
@@ -118,12 +118,12 @@ def _has_come(runs: LiveRuns, run_id: str, submission_id: str) -> bool:
                     return not _in_doubt(runs, run_id, submission_id)
                 runs.engine.sleep(LAST_LOOK_PAUSE_SEC)
         except Exception as error:  # the decision counts all the same: it is made where nobody can be asked
-            log.warning("batch %s of run %s could not be looked at a last time: %s", batch_id, run_id, error)
+            log.warning("batch %s of run %s could not be checked a last time: %s", batch_id, run_id, error)
             return False
         raise RunStateError(
             run_id,
-            f"a last look at batch {batch_id} has to be taken before its rows are given up, and another process drives the run "
-            "just now: try again when its cycle is over",
+            f"batch {batch_id} has to be checked once more before its rows are given up, and another process drives the run "
+            "at the moment: try again when its cycle is over",
         )
     return False
 
@@ -150,4 +150,4 @@ def _fence(runs: LiveRuns, run_id: str, submission: SubmissionRecord) -> None:
 
 def _check_open(summary: RunSummary, verb: str) -> None:
     if summary.status is not RunLifecycleStatus.RUNNING:
-        raise RunStateError(summary.run_id, f"can't {verb} it, it is finished ({summary.status.value})")
+        raise RunStateError(summary.run_id, f"can't {verb} it: it is finished ({summary.status.value})")

@@ -1,4 +1,4 @@
-"""Deleting a run: its files first, then what the store has of it, so that no file is left that nothing names."""
+"""Deleting a run: its files first, then its rows in the store, so that no unreferenced file is left."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def _check_deletable(engine: Engine, run_id: str) -> None:
         hours = LATE_SEC / 3_600
         raise RunStateError(
             run_id,
-            "can't delete it: a batch of it that was given up in doubt may still turn up, and would be taken for nobody's; "
-            f"{hours:.0f} hours after it was sent, it can't any more",
+            "can't delete it: one of its batches was given up in doubt, may still turn up, and could not be assigned to a run then; "
+            f"{hours:.0f} hours after it was sent, that is impossible",
         )
     reason = why_kept(
         is_finished=store.get_run_summary(run_id=run_id).status is not RunLifecycleStatus.RUNNING,

@@ -1,4 +1,4 @@
-"""Driving a run: one cycle under its lease, if nobody else drives it."""
+"""Driving a run: one cycle under its lease, unless another process drives it."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _cycle(drive: Drive, live: LiveRun) -> None:
 
 
 def _reader(drive: Drive, live: LiveRun) -> Reader | None:
-    """The job's reader at the place where the store says that reading goes on; None if there is nothing to read."""
+    """The job's reader at the stored checkpoint; None if there is nothing to read."""
     checkpoint = drive.store.get_ingest_checkpoint(run_id=drive.run_id)
     if checkpoint is not None:
         live.check_rows(drive.store, drive.run_id, checkpoint)

@@ -55,7 +55,7 @@ SWEEP_INTERVAL_SEC = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How the engine drives, apart from what a job says.
+    """Settings of the engine that are not part of a job.
 
     Attributes:
         lease_ttl_sec: Seconds after which a driver that gave no sign of life may be replaced; at most an hour. It has to
@@ -114,7 +114,7 @@ class Engine:
     sleep: Callable[[float], None] = time.sleep
 
     def emit(self, run_id: str, event_type: str, *, provider_kind: str | None = None, **data: object) -> None:
-        """Log it and call the observer. What that raises is logged and goes no further: watching a run must not end it."""
+        """Log the event and call the observer. An exception of the observer is only logged: it must not end the run."""
         event = RunEvent(event_type=event_type, run_id=run_id, provider_kind=provider_kind, data=dict(data))
         log_event(event)
         if self.observer is None:
@@ -291,7 +291,7 @@ class Drive:
         )
 
     def emit(self, event_type: str, **data: object) -> None:
-        """Tell the observer."""
+        """Emit an event of this run."""
         kind = self.config.provider_config.provider_kind
         self.engine.emit(self.run_id, event_type, provider_kind=kind, **data)
 
@@ -300,11 +300,11 @@ class Drive:
         return self._stop_at is None or time.monotonic() < self._stop_at
 
     def is_running(self) -> bool:
-        """Whether the operator wants the run to go on; read anew each time."""
+        """Whether the operator wants the run to continue; read each time."""
         return self.store.get_run_control_state(run_id=self.run_id) is RunControlState.RUNNING
 
     def is_cancelling(self) -> bool:
-        """Whether the operator has cancelled the run; read anew each time."""
+        """Whether the operator has cancelled the run; read each time."""
         return self.store.get_run_control_state(run_id=self.run_id) is RunControlState.CANCEL_REQUESTED
 
     def may_go_on(self) -> bool:
@@ -314,7 +314,7 @@ class Drive:
     # failures of the control plane
 
     def control_plane_failed(self, error: ProviderError) -> None:
-        """Hold back, or pause where waiting can't help.
+        """Back off, or pause the run if waiting can't help.
 
         Credentials, quota and requests that will never be accepted need a person. The rest backs off; after a ceiling of
         failures in a row it needs a person too, unless nothing was answered at all or the account's queue is just full.

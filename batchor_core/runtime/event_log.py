@@ -1,4 +1,4 @@
-"""The log of runs: one line for each change of state, and a warning for what is in the way of one.
+"""The log of runs: one line for each change of state, and a warning for each obstacle.
 
 Everything here comes of the events that an observer gets, so that log and events can't say different things. Polls and chunks
 of rows are no lines: a run of a day must stay readable.
@@ -35,7 +35,7 @@ def log_event(event: RunEvent) -> None:
 
 
 def line_of(event: RunEvent) -> Line | None:
-    """What the log says about an event; None for what is no change of state."""
+    """The log line of an event; None if it is not a change of state."""
     data: dict[str, Any] = event.data
     match event.event_type:
         case "run_created":
@@ -88,7 +88,7 @@ def _trouble(event_type: str, data: dict[str, Any]) -> Line | None:
                 f"{submission} may have become a batch or not ({data['error_class']}); it is looked up, and not sent again"
             )
         case "submission_recovered":
-            return _info(f"{submission} goes on" + (f" as {batch}" if "provider_batch_id" in data else ""))
+            return _info(f"{submission} continues" + (f" as {batch}" if "provider_batch_id" in data else ""))
         case "submission_dropped" if data.get("reason") != "never sent":
             return _info(f"{submission} is given up: {data.get('reason') or data.get('decision')}")
         case "submission_quarantined":

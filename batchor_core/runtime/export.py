@@ -79,7 +79,7 @@ def _order(engine: Engine, run_id: str, given: Order | None, *, is_whole: bool) 
         return "input" if is_whole and summary.status is not RunLifecycleStatus.RUNNING else "ended"
     if given == "input" and not is_whole:
         raise InvalidInputError(
-            "a cursor or limit takes results in the order in which they ended; leave out order='input', or after_sequence and limit"
+            "a cursor or a limit needs the order in which items ended; leave out order='input', or after_sequence and limit"
         )
     return given
 
@@ -193,7 +193,7 @@ def _check_replaceable(run_id: str, bundle: Path, keys: list[str]) -> None:
     if listed - {_RESULTS, *(f"{_ARTIFACTS}/{key}" for key in keys)}:
         raise RunStateError(
             run_id,
-            f"the bundle at {bundle} holds files that have been pruned since, so it is kept as it is; "
+            f"the bundle at {bundle} holds files that have been pruned since, so it is not replaced; "
             "export to another folder",
         )
 
@@ -251,7 +251,7 @@ def _check_exported(run_id: str, inventory: RunArtifactInventory, keys: list[str
         sizes = {entry["path"]: entry["size_bytes"] for entry in files}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunStateError(
-            run_id, f"there is no readable bundle at {root} any more; call export_artifacts() again"
+            run_id, f"the bundle at {root} can no longer be read; call export_artifacts() again"
         ) from error
     for key in keys:
         name = f"{_ARTIFACTS}/{key}"

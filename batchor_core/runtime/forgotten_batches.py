@@ -60,7 +60,7 @@ def sweep(drive: Drive) -> Swept:
     """Settle every batch of the run that the store does not hold.
 
     Raises:
-        ProviderError: The list can't be read just now, and nothing may be sent before it can.
+        ProviderError: The list can't be read at the moment, and nothing may be sent until it can.
     """
     try:
         found = _strangers(drive)
@@ -101,14 +101,14 @@ def sweep(drive: Drive) -> Swept:
     if unreadable and len(orphans) > before.orphan_batches and _may_send(before):
         drive.pause(
             f"the provider has {', '.join(unreadable)} of this run, which this store does not know, and none of its files can "
-            "be read, so that it can't be told which rows it has. resume() goes on and may pay for them again; cancel() ends "
+            "be read, so that it can't be told which rows it has. resume() continues and may pay for them again; cancel() ends "
             "the run"
         )
         return Swept.NOT_NOW
     if found.undecided:
         raise ProviderError(
-            f"{len(found.undecided)} batches that may be this run's still run, and only their results can tell whose they are: "
-            "nothing is sent before they have ended",
+            f"{len(found.undecided)} batches are still running that may belong to this run, which only their results can show: "
+            "nothing is sent until they have ended",
             error_class="batches_still_running",
         )
     if lacks_rows:
@@ -222,7 +222,7 @@ def _custom_ids(drive: Drive, named: Named) -> set[str]:
     """The rows of a batch, from its request file or, when that is gone, from what came of it.
 
     Raises:
-        ProviderError: A file can't be read just now, which says nothing about the rows in it.
+        ProviderError: A file can't be read at the moment, so its rows are unknown.
     """
     batch = named.batch
     sources = [batch, replace(batch, results=(ResultFile(batch.handle),))] if batch.handle else [batch]

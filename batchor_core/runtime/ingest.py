@@ -48,14 +48,14 @@ def first_checkpoint(items: BatchItems) -> IngestCheckpoint:
 
 
 def check_same_source(run_id: str, items: BatchItems, stored: IngestCheckpoint) -> None:
-    """Refuse to go on reading from something else.
+    """Refuse to continue reading from another source.
 
     The path may differ, since files are moved; kind and content may not. Of an iterable that can be read again, nothing
     is lost as long as nothing of it is stored.
 
     Raises:
         SourceMismatchError: The source's kind or content is not the stored one.
-        RunIngestionSourceRequiredError: The items are, or were, a plain iterable, which has no place to go on from.
+        RunIngestionSourceRequiredError: The items are, or were, a plain iterable, which has no checkpoint to continue from.
     """
     was_iterable = stored.source_kind == _ITERABLE.source_kind
     if (
@@ -70,7 +70,7 @@ def check_same_source(run_id: str, items: BatchItems, stored: IngestCheckpoint) 
     if identity.source_kind != stored.source_kind:
         raise SourceMismatchError(
             run_id,
-            f"it was started with a {stored.source_kind} source, and this is a {identity.source_kind} source",
+            f"it was started with a {stored.source_kind} source, but this is a {identity.source_kind} source",
         )
     if identity.source_fingerprint != stored.source_fingerprint:
         content, options = split_options(identity.source_fingerprint)
@@ -78,20 +78,20 @@ def check_same_source(run_id: str, items: BatchItems, stored: IngestCheckpoint) 
         if content == stored_content:
             raise SourceMismatchError(
                 run_id,
-                f"{identity.source_ref} is read with {options or 'the usual options'}, and was read with "
-                f"{stored_options or 'the usual options'} when the run started. Give the options of then to resume, or start "
+                f"{identity.source_ref} is read with {options or 'the default options'}, but was read with "
+                f"{stored_options or 'the default options'} when the run started. Use the same options to resume, or start "
                 "a new run id.",
             )
         raise SourceMismatchError(
             run_id,
-            f"the content of {identity.source_ref} is not what {stored.source_ref} was when the run started. "
+            f"the content of {identity.source_ref} differs from that of {stored.source_ref} when the run started. "
             "Put the original back to resume, or start a new run id for the new content.",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class SourceChunk:
-    """Items as they were read, and where reading goes on after them."""
+    """Items as they were read, and the checkpoint after them."""
 
     items: list[BatchItem[Any]]
     next_checkpoint: JSONValue
@@ -134,7 +134,7 @@ class Reader:
         return self._chunk
 
     def kept(self) -> None:
-        """The chunk is stored; go on."""
+        """The chunk is stored; continue with the next."""
         assert self._chunk is not None
         self.next_item_index += len(self._chunk.items)
         self._checkpoint = self._chunk.next_checkpoint
@@ -329,13 +329,13 @@ def _check_features(drive: Drive, asked: Asked) -> None:
             if feature not in taken:
                 kind = drive.config.provider_config.provider_kind
                 raise InvalidInputError(
-                    f"{named(item)}: its prompt has {feature.value}, which the provider {kind} does not take; give it a "
-                    "prompt and a system prompt alone"
+                    f"{named(item)}: its prompt has {feature.value}, which the provider {kind} does not support; give only a "
+                    "prompt and a system prompt"
                 )
             if not keeps_lines:
                 raise InvalidInputError(
-                    f"{named(item)}: its prompt has {feature.value}, and {type(drive.store).__name__} keeps a prompt and a "
-                    "system prompt alone; use a built-in store"
+                    f"{named(item)}: its prompt has {feature.value}, and {type(drive.store).__name__} stores only a prompt and "
+                    "a system prompt; use a built-in store"
                 )
 
 

@@ -38,8 +38,8 @@ def check_lease_term(ttl_sec: float, config: ProviderConfig) -> None:
     """
     if spare_seconds(ttl_sec, config) <= 0:
         raise InvalidInputError(
-            f"EngineSettings.lease_ttl_sec is {ttl_sec:g}, and one API call may take {request_timeout(config):g} seconds "
-            f"(request_timeout_sec): give the lease more than {request_timeout(config) / (1 - MARGIN):g} seconds"
+            f"EngineSettings.lease_ttl_sec is {ttl_sec:g}, but one API call may take {request_timeout(config):g} seconds "
+            f"(request_timeout_sec): set the lease to more than {request_timeout(config) / (1 - MARGIN):g} seconds"
         )
 
 

@@ -109,11 +109,11 @@ class LiveRuns:
             self._replaced.append(before.provider)  # a cycle under way may make it once more
 
     def drop(self, run_id: str) -> None:
-        """The run is not there any more."""
+        """Forget a run that was deleted."""
         self._runs.pop(run_id).provider.close()
 
     def forget(self, run_id: str) -> None:
-        """The same of a run that this process need not know."""
+        """Forget a run if this process knows it."""
         if run_id in self._runs:
             self.drop(run_id)
 

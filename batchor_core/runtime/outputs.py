@@ -58,7 +58,7 @@ def output_of_model(config: PersistedRunConfig, model: type[BaseModel]) -> Outpu
     kind = declared_output(config).kind
     if kind not in (OutputKind.TEXT, OutputKind.MODEL):
         raise InvalidInputError(
-            f"the run's answers are of the kind {kind.value!r}, which no model reads; leave out model"
+            f"the run's answers are of the kind {kind.value!r}, which has no model; leave out model"
         )
     return ModelOutput(model)
 
@@ -83,7 +83,7 @@ def check_kept(given: PersistedRunConfig, stored: PersistedRunConfig, *, store: 
     if declared_output(stored) != declared_output(given):
         raise InvalidInputError(
             f"{store} does not keep PersistedRunConfig.output, so that a run of the kind {declared_output(given).kind.value!r} "
-            "could not be read again; use a built-in store, or have this one keep the field"
+            "could not be read again; use a built-in store, or make this one store the field"
         )
 
 
@@ -97,7 +97,7 @@ def check_provided(job: BatchJob[Any, Any], limits: BatchLimits) -> None:
     allowed = max(0, limits.max_tags - ENGINE_METADATA_PAIRS)
     if len(job.batch_metadata) > allowed:
         raise InvalidInputError(
-            f"batch_metadata has {len(job.batch_metadata)} pairs, and a batch of the provider "
+            f"batch_metadata has {len(job.batch_metadata)} pairs, but a batch of the provider "
             f"{job.provider_config.provider_kind} carries {allowed or 'none'}; leave them out"
         )
     job.provider_config.check_output(job.output_spec)
@@ -106,5 +106,5 @@ def check_provided(job: BatchJob[Any, Any], limits: BatchLimits) -> None:
         given = ", ".join(known.value for known in OutputKind if known in limits.outputs)
         raise InvalidInputError(
             f"the job's output is of the kind {kind.value!r}, which the provider {job.provider_config.provider_kind} does "
-            f"not give as it is configured; it gives {given}"
+            f"not support with this configuration; it supports {given}"
         )

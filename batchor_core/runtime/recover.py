@@ -70,7 +70,7 @@ def _tidy_up(drive: Drive) -> None:
 
 
 def give_back_unsent(drive: Drive) -> None:
-    """Free the rows of submissions that have not come as far as SENDING; what waits for its input file goes on waiting."""
+    """Free the rows of submissions that have not reached SENDING, except those that wait for their input file."""
     unsent = [
         submission
         for submission in drive.session.open_submissions()

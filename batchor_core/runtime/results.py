@@ -1,4 +1,4 @@
-"""Reading what a run has brought, page by page: typed objects, JSON lines, raw responses from their artifacts."""
+"""Reading the results of a run, page by page: typed objects, JSON lines, raw responses from their artifacts."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ def check_cursor(after_sequence: int, limit: int | None) -> None:
         ValueError: ``after_sequence`` is negative, or ``limit`` is below 1.
     """
     if after_sequence < 0:
-        raise ValueError(f"after_sequence must not be negative, and is {after_sequence}; begin with 0")
+        raise ValueError(f"after_sequence must not be negative, but is {after_sequence}; begin with 0")
     if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1 or None, and is {limit}")
+        raise ValueError(f"limit must be at least 1 or None, but is {limit}")
 
 
 def check_finished(summary: RunSummary) -> None:
     """Refuse what only a finished run allows.
 
     Raises:
-        RunNotFinishedError: It goes on.
+        RunNotFinishedError: The run is not finished.
     """
     if summary.status is RunLifecycleStatus.RUNNING:
         raise RunNotFinishedError(summary.run_id)
@@ -100,7 +100,7 @@ def row_pages(
 
 
 def _raw_lines(engine: Engine, rows: Sequence[ResultRow]) -> Iterator[bytes | None]:
-    """The line of each row in its batch's kept file; None where it is not kept there (any more)."""
+    """The line of each row in its batch's stored file; None if it is not stored, or no longer."""
     ranges: dict[str, list[tuple[int, int]]] = {}
     keys: list[str | None] = []
     for row in rows:

@@ -119,7 +119,7 @@ def check_same_rows(
 
     Raises:
         RunItemsMismatchError: Names the first difference.
-        InvalidInputError: A row can't be rendered any more.
+        InvalidInputError: A row can no longer be rendered.
     """
     rows: Iterator[BatchItem[Any]] = iter(job.items)
     comparison = _Comparison(store, run_id, job, build_line)
@@ -171,11 +171,11 @@ def _wrong_number(run_id: str, given: str, checkpoint: IngestCheckpoint) -> RunI
     if not checkpoint.ingestion_complete:
         stored = f"more than {stored}" if checkpoint.next_item_index else stored
     return RunItemsMismatchError(
-        run_id, ["number of items"], f"{given}, and the run was started with {stored}"
+        run_id, ["number of items"], f"{given}, but the run was started with {stored}"
     )
 
 
-# --- what there is to compare ----------------------------------------------------------------------------------------
+# --- what is compared ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +305,7 @@ class _Comparison:
         if not self._has_warned:
             self._has_warned = True
             log.warning(
-                "run %s: from item %d on, there is nothing to compare the job's prompts with; ids and metadata are the same",
+                "run %s: from item %d on, there are no stored prompts to compare the job's with; ids and metadata are the same",
                 self._run_id,
                 first_index,
             )

@@ -48,15 +48,15 @@ class Runner(Protocol):
 
 
 class Run(Generic[OutputT]):
-    """A durable run: wait for it, look at it, control it, read it.
+    """A durable run: wait for it, inspect it, control it, read its results.
 
-    A handle holds nothing but the run's id and the last summary; make as many as you like. To a type checker, ``Run[M]`` is a
-    run whose results have an ``output`` of type M, as the job says; a run that is found by its id is a ``Run[Any]``.
+    A handle holds only the run's id and the last summary; make as many as you like. To a type checker, ``Run[M]`` is a
+    run whose results have an ``output`` of type M, taken from the job; a run that is found by its id is a ``Run[Any]``.
 
     Args:
         runner: The :class:`~batchor_core.BatchRunner` it belongs to.
-        run_id: The run.
-        summary: What is known of it now.
+        run_id: The run's id.
+        summary: Its latest summary.
     """
 
     def __init__(self, *, runner: Runner, run_id: str, summary: RunSummary) -> None:
@@ -74,17 +74,17 @@ class Run(Generic[OutputT]):
 
     @property
     def status(self) -> RunLifecycleStatus:
-        """Running, or how it ended, as of the last summary. Asks nobody."""
+        """Running, or how the run ended, as of the last summary. Makes no request."""
         return self._summary.status
 
     @property
     def control_state(self) -> RunControlState:
-        """What the operator wants, as of the last summary. Asks nobody."""
+        """Running, paused or being cancelled, as of the last summary. Makes no request."""
         return self._summary.control_state
 
     @property
     def is_finished(self) -> bool:
-        """Whether every item had ended, as of the last summary. Asks nobody."""
+        """Whether every item had ended, as of the last summary. Makes no request."""
         return self.status is not RunLifecycleStatus.RUNNING
 
     @property
@@ -94,7 +94,7 @@ class Run(Generic[OutputT]):
 
     @property
     def has_row_options(self) -> bool:
-        """Whether some rows have request options of their own, as far as is stored."""
+        """Whether any stored row has request options of its own."""
         return report.has_row_options(self._engine.store, self.run_id)
 
     def refresh(self, *, time_limit_sec: float | None = None) -> RunSummary:
@@ -103,7 +103,7 @@ class Run(Generic[OutputT]):
         Returns at once, doing nothing, if the run is finished, paused, or driven by another process.
 
         Args:
-            time_limit_sec: Begin no further step after so many seconds. Steps that have begun are finished.
+            time_limit_sec: Begin no further step after this many seconds. Steps that have begun are finished.
 
         Raises:
             MissingCredentialsError: The provider is needed, and there is no key.
@@ -112,13 +112,13 @@ class Run(Generic[OutputT]):
         return self._summary
 
     def is_driven(self) -> bool:
-        """Whether some process drives the run just now. Writes nothing."""
+        """Whether a process drives the run at the moment. Writes nothing."""
         return is_driven(self._engine.store, self.run_id)
 
     def has_work(self) -> bool:
-        """Whether a cycle would find something to do now, or only wait. Writes nothing.
+        """Whether a cycle would do something now instead of only waiting. Writes nothing.
 
-        Asks the provider after the batches in flight. For schedulers that give out work, and want no worker to sit and wait.
+        Asks the provider for the state of batches in flight. For schedulers that must not occupy a worker with waiting.
 
         Raises:
             MissingCredentialsError: The provider is needed, and there is no key.
@@ -131,17 +131,17 @@ class Run(Generic[OutputT]):
         """Refresh until the run is finished.
 
         Args:
-            timeout: Seconds; None waits as long as it takes, which may be a day.
+            timeout: Seconds; None waits until the run is finished, which may take a day.
             poll_interval: Seconds between two cycles; by default the provider config's, which grows with the age of the batches
                 from one second to two minutes unless it is set.
-            progress: Draw a bar, in a terminal with rich (the extra ``progress``), in a notebook without.
+            progress: Draw a bar. A terminal needs rich (the extra ``progress``), a notebook does not.
 
         Raises:
-            RunPausedError: The run is paused; its ``reason`` says why if the engine did it.
-            QuarantinedBatchError: All that is left waits for a decision about batches of unknown outcome, or late ones.
-            RunIngestionSourceRequiredError: All that is left has yet to be read, and this process has no source for it.
-            StorageError: The store can't be used, or has been out of reach for ten minutes.
-            TimeoutError: The time is up; names what is being tried again. The run goes on with the next ``wait()`` or
+            RunPausedError: The run is paused; ``reason`` says why if the engine paused it.
+            QuarantinedBatchError: Everything left needs a decision about batches of unknown outcome or late batches.
+            RunIngestionSourceRequiredError: Everything left has yet to be read, and this process has no source for it.
+            StorageError: The store can't be used, or has been unreachable for ten minutes.
+            TimeoutError: The time is up; names what is being retried. The run continues with the next ``wait()`` or
                 ``refresh()``.
         """
         steps = Waiting(self._runs, self.run_id, self.refresh, timeout, poll_interval)
@@ -151,11 +151,11 @@ class Run(Generic[OutputT]):
     async def wait_async(
         self, *, timeout: float | None = None, poll_interval: float | None = None, progress: bool = False
     ) -> Run[OutputT]:
-        """:meth:`wait` without blocking the event loop; any number of runs can be waited for on one loop.
+        """:meth:`wait` without blocking the event loop; one loop can wait for any number of runs.
 
-        Cycles run in threads of the runner, and no thread is held in between. A task that is cancelled leaves its run as
-        it is: a step that has begun is finished, in its thread, and the next wait goes on from there. Takes and raises what
-        :meth:`wait` does.
+        Cycles run in the runner's threads, and no thread is held between them. Cancelling the task leaves the run as
+        it is: a step that has begun is finished in its thread, and the next wait continues from there. Arguments and errors are those of
+        :meth:`wait`.
         """
         steps = Waiting(
             self._runs, self.run_id, self.refresh, timeout, poll_interval, slice_sec=on_the_loop.SLICE_SEC
@@ -169,7 +169,7 @@ class Run(Generic[OutputT]):
         return self._summary
 
     def snapshot(self) -> RunSnapshot[OutputT]:
-        """The summary with every terminal result so far, in item order. Grows with the run."""
+        """The summary with every terminal result so far, in item order. Its memory grows with the run."""
         return reading.snapshot(self._runs, self.summary())
 
     def report(self) -> str:
@@ -180,13 +180,13 @@ class Run(Generic[OutputT]):
         return report.report_of_run(self._engine.store, self.run_id).markdown()
 
     def results(self, *, model: type[BaseModel] | None = None) -> list[ItemResult[OutputT]]:
-        """Every result in item order. Grows with the run; ``iter_results()`` does not.
+        """Every result in item order. The list grows with the run; ``iter_results()`` needs constant memory.
 
         Args:
-            model: What to read the answers with; see :meth:`iter_results`.
+            model: The model for the answers; see :meth:`iter_results`.
 
         Raises:
-            RunNotFinishedError: The run still goes on.
+            RunNotFinishedError: The run is not finished.
             ModelResolutionError: The output model can't be imported in this process; give ``model``.
         """
         check_finished(self.summary())
@@ -195,17 +195,17 @@ class Run(Generic[OutputT]):
     def iter_results(
         self, *, after_sequence: int = 0, page_size: int = 1_000, model: type[BaseModel] | None = None
     ) -> Iterator[ItemResult[OutputT]]:
-        """Stream terminal results in the order in which they ended; works while the run goes on.
+        """Stream terminal results in the order in which they ended, also while the run is active.
 
         Args:
-            after_sequence: Cursor of an earlier reading.
+            after_sequence: Cursor of an earlier read.
             page_size: Rows held in memory at a time.
-            model: A Pydantic model to read the answers with; by default that which the run was started with. For notebooks
-                and other processes, which can't import that one.
+            model: A Pydantic model for the answers; by default the one that the run was started with. For notebooks
+                and other processes that can't import it.
 
         Raises:
             ModelResolutionError: The output model can't be imported in this process; give ``model``.
-            InvalidInputError: ``model`` is no model, or the answers are vectors or bodies.
+            InvalidInputError: ``model`` is not a model, or the answers are vectors or bodies.
         """
         pages = reading.iter_result_pages(
             self._runs, self.run_id, after_sequence=after_sequence, page_size=page_size, model=model
@@ -215,7 +215,7 @@ class Run(Generic[OutputT]):
     def iter_results_async(
         self, *, after_sequence: int = 0, page_size: int = 1_000, model: type[BaseModel] | None = None
     ) -> AsyncIterator[ItemResult[OutputT]]:
-        """:meth:`iter_results` for ``async for``: pages are read in a thread, and the event loop goes on."""
+        """:meth:`iter_results` for ``async for``: pages are read in a thread, without blocking the event loop."""
         pages = reading.iter_result_pages(
             self._runs, self.run_id, after_sequence=after_sequence, page_size=page_size, model=model
         )
@@ -242,24 +242,24 @@ class Run(Generic[OutputT]):
         output: AnyOutput = None,
         allow_unfinished: bool = False,
     ) -> TableReport:
-        """Write every result to one Parquet file, typed; replaces what was there, whole or not at all.
+        """Write every result to one Parquet file, typed. An existing file is replaced completely or not at all.
 
         The columns are ``item_id``, ``status``, ``attempt_count``; a column for each field of the model, ``vector`` or ``body``;
         ``output_text``, ``error_class``, ``error_message``, tokens by kind, and ``metadata`` as JSON. Failed rows are among
-        them. Takes up to some 200 MiB of memory, whatever the size of the run.
+        them. Takes up to about 200 MiB of memory for a run of any size.
 
         Args:
             path: A local path, or a URL that fsspec knows. Folders are created.
             order: ``"input"``, or ``"ended"`` for the order in which items became terminal, which saves the sorting.
-            output: A model or output to read the answers with; by default that which the run was started with.
-            allow_unfinished: Write what is terminal so far of a run that still goes on.
+            output: A model or output for the answers; by default the one that the run was started with.
+            allow_unfinished: Write the terminal results so far of a run that is not finished.
 
         Raises:
-            RunNotFinishedError: The run still goes on.
+            RunNotFinishedError: The run is not finished.
             ModelResolutionError: The output model can't be imported in this process; give ``output``.
             InvalidInputError: There is no such order, or fsspec does not know the URL.
             ImportError: The URL needs a package that is missing.
-            OSError: The file can't be written; what was there before is untouched.
+            OSError: The file can't be written; an existing file is unchanged.
         """
         from batchor_core.tables.parquet_file import write_parquet
 
@@ -274,7 +274,7 @@ class Run(Generic[OutputT]):
     def to_polars(
         self, *, order: Order = "input", output: AnyOutput = None, allow_unfinished: bool = False
     ) -> pl.DataFrame:
-        """The same as a Polars DataFrame; needs Polars, the extra ``polars``."""
+        """Every result as a Polars DataFrame, as in :meth:`to_arrow`; needs Polars, the extra ``polars``."""
         from batchor_core.tables.frames import polars_frame
 
         return polars_frame(self._stream(order, output, allow_unfinished).table)
@@ -282,7 +282,7 @@ class Run(Generic[OutputT]):
     def to_pandas(
         self, *, order: Order = "input", output: AnyOutput = None, allow_unfinished: bool = False
     ) -> pd.DataFrame:
-        """The same as a pandas DataFrame; needs pandas, the extra ``pandas``. Integers and bools are nullable ones."""
+        """Every result as a pandas DataFrame, as in :meth:`to_arrow`; needs pandas, the extra ``pandas``. Integers and bools are nullable."""
         from batchor_core.tables.frames import pandas_frame
 
         return pandas_frame(self._stream(order, output, allow_unfinished).table)
@@ -298,14 +298,14 @@ class Run(Generic[OutputT]):
     def read_terminal_results(
         self, *, after_sequence: int = 0, limit: int | None = None
     ) -> TerminalResultsPage[OutputT]:
-        """Read a page of results in the order in which they ended, while the run goes on or after.
+        """Read a page of results in the order in which they ended, also while the run is active.
 
         Sequences begin at 1 and have no gaps, and a later commit never gets a smaller one: a reader that keeps
         ``next_after_sequence`` misses nothing.
 
         Args:
             after_sequence: Cursor from the previous page, 0 to begin.
-            limit: Rows at most; None reads all that are there, into memory.
+            limit: Most rows to read; None reads all rows so far into memory.
 
         Raises:
             ValueError: ``after_sequence`` is negative, or ``limit`` below 1.
@@ -333,7 +333,7 @@ class Run(Generic[OutputT]):
 
         Args:
             order: ``"input"`` or ``"ended"``; by default input order for all of a finished run, and the order in which items
-                ended for a part: with a cursor, a limit, or of a run that goes on.
+                ended for a part: with a cursor, a limit, or of an active run.
             raw_responses: Whether rows have ``raw_response``, which is most of the file.
 
         Raises:
@@ -354,17 +354,17 @@ class Run(Generic[OutputT]):
         """Copy a finished run's files and results to ``<destination_dir>/<run_id>/``, with a manifest of SHA-256 sums.
 
         Raises:
-            RunNotFinishedError: The run still goes on.
+            RunNotFinishedError: The run is not finished.
         """
         return export.export_artifacts(self._engine, self.run_id, Path(destination_dir))
 
     def prune_artifacts(self, *, include_raw_output_artifacts: bool = False) -> ArtifactPruneResult:
-        """Delete a finished run's request files, and on wish its raw outputs, which must have been exported.
+        """Delete a finished run's request files and, if asked, its raw outputs, which must have been exported.
 
-        Afterwards ``raw_response`` of results is None where the raw outputs are gone.
+        Afterwards ``raw_response`` of a result is None if its raw output was deleted.
 
         Raises:
-            RunNotFinishedError: The run still goes on.
+            RunNotFinishedError: The run is not finished.
             RunStateError: Raw outputs are not in an exported bundle; nothing was deleted.
         """
         return export.prune_artifacts(
@@ -372,7 +372,7 @@ class Run(Generic[OutputT]):
         )
 
     def pause(self) -> RunSummary:
-        """Stop polling, submitting and reading, in whatever process drives the run; batches at the provider go on.
+        """Stop polling, submitting and reading, whichever process drives the run. Batches at the provider keep running.
 
         Pausing a paused run changes nothing.
 
@@ -383,7 +383,7 @@ class Run(Generic[OutputT]):
         return self.summary()
 
     def resume(self) -> RunSummary:
-        """Let a paused run go on. A running or finished one stays as it is.
+        """Resume a paused run. A running or finished run is not changed.
 
         Raises:
             RunStateError: The run is being cancelled; a ValueError.
@@ -392,7 +392,7 @@ class Run(Generic[OutputT]):
         return self.summary()
 
     def cancel(self) -> RunSummary:
-        """Cancel for good: the next cycles cancel the remote batches, keep what they bring and end the rest.
+        """Cancel for good: the next cycles cancel the remote batches, keep their results and end all other items.
 
         Cancelling twice changes nothing.
 
@@ -403,7 +403,7 @@ class Run(Generic[OutputT]):
         return self.summary()
 
     def retry_failed(self) -> RunSummary:
-        """Give every permanently failed item a fresh set of attempts; their results are withdrawn until then.
+        """Give every permanently failed item a new set of attempts; its result is withdrawn until it ends again.
 
         Raises:
             RunStateError: The run was cancelled, which is final.
@@ -412,30 +412,30 @@ class Run(Generic[OutputT]):
         return self.summary()
 
     def adopt(self, submission_id: str, provider_batch_id: str) -> RunSummary:
-        """Say of a quarantined submission: this is its batch. Its results are then collected."""
+        """Decide that a batch belongs to a quarantined submission. Its results are then collected."""
         return self._settle(submission_id, "adopt", provider_batch_id)
 
     def keep_waiting(self, submission_id: str) -> RunSummary:
-        """Say of a quarantined batch that is late: wait on. Patience with it begins again."""
+        """Decide to keep waiting for a late batch. The time until the next question begins again."""
         return self._settle(submission_id, "wait")
 
     def resubmit(self, submission_id: str) -> RunSummary:
-        """Say of a quarantined submission: it was never created. Its items go into a new batch.
+        """Decide that a quarantined submission never became a batch. Its items go into a new batch.
 
-        Of a batch that is late: it is looked at once more, what it has brought stays, and its other items are sent, and paid
+        A late batch is checked once more: results that have arrived are kept, and its other items are sent again, and paid
         for, again.
 
-        Its input file is deleted first, if the provider lets us, so that a request still on its way can't create it now.
+        The input file is deleted first, if the provider allows it, so that a delayed request can't create the batch now.
 
         Raises:
-            RunStateError: Nobody has to decide about it; or it is late, and another process drives the run just now.
+            RunStateError: It needs no decision; or it is late, and another process drives the run at the moment.
         """
         return self._settle(submission_id, "resubmit")
 
     def fail(self, submission_id: str) -> RunSummary:
-        """Say of a quarantined submission: leave it. Its items end as failed, and its input file is deleted if possible.
+        """Give a quarantined submission up. Its items end as failed, and its input file is deleted if possible.
 
-        A batch that is late is looked at once more, and what it has brought stays.
+        A late batch is checked once more, and results that have arrived are kept.
 
         Raises:
             RunStateError: As in :meth:`resubmit`.

@@ -1,4 +1,4 @@
-"""The front door: starting runs, finding them, and what a handle does, by a run's id."""
+"""The entry point: starting runs, finding them, and the operations of a handle by a run's id."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ class BatchRunner:
     """Starts, resumes, drives and reads runs.
 
     One runner serves any number of runs and threads. Several processes may use runners on one store: each run is driven
-    by one of them at a time, and the others see where it stands. Use it as a context manager, or call :meth:`close`.
+    by one of them at a time, and the others see its state. Use it as a context manager, or call :meth:`close`.
 
     Args:
         storage: A state store, or the name of a registered kind; by default SQLite at ``~/.batchor/default.sqlite3``.
         provider_registry: Where provider kinds are looked up; by default the built-in ones and those that installed packages register.
         storage_registry: Where storage kinds are looked up; by default SQLite, Postgres and memory.
         provider_factory: Makes every provider, whatever its kind; for tests.
-        observer: Called with each :class:`RunEvent`, from the driving thread. What it raises is logged.
+        observer: Called with each :class:`RunEvent`, from the driving thread. Exceptions that it raises are logged.
         sleep: Used by ``wait()`` between cycles instead of ``time.sleep``.
         artifact_store: Where request and output files are kept. Processes that share a store must share it too.
         temp_root: Folder of the default local artifact store; by default beside the SQLite file, or
             ``~/.batchor/artifacts`` for other durable stores, or a temporary folder for the memory store.
-        settings: How the engine drives: leases, look-ups, parallel transfers.
+        settings: Settings of the engine: leases, look-ups, parallel transfers.
     """
 
     def __init__(
@@ -160,23 +160,23 @@ class BatchRunner:
         extras: JSONObject | None = None,
         on_change: OnChange = "refuse",
     ) -> Run[AnswerT]:
-        """Create a run, or carry on with the one of this id, and do its first cycle.
+        """Create a run, or resume the one with this id, and do its first cycle.
 
-        Returns when all items are read and everything that may leave now has left; batches leave while the rest is
-        still read. Safe to repeat: a run that exists is resumed where it stopped, a finished or paused one is returned
-        as it is. If reading fails before anything was sent, a run that this call created is withdrawn again.
+        Returns when all items are read and everything that may be sent now has been sent; batches are sent while the rest is
+        still being read. Safe to repeat: an existing run is resumed where it stopped, a finished or paused one is returned
+        as it is. If reading fails before anything was sent, a run that this call created is removed again.
 
         Args:
             job: What to run. On resume it must give the same results as the stored one.
             run_id: 1 to 200 characters of ``A-Z a-z 0-9 _ . = @ + -``; a new UUID by default.
             extras: JSON stored with a new run, for integrations.
-            on_change: What to do if the items, prompts or metadata of the job are not those that are stored. ``refuse``
-                reads and renders every row that is stored, compares it and raises before anything else is done. ``keep``
-                says that the stored run is meant: nothing is compared, stored rows stay as they are, and only rows that
-                are not read yet are rendered by this job. A run that is read to its end does not look at the source then.
+            on_change: What to do if the items, prompts or metadata of the job differ from the stored ones. ``refuse``
+                reads and renders every stored row, compares it and raises before anything else is done. ``keep``
+                continues the stored run: nothing is compared, stored rows stay as they are, and only rows that
+                are not read yet are rendered by this job. If all rows were read, the source is not used.
 
         Raises:
-            InvalidInputError: A row, an id or the run id is not usable; says which and why.
+            InvalidInputError: A row, an id or the run id is invalid; says which and why.
             MissingCredentialsError: There is no key for the provider.
             RunConfigMismatchError: The run was started with another model, endpoint, schema or options.
             RunItemsMismatchError: The run was started with other items, prompts or metadata; names the first difference.
@@ -204,7 +204,7 @@ class BatchRunner:
     ) -> Run[AnswerT]:
         """:meth:`start` in a thread, without blocking the event loop; ``build_prompt`` is called in that thread.
 
-        A task that is cancelled leaves the start to end by itself, so the run may exist: call it again with the same
+        If the task is cancelled, the start still finishes in its thread, so the run may exist: call it again with the same
         ``run_id``, which is why there is no default for it, and nothing is sent twice.
         """
         return await self._runs.threads.run(
@@ -219,14 +219,14 @@ class BatchRunner:
         return await run.wait_async()
 
     def has_run(self, run_id: str) -> bool:
-        """Whether the store has a run of this id."""
+        """Whether the store has a run with this id."""
         return self.storage.has_run(run_id=run_id)
 
     def get_run(self, run_id: str) -> Run:
-        """The handle of a stored run. Reads only, and needs no key.
+        """Return the handle of a stored run. Only reads, and needs no key.
 
         Raises:
-            RunNotFoundError: There is none.
+            RunNotFoundError: There is no such run.
         """
         return Run(runner=self, run_id=run_id, summary=self.storage.get_run_summary(run_id=run_id))
 
@@ -241,14 +241,14 @@ class BatchRunner:
     def delete_run(self, run_id: str) -> list[str]:
         """Delete a run with its results and files; exported bundles and written tables stay.
 
-        What was paid for is gone then, and starting the same job again pays again.
+        The answers, which were paid for, are gone then, and starting the same job again costs money again.
 
         Returns:
             The keys of the deleted files.
 
         Raises:
             RunNotFoundError: There is no such run.
-            RunStateError: It is driven, it is not finished, or a batch of it is or may be at the provider. Nothing was
+            RunStateError: It is being driven, it is not finished, or one of its batches is or may be at the provider. Nothing was
                 deleted.
             NotImplementedError: The store can't delete runs.
         """
@@ -257,11 +257,11 @@ class BatchRunner:
         return deleted
 
     def sweep_ended_runs(self) -> list[str]:
-        """Look for late batches of runs that have ended, where one may still turn up; call it now and then.
+        """Look for batches that may still turn up after their runs have ended; call it from time to time.
 
-        A batch whose creation could not be confirmed is looked for, and at last taken for never created. Should it appear
-        within a day after all, this finds it, cancels it if it can be, counts it in ``RunSummary.orphan_batches`` and emits
-        ``orphan_batch``. Each run is looked up once an hour at most; without such runs the provider is not asked at all.
+        A batch whose creation could not be confirmed is searched for and finally counts as never created. If it appears
+        within a day after all, this finds it, cancels it if possible, counts it in ``RunSummary.orphan_batches`` and emits
+        ``orphan_batch``. Each run is looked up at most once an hour; without such runs no request is made.
 
         Returns:
             The runs that such batches may belong to.
@@ -271,35 +271,35 @@ class BatchRunner:
     # --- what one run's handle does, by its id -----------------------------------------------------------------------
 
     def pause_run(self, run_id: str) -> Run:
-        """:meth:`Run.pause`, of a run by its id."""
+        """Pause a run, by the run's id; see :meth:`Run.pause`."""
         return self._told(run_id, Run.pause)
 
     def resume_run(self, run_id: str) -> Run:
-        """:meth:`Run.resume`, of a run by its id."""
+        """Resume a run, by the run's id; see :meth:`Run.resume`."""
         return self._told(run_id, Run.resume)
 
     def cancel_run(self, run_id: str) -> Run:
-        """:meth:`Run.cancel`, of a run by its id."""
+        """Cancel a run, by the run's id; see :meth:`Run.cancel`."""
         return self._told(run_id, Run.cancel)
 
     def retry_failed(self, run_id: str) -> Run:
-        """:meth:`Run.retry_failed`, of a run by its id."""
+        """Retry the failed items of a run, by the run's id; see :meth:`Run.retry_failed`."""
         return self._told(run_id, Run.retry_failed)
 
     def adopt_batch(self, run_id: str, local_batch_id: str, provider_batch_id: str) -> Run:
-        """:meth:`Run.adopt`, of a run by its id."""
+        """Adopt a batch, by the run's id; see :meth:`Run.adopt`."""
         return self._told(run_id, lambda run: run.adopt(local_batch_id, provider_batch_id))
 
     def keep_waiting(self, run_id: str, local_batch_id: str) -> Run:
-        """:meth:`Run.keep_waiting`, of a run by its id."""
+        """Keep waiting for a late batch, by the run's id; see :meth:`Run.keep_waiting`."""
         return self._told(run_id, lambda run: run.keep_waiting(local_batch_id))
 
     def resubmit_batch(self, run_id: str, local_batch_id: str) -> Run:
-        """:meth:`Run.resubmit`, of a run by its id."""
+        """Resubmit a submission, by the run's id; see :meth:`Run.resubmit`."""
         return self._told(run_id, lambda run: run.resubmit(local_batch_id))
 
     def fail_batch(self, run_id: str, local_batch_id: str) -> Run:
-        """:meth:`Run.fail`, of a run by its id."""
+        """Give a submission up, by the run's id; see :meth:`Run.fail`."""
         return self._told(run_id, lambda run: run.fail(local_batch_id))
 
     def _told(self, run_id: str, verb: Callable[[Run], object]) -> Run:
@@ -310,7 +310,7 @@ class BatchRunner:
     def read_terminal_results(
         self, run_id: str, *, after_sequence: int = 0, limit: int | None = None
     ) -> TerminalResultsPage:
-        """:meth:`Run.read_terminal_results`, of a run by its id."""
+        """Read a page of results, by the run's id; see :meth:`Run.read_terminal_results`."""
         return reading.read_terminal_results(self._runs, run_id, after_sequence=after_sequence, limit=limit)
 
     def export_terminal_results(
@@ -324,7 +324,7 @@ class BatchRunner:
         order: Order | None = None,
         raw_responses: bool = True,
     ) -> TerminalResultsExportResult:
-        """:meth:`Run.export_terminal_results`, of a run by its id."""
+        """Write results as JSON lines, by the run's id; see :meth:`Run.export_terminal_results`."""
         return export.export_terminal_results(
             self._runs.engine,
             run_id,
@@ -337,13 +337,13 @@ class BatchRunner:
         )
 
     def export_artifacts(self, run_id: str, *, destination_dir: str | Path) -> ArtifactExportResult:
-        """:meth:`Run.export_artifacts`, of a run by its id."""
+        """Export a finished run, by the run's id; see :meth:`Run.export_artifacts`."""
         return export.export_artifacts(self._runs.engine, run_id, Path(destination_dir))
 
     def prune_artifacts(
         self, run_id: str, *, include_raw_output_artifacts: bool = False
     ) -> ArtifactPruneResult:
-        """:meth:`Run.prune_artifacts`, of a run by its id."""
+        """Delete files of a finished run, by the run's id; see :meth:`Run.prune_artifacts`."""
         return export.prune_artifacts(
             self._runs.engine, run_id, include_raw_outputs=include_raw_output_artifacts
         )

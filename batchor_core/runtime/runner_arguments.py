@@ -1,4 +1,4 @@
-"""Checks of what a runner is made with."""
+"""Checks of a runner's arguments."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def check_runner_arguments(
     temp_root: Any,
     settings: Any,
 ) -> None:
-    """Refuse arguments of the wrong type, which would else show up in the middle of a run.
+    """Refuse arguments of the wrong type, which would otherwise be noticed only in the middle of a run.
 
     Raises:
         InvalidInputError: One of them is; names it and what belongs there.
     """
     if isinstance(storage, os.PathLike):
         raise InvalidInputError(
-            f"storage is a path; for a SQLite file give storage=SQLiteStorage(path={os.fspath(storage)!r})"
+            f"storage is a path; for a SQLite file pass storage=SQLiteStorage(path={os.fspath(storage)!r})"
         )
     if isinstance(storage, str) and not storage:
         raise InvalidInputError(
-            "storage is an empty string; give a store or the name of a kind, or leave it out for the default SQLite file"
+            "storage is an empty string; pass a store or the name of a kind, or leave it out for the default SQLite file"
         )
     if storage is not None and not isinstance(storage, str):
         check_instance("storage", storage, StateStore)

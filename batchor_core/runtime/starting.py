@@ -1,4 +1,4 @@
-"""Starting a run: creating it, or taking up the stored one with the same job."""
+"""Starting a run: creating it, or resuming the stored one with the same job."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from batchor_core.storage.state import IngestCheckpoint
 def start(
     runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, *, extras: JSONObject | None, on_change: OnChange
 ) -> RunSummary:
-    """Create the run or take it up again, and do its first cycle; what ``BatchRunner.start`` documents."""
+    """Create the run or resume it, and do its first cycle; what ``BatchRunner.start`` documents."""
     store = runs.engine.store
     check_lease_term(runs.engine.settings.lease_ttl_sec, job.provider_config)
     created = not store.has_run(run_id=run_id) and create(runs, job, run_id, extras)
@@ -46,7 +46,7 @@ def start(
 
 
 def create(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, extras: JSONObject | None = None) -> bool:
-    """Store a new run; False if another process was faster. Whatever is wrong with the job shows before."""
+    """Store a new run; False if another process was faster. A job that is invalid raises before."""
     store = runs.engine.store
     provider = runs.provider(job.provider_config)
     check_provided(job, provider.get().limits)
@@ -71,7 +71,7 @@ def create(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, extras: JSONObj
 
 
 def resume(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, on_change: OnChange) -> None:
-    """Take up a stored run with the job that it was started with; whatever is different shows before anything is done."""
+    """Resume a stored run with the job that it was started with; a difference raises before anything is done."""
     store = runs.engine.store
     stored = store.get_run_config(run_id=run_id)
     config = persisted_config(job, budget_key=stored.budget_key, extras=stored.extras)
@@ -104,7 +104,7 @@ def resume(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, on_change: OnCh
 
 
 def _checkpoint(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str) -> IngestCheckpoint:
-    """How far the run has been read."""
+    """The place up to which the run has been read."""
     store = runs.engine.store
     checkpoint = store.get_ingest_checkpoint(run_id=run_id)
     if checkpoint is None:  # the process died between creating the run and this

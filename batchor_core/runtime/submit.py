@@ -244,7 +244,7 @@ def _post(drive: Drive, submission: SubmissionRecord, handle: str | None) -> boo
 
 
 _TOO_SLOW = ProviderError(
-    "not sent: the store took so long that the lease might have ended before the answer came",
+    "not sent: the store took so long that the lease might have ended before the response",
     error_class="lease_too_short",
     not_performed=True,
 )
@@ -327,7 +327,7 @@ def _file_trouble(drive: Drive, handle: str | None) -> ProviderError | None:
         return as_provider_error(raised)
     if is_ready is False:
         return ProviderError(
-            f"file {handle} is not processed yet",
+            f"file {handle} has not been processed yet",
             kind=ProviderErrorKind.NOT_READY,
             error_class=FILE_NOT_READY,
             not_performed=True,

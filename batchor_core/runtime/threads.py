@@ -1,4 +1,4 @@
-"""The threads in which a runner does what an event loop must not wait for."""
+"""Threads for work that must not block an event loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for the end of a run: when to do the next cycle, and when no waiting helps any more.
+"""Waiting for the end of a run: when to do the next cycle, and when waiting no longer helps.
 
 :class:`Waiting` decides and does one step; who calls it sleeps in between, in a thread or on an event loop. Between two cycles
 it looks into the store now and then: a run that an operator has cancelled, or that another process has brought forward, is not
@@ -28,15 +28,15 @@ from batchor_core.runtime.progress import shown
 from batchor_core.storage.state import ActiveBatchRecord
 
 STORE_OUTAGE_SEC = 600.0
-"""How long ``wait()`` puts up with a store that can't be reached."""
+"""How long ``wait()`` tolerates a store that can't be reached."""
 
 STORE_RETRY_SEC = 0.1
-"""Pauses between two tries to reach it are no shorter."""
+"""The shortest pause between two tries to reach it."""
 
 
 @dataclass(slots=True)
 class Waiting:
-    """One caller that waits for the end of one run.
+    """A caller that waits for the end of a run.
 
     Attributes:
         runs: The runner's runs.
@@ -44,7 +44,7 @@ class Waiting:
         refresh: Does one cycle.
         timeout: Seconds after which a step raises TimeoutError; None for never.
         poll_interval: Seconds between two cycles; None leaves them to the job's config, and that to the age of the batches.
-        slice_sec: Seconds after which a cycle begins no further step, and goes on with the next; None for never.
+        slice_sec: Seconds after which a cycle begins no further step, which is left to the next cycle; None for no limit.
         summary: Where the run stood when it was last looked at.
         next_cycle_in: Seconds until the next cycle.
     """
@@ -63,7 +63,7 @@ class Waiting:
     _pace: float = 0.0
 
     def step(self) -> float | None:
-        """Do a cycle if it is time, or look whether it is; returns the seconds to sleep, None once the run is finished.
+        """Do a cycle if it is due; returns the seconds to sleep until the next step, None once the run is finished.
 
         Raises:
             RunPausedError: And what else ``Run.wait`` documents.
@@ -80,7 +80,9 @@ class Waiting:
             if not error.is_passing or self._without_store >= STORE_OUTAGE_SEC:
                 raise
             if not self._without_store:
-                log.warning("run %s: the store can't be used just now, trying again: %s", self.run_id, error)
+                log.warning(
+                    "run %s: the store can't be used at the moment, trying again: %s", self.run_id, error
+                )
             self.next_cycle_in = max(
                 1.0 if self.poll_interval is None else self.poll_interval, STORE_RETRY_SEC
             )
@@ -111,15 +113,15 @@ class Waiting:
     def _too_late(self) -> str:
         trouble = None if self.summary is None else self.summary.trouble
         why = f"; {trouble}" if trouble else ""
-        return f"run {self.run_id!r} is not finished after {self.timeout} s{why}; it goes on with the next wait() or refresh()"
+        return f"run {self.run_id!r} is not finished after {self.timeout} s{why}; it continues with the next wait() or refresh()"
 
     def _has_moved(self) -> bool:
-        """Whether somebody else has brought the run forward, or an operator has spoken."""
+        """Whether another process has advanced the run, or an operator has acted."""
         before, self.summary = self.summary, self.runs.engine.store.get_run_summary(run_id=self.run_id)
         return before is None or _standing(before) != _standing(self.summary)
 
     def _pause(self, summary: RunSummary) -> float:
-        """How long the run may be left alone now."""
+        """Seconds until the run needs the next cycle."""
         config, store = self.runs.of(self.run_id).config.provider_config, self.runs.engine.store
         if self.poll_interval is None:
             self.poll_interval = own_pause(config)
@@ -164,7 +166,7 @@ def _standing(summary: RunSummary) -> tuple[object, ...]:
 
 
 def check_can_go_on(runs: LiveRuns, summary: RunSummary) -> None:
-    """Waiting must have an end: raise what a person has to do where nothing moves by itself any more."""
+    """Raise what a person has to do if nothing moves on its own any more, so that waiting ends."""
     store, run_id = runs.engine.store, summary.run_id
     if summary.control_state is RunControlState.PAUSED:
         raise RunPausedError(run_id, store.get_control_reason(run_id=run_id))
@@ -191,7 +193,7 @@ def check_can_go_on(runs: LiveRuns, summary: RunSummary) -> None:
 
 
 def _moves(summary: RunSummary, held: list[ActiveBatchRecord]) -> bool:
-    """Whether anything goes on by itself; ``held`` are the batches in flight if some wait for a person."""
+    """Whether anything continues on its own; ``held`` are the batches in flight if some need a decision."""
     counts = summary.status_counts
     if summary.unknown_batches or counts[ItemStatus.PENDING] or counts[ItemStatus.FAILED_RETRYABLE]:
         return True

@@ -51,9 +51,9 @@ def _meant(kind: str) -> str | None:
         return "For a Postgres database give storage=PostgresStorage(dsn=...), from batchor_core"
     if kind.startswith("sqlite:"):
         path = kind.partition(":")[2].removeprefix("///")
-        return f"For a SQLite file give storage=SQLiteStorage(path={path!r}), from batchor_core"
+        return f"For a SQLite file pass storage=SQLiteStorage(path={path!r}), from batchor_core"
     if "/" in kind or "\\" in kind or kind.endswith((".sqlite3", ".sqlite", ".db", ".db3")):
-        return f"For a SQLite file give storage=SQLiteStorage(path={kind!r}), from batchor_core"
+        return f"For a SQLite file pass storage=SQLiteStorage(path={kind!r}), from batchor_core"
     return None
 
 

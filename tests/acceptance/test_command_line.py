@@ -90,11 +90,11 @@ class TestInterrupted:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
         assert process.returncode == 130, said
-        assert "batches at the provider go on" in said
-        assert "carry on, without paying for anything twice: batchor run rows.csv" in said
+        assert "batches at the provider keep running" in said
+        assert "continue, without paying for anything twice: batchor run rows.csv" in said
         assert "Traceback" not in said
         openai_server.advance(10)
-        assert "carries on" in finish(folder, openai_server)
+        assert "continues" in finish(folder, openai_server)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """The Dagster tutorial, typed in as it is written: its files, its commands, its daemon."""
 
 import contextlib
-import importlib
 import os
 import re
 import shlex
@@ -148,21 +147,3 @@ def send(command: str, folder: Path, settings: dict[str, str]) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
-
-
-def test_the_offline_test_of_the_how_to_passes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    [snippet] = [
-        block
-        for block in blocks(ROOT / "docs" / "how-to" / "test-without-a-key.md", "python")
-        if "from shop import reviews" in block
-    ]
-    monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(str(folder))
-    importlib.invalidate_caches()
-    try:
-        names: dict[str, object] = {}
-        exec(compile(snippet, "how-to", "exec"), names)
-        test = names["test_a_day_lands_and_passes_its_checks"]
-        test()  # type: ignore[operator]
-    finally:
-        sys.modules.pop("shop", None)

@@ -172,13 +172,13 @@ def test_engine_settings_are_of_their_types(name: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("storage", "runs.sqlite3", r"give storage=SQLiteStorage\(path='runs.sqlite3'\)"),
+        ("storage", "runs.sqlite3", r"pass storage=SQLiteStorage\(path='runs.sqlite3'\)"),
         ("storage", "./runs", r"SQLiteStorage\(path='./runs'\)"),
         ("storage", "sqlite:///runs.db", r"SQLiteStorage\(path='runs.db'\)"),
         ("storage", Path("runs.db"), r"SQLiteStorage\(path='runs.db'\)"),
         ("storage", "postgresql://host/db", r"PostgresStorage\(dsn=...\)"),
         ("storage", "mysql", "known: 'memory', 'postgres', 'sqlite'"),
-        ("storage", "", "storage is an empty string; give a store or the name of a kind"),
+        ("storage", "", "storage is an empty string; pass a store or the name of a kind"),
         ("storage", SQLiteStorage, "storage is the class SQLiteStorage; give an instance"),
         ("storage", 5, "storage must be a StateStore"),
         ("provider_registry", {}, "provider_registry must be a ProviderRegistry"),

@@ -16,29 +16,29 @@ PAGE = Path(__file__).parents[3] / "docs" / "reference" / "cli.md"
 
 HEAD = """# The command line
 
-Every command of `batchor`, which comes with the `cli` extra. How to do a whole job with it: [Use the command
-line](../how-to/use-the-command-line.md). `batchor COMMAND --help` says the same as this page.
+Every command of `batchor`, which comes with the `cli` extra. [Use the command line](../how-to/use-the-command-line.md) shows a whole
+job. `batchor COMMAND --help` prints the same as this page.
 
 ## Exit codes
 
 | Code | |
 |---|---|
-| 0 | what was asked for is done; of `run`: every row has its answer, or with `--detach` was sent |
-| 1 | rows failed, or something waits for a person: a paused run, a batch in quarantine; or a question was answered with no |
-| 2 | the command can't be carried out as it was typed, or as its input, key, store or run is |
-| 130 | interrupted by Ctrl-C; 143 by SIGTERM. `watch` ends with 0, as Ctrl-C is the way to leave it |
+| 0 | success; of `run`: every row has its answer, or was sent with `--detach` |
+| 1 | rows failed, or something needs a decision (a paused run, a batch in quarantine), or you declined a confirmation |
+| 2 | the command can't be carried out: its options, input, key, store or run are wrong |
+| 130 | interrupted by Ctrl-C; 143 by SIGTERM. `watch` ends with 0, since Ctrl-C is the way to leave it |
 
 ## Output
 
-Stdout has what was asked for, stderr everything about it: notes, progress, errors. With `--json` stdout has one JSON value, but for
-`results` and `watch`, which print JSON lines. It is ASCII, and what others wrote is escaped on a terminal.
+Results go to stdout; notes, progress and errors go to stderr. With `--json`, stdout has one JSON value; `results` and `watch` print
+JSON lines. JSON is ASCII, and control characters in stored text are escaped on a terminal.
 
 ## Environment
 
 | Variable | |
 |---|---|
 | `OPENAI_API_KEY` | the API key. No option and no profile takes one |
-| `OPENAI_BASE_URL` | the server, where neither `--base-url` nor a profile names one |
+| `OPENAI_BASE_URL` | the server, if neither `--base-url` nor a profile names one |
 | `BATCHOR_PROFILE` | the profile, instead of `--profile` |
 | `BATCHOR_TRUSTED_HOSTS` | hosts, separated by commas, that the `base_url` of a profile may name; your key is sent there. This machine needs none |
 | `BATCHOR_FROM` | the database of `run --sql`, instead of `--from`: its URL may hold a password |
@@ -46,16 +46,16 @@ Stdout has what was asked for, stderr everything about it: notes, progress, erro
 
 ## Profiles
 
-The nearest `batchor.toml`, or `pyproject.toml` with a table `[tool.batchor]`, from the working directory upwards, holds defaults. Options count
-before a profile, a profile before the file's own settings.
+The nearest `batchor.toml`, or `pyproject.toml` with a table `[tool.batchor]`, from the working directory upwards, holds defaults. Options override
+a profile, and a profile overrides the file's own settings.
 
 | Setting | |
 |---|---|
-| `db`, `postgres`, `postgres_schema` | the store. One that is named on the command line counts as a whole |
+| `db`, `postgres`, `postgres_schema` | the store. A store named on the command line replaces all three |
 | `artifacts` | folder or URL of the runs' files |
 | `provider`, `model`, `base_url`, `endpoint` | of new runs |
 | `id` | column of the rows' ids |
-| `options` | a table: what `--option` gives |
+| `options` | a table of what `--option` sets |
 | `profiles` | tables of the same settings by name: `[profiles.local]`, chosen with `--profile local` |
 
 `db` and `artifacts` are relative to the file.
@@ -66,8 +66,8 @@ STORE_OPTIONS = ("db", "postgres", "postgres_schema", "artifacts", "profile")
 STORE_HEAD = """
 ## The store
 
-Every command but `serve` takes these. For `run` and `export`, `--schema` names the output's model, and Postgres's schema is
-`--postgres-schema`; elsewhere both spellings do.
+Every command except `serve` takes these. For `run` and `export`, `--schema` names the output's model, and Postgres's schema is
+`--postgres-schema`; all other commands accept both spellings.
 
 | Option | |
 |---|---|

@@ -94,7 +94,7 @@ def test_nothing_to_do_is_said_and_is_success(world: World) -> None:
     world.runner().run_and_wait(text_job(1), run_id=RUN)
     shown = batchor(world, "doctor")
     assert shown.exit_code == 0
-    assert "Nothing waits" in shown.output
+    assert "Nothing needs a decision" in shown.output
     assert batchor(world, "doctor", RUN).exit_code == 0
 
 

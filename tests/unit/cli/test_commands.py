@@ -133,7 +133,7 @@ class TestCancelling:
         terminal.key = ""
         cancelled = terminal.type("cancel", "r", "--yes")
         assert cancelled.exit_code == 0
-        assert "go on at the provider until the run is driven with a key" in cancelled.stderr
+        assert "keep running at the provider until a process with a key drives the run" in cancelled.stderr
 
 
 def test_deleting_asks_first_and_says_what_is_lost(terminal: Terminal) -> None:

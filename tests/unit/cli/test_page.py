@@ -1,4 +1,4 @@
-"""What the page about the command line says to type is typed."""
+"""The commands of the pages exist, with their options; tests/acceptance/test_pages.py types them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = ("docs/how-to/use-the-command-line.md", "docs/how-to/embed-texts.md", "R
 PAGES = [Path(__file__).parents[3] / name for name in NAMES]
 
 
-def blocks(language: str, *, page: Path = PAGES[0]) -> list[str]:
+def blocks(language: str, *, page: Path = PAGES[1]) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
@@ -38,35 +38,20 @@ def commands() -> Iterator[list[str]]:
                 yield shlex.split(line, comments=True)[1:]
 
 
-def test_the_first_job_is_done_as_it_stands(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    (terminal.folder / "batchor.toml").unlink()
-    monkeypatch.setenv("OPENAI_BASE_URL", terminal.server.base_url)
-    monkeypatch.setenv("HOME", str(terminal.folder))
-    terminal.write("rows.csv", blocks("text")[0])
-    terminal.write("prompt.md", blocks("jinja")[0])
-    terminal.write("models.py", blocks("python")[0])
-    typed = next(words for words in commands() if words[:2] == ["run", "rows.csv"])
-    done = terminal.type(*typed)
-    assert done.exit_code == 0, done.output
-    table = pq.read_table(terminal.folder / "reviews.parquet")
-    assert table.column("item_id").to_pylist() == ["r1", "r2"]
-    assert {"sentiment", "score"} <= set(table.column_names)
-
-
 def test_texts_are_embedded_as_the_page_stands(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     (terminal.folder / "batchor.toml").unlink()
     monkeypatch.setenv("OPENAI_BASE_URL", terminal.server.base_url)
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     monkeypatch.setenv("HOME", str(terminal.folder))
-    terminal.write("texts.csv", blocks("text", page=PAGES[1])[0])
+    terminal.write("texts.csv", blocks("text")[0])
     done = terminal.type(*next(words for words in commands() if words[:2] == ["run", "texts.csv"]))
     assert done.exit_code == 0, done.output
     known: dict[str, Any] = {}
-    exec(blocks("python", page=PAGES[1])[0], known)
+    exec(blocks("python")[0], known)
     assert known["vectors"].shape == (2, 256)
     table = pq.read_table("vectors.parquet")
     assert table["vector"].to_pylist() == known["vectors"].tolist()
-    query = blocks("sql", page=PAGES[1])[0]
+    query = blocks("sql")[0]
     with duckdb.connect() as database:
         found = database.execute(query, {"question": known["vectors"][1].tolist()}).fetchall()
     assert [name for name, _ in found] == ["d2", "d1"]

@@ -50,9 +50,9 @@ def test_a_profile_overrides_the_files_own_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "name", "said"),
     [
-        ("modle = 'x'", None, "there is no setting 'modle'; did you mean 'model'?"),
+        ("modle = 'x'", None, "unknown setting 'modle'; did you mean 'model'?"),
         ("api_key = 'sk-1'", None, "keys come from the environment alone"),
-        ("[profiles.local]\nbase_ulr = 'x'", None, "profile 'local': there is no setting 'base_ulr'"),
+        ("[profiles.local]\nbase_ulr = 'x'", None, "profile 'local': unknown setting 'base_ulr'"),
         ("postgres = 'yes'", None, "postgres must be true or false"),
         ("model = 5", None, "model must be a string"),
         ("profiles = 1", None, "profiles must be tables"),

@@ -49,7 +49,7 @@ def test_the_same_command_again_pays_for_nothing_and_writes_the_same(terminal: T
     (terminal.folder / "out.csv").unlink()
     again = terminal.run("--out", "out.csv")
     assert (again.exit_code, terminal.paid) == (0, 3)
-    assert "is finished already, and nothing is sent" in again.stderr
+    assert "is already finished; nothing is sent" in again.stderr
     assert terminal.read("out.csv") == written
     assert len(terminal.runs()) == 1
 
@@ -106,7 +106,7 @@ def test_another_server_makes_another_run_so_that_made_up_answers_are_never_take
 def test_a_run_that_is_still_under_way_is_named_beside_a_new_one(terminal: Terminal) -> None:
     terminal.run("--detach")
     new = terminal.run(prompt="Otherwise: {{ text }}")
-    assert f"{terminal.runs()[1]['run_id']}, of rows of the same name, still goes on" in new.stderr
+    assert f"{terminal.runs()[1]['run_id']}, over rows of the same name, is still active" in new.stderr
 
 
 def test_a_run_id_of_ones_own(terminal: Terminal) -> None:
@@ -226,7 +226,7 @@ def test_rows_of_a_query(terminal: Terminal) -> None:
         shop.execute("insert into reviews values (3, 'pot', 'New')")
     changed = terminal.type(*words)
     assert changed.exit_code == 2, "a query whose rows have become others is no new run by itself"
-    assert "give it a --run-id" in changed.stderr
+    assert "give a new --run-id" in changed.stderr
     assert terminal.type(*words, "--run-id", "today").exit_code == 0
 
 
@@ -288,7 +288,7 @@ def test_json_on_stdout_is_one_object(terminal: Terminal) -> None:
         (["run", "rows.csv", "--prompt-text", "x", "--schema", "none.py:Review"], "no file"),
         (["run", "rows.csv", "--prompt-text", "x", "--schema", "Review"], "FILE.py:MODEL"),
         (["run", "rows.csv", "--prompt-text", "x", "--option", "temperature"], "KEY=VALUE"),
-        (["run", "rows.csv", "--prompt-text", "x", "--option", "api_key=sk-1"], "environment alone"),
+        (["run", "rows.csv", "--prompt-text", "x", "--option", "api_key=sk-1"], "only from the environment"),
         (["run", "rows.csv", "--prompt-text", "x", "--option", "max_output_token=9"], "'max_output_tokens'"),
         (
             ["run", "rows.csv", "--prompt-text", "x", "--option", "max_output_tokens=many"],

@@ -36,7 +36,7 @@ def test_a_template_over_the_fields_of_a_row(template: str, rendered: str) -> No
     [
         (
             "{{ txt }}",
-            "prompt.md names 'txt', which row 'a' does not have; did you mean 'text'?; its fields are 'id'",
+            "prompt.md names 'txt', which row 'a' does not have; did you mean 'text'?; its columns are 'id'",
         ),
         ("{{ text.size.x }}", "row 'a'"),
         ("{{ text + 1 }}", "row 'a': TypeError"),

@@ -119,8 +119,8 @@ def test_a_bad_shape_names_its_item(any_world: World, build: Any, said: str) -> 
 @pytest.mark.parametrize(
     ("taken", "said"),
     [
-        ([], "its prompt has messages, which the provider fake does not take"),
-        ([PromptFeature.MESSAGES], "its prompt has options, which the provider fake does not take"),
+        ([], "its prompt has messages, which the provider fake does not support"),
+        ([PromptFeature.MESSAGES], "its prompt has options, which the provider fake does not support"),
         ([PromptFeature.OPTIONS], "its prompt has messages, which"),
     ],
 )
@@ -145,16 +145,16 @@ def test_a_provider_of_the_eight_methods_alone_takes_two_texts(world: World) -> 
 
     provider: Any = Eight(world.provider)
     with pytest.raises(
-        InvalidInputError, match="its prompt has messages, which the provider fake does not take"
+        InvalidInputError, match="its prompt has messages, which the provider fake does not support"
     ):
         world.start(conversation(), provider_factory=lambda config: provider)
-    with pytest.raises(InvalidInputError, match=r"of the kind 'body', .* it gives text, model"):
+    with pytest.raises(InvalidInputError, match=r"of the kind 'body', .* it supports text, model"):
         world.start(text_job(output=BodyOutput()), provider_factory=lambda config: provider)
 
 
 def test_a_store_is_not_given_what_it_would_forget(world: World) -> None:
     store = ThirdPartyStore(MemoryStateStore(now=world.clock))
-    with pytest.raises(InvalidInputError, match="ThirdPartyStore keeps a prompt and a system prompt alone"):
+    with pytest.raises(InvalidInputError, match="ThirdPartyStore stores only a prompt and a system prompt"):
         world.runner(storage=store).start(conversation(), run_id=RUN)
     run = world.runner(storage=store).start(text_job(2), run_id="plain").wait()
     assert run.summary().completed_items == 2

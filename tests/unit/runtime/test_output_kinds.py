@@ -233,7 +233,7 @@ def test_what_the_provider_does_not_give_is_refused_before_anything_is_sent(any_
     any_world.provider.outputs = frozenset({OutputKind.TEXT, OutputKind.BODY})
     for job in (vector_job(), text_job(structured_output=Verdict)):
         with pytest.raises(
-            InvalidInputError, match=r"which the provider fake does not give .* it gives text, body"
+            InvalidInputError, match=r"which the provider fake does not support .* it supports text, body"
         ):
             any_world.start(job)
     assert any_world.provider.calls == []

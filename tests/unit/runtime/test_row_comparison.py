@@ -103,9 +103,9 @@ def test_the_error_says_what_was_and_what_is(any_world: World) -> None:
 
     renamed = [BatchItem("x", {"text": "question 0"}, {"row": 0}), *items(3)[1:]]
     assert told(given=renamed) == "item 0 was 'item-0' when the run was started, and is 'x' now"
-    assert told(given=2) == "the job has 2 items, and the run was started with 3 items"
-    assert told(given=5) == "the job has 5 items, and the run was started with 3 items"
-    assert told(given=iter(items(5))) == "the job has more than 3 items, and the run was started with 3 items"
+    assert told(given=2) == "the job has 2 items, but the run was started with 3 items"
+    assert told(given=5) == "the job has 5 items, but the run was started with 3 items"
+    assert told(given=iter(items(5))) == "the job has more than 3 items, but the run was started with 3 items"
     assert (
         told(build_prompt=lambda item: "another" if item.item_id == "item-1" else ask(item))
         == "item 1 ('item-1') has another prompt than when the run was started"
@@ -426,7 +426,7 @@ def test_what_can_not_be_compared_is_logged(any_world: World, caplog: pytest.Log
     runner = any_world.runner(provider_factory=_no_key)
     with caplog.at_level(logging.WARNING, "batchor_core"):
         assert runner.start(text_job(COUNT, build_prompt=_other_prompt), run_id=RUN).is_finished
-    [record] = [entry for entry in caplog.records if "nothing to compare" in entry.message]
+    [record] = [entry for entry in caplog.records if "no stored prompts to compare" in entry.message]
     assert "item 0 on" in record.message
     with pytest.raises(RunItemsMismatchError, match="item 3 "):
         runner.start(text_job(_with(3, item_id="x")), run_id=RUN)

@@ -171,6 +171,6 @@ def test_a_file_is_not_read_on_with_other_options(any_world: World) -> None:
     assert any_world.store.has_run(run_id=RUN)
     other = csv_source(any_world.folder, text, delimiter=",", item_id_from_row=lambda row: row["id;text"])
     with pytest.raises(
-        SourceMismatchError, match="is read with the usual options, and was read with delimiter=';'"
+        SourceMismatchError, match="is read with the default options, but was read with delimiter=';'"
     ):
         any_world.runner().start(text_job(other, per_batch=1000), run_id=RUN)

@@ -319,7 +319,7 @@ def test_another_frame_is_refused(world: World, other: pl.DataFrame, is_finished
         world.runner().run_and_wait(text_job(frame_source()), run_id=RUN)
     else:
         die(world, frame_source())
-    with pytest.raises(SourceMismatchError, match="the content of frame is not what frame was"):
+    with pytest.raises(SourceMismatchError, match="the content of frame differs from that of frame"):
         world.start(text_job(frame_source(other)))
 
 
@@ -331,7 +331,7 @@ def test_another_query_is_refused(world: World, database: Database) -> None:
     ):
         with pytest.raises(SourceMismatchError):
             world.start(text_job(database.source(query, params)))
-    with pytest.raises(SourceMismatchError, match="sql source, and this is a frame source"):
+    with pytest.raises(SourceMismatchError, match="sql source, but this is a frame source"):
         world.start(text_job(frame_source()))
 
 

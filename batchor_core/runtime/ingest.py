@@ -84,8 +84,8 @@ def check_same_source(run_id: str, items: BatchItems, stored: IngestCheckpoint) 
             )
         raise SourceMismatchError(
             run_id,
-            f"the content of {identity.source_ref} is not what {stored.source_ref} was when the run started. "
-            "Put the original back to resume, or start a new run id for the new content.",
+            f"{'the query or its parameters' if identity.source_kind == 'sql' else 'the content'} of {identity.source_ref} is "
+            f"not what {stored.source_ref} was when the run started. Put the original back to resume, or start a new run id.",
         )
 
 

@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from batchor_core.core.answers import Answer
+from batchor_core.core.arguments import check_seconds, check_whole_number, shown
 from batchor_core.core.enqueue_budget import EnqueueBudget
-from batchor_core.core.exceptions import ProviderErrorKind
+from batchor_core.core.exceptions import InvalidInputError, ProviderErrorKind
 from batchor_core.core.lateness import StatedCounts
 from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.outputs import OutputKind, VectorOutput
@@ -70,6 +71,9 @@ class BatchLimits:
         outputs: Supported kinds of answers. A job of any other kind is refused before anything is sent.
         prompts: What it supports in a prompt besides the two texts. A row that has more is refused, so that nothing is
             dropped silently.
+
+    Raises:
+        InvalidInputError: A value can't be right. A misspelt ``found_by`` would otherwise lose the promise to pay once.
     """
 
     max_requests: int | None = None
@@ -81,6 +85,26 @@ class BatchLimits:
     lifetime_sec: float = DAY_SEC
     outputs: frozenset[OutputKind] = frozenset({OutputKind.TEXT, OutputKind.MODEL})
     prompts: frozenset[PromptFeature] = frozenset()
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_requests", 1), ("max_bytes", 1), ("max_tags", 0)):
+            if (value := getattr(self, name)) is not None or name == "max_tags":
+                check_whole_number(name, value, least=least)
+        check_seconds("lifetime_sec", self.lifetime_sec)
+        object.__setattr__(self, "found_by", _member("found_by", FoundBy, self.found_by))
+        for name, kind in (("outputs", OutputKind), ("prompts", PromptFeature)):
+            members = frozenset(_member(name, kind, value) for value in getattr(self, name))
+            object.__setattr__(self, name, members)
+
+
+def _member(name: str, kind: type[StrEnum], value: object) -> StrEnum:
+    """A member of an enum, also given as its text: the engine compares members by identity."""
+    try:
+        return kind(value)
+    except ValueError:
+        raise InvalidInputError(
+            f"{name} must be of {', '.join(map(repr, map(str, kind)))}, and is {shown(value)}"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)

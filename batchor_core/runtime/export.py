@@ -17,6 +17,7 @@ from typing import BinaryIO, Literal
 
 import orjson
 
+from batchor_core.artifacts.targets import check_replaceable, is_flat_url
 from batchor_core.core.arguments import shown
 from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.enums import RunLifecycleStatus
@@ -54,7 +55,7 @@ def export_terminal_results(
     check_cursor(after_sequence, limit)
     order = _order(engine, run_id, order, is_whole=after_sequence == 0 and limit is None)
     kind = declared_output(engine.store.get_run_config(run_id=run_id)).kind
-    path = destination.expanduser().absolute()
+    path = _local(destination)
     count, cursor = 0, after_sequence
 
     def lines() -> Iterator[tuple[int, bytes]]:
@@ -84,6 +85,14 @@ def _order(engine: Engine, run_id: str, given: Order | None, *, is_whole: bool) 
     return given
 
 
+def _local(destination: Path) -> Path:
+    if is_flat_url(str(destination)):
+        raise InvalidInputError(
+            f"{str(destination)!r} is a URL, and exports are written to this machine; give a path. to_parquet() takes URLs"
+        )
+    return destination.expanduser().absolute()
+
+
 @contextmanager
 def _appending(path: Path) -> Iterator[BinaryIO]:
     _make_folder(path.parent)
@@ -105,6 +114,10 @@ def _appending(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
+    try:
+        check_replaceable(path)
+    except OSError as error:
+        raise StorageError(f"can't write {path}: {error.strerror}") from error
     _make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -150,7 +163,7 @@ class _Entry:
 def export_artifacts(engine: Engine, run_id: str, destination: Path) -> ArtifactExportResult:
     """Copy every artifact, write all results, and remember in the store that it was done."""
     check_finished(engine.store.get_run_summary(run_id=run_id))
-    root = destination.expanduser().absolute()
+    root = _local(destination)
     _make_folder(root)
     bundle = root / run_id
     with building_folder(bundle) as building:

@@ -84,8 +84,9 @@ def check_same_source(run_id: str, items: BatchItems, stored: IngestCheckpoint) 
             )
         raise SourceMismatchError(
             run_id,
-            f"the content of {identity.source_ref} differs from that of {stored.source_ref} when the run started. "
-            "Put the original back to resume, or start a new run id for the new content.",
+            f"{'the query or its parameters' if identity.source_kind == 'sql' else 'the content'} of {identity.source_ref} "
+            f"differs from that of {stored.source_ref} when the run started. Put the original back to resume, or start a new "
+            "run id.",
         )
 
 
@@ -395,7 +396,21 @@ def _are_nameless(drive: Drive, asked: Asked) -> bool:
         drive.api.request_line(custom_id=placeholder, prompt=asked.prompts[0], output=drive.wanted)
         for placeholder in PLACEHOLDERS
     )
+    _check_name(drive, first)
     return {**first, "custom_id": ""} == {**second, "custom_id": ""}
+
+
+def _check_name(drive: Drive, line: BatchRequestLine) -> None:
+    """Refuse lines whose name the engine can't change: a retry would be answered under the id of the attempt before it, and
+    the mark of a submission would not be sent."""
+    name = PLACEHOLDERS[1]
+    if (found := drive.api.custom_id_of({**line, "custom_id": name})) != name:
+        kind = drive.config.provider_config.provider_kind
+        raise InvalidInputError(
+            f"the provider {kind} reads {found!r} as the custom_id of a request line that is sent as {name!r}. request_line() "
+            "must put it at the top of the line, as 'custom_id', and there custom_id_of() must find it; if the API calls it "
+            "something else, rename it in prepare() or create()"
+        )
 
 
 def _tokens(drive: Drive, lines: list[BatchRequestLine], stored: list[bytes]) -> list[int]:

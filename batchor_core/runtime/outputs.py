@@ -10,7 +10,14 @@ from pydantic import BaseModel
 from batchor_core.core.arguments import shown
 from batchor_core.core.exceptions import InvalidInputError, ModelResolutionError
 from batchor_core.core.models import BatchJob
-from batchor_core.core.outputs import ModelOutput, OutputKind, OutputSpec, TextOutput, output_from_payload
+from batchor_core.core.outputs import (
+    ModelOutput,
+    OutputKind,
+    OutputSpec,
+    TextOutput,
+    check_output,
+    output_from_payload,
+)
 from batchor_core.core.structured import resolve_stored_model
 from batchor_core.core.validation import ENGINE_METADATA_PAIRS
 from batchor_core.providers.api import BatchLimits
@@ -61,6 +68,24 @@ def output_of_model(config: PersistedRunConfig, model: type[BaseModel]) -> Outpu
             f"the run's answers are of the kind {kind.value!r}, which has no model; leave out model"
         )
     return ModelOutput(model)
+
+
+def chosen_output(
+    config: PersistedRunConfig, output: type[BaseModel] | OutputSpec
+) -> type[BaseModel] | OutputSpec:
+    """The output that a caller reads a run's table with.
+
+    Raises:
+        InvalidInputError: It is neither an output nor a model, or of vectors that are not the run's.
+    """
+    if isinstance(output, type) and issubclass(output, BaseModel):
+        return output
+    declared = declared_output(config)
+    if check_output("output", output).kind is OutputKind.VECTOR and output != declared:
+        raise InvalidInputError(
+            f"output is {output}, and the run's answers are of {declared}; leave out output to read them as they are"
+        )
+    return output
 
 
 def checking_output(

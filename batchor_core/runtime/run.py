@@ -22,6 +22,7 @@ from batchor_core.core.outputs import OutputSpec, OutputT
 from batchor_core.core.results import ItemResult, Order
 from batchor_core.runtime import control, driving, export, on_the_loop, reading, report, waiting
 from batchor_core.runtime.live import LiveRuns
+from batchor_core.runtime.outputs import chosen_output
 from batchor_core.runtime.pending_work import has_work, is_driven
 from batchor_core.runtime.results import check_finished
 from batchor_core.runtime.waiting import Waiting
@@ -292,7 +293,7 @@ class Run(Generic[OutputT]):
 
         if not allow_unfinished:
             check_finished(self.summary())
-        wanted = self._runs.output(self.run_id) if output is None else output
+        wanted = self._runs.output(self.run_id) if output is None else chosen_output(self.config, output)
         return ResultStream(self, wanted, order=order)
 
     def read_terminal_results(

@@ -7,12 +7,14 @@ left alone for minutes.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import (
+    InvalidInputError,
     QuarantinedBatchError,
     RunIngestionSourceRequiredError,
     RunPausedError,
@@ -61,6 +63,10 @@ class Waiting:
     _slept: float = 0.0
     _without_store: float = 0.0
     _pace: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and math.isnan(self.timeout):
+            raise InvalidInputError("timeout must be a number of seconds or None, and is nan")
 
     def step(self) -> float | None:
         """Do a cycle if it is due; returns the seconds to sleep until the next step, None once the run is finished.

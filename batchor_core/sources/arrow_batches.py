@@ -37,7 +37,7 @@ def even_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, size: int
         start = 0
         while start < batch.num_rows:
             part = batch.slice(start, missing)
-            pending.append(part if part.schema.types == schema.types else part.cast(schema))
+            pending.append(part if part.schema.types == schema.types else _cast(part, schema))
             start += part.num_rows
             missing -= part.num_rows
             if not missing:
@@ -45,3 +45,25 @@ def even_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, size: int
                 pending, missing = [], size
     if pending:
         yield pa.concat_batches(pending)
+
+
+def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    if not any(map(_has_categories_of_views, batch.schema.types)):
+        return batch.cast(schema)
+    columns = [_column(column, kind) for column, kind in zip(batch.columns, schema.types, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _column(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column as another type. pyarrow can't look up Polars' categories, whose texts are views."""
+    if not _has_categories_of_views(column.type):
+        return column.cast(kind)
+    if pa.types.is_dictionary(column.type):
+        return pa.DictionaryArray.from_arrays(column.indices, column.dictionary.cast(kind)).cast(kind)
+    return pa.array(column.to_pylist(), kind)
+
+
+def _has_categories_of_views(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return pa.types.is_string_view(kind.value_type) or pa.types.is_binary_view(kind.value_type)
+    return any(_has_categories_of_views(kind.field(index).type) for index in range(kind.num_fields))

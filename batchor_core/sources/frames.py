@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
 
-from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.exceptions import BatchorError, InvalidInputError
 from batchor_core.core.models import PayloadT
 from batchor_core.sources.arrow_digest import content_digest
 from batchor_core.sources.arrow_rows import Problem, check_columns
@@ -20,6 +21,7 @@ from batchor_core.sources.rows import ItemIdFromRow, MetadataFromRow, Row, colum
 from batchor_core.sources.snapshot import RowStream, TableItemSource
 
 _BATCH_ROWS = 10_000
+_UNREADABLE = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError)
 _UNNAMED_INDEX = "__index_level_"
 """How the column begins that pandas makes of an index without a name."""
 
@@ -150,7 +152,10 @@ def record_batches(data: Any, problem: Problem) -> RowStream:
     elif _is_dataset(data):
         schema, batches = data.schema, data.to_batches(batch_size=_BATCH_ROWS)
     else:
-        reader = _reader(data.collect() if _is_lazy(data) else data, problem)
+        if _is_lazy(data):
+            with _computed(problem):
+                data = data.collect()
+        reader = _reader(data, problem)
         schema, batches = reader.schema, iter(reader)
     check_columns(schema.names, problem)
     return RowStream(schema, _readable(batches, problem))
@@ -164,9 +169,11 @@ def columns_of(data: Any, problem: Problem) -> pa.Schema:
         schema: pa.Schema = data.schema
         return schema
     if _is_lazy(data):
-        return _reader(data.collect_schema().to_frame(), problem).schema
-    if hasattr(data, "sql_query"):
-        return _reader(data.limit(0), problem).schema
+        with _computed(problem):
+            data = data.collect_schema().to_frame()
+    elif hasattr(data, "sql_query"):
+        with _computed(problem):
+            data = data.limit(0)
     return _reader(data, problem).schema
 
 
@@ -206,14 +213,25 @@ def _reader(data: Any, problem: Problem) -> pa.RecordBatchReader:
             raise problem(
                 "Polars can't export a column of Python objects; give it another type", column=str(name)
             )
+    with _computed(problem):
+        try:
+            return pa.RecordBatchReader.from_stream(data)
+        except (*_UNREADABLE, ValueError, TypeError, OverflowError) as error:
+            line, column = _unfit_place(data)
+            said = f"the data has no Arrow form ({_words(error)}); {_fix(error)}"
+            raise problem(said, line=line, column=column) from error
+
+
+@contextmanager
+def _computed(problem: Problem) -> Iterator[None]:
+    """What a library says while it makes the rows, in classes of its own, becomes an error of ours."""
     try:
-        return pa.RecordBatchReader.from_stream(data)
-    except (*_UNREADABLE, ValueError, TypeError, OverflowError) as error:
-        line, column = _unfit_place(data)
-        fix = _fix(error)
-        raise problem(
-            f"the data has no Arrow form ({_words(error)}); {fix}", line=line, column=column
-        ) from error
+        yield
+    except (BatchorError, OSError, MemoryError):
+        raise  # OSError may pass: a step is tried again after it
+    except Exception as error:
+        said = str(error).partition("\n")[0]
+        raise problem(f"the frame can't be computed: {type(error).__name__}: {said}") from error
 
 
 def _unfit_place(data: Any) -> tuple[int | None, str | None]:
@@ -242,9 +260,6 @@ def _fix(error: Exception) -> str:
     if "parse" in str(error):  # sparse
         return "call frame.sparse.to_dense() first"
     return "give every column one type"
-
-
-_UNREADABLE = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError)
 
 
 def _readable(batches: Iterator[pa.RecordBatch], problem: Problem) -> Iterator[pa.RecordBatch]:

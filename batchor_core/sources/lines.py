@@ -139,7 +139,7 @@ def codec_of(encoding: str) -> str:
     try:
         name = codecs.lookup(encoding).name
         has_safe_offsets(encoding)
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, UnicodeError) as error:  # some codecs are for other things than files
         raise InvalidInputError(
             f"there is no encoding {encoding!r}; common ones are 'utf-8', 'utf-16', 'cp1252' and 'latin-1'"
         ) from error

@@ -36,7 +36,12 @@ def location(path: object, storage_options: Mapping[str, Any] | None = None) -> 
         raise InvalidInputError(f"a source's path must be a str or a Path, and is {path!r}")
     if not written or "\0" in written:
         raise InvalidInputError(f"{written!r} is not the path of a file")
-    found = Path(written).expanduser().absolute()
+    try:
+        found = Path(written).expanduser().absolute()
+    except RuntimeError as error:
+        raise InvalidInputError(
+            f"the path {written!r} begins with the home folder of an unknown user"
+        ) from error
     url = _URL.match(written)
     if url is None or found.exists():
         return found
@@ -46,6 +51,8 @@ def location(path: object, storage_options: Mapping[str, Any] | None = None) -> 
         )
     if url[1].lower() == "file":
         return Path(unquote(urlsplit(written).path))
+    if not isinstance(storage_options, Mapping | None):
+        raise InvalidInputError("storage_options must be a dict, such as {'key': ..., 'secret': ...}")
     return _remote(written, storage_options or {})
 
 

@@ -129,8 +129,14 @@ def os_problem(path: Location, error: OSError) -> str:
     if "compressed stream" in said or "inflate failed" in said:  # pyarrow's words
         return f"it is compressed, and cut off or damaged ({said}). Write or copy it again"
     if is_remote(path):
-        is_missing = isinstance(error, FileNotFoundError)
-        return "there is no such file. Check the URL, and who may read it" if is_missing else said
+        if not isinstance(error, FileNotFoundError):
+            return said
+        if (cause := error.__cause__) is not None:  # fsspec calls files missing that it could not ask for
+            said = _without_secrets(path, f"{type(cause).__name__}: {cause}")
+            return (
+                f"there is no such file, or it can't be reached ({said}). Check the URL, and who may read it"
+            )
+        return "there is no such file. Check the URL, and who may read it"
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
             near = next((parent for parent in path.parents if parent.is_dir()), path.parent)

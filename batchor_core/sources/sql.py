@@ -127,6 +127,8 @@ class _SqlAlchemy:
             with self._connected() as connection:
                 rows = self._rows(connection, query, params, problem)
                 yield from json_batches(rows, BATCH_ROWS, problem)
+        except ImportError as error:
+            raise problem(f"the package of the database's driver is missing: {error}; install it") from error
         except SQLAlchemyError as error:  # its own text holds the parameters
             said = error.orig if isinstance(error, StatementError) else error
             raise problem(f"the query failed: {type(said).__name__}: {said}") from error
@@ -206,7 +208,11 @@ class _Adbc:
                 reader = cursor.fetch_record_batch()
                 yield reader.schema
                 yield from reader
-        except (Error, pa.ArrowException) as error:
+        except (
+            Error,
+            pa.ArrowException,
+            OSError,
+        ) as error:  # in the middle of the rows, drivers raise OSError
             raise problem(f"the query failed: {error}") from error
 
 

@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from batchor_core.core.arguments import shown
 from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.exceptions import InvalidInputError, StorageError
 from batchor_core.core.outputs import OutputSpec
@@ -63,6 +64,12 @@ class DeltaSink(ResultSink):
     def __post_init__(self) -> None:
         if find_spec("deltalake") is None:  # now, and not when a batch has been paid for
             raise ImportError("Delta tables need the package deltalake: pip install 'batchor-core[delta]'")
+        if not isinstance(self.url, str | None) or self.url == "":
+            raise InvalidInputError(f"url of a DeltaSink must be a str or None, not {shown(self.url)}")
+        if not isinstance(self.partition_column, str) or not self.partition_column:
+            raise InvalidInputError(
+                f"partition_column must be the name of a column, not {shown(self.partition_column)}"
+            )
 
     def table(self, base: str, key: Sequence[str]) -> ResultTable:
         """The Delta table of one asset."""
@@ -74,6 +81,10 @@ class DeltaSink(ResultSink):
 class _DeltaTable(ResultTable):
     def __init__(self, url: str, partition_column: str) -> None:
         self._url = url if "://" in url else str(Path(url).expanduser().absolute())
+        if "://" not in url and unquote(self._url) != self._url:  # the package would look into another folder
+            raise InvalidInputError(
+                f"{self._url}: Delta reads the percent sign in this path as an escape; choose another folder as the sink's url"
+            )
         self._column = partition_column
 
     def where(self, partition: str | None) -> str:
@@ -154,10 +165,11 @@ class _DeltaTable(ResultTable):
         where: dict[str, Any] = {"schema_mode": "overwrite"}
         if partition is not None:
             quoted = partition.replace("'", "''")
+            column = self._column.replace('"', '""')
             where = {
                 "schema_mode": "merge",
                 "partition_by": [self._column],
-                "predicate": f"{self._column} = '{quoted}'",
+                "predicate": f"\"{column}\" = '{quoted}'",
             }
         with self._errors():
             for left in reversed(range(_TRIES)):
@@ -228,6 +240,13 @@ class _DeltaTable(ResultTable):
         if partition is None:
             return  # all of it is replaced, its columns too
         there = pa.schema(table.schema().to_arrow())
+        cases = {name.casefold(): name for name in there.names}
+        for name in schema.names:
+            if (known := cases.get(name.casefold(), name)) != name:
+                raise InvalidInputError(
+                    f"{self._url} has a column {known}, and the results have {name}: Delta can't tell them apart. Rename the field, "
+                    "or choose another url for the sink"
+                )
         problems = [
             f"{field.name} is {old.type} and would be {field.type}"
             for field in schema
@@ -266,7 +285,8 @@ class _DeltaTable(ResultTable):
         try:
             yield
         except DeltaError as error:
-            raise StorageError(f"{self._url}: {error}") from error
+            said = str(error).partition("\n   0: ")[0]  # the package adds its own traceback
+            raise StorageError(f"{self._url}: {said}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from batchor_core.artifacts.targets import check_replaceable, is_flat_url
 from batchor_core.core.boundaries import Boundary, at
+from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.url_errors import url_errors
 
 
@@ -40,6 +42,12 @@ def place_of(where: str) -> Place:
         ImportError: fsspec or its package for the protocol is missing; says what to install.
         InvalidInputError: fsspec does not know the protocol.
     """
+    if not where or "\0" in where:
+        raise InvalidInputError(f"{where!r} is not the path of a file")
+    if is_flat_url(where):
+        raise InvalidInputError(
+            f"{where!r} is a URL without its second slash, as Path() makes it; give the URL as a str"
+        )
     if "://" not in where:
         return Place(None, str(Path(where).expanduser().absolute()))
     with url_errors(f"can't reach {where!r}"):
@@ -75,6 +83,7 @@ def _uploaded(place: Place) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _renamed(target: Path) -> Iterator[Path]:
+    check_replaceable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     # hidden and without the suffix, so that a reader's *.parquet never finds it
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")

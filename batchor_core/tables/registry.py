@@ -7,6 +7,7 @@ from dataclasses import fields
 from importlib.metadata import entry_points
 from typing import Any, TypeAlias
 
+from batchor_core.core.arguments import shown
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.tables.delta_sink import DeltaSink
 from batchor_core.tables.parquet_sink import ParquetSink
@@ -43,6 +44,8 @@ def sink_of(choice: SinkChoice) -> ResultSink:
                 "@batchor_core.tables.register_sink over it"
             )
         return choice
+    if not isinstance(choice, str | Mapping):
+        raise InvalidInputError(f"sink must be a sink, a kind or settings, not {shown(choice)}")
     settings = {"kind": choice} if isinstance(choice, str) else dict(choice)
     kind = settings.pop("kind", None)
     found = _class_of(kind)

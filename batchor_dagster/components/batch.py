@@ -77,7 +77,8 @@ class OpenAI(dg.Model):
 
     model: str = Field(description="The model, such as gpt-5-mini.")
     endpoint: str | None = Field(
-        default=None, description="/v1/responses, /v1/chat/completions or, the default for vectors, /v1/embeddings."
+        default=None,
+        description="/v1/responses, /v1/chat/completions or, the default for vectors, /v1/embeddings.",
     )
     reasoning_effort: str | None = None
     max_output_tokens: int | None = None

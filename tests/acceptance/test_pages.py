@@ -170,6 +170,23 @@ def deployment(reader: Reader) -> None:
     assert reader.names["drive_job"].tags
 
 
+@page("docs/how-to/embed-texts.md")
+def embeddings(reader: Reader) -> None:
+    [texts] = [block.code for block in reader.blocks if block.language == "text"]
+    reader.save("texts.csv", texts)
+    reader.save("data/2026-11-01.csv", texts)
+    [query] = reader.code("sql")
+    reader.read()
+    wanted = reader.programs[0]["vectors"]
+    assert pq.read_table("vectors.parquet")["vector"].to_pylist() == wanted.tolist()
+    with duckdb.connect() as database:
+        found = database.execute(query, {"question": wanted[1].tolist()}).fetchall()
+    assert [name for name, _ in found] == ["d2", "d1"]
+    done = materialize_batch(reader.names["vectors"], "2026-11-01")
+    assert done.success
+    assert done.table.schema.field("vector").type == pa.list_(pa.float32(), 256)
+
+
 @page("docs/how-to/export-and-prune-artifacts.md")
 def exporting(reader: Reader) -> None:
     reader.ran("glosses-2026-11", path="runs.sqlite3")

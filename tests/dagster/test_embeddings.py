@@ -1,6 +1,5 @@
 """Assets of embeddings: as the page has them, and from YAML."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from batchor_core.testing.openai_server.embeddings import embeddings
 from batchor_dagster.components import Batch
 from batchor_dagster.testing import MaterializedBatch, materialize_batch
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "embed-texts.md"
 TEXTS = ["It drives nails into wood.", "A fruit with a thick peel."]
 SETTINGS: dict[str, Any] = {
     "name": "vectors",
@@ -39,15 +37,6 @@ def expect_vectors(done: MaterializedBatch) -> None:
 def write_texts(path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text("id,text\n" + "".join(f"{n},{text}\n" for n, text in enumerate(TEXTS)), encoding="utf-8")
-
-
-def test_the_asset_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_texts(tmp_path / "data" / "2026-11-01.csv")
-    *_, program = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
-    known: dict[str, Any] = {}
-    exec(program, known)
-    expect_vectors(materialize_batch(known["vectors"], "2026-11-01"))
 
 
 def test_a_batch_of_vectors_from_yaml(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ def test_improper_csv_is_guessed_at_if_asked(tmp_path: Path) -> None:
         ({"encoding": "utf-9"}, "there is no encoding 'utf-9'"),
         ({"encoding": None}, "there is no encoding None"),
         ({"encoding": "base64"}, "there is no encoding 'base64'"),
+        ({"encoding": "idna"}, "there is no encoding 'idna'"),
     ],
 )
 def test_an_option_that_can_not_work_is_refused_at_once(options: dict[str, Any], problem: str) -> None:

@@ -108,6 +108,22 @@ def test_categories_that_differ_from_batch_to_batch_are_kept(tmp_path: Path) -> 
     assert [row["id"] for row in rows(pa.concat_tables(parts), tmp_path)] == ["a", "b", "c", "a"]
 
 
+@pytest.mark.parametrize("dtype", [pl.Categorical, pl.Enum(["b", "a"])])
+@pytest.mark.parametrize("make", [pl.DataFrame.clone, pl.DataFrame.lazy, pl.DataFrame.to_arrow])
+def test_the_categories_of_polars_are_kept(dtype: Any, make: Any, tmp_path: Path) -> None:
+    """Their texts are views, which pyarrow does not look up."""
+    words = pl.Series(["a", None, "b"], dtype=dtype)
+    frame = pl.DataFrame({"id": [1, 2, 3], "one": words}).with_columns(
+        many=pl.concat_list("one"), within=pl.struct("one")
+    )
+    assert rows(make(frame), tmp_path) == [
+        {"id": number, "one": word, "many": [word], "within": {"one": word}}
+        for number, word in enumerate(["a", None, "b"], 1)
+    ]
+    if make is not pl.DataFrame.lazy:
+        assert source(make(frame)).source_identity() == source(frame).source_identity()
+
+
 def test_frames_without_rows_or_without_batches_have_no_items(tmp_path: Path) -> None:
     for number, frame in enumerate(
         (pl.DataFrame(schema={"id": pl.Int64}), pd.DataFrame({"id": []}), pa.table({"id": []}))

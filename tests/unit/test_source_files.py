@@ -57,10 +57,22 @@ def test_a_file_url_is_a_path(kind: Any, tmp_path: Path) -> None:
     assert kind((tmp_path / "a b.csv").as_uri(), **CALLBACKS).path == tmp_path / "a b.csv"
 
 
-@pytest.mark.parametrize("path", [None, 5, b"rows.csv", "", "a\0b", ["a.csv"]])
+@pytest.mark.parametrize("path", [None, 5, b"rows.csv", "", "a\0b", ["a.csv"], "~nobody-here/rows.csv"])
 def test_what_is_no_path_is_refused_at_once(kind: Any, path: Any) -> None:
     with pytest.raises(InvalidInputError, match="path"):
         kind(path, **CALLBACKS)
+
+
+def test_a_server_that_can_not_be_reached_is_not_a_missing_file_alone(kind: Any) -> None:
+    source = kind("http://user:secret@127.0.0.1:1/rows", **CALLBACKS)
+    with pytest.raises(SourceRowError, match=r"it can't be reached \(ClientConnectorError: ") as caught:
+        source.source_identity()
+    assert "secret" not in str(caught.value)
+
+
+def test_storage_options_are_a_dict(kind: Any) -> None:
+    with pytest.raises(InvalidInputError, match="storage_options must be a dict"):
+        kind("memory://rows", **CALLBACKS, storage_options="key")
 
 
 def test_a_folder_without_files_of_the_kind_is_named_with_what_it_holds(kind: Any, tmp_path: Path) -> None:

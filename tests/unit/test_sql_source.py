@@ -241,3 +241,18 @@ def test_a_value_that_its_columns_type_can_not_read_is_named_with_its_place(url:
         SourceRowError, match=r"line 1: a value doesn't fit the type .* read the column as text"
     ):
         rows(url, sa.select(table).where(table.c.id == 1))
+
+
+def test_a_driver_that_fails_among_the_rows_is_told_in_words(adbc: Any) -> None:
+    """ADBC takes the types from the first rows, and raises an OSError where a later one has another."""
+    query = (
+        "with recursive n(i) as (select 1 union all select i + 1 from n where i < 3000) "
+        "select i as id, case when i > 2000 then 'text' else i end as value from n"
+    )
+    with pytest.raises(SourceRowError, match=r"query: the query failed: .*Type mismatch"):
+        rows(adbc, query)
+
+
+def test_a_missing_driver_is_named() -> None:
+    with pytest.raises(SourceRowError, match=r"the package of the database's driver is missing: .*oracledb"):
+        rows("oracle+oracledb://reader@db/sales", "select 1 as id")

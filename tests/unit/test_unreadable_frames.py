@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -140,3 +141,17 @@ def test_a_value_that_arrow_has_no_form_for_is_named_with_its_row(values: Any, w
         list(FrameItemSource(frame, item_id_from_row=_id))
     assert fix in str(caught.value)
     assert str(caught.value).encode()  # it can be printed
+
+
+@pytest.mark.parametrize(
+    ("frame", "problem"),
+    [
+        (pl.LazyFrame({"id": ["a"]}).select(pl.col("nope")), "ColumnNotFoundError"),
+        (pl.LazyFrame({"id": ["a"]}).with_columns(pl.col("id").str.to_integer()), "ComputeError"),
+        (duckdb.sql("select error('boom') as id"), "InvalidInputException: .*boom"),
+    ],
+    ids=["a column that is not there", "a failing expression", "a failing query"],
+)
+def test_what_a_library_raises_while_it_computes_names_the_frame(frame: Any, problem: str) -> None:
+    with pytest.raises(SourceRowError, match=f"^sales: the frame can't be computed: {problem}"):
+        list(FrameItemSource(frame, item_id_from_row=lambda row: row["id"], name="sales"))

@@ -6,22 +6,12 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import duckdb
-import pyarrow.parquet as pq
-import pytest
 
 from batchor_core.cli.app import app
-from tests.unit.cli.conftest import Terminal
 from tests.unit.cli.reference import _info, _parameters
 
 NAMES = ("docs/how-to/use-the-command-line.md", "docs/how-to/embed-texts.md", "README.md")
 PAGES = [Path(__file__).parents[3] / name for name in NAMES]
-
-
-def blocks(language: str, *, page: Path = PAGES[1]) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 def commands() -> Iterator[list[str]]:
@@ -36,25 +26,6 @@ def commands() -> Iterator[list[str]]:
         for line in [*lines, *re.findall(r"`(batchor [a-z][^`]*)`", text)]:
             if line.startswith("batchor "):
                 yield shlex.split(line, comments=True)[1:]
-
-
-def test_texts_are_embedded_as_the_page_stands(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    (terminal.folder / "batchor.toml").unlink()
-    monkeypatch.setenv("OPENAI_BASE_URL", terminal.server.base_url)
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
-    monkeypatch.setenv("HOME", str(terminal.folder))
-    terminal.write("texts.csv", blocks("text")[0])
-    done = terminal.type(*next(words for words in commands() if words[:2] == ["run", "texts.csv"]))
-    assert done.exit_code == 0, done.output
-    known: dict[str, Any] = {}
-    exec(blocks("python")[0], known)
-    assert known["vectors"].shape == (2, 256)
-    table = pq.read_table("vectors.parquet")
-    assert table["vector"].to_pylist() == known["vectors"].tolist()
-    query = blocks("sql")[0]
-    with duckdb.connect() as database:
-        found = database.execute(query, {"question": known["vectors"][1].tolist()}).fetchall()
-    assert [name for name, _ in found] == ["d2", "d1"]
 
 
 def test_every_command_of_the_pages_is_there_with_its_options() -> None:

@@ -329,7 +329,7 @@ def test_another_query_is_refused(world: World, database: Database) -> None:
         ("select * from rows", None),
         ("select * from rows where n >= :least", {"least": 1}),
     ):
-        with pytest.raises(SourceMismatchError):
+        with pytest.raises(SourceMismatchError, match="the query or its parameters of sqlite"):
             world.start(text_job(database.source(query, params)))
     with pytest.raises(SourceMismatchError, match="sql source, but this is a frame source"):
         world.start(text_job(frame_source()))

@@ -15,8 +15,10 @@ import pytest
 from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core.custom_ids import unmarked
 from batchor_core.core.enums import RunLifecycleStatus, SubmissionState
+from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import BatchItem, BatchJob, ChunkPolicy, RunEvent
-from batchor_core.providers.api import BatchState
+from batchor_core.core.prompts import PromptParts
+from batchor_core.providers.api import BatchLimits, BatchState, FoundBy
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
 from batchor_core.storage.sqlite import SQLiteStorage
@@ -122,6 +124,43 @@ def test_a_run_goes_through_and_its_rows_name_their_submission(place: Place) -> 
     assert len({parts[1] for custom_id in sent if (parts := unmarked(custom_id))}) == 3
     assert all(len(custom_id) <= 64 for custom_id in sent)
     assert paid_once(place, 5)
+
+
+def test_rows_whose_name_the_engine_cannot_change_are_not_sent(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark of the submission would be missing in what is sent, and a lost create could never be found."""
+
+    def under_a_key(self: StrangerApi, *, custom_id: str, prompt: PromptParts, output: object) -> Any:
+        return {"key": custom_id, "body": {"say": prompt.prompt}}
+
+    monkeypatch.setattr(StrangerApi, "request_line", under_a_key)
+    with pytest.raises(
+        InvalidInputError, match=r"item 'row 0': the provider stranger reads .* as the custom_id"
+    ):
+        place.start().refresh()
+    assert place.creates() == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "problem"),
+    [
+        ({"found_by": "row"}, "found_by must be of 'tags', 'rows', 'nothing', and is 'row'"),
+        ({"max_requests": 0}, "max_requests must be at least 1"),
+        ({"max_bytes": -1}, "max_bytes must be at least 1"),
+        ({"max_tags": None}, "max_tags must be an int"),
+        ({"lifetime_sec": float("nan")}, "lifetime_sec must be a number of seconds"),
+        ({"outputs": ["texts"]}, "outputs must be of 'text'"),
+    ],
+)
+def test_limits_that_cannot_be_right_are_refused(limits: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InvalidInputError, match=problem):
+        BatchLimits(**limits)
+
+
+def test_limits_may_be_given_as_text() -> None:
+    found_by: Any = "rows"
+    assert BatchLimits(found_by=found_by).found_by is FoundBy.ROWS
 
 
 def test_a_batch_of_a_long_life_is_not_overdue_after_a_day(

@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from pydantic import BaseModel
 
 from batchor_core import VectorOutput
-from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.exceptions import InvalidInputError, StorageError
 from batchor_core.tables import DeltaSink, ResultTable
 from batchor_core.tables.result_columns import result_schema
 from tests.support.result_pages import Pages, Review, good
@@ -41,6 +41,10 @@ class Odd(BaseModel):
 
 class Rounded(BaseModel):
     stars: float
+
+
+class Shouted(BaseModel):
+    STARS: int
 
 
 class Partitioned(BaseModel):
@@ -129,6 +133,37 @@ def test_a_field_of_the_partition_column_s_name_is_refused_with_the_way_out(tmp_
         DeltaSink().table(str(tmp_path), ["reviews"]).write(row, "a", Partitioned)
     DeltaSink(partition_column="day").table(str(tmp_path), ["reviews"]).write(row, "a", Partitioned)
     assert DeltaTable(tmp_path / "reviews.delta").metadata().partition_columns == ["day"]
+
+
+@pytest.mark.parametrize("column", ["order", "shop day", 'the "day"', "day-of-week"])
+def test_the_partition_column_may_have_any_name(column: str, tmp_path: Path) -> None:
+    table = DeltaSink(partition_column=column).table(str(tmp_path), ["reviews"])
+    for key in ("a", "b", "a"):
+        table.write(Pages([good(0)]), key, Review)
+    assert [facts.rows for facts in table.facts(["a", "b"])] == [1, 1]
+    read = table.read(["a"]).dataset
+    assert read is not None
+    assert read.to_table()[column].to_pylist() == ["a"]
+
+
+def test_a_field_that_differs_from_a_column_in_case_alone_is_refused(table: ResultTable) -> None:
+    table.write(Pages([good(0)]), "a", Review)
+    with pytest.raises(InvalidInputError, match="has a column stars, and the results have STARS"):
+        table.write(Pages([good(0, '{"STARS": 4}')]), "b", Shouted)
+
+
+def test_a_folder_that_delta_would_look_for_elsewhere_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="reads the percent sign in this path as an escape"):
+        DeltaSink().table(str(tmp_path / "a%20b"), ["reviews"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_package_says_of_a_broken_table_is_one_line(table: ResultTable) -> None:
+    table.write(Pages([good(0)]), "a", Review)
+    (Path(table.where("a")) / "_delta_log" / f"{0:020}.json").write_text("broken")
+    with pytest.raises(StorageError) as caught:
+        table.facts(["a"])
+    assert "\n" not in str(caught.value)
 
 
 def test_a_table_that_is_partitioned_otherwise_is_refused(table: ResultTable) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import BaseModel
 
-from batchor_core import InvalidInputError, Run, RunNotFinishedError, TextOutput, VectorOutput
+from batchor_core import (
+    InvalidInputError,
+    Run,
+    RunNotFinishedError,
+    StorageError,
+    TextOutput,
+    VectorOutput,
+)
 from batchor_core.tables import input_order, write_results_parquet
 from batchor_core.tables.result_columns import OWN_COLUMNS
 from batchor_core.testing.fake_provider import FakeProvider
@@ -67,6 +76,41 @@ def test_a_key_of_the_metadata_is_read_by_one_expression(run: Run, tmp_path: Pat
     by_pandas = run.to_pandas()["metadata"].map(json.loads).str["row"]
     assert by_duckdb == by_polars == [(str(number),) for number in range(6)]
     assert by_pandas.to_list() == list(range(6))
+
+
+@pytest.mark.parametrize("write", ["to_parquet", "export_terminal_results"])
+def test_only_files_are_replaced(run: Run, tmp_path: Path, write: str) -> None:
+    """As root, renaming a file over a pipe or a device succeeds, and the machine has no /dev/null any more."""
+    pipe, folder = tmp_path / "pipe", tmp_path / "folder"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    options: dict[str, Any] = {"append": False} if write == "export_terminal_results" else {}
+    for place, problem in ((pipe, "pipe or device"), (folder, "this is a folder")):
+        with pytest.raises((OSError, StorageError), match=problem):
+            getattr(run, write)(place, **options)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert sorted(found.name for found in tmp_path.iterdir() if found.name.startswith(".")) == []
+
+
+@pytest.mark.parametrize("write", ["to_parquet", "export_terminal_results", "export_artifacts"])
+def test_a_url_that_became_a_path_makes_no_folders_here(
+    run: Run, tmp_path: Path, write: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInputError, match="is a URL"):
+        getattr(run, write)(Path("s3://bucket/results"))
+    assert not (tmp_path / "s3:").exists()
+
+
+@pytest.mark.parametrize("output", [5, "Verdict", TextOutput, VectorOutput(3)])
+def test_a_table_is_read_with_an_output_that_fits(run: Run, output: Any) -> None:
+    with pytest.raises(InvalidInputError, match="output"):
+        run.to_arrow(output=output)
+
+
+def test_a_timeout_is_a_number(run: Run) -> None:
+    with pytest.raises(InvalidInputError, match="timeout must be a number of seconds or None, and is nan"):
+        run.wait(timeout=float("nan"))
 
 
 def test_the_columns_are_those_of_the_file_that_dagster_writes(run: Run, tmp_path: Path) -> None:

@@ -65,6 +65,10 @@ def test_a_sink_is_chosen_by_kind_settings_or_itself(choice: Any, sink: ResultSi
         ({}, "no kind None"),
         ({"kind": "delta", "path": "/x"}, "delta has no setting 'path'; it has url, partition_column"),
         (OtherSink(), "OtherSink is not registered"),
+        (DeltaSink, "sink must be a sink, a kind or settings, not "),
+        (5, "sink must be a sink, a kind or settings, not 5"),
+        ({"kind": "delta", "url": Path("/lake")}, "url of a DeltaSink must be a str or None"),
+        ({"kind": "delta", "partition_column": ""}, "partition_column must be the name of a column"),
     ],
 )
 def test_a_choice_that_is_none_says_what_there_is(choice: Any, told: str) -> None:

@@ -15,7 +15,7 @@ from batchor_core.core.exceptions import MissingCredentialsError
 from batchor_core.core.lifecycle import IN_FLIGHT
 from batchor_core.core.models import RunSummary
 from batchor_core.core.prompts import PromptParts
-from batchor_core.runtime.engine import output_schema
+from batchor_core.runtime.engine import wanted_output
 from batchor_core.runtime.live import LiveRun
 
 _SHORTEST = PromptParts("x")
@@ -50,7 +50,7 @@ def estimate(live: LiveRun, summary: RunSummary) -> TokenEstimate:
 def _tokens_around_texts(live: LiveRun) -> int:
     """What a request of hardly any text is estimated at, by the rule that the run's rows were."""
     api, chars_per_token = live.provider.get(), live.config.chunk_policy.chars_per_token
-    line = api.request_line(custom_id="", prompt=_SHORTEST, output=output_schema(live.config))
+    line = api.request_line(custom_id="", prompt=_SHORTEST, output=wanted_output(live.config))
     if api.enqueue_budget() is None:
         return len(orjson.dumps({**line, "custom_id": ""})) // chars_per_token
     (tokens,) = api.estimate_tokens([line], chars_per_token=chars_per_token)

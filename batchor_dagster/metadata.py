@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, TypeAlias, assert_never
 from urllib.parse import quote, urlencode
 
@@ -61,13 +60,20 @@ def runs_url(run_id: str, *, webserver_url: str = "") -> str:
 
 
 def submission_metadata(
-    summary: RunSummary, config: ProviderConfig, *, revision: int, links: Links, reason: str = ""
+    summary: RunSummary,
+    config: ProviderConfig,
+    *,
+    rates: Rates,
+    revision: int,
+    links: Links,
+    reason: str = "",
 ) -> Metadata:
     """What to show of a run that has been started or found again.
 
     Args:
         summary: Where the run stands.
         config: Whom it asks.
+        rates: What its tokens cost.
         revision: The number of the partition's run, from 1.
         links: Where to go from here.
         reason: Why this run, and not another.
@@ -81,7 +87,7 @@ def submission_metadata(
     }
     if reason:
         metadata["batchor/decision"] = dg.MetadataValue.text(reason)
-    return {**metadata, **_estimate_metadata(summary, rates_of_run(config, summary))}
+    return {**metadata, **_estimate_metadata(summary, rates)}
 
 
 def progress_metadata(summary: RunSummary) -> Metadata:
@@ -93,6 +99,8 @@ def progress_metadata(summary: RunSummary) -> Metadata:
         "batchor/input_tokens": dg.MetadataValue.int(summary.usage.input_tokens),
         "batchor/output_tokens": dg.MetadataValue.int(summary.usage.output_tokens),
     }
+    if isinstance(summary.cost, Cost) and summary.cost.usd:
+        metadata |= _cost_metadata(summary.cost)
     if summary.total_items and summary.ingestion_complete:
         done = summary.completed_items + summary.failed_items
         metadata["batchor/percent_done"] = dg.MetadataValue.float(round(100 * done / summary.total_items, 1))
@@ -135,7 +143,6 @@ def result_metadata(
     report: TableReport,
     *,
     summary: RunSummary,
-    cost: Cost | Unpriced,
     config: ProviderConfig,
     revision: int,
     links: Links,
@@ -144,8 +151,7 @@ def result_metadata(
 
     Args:
         report: What was written.
-        summary: Of the run that it was written from; its tokens include attempts that were tried again.
-        cost: What the run has cost, those attempts included.
+        summary: Of the run that it was written from; its tokens and its cost include attempts that were tried again.
         config: Whom the run asked.
         revision: The number of the partition's run, from 1.
         links: Where to go from here.
@@ -168,7 +174,7 @@ def result_metadata(
     if report.unfitting_count:
         metadata["batchor/unfitting"] = dg.MetadataValue.int(report.unfitting_count)
     warning = unknown_outcome(summary)
-    metadata |= _cost_metadata(cost, unknown=warning)
+    metadata |= _cost_metadata(summary.cost, unknown=warning)
     if warning:
         metadata["batchor/warning"] = dg.MetadataValue.text(warning)
     return metadata
@@ -218,12 +224,6 @@ def describe(summary: RunSummary) -> str:
     if summary.control_reason:
         parts.append(summary.control_reason)
     return ", ".join(parts)
-
-
-def rates_of_run(config: ProviderConfig, summary: RunSummary) -> Rates:
-    """What the run's tokens cost on the day it was created."""
-    created = datetime.fromtimestamp(summary.created_at, UTC) if summary.created_at else datetime.now(UTC)
-    return config.batch_rates(at=created)
 
 
 def _cost_metadata(cost: Cost | Unpriced, *, unknown: str = "") -> Metadata:

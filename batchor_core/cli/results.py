@@ -12,8 +12,11 @@ from rich.table import Table
 
 from batchor_core.cli.commands import AsJson, RunId, takes_stores
 from batchor_core.cli.console import say, show_json_line, stdout, text
+from batchor_core.cli.looking import number
 from batchor_core.cli.stores import Stores
 from batchor_core.core.enums import ItemStatus
+from batchor_core.core.pricing import dollars_of
+from batchor_core.core.words import usd_text
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.runtime.results import json_lines
 from batchor_core.runtime.run import Run
@@ -62,7 +65,7 @@ def _print_line(row: ResultRow, line: bytes) -> None:
 
 
 def _table(page: list[ResultRow]) -> Table:
-    table = Table("No.", "Row", "Attempts", "Answer or error")
+    table = Table("No.", "Row", "Attempts", number("Cost"), "Answer or error")
     for row in page:
         failure = failure_of(row)
         if failure is not None:
@@ -73,5 +76,9 @@ def _table(page: list[ResultRow]) -> Table:
             said = row.output_text or row.output_json or ""
         if len(said) > _SHOWN_CHARACTERS:
             said = f"{said[:_SHOWN_CHARACTERS]}…"
-        table.add_row(str(row.sequence), text(row.item_id), str(row.attempt_count), text(said))
+        table.add_row(str(row.sequence), text(row.item_id), str(row.attempt_count), _cost(row), text(said))
     return table
+
+
+def _cost(row: ResultRow) -> str:
+    return "" if row.cost is None else usd_text(dollars_of(row.cost))

@@ -19,6 +19,7 @@ from batchor_core.core.models import (
     TerminalResultsPage,
 )
 from batchor_core.core.outputs import OutputSpec, OutputT
+from batchor_core.core.pricing import Rates
 from batchor_core.core.results import ItemResult, Order
 from batchor_core.runtime import control, driving, export, on_the_loop, reading, waiting
 from batchor_core.runtime.live import LiveRuns
@@ -36,13 +37,12 @@ if TYPE_CHECKING:  # pyarrow is imported when a table is asked for, and frames a
     from batchor_core.tables.report import TableReport
     from batchor_core.tables.stream import ResultStream
 
-
 AnyOutput: TypeAlias = "type[BaseModel] | OutputSpec | None"
 """What answers are read with; None for what the run was started with."""
 
 
 class Runner(Protocol):
-    """What a handle needs of the runner that it belongs to; :class:`~batchor_core.BatchRunner` is it."""
+    """What a handle needs of its :class:`~batchor_core.BatchRunner`."""
 
     _runs: LiveRuns
 
@@ -50,8 +50,8 @@ class Runner(Protocol):
 class Run(Generic[OutputT]):
     """A durable run: wait for it, look at it, control it, read it.
 
-    A handle holds nothing but the run's id and the last summary; make as many as you like. To a type checker, ``Run[M]`` is a
-    run whose results have an ``output`` of type M, as the job says; a run that is found by its id is a ``Run[Any]``.
+    A handle holds the run's id and the last summary only; make as many as you like. To a type checker, results of ``Run[M]``
+    have an ``output`` of type M, as the job says; a run that is found by its id is a ``Run[Any]``.
 
     Args:
         runner: The :class:`~batchor_core.BatchRunner` it belongs to.
@@ -96,6 +96,11 @@ class Run(Generic[OutputT]):
     def has_row_options(self) -> bool:
         """Whether some rows have request options of their own, as far as is stored."""
         return any(chunk.has_options for chunk in self._engine.store.get_rendered_chunks(run_id=self.run_id))
+
+    @property
+    def rates(self) -> Rates:
+        """What tokens cost in a batch that was created when the run was."""
+        return self._engine.rates(self.config.provider_config, at=self._summary.created_at)
 
     def refresh(self, *, time_limit_sec: float | None = None) -> RunSummary:
         """Do one cycle: recover, poll, read on, submit; then return the new summary.
@@ -323,8 +328,7 @@ class Run(Generic[OutputT]):
         """Write results as JSON lines, streaming; needs neither key nor model.
 
         A row holds item_id, status, attempt_count, metadata, output_text, output_json (runs of models and bodies),
-        output_vector (runs of vectors, in base64), raw_response and error. A file that is not appended to is written under a
-        temporary name and renamed.
+        output_vector (of vectors, base64), raw_response, error and cost_usd. A file not appended to is replaced as a whole.
 
         Args:
             order: ``"input"`` or ``"ended"``; by default input order for all of a finished run, and the order in which items

@@ -1,13 +1,10 @@
 """The results: a finished run's rows are written over those of its partition."""
 
-from dataclasses import asdict, replace
-
 import dagster as dg
 
 from batchor_core import BatchRunner, Run
 from batchor_core.core.exceptions import ModelResolutionError, RunNotFoundError
 from batchor_core.core.outputs import ModelOutput, OutputSpec
-from batchor_core.core.pricing import BatchRates, CostTally
 from batchor_core.core.structured import resolve_model
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.storage.state import PersistedRunConfig
@@ -15,7 +12,7 @@ from batchor_dagster.backfills import BACKFILL_TAG, hold
 from batchor_dagster.control import add_run_id_tag
 from batchor_dagster.dagster_runs import latest_materialization
 from batchor_dagster.facts import BatchFacts
-from batchor_dagster.metadata import Metadata, describe, progress_metadata, rates_of_run, result_metadata
+from batchor_dagster.metadata import Metadata, describe, progress_metadata, result_metadata
 from batchor_dagster.observations import show_state
 from batchor_dagster.resource import BatchorResource
 from batchor_dagster.revisions import revision_of
@@ -85,17 +82,12 @@ def write(
     config = run.config
     output = asset.output or _stored_output(config)
     provider_config = resource.with_server(config.provider_config)
-    rates = rates_of_run(provider_config, run.summary())
-    if isinstance(rates, BatchRates) and run.has_row_options:
-        rates = replace(rates, unseen=(*rates.unseen, "what options of single rows add to the price"))
-    costs = CostTally(rates)
-    report = table.write(run, partition_key, output, costs=costs)
+    report = table.write(run, partition_key, output)
     context.log.info(f"wrote {report.row_count} rows, {report.failed_count} of them failed, to {report.uri}")
     summary = run.summary()
     return result_metadata(
         report,
         summary=summary,
-        cost=costs.cost(asdict(summary.usage)),
         config=provider_config,
         revision=revision_of(config.extras),
         links=links_of(context, resource, asset, summary),

@@ -205,6 +205,7 @@ def _submission_metadata(
     return submission_metadata(
         summary,
         task.resource.with_server(config.provider_config),
+        rates=run.rates,
         revision=revision_of(config.extras),
         links=links,
         reason=decision.reason if decision is not None else "",

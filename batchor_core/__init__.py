@@ -67,6 +67,8 @@ from batchor_core.core.outputs import (
     TextOutput,
     VectorOutput,
 )
+from batchor_core.core.price_book import PriceBook
+from batchor_core.core.pricing import Cost, Unpriced
 from batchor_core.core.prompts import PromptFeature
 from batchor_core.core.results import (
     BatchResultItem,
@@ -76,6 +78,7 @@ from batchor_core.core.results import (
     TextItemResult,
     VectorItemResult,
 )
+from batchor_core.core.spending import Spending
 from batchor_core.core.structured import StructuredOutputSchema, default_schema_name
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
@@ -153,6 +156,11 @@ __all__ = [
     "RunEvent",
     "EngineSettings",
     "Patience",
+    # what they cost
+    "PriceBook",
+    "Cost",
+    "Unpriced",
+    "Spending",
     # results
     "ItemResult",
     "TextItemResult",

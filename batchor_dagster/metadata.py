@@ -19,7 +19,6 @@ from batchor_core.core.turnaround import BatchTime
 from batchor_core.core.usage import TOKEN_KINDS
 from batchor_core.core.words import counted, dollars, duration
 from batchor_core.runtime.estimate import TokenEstimate
-from batchor_core.runtime.report import rates_of_run
 from batchor_core.tables import ErrorCount, TableReport
 from batchor_core.tables.result_columns import DESCRIPTIONS
 from batchor_dagster.run_states import state_of
@@ -73,6 +72,7 @@ def submission_metadata(
     config: ProviderConfig,
     *,
     estimate: TokenEstimate,
+    rates: Rates,
     revision: int,
     links: Links,
     reason: str = "",
@@ -83,6 +83,7 @@ def submission_metadata(
         summary: The run's state.
         config: Its provider.
         estimate: What its requests in flight will be billed.
+        rates: What its tokens cost.
         revision: The number of the partition's run, from 1.
         links: The links to show.
         reason: Why the run was started, continued or kept.
@@ -97,7 +98,7 @@ def submission_metadata(
     }
     if reason:
         metadata["batchor/decision"] = dg.MetadataValue.text(reason)
-    return {**metadata, **_estimate_metadata(summary, estimate, rates_of_run(config, summary))}
+    return {**metadata, **_estimate_metadata(summary, estimate, rates)}
 
 
 def progress_metadata(summary: RunSummary) -> Metadata:
@@ -109,6 +110,8 @@ def progress_metadata(summary: RunSummary) -> Metadata:
         "batchor/input_tokens": dg.MetadataValue.int(summary.usage.input_tokens),
         "batchor/output_tokens": dg.MetadataValue.int(summary.usage.output_tokens),
     }
+    if isinstance(summary.cost, Cost) and summary.cost.usd:
+        metadata |= _cost_metadata(summary.cost)
     if summary.total_items and summary.ingestion_complete:
         done = summary.completed_items + summary.failed_items
         metadata["batchor/percent_done"] = dg.MetadataValue.float(_percent(done, summary.total_items))
@@ -155,7 +158,6 @@ def result_metadata(
     report: TableReport,
     *,
     summary: RunSummary,
-    cost: Cost | Unpriced,
     batches: Sequence[BatchTime],
     config: ProviderConfig,
     revision: int,
@@ -165,8 +167,7 @@ def result_metadata(
 
     Args:
         report: What was written.
-        summary: The run's state; its tokens include attempts that were tried again.
-        cost: What the run has cost, those attempts included.
+        summary: The state of the run that it was written from; its tokens and its cost include attempts that were tried again.
         batches: The run's batches.
         config: Its provider.
         revision: The number of the partition's run, from 1.
@@ -175,7 +176,6 @@ def result_metadata(
     billed = summary.usage
     of_run = RunReport(
         summary,
-        cost,
         report.errors,
         batches,
         getattr(config, "model", None),
@@ -203,7 +203,7 @@ def result_metadata(
     if report.unfitting_count:
         metadata["batchor/unfitting"] = dg.MetadataValue.int(report.unfitting_count)
     warning = unknown_outcome(summary)
-    metadata |= _cost_metadata(cost, unknown=warning)
+    metadata |= _cost_metadata(summary.cost, unknown=warning)
     if warning:
         metadata["batchor/warning"] = dg.MetadataValue.text(warning)
     metadata["batchor/report"] = dg.MetadataValue.md(of_run.markdown())  # last, as it is long

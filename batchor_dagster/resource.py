@@ -23,8 +23,7 @@ from batchor_core import (
 from batchor_core.core.enums import ProviderKind, StorageKind
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ProviderConfig
-from batchor_core.providers.api import BatchApi
-from batchor_core.providers.base import BatchProvider
+from batchor_core.core.price_book import PriceBook
 from batchor_core.storage.postgres import DSN_VARIABLE, SCHEMA_VARIABLE
 from batchor_dagster.misspelt_names import refuse_unknown
 from batchor_dagster.providers import (
@@ -116,6 +115,10 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=None,
         description="Another OpenAI-compatible server. Default: OPENAI_BASE_URL, otherwise OpenAI.",
     )
+    prices: str | None = Field(
+        default=None,
+        description="A prices.toml with your own prices, which come before the public price list.",
+    )
     poll_interval_sec: float = Field(
         default=5.0, gt=0, description="Seconds between two cycles of an asset that waits for its run."
     )
@@ -176,7 +179,8 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 storage=self._open_storage(registry),
                 provider_registry=registry,
                 artifact_store=self._open_artifacts(),
-                provider_factory=lambda config: self._make_provider(registry, config),
+                provider_factory=lambda config: registry.create(self._in_use(registry, config)),
+                prices=PriceBook(self._value("prices"), in_use=lambda config: self._in_use(registry, config)),
             )
         return self._runner
 
@@ -266,8 +270,8 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         given = {"api_key": self.api_key, "base_url": self.base_url}
         return {name: value for name, value in given.items() if value is not None}
 
-    def _make_provider(self, registry: ProviderRegistry, config: ProviderConfig) -> BatchProvider | BatchApi:
-        """A run's provider, with this resource's settings where the job leaves them out."""
+    def _in_use(self, registry: ProviderRegistry, config: ProviderConfig) -> ProviderConfig:
+        """The config of a run, with this resource's settings where the job leaves them out."""
         kind = str(config.provider_kind)
         if kind not in registry.kinds():
             raise InvalidInputError(
@@ -278,10 +282,9 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         config = registry.known_config(config)
         if kind == ProviderKind.OPENAI:
             config = with_settings(config, self._openai_settings(), where="BatchorResource")
-        config = with_settings(
+        return with_settings(
             config, settings_of(self._providers, kind), where=f"BatchorResource.providers[{kind!r}].settings"
         )
-        return registry.create(config)
 
 
 def check_storage(storage: str, given: Iterable[str]) -> StorageKind:

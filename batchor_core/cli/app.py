@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from batchor_core.cli import controls, doctor, export, looking, report, results, row, run, serve, watch
+from batchor_core.cli import (
+    controls,
+    doctor,
+    export,
+    looking,
+    report,
+    results,
+    row,
+    run,
+    serve,
+    spending,
+    watch,
+)
 
 app = typer.Typer(
     help="Run LLM batches from a terminal: start, watch, control and read runs that survive the process.",
@@ -40,6 +52,7 @@ app.command("watch")(watch.watch)
 app.command("report")(report.report)
 app.command("results")(results.results)
 app.command("row")(row.row)
+app.command("spending")(spending.spending)
 app.command("export")(export.export)
 app.command("pause")(controls.pause)
 app.command("resume")(controls.resume)

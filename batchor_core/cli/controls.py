@@ -12,6 +12,7 @@ from batchor_core.cli.commands import AsJson, RunId, Yes, takes_stores
 from batchor_core.cli.console import say, show, show_json
 from batchor_core.cli.progress import line
 from batchor_core.cli.stores import Stores
+from batchor_core.cli.views import summary_json
 from batchor_core.core.exceptions import MissingCredentialsError
 from batchor_core.runtime.run import Run
 
@@ -74,7 +75,7 @@ def _tell(stores: Stores, run_id: str, verb: Callable[[Run], object], *, as_json
         verb(run)
         summary, is_driven = run.summary(), run.is_driven()
     if as_json:
-        show_json(asdict(summary) | {"is_driven": is_driven})
+        show_json(summary_json(summary) | {"is_driven": is_driven})
         return
     show(f"{run_id}: {line(summary, None)}")
     if not run.is_finished and not is_driven:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import typer
@@ -17,6 +17,7 @@ from batchor_core.cli.progress import Progress, ProgressMode, line, phase
 from batchor_core.cli.result_files import ResultOrder, write_results
 from batchor_core.cli.stoppable import stoppable
 from batchor_core.cli.stores import Stores
+from batchor_core.cli.views import summary_json
 from batchor_core.core.enums import ItemStatus, RunLifecycleStatus
 from batchor_core.core.exceptions import QuarantinedBatchError, RunItemsMismatchError, RunPausedError
 from batchor_core.core.models import RunSummary
@@ -124,7 +125,7 @@ class Driving:
     def _end(self, summary: RunSummary, code: int, written: int | None = None) -> None:
         if self.as_json:
             out: dict[str, Any] = {"out": self.out if written is not None else None, "rows_written": written}
-            show_json(asdict(summary) | out)
+            show_json(summary_json(summary) | out)
         raise typer.Exit(code)
 
     def _options(self) -> str:

@@ -11,7 +11,8 @@ from batchor_core.cli.commands import AsJson, RunId, takes_stores
 from batchor_core.cli.console import show, show_json, stdout, text
 from batchor_core.cli.findings import quarantined
 from batchor_core.cli.stores import Stores
-from batchor_core.cli.views import choices, created, state, summary_lines
+from batchor_core.cli.views import choices, created, state, summary_json, summary_lines
+from batchor_core.core.pricing import cost_text
 from batchor_core.storage.records import RunListing
 
 
@@ -21,7 +22,7 @@ def list_runs(stores: Stores, as_json: AsJson = False) -> None:
     with stores.store() as store:
         listings = store.list_runs()
     if as_json:
-        show_json([asdict(listing.summary) for listing in listings])
+        show_json([summary_json(listing.summary) for listing in listings])
         return
     stdout().print(run_table(listings))
 
@@ -29,7 +30,10 @@ def list_runs(stores: Stores, as_json: AsJson = False) -> None:
 def run_table(listings: Sequence[RunListing]) -> Table:
     """A line for each run."""
     table = Table(
-        Column("Run", no_wrap=True), "State", *map(number, ("Rows", "Done", "Failed", "Batches")), "Created"
+        Column("Run", no_wrap=True),
+        "State",
+        *map(number, ("Rows", "Done", "Failed", "Batches", "Cost")),
+        "Created",
     )
     for listing in listings:
         summary = listing.summary
@@ -40,6 +44,7 @@ def run_table(listings: Sequence[RunListing]) -> Table:
             f"{summary.completed_items:,}",
             f"{summary.failed_items:,}",
             f"{summary.active_batches:,}",
+            cost_text(summary.cost),
             created(listing.created_at),
         )
     return table
@@ -58,7 +63,7 @@ def status(stores: Stores, run_id: RunId, as_json: AsJson = False) -> None:
         found = quarantined(store, run_id)
         lease = store.get_lease(run_id=run_id)
     if as_json:
-        show_json(asdict(summary) | {"quarantined": [asdict(one) for one in found]})
+        show_json(summary_json(summary) | {"quarantined": [asdict(one) for one in found]})
         return
     table = Table(show_header=False)
     for name, value in summary_lines(summary):

@@ -28,6 +28,7 @@ class Profile:
         postgres: Whether runs are in the database that ``BATCHOR_POSTGRES_DSN`` names.
         postgres_schema: Its schema.
         artifacts: Folder or URL of the runs' files; relative to the profile's file.
+        prices: TOML file with prices of your own; relative to the profile's file.
         provider: Kind of the provider.
         model: Model of new runs.
         base_url: The provider's server.
@@ -41,6 +42,7 @@ class Profile:
     postgres: bool | None = None
     postgres_schema: str | None = None
     artifacts: str | None = None
+    prices: str | None = None
     provider: str | None = None
     model: str | None = None
     base_url: str | None = None
@@ -83,7 +85,7 @@ def load_profile(name: str | None = None, *, folder: Path | None = None) -> Prof
             settings |= checked | {"options": settings.get("options", {}) | checked.get("options", {})}
     if name is not None and name not in profiles:
         raise InvalidInputError(f"{path} has no profile {name!r}{near(name, profiles)}")
-    for place in ("db", "artifacts"):
+    for place in ("db", "artifacts", "prices"):
         if (given := settings.get(place)) and "://" not in given:
             settings[place] = str(path.parent / Path(given).expanduser())
     return Profile(**settings, source=path)

@@ -22,6 +22,7 @@ from batchor_core.cli.printable import printable
 from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import BatchorError
 from batchor_core.core.models import RunSummary
+from batchor_core.core.pricing import cost_text
 from batchor_core.core.words import counted, duration
 from batchor_core.runtime.bar import RunBar
 
@@ -83,10 +84,11 @@ def phase(summary: RunSummary) -> str:
 
 
 def figures(summary: RunSummary) -> str:
-    """Failures and tokens so far. What they cost belongs behind them."""
+    """Failures, tokens, and what they have cost so far."""
     parts = [f"{summary.failed_items:,} failed"] if summary.failed_items else []
     total = summary.usage.total_tokens
-    parts += [f"{total:,} tokens"] if total else []
+    parts += [f"{total:,} tokens", cost_text(summary.cost)] if total else []
+    parts = [part for part in parts if part]
     return ", ".join(parts)
 
 

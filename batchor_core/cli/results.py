@@ -12,9 +12,12 @@ from rich.table import Table
 
 from batchor_core.cli.commands import AsJson, RunId, takes_stores
 from batchor_core.cli.console import say, show_json_line, stdout, text
+from batchor_core.cli.looking import number
 from batchor_core.cli.stores import Stores
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.outputs import OutputSpec, VectorOutput
+from batchor_core.core.pricing import dollars_of
+from batchor_core.core.words import usd_text
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.runtime.results import json_lines
 from batchor_core.runtime.run import Run
@@ -66,7 +69,7 @@ def _print_line(row: ResultRow, line: bytes) -> None:
 
 
 def _table(page: list[ResultRow], output: OutputSpec) -> Table:
-    table = Table("No.", "Row", "Attempts", "Answer or error")
+    table = Table("No.", "Row", "Attempts", number("Cost"), "Answer or error")
     for row in page:
         failure = failure_of(row)
         if failure is not None:
@@ -77,7 +80,7 @@ def _table(page: list[ResultRow], output: OutputSpec) -> Table:
             said = row.output_text or row.output_json or ""
         if len(said) > _SHOWN_CHARACTERS:
             said = f"{said[:_SHOWN_CHARACTERS]}…"
-        table.add_row(str(row.sequence), text(row.item_id), str(row.attempt_count), text(said))
+        table.add_row(str(row.sequence), text(row.item_id), str(row.attempt_count), _cost(row), text(said))
     return table
 
 
@@ -88,3 +91,7 @@ def _vector(data: bytes, output: OutputSpec) -> str:
     vector = output.value(data)
     shown = ", ".join(f"{element:.4g}" for element in vector[:_SHOWN_ELEMENTS])
     return f"{output.dtype}[{len(vector)}]: {shown}{', …' if len(vector) > _SHOWN_ELEMENTS else ''}"
+
+
+def _cost(row: ResultRow) -> str:
+    return "" if row.cost is None else usd_text(dollars_of(row.cost))

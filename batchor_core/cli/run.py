@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -142,6 +143,10 @@ def run(
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Exit as soon as everything has been sent.")
     ] = False,
+    prices: Annotated[
+        Path | None,
+        typer.Option("--prices", metavar="FILE", help="Your own prices, before the public price list: TOML."),
+    ] = None,
     progress: Annotated[
         ProgressMode, typer.Option("--progress", help="A bar on a terminal, lines elsewhere.")
     ] = ProgressMode.AUTO,
@@ -181,6 +186,7 @@ def run(
         max_requests=max_requests,
     )
     named = named_job(given, stores.profile, run_id)
+    stores = replace(stores, prices=prices)
     Driving(stores, out=out, order=order, detach=detach, progress=progress, as_json=as_json).drive(named)
 
 

@@ -26,6 +26,7 @@ class Stores:
         postgres: ``--postgres``.
         schema: ``--postgres-schema``.
         artifacts: ``--artifacts``.
+        prices: ``--prices``.
         profile: What counts where none of them is given.
         profile_name: ``--profile``.
     """
@@ -34,6 +35,7 @@ class Stores:
     postgres: bool = False
     schema: str | None = None
     artifacts: str | None = None
+    prices: Path | None = None
     profile: Profile = field(default_factory=Profile)
     profile_name: str | None = None
 
@@ -57,7 +59,12 @@ class Stores:
         """A runner of the store, with the files of its runs."""
         with (
             self.store(create=create) as store,
-            BatchRunner(storage=store, artifact_store=self.artifact_store(store), sleep=sleep) as runner,
+            BatchRunner(
+                storage=store,
+                artifact_store=self.artifact_store(store),
+                sleep=sleep,
+                prices=self.prices or self.profile.prices,
+            ) as runner,
         ):
             yield runner
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
 
 from batchor_core.cli.findings import Quarantined
 from batchor_core.core.models import RunSummary
+from batchor_core.core.pricing import Cost, Unpriced, cost_text
 from batchor_core.core.words import moment
 
 
@@ -35,10 +38,30 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     if summary.orphan_batches:
         yield "orphans", f"{summary.orphan_batches:,} batches at the provider that belong to no submission"
     yield "tokens", tokens(summary)
+    match summary.cost:
+        case Cost(_, missing):
+            yield (
+                "cost",
+                cost_text(summary.cost) + (f" (not included: {'; '.join(missing)})" if missing else ""),
+            )
+        case Unpriced(reason):
+            yield "cost", f"unknown: {reason}"
+
+
+def summary_json(summary: RunSummary) -> dict[str, Any]:
+    """A summary as JSON."""
+    return asdict(summary) | {"cost": cost_json(summary.cost)}
+
+
+def cost_json(cost: Cost | Unpriced) -> dict[str, Any]:
+    """A cost as JSON: ``usd``, null where there is no figure, and ``missing``, what it leaves out or why there is none."""
+    if isinstance(cost, Unpriced):
+        return {"usd": None, "missing": [cost.reason]}
+    return {"usd": float(cost.usd), "missing": list(cost.missing)}
 
 
 def tokens(summary: RunSummary) -> str:
-    """Tokens billed so far. What they cost belongs behind them."""
+    """Tokens billed so far."""
     return f"{summary.usage.input_tokens:,} in, {summary.usage.output_tokens:,} out"
 
 

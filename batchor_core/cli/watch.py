@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -16,9 +15,10 @@ from batchor_core.cli.console import show, show_json, show_json_line, stdout, te
 from batchor_core.cli.looking import number
 from batchor_core.cli.progress import Pace, line, phase
 from batchor_core.cli.stores import Stores
-from batchor_core.cli.views import share
+from batchor_core.cli.views import share, summary_json
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.models import RunSummary
+from batchor_core.core.pricing import cost_text
 from batchor_core.core.words import duration
 from batchor_core.storage.records import RunListing
 from batchor_core.storage.state import StateStore
@@ -43,7 +43,7 @@ def watch(
         if once:
             listings = watching.look()
             if as_json:
-                show_json([asdict(one.summary) for one in listings])
+                show_json([summary_json(one.summary) for one in listings])
             else:
                 stdout().print(watching.table(listings))
             return
@@ -66,7 +66,7 @@ def _follow(watching: _Watching, interval: float, *, as_json: bool) -> None:
             if before.get(listing.run_id) != listing.summary:
                 before[listing.run_id] = listing.summary
                 if as_json:
-                    show_json_line(asdict(listing.summary))
+                    show_json_line(summary_json(listing.summary))
                 else:
                     show(f"{time.strftime('%H:%M:%S')} {listing.run_id}: {line(listing.summary, None)}")
         time.sleep(interval)
@@ -86,7 +86,7 @@ class _Watching:
 
     def table(self, listings: Sequence[RunListing]) -> Table:
         table = Table(
-            Column("Run", no_wrap=True), "State", *map(number, ("Ended", "Failed", "Tokens")), "Left"
+            Column("Run", no_wrap=True), "State", *map(number, ("Ended", "Failed", "Tokens", "Cost")), "Left"
         )
         for listing in listings:
             summary = listing.summary
@@ -99,6 +99,7 @@ class _Watching:
                 f"{ended:,} of {summary.total_items:,} ({share(ended, summary.total_items)})",
                 f"{summary.failed_items:,}",
                 f"{summary.usage.total_tokens:,}",
+                cost_text(summary.cost),
                 f"about {duration(left)}" if left and not is_over else "",
             )
         return table

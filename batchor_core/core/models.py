@@ -17,7 +17,7 @@ from batchor_core.core.enums import ItemStatus, ProviderKind, RunControlState, R
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.failures import ItemFailure as ItemFailure
 from batchor_core.core.outputs import ModelOutput, Output, OutputSpec, OutputT, TextOutput, check_output
-from batchor_core.core.pricing import Rates, Unpriced
+from batchor_core.core.pricing import NO_AMOUNTS, Cost, Rates, Unpriced, cost_text
 from batchor_core.core.prompts import PromptParts as PromptParts
 from batchor_core.core.results import ItemResult, answer_or_error
 from batchor_core.core.structured import StructuredOutputSchema, closed_model_schema
@@ -108,6 +108,10 @@ class ProviderConfig(ABC):
     def batch_rates(self, *, at: datetime) -> Rates:
         """What the tokens of a batch cost on a day. Override it if a price list is known; it needs no key."""
         return Unpriced(f"no price list known for the provider {self.provider_kind}")
+
+    def billed_besides(self) -> Sequence[str]:
+        """What these requests are billed for besides tokens, for people; a cost is a lower bound then. Override it if there is any."""
+        return ()
 
     def enqueue_budget(self) -> EnqueueBudget | None:
         """How many prompt tokens may wait at the provider, and their key; None for no limit."""
@@ -301,6 +305,8 @@ class RunSummary:
         created_at: When the run was created, seconds since 1970 by the store's clock; 0 if the store does not keep it.
         trouble: What the run keeps retrying, since when, when next, and why, in the provider's words; None if nothing
             fails. It does not need a person: a run that does is paused or has quarantined batches.
+        cost: What every answered attempt has cost, by the prices of the day that its batch was created on; or why
+            there is no figure.
     """
 
     run_id: str
@@ -324,6 +330,7 @@ class RunSummary:
     overdue_batches: int = 0
     created_at: float = 0.0
     trouble: str | None = None
+    cost: Cost | Unpriced = NO_AMOUNTS
 
     def _repr_html_(self) -> str:
         """The summary in a notebook."""
@@ -337,6 +344,7 @@ class RunSummary:
             ("batches in flight", self.active_batches),
             ("batches in quarantine", self.quarantined_batches),
             ("tokens in, out", f"{self.usage.input_tokens:,}, {self.usage.output_tokens:,}"),
+            ("cost", cost_text(self.cost) or None),
             ("trouble", self.trouble),
         ]
         done = (self.completed_items + self.failed_items, self.total_items)

@@ -30,6 +30,8 @@ class ItemResult(Late, Generic[OutputT]):
         error: Why it failed.
         metadata: The item's metadata.
         usage: Tokens of the last answer.
+        cost_usd: US dollars for all its answered attempts, as far as a price is known; None if none is, or nothing was
+            billed.
     """
 
     __slots__ = ()
@@ -52,6 +54,8 @@ class ItemResult(Late, Generic[OutputT]):
         def metadata(self) -> JSONObject: ...
         @property
         def usage(self) -> TokenUsage | None: ...
+        @property
+        def cost_usd(self) -> float | None: ...
 
         @property
         def output(self) -> OutputT | None:
@@ -89,6 +93,7 @@ class TextItemResult(ItemResult[str]):
     error: ItemFailure | None = None
     metadata: JSONObject = field(default_factory=dict)
     usage: TokenUsage | None = None
+    cost_usd: float | None = None
 
     @property
     def output(self) -> str | None:
@@ -109,6 +114,7 @@ class _WithOutput(ItemResult[OutputT], Generic[OutputT]):
     error: ItemFailure | None = None
     metadata: JSONObject = field(default_factory=dict)
     usage: TokenUsage | None = None
+    cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

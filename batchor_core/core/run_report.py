@@ -14,7 +14,7 @@ from batchor_core.core.pricing import Cost, Unpriced
 from batchor_core.core.turnaround import BatchTime, histogram, turnaround
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TOKEN_KINDS
-from batchor_core.core.words import counted, dollars, duration, moment, money
+from batchor_core.core.words import counted, dollars, duration, moment, usd_text
 
 SHOWN_ERRORS = 10
 SHOWN_BATCHES = 20
@@ -27,8 +27,7 @@ class RunReport:
     """What can be said about a run.
 
     Attributes:
-        summary: Where it stands.
-        cost: What it has cost so far, attempts that were tried again included.
+        summary: Its state; the cost includes attempts that were tried again.
         errors: Why rows failed, by error class, the most frequent first.
         batches: Its batches, oldest first, as far as the store keeps them.
         model: The provider's model, if the provider has models.
@@ -36,7 +35,6 @@ class RunReport:
     """
 
     summary: RunSummary
-    cost: Cost | Unpriced
     errors: Mapping[str, ErrorCount]
     batches: Sequence[BatchTime]
     model: str | None = None
@@ -54,7 +52,7 @@ class RunReport:
 
     def to_payload(self) -> JSONObject:
         """As JSON. Times are seconds; the cost is in US dollars, null if there is no figure, and ``cost_note`` says what it leaves out."""
-        usd, note = _cost(self.cost)
+        usd, note = _cost(self.summary.cost)
         return {
             "run_id": self.summary.run_id,
             "status": self.summary.status.value,
@@ -94,7 +92,7 @@ def _table_of_facts(report: RunReport) -> str:
         ("Completed", f"{summary.completed_items:,}"),
         ("Failed", _failed(summary)),
         *_tokens(summary),
-        ("Cost", _cost_in_words(report.cost)),
+        ("Cost", _cost_in_words(summary.cost)),
     ]
     if report.model:
         facts.append(("Model", plain(report.model)))
@@ -134,7 +132,7 @@ def _cost_in_words(cost: Cost | Unpriced) -> str:
     _, note = _cost(cost)
     if isinstance(cost, Unpriced):
         return plain(f"unknown: {note}", _MESSAGE_CHARS)
-    return money(cost.usd) + (plain(f", {note}", _MESSAGE_CHARS) if note else "")
+    return usd_text(cost.usd) + (plain(f", {note}", _MESSAGE_CHARS) if note else "")
 
 
 def _turnaround(batches: Sequence[BatchTime]) -> Iterator[str]:

@@ -39,7 +39,7 @@ def dollars(usd: Decimal) -> float:
     return rounded or float(f"{amount:.1g}")
 
 
-def money(usd: Decimal) -> str:
+def usd_text(usd: Decimal) -> str:
     """``$1,234.50``, ``$0.0123``: the digits of :func:`dollars`, two at least."""
     whole, _, cents = f"{Decimal(str(dollars(usd))):,f}".partition(".")
     return f"${whole}.{cents.ljust(2, '0')}"

@@ -8,8 +8,10 @@ have no line and may yet get one, the lines that are there are stored, and the b
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, assert_never
 
 from batchor_core.core.custom_ids import without_mark
@@ -17,12 +19,15 @@ from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.failures import ItemFailure
 from batchor_core.core.lateness import AtHand, Cause, Decision, Move
 from batchor_core.core.outputs import Kept, OutputSpec
+from batchor_core.core.pricing import WITHIN
+from batchor_core.core.usage import TOKEN_KINDS, TokenUsage
 from batchor_core.providers.api import BatchFailure, BatchState
 from batchor_core.runtime.engine import Drive
 from batchor_core.runtime.files import Download
 from batchor_core.runtime.late_results import judge, most_stated, wait_for_results
 from batchor_core.runtime.line_size import LONG_LINE_BYTES
 from batchor_core.runtime.lookup import wire_mark
+from batchor_core.runtime.pricing import BatchPricing
 from batchor_core.runtime.result_lines import Line, Reading, read_lines
 from batchor_core.storage.records import (
     ActiveBatchRecord,
@@ -43,6 +48,9 @@ _BAD_BYTES = 32 * 1024 * 1024
 """Bad answers wait for the end of the files. Of so many the words are kept; of any more only what went wrong, besides the
 line in the artifact."""
 
+_USAGE = CompletedItemRecord._fields.index("usage")
+_completed: Callable[[tuple[Any, ...]], CompletedItemRecord] = partial(tuple.__new__, CompletedItemRecord)
+
 
 def collect(
     drive: Drive, batch: ActiveBatchRecord, state: BatchState, download: Download, *, gives_up: bool = True
@@ -53,7 +61,7 @@ def collect(
     """
     _record_artifacts(drive, batch, download)
     owned = drive.session.submitted_items(provider_batch_id=batch.provider_batch_id)
-    intake = _Intake(drive, batch, owned, drive.output)
+    intake = _Intake(drive, batch, owned, drive.output, BatchPricing(drive, batch))
     mark, reading = wire_mark(drive, batch.local_batch_id), Reading()
     for line in read_lines(drive, download, reading):
         reading.found(line.answer.custom_id)
@@ -84,7 +92,7 @@ def collect(
 def give_up(drive: Drive, batch: ActiveBatchRecord) -> None:
     """End a batch of a cancelled run that can't be asked after, without what it may have brought."""
     owned = drive.session.submitted_items(provider_batch_id=batch.provider_batch_id)
-    intake = _Intake(drive, batch, owned, drive.output)
+    intake = _Intake(drive, batch, owned, drive.output, BatchPricing(drive, batch))
     _collect(drive, batch, BatchState(batch.provider_batch_id, batch.status), intake)
 
 
@@ -93,7 +101,7 @@ def _collect(drive: Drive, batch: ActiveBatchRecord, state: BatchState, intake: 
         # before the batch is over: after a crash in between, the next driver is here again, and deletes it again
         with suppress(Exception):  # tidying up; the file expires by itself
             drive.api.discard(batch.input_file_id)
-    intake.finish(BatchEnd(batch.status, state.usage))
+    intake.finish(batch.status, state.usage)
     _report(drive, batch, state, intake)
 
 
@@ -138,6 +146,7 @@ class _Intake:
     """Indexes of the items that the batch still owns and that have no good answer yet, by custom_id."""
     output: OutputSpec
     """What answers are checked with."""
+    pricing: BatchPricing
     total: AppliedOutcome = field(default_factory=AppliedOutcome)
     pause_reason: str | None = None
     strangers: int = 0
@@ -148,7 +157,8 @@ class _Intake:
     _others: dict[int, bool] = field(default_factory=dict)
     """Whether the lines of a row that is not ours, or no longer, are all errors; by hash, since names may be of any length."""
     _error_rows: set[str] = field(default_factory=set)
-    _good: list[CompletedItemRecord] = field(default_factory=list)
+    _good: list[tuple[Any, ...]] = field(default_factory=list)
+    """Records of good answers, but for what they cost: that is found out for many at once."""
     _good_bytes: int = 0
     _bad: dict[str, ItemFailureRecord] = field(default_factory=dict)
     _bad_bytes: int = 0
@@ -181,7 +191,7 @@ class _Intake:
             if len(self._good) >= CHUNK:
                 self._store_good()
             self._good.append(
-                CompletedItemRecord(
+                (
                     answer.custom_id,
                     kept.text,
                     raw_response,
@@ -210,13 +220,18 @@ class _Intake:
                 raw_response=raw_response,
                 usage=answer.usage,
                 raw=line.raw,
+                cost=self.pricing.of_failure(answer.usage),
             ),
             is_error=self.drive.api.is_failure(line.record, answer),
         )
 
     def _store_good(self) -> None:
-        self._store(completions=self._good)
+        self._store(completions=self._priced())
         self._good, self._good_bytes = [], 0
+
+    def _priced(self) -> list[CompletedItemRecord]:
+        costs = self.pricing.of_answers([answer[_USAGE] for answer in self._good])
+        return [_completed((*answer, cost)) for answer, cost in zip(self._good, costs, strict=True)]
 
     def fail(self, record: ItemFailureRecord, *, is_error: bool) -> None:
         """Keep a bad answer until the files have been read: a good one may follow."""
@@ -258,7 +273,7 @@ class _Intake:
         for start in range(0, len(bad), CHUNK):
             self._store(failures=bad[start : start + CHUNK])
 
-    def finish(self, end: BatchEnd) -> None:
+    def finish(self, status: str, usage: TokenUsage | None) -> None:
         """Store what is left, give back what no line mentioned, and end the batch."""
         bad = list(self._bad.values())
         missing = [custom_id for custom_id in self.open if custom_id not in self._bad]
@@ -266,11 +281,12 @@ class _Intake:
         self.again.update(record.error.error_class for record in bad if record.error.retryable)
         if missing:
             self.again[_missing_class(self.batch)] += len(missing)
-        steps: list[dict[str, Any]] = [{"completions": self._good}] if self._good else []
+        steps: list[dict[str, Any]] = [{"completions": self._priced()}] if self._good else []
         steps += [{"failures": bad[start : start + CHUNK]} for start in range(0, len(bad), CHUNK)]
         steps += [
             {"released_custom_ids": missing[start : start + CHUNK]} for start in range(0, len(missing), CHUNK)
         ]
+        end = BatchEnd(status, usage, self.pricing.notes())
         for step in steps[:-1]:
             self._store(**step)
         # the end comes in the same transaction as the last results: a batch is never over before its rows are
@@ -285,6 +301,7 @@ class _Intake:
             self.total.failed + done.failed,
             self.total.retrying + done.retrying,
             self.total.released + done.released,
+            done.billed,
         )
         if done.completed:
             self.drive.emit(
@@ -309,6 +326,9 @@ def _report(drive: Drive, batch: ActiveBatchRecord, state: BatchState, intake: _
         unknown_lines=intake.strangers,
         usage=None if state.usage is None else asdict(state.usage),
     )
+    differing = _differing(state.usage, total.billed)
+    if differing:
+        drive.emit("batch_usage_differs", provider_batch_id=batch.provider_batch_id, **differing)
     if not drive.is_running():
         return
     if intake.pause_reason is not None:
@@ -331,6 +351,20 @@ def _report(drive: Drive, batch: ActiveBatchRecord, state: BatchState, intake: _
             intake.again.most_common(1)[0][0],
             f"batch {batch.provider_batch_id} ended as {batch.status} without a good answer; rows that go again: {said}",
         )
+
+
+def _differing(stated: TokenUsage | None, billed: TokenUsage | None) -> dict[str, Any]:
+    """The kinds of tokens of which the provider states another number for the batch than its answers do."""
+    if stated is None or billed is None:
+        return {}
+    pairs = {kind: (getattr(stated, kind), getattr(billed, kind)) for kind in TOKEN_KINDS}
+    # a kind of part that one of them never states is no difference
+    differing = {
+        kind: {"stated": whole, "answers": rows}
+        for kind, (whole, rows) in pairs.items()
+        if whole != rows and ((whole and rows) or kind not in WITHIN)
+    }
+    return {"differing": differing} if differing else {}
 
 
 def _missing_class(batch: ActiveBatchRecord) -> str:

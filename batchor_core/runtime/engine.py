@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal, assert_never
 
 from batchor_core.artifacts.base import ArtifactStore
@@ -26,6 +27,8 @@ from batchor_core.core.exceptions import (
 from batchor_core.core.lateness import Patience
 from batchor_core.core.models import ProviderConfig, RunEvent
 from batchor_core.core.outputs import OutputSpec, VectorOutput
+from batchor_core.core.price_book import PriceBook
+from batchor_core.core.pricing import Rates
 from batchor_core.core.retry import (
     FILE_RETRY_SEC,
     LEAST_OF_DELAY,
@@ -112,6 +115,11 @@ class Engine:
     observer: Callable[[RunEvent], None] | None = None
     settings: EngineSettings = field(default_factory=EngineSettings)
     sleep: Callable[[float], None] = time.sleep
+    prices: PriceBook = field(default_factory=PriceBook)
+
+    def rates(self, config: ProviderConfig, *, at: float) -> Rates:
+        """What answers cost in a batch that was created at this time by the store's clock; now, if that is not known."""
+        return self.prices.rates(config, at=datetime.fromtimestamp(at or self.store.now(), UTC))
 
     def emit(self, run_id: str, event_type: str, *, provider_kind: str | None = None, **data: object) -> None:
         """Log the event and call the observer. An exception of the observer is only logged: it must not end the run."""

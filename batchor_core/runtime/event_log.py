@@ -58,6 +58,8 @@ def line_of(event: RunEvent) -> Line | None:
             return _info(f"batch {data['provider_batch_id']} sent with {data['count']:,} rows")
         case "batch_completed" | "batch_terminal_failure":
             return _batch_ended(data)
+        case "batch_usage_differs":
+            return _warning(f"batch {data['provider_batch_id']}: {_differences(data['differing'])}")
         case _:
             return _trouble(event.event_type, data)
 
@@ -71,6 +73,13 @@ def _batch_ended(data: dict[str, Any]) -> Line:
     text = f"batch {data['provider_batch_id']} ended {data['status']}: {data['completed']:,} rows completed"
     line = _info if data["status"] == "completed" else _warning
     return line(f"{text}, {counts}" if counts else text)
+
+
+def _differences(differing: dict[str, dict[str, int]]) -> str:
+    return "; ".join(
+        f"the provider states {each['stated']:,} {kind.replace('_', ' ')} for the batch, and its answers {each['answers']:,}"
+        for kind, each in differing.items()
+    )
 
 
 def _trouble(event_type: str, data: dict[str, Any]) -> Line | None:

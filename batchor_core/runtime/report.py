@@ -1,15 +1,12 @@
-"""Collects a run's report: counts from its row, batches from their table, errors and cost from one pass over its results."""
+"""Collects a run's report: counts and cost from its row, batches from their table, errors from one pass over its results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
 
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.error_counts import ErrorCount, ErrorCounts
 from batchor_core.core.models import ProviderConfig, RunSummary
-from batchor_core.core.pricing import BatchRates, Cost, CostTally, Rates, Unpriced
 from batchor_core.core.run_report import RunReport
 from batchor_core.core.turnaround import BatchTime
 from batchor_core.runtime.results import row_pages
@@ -25,10 +22,9 @@ def report_of_run(store: StateStore, run_id: str) -> RunReport:
         store.get_run_summary(run_id=run_id),
         store.get_run_config(run_id=run_id).provider_config,
     )
-    rates = rates_of_run(config, summary, has_row_options=has_row_options(store, run_id))
-    cost, errors = _read(store, summary, rates)
     model = getattr(config, "model", None)
-    return RunReport(summary, cost, errors, batch_times(store, run_id, config), str(model) if model else None)
+    batches = batch_times(store, run_id, config)
+    return RunReport(summary, _errors(store, summary), batches, str(model) if model else None)
 
 
 def batch_times(store: StateStore, run_id: str, config: ProviderConfig) -> list[BatchTime]:
@@ -51,25 +47,11 @@ def has_row_options(store: StateStore, run_id: str) -> bool:
     return any(chunk.has_options for chunk in store.get_rendered_chunks(run_id=run_id))
 
 
-def rates_of_run(config: ProviderConfig, summary: RunSummary, *, has_row_options: bool = False) -> Rates:
-    """What the run's tokens cost on the day it was created."""
-    created = datetime.fromtimestamp(summary.created_at, UTC) if summary.created_at else datetime.now(UTC)
-    rates = config.batch_rates(at=created)
-    if has_row_options and isinstance(rates, BatchRates):
-        return replace(rates, unseen=(*rates.unseen, "what options of single rows add to the price"))
-    return rates
-
-
-def _read(
-    store: StateStore, summary: RunSummary, rates: Rates
-) -> tuple[Cost | Unpriced, Mapping[str, ErrorCount]]:
-    from batchor_core.tables.stream import add_costs  # pyarrow takes half a second to import
-
-    costs, errors = CostTally(rates), ErrorCounts()
-    if isinstance(rates, BatchRates) or summary.failed_items:
+def _errors(store: StateStore, summary: RunSummary) -> Mapping[str, ErrorCount]:
+    errors = ErrorCounts()
+    if summary.failed_items:
         for page in row_pages(store, summary.run_id):
-            add_costs(costs, page)
             for row in page:
                 if row.status == _FAILED:
                     errors.add(row.item_id, failure_of(row))
-    return costs.cost(asdict(summary.usage)), errors.by_class()
+    return errors.by_class()

@@ -42,6 +42,7 @@ from batchor_core.storage.rows import (
     answer_bytes,
     answer_text,
     body_text,
+    cost_usd,
     error_json,
     failed_text,
     failure_of,
@@ -168,6 +169,7 @@ def _text_result(row: ResultRow) -> TextItemResult:
         failure_of(row),
         metadata_of(row),
         usage_of(row),
+        cost_usd(row),
     )
 
 
@@ -200,6 +202,7 @@ def _with_output(made: type[_Made], row: ResultRow, output: Any, text: str | Non
         failure_of(row),
         metadata_of(row),
         usage_of(row),
+        cost_usd(row),
     )
 
 
@@ -239,6 +242,7 @@ def json_lines(engine: Engine | None, rows: Sequence[ResultRow], kind: OutputKin
         elif raw is not None:  # as the provider wrote it
             line["raw_response"] = orjson.Fragment(raw.rstrip(b"\r\n"))
         line["error"] = _fragment(error_json(row))
+        line["cost_usd"] = cost_usd(row)
         yield _encoded(line)
 
 

@@ -19,6 +19,7 @@ from batchor_core.core.models import (
     TerminalResultsPage,
 )
 from batchor_core.core.outputs import OutputSpec, OutputT
+from batchor_core.core.pricing import Rates
 from batchor_core.core.results import ItemResult, Order
 from batchor_core.runtime import control, driving, export, on_the_loop, reading, report, waiting
 from batchor_core.runtime.live import LiveRuns
@@ -37,13 +38,12 @@ if TYPE_CHECKING:  # pyarrow is imported when a table is asked for, and frames a
     from batchor_core.tables.report import TableReport
     from batchor_core.tables.stream import ResultStream
 
-
 AnyOutput: TypeAlias = "type[BaseModel] | OutputSpec | None"
 """What answers are read with; None for what the run was started with."""
 
 
 class Runner(Protocol):
-    """What a handle needs of the runner that it belongs to; :class:`~batchor_core.BatchRunner` is it."""
+    """What a handle needs of its :class:`~batchor_core.BatchRunner`."""
 
     _runs: LiveRuns
 
@@ -97,6 +97,11 @@ class Run(Generic[OutputT]):
     def has_row_options(self) -> bool:
         """Whether any stored row has request options of its own."""
         return report.has_row_options(self._engine.store, self.run_id)
+
+    @property
+    def rates(self) -> Rates:
+        """What tokens cost in a batch that was created when the run was."""
+        return self._engine.rates(self.config.provider_config, at=self._summary.created_at)
 
     def refresh(self, *, time_limit_sec: float | None = None) -> RunSummary:
         """Do one cycle: recover, poll, read on, submit; then return the new summary.
@@ -329,8 +334,7 @@ class Run(Generic[OutputT]):
         """Write results as JSON lines, streaming; needs neither key nor model.
 
         A row holds item_id, status, attempt_count, metadata, output_text, output_json (runs of models and bodies),
-        output_vector (runs of vectors, in base64), raw_response and error. A file that is not appended to is written under a
-        temporary name and renamed.
+        output_vector (of vectors, base64), raw_response, error and cost_usd. A file not appended to is replaced as a whole.
 
         Args:
             order: ``"input"`` or ``"ended"``; by default input order for all of a finished run, and the order in which items

@@ -9,6 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,7 +28,9 @@ from batchor_core.core.models import (
     TerminalResultsExportResult,
     TerminalResultsPage,
 )
+from batchor_core.core.price_book import PriceBook, PricesGiven
 from batchor_core.core.results import Order
+from batchor_core.core.spending import Spending, add_up, seconds_of
 from batchor_core.core.types import JSONObject
 from batchor_core.core.validation import check_run_id
 from batchor_core.providers.api import BatchApi
@@ -72,6 +75,8 @@ class BatchRunner:
         temp_root: Folder of the default local artifact store; by default beside the SQLite file, or
             ``~/.batchor/artifacts`` for other durable stores, or a temporary folder for the memory store.
         settings: Settings of the engine: leases, look-ups, parallel transfers.
+        prices: Your own prices, which come before the public price list: the path of a ``prices.toml``, a mapping of the same
+            shape, a function of provider, model and day, or a :class:`~batchor_core.PriceBook` of both.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class BatchRunner:
         artifact_store: ArtifactStore | None = None,
         temp_root: str | Path | None = None,
         settings: EngineSettings | None = None,
+        prices: PricesGiven | None = None,
     ) -> None:
         check_runner_arguments(
             storage=storage,
@@ -98,6 +104,7 @@ class BatchRunner:
             temp_root=temp_root,
             settings=settings,
         )
+        price_book = PriceBook.of(prices)
         providers = provider_registry or build_default_provider_registry()
         self._owns_storage = not isinstance(storage, StateStore)
         if isinstance(storage, StateStore):
@@ -116,6 +123,7 @@ class BatchRunner:
             observer=observer,
             settings=settings or EngineSettings(),
             sleep=sleep or time.sleep,
+            prices=price_book,
         )
         self._runs = LiveRuns(engine, provider_factory or providers.create)
 
@@ -237,6 +245,30 @@ class BatchRunner:
     def list_runs(self) -> list[RunListing]:
         """Every run of the store, newest first."""
         return self.storage.list_runs()
+
+    def spending(
+        self,
+        by: str = "day",
+        *,
+        since: date | datetime | None = None,
+        until: date | datetime | None = None,
+    ) -> list[Spending]:
+        """What the runs of the store have cost.
+
+        Args:
+            by: ``run``, ``day`` or ``month`` (in UTC, of the batch's creation), ``model``, ``asset`` or ``partition`` (of
+                Dagster), or ``tag:NAME`` for a key of the jobs' ``batch_metadata``.
+            since: Only batches that were created from this moment on; a date is its first moment in UTC.
+            until: Only those that were created before it.
+
+        Runs that were deleted are not in it, nor are batches that earlier versions collected.
+
+        Raises:
+            InvalidInputError: Nothing can be told apart by ``by``, or a moment has no time zone.
+            NotImplementedError: The store keeps no amounts.
+        """
+        start, end = seconds_of("since", since), seconds_of("until", until)
+        return add_up(self.storage.get_spent(since=start, until=end), by=by)
 
     def delete_run(self, run_id: str) -> list[str]:
         """Delete a run with its results and files; exported bundles and written tables stay.

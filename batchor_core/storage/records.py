@@ -165,6 +165,7 @@ class CompletedItemRecord(NamedTuple):
 
     ``text_is_json`` says that ``output_text`` is the JSON of ``output_json``, which is then left None: it is stored once,
     as the text, and decoded when it is read. ``output_data`` holds an answer that is bytes, and there is no text then.
+    ``cost`` is what the answer has cost, in picodollars (see ``core.pricing``); None where no price is known.
     """
 
     custom_id: str
@@ -175,11 +176,12 @@ class CompletedItemRecord(NamedTuple):
     raw: RawResponseRef | None = None
     text_is_json: bool = False
     output_data: bytes | None = None
+    cost: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ItemFailureRecord:
-    """A bad answer. ``count_attempt`` False sends the item back without using up an attempt."""
+    """A bad answer. ``count_attempt`` False sends the item back without using up an attempt. ``cost``: as of a good one."""
 
     custom_id: str
     error: ItemFailure
@@ -188,6 +190,7 @@ class ItemFailureRecord:
     raw_response: JSONObject | None = None
     usage: TokenUsage | None = None
     raw: RawResponseRef | None = None
+    cost: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +236,10 @@ class ActiveBatchRecord:
     """What is waited for, in words."""
     stated_completed: int | None = None
     """The most answered rows that the provider has ever stated; None if it has stated none."""
+    cost: int = 0
+    """Picodollars for its answers so far."""
+    unpriced_answers: int = 0
+    """Answers that are not in ``cost``, since no price is known for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +262,8 @@ class PersistedItemRecord(Late):
     raw: RawResponseRef | None = None
     output_data: bytes | None = None
     """An answer that is bytes."""
+    cost: int | None = None
+    """Picodollars for its answered attempts, as far as their prices are known; None if none is."""
 
 
 class ResultRow(NamedTuple):
@@ -290,6 +299,8 @@ class ResultRow(NamedTuple):
     """The response itself, compressed; None where it lies in an artifact."""
     output_data: bytes | None = None
     """An answer that is bytes."""
+    cost: int | None = None
+    """Picodollars for its answered attempts, as far as their prices are known; None if none is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from binascii import a2b_base64
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.lazy_field import decode_later
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.pricing import PICODOLLARS
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage, counts
 from batchor_core.storage.columns import (
@@ -103,6 +104,11 @@ def usage_of(row: ResultRow) -> TokenUsage | None:
     return usage_from_columns(*counts(row))
 
 
+def cost_usd(row: ResultRow) -> float | None:
+    """US dollars for the item's attempts."""
+    return None if row.cost is None else row.cost / PICODOLLARS  # correctly rounded, as both are integers
+
+
 def record_of(row: ResultRow) -> PersistedItemRecord:
     """The documented record of a row."""
     raw = None
@@ -123,6 +129,7 @@ def record_of(row: ResultRow) -> PersistedItemRecord:
         row.raw_artifact_path,
         raw,
         row.output_data,
+        row.cost,
     )
     if row.text_is_json and row.output_text is not None:
         decode_later(record, "output_json", decode_answer, row.output_text)
@@ -147,4 +154,5 @@ def row_of(record: PersistedItemRecord) -> ResultRow:
         *raw_columns(record.raw),
         pack_response(record.raw_response),
         record.output_data,
+        record.cost,
     )

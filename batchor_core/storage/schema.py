@@ -99,6 +99,10 @@ runs = Table(
     Column("waiting_seen_at", Double),
     Column("exported_at", Double),
     Column("export_root", Text),
+    # what its answers have cost: core.pricing
+    _count("cost"),  # picodollars
+    _count("unpriced_answers"),  # that are not in it
+    Column("cost_notes", Text),  # JSON: what it leaves out, in words
 )
 
 # what the shared enqueue budget sums up: the runs of one key that have something in flight
@@ -155,6 +159,7 @@ items = Table(
     Column("request_bytes", BigInteger, nullable=False),
     Column("terminal_sequence", BigInteger),
     Column("last_error", Text),  # of an item that is not terminal; a terminal one has it in item_results
+    Column("cost", BigInteger),  # picodollars for the attempts before; NULL where no price is known
     sqlite_with_rowid=False,
 )
 
@@ -241,6 +246,7 @@ item_results = Table(
     Column("raw_length", BigInteger),
     Column("raw_response", LargeBinary),
     Column("output_data", LargeBinary),  # an answer that is bytes
+    Column("cost", BigInteger),  # picodollars for all attempts of the item; NULL where no price is known
     sqlite_with_rowid=False,
 )
 
@@ -328,5 +334,9 @@ batches = Table(
     Column("looks", Integer, nullable=False, server_default="0"),
     Column("wait_reason", Text),
     Column("stated_completed", BigInteger),  # the most answered rows that were ever stated
+    # what its answers have cost, as of runs, and the tokens that they state
+    _count("cost"),
+    _count("unpriced_answers"),
+    *[_count(f"billed_{kind}") for kind in TOKEN_KINDS],
     UniqueConstraint("run_key", "provider_batch_id", name="batches_by_provider_id"),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 from batchor_core.core.admission import Allowance, Standing, Wait
@@ -112,10 +112,17 @@ class SubmissionRecord:
 
 @dataclass(frozen=True, slots=True)
 class BatchEnd:
-    """The final state of a batch, written with the last of its results."""
+    """The final state of a batch, written with the last of its results.
+
+    Attributes:
+        status: The provider's word for it.
+        usage: The tokens that the provider states of the batch as a whole.
+        cost_notes: What the amounts of its answers leave out, in words.
+    """
 
     status: str
     usage: TokenUsage | None = None
+    cost_notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +133,8 @@ class AppliedOutcome:
     failed: int = 0
     retrying: int = 0
     released: int = 0
+    billed: TokenUsage | None = field(default=None, compare=False)
+    """With the batch's end, the tokens that all its answers state; None if the store does not add them up."""
 
 
 OwnerCheck: TypeAlias = Callable[[DriverIdentity], bool]

@@ -19,6 +19,7 @@ from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.lifecycle import why_kept
 from batchor_core.core.models import RunSummary
 from batchor_core.core.rendered import RenderedChunk
+from batchor_core.core.spending import SpentBatch
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
 from batchor_core.storage import (
     sql_artifacts,
@@ -29,6 +30,7 @@ from batchor_core.storage import (
     sql_reading,
     sql_rendered,
     sql_runs,
+    sql_spending,
     sql_submissions,
     sql_summaries,
 )
@@ -259,6 +261,10 @@ class SQLStore(SQLByHand):
         with self.database.read() as connection:
             run_key = sql_runs.run_key_of(self.database, connection, run_id)
             return sql_reading.terminal_rows(connection, run_key, after_sequence=after_sequence, limit=limit)
+
+    def get_spent(self, *, since: float | None = None, until: float | None = None) -> list[SpentBatch]:
+        with self.database.read() as connection:
+            return list(sql_spending.spent(connection, self.provider_registry, since=since, until=until))
 
     def reopen_failed_items(self, *, run_id: str) -> int:
         with self._locked(Boundary.REOPEN_FAILED, run_id) as run:

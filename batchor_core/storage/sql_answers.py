@@ -24,12 +24,13 @@ from batchor_core.storage.columns import (
 from batchor_core.storage.records import CompletedItemRecord, ItemFailureRecord
 from batchor_core.storage.schema import QUEUES, item_results
 from batchor_core.storage.session import AppliedOutcome
+from batchor_core.storage.sql_costs import Bill, charge, with_attempt
 from batchor_core.storage.sql_engine import Constant
 from batchor_core.storage.sql_items import SUBMITTED, ItemRow, as_known, item_rows, items_by_custom_id, own
 from batchor_core.storage.sql_runs import LockedRun
 
 # what changes with the state; a terminal item keeps its last name and submission, which saves touching their indexes
-_CHANGE_COLUMNS = ("status", "queue", "attempt_count", "generation", "custom_id", "intent_key")
+_CHANGE_COLUMNS = ("status", "queue", "attempt_count", "generation", "custom_id", "intent_key", "cost")
 _ERROR_COLUMNS = ("last_error",)  # apart, since what goes on without an error keeps the one before
 _END_COLUMNS = ("status", "attempt_count", "terminal_sequence")
 _ENDED: dict[str, Constant] = {"queue": None, "last_error": None}
@@ -52,13 +53,15 @@ class ItemChanges:
         self._long_results: list[tuple[object, ...]] = []
         self._moves: defaultdict[tuple[ItemStatus, ItemStatus], list[int]] = defaultdict(lambda: [0, 0])
         self._owned: defaultdict[int | None, int] = defaultdict(int)
+        self._bills: defaultdict[int | None, Bill] = defaultdict(Bill)
 
     def complete(self, item: ItemRow, record: CompletedItemRecord) -> None:
         """A good answer."""
         output_json = None if record.text_is_json else encode_optional_json(record.output_json)
-        self._run.bill(record.usage)
+        self._bills[item.intent_key].good.append(record)
+        cost = record.cost if item.cost is None else with_attempt(item.cost, record.cost)
         state = lifecycle.completed(item.state)
-        self._terminal(item, state, record, None, output_json, record.text_is_json, record.output_data)
+        self._terminal(item, state, record, cost, None, output_json, record.text_is_json, record.output_data)
 
     def fail(self, item: ItemRow, record: ItemFailureRecord, *, max_attempts: int) -> ItemStatus:
         """A bad answer; returns where the item goes."""
@@ -69,11 +72,12 @@ class ItemChanges:
             max_attempts=max_attempts,
         )
         error = encode_failure(record.error)
-        self._run.bill(record.usage)
+        self._bills[item.intent_key].bad.append(record)
+        cost = with_attempt(item.cost, record.cost)
         if state.status in lifecycle.TERMINAL:
-            self._terminal(item, state, record, error, None, False)
+            self._terminal(item, state, record, cost, error, None, False)
         else:
-            self._move(item, state, last_error=error)
+            self._move(item._replace(cost=cost), state, last_error=error)
         return state.status
 
     def release(self, item: ItemRow, *, used_custom_id: bool) -> None:
@@ -92,7 +96,7 @@ class ItemChanges:
         stored = encode_failure(error)
         if state.status in lifecycle.TERMINAL:
             blank = CompletedItemRecord(custom_id="", output_text=None)
-            self._terminal(item, state, blank, stored, None, False)
+            self._terminal(item, state, blank, item.cost, stored, None, False)
         else:
             self._move(item, state, last_error=stored)
 
@@ -115,12 +119,17 @@ class ItemChanges:
             run.move(before, after, count=count, tokens=tokens)
         for intent_key, count in self._owned.items():
             own(run.connection, intent_key, count)
+        for intent_key, bill in self._bills.items():
+            sums = bill.sums()
+            run.bill(sums)
+            charge(run.connection, intent_key, sums)
 
     def _terminal(
         self,
         item: ItemRow,
         state: ItemState,
         record: CompletedItemRecord | ItemFailureRecord,
+        cost: int | None,
         error: str | None,
         output_json: str | None,
         text_is_json: bool,
@@ -132,7 +141,8 @@ class ItemChanges:
         results.append(
             (sequence, item.item_index, status, state.attempt_count,
              encode_optional_text(record.output_text), output_json, text_is_json, *usage_columns(record.usage), error,
-             item.intent_key, *raw_columns(record.raw), pack_response(record.raw_response), output_data)
+             item.intent_key, *raw_columns(record.raw), pack_response(record.raw_response), output_data,
+             cost)
         )  # fmt: skip
         self._ends.append((item.item_index, status, state.attempt_count, sequence))
         self._count(item, state.status)
@@ -152,6 +162,7 @@ class ItemChanges:
                 state.generation,
                 custom_id,
                 intent_key,
+                item.cost,
             )
         )
         if last_error is not None:

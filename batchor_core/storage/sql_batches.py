@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from batchor_core.core.enums import SubmissionState
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.lifecycle import is_terminal_batch
-from batchor_core.core.usage import TOKEN_KINDS
+from batchor_core.core.usage import TOKEN_KINDS, TokenUsage
 from batchor_core.storage import sql_items
 from batchor_core.storage.columns import (
     decode_optional_text,
@@ -24,9 +24,10 @@ from batchor_core.storage.late_batches import NOTHING_LATE, late_fields, more_st
 from batchor_core.storage.records import ActiveBatchRecord, BatchArtifactPointer
 from batchor_core.storage.schema import batches, items, submission_intents
 from batchor_core.storage.session import BatchEnd, ResultsWait
+from batchor_core.storage.sql_costs import billed_in, keep_notes
 from batchor_core.storage.sql_engine import AnyRow
 from batchor_core.storage.sql_items import SUBMITTED, owned_by, release_all
-from batchor_core.storage.sql_runs import LockedRun, submission_works
+from batchor_core.storage.sql_runs import LockedRun, run_row, submission_works
 
 ACTIVE_BATCH = or_(batches.c.is_terminal.is_(False), batches.c.submitted_items > 0)
 """Batches that may still change, or whose results are not all stored."""
@@ -69,6 +70,8 @@ def batch_record(row: AnyRow) -> ActiveBatchRecord:
         looks=row.looks,
         wait_reason=decode_optional_text(row.wait_reason),
         stated_completed=row.stated_completed,
+        cost=row.cost,
+        unpriced_answers=row.unpriced_answers,
     )
 
 
@@ -181,17 +184,26 @@ def keep_wait(connection: Connection, batch: AnyRow, wait: ResultsWait) -> None:
     )
 
 
-def keep_end(connection: Connection, batch: AnyRow, end: BatchEnd, *, now: float) -> None:
-    """Keep a batch's final state, and when it ended; it needs no decision any more."""
+def keep_end(run: LockedRun, batch: AnyRow, end: BatchEnd) -> TokenUsage:
+    """Keep a batch's final state, and when it ended; it needs no decision any more.
+
+    Returns the tokens that its answers state.
+    """
+    connection = run.connection
     keep_poll(connection, batch, status=end.status, output_file_id=None, error_file_id=None)
     usage = dict(zip(TOKEN_KINDS, usage_columns(end.usage), strict=True))
-    ended_at = {"ended_at": now if batch.ended_at is None else batch.ended_at}
+    ended_at = {"ended_at": run.now() if batch.ended_at is None else batch.ended_at}
     change_batch(connection, batch.intent_key, **NOTHING_LATE | ended_at, **usage)
     asked = and_(
         _submissions.intent_key == batch.intent_key, _submissions.state == SubmissionState.QUARANTINED.value
     )
     connection.execute(
         submission_intents.update().where(asked).values(state=SubmissionState.REGISTERED.value)
+    )
+    if end.cost_notes:
+        keep_notes(connection, run_row(run.database, connection, run.run_id), end.cost_notes)
+    return billed_in(
+        connection.execute(select(batches).where(batches.c.intent_key == batch.intent_key)).one()
     )
 
 

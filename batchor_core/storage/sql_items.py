@@ -176,6 +176,9 @@ def release_all(
 def reopen_failed(run: LockedRun) -> int:
     """``lifecycle.reopened`` for every FAILED_PERMANENT item, its result withdrawn."""
     withdrawn = and_(item_results.c.run_key == run.run_key, FAILED_RESULTS)
+    its_result = and_(
+        item_results.c.run_key == items.c.run_key, item_results.c.sequence == items.c.terminal_sequence
+    )
     count = move_all(
         run,
         items.c.item_index.in_(select(item_results.c.item_index).where(withdrawn)),
@@ -187,6 +190,7 @@ def reopen_failed(run: LockedRun) -> int:
         intent_key=None,
         terminal_sequence=None,
         last_error=None,
+        cost=select(item_results.c.cost).where(its_result).scalar_subquery(),
     )
     run.connection.execute(item_results.delete().where(withdrawn))
     return count
@@ -204,6 +208,8 @@ class ItemRow(NamedTuple):
     given_custom_id: str | None
     intent_key: int | None
     submission_tokens: int
+    cost: int | None
+    """Picodollars for its attempts so far."""
 
     def custom_id(self, names: CustomIds) -> str:
         """The name of its present attempt."""
@@ -234,6 +240,7 @@ def item_rows(
             items.c.custom_id,
             items.c.intent_key,
             items.c.submission_tokens,
+            items.c.cost,
         )
         .where(items.c.run_key == run_key, chosen)
         .order_by(items.c.item_index)
@@ -245,7 +252,9 @@ def item_rows(
         if (state := states.get(stored)) is None:
             name, attempts, generation = stored
             state = states[stored] = ItemState(STATUS[name], attempts, generation)
-        yield _named_row((row[0], decode_text(row[1]), state, given and decode_text(given), row[6], row[7]))
+        yield _named_row(
+            (row[0], decode_text(row[1]), state, given and decode_text(given), row[6], row[7], row[8])
+        )
 
 
 # as quick as a plain tuple

@@ -38,7 +38,7 @@ _raw_path = case(
 )
 
 
-def _columns(status: Any, attempt_count: Any, error: Any) -> tuple[Any, ...]:
+def _columns(status: Any, attempt_count: Any, error: Any, cost: Any) -> tuple[Any, ...]:
     """In the order of :class:`ResultRow`."""
     return (
         _results.sequence,
@@ -58,6 +58,7 @@ def _columns(status: Any, attempt_count: Any, error: Any) -> tuple[Any, ...]:
         _results.raw_length,
         _results.raw_response,
         _results.output_data,
+        cost,
     )
 
 
@@ -149,7 +150,7 @@ def _draft_page(run_key: int, intent_key: int, *, after: int) -> Any:
 def _result_page() -> Select[Any]:
     its_contents = and_(_contents.run_key == _results.run_key, _contents.item_index == _results.item_index)
     return (
-        select(*_columns(_results.status, _results.attempt_count, _results.error))
+        select(*_columns(_results.status, _results.attempt_count, _results.error, _results.cost))
         .join_from(item_results, item_contents, its_contents)
         .outerjoin(batches, batches.c.intent_key == _results.intent_key)
         .where(_results.run_key == bindparam("run_key"), _results.sequence > bindparam("after_sequence"))
@@ -177,8 +178,9 @@ def terminal_rows(
 def item_rows(connection: Connection, run_key: int) -> list[ResultRow]:
     """Every item, in item order, whether it has a result or not."""
     error = case((_results.sequence.is_(None), items.c.last_error), else_=_results.error)
+    cost = case((_results.sequence.is_(None), items.c.cost), else_=_results.cost)
     wanted = (
-        select(*_columns(ACTUAL_STATUS, items.c.attempt_count, error))
+        select(*_columns(ACTUAL_STATUS, items.c.attempt_count, error, cost))
         .join_from(items, item_contents, _its_contents)
         .outerjoin(item_results, _its_result)
         .outerjoin(batches, batches.c.intent_key == _results.intent_key)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 
 from sqlalchemy import Connection, and_, bindparam, select
 
@@ -17,8 +17,7 @@ from batchor_core.core.lifecycle import IN_FLIGHT
 from batchor_core.core.models import ArtifactPolicy, ChunkPolicy, RetryPolicy
 from batchor_core.core.retry import backoff_delay, is_due
 from batchor_core.core.types import JSONValue
-from batchor_core.core.usage import TOKEN_KINDS, TokenUsage
-from batchor_core.core.usage import counts as billed
+from batchor_core.core.usage import TOKEN_KINDS
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.storage.columns import (
     decode_json,
@@ -47,7 +46,9 @@ _COUNTED = (
     "terminal_sequence",
     *(f"{status.value}_items" for status in ItemStatus),
     *(f"{status.value}_tokens" for status in IN_FLIGHT),
-    *(field.name for field in fields(TokenUsage)),
+    *TOKEN_KINDS,
+    "cost",
+    "unpriced_answers",
 )
 _CHANGE = runs.update().where(runs.c.run_key == bindparam("key"))
 _COUNT = _CHANGE.values({name: runs.c[name] + bindparam(f"more_{name}") for name in _COUNTED})
@@ -75,7 +76,6 @@ class LockedRun:
         self.custom_ids = custom_ids_from(row)
         self._sequence = self._first_sequence = int(row.terminal_sequence)
         self._deltas: Counter[str] = Counter()
-        self._usage = [0] * len(TOKEN_KINDS)
 
     def now(self) -> float:
         """The store's clock."""
@@ -92,12 +92,9 @@ class LockedRun:
         self.add(before, count=-count, tokens=-tokens)
         self.add(after, count=count, tokens=tokens)
 
-    def bill(self, usage: TokenUsage | None) -> None:
-        """An answer was paid for."""
-        if usage is not None:
-            total = self._usage  # a new TokenUsage for every answer would cost more than writing it
-            for number, count in enumerate(billed(usage)):
-                total[number] += count
+    def bill(self, more: Mapping[str, int]) -> None:
+        """Answers were paid for: ``sql_costs.Bill``."""
+        self._deltas.update(more)
 
     def next_sequence(self) -> int:
         """The next terminal sequence."""
@@ -111,7 +108,6 @@ class LockedRun:
     def flush(self) -> None:
         """Write the counts."""
         self._deltas["terminal_sequence"] = self._sequence - self._first_sequence
-        self._deltas.update(dict(zip(TOKEN_KINDS, self._usage, strict=True)))
         if any(self._deltas.values()):
             more = {f"more_{name}": self._deltas[name] for name in _COUNTED}
             self.connection.execute(_COUNT, {"key": self.run_key, **more})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from sqlalchemy import Connection, and_
 
@@ -401,7 +402,7 @@ class SQLSession(DriverSession):
                 known=self._known,
             )
             if end is not None:
-                sql_batches.keep_end(run.connection, batch, end, now=run.now())
+                outcome = replace(outcome, billed=sql_batches.keep_end(run, batch, end))
         if end is not None:
             self._known = {}
         return outcome

@@ -10,12 +10,14 @@ from sqlalchemy import Connection, and_, bindparam, case, func, select
 from batchor_core.core.enums import ItemStatus, RunControlState, SubmissionState
 from batchor_core.core.lifecycle import run_status
 from batchor_core.core.models import RunSummary
+from batchor_core.core.pricing import cost_of
 from batchor_core.core.trouble import trouble
 from batchor_core.core.usage import TokenUsage
 from batchor_core.core.usage import counts as billed
 from batchor_core.storage.columns import decode_optional_text
 from batchor_core.storage.schema import IN_DOUBT, batches, submission_intents
 from batchor_core.storage.sql_batches import ACTIVE_BATCH
+from batchor_core.storage.sql_costs import notes_from
 from batchor_core.storage.sql_engine import AnyRow
 from batchor_core.storage.sql_runs import backoff_remaining
 
@@ -127,4 +129,5 @@ def summary_from(
             poll_error=in_flight.poll_error,
             poll_retry_at=in_flight.poll_retry_at,
         ),
+        cost=cost_of(row.cost, unpriced=row.unpriced_answers, notes=notes_from(row)),
     )

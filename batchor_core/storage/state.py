@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from batchor_core.core.rendered import RenderedChunk
+from batchor_core.core.spending import SpentBatch
 from batchor_core.storage.documented_store import DocumentedStore
 from batchor_core.storage.records import (
     ActiveBatchRecord,
@@ -156,6 +157,13 @@ class StateStore(DocumentedStore):
     def get_retry_backoff(self, *, run_id: str) -> RetryBackoffState:
         """The control plane's backoff state."""
         return RetryBackoffState(backoff_sec=self.get_batch_retry_backoff_remaining_sec(run_id=run_id))
+
+    def get_spent(self, *, since: float | None = None, until: float | None = None) -> list[SpentBatch]:
+        """What each batch has cost that was created from ``since`` until before ``until``.
+
+        Stores that keep no amounts raise NotImplementedError.
+        """
+        raise NotImplementedError(f"{type(self).__name__} keeps no amounts")
 
     def reopen_failed_items(self, *, run_id: str) -> int:
         """Make every FAILED_PERMANENT item PENDING again, its attempts forgotten and its result withdrawn.

@@ -27,7 +27,6 @@ from batchor_core.core.arguments import shown
 from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.exceptions import InvalidInputError, StorageError
 from batchor_core.core.outputs import OutputSpec
-from batchor_core.core.pricing import CostTally
 from batchor_core.tables.parquet_file import write_results_parquet
 from batchor_core.tables.report import TableReport
 from batchor_core.tables.safe_names import safe_path_segment
@@ -98,14 +97,12 @@ class _DeltaTable(ResultTable):
         run: RowPages,
         partition: str | None,
         output: type[BaseModel] | OutputSpec | None,
-        *,
-        costs: CostTally | None = None,
     ) -> TableReport:
         self._check_key(partition)
         with tempfile.TemporaryDirectory(prefix="batchor-") as folder:
             # a run is read once, however often its commit has to be tried
             path = Path(folder, "results.parquet")
-            report = write_results_parquet(run, path, output, costs=costs)
+            report = write_results_parquet(run, path, output)
             schema = self._schema(report.schema, partition)
             facts = self._put(path, schema, partition, report)
         return replace(report, uri=self._url, schema=schema, size_bytes=facts.size_bytes)

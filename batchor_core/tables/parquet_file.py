@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from batchor_core.core.garbage_collection import collecting_less
 from batchor_core.core.outputs import OutputSpec
-from batchor_core.core.pricing import CostTally
 from batchor_core.tables.input_order import gathered
 from batchor_core.tables.places import place_of, whole_file
 from batchor_core.tables.report import TableReport
@@ -27,8 +26,6 @@ def write_results_parquet(
     run: RowPages,
     path: str | os.PathLike[str],
     output: type[BaseModel] | OutputSpec | None = None,
-    *,
-    costs: CostTally | None = None,
 ) -> TableReport:
     """Write every terminal result of a run to ``path``, a local path or an fsspec URL. Replaces what was there.
 
@@ -41,12 +38,11 @@ def write_results_parquet(
         path: The file to write. Folders are created.
         output: The run's output, or the model of a structured run: see ``answer_columns`` for the columns. Without it
             the only column of the answer is ``output_text``, which also has the answers that a model does not accept.
-        costs: Gets the tokens of every row.
 
     Raises:
         OSError: The file can't be written; an earlier file is unchanged.
     """
-    return write_parquet(ResultStream(run, output, costs=costs), path)
+    return write_parquet(ResultStream(run, output), path)
 
 
 def write_parquet(results: ResultStream, path: str | os.PathLike[str]) -> TableReport:

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import OutputSpec
-from batchor_core.core.pricing import CostTally
 from batchor_core.tables.common_schema import unified_schema
 from batchor_core.tables.parquet_file import integer_ranges, parquet_facts, write_results_parquet
 from batchor_core.tables.partition_files import PartitionFiles, partition_path
@@ -58,11 +57,9 @@ class _ParquetTable(ResultTable):
         run: RowPages,
         partition: str | None,
         output: type[BaseModel] | OutputSpec | None,
-        *,
-        costs: CostTally | None = None,
     ) -> TableReport:
         PartitionFiles(self._base, self._key).adopt(partition)
-        return write_results_parquet(run, self.where(partition), output, costs=costs)
+        return write_results_parquet(run, self.where(partition), output)
 
     def facts(self, partitions: Sequence[str | None]) -> list[PartitionFacts]:
         return [file.facts for file in self._look(partitions).values() if file is not None]

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.usage import TOKEN_KINDS
 from batchor_core.storage.columns import plain_json
-from batchor_core.storage.rows import failure_of
+from batchor_core.storage.rows import cost_usd, failure_of
 from batchor_core.storage.state import ResultRow
 from batchor_core.tables.answer_columns import answer_columns, as_output
 from batchor_core.tables.model_columns import to_array
@@ -28,6 +28,7 @@ _TRAILING = {
     "error_class": pa.string(),
     "error_message": pa.string(),
     **dict.fromkeys(TOKEN_KINDS, pa.int64()),
+    "cost_usd": pa.float64(),
     "metadata": pa.string(),
 }
 OWN_COLUMNS = (*_LEADING, *_TRAILING)
@@ -45,6 +46,7 @@ DESCRIPTIONS = {
     "cache_write_tokens": "Tokens written to the provider's prompt cache",
     "output_tokens": "Tokens of the answer, reasoning included, as billed",
     "reasoning_tokens": "Of these, tokens of reasoning",
+    "cost_usd": "US dollars for the row, its attempts that were tried again included; null where no price is known",
     "metadata": "The row's metadata, as the job gives it, in JSON",
 }
 """What our own columns hold."""
@@ -101,5 +103,6 @@ def _own_values(page: Sequence[ResultRow]) -> dict[str, Sequence[Any]]:
         failures = [failure_of(row) for row in page]
         values["error_class"] = [failure and failure.error_class for failure in failures]
         values["error_message"] = [failure and failure.message for failure in failures]
+    values["cost_usd"] = list(map(cost_usd, page))
     values["metadata"] = list(map(plain_json, of["metadata"]))
     return values

@@ -17,7 +17,6 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from batchor_core.core.outputs import OutputSpec
-from batchor_core.core.pricing import CostTally
 from batchor_core.core.types import JSONObject
 from batchor_core.tables.report import TableReport
 from batchor_core.tables.stream import RowPages
@@ -71,8 +70,6 @@ class ResultTable(ABC):
         run: RowPages,
         partition: str | None,
         output: type[BaseModel] | OutputSpec | None,
-        *,
-        costs: CostTally | None = None,
     ) -> TableReport:
         """Replace the partition's rows with a run's results. A reader sees either the old rows or the new ones.
 
@@ -82,7 +79,6 @@ class ResultTable(ABC):
             run: A ``batchor_core.Run``.
             partition: Its key.
             output: The run's output, or the model of a structured run.
-            costs: Gets the tokens of every row.
 
         Raises:
             InvalidInputError: The format does not support such a partition or such columns.

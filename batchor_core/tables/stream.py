@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Protocol
 
 import pyarrow as pa
 from pydantic import BaseModel
 
 from batchor_core.core.arguments import shown
-from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import OutputSpec
-from batchor_core.core.pricing import CostTally
 from batchor_core.core.results import Order as Order
-from batchor_core.core.usage import TOKEN_KINDS
 from batchor_core.storage.state import ResultRow
 from batchor_core.tables.input_order import in_input_order, with_index
 from batchor_core.tables.report import TableReport, Tally
 from batchor_core.tables.result_columns import ResultColumns
-
-_COMPLETED = ItemStatus.COMPLETED.value
 
 
 class RowPages(Protocol):
@@ -40,7 +35,6 @@ class ResultStream:
         run: A ``batchor_core.Run``; it need not be finished.
         output: The run's output, or the model of a structured run; see :class:`ResultColumns`.
         order: ``ended`` is faster.
-        costs: Gets the tokens of every row.
 
     Attributes:
         schema: The columns.
@@ -55,14 +49,12 @@ class ResultStream:
         output: type[BaseModel] | OutputSpec | None = None,
         *,
         order: Order = "ended",
-        costs: CostTally | None = None,
     ) -> None:
         if order not in ("input", "ended"):
             raise InvalidInputError(f"order must be 'input' or 'ended', not {shown(order)}")
         self._run = run
         self._columns = ResultColumns(output)
         self._order = order
-        self._costs = costs
         self._tally = Tally()
         self.schema: pa.Schema = self._columns.schema
 
@@ -89,15 +81,4 @@ class ResultStream:
         for page in self._run.iter_row_pages(page_size=self._columns.page_rows):
             batch, unfitting = self._columns.batch(page)
             self._tally.add(page, batch, unfitting)
-            if self._costs is not None:
-                add_costs(self._costs, page)
             yield page, batch
-
-
-def add_costs(costs: CostTally, page: Sequence[ResultRow]) -> None:
-    """Add the tokens of each row's last answer."""
-    stated = [row for row in page if row.input_tokens is not None]
-    costs.add({kind: [getattr(row, kind) or 0 for row in stated] for kind in TOKEN_KINDS})
-    if len(stated) < len(page):
-        answers = sum(row.input_tokens is None and row.status == _COMPLETED for row in page)
-        costs.add_unstated(rows=len(page) - len(stated), answers=answers)

@@ -1,16 +1,13 @@
 """Writes a finished run's results, which replace those of the partition."""
 
-from dataclasses import asdict
-
 import dagster as dg
 
 from batchor_core import BatchRunner, Run
 from batchor_core.core.exceptions import ModelResolutionError, RunNotFoundError
 from batchor_core.core.outputs import ModelOutput, OutputSpec
-from batchor_core.core.pricing import CostTally
 from batchor_core.core.structured import resolve_model
 from batchor_core.runtime.outputs import declared_output
-from batchor_core.runtime.report import batch_times, rates_of_run
+from batchor_core.runtime.report import batch_times
 from batchor_core.storage.state import PersistedRunConfig
 from batchor_dagster.backfills import BACKFILL_TAG, hold
 from batchor_dagster.control import add_run_id_tag
@@ -86,14 +83,12 @@ def write(
     config = run.config
     output = asset.output or _stored_output(config)
     provider_config = resource.with_server(config.provider_config)
-    costs = CostTally(rates_of_run(provider_config, run.summary(), has_row_options=run.has_row_options))
-    report = table.write(run, partition_key, output, costs=costs)
+    report = table.write(run, partition_key, output)
     context.log.info(f"wrote {report.row_count} rows, {report.failed_count} of them failed, to {report.uri}")
     summary = run.summary()
     return result_metadata(
         report,
         summary=summary,
-        cost=costs.cost(asdict(summary.usage)),
         batches=batch_times(resource.get_runner().storage, run.run_id, provider_config),
         config=provider_config,
         revision=revision_of(config.extras),

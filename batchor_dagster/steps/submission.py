@@ -206,6 +206,7 @@ def _submission_metadata(
         summary,
         task.resource.with_server(config.provider_config),
         estimate=task.resource.get_runner().estimate(run.run_id),
+        rates=run.rates,
         revision=revision_of(config.extras),
         links=links,
         reason=decision.reason if decision is not None else "",

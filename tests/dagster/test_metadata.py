@@ -15,11 +15,10 @@ import pytest
 from pydantic import BaseModel
 
 from batchor_core import ItemStatus, OpenAIProviderConfig, RunControlState, RunLifecycleStatus, RunSummary
-from batchor_core.core.pricing import BatchRates, Cost, Unpriced
+from batchor_core.core.pricing import Cost, Unpriced
 from batchor_core.core.turnaround import BatchTime
 from batchor_core.core.usage import TokenUsage
 from batchor_core.runtime.estimate import TokenEstimate
-from batchor_core.runtime.report import rates_of_run
 from batchor_core.tables import ErrorCount, PartitionFacts, TableReport
 from batchor_core.tables.result_columns import DESCRIPTIONS, OWN_COLUMNS, result_schema
 from batchor_dagster.backfills import HOLD_TAG
@@ -71,6 +70,11 @@ MINI = OpenAIProviderConfig(model="gpt-4.1-mini")
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 COST = Cost(Decimal("1.50"))
 BATCHES = [BatchTime("b-1", "completed", 60, 0.0, 600.0), BatchTime("b-2", "completed", 40, 0.0, 5400.0)]
+RATES = MINI.batch_rates(at=NOVEMBER)
+
+
+def priced(summary: RunSummary, cost: Cost | Unpriced = COST) -> RunSummary:
+    return dataclasses.replace(summary, cost=cost)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +120,7 @@ def test_a_run_is_described_in_one_line(changes: dict[str, Any], text: str) -> N
 def test_results_carry_what_dagster_knows_by_name() -> None:
     summary = dataclasses.replace(SUMMARY, usage=TokenUsage(1000, 200, 100, 0))
     metadata = result_metadata(
-        REPORT, summary=summary, cost=COST, batches=BATCHES, config=MINI, revision=2, links=LINKS
+        REPORT, summary=priced(summary), batches=BATCHES, config=MINI, revision=2, links=LINKS
     )
     assert metadata["dagster/partition_row_count"] == dg.MetadataValue.int(100)
     assert metadata["dagster/uri"] == dg.MetadataValue.text("s3://bucket/facts/birds.parquet")
@@ -143,7 +147,13 @@ def test_column_descriptions_come_from_the_model() -> None:
 
 def test_a_submission_shows_its_run_and_its_links() -> None:
     metadata = submission_metadata(
-        SUMMARY, MINI, estimate=TokenEstimate(400, 1234), revision=1, links=LINKS, reason="it is new"
+        SUMMARY,
+        MINI,
+        estimate=TokenEstimate(400, 1234),
+        rates=RATES,
+        revision=1,
+        links=LINKS,
+        reason="it is new",
     )
     assert metadata["batchor/run_id"].value == "facts--birds"
     assert metadata["batchor/controls"] == dg.MetadataValue.md("[pause](/guess)")
@@ -227,7 +237,7 @@ def test_the_runs_page_is_filtered_by_the_batch_run() -> None:
 )
 def test_a_cost_is_shown_with_what_it_leaves_out(cost: Cost | Unpriced, entries: dict[str, object]) -> None:
     metadata = result_metadata(
-        REPORT, summary=SUMMARY, cost=cost, batches=BATCHES, config=MINI, revision=1, links=LINKS
+        REPORT, summary=priced(SUMMARY, cost), batches=BATCHES, config=MINI, revision=1, links=LINKS
     )
     assert {name: entry.value for name, entry in metadata.items() if "cost" in name} == entries
 
@@ -235,7 +245,7 @@ def test_a_cost_is_shown_with_what_it_leaves_out(cost: Cost | Unpriced, entries:
 def test_batches_of_unknown_outcome_may_cost_more() -> None:
     summary = dataclasses.replace(SUMMARY, orphan_batches=1)
     metadata = result_metadata(
-        REPORT, summary=summary, cost=COST, batches=BATCHES, config=MINI, revision=1, links=LINKS
+        REPORT, summary=priced(summary), batches=BATCHES, config=MINI, revision=1, links=LINKS
     )
     assert metadata["batchor/cost_note"].value == f"at least; not included: {unknown_outcome(summary)}"
 
@@ -246,28 +256,24 @@ def test_the_estimate_of_a_submission_is_at_batch_rates() -> None:
         SUMMARY, created_at=NOVEMBER.timestamp(), estimated_tokens=1_000_000, status_counts=statuses
     )
     million = TokenEstimate(texts=500_000, requests=1_000_000)
-    metadata = submission_metadata(summary, MINI, estimate=million, revision=1, links=LINKS)
+    metadata = submission_metadata(summary, MINI, estimate=million, rates=RATES, revision=1, links=LINKS)
     assert metadata["batchor/estimated_input_cost_usd"].value == 0.2
     assert metadata["batchor/estimated_input_cost_usd_low"].value == 0.1
     # a thousand requests of a thousand tokens reach no long-context price together
-    tiered = submission_metadata(
-        summary, OpenAIProviderConfig(model="gpt-5.4"), estimate=million, revision=1, links=LINKS
-    )
+    config = OpenAIProviderConfig(model="gpt-5.4")
+    rates = config.batch_rates(at=NOVEMBER)
+    tiered = submission_metadata(summary, config, estimate=million, rates=rates, revision=1, links=LINKS)
     assert tiered["batchor/estimated_input_cost_usd"].value == 1.25
     unpriced = submission_metadata(
-        summary, OpenAIProviderConfig(model="gpt-5.3-codex"), estimate=million, revision=1, links=LINKS
+        summary,
+        config,
+        estimate=million,
+        rates=Unpriced("no batch price known"),
+        revision=1,
+        links=LINKS,
     )
     assert "batchor/estimated_input_cost_usd" not in unpriced
-    assert unpriced["batchor/cost_note"].value == "no batch price known for gpt-5.3-codex on 2026-11-01"
-
-
-def test_prices_are_those_of_the_day_the_run_was_created() -> None:
-    config = OpenAIProviderConfig(model="gpt-5.4")
-    old = dataclasses.replace(SUMMARY, created_at=datetime(2026, 1, 1, tzinfo=UTC).timestamp())
-    assert rates_of_run(config, old) == Unpriced("no batch price known for gpt-5.4 on 2026-01-01")
-    assert isinstance(
-        rates_of_run(config, dataclasses.replace(SUMMARY, created_at=NOVEMBER.timestamp())), BatchRates
-    )
+    assert unpriced["batchor/cost_note"].value == "no batch price known"
 
 
 @pytest.mark.parametrize(
@@ -365,11 +371,22 @@ def test_every_entry_is_in_the_reference() -> None:
     links = dataclasses.replace(LINKS, batches="[batch_1](https://example.com)")
     shown = {
         **submission_metadata(
-            summary, MINI, estimate=TokenEstimate(1, 2), revision=1, links=links, reason="new"
+            summary,
+            MINI,
+            estimate=TokenEstimate(1, 2),
+            rates=RATES,
+            revision=1,
+            links=links,
+            reason="new",
         ),
         **progress_metadata(summary),
         **result_metadata(
-            report, summary=summary, cost=cost, batches=BATCHES, config=MINI, revision=1, links=LINKS
+            report,
+            summary=priced(summary, cost),
+            batches=BATCHES,
+            config=MINI,
+            revision=1,
+            links=LINKS,
         ),
     }
     listed = set(re.findall(r"`((?:batchor|dagster)/\w+|preview)`", page))

@@ -14,7 +14,6 @@ import pytest
 from batchor_core import (
     BatchItem,
     BatchJob,
-    OpenAIBatchProvider,
     OpenAIProviderConfig,
     build_default_provider_registry,
 )
@@ -197,9 +196,9 @@ class TestSettings:
             BatchorResource(root=str(tmp_path), api_key=dg.EnvVar("TEAM_KEY")),
             resource_with(tmp_path, {"openai": Provider(settings={"api_key": dg.EnvVar("TEAM_KEY")})}),
         ):
-            provider: Any = resource._make_provider(build_default_provider_registry(), job)
-            keyed = OpenAIBatchProvider(OpenAIProviderConfig(model="gpt-4.1", api_key="sk-team"))
-            assert provider.key_fingerprint() == keyed.key_fingerprint()
+            config = resource._in_use(build_default_provider_registry(), job)
+            keyed = OpenAIProviderConfig(model="gpt-4.1", api_key="sk-team")
+            assert config.account_fingerprint() == keyed.account_fingerprint()
         with pytest.raises(
             InvalidInputError, match=r"BatchorResource.api_key and providers\['openai'\].settings"
         ):
@@ -214,7 +213,7 @@ class TestSettings:
         monkeypatch.setenv("OPENAI_API_KEY", "sk-of-everybody")
         resource = BatchorResource(root=str(tmp_path), **{setting: dg.EnvVar("UNSET")})
         with pytest.raises(MissingCredentialsError, match=rf"BatchorResource.{setting} is EnvVar\('UNSET'\)"):
-            resource._make_provider(build_default_provider_registry(), OpenAIProviderConfig(model="gpt-4.1"))
+            resource._in_use(build_default_provider_registry(), OpenAIProviderConfig(model="gpt-4.1"))
 
 
 # --- several processes ------------------------------------------------------------------------------------------------

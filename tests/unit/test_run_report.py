@@ -28,6 +28,7 @@ SUMMARY = RunSummary(
     active_batches=0,
     backoff_remaining_sec=0.0,
     usage=TokenUsage(1_234_567, 0, 4_000),
+    cost=Cost(Decimal("0.0123"), ("calls of a tool",)),
     created_at=1_000.0,
 )
 BATCHES = [
@@ -37,7 +38,6 @@ BATCHES = [
 ]
 REPORT = RunReport(
     SUMMARY,
-    Cost(Decimal("0.0123"), ("calls of a tool",)),
     {"refusal": ErrorCount(10, "row-7", "I can not")},
     BATCHES,
     "gpt-5-mini",

@@ -29,7 +29,7 @@ from batchor_core.providers.openai.credentials import (
 )
 from batchor_core.providers.openai.endpoints import endpoint_of
 from batchor_core.providers.openai.messages import BUILT_FIELDS as BUILT_FIELDS
-from batchor_core.providers.openai.pricing import openai_batch_rates
+from batchor_core.providers.openai.pricing import billed_besides, openai_batch_rates
 from batchor_core.providers.openai.strict_schema import model_output_schema
 
 OpenAIModelName: TypeAlias = OpenAIModel | str
@@ -216,6 +216,10 @@ class OpenAIProviderConfig(ProviderConfig):
     def batch_rates(self, *, at: datetime) -> Rates:
         """What the tokens of a batch cost on a day, at OpenAI itself or at a compatible server with a known price list."""
         return openai_batch_rates(self.model, self.base_url, self.request_options, at=at)
+
+    def billed_besides(self) -> list[str]:
+        """Calls of the provider's tools, and audio."""
+        return list(billed_besides(str(self.model), self.request_options))
 
     def enqueue_budget(self) -> EnqueueBudget | None:
         """The limits, shared by all that use this account and model; None if none are set."""

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from batchor_core.core.pricing import Rates, Unpriced, batch_rates
+from batchor_core.core.price_list import batch_rates
+from batchor_core.core.pricing import Rates, Unpriced
 from batchor_core.providers.openai.base_url import effective_base_url
 
 _OWN_HOST = "api.openai.com"
@@ -28,11 +29,11 @@ def openai_batch_rates(
     if price_list is None:
         return Unpriced(f"no batch price known for the server {host}")
     return batch_rates(
-        price_list, str(model), at=at, unseen=list(_billed_besides(str(model), request_options))
+        price_list, str(model), at=at, unseen=list(billed_besides(str(model), request_options))
     )
 
 
-def _billed_besides(model: str, request_options: Mapping[str, Any]) -> Iterator[str]:
+def billed_besides(model: str, request_options: Mapping[str, Any]) -> Iterator[str]:
     """What such requests are billed for besides tokens of text."""
     tools = request_options.get("tools")
     listed = tools if isinstance(tools, list | tuple) else [tools]

@@ -27,6 +27,7 @@ from batchor_core.core.admission import Wait
 from batchor_core.core.enums import ItemStatus, RunControlState
 from batchor_core.core.exceptions import BatchorError
 from batchor_core.core.lifecycle import TERMINAL
+from batchor_core.core.pricing import Cost, dollars_of
 from batchor_core.storage.state import (
     BatchArtifactPointer,
     BatchEnd,
@@ -48,6 +49,7 @@ OWNERS = st.sampled_from([ALICE, BOB])
 LOCALS = st.sampled_from([f"b{number}" for number in range(6)])
 BATCHES = st.sampled_from(["p0", "p1", "p2", "p3"])
 STATUSES = st.sampled_from(["validating", "in_progress", "completed", "expired", "something new"])
+COSTS = st.none() | st.integers(0, 10**15)
 INDEXES = st.lists(st.integers(0, 11), max_size=6, unique=True).map(sorted)
 
 
@@ -166,14 +168,16 @@ class Lives(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def complete_by_hand(self, data: st.DataObject) -> None:
-        records = [kit.good(name, usage=kit.usage(3)) for name in self.draw_custom_ids(data)]
+        records = [
+            kit.good(name, usage=kit.usage(3), cost=data.draw(COSTS)) for name in self.draw_custom_ids(data)
+        ]
         self.on_stores(lambda s: s.mark_items_completed(run_id=self.run_id, completions=records))
 
     @rule(data=st.data(), retryable=st.booleans(), counted=st.booleans())
     def fail_by_hand(self, data: st.DataObject, retryable: bool, counted: bool) -> None:
+        bad = partial(kit.bad, retryable=retryable, count_attempt=counted, output_text="no")
         records = [
-            kit.bad(name, retryable=retryable, count_attempt=counted, output_text="no", usage=kit.usage(2))
-            for name in self.draw_custom_ids(data)
+            bad(name, usage=kit.usage(2), cost=data.draw(COSTS)) for name in self.draw_custom_ids(data)
         ]
         self.on_stores(lambda s: s.mark_items_failed(run_id=self.run_id, failures=records, max_attempts=MAX))
 
@@ -353,17 +357,21 @@ class Lives(RuleBasedStateMachine):
         )
         ends = data.draw(st.lists(st.sampled_from("ggffpu-"), min_size=len(names), max_size=len(names)))
         of = {end: [name for name, its in zip(names, ends, strict=True) if its == end] for end in "gfpu"}
-        failures = [kit.bad(name, usage=kit.usage(1)) for name in of["f"]]
+        failures = [kit.bad(name, usage=kit.usage(1), cost=data.draw(COSTS)) for name in of["f"]]
         failures += [kit.bad(name, retryable=False, output_text="no") for name in of["p"]]
+        cost = data.draw(COSTS)
+        completions = [
+            kit.good(name, output_text='{"a": 1}', text_is_json=True, cost=cost) for name in of["g"]
+        ]
         self.on_sessions(
             owner,
             lambda s: s.apply_outcome(
                 provider_batch_id=batch,
-                completions=[kit.good(name, output_text='{"a": 1}', text_is_json=True) for name in of["g"]],
+                completions=completions,
                 failures=failures,
                 released_custom_ids=of["u"],
                 max_attempts=MAX,
-                end=BatchEnd("completed", usage=kit.usage(50)) if end else None,
+                end=BatchEnd("completed", kit.usage(50), [f"what {batch} leaves out"]) if end else None,
             ),
         )
 
@@ -474,6 +482,7 @@ class Lives(RuleBasedStateMachine):
         if not self.reopened:
             assert sequences == list(range(1, len(ended) + 1))
         self._owned_once(store, recount[ItemStatus.SUBMITTED])
+        self._paid_once(store, items)
         self._completed_for_good(items)
 
     def _owned_once(self, store: StateStore, submitted: int) -> None:
@@ -485,6 +494,13 @@ class Lives(RuleBasedStateMachine):
             )
         ]
         assert len(owned) == submitted, "an item in a batch that nobody polls is an item lost"
+
+    def _paid_once(self, store: StateStore, items: list[PersistedItemRecord]) -> None:
+        cost = store.get_run_summary(run_id=self.run_id).cost
+        whole = cost.usd if isinstance(cost, Cost) else dollars_of(0)
+        assert whole == dollars_of(sum(item.cost or 0 for item in items)), "rows cost what their run costs"
+        batches = store.get_batches(run_id=self.run_id)
+        assert whole == dollars_of(sum(batch.cost for batch in batches)), "batches cost what their run costs"
 
     def _completed_for_good(self, items: list[PersistedItemRecord]) -> None:
         done = {item.item_id: item for item in items if item.status is ItemStatus.COMPLETED}
@@ -507,6 +523,7 @@ _SUMMARY = [
     "unknown_batches",
     "quarantined_batches",
     "orphan_batches",
+    "cost",
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from batchor_core.core import lifecycle
@@ -44,6 +44,7 @@ class Batch:
     record: ActiveBatchRecord
     output_path: str | None = None
     error_path: str | None = None
+    answers: list[CompletedItemRecord | ItemFailureRecord] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -94,6 +95,8 @@ class Item:
     error: ItemFailure | None = None
     answer: CompletedItemRecord | ItemFailureRecord | None = None
     answered_in: Batch | None = None
+    amounts: list[int] = field(default_factory=list)
+    """What its attempts have cost, in picodollars, where that is known."""
 
     @property
     def index(self) -> int:
@@ -135,6 +138,7 @@ class Item:
             *raw_columns(answer.raw),
             pack_response(answer.raw_response),
             good.output_data,
+            sum(self.amounts) if self.amounts else None,
         )
 
     def _raw_path(self) -> str | None:

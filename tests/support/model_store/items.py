@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from batchor_core.core import lifecycle
 from batchor_core.core.custom_ids import CustomIds
@@ -26,6 +26,8 @@ class RunItems:
 
     run_id: str
     usage: TokenUsage = field(default_factory=TokenUsage)
+    answers: list[CompletedItemRecord | ItemFailureRecord] = field(default_factory=list)
+    """All that were ever stored."""
     last_sequence: int = 0
     by_index: dict[int, Item] = field(default_factory=dict)
 
@@ -154,6 +156,14 @@ class RunItems:
         assert item.submission is not None
         item.answer, item.answered_in = record, item.submission.batch
         self.usage += record.usage or TokenUsage()
+        self.answers.append(record)
+        if record.cost is not None:
+            item.amounts.append(record.cost)
+        if (batch := item.submission.batch) is not None:
+            batch.answers.append(record)
+            batch.record = replace(
+                batch.record, cost=amount(batch.answers), unpriced_answers=unpriced(batch.answers)
+            )
 
     def fail_item(self, item: Item, error: ItemFailure, *, count_attempt: bool, max_attempts: int) -> None:
         """Let an item fail by the rules."""
@@ -162,3 +172,16 @@ class RunItems:
             item.state, retryable=error.retryable, count_attempt=count_attempt, max_attempts=max_attempts
         )
         self.move(item, state)
+
+
+def amount(answers: Sequence[CompletedItemRecord | ItemFailureRecord]) -> int:
+    """What answers have cost, in picodollars."""
+    return sum(answer.cost or 0 for answer in answers)
+
+
+def unpriced(answers: Sequence[CompletedItemRecord | ItemFailureRecord]) -> int:
+    """How many answers are not in :func:`amount`. A failure without token counts was not billed."""
+    billed = [
+        answer for answer in answers if isinstance(answer, CompletedItemRecord) or answer.usage is not None
+    ]
+    return sum(answer.cost is None for answer in billed)

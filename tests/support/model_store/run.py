@@ -15,6 +15,7 @@ from batchor_core.core.admission import Measure, Place
 from batchor_core.core.enums import ItemStatus, RunControlState, SubmissionState
 from batchor_core.core.exceptions import InvalidInputError, RunStateError
 from batchor_core.core.models import ItemFailure, RunSummary
+from batchor_core.core.pricing import cost_of
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.retry import backoff_delay, is_due
 from batchor_core.core.trouble import trouble
@@ -29,7 +30,7 @@ from batchor_core.storage.records import (
 )
 from batchor_core.storage.session import BatchEnd, ResultsWait, SubmissionDecision, SubmissionRecord
 from tests.support.model_store.facts import Batch, Item, Lease, Submission, copied
-from tests.support.model_store.items import RunItems
+from tests.support.model_store.items import RunItems, amount, unpriced
 
 _SETTLED: dict[str, Any] = {"quarantined": False, "quarantine_cause": None}
 _GIVEN_UP = ItemFailure(
@@ -50,6 +51,7 @@ class Run(RunItems):
     backoff: RetryBackoffState = field(default_factory=RetryBackoffState)
     place: Place | None = None
     orphan_batches: int = 0
+    cost_notes: list[str] = field(default_factory=list)
     exported_at: float | None = None
     export_root: str | None = None
     submissions: dict[str, Submission] = field(default_factory=dict)
@@ -264,6 +266,7 @@ class Run(RunItems):
         known = batch.record.ended_at
         changes = NOTHING_LATE | _SETTLED | {"ended_at": now if known is None else known}
         self.poll(batch, status=end.status, output_file_id=None, error_file_id=None, **changes)
+        self.cost_notes += [note for note in end.cost_notes if note not in self.cost_notes]
         submission = self.submissions[batch.record.local_batch_id]
         if submission.record.state is SubmissionState.QUARANTINED:
             submission.record = replace(submission.record, state=SubmissionState.REGISTERED)
@@ -369,6 +372,7 @@ class Run(RunItems):
                 for batch in active
             ),
             created_at=self.created_at,
+            cost=cost_of(amount(self.answers), unpriced=unpriced(self.answers), notes=self.cost_notes),
             trouble=trouble(
                 status,
                 self.control_state,

@@ -25,6 +25,7 @@ from batchor_core.core.models import ItemFailure
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.request_lines import named_line
 from batchor_core.core.types import JSONValue
+from batchor_core.core.usage import TokenUsage
 from batchor_core.storage.records import (
     BatchArtifactPointer,
     CompletedItemRecord,
@@ -362,7 +363,12 @@ class ModelSession(DriverSession):
             if end is not None:
                 run.end(batch, end, now=self._now())
             failed, retrying = ItemStatus.FAILED_PERMANENT, ItemStatus.FAILED_RETRYABLE
-            return AppliedOutcome(completed, moved.count(failed), moved.count(retrying), released)
+            billed = (
+                None
+                if end is None
+                else sum((one.usage or TokenUsage() for one in batch.answers), TokenUsage())
+            )
+            return AppliedOutcome(completed, moved.count(failed), moved.count(retrying), released, billed)
 
     # --- the run as a whole ------------------------------------------------------------------------------------------
 

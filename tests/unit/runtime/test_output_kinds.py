@@ -107,7 +107,7 @@ def test_vectors_come_back_by_every_way(any_world: World, tmp_path: Path) -> Non
         None,
     ]
     assert list(written[0]) == [
-        "item_id", "status", "attempt_count", "metadata", "output_text", "output_vector", "raw_response", "error",
+        "item_id", "status", "attempt_count", "metadata", "output_text", "output_vector", "raw_response", "error", "cost_usd",
     ]  # fmt: skip
 
 

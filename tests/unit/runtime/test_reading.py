@@ -191,6 +191,7 @@ def test_exported_rows_hold_the_documented_columns(any_world: World) -> None:
         "output_text",
         "raw_response",
         "error",
+        "cost_usd",
     ]
     assert good["output_text"] == "fine"
     assert good["raw_response"]["response"]["status_code"] == 200
@@ -243,7 +244,7 @@ def test_raw_responses_can_be_left_out(any_world: World) -> None:
     path = any_world.folder / "out.jsonl"
     run.export_terminal_results(path, raw_responses=False)
     assert [list(row) for row in rows(path)] == [
-        ["item_id", "status", "attempt_count", "metadata", "output_text", "error"]
+        ["item_id", "status", "attempt_count", "metadata", "output_text", "error", "cost_usd"]
     ] * 2
 
 

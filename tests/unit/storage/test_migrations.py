@@ -12,6 +12,7 @@ from batchor_core.core.boundaries import Boundary
 from batchor_core.core.custom_ids import CustomIdFormat, CustomIds
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import DatabaseVersionError
+from batchor_core.core.pricing import NO_AMOUNTS, Unpriced
 from batchor_core.storage.line_parts import LineParts
 from batchor_core.storage.migrations import HEAD, KNOWN, VERSION_TABLE, upgrade
 from batchor_core.storage.schema import IN_SUBMISSION, metadata, runs
@@ -63,8 +64,9 @@ def _seen(store: SQLStore) -> dict[str, Any]:
     session = drive(store)
     seen = {
         "items": store.get_item_records(run_id=RUN),
-        "summary": store.get_run_summary(run_id=RUN),
-        "batches": store.get_batches(run_id=RUN),
+        # earlier versions did not keep what answers cost
+        "summary": replace(store.get_run_summary(run_id=RUN), cost=NO_AMOUNTS),
+        "batches": [replace(batch, unpriced_answers=0) for batch in store.get_batches(run_id=RUN)],
         # the first version did not keep when a file was uploaded
         "submissions": [
             replace(submission, uploaded_at=None) for submission in store.list_submissions(run_id=RUN)
@@ -123,6 +125,8 @@ def test_a_run_of_the_first_version_goes_on_as_if_nothing_had_happened(open_stor
     store.close()
     store = open_store()
     assert _seen(store) == before
+    reason = "answers that an earlier version stored, which kept no amounts"
+    assert store.get_run_summary(run_id=RUN).cost == Unpriced(reason)
     session = drive(store)
     session.register(local_batch_id="b2", provider_batch_id="p4", status="validating")
     assert list(session.submitted_items(provider_batch_id="p4").values()) == [4, 5]

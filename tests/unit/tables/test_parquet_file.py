@@ -46,6 +46,7 @@ def test_answers_are_typed_and_failures_stand_beside_them(tmp_path: Path) -> Non
         "cached_tokens": 2,
         "output_tokens": 3,
         "reasoning_tokens": 1,
+        "cost_usd": None,
         "metadata": '{"line":0}',
     }
     assert rows[1]["status"] == "failed_permanent"

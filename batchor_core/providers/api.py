@@ -100,7 +100,7 @@ class BatchLimits:
 def _member(name: str, kind: type[StrEnum], value: object) -> StrEnum:
     """A member of an enum, also given as its text: the engine compares members by identity."""
     try:
-        return kind(value)
+        return kind(str(value))
     except ValueError:
         raise InvalidInputError(
             f"{name} must be of {', '.join(map(repr, map(str, kind)))}, and is {shown(value)}"

@@ -76,7 +76,8 @@ def test_a_report_is_json_too() -> None:
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    empty = dataclasses.replace(REPORT, cost=Unpriced("no list"), errors={}, batches=[], model=None, links=())
+    unpriced = dataclasses.replace(SUMMARY, cost=Unpriced("no list"))
+    empty = dataclasses.replace(REPORT, summary=unpriced, errors={}, batches=[], model=None, links=())
     text = empty.markdown()
     assert "| Cost | unknown: no list |" in text
     assert "###" not in text

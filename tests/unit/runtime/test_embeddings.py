@@ -88,6 +88,7 @@ def test_texts_become_vectors_of_the_length_that_the_job_says(
 def test_whole_bodies_of_the_endpoint_are_kept(server: OpenAIServer, tmp_path: Path) -> None:
     run = embedded(server, tmp_path, output=BodyOutput(), request_options={"dimensions": 4})
     (first, *_) = run.results()
+    assert first.output is not None
     assert len(first.output["data"][0]["embedding"]) == 4
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
+from batchor_core.core.enqueue_budget import account_of, earlier_accounts_of
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.error_counts import ErrorCount, ErrorCounts
 from batchor_core.core.models import ProviderConfig, RunSummary
@@ -20,19 +21,34 @@ _FAILED = ItemStatus.FAILED_PERMANENT.value
 
 
 def report_of_run(store: StateStore, run_id: str) -> RunReport:
-    """What is known of a run, which may still go on. Memory is bounded, and no key is needed."""
-    summary, config = (
-        store.get_run_summary(run_id=run_id),
-        store.get_run_config(run_id=run_id).provider_config,
-    )
-    rates = rates_of_run(config, summary, has_row_options=has_row_options(store, run_id))
+    """What is known of a run, which may still go on. Memory is bounded, and no key is needed.
+
+    A job may leave its server to the environment, and the store keeps no address then. So batches are linked only if this
+    process has the run's key and server, and nothing is priced if it has others.
+    """
+    summary = store.get_run_summary(run_id=run_id)
+    config = store.get_run_config(run_id=run_id).provider_config
+    is_own = _is_own_account(store, run_id, config)
+    rates: Rates = Unpriced("this process uses another key or server than the run did")
+    if is_own is not False:
+        rates = rates_of_run(config, summary, has_row_options=has_row_options(store, run_id))
     cost, errors = _read(store, summary, rates)
+    batches = batch_times(store, run_id, config if is_own else None)
     model = getattr(config, "model", None)
-    return RunReport(summary, cost, errors, batch_times(store, run_id, config), str(model) if model else None)
+    return RunReport(summary, cost, errors, batches, str(model) if model else None)
 
 
-def batch_times(store: StateStore, run_id: str, config: ProviderConfig) -> list[BatchTime]:
-    """A run's batches, oldest first, as far as the store keeps them."""
+def _is_own_account(store: StateStore, run_id: str, config: ProviderConfig) -> bool | None:
+    """Whether this process has the key and the server that the run's batches were sent with; None if it has no key."""
+    used = {submission.key_fingerprint for submission in store.list_submissions(run_id=run_id)} - {None}
+    if not used:
+        return True
+    own = account_of(config)
+    return None if own is None else not used.isdisjoint({own, *earlier_accounts_of(config)})
+
+
+def batch_times(store: StateStore, run_id: str, config: ProviderConfig | None) -> list[BatchTime]:
+    """A run's batches, oldest first, as far as the store keeps them; with a config, linked to the provider's console."""
     return [
         BatchTime(
             batch.provider_batch_id,
@@ -40,7 +56,7 @@ def batch_times(store: StateStore, run_id: str, config: ProviderConfig) -> list[
             batch.item_count,
             batch.created_at,
             batch.ended_at,
-            config.batch_url(batch.provider_batch_id),
+            None if config is None else config.batch_url(batch.provider_batch_id),
         )
         for batch in store.get_batches(run_id=run_id)
     ]

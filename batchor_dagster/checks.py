@@ -84,7 +84,7 @@ def judge_schema(*, rows: int, unfitting: int, wrong_columns: Sequence[str], thr
 
 
 def completion_result(summaries: Sequence[RunSummary], *, threshold: float) -> dg.AssetCheckResult:
-    """``all_items_completed`` over those of the given runs that are finished; of the others it tells what is wrong."""
+    """``all_items_completed`` over the finished ones of the given runs; for the others it reports what is wrong."""
     finished = [summary for summary in summaries if summary.status is not RunLifecycleStatus.RUNNING]
     total = sum(summary.total_items for summary in finished)
     failed = sum(summary.failed_items for summary in finished)

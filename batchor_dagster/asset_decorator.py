@@ -74,9 +74,9 @@ def batch_asset(
 ) -> Callable[[Callable[..., BatchJob[Any, Any]]], BatchAsset]:
     """Make a batch job of each partition an asset.
 
-    The function takes what one under ``@dg.asset`` may take, and returns a :class:`~batchor_core.BatchJob`: a first parameter
-    that is named ``context``, or annotated as one, is the context; ``config`` is the run config; those annotated as resources
-    are resources; all others are upstream assets. It may do without any of them::
+    The function returns a :class:`~batchor_core.BatchJob`, and may take the parameters of one under ``@dg.asset``: a first
+    parameter that is named ``context``, or annotated as one, is the context; ``config`` is the run config; those annotated as
+    resources are resources; all others are upstream assets. All of them are optional::
 
         @batch_asset(partitions_def=days, output=Review)
         def reviews(context: dg.AssetExecutionContext) -> BatchJob:
@@ -92,8 +92,8 @@ def batch_asset(
         name: Name of the result asset; the function's name by default. The submission is ``<name>_submission``.
         partitions_def: Partitions of both assets; one run each.
         output: What every answer must be: a model, whose fields become columns, or an output such as
-            :class:`~batchor_core.VectorOutput`. Put on the job where the function leaves both ``structured_output`` and
-            ``output`` out.
+            :class:`~batchor_core.VectorOutput`. Set on the job if the function sets neither ``structured_output`` nor
+            ``output``.
         sink: The format of the results, and where they go: a :class:`~batchor_core.tables.ResultSink`, its kind (``"delta"``),
             or its kind with settings (``{"kind": "delta", "url": ...}``). A Parquet file for each partition by default.
         wait: One asset that submits, waits and writes in one step: for small jobs and quick providers.
@@ -103,13 +103,13 @@ def batch_asset(
         on_termination: With ``wait``: what to do when an operator terminates the Dagster run.
         failure_threshold: Largest share of failed rows, 0 to 1, with which the checks only warn.
         blocking: Whether a failed check (severity ERROR) keeps downstream assets from running.
-        translator: Makes the specs of both assets, from the arguments below and by rules of its own, which win.
+        translator: Makes the specs of both assets from the arguments below. Its own rules take precedence.
         resource_key: Name of the :class:`BatchorResource` in the definitions.
-        control_job: The job that the links in metadata open, where ``build_control_job`` was given a name.
-        **arguments: As in ``@dg.asset``. What they describe is in the hands of the translator: this is what it does by default.
+        control_job: The job that the links in metadata open, if ``build_control_job`` was given another name.
+        **arguments: As in ``@dg.asset``. The translator decides what becomes of them; by default:
 
-            - Both assets: ``key_prefix``, ``group_name``, ``tags``, ``owners``; and ``code_version``, which is shown, and pays
-              for nothing: what was asked is compared by itself.
+            - Both assets: ``key_prefix``, ``group_name``, ``tags``, ``owners``; and ``code_version``, which is only
+              shown: a new one starts no run, since the jobs themselves are compared.
             - The results: ``description`` (the function's docstring by default), ``metadata``, ``kinds`` (at most three;
               ``openai`` and that of the sink by default; the submission has the same but for the sink's), and ``io_manager_key``:
               the IO manager that downstream assets load the result file with, such as

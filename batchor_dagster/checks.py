@@ -118,7 +118,7 @@ def judge_schema(*, rows: int, unfitting: int, wrong_columns: Sequence[str], thr
 
 
 def completion_result(summary: RunSummary, *, threshold: float) -> dg.AssetCheckResult:
-    """``all_items_completed`` of a run; of one that is not finished it says so, and what else is wrong with it."""
+    """``all_items_completed`` of a run; for a run that is not finished it says so, and reports what else is wrong."""
     unknown = unknown_outcome(summary)
     if summary.status is RunLifecycleStatus.RUNNING:
         message = "; ".join(filter(None, [f"{summary.run_id} is not finished", unknown]))

@@ -21,9 +21,9 @@ def build_batch_operations(
     sensor: dg.SensorDefinition | None = None,
     **sensor_settings: Any,
 ) -> dg.Definitions:
-    """Definitions that batch assets need besides themselves: the sensor that drives their runs, the control job, the resource.
+    """What batch assets need in addition: the sensor that drives their runs, the control job, the resource.
 
-    For a project that hands the assets to Dagster itself::
+    For a project that passes the assets to Dagster itself::
 
         defs = dg.Definitions.merge(
             dg.load_definitions_from_module(shop),
@@ -33,7 +33,7 @@ def build_batch_operations(
     Args:
         assets: What ``@batch_asset`` returned; all with one ``resource_key``.
         resources: Must have the :class:`BatchorResource`, here or in the definitions that this is merged with.
-        sensor: A sensor of your own making instead of the default one.
+        sensor: Your own sensor instead of the default one.
         **sensor_settings: For :func:`build_batch_sensor`, such as ``minimum_interval_seconds`` or ``drive``.
     """
     if sensor is not None and sensor_settings:
@@ -77,12 +77,12 @@ def build_batch_definitions(
     """Definitions with batch assets, their checks, the sensor that drives them, and the control job.
 
     For parts of a larger project, join the result with ``dg.Definitions.merge(...)``. For assets that Dagster loads from a
-    module, or that you list in definitions of your own, there is :func:`build_batch_operations`.
+    module, or that you list in your own definitions, use :func:`build_batch_operations`.
 
     Args:
         assets: What ``@batch_asset`` returned; all with one ``resource_key``.
         resources: Must have the :class:`BatchorResource`, here or in the definitions that this is merged with.
-        sensor: A sensor of your own making instead of the default one.
+        sensor: Your own sensor instead of the default one.
         other_assets: Further assets of the code location.
         asset_checks: Further checks.
         jobs: Further jobs.

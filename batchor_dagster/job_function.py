@@ -1,4 +1,4 @@
-"""The function under ``@batch_asset``: which parameter is the context, and how a step of Dagster's calls it."""
+"""The function under ``@batch_asset``: which parameter is the context, and how a Dagster step calls it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CONTEXT_TYPES = (dg.AssetExecutionContext, dg.OpExecutionContext)
 
 @dataclass(frozen=True)
 class JobFunction:
-    """A user's function, and what it takes.
+    """A user's function and its parameters.
 
     Attributes:
         function: What to call.
@@ -46,8 +46,8 @@ class JobFunction:
         """Read a function's signature.
 
         Raises:
-            InvalidInputError: A parameter is none that Dagster could fill, or the annotation says that something else than a
-                ``BatchJob`` is returned; names it, and what to write instead.
+            InvalidInputError: Dagster can't fill a parameter, or the annotated return type is not a ``BatchJob``. Says what to
+                write instead.
         """
         name = str(getattr(function, "__name__", type(function).__name__))
         parameters = [
@@ -105,7 +105,7 @@ def _check(name: str, parameter: inspect.Parameter, resource_key: str) -> None:
 
 
 def _check_returned(function: Callable[..., Any], name: str) -> None:
-    """Refuse an annotation by which no job is returned; one that is unknown here may be right."""
+    """Raise if the annotation rules out that a job is returned. One that can't be resolved here is accepted."""
     try:
         returned = typing.get_type_hints(function).get("return", Any)
         made = typing.get_origin(returned) or returned

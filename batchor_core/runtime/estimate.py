@@ -1,8 +1,8 @@
 """What the requests in flight will be billed, as a range.
 
-Providers bill the texts of a request, and they differ in what they make of its schema: OpenAI bills about two thirds of the
-schema's JSON with every row, and some servers none of it. The estimate that is stored with each row, which budgets go by, counts
-the whole request. It is the upper end. The lower end leaves out what a request has besides its texts.
+Providers bill the texts of a request, and they differ in what they make of its schema: some bill most of its JSON with every
+row, and some none of it. The estimate that is stored with each row, which budgets use, counts the whole request. It is the
+upper end. The lower end leaves out what a request has besides its texts.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from batchor_core.core.enqueue_budget import account_of, earlier_accounts_of
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.error_counts import ErrorCount, ErrorCounts
 from batchor_core.core.models import ProviderConfig, RunSummary
@@ -17,18 +18,29 @@ _FAILED = ItemStatus.FAILED_PERMANENT.value
 
 
 def report_of_run(store: StateStore, run_id: str) -> RunReport:
-    """What is known of a run, which may still go on. Memory is bounded, and no key is needed."""
-    summary, config = (
-        store.get_run_summary(run_id=run_id),
-        store.get_run_config(run_id=run_id).provider_config,
-    )
+    """What is known of a run, which may still be active. Memory is bounded, and no key is needed.
+
+    A job may leave its server to the environment, and the store keeps no address then. So batches are linked only if this
+    process has the run's key and server.
+    """
+    summary = store.get_run_summary(run_id=run_id)
+    config = store.get_run_config(run_id=run_id).provider_config
+    batches = batch_times(store, run_id, config if _is_own_account(store, run_id, config) else None)
     model = getattr(config, "model", None)
-    batches = batch_times(store, run_id, config)
     return RunReport(summary, _errors(store, summary), batches, str(model) if model else None)
 
 
-def batch_times(store: StateStore, run_id: str, config: ProviderConfig) -> list[BatchTime]:
-    """A run's batches, oldest first, as far as the store keeps them."""
+def _is_own_account(store: StateStore, run_id: str, config: ProviderConfig) -> bool:
+    """Whether this process has the key and the server that the run's batches were sent with."""
+    used = {submission.key_fingerprint for submission in store.list_submissions(run_id=run_id)} - {None}
+    if not used:
+        return True
+    own = account_of(config)
+    return own is not None and not used.isdisjoint({own, *earlier_accounts_of(config)})
+
+
+def batch_times(store: StateStore, run_id: str, config: ProviderConfig | None) -> list[BatchTime]:
+    """A run's batches, oldest first, as far as the store keeps them; with a config, linked to the provider's console."""
     return [
         BatchTime(
             batch.provider_batch_id,
@@ -36,7 +48,7 @@ def batch_times(store: StateStore, run_id: str, config: ProviderConfig) -> list[
             batch.item_count,
             batch.created_at,
             batch.ended_at,
-            config.batch_url(batch.provider_batch_id),
+            None if config is None else config.batch_url(batch.provider_batch_id),
         )
         for batch in store.get_batches(run_id=run_id)
     ]

@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from batchor_core.core.answers import Answer
 from batchor_core.core.arguments import check_seconds, check_whole_number, shown
@@ -93,7 +94,7 @@ class BatchLimits:
             object.__setattr__(self, name, members)
 
 
-def _member(name: str, kind: type[StrEnum], value: object) -> StrEnum:
+def _member(name: str, kind: type[StrEnum], value: Any) -> StrEnum:
     """A member of an enum, also given as its text: the engine compares members by identity."""
     try:
         return kind(value)

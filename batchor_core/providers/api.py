@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from batchor_core.core.answers import Answer
 from batchor_core.core.arguments import check_seconds, check_whole_number, shown
@@ -97,10 +97,10 @@ class BatchLimits:
             object.__setattr__(self, name, members)
 
 
-def _member(name: str, kind: type[StrEnum], value: object) -> StrEnum:
+def _member(name: str, kind: type[StrEnum], value: Any) -> StrEnum:
     """A member of an enum, also given as its text: the engine compares members by identity."""
     try:
-        return kind(str(value))
+        return kind(value)
     except ValueError:
         raise InvalidInputError(
             f"{name} must be of {', '.join(map(repr, map(str, kind)))}, and is {shown(value)}"

@@ -7,7 +7,6 @@ are the methods of :class:`~batchor_core.providers.base.OptionalMethods` that it
 
 from __future__ import annotations
 
-import difflib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from batchor_core.core.outputs import OutputKind, VectorOutput
 from batchor_core.core.prompts import PromptFeature
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
 from batchor_core.core.validation import MAX_METADATA_PAIRS
+from batchor_core.providers.abilities import check_complete, check_spelling, own_methods
 from batchor_core.providers.api import (
     DAY_SEC,
     BatchApi,
@@ -40,8 +40,6 @@ from batchor_core.providers.openai.usage import usage_from_body
 _OPTIONAL = tuple(name for name in vars(OptionalMethods) if not name.startswith("_"))
 _DOCUMENTED = tuple(name for name in vars(BatchProvider) if not name.startswith("_"))
 _BLOCK = 1 << 20
-_NEARLY = 0.85
-"""How similar a method's name has to be to an optional one's to count as a misspelling."""
 
 
 class EightMethodsApi(BatchApi):
@@ -236,8 +234,20 @@ class EightMethodsApi(BatchApi):
 
 
 def as_batch_api(provider: BatchApi | BatchProvider) -> BatchApi:
-    """``provider`` itself if it speaks the engine's protocol, else adapted to it."""
-    return provider if isinstance(provider, BatchApi) else EightMethodsApi(provider)
+    """``provider`` itself if it speaks the engine's protocol, else adapted to it.
+
+    Raises:
+        InvalidInputError: It misses a method, or has one that is named nearly like an optional one.
+    """
+    if isinstance(provider, BatchApi):
+        check_complete(provider)
+        return provider
+    missing = [name for name in _DOCUMENTED if not callable(getattr(provider, name, None))]
+    if missing:
+        raise InvalidInputError(
+            f"{type(provider).__name__} is no provider: it has no {', '.join(missing)}. See BatchProvider for its eight methods"
+        )
+    return EightMethodsApi(provider)
 
 
 def _listed(record: BatchRemoteRecord) -> BatchState:
@@ -279,19 +289,6 @@ def batch_state(record: BatchRemoteRecord) -> BatchState:
 
 def _optional_methods(provider: Any) -> dict[str, Callable[..., Any]]:
     """The optional methods that ``provider`` has: its own, not the placeholders of :class:`OptionalMethods`."""
-    for name in dir(provider):
-        if name.startswith("_") or name in _OPTIONAL or name in _DOCUMENTED:
-            continue
-        near = difflib.get_close_matches(name, _OPTIONAL, n=1, cutoff=_NEARLY)
-        if near and near[0] not in dir(type(provider)) and callable(getattr(provider, name, None)):
-            raise InvalidInputError(
-                f"{type(provider).__name__}.{name} looks like a misspelling of the optional method {near[0]!r}, and would be "
-                f"ignored. Rename it to {near[0]!r} or, if it is something else, to a less similar name."
-            )
-    found = {}
-    for name in _OPTIONAL:
-        method = getattr(provider, name, None)
-        placeholder = getattr(OptionalMethods, name)
-        if callable(method) and getattr(method, "__func__", method) is not placeholder:
-            found[name] = method
-    return found
+    own = own_methods(provider, _OPTIONAL, OptionalMethods)
+    check_spelling(provider, _OPTIONAL, own, known=_DOCUMENTED)
+    return own

@@ -65,5 +65,6 @@ def _column(column: pa.Array, kind: pa.DataType) -> pa.Array:
 
 def _has_categories_of_views(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
-        return bool(pa.types.is_string_view(kind.value_type) or pa.types.is_binary_view(kind.value_type))
+        values = kind.value_type
+        return bool(pa.types.is_string_view(values) or pa.types.is_binary_view(values))
     return any(_has_categories_of_views(kind.field(index).type) for index in range(kind.num_fields))

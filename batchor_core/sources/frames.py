@@ -257,6 +257,10 @@ def _fix(error: Exception) -> str:
         return "an integer beyond 64 bits has none: convert the column to strings, or give the rows as dicts to RowItemSource"
     if isinstance(error, UnicodeError):
         return "half a surrogate pair is no text: remove it, or replace it with text.encode('utf-8', 'replace').decode()"
+    if "non-struct" in str(error):
+        return "it is one column; give a frame, such as series.to_frame()"
+    if "format string" in str(error):
+        return "pyarrow does not know the type of a column; cast it, such as to strings"
     if "parse" in str(error):  # sparse
         return "call frame.sparse.to_dense() first"
     return "give every column one type"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from importlib.metadata import entry_points
 from typing import Any, TypeAlias
 
@@ -64,6 +64,14 @@ def _class_of(kind: Any) -> type[ResultSink] | None:
         return _KINDS[kind]
     for point in entry_points(group=ENTRY_POINT_GROUP):
         if point.name == kind:
-            found: type[ResultSink] = point.load()
-            return found
+            where = f"sink: the kind {kind!r} ({point.value})"
+            try:
+                found = point.load()
+            except Exception as error:  # somebody else's module
+                raise InvalidInputError(
+                    f"{where} can't be imported: {type(error).__name__}: {error}. Install its package completely"
+                ) from error
+            if isinstance(found, type) and issubclass(found, ResultSink) and is_dataclass(found):
+                return found
+            raise InvalidInputError(f"{where} is {shown(found)}, and must be a dataclass and a ResultSink")
     return None

@@ -144,6 +144,8 @@ def test_frames_without_rows_or_without_batches_have_no_items(tmp_path: Path) ->
             "two columns of this name",
         ),
         (pl.DataFrame({"id": [1], "x": [object()]}), "column 'x': Polars can't export"),
+        (pl.Series("id", [1]), r"give a frame, such as series\.to_frame\(\)"),
+        (pl.DataFrame({"id": [1]}, schema={"id": pl.Int128}), "does not know the type of a column; cast it"),
         (
             datasets.DatasetDict(train=datasets.Dataset.from_dict({"id": [1]})),
             "a dict of data sets; give one of 'train'",

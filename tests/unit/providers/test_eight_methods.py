@@ -9,9 +9,9 @@ import pytest
 
 from batchor_core.core.exceptions import InvalidInputError, ProviderErrorKind
 from batchor_core.core.lateness import StatedCounts
-from batchor_core.providers.api import FoundBy, ResultFile
+from batchor_core.providers.api import BatchApi, BatchLimits, FoundBy, ResultFile
 from batchor_core.providers.base import OptionalMethods
-from batchor_core.providers.eight_methods import EightMethodsApi, batch_state
+from batchor_core.providers.eight_methods import EightMethodsApi, as_batch_api, batch_state
 from batchor_core.providers.openai import OpenAIBatchProvider, OpenAIProviderConfig
 from batchor_core.providers.openai.answers import read_record
 
@@ -89,10 +89,36 @@ def test_an_attribute_that_is_no_method_is_no_ability() -> None:
         ("read_records", "read_record"),
     ],
 )
-def test_a_misspelt_ability_is_refused(misspelt: str, meant: str) -> None:
-    provider = type("Acme", (EightMethodsOnly,), {misspelt: lambda self: None})()
+@pytest.mark.parametrize("bases", [(EightMethodsOnly,), (EightMethodsOnly, OptionalMethods)])
+def test_a_misspelt_ability_is_refused(misspelt: str, meant: str, bases: tuple[type, ...]) -> None:
+    provider = type("Acme", bases, {misspelt: lambda self: None})()
     with pytest.raises(InvalidInputError, match=rf"Acme\.{misspelt} .*{meant}"):
         adapted(provider)
+
+
+def test_what_is_no_provider_says_which_methods_it_lacks() -> None:
+    with pytest.raises(InvalidInputError, match="NoneType is no provider: it has no build_request_line, "):
+        as_batch_api(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ({"limits": None}, "Acme.limits must be a BatchLimits, not None"),
+        (
+            {"limits": BatchLimits(found_by=FoundBy.ROWS)},
+            "state found_by='rows', .* no method 'list_batches'",
+        ),
+        ({"limits": BatchLimits(can_fence=True)}, "state can_fence=True, and it has no method 'fence'"),
+        ({"limits": BatchLimits(can_cancel=True)}, "state can_cancel=True, and it has no method 'cancel'"),
+        ({"limits": BatchLimits(), "list_batchs": len}, r"Acme\.list_batchs .*'list_batches'"),
+    ],
+)
+def test_limits_that_state_more_than_there_is_are_refused(members: dict[str, Any], problem: str) -> None:
+    needed = {name: lambda self: None for name in BatchApi.__abstractmethods__}
+    api = type("Acme", (BatchApi,), needed | members)()
+    with pytest.raises(InvalidInputError, match=problem):
+        as_batch_api(api)
 
 
 @pytest.mark.parametrize("name", ["list_models", "answer", "set_statuses", "count", "files", "close_session"])

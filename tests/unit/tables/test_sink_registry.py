@@ -93,3 +93,21 @@ def test_an_installed_package_registers_a_format(monkeypatch: pytest.MonkeyPatch
         registry, "entry_points", lambda group: importlib.metadata.EntryPoints((point,)).select(group=group)
     )
     assert sink_of("other") == OtherSink()
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("nowhere_to_be_found:Sink", "can't be imported: ModuleNotFoundError"),
+        (f"{__name__}:pytest", r"is .*, and must be a dataclass and a ResultSink"),
+    ],
+)
+def test_a_package_whose_sink_is_none_is_named(
+    target: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = importlib.metadata.EntryPoints(
+        [importlib.metadata.EntryPoint("other", target, registry.ENTRY_POINT_GROUP)]
+    )
+    monkeypatch.setattr(registry, "entry_points", lambda group: points.select(group=group))
+    with pytest.raises(InvalidInputError, match=f"the kind 'other' .*{problem}"):
+        sink_of("other")

@@ -61,6 +61,8 @@ class _Schema:
         required = schema.get("required", [])
         fields: dict[str, Any] = {}
         for key, inner in properties.items():
+            if str(key).startswith("_"):
+                _refuse(f"{place}.{key}", "the name of a field can't begin with an underscore")
             kind = self._annotation(f"{name}_{key}", inner, place=f"{place}.{key}")
             told = inner.get("description")
             fields[str(key)] = (

@@ -203,6 +203,19 @@ class TestOutputs:
         with pytest.raises(InvalidInputError, match=message):
             output_model("reviews", schema)
 
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"properties": {"_x": {"type": "string"}}}, "output._x: the name of a field can't begin with"),
+            ({"required": ["y"]}, "output: 'y' is required and is none of the properties"),
+            ({"additionalProperties": True}, "output: additionalProperties can only be false"),
+        ],
+    )
+    def test_an_object_that_no_model_can_be_is_named(self, changes: dict[str, Any], message: str) -> None:
+        schema = {"type": "object", "properties": {"x": {"type": "string"}}, **changes}
+        with pytest.raises(InvalidInputError, match=message):
+            output_model("reviews", schema)
+
 
 def test_a_provider_is_named_as_it_is_registered() -> None:
     with pytest.raises(InvalidInputError, match=r"provider 'acme': .*openai"):

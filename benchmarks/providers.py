@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,17 @@ from benchmarks.workload import write_answers
 class Desk:
     """A provider's files in a folder: an input file comes in, its answers lie there as soon as the batch exists.
 
+    Args:
+        folder: Where the files lie.
+        write: Makes the output file of an input file.
+
     Attributes:
         own: Time spent on making answers, which a measurement leaves out.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, write: Callable[[Path, Path], None] = write_answers) -> None:
         folder.mkdir()
+        self._write = write
         self.own = Lap()
         self._folder = folder
         self._numbers = itertools.count(1)
@@ -56,7 +61,7 @@ class Desk:
     def answer(self, file_id: str) -> BatchRemoteRecord:
         """A new batch, whose answers are made here and now."""
         with self._own_time():
-            write_answers(self._folder / file_id, self._folder / f"{file_id}-output")
+            self._write(self._folder / file_id, self._folder / f"{file_id}-output")
         return {"id": f"batch_{file_id}", "status": "in_progress", "input_file_id": file_id}
 
     @staticmethod

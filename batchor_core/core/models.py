@@ -99,11 +99,7 @@ class ProviderConfig(ABC):
         return closed_model_schema(model, schema_name=schema_name)
 
     def check_output(self, output: OutputSpec) -> None:
-        """Refuse an output that these settings contradict, when a job is made or started; by default none.
-
-        Raises:
-            InvalidInputError: Rows would fail after they are paid for, or not be what the job says.
-        """
+        """Raise InvalidInputError for an output that these settings contradict; asked when a job is made, and started."""
 
     def batch_rates(self, *, at: datetime) -> Rates:
         """What the tokens of a batch cost on a day. Override it if a price list is known; it needs no key."""

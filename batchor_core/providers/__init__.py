@@ -19,6 +19,7 @@ from batchor_core.providers.api import (
     BatchState,
     FoundBy,
     ResultFile,
+    WantedOutput,
 )
 from batchor_core.providers.base import BatchProvider, OptionalMethods
 from batchor_core.providers.error_body import read_error_body
@@ -48,6 +49,7 @@ __all__ = [
     "ResultFile",
     "StructuredOutputSchema",
     "TokenUsage",
+    "WantedOutput",
     "build_default_provider_registry",
     "read_error_body",
 ]

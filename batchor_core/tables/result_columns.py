@@ -20,7 +20,7 @@ from batchor_core.tables.answer_columns import answer_columns, as_output
 from batchor_core.tables.model_columns import to_array
 
 PAGE_ROWS = 4_096
-PAGE_BYTES = 16 * 1024 * 1024  # of vectors, which are in memory twice
+PAGE_BYTES = 2 * 1024 * 1024  # of vectors, which are in memory several times; larger pages are no faster
 
 _LEADING = {"item_id": pa.string(), "status": pa.string(), "attempt_count": pa.int32()}
 _TRAILING = {

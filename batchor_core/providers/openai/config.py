@@ -211,7 +211,7 @@ class OpenAIProviderConfig(ProviderConfig):
                 f"{' or '.join(given)}; give the job {_HOW_TO_ASK[given[0]]}, or the config endpoint={' or '.join(others)}"
             )
         if isinstance(output, VectorOutput):
-            endpoint.check_vectors(output, self.request_options)
+            endpoint.check_vectors(output, model=str(self.model), options=self.request_options)
 
     def batch_rates(self, *, at: datetime) -> Rates:
         """What the tokens of a batch cost on a day, at OpenAI itself or at a compatible server with a known price list."""

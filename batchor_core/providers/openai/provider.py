@@ -31,15 +31,12 @@ from batchor_core.providers.openai.credentials import (
 from batchor_core.providers.openai.download import download
 from batchor_core.providers.openai.endpoints import endpoint_of
 from batchor_core.providers.openai.errors import WEB_PAGE, translate, unreadable
-from batchor_core.providers.openai.records import batch_record, listed_record, read
+from batchor_core.providers.openai.records import batch_record, has_more, listed_record, read
 from batchor_core.providers.openai.requests import RequestLines
 from batchor_core.providers.openai.tokens import TokenCounter
 
 BATCH_PAGE = 100  # the most that GET /batches gives
 FILE_PAGE = 1_000
-NEXT_PAGE = ("next_page", "next", "next_cursor", "next_page_token", "nextPageToken", "nextLink")
-"""Where servers that know no ``has_more`` say how to go on."""
-
 LEAST_PAGE = 20
 """Entries of a page at servers that take no limit: the API's default. A list that is shorter has one page."""
 
@@ -419,33 +416,25 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         cursor: dict[str, str] = {}
         while True:
             page = self._call(action, partial(fetch, **cursor), is_route=True)
-            entries, has_more = read(page, "data"), _has_more(page)
+            entries, more = read(page, "data"), has_more(page)
             if not isinstance(entries, list):
                 raise unreadable(action, page)
             if not entries:
-                if has_more:
+                if more:
                     raise unreadable(action)
                 return
             last = read(entries[-1], "id")
             is_repeated = isinstance(last, str) and last in seen  # the server ignores the cursor
-            if is_repeated and has_more is None and len(entries) < LEAST_PAGE:
+            if is_repeated and more is None and len(entries) < LEAST_PAGE:
                 return
             if not is_repeated:
                 yield entries
-            if has_more is False:
+            if more is False:
                 return
             if not isinstance(last, str) or not last or is_repeated:
                 raise unreadable(action)
             seen.add(last)
             cursor = {"after": last}
-
-
-def _has_more(page: Any) -> bool | None:
-    """Whether a page of a list says that it is not the last; None where it says nothing."""
-    said = read(page, "has_more")
-    if isinstance(said, bool):
-        return said
-    return True if any(isinstance(read(page, name), str) for name in NEXT_PAGE) else None
 
 
 def _record(answer: Any, action: str) -> BatchRemoteRecord:

@@ -17,6 +17,8 @@ _FIELDS = (
     "model",
 )
 _TIMES = ("created_at", "expires_at")
+_NEXT_PAGE = ("next_page", "next", "next_cursor", "next_page_token", "nextPageToken", "nextLink")
+"""Where servers that know no ``has_more`` say how to go on."""
 
 
 def batch_record(answer: Any) -> BatchRemoteRecord | None:
@@ -46,6 +48,14 @@ def listed_record(entry: Any) -> BatchRemoteRecord:
     """The same of an entry of a list; one that names no batch has the empty id, and the time where it gives one."""
     found = batch_record(entry)
     return found or {"id": "", "status": "unknown", "created_at": _time(read(entry, "created_at"))}
+
+
+def has_more(page: Any) -> bool | None:
+    """Whether a page of a list says that it is not the last; None where it says nothing."""
+    said = read(page, "has_more")
+    if isinstance(said, bool):
+        return said
+    return True if any(isinstance(read(page, name), str) for name in _NEXT_PAGE) else None
 
 
 def read(answer: Any, name: str) -> Any:

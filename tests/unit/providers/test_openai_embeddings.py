@@ -133,6 +133,8 @@ def test_the_estimate_is_that_of_the_text_alone(monkeypatch: pytest.MonkeyPatch)
     ("output", "settings", "said"),
     [
         (VectorOutput(256), {"request_options": {"dimensions": 1536}}, r"dimensions=1536, and .* VectorOutput\(256\).*paid"),
+        (VectorOutput(256), {"request_options": {"dimensions": None}}, r"have 1,536 dimensions .*give VectorOutput\(1536\)"),
+        (VectorOutput(256), {"model": "text-embedding-ada-002"}, "text-embedding-ada-002 have 1,536 dimensions"),
         (VectorOutput(1), {"request_options": {"dimensions": True}}, "dimensions=True"),
         (VectorOutput(256), {"request_options": {"encoding_format": "hex"}}, "'base64' or 'float'"),
         (VectorOutput(256, "int8"), {}, "answers with float32"),
@@ -152,7 +154,7 @@ def test_a_job_that_contradicts_itself_is_refused(output: Any, settings: dict[st
     [
         (VectorOutput(256), {"dimensions": 256}),
         (VectorOutput(256, "float64"), {"encoding_format": "float"}),
-        (VectorOutput(256), {"dimensions": None}),
+        (VectorOutput(1536), {"dimensions": None}),
         (BodyOutput(), {"dimensions": 256}),
     ],
 )

@@ -135,6 +135,11 @@ def test_vectors_become_a_fixed_size_list(any_world: World, tmp_path: Path) -> N
     assert (report.row_count, report.failed_count, report.unfitting_count) == (4, 2, 0)
     assert [row["vector"] for row in report.preview] == ["float[3]", "float[3]", None, None]
     assert unified_schema({"a": report.schema, "b": report.schema}, lambda _: {}).equals(report.schema)
+    group = pq.read_metadata(tmp_path / "out.parquet").row_group(0)
+    stored = {(chunk := group.column(index)).path_in_schema: chunk for index in range(group.num_columns)}
+    assert stored["vector.list.element"].has_dictionary_page is False
+    assert stored["vector.list.element"].is_stats_set is False
+    assert stored["error_class"].has_dictionary_page is True
 
 
 @pytest.mark.parametrize(

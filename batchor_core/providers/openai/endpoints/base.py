@@ -103,8 +103,8 @@ class Endpoint(ABC):
                 f"{', '.join(lacking)} can't be set for the endpoint {self.name.value}; leave it out"
             )
 
-    def check_vectors(self, output: VectorOutput, options: Mapping[str, Any]) -> None:
-        """Refuse what the config's options and an output of vectors contradict each other in.
+    def check_vectors(self, output: VectorOutput, *, model: str, options: Mapping[str, Any]) -> None:
+        """Refuse an output of vectors that the config's model and options contradict.
 
         Raises:
             InvalidInputError: They do.

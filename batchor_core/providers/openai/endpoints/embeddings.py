@@ -16,6 +16,13 @@ from batchor_core.providers.openai.endpoints.base import GENERATING_FIELDS, Endp
 _ENCODINGS = ("base64", "float", None)
 _OF_THE_JOB = ("dimensions", "encoding_format")
 
+OWN_LENGTHS = {
+    "text-embedding-3-small": 1_536,
+    "text-embedding-3-large": 3_072,
+    "text-embedding-ada-002": 1_536,
+}
+"""Dimensions of vectors of OpenAI's models where a request asks for none."""
+
 FIXED_LENGTH = frozenset({"text-embedding-ada-002"})
 """OpenAI's models that refuse ``dimensions``, since their vectors have one length."""
 
@@ -43,7 +50,7 @@ class Embeddings(Endpoint):
         """None: nothing is generated."""
         return {}
 
-    def check_vectors(self, output: VectorOutput, options: Mapping[str, Any]) -> None:
+    def check_vectors(self, output: VectorOutput, *, model: str, options: Mapping[str, Any]) -> None:
         """Refuse options with which no vector would be what the output says."""
         wanted = options.get("dimensions")
         if wanted is not None and (isinstance(wanted, bool) or wanted != output.dimensions):
@@ -51,6 +58,12 @@ class Embeddings(Endpoint):
                 f"request_options ask for dimensions={wanted!r}, and the job's output is VectorOutput({output.dimensions}): "
                 "every row would fail after it is paid for. Leave dimensions out of request_options: requests ask for those of "
                 "the output"
+            )
+        length = OWN_LENGTHS.get(model, output.dimensions)
+        if length != output.dimensions and not _asks_for_dimensions(model, options):
+            raise InvalidInputError(
+                f"vectors of {model} have {length:,} dimensions if requests ask for none, and the job's output is "
+                f"VectorOutput({output.dimensions}): every row would fail after it is paid for; give VectorOutput({length})"
             )
         encoding = options.get("encoding_format")
         if encoding not in _ENCODINGS:
@@ -66,7 +79,7 @@ class Embeddings(Endpoint):
     def vectors(self, output: VectorOutput, *, model: str, options: Mapping[str, Any]) -> JSONObject:
         """The dimensions that the job expects, in base64. An option that is None leaves its field out."""
         fields: JSONObject = {"encoding_format": "base64"}
-        if model not in FIXED_LENGTH:
+        if _asks_for_dimensions(model, options):
             fields["dimensions"] = output.dimensions
         return {name: value for name, value in (fields | dict(options)).items() if value is not None}
 
@@ -75,3 +88,7 @@ class Embeddings(Endpoint):
         if name in _OF_THE_JOB:
             raise InvalidInputError(f"options must not set {name}: it is the same for all rows of a job")
         return super().option(name, value)
+
+
+def _asks_for_dimensions(model: str, options: Mapping[str, Any]) -> bool:
+    return model not in FIXED_LENGTH and options.get("dimensions", True) is not None

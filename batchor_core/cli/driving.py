@@ -71,7 +71,9 @@ class Driving:
                 say(f"  what to look for, and the choices: batchor doctor {run_id}{self._options()}")
                 self._end(runner.storage.get_run_summary(run_id=run_id), ExitCode.ATTENTION)
             except RunItemsMismatchError as changed:
-                fail(f"{changed}. To run the rows as they are now, and pay for them, give a new --run-id")
+                fail(
+                    f"{str(changed).rstrip('.')}. To run the rows as they are now, and pay for them, give a new --run-id"
+                )
 
     def _finish(self, run: Run, output: OutputSpec) -> None:
         summary = run.summary()

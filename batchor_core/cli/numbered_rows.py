@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from batchor_core.cli.profiles import near
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.types import JSONValue
 from batchor_core.sources.base import (
@@ -29,9 +30,20 @@ def own_id_or_number(row: Mapping[str, Any]) -> str:
 
 def column_id(row: Mapping[str, Any], column: str) -> str:
     """The value of a column as an id. Whole numbers are accepted; a missing value stays missing, and the source refuses it."""
-    value = row[column]
+    value = named_column(row, column, option="--id")
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if is_number else value
+
+
+def named_column(row: Mapping[str, Any], column: str, *, option: str) -> Any:
+    """The value of a column that an option names.
+
+    Raises:
+        InvalidInputError: There is no such column.
+    """
+    if column not in row:
+        raise InvalidInputError(f"{option} {column!r}: the rows have no such column{near(column, row)}")
+    return row[column]
 
 
 class NumberedRows(CheckpointedItemSource[Any]):

@@ -49,10 +49,10 @@ def results(
         if as_json:
             for row, line in zip(page, json_lines(None, page, output.kind), strict=True):
                 _print_line(row, line)
-        else:
+        elif page:
             stdout().print(_table(page, output))
-            if not page:
-                say("no failed rows" if failed else "no results yet")
+        else:
+            say("no failed rows" if failed else "no results yet")
     if more:
         words = f"{' --failed' if failed else ''} --limit {limit} --after {page[-1].sequence}"
         say(f"more: batchor results {run_id}{words}{stores.typed_again()}")

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
-from batchor_core.cli.numbered_rows import NumberedRows, column_id, own_id_or_number
+from batchor_core.cli.numbered_rows import NumberedRows, column_id, named_column, own_id_or_number
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.types import JSONObject
 from batchor_core.sources import CsvItemSource, JsonlItemSource, ParquetItemSource
@@ -117,7 +117,7 @@ def _callbacks(options: RowOptions) -> dict[str, Any]:
 
 
 def _kept(row: Mapping[str, Any], *, columns: Sequence[str]) -> JSONObject:
-    return {column: row[column] for column in columns}
+    return {column: named_column(row, column, option="--keep") for column in columns}
 
 
 def _format_of(path: str) -> RowFormat:

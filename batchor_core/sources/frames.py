@@ -141,7 +141,7 @@ def is_frame(data: Any) -> bool:
 def record_batches(data: Any, problem: Problem) -> RowStream:
     """The rows of a frame; what is wrong with them is raised as an error of ours, with the 1-based row.
 
-    Arguments besides those of :class:`~batchor_core.sources.TableItemSource`:
+    Args:
         data: The frame.
         problem: Makes the error.
     """

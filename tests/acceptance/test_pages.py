@@ -46,17 +46,12 @@ UNTYPED = {
     ): "three choices for a late batch: test_late_results",
     ("docs/how-to/run-in-dagster.md", "dg scaffold"): "test_component types it, in a dg project",
     ("docs/how-to/run-in-dagster.md", "dg check defs"): "test_component types it, in a dg project",
-    (
-        "docs/how-to/test-without-a-key.md",
-        "python -m",
-    ): "serves until it is stopped: test_openai_server_process",
     ("docs/how-to/trace-with-opentelemetry.md", "opentelemetry-instrument"): "needs a collector",
     (
         "docs/how-to/use-postgres.md",
         "PostgresStorage(dsn=",
     ): "a server elsewhere; the page's other way is typed",
     ("docs/how-to/use-the-command-line.md", "--install-completion"): "writes into the files of a real shell",
-    ("docs/how-to/use-the-command-line.md", "batchor watch"): "ends with Ctrl-C: test_commands",
     ("docs/how-to/use-the-command-line.md", "adopt batch_68a1"): "needs a batch in doubt: test_cli",
     ("docs/how-to/use-the-command-line.md", "resubmit           # it"): "needs a batch in doubt: test_cli",
     ("docs/how-to/use-the-command-line.md", "fail               # give"): "needs a batch in doubt: test_cli",

@@ -24,6 +24,14 @@ from batchor_core.testing.openai_server import OpenAIServer
 
 ROOT = Path(__file__).parents[2]
 SHELLS = ("sh", "console")
+ENDLESS = (
+    "batchor serve",
+    "batchor watch",
+    "dagster dev",
+    "dg dev",
+    "python -m batchor_core.testing.openai_server",
+)
+"""Commands that run until Ctrl-C; the reader's own server stands in for them."""
 SHOWN = ("", "csv", "jinja", "mermaid", "text")  # files to save, and what programs print
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)$")
 _APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
@@ -177,8 +185,8 @@ class Reader:
 
     def _type(self, command: str) -> None:
         program, *arguments = shlex.split(command, comments=True)
-        if program == "pip":
-            return  # test_install_lines types these
+        if program == "pip" or command.startswith(ENDLESS):
+            return  # test_install_lines types the former
         if any(part in command for part in self.untyped):
             self.left.append(command)
             return

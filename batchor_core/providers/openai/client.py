@@ -6,7 +6,7 @@ import logging
 import os
 import ssl
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,12 @@ def _tls_context(cert_file: str | None, cert_dir: str | None) -> ssl.SSLContext:
     return context
 
 
+@cache
+def _report_server(base_url: str) -> None:
+    """Warn once per process and server: every run has a client of its own."""
+    logger.warning("requests go to %s, since the environment variable OPENAI_BASE_URL is set", base_url)
+
+
 def make_client(
     config: OpenAIProviderConfig,
     *,
@@ -59,7 +65,7 @@ def make_client(
     """
     base_url = resolve_base_url(config)  # first: no key may be a local variable of a frame that raises
     if base_url is not None and config.base_url is None:
-        logger.warning("requests go to %s, since the environment variable OPENAI_BASE_URL is set", base_url)
+        _report_server(base_url)
     organization, project = resolve_account(config)
 
     import openai

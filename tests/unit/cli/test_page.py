@@ -21,7 +21,7 @@ def commands() -> Iterator[list[str]]:
         lines = [
             line
             for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
-            for line in block.split("\n")
+            for line in block.replace("\\\n", "").split("\n")
         ]
         for line in [*lines, *re.findall(r"`(batchor [a-z][^`]*)`", text)]:
             if line.startswith("batchor "):

@@ -296,8 +296,14 @@ def test_json_on_stdout_is_one_object(terminal: Terminal) -> None:
         ),
         (["run", "rows.csv", "--prompt-text", "x", "--provider", "opnai"], "no provider is registered"),
         (["run", "rows.csv", "--prompt-text", "x", "--run-id", "a/b"], "run id"),
-        (["run", "rows.csv", "--prompt-text", "x", "--id", "ident"], "ident"),
-        (["run", "rows.csv", "--prompt-text", "x", "--keep", "shop"], "shop"),
+        (
+            ["run", "rows.csv", "--prompt-text", "x", "--id", "ident"],
+            "--id 'ident': the rows have no such column; there are id, product, text",
+        ),
+        (
+            ["run", "rows.csv", "--prompt-text", "x", "--keep", "shop"],
+            "--keep 'shop': the rows have no such column; there are id, product, text",
+        ),
         (["run", ".", "--prompt-text", "x", "--format", "parquet"], ".parquet"),
     ],
 )

@@ -21,7 +21,7 @@ from batchor_core.core.exceptions import (
     ProviderError,
     ProviderErrorKind,
 )
-from batchor_core.providers.openai import OpenAIBatchProvider, OpenAIProviderConfig
+from batchor_core.providers.openai import OpenAIBatchProvider, OpenAIProviderConfig, client
 
 if TYPE_CHECKING:
     from tests.unit.providers.conftest import Reply, ScriptedServer
@@ -602,11 +602,13 @@ def test_the_environment_names_the_server_and_the_key(
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     monkeypatch.setenv("OPENAI_API_KEY", " from-env\n")
     server.always(reply(200, BATCH))
-    provider = OpenAIBatchProvider(OpenAIProviderConfig(model="gpt-4.1"))
-    provider.get_batch("batch_1")
-    provider.close()
+    client._report_server.cache_clear()
+    for _ in range(2):
+        provider = OpenAIBatchProvider(OpenAIProviderConfig(model="gpt-4.1"))
+        provider.get_batch("batch_1")
+        provider.close()
     assert server.requests[0].headers["authorization"] == "Bearer from-env"
-    assert "OPENAI_BASE_URL" in caplog.text
+    assert caplog.text.count("OPENAI_BASE_URL") == 1
 
 
 def test_an_unsafe_server_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from batchor_core.cli import controls, doctor, export, looking, results, row, run, serve, spending, watch
+from batchor_core.cli import (
+    caps,
+    controls,
+    doctor,
+    export,
+    looking,
+    results,
+    row,
+    run,
+    serve,
+    spending,
+    watch,
+)
 
 app = typer.Typer(
     help="Run LLM batches from a terminal: start, watch, control and read runs that survive the process.",
@@ -43,6 +55,7 @@ app.command("spending")(spending.spending)
 app.command("export")(export.export)
 app.command("pause")(controls.pause)
 app.command("resume")(controls.resume)
+app.command("cap")(caps.cap)
 app.command("cancel")(controls.cancel)
 app.command("retry")(controls.retry)
 app.command("doctor")(doctor.doctor)

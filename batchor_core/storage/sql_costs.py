@@ -41,7 +41,7 @@ class Bill:
     def sums(self) -> dict[str, int]:
         """By what they sum up: the kinds of tokens, ``cost`` in picodollars, ``unpriced_answers``."""
         # a failure that states no tokens was not billed, so that it needs no price
-        billed = [
+        billed: list[CompletedItemRecord | ItemFailureRecord] = [
             *self.good,
             *(answer for answer in self.bad if answer.usage is not None or answer.cost is not None),
         ]

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 
 from batchor_core import errors
 from batchor_core.artifacts import ArtifactStore, LocalArtifactStore
+from batchor_core.core.caps import Cap
 from batchor_core.core.enums import (
     ItemStatus,
     OpenAIEndpoint,
@@ -161,6 +162,7 @@ __all__ = [
     "Cost",
     "Unpriced",
     "Spending",
+    "Cap",
     # results
     "ItemResult",
     "TextItemResult",

@@ -20,6 +20,7 @@ from batchor_core import (
     SQLiteStorage,
     StateStore,
 )
+from batchor_core.core.caps import Cap
 from batchor_core.core.enums import ProviderKind, StorageKind
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ProviderConfig
@@ -119,6 +120,10 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=None,
         description="A prices.toml with your own prices, which come before the public price list.",
     )
+    caps: list[dict[str, Any]] | None = Field(
+        default=None,
+        description="The most that may be spent: usd or rows, scope (run, asset, tag:NAME, store) and per (day) of each.",
+    )
     poll_interval_sec: float = Field(
         default=5.0, gt=0, description="Seconds between two cycles of an asset that waits for its run."
     )
@@ -181,6 +186,7 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 artifact_store=self._open_artifacts(),
                 provider_factory=lambda config: registry.create(self._in_use(registry, config)),
                 prices=PriceBook(self._value("prices"), in_use=lambda config: self._in_use(registry, config)),
+                caps=caps_of(self.caps or ()),
             )
         return self._runner
 
@@ -214,6 +220,7 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if not isinstance(self.storage, dg.EnvVar):
             given = {name for name in _BELONGS_TO if getattr(self, name) is not None}
             check_storage(self.storage, given)
+        caps_of(self.caps or ())
         for name in _FOLDERS:
             value = getattr(self, name)
             if not isinstance(value, dg.EnvVar) and value is not None:
@@ -310,6 +317,24 @@ def check_storage(storage: str, given: Iterable[str]) -> StorageKind:
                 f"storage={str(_BELONGS_TO[name])!r}"
             )
     return kind
+
+
+def caps_of(given: Iterable[dict[str, Any]]) -> list[Cap]:
+    """The caps of a resource.
+
+    Raises:
+        InvalidInputError: One of them is none; names it.
+    """
+    caps = []
+    for number, settings in enumerate(given):
+        try:
+            caps.append(Cap(**settings))
+        except (TypeError, InvalidInputError) as error:
+            raise InvalidInputError(
+                f"BatchorResource.caps[{number}], {settings!r}, is no cap such as {{'usd': 50, 'scope': 'asset', 'per': 'day'}}: "
+                f"{error}"
+            ) from None
+    return caps
 
 
 def _check_folder(name: str, value: str) -> None:

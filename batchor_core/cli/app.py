@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from batchor_core.cli import (
+    caps,
     controls,
     doctor,
     export,
@@ -56,6 +57,7 @@ app.command("spending")(spending.spending)
 app.command("export")(export.export)
 app.command("pause")(controls.pause)
 app.command("resume")(controls.resume)
+app.command("cap")(caps.cap)
 app.command("cancel")(controls.cancel)
 app.command("retry")(controls.retry)
 app.command("doctor")(doctor.doctor)

@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
+from batchor_core.cli.caps import Usd, dollars_given
 from batchor_core.cli.commands import AsJson, RunId, Yes, takes_stores
 from batchor_core.cli.console import say, show, show_json
 from batchor_core.cli.progress import line
 from batchor_core.cli.stores import Stores
 from batchor_core.cli.views import summary_json
+from batchor_core.core.caps import Cap
 from batchor_core.core.exceptions import MissingCredentialsError
 from batchor_core.runtime.run import Run
 
@@ -24,8 +26,15 @@ def pause(stores: Stores, run_id: RunId, as_json: AsJson = False) -> None:
 
 
 @takes_stores
-def resume(stores: Stores, run_id: RunId, as_json: AsJson = False) -> None:
-    """Resume a paused run. If no process drives it, type its batchor run command again."""
+def resume(stores: Stores, run_id: RunId, cap: Usd = None, as_json: AsJson = False) -> None:
+    """Resume a paused run. If no process drives it, type its batchor run command again.
+
+    With --cap, the run may cost that much from now on.
+    """
+    if cap is not None:
+        with stores.runner() as runner:
+            runner.get_run(run_id)
+            runner.set_cap(Cap(usd=dollars_given(cap), scope=f"run:{run_id}"))
     _tell(stores, run_id, Run.resume, as_json=as_json)
 
 

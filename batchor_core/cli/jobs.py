@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from batchor_core.cli.run_ids import derived_run_id
 from batchor_core.cli.schemas import model_named
 from batchor_core.cli.templates import Prompts, RowTemplate
 from batchor_core.cli.trust import check_server
+from batchor_core.core.caps import Cap
 from batchor_core.core.enums import OpenAIEndpoint, ProviderKind
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import BatchJob, ChunkPolicy, ProviderConfig, RetryPolicy
@@ -43,6 +45,7 @@ class JobOptions:
     options: Sequence[str] = ()
     max_attempts: int | None = None
     max_requests: int | None = None
+    cap: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJ
         chunk_policy=ChunkPolicy()
         if given.max_requests is None
         else ChunkPolicy(max_requests=given.max_requests),
+        caps=[] if given.cap is None else [Cap(usd=given.cap)],
     )
     if run_id is not None:
         return NamedJob(job, run_id, is_derived=False)

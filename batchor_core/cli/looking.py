@@ -62,12 +62,15 @@ def status(stores: Stores, run_id: RunId, as_json: AsJson = False) -> None:
         summary = store.get_run_summary(run_id=run_id)
         found = quarantined(store, run_id)
         lease = store.get_lease(run_id=run_id)
+        standings = store.get_cap_standings(run_id=run_id)
     if as_json:
         show_json(summary_json(summary) | {"quarantined": [asdict(one) for one in found]})
         return
     table = Table(show_header=False)
     for name, value in summary_lines(summary):
         table.add_row(name, text(value))
+    for standing in standings:
+        table.add_row("cap", text(f"{standing.cap}: {standing.used()} used"))
     if lease is not None:
         table.add_row("driven by", text(f"process {lease.owner.pid} on {lease.owner.host}"))
     stdout().print(table)

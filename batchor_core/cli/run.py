@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from batchor_core.cli.caps import Usd, dollars_given
 from batchor_core.cli.commands import AsJson, takes_stores
 from batchor_core.cli.driving import Driving
 from batchor_core.cli.jobs import JobOptions, named_job
@@ -143,6 +144,7 @@ def run(
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Exit as soon as everything has been sent.")
     ] = False,
+    cap: Usd = None,
     prices: Annotated[
         Path | None,
         typer.Option("--prices", metavar="FILE", help="Your own prices, before the public price list: TOML."),
@@ -184,6 +186,7 @@ def run(
         options=tuple(option or ()),
         max_attempts=max_attempts,
         max_requests=max_requests,
+        cap=dollars_given(cap),
     )
     named = named_job(given, stores.profile, run_id)
     stores = replace(stores, prices=prices)

@@ -12,9 +12,13 @@ from pydantic import BaseModel
 from typing_extensions import TypeVar  # that of typing has defaults from Python 3.13 on
 
 from batchor_core.core import arguments, html
+from batchor_core.core.caps import Cap, check_caps
 from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.enums import ItemStatus, ProviderKind, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.exports import ArtifactExportResult as ArtifactExportResult
+from batchor_core.core.exports import ArtifactPruneResult as ArtifactPruneResult
+from batchor_core.core.exports import TerminalResultsExportResult as TerminalResultsExportResult
 from batchor_core.core.failures import ItemFailure as ItemFailure
 from batchor_core.core.outputs import ModelOutput, Output, OutputSpec, OutputT, TextOutput, check_output
 from batchor_core.core.pricing import NO_AMOUNTS, Cost, Rates, Unpriced, cost_text
@@ -108,6 +112,10 @@ class ProviderConfig(ABC):
     def billed_besides(self) -> Sequence[str]:
         """What these requests are billed for besides tokens, for people; a cost is a lower bound then. Override it if there is any."""
         return ()
+
+    def longest_answer(self) -> int | None:
+        """The most tokens that an answer may have; None if nothing limits it. Override it if requests say so."""
+        return None
 
     def enqueue_budget(self) -> EnqueueBudget | None:
         """How many prompt tokens may wait at the provider, and their key; None for no limit."""
@@ -217,6 +225,7 @@ class BatchJob(Generic[PayloadT, AnswerT]):
         output: The kind of the answers, instead of ``structured_output``: :class:`~batchor_core.TextOutput`,
             :class:`~batchor_core.ModelOutput`, :class:`~batchor_core.VectorOutput` or
             :class:`~batchor_core.BodyOutput`.
+        caps: The most that may be spent, such as ``[Cap(usd=10)]`` for this run; see :class:`~batchor_core.Cap`.
 
     Raises:
         StructuredOutputSchemaError: The provider would refuse the model's schema.
@@ -234,8 +243,10 @@ class BatchJob(Generic[PayloadT, AnswerT]):
     batch_metadata: dict[str, str] = field(default_factory=dict)
     artifact_policy: ArtifactPolicy = field(default_factory=ArtifactPolicy)
     output: Output[AnswerT] | None = None
+    caps: Sequence[Cap] = ()
 
     def __post_init__(self) -> None:
+        check_caps("caps", self.caps)
         arguments.check_items(self.items, item_type=BatchItem)
         arguments.check_function("build_prompt", self.build_prompt)
         arguments.check_provider_config(self.provider_config, kind=ProviderConfig)
@@ -402,58 +413,3 @@ class TerminalResultsPage(Generic[OutputT]):
         """The page's first rows in a notebook."""
         cells = ((each.item_id, each.status.value, answer_or_error(each)) for each in self.items)
         return html.grid(("item_id", "status", "output"), self.items, cells)
-
-
-@dataclass(frozen=True, slots=True)
-class TerminalResultsExportResult:
-    """What one call of ``export_terminal_results`` wrote.
-
-    Attributes:
-        run_id: The run.
-        destination_path: Absolute path of the JSONL file.
-        exported_count: Rows written by this call.
-        next_after_sequence: Cursor for the next call.
-    """
-
-    run_id: str
-    destination_path: str
-    exported_count: int
-    next_after_sequence: int
-
-
-@dataclass(frozen=True, slots=True)
-class ArtifactExportResult:
-    """What ``export_artifacts`` wrote.
-
-    Attributes:
-        run_id: The run.
-        destination_dir: Absolute path of ``<destination>/<run_id>/``.
-        manifest_path: Absolute path of its ``manifest.json``.
-        results_path: Absolute path of its ``results.jsonl``.
-        exported_artifact_paths: Keys of the copied artifacts.
-    """
-
-    run_id: str
-    destination_dir: str
-    manifest_path: str
-    results_path: str
-    exported_artifact_paths: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class ArtifactPruneResult:
-    """What ``prune_artifacts`` removed.
-
-    Attributes:
-        run_id: The run.
-        removed_artifact_paths: Keys of the deleted files.
-        missing_artifact_paths: Keys recorded in the store whose files were missing.
-        cleared_item_pointers: Items whose request pointer was cleared.
-        cleared_batch_pointers: Batches whose output or error pointer was cleared.
-    """
-
-    run_id: str
-    removed_artifact_paths: list[str]
-    missing_artifact_paths: list[str]
-    cleared_item_pointers: int
-    cleared_batch_pointers: int = 0

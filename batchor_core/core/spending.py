@@ -13,10 +13,9 @@ from batchor_core.core.pricing import Cost, Unpriced, cost_of
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
 
-_ASSET, _PARTITION = (
-    "dagster_asset_key",
-    "dagster_partition_key",
-)  # as the Dagster integration stores them with a run
+# as the Dagster integration stores them with a run
+ASSET_EXTRA = "dagster_asset_key"
+_PARTITION = "dagster_partition_key"
 
 
 class SpentRun(NamedTuple):
@@ -97,11 +96,11 @@ def _keys(by: str) -> Callable[[SpentBatch], str | None]:
         case "model":
             return lambda batch: f"{batch.run.provider}/{batch.run.model or ''}"
         case "asset":
-            return lambda batch: _text(batch.run.extras.get(_ASSET))
+            return lambda batch: key_text(batch.run.extras.get(ASSET_EXTRA))
         case "partition":
-            return lambda batch: _text(batch.run.extras.get(_PARTITION))
+            return lambda batch: key_text(batch.run.extras.get(_PARTITION))
         case _ if isinstance(by, str) and by.startswith("tag:") and len(by) > 4:
-            return lambda batch: _text(batch.run.tags.get(by[4:]))
+            return lambda batch: key_text(batch.run.tags.get(by[4:]))
         case _:
             pass
     raise InvalidInputError(
@@ -113,7 +112,8 @@ def _moment(batch: SpentBatch) -> datetime:
     return datetime.fromtimestamp(batch.created_at, UTC)
 
 
-def _text(value: object) -> str | None:
+def key_text(value: object) -> str | None:
+    """What is stored of an asset, partition or tag, as a key; None for nothing."""
     return "/".join(map(str, value)) if isinstance(value, list) else None if value is None else str(value)
 
 

@@ -8,7 +8,7 @@ import logging
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from batchor_core.artifacts.at_boundaries import ArtifactsAtBoundaries
 from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core.arguments import check_instance
+from batchor_core.core.caps import Cap, check_caps
 from batchor_core.core.enums import StorageKind
 from batchor_core.core.models import (
     AnswerT,
@@ -77,6 +78,7 @@ class BatchRunner:
         settings: Settings of the engine: leases, look-ups, parallel transfers.
         prices: Your own prices, which come before the public price list: the path of a ``prices.toml``, a mapping of the same
             shape, a function of provider, model and day, or a :class:`~batchor_core.PriceBook` of both.
+        caps: The most that the runs of the store may spend: kept in the store, for all that drive its runs.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class BatchRunner:
         temp_root: str | Path | None = None,
         settings: EngineSettings | None = None,
         prices: PricesGiven | None = None,
+        caps: Sequence[Cap] = (),
     ) -> None:
         check_runner_arguments(
             storage=storage,
@@ -105,6 +108,7 @@ class BatchRunner:
             settings=settings,
         )
         price_book = PriceBook.of(prices)
+        check_caps("caps", caps)
         providers = provider_registry or build_default_provider_registry()
         self._owns_storage = not isinstance(storage, StateStore)
         if isinstance(storage, StateStore):
@@ -125,6 +129,7 @@ class BatchRunner:
             sleep=sleep or time.sleep,
             prices=price_book,
         )
+        self.storage.keep_caps(caps)
         self._runs = LiveRuns(engine, provider_factory or providers.create)
 
     def _artifact_root(self, temp_root: str | Path | None) -> Path:
@@ -269,6 +274,23 @@ class BatchRunner:
         """
         start, end = seconds_of("since", since), seconds_of("until", until)
         return add_up(self.storage.get_spent(since=start, until=end), by=by)
+
+    def set_cap(self, cap: Cap) -> None:
+        """Set a cap, or another limit of one that is there, as an operator: it counts before what the code says.
+
+        Runs that have paused at a cap go on when they are resumed.
+        """
+        check_instance("cap", cap, Cap)
+        self.storage.keep_caps([cap], by_operator=True)
+
+    def remove_cap(self, cap: Cap) -> bool:
+        """Remove a cap of this scope, measure and time, whatever its limit; says whether it was there."""
+        check_instance("cap", cap, Cap)
+        return self.storage.remove_cap(cap)
+
+    def list_caps(self) -> list[Cap]:
+        """Every cap of the store, with the limit that counts."""
+        return self.storage.list_caps()
 
     def delete_run(self, run_id: str) -> list[str]:
         """Delete a run with its results and files; exported bundles and written tables stay.

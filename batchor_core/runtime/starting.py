@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from batchor_core.core.caps import Cap
 from batchor_core.core.exceptions import RunStateError, StorageError
 from batchor_core.core.models import BatchJob, RunSummary
 from batchor_core.core.types import JSONObject
+from batchor_core.runtime.capping import check_caps
 from batchor_core.runtime.driving import refresh
 from batchor_core.runtime.ingest import (
     Reader,
@@ -52,6 +55,7 @@ def create(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, extras: JSONObj
     check_provided(job, provider.get().limits)
     budget = provider.get().enqueue_budget()
     config = persisted_config(job, budget_key=budget.key if budget else None, extras=extras)
+    check_caps(runs.engine, run_id, config, _caps_of(job, run_id))
     checkpoint = first_checkpoint(job.items)
     try:
         store.create_run(run_id=run_id, config=config, items=[])
@@ -76,6 +80,7 @@ def resume(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, on_change: OnCh
     stored = store.get_run_config(run_id=run_id)
     config = persisted_config(job, budget_key=stored.budget_key, extras=stored.extras)
     check_same_job(run_id, stored, config)
+    check_caps(runs.engine, run_id, config, _caps_of(job, run_id))
     job = with_snapshots(runs.engine, run_id, job)
     checkpoint = _checkpoint(runs, job, run_id)
     before = runs.get(run_id)
@@ -101,6 +106,11 @@ def resume(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, on_change: OnCh
         live.reader = _reader_kept(before, job, checkpoint, on_change)
         runs.put(run_id, live)
     runs.engine.emit(run_id, "run_resumed", provider_kind=job.provider_config.provider_kind)
+
+
+def _caps_of(job: BatchJob[Any, Any], run_id: str) -> list[Cap]:
+    """The caps of a job; those for each run are for this one."""
+    return [replace(cap, scope=f"run:{run_id}") if cap.scope == "run" else cap for cap in job.caps]
 
 
 def _checkpoint(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str) -> IngestCheckpoint:

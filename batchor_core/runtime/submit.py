@@ -29,12 +29,14 @@ import orjson
 
 from batchor_core.core.admission import Admission, Granted, Wait, admit, may_send, must_keep, still_waiting
 from batchor_core.core.batching import PlannedBatch
+from batchor_core.core.caps import Reservation
 from batchor_core.core.custom_ids import marked
 from batchor_core.core.exceptions import FILE_NOT_READY, ProviderError, ProviderErrorKind
 from batchor_core.core.lifecycle import status_to_register
 from batchor_core.core.models import ItemFailure, PromptParts
 from batchor_core.core.request_lines import renamed
 from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait, is_due
+from batchor_core.runtime.capping import Caps
 from batchor_core.runtime.engine import Drive, as_provider_error
 from batchor_core.runtime.lease import spare_seconds, uptime
 from batchor_core.runtime.lookup import TAG, wire_mark
@@ -45,7 +47,7 @@ _WRITE_BUFFER = 1 << 20
 
 def submit(drive: Drive, *, more_to_come: bool) -> None:
     """Send what can be sent now. With ``more_to_come``, a batch that is not full yet waits for more rows."""
-    window = 2 * drive.config.chunk_policy.max_requests
+    window, caps = 2 * drive.config.chunk_policy.max_requests, Caps(drive)
     with ThreadPoolExecutor(drive.settings.parallel_transfers, thread_name_prefix="batchor-upload") as pool:
         while (
             drive.may_go_on() and drive.store.get_batch_retry_backoff_remaining_sec(run_id=drive.run_id) <= 0
@@ -59,14 +61,18 @@ def submit(drive: Drive, *, more_to_come: bool) -> None:
             candidates = drive.session.candidates(max_attempts=drive.max_attempts, limit=window)
             if not candidates:
                 return
+            capped = caps.admitted(candidates)
+            if not capped:
+                return
+            is_cut = len(capped) < len(candidates)
             admission = admit(
-                candidates,
+                capped,
                 drive.batch_size(),
                 granted,
-                more_to_come=more_to_come or len(candidates) == window,
+                more_to_come=not is_cut and (more_to_come or len(candidates) == window),
             )
             _fail_oversized(drive, admission)
-            sent_all = _send(drive, admission.batches, pool)
+            sent_all = _send(drive, admission.batches, pool, caps.reservation)
             if admission.wait is not None and (sent_all or not admission.batches):
                 _keep_place(drive, _granted(drive) if admission.batches else granted, admission.wait)
                 return
@@ -103,7 +109,9 @@ class _Uploading:
     handle: Future[str | None]
 
 
-def _send(drive: Drive, batches: list[PlannedBatch], pool: ThreadPoolExecutor) -> bool:
+def _send(
+    drive: Drive, batches: list[PlannedBatch], pool: ThreadPoolExecutor, reservation: Reservation | None
+) -> bool:
     """Claim, write and upload several batches at once, and create them in order; True when all of them were sent."""
     uploading: deque[_Uploading] = deque()
     claimed, going = 0, True
@@ -111,7 +119,8 @@ def _send(drive: Drive, batches: list[PlannedBatch], pool: ThreadPoolExecutor) -
         if len(uploading) >= drive.settings.parallel_transfers:
             going = _create(drive, uploading.popleft())
         is_last = batch is batches[-1]
-        submission = _claim(drive, batch, leaves_queue=is_last) if going and drive.may_go_on() else None
+        may_claim = going and drive.may_go_on()
+        submission = _claim(drive, batch, reservation, leaves_queue=is_last) if may_claim else None
         if submission is None:
             break
         claimed += 1
@@ -134,7 +143,9 @@ def local_batch_prefix(run_id: str, created_at: float) -> str:
     return f"batch-{mark}-"
 
 
-def _claim(drive: Drive, batch: PlannedBatch, *, leaves_queue: bool) -> SubmissionRecord | None:
+def _claim(
+    drive: Drive, batch: PlannedBatch, reservation: Reservation | None, *, leaves_queue: bool
+) -> SubmissionRecord | None:
     created_at = drive.store.get_run_summary(run_id=drive.run_id).created_at
     local_batch_id = local_batch_prefix(drive.run_id, created_at) + uuid.uuid4().hex
     submission = drive.session.claim(
@@ -145,6 +156,7 @@ def _claim(drive: Drive, batch: PlannedBatch, *, leaves_queue: bool) -> Submissi
         allowances=drive.allowances(),
         leaves_queue=leaves_queue,
         key_fingerprint=drive.api.key_fingerprint(),
+        reservation=reservation,
     )
     if submission is not None:
         drive.emit(

@@ -296,6 +296,9 @@ submission_intents = Table(
     Column("last_error_class", Text),
     Column("server_date_skew", Double, nullable=False, server_default="0"),
     Column("uploaded_at", Double),
+    # what its rows may cost at most, in picodollars: all their prompts, and the answer of each
+    _count("reserved_prompts"),
+    _count("reserved_answer"),
     UniqueConstraint("run_key", "local_batch_id", name="submission_intents_by_local_id"),
 )
 IN_DOUBT = submission_intents.c.state.in_(_literals(lifecycle.IN_DOUBT))
@@ -340,3 +343,24 @@ batches = Table(
     *[_count(f"billed_{kind}") for kind in TOKEN_KINDS],
     UniqueConstraint("run_key", "provider_batch_id", name="batches_by_provider_id"),
 )
+
+# core.caps: limits in picodollars or rows, as the code says and as an operator has set them
+caps = Table(
+    "caps",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("measure", String(32), primary_key=True),
+    Column("per", String(32), primary_key=True),  # empty for all time
+    Column("given", BigInteger),
+    Column("raised", BigInteger),
+)
+
+# what caps may be for, of each run
+run_labels = Table(
+    "run_labels",
+    metadata,
+    Column("run_key", BigKey, primary_key=True, autoincrement=False),
+    Column("label", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+Index("run_labels_by_label", run_labels.c.label)

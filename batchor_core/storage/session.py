@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 from batchor_core.core.admission import Allowance, Standing, Wait
+from batchor_core.core.caps import CapStanding, Reservation
 from batchor_core.core.custom_ids import CustomIds
 from batchor_core.core.enums import SubmissionState
 from batchor_core.core.models import ItemFailure
@@ -232,13 +233,20 @@ class DriverSession(ABC):
         allowances: Sequence[Allowance] = (),
         leaves_queue: bool = False,
         key_fingerprint: str | None = None,
+        reservation: Reservation | None = None,
     ) -> SubmissionRecord | None:
         """Create the submission CLAIMED and move its items to QUEUED_LOCAL. Line numbers follow the item order.
 
         Returns None, and changes nothing, when the items no longer fit an allowance shared with other runs
         (``core.admission.free``), or when one of them is no longer claimable. Under allowances, the run counts under
         their key from here on; with ``leaves_queue`` it has got what it waited for and loses its place.
+
+        The same where the items don't fit a cap that holds for the run, or it has one and there is no ``reservation``.
         """
+
+    def caps(self) -> list[CapStanding]:
+        """The caps that hold for the run, and how far they are used. Reads only; empty if the store keeps none."""
+        return []
 
     @abstractmethod
     def standing(self, allowance: Allowance) -> Standing:

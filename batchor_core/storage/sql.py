@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import IntegrityError
 
 from batchor_core.core.boundaries import Boundary
+from batchor_core.core.caps import Cap, CapStanding
 from batchor_core.core.custom_ids import NEWEST
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import RunStateError
@@ -24,6 +25,7 @@ from batchor_core.providers.registry import ProviderRegistry, build_default_prov
 from batchor_core.storage import (
     sql_artifacts,
     sql_batches,
+    sql_caps,
     sql_ingestion,
     sql_items,
     sql_leases,
@@ -124,6 +126,7 @@ class SQLStore(SQLByHand):
             key = inserted.inserted_primary_key
             assert key is not None
             connection.execute(run_leases.insert().values(run_key=key[0], epoch=0))
+            sql_caps.label_run(connection, key[0], run_id, config)
             with locked_run(self.database, connection, run_id) as run:
                 sql_ingestion.append(run, items)  # ids that repeat can only repeat within the list
 
@@ -266,6 +269,31 @@ class SQLStore(SQLByHand):
         with self.database.read() as connection:
             return list(sql_spending.spent(connection, self.provider_registry, since=since, until=until))
 
+    def keep_caps(self, caps: Sequence[Cap], *, by_operator: bool = False) -> None:
+        if not caps:
+            return
+        with self.database.read() as connection:
+            if sql_caps.are_kept(connection, caps, by_operator=by_operator):
+                return
+        with self.database.write(Boundary.SET_CONTROL_STATE) as connection:
+            sql_caps.keep_caps(self.database, connection, caps, by_operator=by_operator)
+
+    def remove_cap(self, cap: Cap) -> bool:
+        with self.database.write(Boundary.SET_CONTROL_STATE) as connection:
+            return sql_caps.remove_cap(self.database, connection, cap)
+
+    def list_caps(self) -> list[Cap]:
+        with self.database.read() as connection:
+            return sql_caps.all_caps(connection)
+
+    def get_cap_standings(self, *, run_id: str) -> list[CapStanding]:
+        with self.database.read() as connection:
+            run_key, now = (
+                sql_runs.run_key_of(self.database, connection, run_id),
+                self.database.now(connection),
+            )
+            return sql_caps.standings(connection, run_key, run_id, now)
+
     def reopen_failed_items(self, *, run_id: str) -> int:
         with self._locked(Boundary.REOPEN_FAILED, run_id) as run:
             run.change(control_state=RunControlState.RUNNING.value, control_reason=None)
@@ -353,4 +381,5 @@ class SQLStore(SQLByHand):
 def _remove(run: sql_runs.LockedRun) -> None:
     """Every row of a run, in all tables."""
     for table in reversed(metadata.sorted_tables):
-        run.connection.execute(table.delete().where(table.c.run_key == run.run_key))
+        if "run_key" in table.columns:
+            run.connection.execute(table.delete().where(table.c.run_key == run.run_key))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from sqlalchemy import Connection, and_, func, or_, select
 
 from batchor_core.core.admission import (
     Allowance,
+    Granted,
     Measure,
     Place,
     Standing,
     Wait,
     Waiter,
+    free,
     kept_place,
     standing_of,
 )
@@ -62,6 +65,17 @@ def standing(connection: Connection, allowance: Allowance, *, run_key: int, now:
         ],
         now=now,
     )
+
+
+def fits(run: LockedRun, tokens: int, allowances: Sequence[Allowance]) -> bool:
+    """Whether so many tokens may be claimed under every allowance. Under the locks that this takes, it stays true until the end."""
+    for allowance in sorted(allowances, key=lambda one: one.key):  # always in this order: no deadlocks
+        # the last locks of a transaction, but for those of caps: see LockedRun
+        run.database.lock_budget(run.connection, allowance.key)
+        found = standing(run.connection, allowance, run_key=run.run_key, now=run.now())
+        if tokens > free(Granted(allowance, found)):
+            return False
+    return True
 
 
 def _place(row: AnyRow) -> Place | None:

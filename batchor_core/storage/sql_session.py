@@ -9,8 +9,9 @@ from dataclasses import replace
 from sqlalchemy import Connection, and_
 
 from batchor_core.core import lifecycle
-from batchor_core.core.admission import Allowance, Granted, Standing, Wait, free
+from batchor_core.core.admission import Allowance, Standing, Wait
 from batchor_core.core.boundaries import Boundary
+from batchor_core.core.caps import CapStanding, Reservation
 from batchor_core.core.custom_ids import CustomIds
 from batchor_core.core.enums import SubmissionState
 from batchor_core.core.exceptions import RunStateError
@@ -20,6 +21,7 @@ from batchor_core.core.types import JSONValue
 from batchor_core.storage import (
     sql_batches,
     sql_budgets,
+    sql_caps,
     sql_ingestion,
     sql_items,
     sql_leases,
@@ -129,6 +131,7 @@ class SQLSession(DriverSession):
         allowances: Sequence[Allowance] = (),
         leaves_queue: bool = False,
         key_fingerprint: str | None = None,
+        reservation: Reservation | None = None,
     ) -> SubmissionRecord | None:
         indexes = sorted(set(item_indexes))
         with self._run(Boundary.CLAIM) as run:
@@ -140,7 +143,8 @@ class SQLSession(DriverSession):
             )
             waiting = sql_items.waiting(run.connection, claimed)
             count, tokens = sum(one.items for one in waiting), sum(one.tokens for one in waiting)
-            if count < len(indexes) or not self._fits(run, tokens, allowances):
+            fits = count == len(indexes) and sql_budgets.fits(run, tokens, allowances)
+            if not fits or not sql_caps.fits(run, reservation, rows=count, tokens=tokens):
                 return None
             for allowance in allowances:
                 sql_budgets.count_under(run, allowance, leaves_queue=leaves_queue)
@@ -153,27 +157,22 @@ class SQLSession(DriverSession):
                 submission_tokens=tokens,
                 artifact_key=artifact_key,
                 key_fingerprint=key_fingerprint,
+                reservation=reservation,
             )
             sql_items.queue(run, claimed, waiting, intent_key=intent_key)
             row = sql_submissions.find_submission(run.connection, self._run_key, local_batch_id)
             assert row is not None
             return sql_submissions.submission_record(row)
 
-    def _fits(self, run: LockedRun, tokens: int, allowances: Sequence[Allowance]) -> bool:
-        for allowance in sorted(allowances, key=lambda one: one.key):  # always in this order: no deadlocks
-            # the last locks of a transaction: see LockedRun
-            self._database.lock_budget(run.connection, allowance.key)
-            if tokens > free(Granted(allowance, self._standing(run.connection, allowance))):
-                return False
-        return True
-
     def standing(self, allowance: Allowance) -> Standing:
         with self._database.read() as connection:
-            return self._standing(connection, allowance)
+            now = self._database.now(connection)
+            return sql_budgets.standing(connection, allowance, run_key=self._run_key, now=now)
 
-    def _standing(self, connection: Connection, allowance: Allowance) -> Standing:
-        now = self._database.now(connection)
-        return sql_budgets.standing(connection, allowance, run_key=self._run_key, now=now)
+    def caps(self) -> list[CapStanding]:
+        with self._database.read() as connection:
+            now = self._database.now(connection)
+            return sql_caps.standings(connection, self._run_key, self.run_id, now)
 
     def keep_place(self, allowance: Allowance, wait: Wait) -> None:
         with self._run(Boundary.KEEP_PLACE) as run:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, and_, bindparam, exists, func, or_, select
 
 from batchor_core.core import lifecycle
+from batchor_core.core.caps import Reservation
 from batchor_core.core.enums import SubmissionState
 from batchor_core.core.exceptions import InvalidInputError, RunStateError
 from batchor_core.core.lifecycle import OPEN_SUBMISSIONS
@@ -119,6 +120,7 @@ def create_submission(
     submission_tokens: int = 0,
     artifact_key: str | None = None,
     key_fingerprint: str | None = None,
+    reservation: Reservation | None = None,
 ) -> int:
     """Insert a submission; returns its key."""
     inserted = run.connection.execute(
@@ -132,6 +134,8 @@ def create_submission(
             created_at=run.now(),
             artifact_key=encode_optional_text(artifact_key),
             key_fingerprint=key_fingerprint,
+            reserved_prompts=0 if reservation is None else reservation.token * submission_tokens,
+            reserved_answer=0 if reservation is None else reservation.answer,
         )
     )
     key = inserted.inserted_primary_key

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from batchor_core.core.caps import Cap, CapStanding
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.spending import SpentBatch
 from batchor_core.storage.documented_store import DocumentedStore
@@ -164,6 +165,26 @@ class StateStore(DocumentedStore):
         Stores that keep no amounts raise NotImplementedError.
         """
         raise NotImplementedError(f"{type(self).__name__} keeps no amounts")
+
+    def keep_caps(self, caps: Sequence[Cap], *, by_operator: bool = False) -> None:
+        """Store caps, or other limits of caps that are there. What an operator has set counts before what the code says.
+
+        Stores that keep no amounts raise NotImplementedError, unless there are no caps.
+        """
+        if caps:
+            raise NotImplementedError(f"{type(self).__name__} can't keep caps")
+
+    def remove_cap(self, cap: Cap) -> bool:
+        """Remove a cap of this scope, measure and time, whatever its limit; says whether it was there."""
+        return False
+
+    def get_cap_standings(self, *, run_id: str) -> list[CapStanding]:
+        """The caps that hold for a run, and how far they are used; none if the store keeps none."""
+        return []
+
+    def list_caps(self) -> list[Cap]:
+        """Every cap, with the limit that counts; none if the store keeps none."""
+        return []
 
     def reopen_failed_items(self, *, run_id: str) -> int:
         """Make every FAILED_PERMANENT item PENDING again, its attempts forgotten and its result withdrawn.

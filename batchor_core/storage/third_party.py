@@ -1,8 +1,7 @@
 """Driving a run on a store that has only the documented methods.
 
 :class:`ThirdPartySession` builds a driver's steps from them. Data that the documented methods can't store (submissions,
-poll failures, surplus items of a claim) is kept in this process, in one book for each store and run, so that it
-outlives a session but not the process.
+poll failures, surplus items of a claim) is kept in this process, in one book for each store and run: it outlives a session.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from batchor_core.core.admission import (
     kept_place,
     standing_of,
 )
+from batchor_core.core.caps import Reservation
 from batchor_core.core.enums import RunControlState, SubmissionState
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.models import ItemFailure
@@ -136,6 +136,7 @@ class ThirdPartySession(DriverSession):
         allowances: Sequence[Allowance] = (),
         leaves_queue: bool = False,
         key_fingerprint: str | None = None,
+        reservation: Reservation | None = None,
     ) -> SubmissionRecord | None:
         """Make a submission of items that :meth:`candidates` has shown."""
         book = self._book

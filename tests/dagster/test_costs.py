@@ -10,7 +10,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from batchor_core import Cost, InvalidInputError
+from batchor_core import Cap, Cost, InvalidInputError, RunPausedError
 from batchor_core.core.words import dollars
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_dagster import BatchAsset, BatchorResource
@@ -62,3 +62,33 @@ def test_prices_that_can_not_be_read_are_named(tmp_path: Path) -> None:
     resource = BatchorResource(root=str(tmp_path), prices=str(tmp_path / "prices.toml"))
     with pytest.raises(InvalidInputError, match=r"the prices can't be read: .*prices.toml"):
         resource.get_runner()
+
+
+def test_a_run_pauses_at_the_cap_of_its_asset(
+    make_asset: Callable[..., BatchAsset], resource: BatchorResource, instance: dg.DagsterInstance
+) -> None:
+    capped = BatchorResource(
+        root=resource.root,
+        api_key=dg.EnvVar("OPENAI_API_KEY"),
+        base_url=resource.base_url,
+        poll_interval_sec=0.01,
+        caps=[{"rows": 2, "scope": "asset", "per": "day"}],
+    )
+    asset = make_asset(wait=False)
+    assert materialize([asset.assets[0]], capped, instance).success
+    with capped.runner() as runner:
+        run = runner.get_run(asset.newest_run_id(runner, "birds"))
+        with pytest.raises(RunPausedError, match="the cap of 2 rows for asset:facts a day is reached"):
+            run.wait(timeout=60, poll_interval=0.01)
+        runner.set_cap(Cap(rows=5, scope="asset:facts", per="day"))
+        run.resume()
+        assert run.wait(timeout=60, poll_interval=0.01).summary().completed_items == 3
+
+
+@pytest.mark.parametrize(
+    ("cap", "message"),
+    [({"usd": -1}, "must be a number from 0"), ({"dollars": 1}, "unexpected keyword argument 'dollars'")],
+)
+def test_what_is_no_cap_is_refused(tmp_path: Path, cap: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=rf"BatchorResource.caps\[0\], .*{message}"):
+        BatchorResource(root=str(tmp_path), caps=[cap])

@@ -221,6 +221,12 @@ class OpenAIProviderConfig(ProviderConfig):
         """Calls of the provider's tools, and audio."""
         return list(billed_besides(str(self.model), self.request_options))
 
+    def longest_answer(self) -> int | None:
+        """What the requests say, by whatever name."""
+        names = ("max_output_tokens", "max_completion_tokens", "max_tokens")
+        given = [self.max_output_tokens, *map(self.request_options.get, names)]
+        return next((most for most in given if isinstance(most, int)), None)
+
     def enqueue_budget(self) -> EnqueueBudget | None:
         """The limits, shared by all that use this account and model; None if none are set."""
         limits = self.enqueue_limits

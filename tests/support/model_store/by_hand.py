@@ -9,6 +9,7 @@ from datetime import datetime
 from threading import RLock
 
 from batchor_core.core import lifecycle
+from batchor_core.core.caps import Cap
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import RunNotFoundError
 from batchor_core.core.models import ItemFailure
@@ -33,6 +34,7 @@ class ModelByHand(StateStore):
         self._now = now
         self._runs: dict[str, Run] = {}
         self._lock = RLock()
+        self._caps: dict[tuple[str, str, str], dict[bool, Cap]] = {}
 
     def now(self) -> float:
         return time.time() if self._now is None else self._now().timestamp()

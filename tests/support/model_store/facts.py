@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from batchor_core.core import lifecycle
+from batchor_core.core.caps import Reservation
 from batchor_core.core.enums import ItemStatus, SubmissionState
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure
@@ -69,6 +70,7 @@ class Submission:
     record: SubmissionRecord
     indexes: tuple[int, ...] = ()
     batch: Batch | None = None
+    reservation: Reservation | None = None
 
     @property
     def has_file(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, assert_never
 
 from batchor_core.core import lifecycle
 from batchor_core.core.admission import Measure, Place
+from batchor_core.core.caps import labels_of
 from batchor_core.core.enums import ItemStatus, RunControlState, SubmissionState
 from batchor_core.core.exceptions import InvalidInputError, RunStateError
 from batchor_core.core.models import ItemFailure, RunSummary
@@ -56,6 +57,11 @@ class Run(RunItems):
     export_root: str | None = None
     submissions: dict[str, Submission] = field(default_factory=dict)
     rendered: dict[int, RenderedChunk] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> list[str]:
+        """What caps may be for."""
+        return labels_of(self.run_id, tags=self.config.batch_metadata, extras=self.config.extras)
 
     # --- submissions -------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from batchor_core.core.admission import (
     kept_place,
     standing_of,
 )
+from batchor_core.core.caps import Cap, CapStanding, Reservation
 from batchor_core.core.enums import ItemStatus, RunControlState, SubmissionState
 from batchor_core.core.exceptions import LeaseLostError, RunStateError
 from batchor_core.core.models import ItemFailure
@@ -43,6 +44,7 @@ from batchor_core.storage.session import (
     ResultsWait,
     SubmissionRecord,
 )
+from tests.support.model_store.caps import standings
 from tests.support.model_store.facts import Item, Submission
 from tests.support.model_store.run import Run
 
@@ -50,11 +52,20 @@ from tests.support.model_store.run import Run
 class ModelSession(DriverSession):
     """One driver's hold on one run of the model, under one fencing token."""
 
-    def __init__(self, runs: dict[str, Run], run: Run, *, lock: RLock, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        runs: dict[str, Run],
+        run: Run,
+        *,
+        lock: RLock,
+        now: Callable[[], float],
+        caps: Callable[[], list[Cap]],
+    ) -> None:
         self.run_id = run.run_id
         self._runs = runs
         self._run = run
         self._lock = lock
+        self._caps = caps
         self._now = now
         self._fencing_token = run.lease.fencing_token
 
@@ -121,6 +132,7 @@ class ModelSession(DriverSession):
         allowances: Sequence[Allowance] = (),
         leaves_queue: bool = False,
         key_fingerprint: str | None = None,
+        reservation: Reservation | None = None,
     ) -> SubmissionRecord | None:
         with self._write() as run:
             if local_batch_id in run.submissions:
@@ -133,6 +145,11 @@ class ModelSession(DriverSession):
             fits = all(tokens <= free(Granted(one, self.standing(one))) for one in allowances)
             if len(items) < len(indexes) or not fits:
                 return None
+            for standing in self.caps():
+                if reservation is None:
+                    return None
+                if reservation.of(standing.cap.measure, rows=len(items), tokens=tokens) > standing.left:
+                    return None
             for allowance in allowances:
                 run.config = replace(run.config, budget_key=allowance.key)
                 run.place = None if leaves_queue else run.place
@@ -146,10 +163,16 @@ class ModelSession(DriverSession):
                 artifact_key=artifact_key,
                 key_fingerprint=key_fingerprint,
             )
-            submission = run.submissions[local_batch_id] = Submission(record, indexes)
+            submission = run.submissions[local_batch_id] = Submission(
+                record, indexes, reservation=reservation
+            )
             for item in items:
                 run.claim(item, submission)
             return record
+
+    def caps(self) -> list[CapStanding]:
+        with self._lock:
+            return standings(self._caps(), self._run, self._runs.values(), now=self._now())
 
     def standing(self, allowance: Allowance) -> Standing:
         with self._lock:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from batchor_core.core import lifecycle
+from batchor_core.core.caps import Cap, CapStanding
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.models import RunSummary
@@ -35,6 +36,7 @@ from batchor_core.storage.session import (
     SubmissionRecord,
 )
 from tests.support.model_store.by_hand import ModelByHand
+from tests.support.model_store.caps import standings
 from tests.support.model_store.facts import copied
 from tests.support.model_store.run import Run
 from tests.support.model_store.session import ModelSession
@@ -48,6 +50,25 @@ class ModelStore(ModelByHand):
     """
 
     supports_leases = True
+
+    # --- caps --------------------------------------------------------------------------------------------------------
+
+    def keep_caps(self, caps: Sequence[Cap], *, by_operator: bool = False) -> None:
+        with self._lock:
+            for cap in caps:
+                self._caps.setdefault((cap.scope, cap.measure.value, cap.per or ""), {})[by_operator] = cap
+
+    def remove_cap(self, cap: Cap) -> bool:
+        with self._lock:
+            return self._caps.pop((cap.scope, cap.measure.value, cap.per or ""), None) is not None
+
+    def get_cap_standings(self, *, run_id: str) -> list[CapStanding]:
+        with self._run(run_id) as run:
+            return standings(self.list_caps(), run, self._runs.values(), now=self.now())
+
+    def list_caps(self) -> list[Cap]:
+        with self._lock:
+            return [known.get(True) or known[False] for _, known in sorted(self._caps.items())]
 
     # --- runs and their items ----------------------------------------------------------------------------------------
 
@@ -261,7 +282,7 @@ class ModelStore(ModelByHand):
                 return None
             lease.fencing_token += not mine
             lease.owner, lease.expires_at = owner, self.now() + ttl_sec
-            return ModelSession(self._runs, run, lock=self._lock, now=self.now)
+            return ModelSession(self._runs, run, lock=self._lock, now=self.now, caps=self.list_caps)
 
     def get_lease(self, *, run_id: str) -> LeaseRecord | None:
         with self._run(run_id) as run:

@@ -49,3 +49,54 @@ def test_a_table_that_can_not_be_used_is_named_before_anything_is_sent(terminal:
     assert refused.exit_code == 2
     assert "prices.toml: ['openai/gpt-5-mini']: there is no key 'inptu_tokens'" in refused.stderr
     assert (terminal.paid, terminal.runs()) == (0, [])
+
+
+def test_a_cap_that_is_reached_is_raised_by_hand(terminal: Terminal) -> None:
+    assert terminal.type("cap", "store", "--rows", "2").exit_code == 0
+    paused = terminal.run("--run-id", "capped")
+    assert paused.exit_code == 1
+    assert (
+        "the cap of 2 rows for store is reached: 2 rows used, and the next row may need 1 row"
+        in paused.stderr
+    )
+    assert terminal.paid == 2
+    raised = terminal.type("cap", "store", "--rows", "10")
+    assert "10 rows" in raised.stdout
+    terminal.type("resume", "capped")
+    assert terminal.run("--run-id", "capped").exit_code == 0
+    assert terminal.paid == 3
+    assert "10 rows for store: 3 rows used" in terminal.type("show", "capped").stdout
+    assert "no caps" in terminal.type("cap", "store", "--remove").stdout
+
+
+def test_resume_takes_another_cap(terminal: Terminal) -> None:
+    terminal.write("prices.toml", *PRICES)
+    words = ("--prices", "prices.toml", "--cap", "0.000001", "--run-id", "capped")
+    paused = terminal.run(*words)
+    assert (paused.exit_code, terminal.paid) == (1, 0)
+    assert "is reached: $0.00 used, and the next row may need $0.00" in paused.stderr
+    assert terminal.type("resume", "capped", "--cap", "$1,000").exit_code == 0
+    assert terminal.run(*words).exit_code == 0
+    assert terminal.paid == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("cap", "store"), "a cap has usd or rows"),
+        (("cap", "team", "--rows", "1"), "the scope of a cap must be store, run"),
+        (("cap", "store", "--usd", "much"), "'much' is no amount of US dollars"),
+        (("cap", "store", "--usd", "1", "--remove"), "leave out --usd and --rows"),
+    ],
+)
+def test_what_is_no_cap_is_refused(terminal: Terminal, words: tuple[str, ...], message: str) -> None:
+    refused = terminal.type(*words)
+    assert refused.exit_code == 2
+    assert message in refused.stderr
+
+
+def test_a_cap_in_dollars_needs_prices(terminal: Terminal) -> None:
+    refused = terminal.run("--cap", "5")
+    assert (refused.exit_code, terminal.paid) == (2, 0)
+    assert "the cap of $5.00 for run:" in refused.stderr
+    assert "no batch price known for the server 127.0.0.1" in refused.stderr

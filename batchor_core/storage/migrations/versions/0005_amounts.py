@@ -1,4 +1,4 @@
-"""What answers have cost: on the rows of items, results, batches and runs, in picodollars.
+"""What answers have cost, in picodollars: on the rows of items, results, batches and runs; and caps on it.
 
 Frozen once released: later changes of ``schema.py`` get revisions of their own.
 """
@@ -41,6 +41,34 @@ def upgrade() -> None:
         .where(batches.c.status == "completed", answered > 0)
         .values(unpriced_answers=answered)
     )
+    _add_caps(schema)
+
+
+def _add_caps(schema: str | None) -> None:
+    for name in ("reserved_prompts", "reserved_answer"):
+        op.add_column("submission_intents", _count(name), schema=schema)
+    op.create_table(
+        "caps",
+        sa.Column("scope", sa.Text(), primary_key=True),
+        sa.Column("measure", sa.String(32), primary_key=True),
+        sa.Column("per", sa.String(32), primary_key=True),
+        sa.Column("given", sa.BigInteger()),
+        sa.Column("raised", sa.BigInteger()),
+        schema=schema,
+    )
+    op.create_table(
+        "run_labels",
+        sa.Column(
+            "run_key",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            primary_key=True,
+            autoincrement=False,
+        ),
+        sa.Column("label", sa.Text(), primary_key=True),
+        schema=schema,
+        sqlite_with_rowid=False,
+    )
+    op.create_index("run_labels_by_label", "run_labels", ["label"], schema=schema)
 
 
 def _count(name: str) -> sa.Column[int]:

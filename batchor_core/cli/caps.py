@@ -1,0 +1,80 @@
+"""``batchor cap``: the most that may be spent."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from batchor_core.cli.commands import AsJson, takes_stores
+from batchor_core.cli.console import show, show_json, stdout, text
+from batchor_core.cli.looking import number
+from batchor_core.cli.stores import Stores
+from batchor_core.core.caps import Cap, CapMeasure, amount_text
+from batchor_core.core.exceptions import InvalidInputError
+
+Usd = Annotated[
+    str | None, typer.Option("--cap", metavar="USD", help="The most that the run may cost, in US dollars.")
+]
+
+
+@takes_stores
+def cap(
+    stores: Stores,
+    scope: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SCOPE",
+            help="store, run, asset or tag:NAME for each, or run:ID, asset:KEY or tag:NAME=VALUE. All caps without it.",
+        ),
+    ] = None,
+    usd: Annotated[str | None, typer.Option("--usd", metavar="AMOUNT", help="US dollars.")] = None,
+    rows: Annotated[
+        int | None, typer.Option("--rows", min=0, metavar="N", help="Rows, each as often as it is sent.")
+    ] = None,
+    day: Annotated[bool, typer.Option("--day", help="A day, in UTC, and not for good.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove every cap of this scope.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the caps of a store, set one, or raise it. Runs that have paused at it go on when they are resumed."""
+    with stores.runner(create=scope is not None) as runner:
+        if scope is not None and remove:
+            _refuse_limits(usd, rows)
+            for known in [one for one in runner.list_caps() if one.scope == scope]:
+                runner.remove_cap(known)
+        elif scope is not None:
+            runner.set_cap(Cap(usd=dollars_given(usd), rows=rows, scope=scope, per="day" if day else None))
+        caps = runner.list_caps()
+    if as_json:
+        show_json([_json(one) for one in caps])
+    elif not caps:
+        show("no caps")
+    else:
+        table = Table("For", number("At most"), "")
+        for one in caps:
+            table.add_row(text(one.scope), amount_text(one.measure, one.limit), "a day" if one.per else "")
+        stdout().print(table)
+
+
+def dollars_given(usd: str | None) -> Decimal | None:
+    """The amount that was typed.
+
+    Raises:
+        InvalidInputError: It is no number.
+    """
+    try:
+        return None if usd is None else Decimal(usd.removeprefix("$").replace(",", ""))
+    except InvalidOperation:
+        raise InvalidInputError(f"{usd!r} is no amount of US dollars") from None
+
+
+def _refuse_limits(usd: str | None, rows: int | None) -> None:
+    if usd is not None or rows is not None:
+        raise InvalidInputError("--remove removes every cap of the scope: leave out --usd and --rows")
+
+
+def _json(cap: Cap) -> dict[str, Any]:
+    limit = float(cap.usd or 0) if cap.measure is CapMeasure.USD else cap.rows
+    return {"scope": cap.scope, "measure": cap.measure.value, "limit": limit, "per": cap.per}

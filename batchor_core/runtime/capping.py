@@ -1,0 +1,86 @@
+"""Staying under caps: what may be sent, what is reserved for it, and pausing where nothing may."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from batchor_core.core.caps import (
+    Cap,
+    CapMeasure,
+    Reservation,
+    active_caps,
+    admit_under_caps,
+    labels_of,
+    reservation_at,
+)
+from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.pricing import Unpriced
+from batchor_core.runtime.engine import Drive, Engine
+from batchor_core.storage.records import PersistedRunConfig
+from batchor_core.storage.session import Candidate
+
+
+def check_caps(engine: Engine, run_id: str, config: PersistedRunConfig, caps: Sequence[Cap] = ()) -> None:
+    """Keep the caps that a job is started with, and refuse a cap in dollars where no price is known.
+
+    Raises:
+        InvalidInputError: There is such a cap.
+        NotImplementedError: The store can't keep caps.
+    """
+    engine.store.keep_caps(caps)
+    labels = labels_of(run_id, tags=config.batch_metadata, extras=config.extras)
+    dollars = [cap for cap in active_caps(engine.store.list_caps(), labels) if cap.measure is CapMeasure.USD]
+    if not dollars:
+        return
+    rates = engine.rates(config.provider_config, at=0.0)
+    if isinstance(rates, Unpriced):
+        raise InvalidInputError(
+            f"run {run_id} can't be kept under the cap of {dollars[0]}: {rates.reason}. Give its prices with "
+            "BatchRunner(prices=...), or a cap in rows"
+        )
+
+
+class Caps:
+    """The caps of a run, while it sends.
+
+    Attributes:
+        reservation: What the rows that may be sent reserve; None without any cap.
+    """
+
+    def __init__(self, drive: Drive) -> None:
+        self._drive = drive
+        self.reservation: Reservation | None = None
+
+    def admitted(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """The first of the waiting rows, as far as every cap has room for them.
+
+        If there is room for none, the run waits for its own batches and for what others have reserved, and pauses if that
+        can't help.
+        """
+        self.reservation = None
+        standings = self._drive.session.caps()
+        if not standings:
+            return candidates
+        tokens = [candidate.submission_tokens for candidate in candidates]
+        needs_price = any(standing.cap.measure is CapMeasure.USD for standing in standings)
+        self.reservation = self._reserved(max(tokens)) if needs_price else Reservation(0, 0)
+        if self.reservation is None:
+            return []
+        sent = admit_under_caps(tokens, standings, self.reservation)
+        if not sent.rows and not sent.may_fit_later:
+            self._pause(sent.reason())
+        return candidates[: sent.rows]
+
+    def _reserved(self, largest: int) -> Reservation | None:
+        config = self._drive.config.provider_config
+        rates = self._drive.engine.rates(config, at=0.0)
+        if isinstance(rates, Unpriced):
+            self._pause(f"a cap in dollars holds for this run, and {rates.reason}")
+            return None
+        return reservation_at(rates, largest=largest, answer_tokens=config.longest_answer())
+
+    def _pause(self, reason: str) -> None:
+        """Pause, once the run has nothing at the provider: a paused run collects no results."""
+        drive = self._drive
+        if not drive.store.get_active_batches(run_id=drive.run_id) and not drive.session.open_submissions():
+            drive.pause(reason)

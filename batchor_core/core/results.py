@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias
 
 from batchor_core.core import html
 from batchor_core.core.enums import ItemStatus
@@ -16,6 +16,18 @@ from batchor_core.core.usage import TokenUsage
 
 Order: TypeAlias = Literal["input", "ended"]
 """The order of results: that of the items in the input, or that in which they became terminal."""
+
+
+class ReusedFrom(NamedTuple):
+    """Whose answer an item has that was not sent itself.
+
+    Attributes:
+        run_id: The run that the answer was paid for in; it may have been deleted since.
+        item_id: The item in it.
+    """
+
+    run_id: str
+    item_id: str
 
 
 class ItemResult(Late, Generic[OutputT]):
@@ -30,6 +42,7 @@ class ItemResult(Late, Generic[OutputT]):
         error: Why it failed.
         metadata: The item's metadata.
         usage: Tokens of the last answer.
+        reused_from: The item whose answer this is, if it was not asked for anew; such a result has no usage.
     """
 
     __slots__ = ()
@@ -52,6 +65,8 @@ class ItemResult(Late, Generic[OutputT]):
         def metadata(self) -> JSONObject: ...
         @property
         def usage(self) -> TokenUsage | None: ...
+        @property
+        def reused_from(self) -> ReusedFrom | None: ...
 
         @property
         def output(self) -> OutputT | None:
@@ -89,6 +104,7 @@ class TextItemResult(ItemResult[str]):
     error: ItemFailure | None = None
     metadata: JSONObject = field(default_factory=dict)
     usage: TokenUsage | None = None
+    reused_from: ReusedFrom | None = None
 
     @property
     def output(self) -> str | None:
@@ -109,6 +125,7 @@ class _WithOutput(ItemResult[OutputT], Generic[OutputT]):
     error: ItemFailure | None = None
     metadata: JSONObject = field(default_factory=dict)
     usage: TokenUsage | None = None
+    reused_from: ReusedFrom | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ from batchor_core.storage.rows import (
     metadata_of,
     output_json,
     response_json,
+    reused_from,
     status_of,
     usage_of,
 )
@@ -162,6 +163,7 @@ def _text_result(row: ResultRow) -> TextItemResult:
         failure_of(row),
         metadata_of(row),
         usage_of(row),
+        reused_from(row),
     )
 
 
@@ -194,6 +196,7 @@ def _with_output(made: type[_Made], row: ResultRow, output: Any, text: str | Non
         failure_of(row),
         metadata_of(row),
         usage_of(row),
+        reused_from(row),
     )
 
 
@@ -233,6 +236,8 @@ def json_lines(engine: Engine | None, rows: Sequence[ResultRow], kind: OutputKin
         elif raw is not None:  # as the provider wrote it
             line["raw_response"] = orjson.Fragment(raw.rstrip(b"\r\n"))
         line["error"] = _fragment(error_json(row))
+        if row.reused_run_id is not None:
+            line["reused_from"] = {"run_id": row.reused_run_id, "item_id": row.reused_item_id}
         yield _encoded(line)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from batchor_core.core.exceptions import RunStateError, StorageError
+from batchor_core.core.exceptions import InvalidInputError, RunStateError, StorageError
 from batchor_core.core.models import BatchJob, RunSummary
 from batchor_core.core.types import JSONObject
 from batchor_core.runtime.driving import refresh
@@ -18,6 +18,7 @@ from batchor_core.runtime.ingest import (
 from batchor_core.runtime.lease import check_lease_term
 from batchor_core.runtime.live import LiveRun, LiveRuns
 from batchor_core.runtime.outputs import check_kept, check_provided
+from batchor_core.runtime.reuse import reuse_of
 from batchor_core.runtime.row_comparison import KnownRows, OnChange, check_same_builder
 from batchor_core.runtime.snapshots import forget_snapshots, with_snapshots
 from batchor_core.runtime.stored_job import check_same_job, persisted_config
@@ -51,7 +52,12 @@ def create(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, extras: JSONObj
     provider = runs.provider(job.provider_config)
     check_provided(job, provider.get().limits)
     budget = provider.get().enqueue_budget()
-    config = persisted_config(job, budget_key=budget.key if budget else None, extras=extras)
+    reuse = reuse_of(job, extras or {})
+    if reuse is not None and not store.supports_reuse:
+        raise InvalidInputError(
+            f"{type(store).__name__} can't reuse answers: give the job reuse='off', or use a built-in store"
+        )
+    config = persisted_config(job, budget_key=budget.key if budget else None, extras=extras, reuse=reuse)
     checkpoint = first_checkpoint(job.items)
     try:
         store.create_run(run_id=run_id, config=config, items=[])
@@ -74,7 +80,8 @@ def resume(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, on_change: OnCh
     """Take up a stored run with the job that it was started with; whatever is different shows before anything is done."""
     store = runs.engine.store
     stored = store.get_run_config(run_id=run_id)
-    config = persisted_config(job, budget_key=stored.budget_key, extras=stored.extras)
+    # a run goes on in the scope that it began in
+    config = persisted_config(job, budget_key=stored.budget_key, extras=stored.extras, reuse=stored.reuse)
     check_same_job(run_id, stored, config)
     job = with_snapshots(runs.engine, run_id, job)
     checkpoint = _checkpoint(runs, job, run_id)

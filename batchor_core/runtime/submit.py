@@ -38,6 +38,7 @@ from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait, is_due
 from batchor_core.runtime.engine import Drive, as_provider_error
 from batchor_core.runtime.lease import spare_seconds, uptime
 from batchor_core.runtime.lookup import TAG, wire_mark
+from batchor_core.runtime.reuse import reuse_terms
 from batchor_core.storage.session import RequestDraft, SubmissionRecord
 
 _WRITE_BUFFER = 1 << 20
@@ -137,7 +138,9 @@ def local_batch_prefix(run_id: str, created_at: float) -> str:
 def _claim(drive: Drive, batch: PlannedBatch, *, leaves_queue: bool) -> SubmissionRecord | None:
     created_at = drive.store.get_run_summary(run_id=drive.run_id).created_at
     local_batch_id = local_batch_prefix(drive.run_id, created_at) + uuid.uuid4().hex
+    terms = reuse_terms(drive)
     submission = drive.session.claim(
+        **({} if terms is None else {"reuse": terms}),
         local_batch_id=local_batch_id,
         artifact_key=f"{drive.run_id}/requests/{local_batch_id}.jsonl",
         item_indexes=batch.item_indexes,

@@ -19,6 +19,8 @@ from batchor_core.core.models import (
     RunSummary,
 )
 from batchor_core.core.request_lines import longest_line
+from batchor_core.core.results import ReusedFrom
+from batchor_core.core.reuse import Reuse
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
 
@@ -43,6 +45,8 @@ class PersistedRunConfig:
     """Free for integrations, such as the Dagster asset and partition that the run belongs to."""
     output: JSONObject | None = None
     """What the answers are, as ``core.outputs`` writes it; None in runs of earlier builds, see ``runtime.outputs``."""
+    reuse: Reuse | None = None
+    """Whose answers the run may have; None for nobody's."""
 
 
 class MaterializedItem(NamedTuple):
@@ -254,6 +258,8 @@ class PersistedItemRecord(Late):
     raw: RawResponseRef | None = None
     output_data: bytes | None = None
     """An answer that is bytes."""
+    reused_from: ReusedFrom | None = None
+    """Whose answer it is, if the item was not sent itself."""
 
 
 class ResultRow(NamedTuple):
@@ -289,6 +295,10 @@ class ResultRow(NamedTuple):
     """The response itself, compressed; None where it lies in an artifact."""
     output_data: bytes | None = None
     """An answer that is bytes."""
+    reused_run_id: str | None = None
+    """Of an item that was not sent itself, the run whose answer it has."""
+    reused_item_id: str | None = None
+    """And the item in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from binascii import a2b_base64
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.lazy_field import decode_later
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.results import ReusedFrom
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage, counts
 from batchor_core.storage.columns import (
@@ -103,6 +104,13 @@ def usage_of(row: ResultRow) -> TokenUsage | None:
     return usage_from_columns(*counts(row))
 
 
+def reused_from(row: ResultRow) -> ReusedFrom | None:
+    """Whose answer it is, if the item was not sent itself."""
+    if row.reused_run_id is None or row.reused_item_id is None:
+        return None
+    return ReusedFrom(row.reused_run_id, row.reused_item_id)
+
+
 def record_of(row: ResultRow) -> PersistedItemRecord:
     """The documented record of a row."""
     raw = None
@@ -123,6 +131,7 @@ def record_of(row: ResultRow) -> PersistedItemRecord:
         row.raw_artifact_path,
         raw,
         row.output_data,
+        reused_from(row),
     )
     if row.text_is_json and row.output_text is not None:
         decode_later(record, "output_json", decode_answer, row.output_text)
@@ -147,4 +156,5 @@ def row_of(record: PersistedItemRecord) -> ResultRow:
         *raw_columns(record.raw),
         pack_response(record.raw_response),
         record.output_data,
+        *(record.reused_from or (None, None)),
     )

@@ -23,11 +23,13 @@ from batchor_core.providers.registry import ProviderRegistry, build_default_prov
 from batchor_core.storage import (
     sql_artifacts,
     sql_batches,
+    sql_following,
     sql_ingestion,
     sql_items,
     sql_leases,
     sql_reading,
     sql_rendered,
+    sql_reuse,
     sql_runs,
     sql_submissions,
     sql_summaries,
@@ -48,7 +50,7 @@ from batchor_core.storage.records import (
     StoredItem,
 )
 from batchor_core.storage.rows import record_of
-from batchor_core.storage.schema import metadata, run_leases, runs
+from batchor_core.storage.schema import metadata, reuse_index, reuse_scopes, run_leases, runs
 from batchor_core.storage.session import (
     DriverIdentity,
     DriverSession,
@@ -73,6 +75,7 @@ class SQLStore(SQLByHand):
     """
 
     supports_leases = True
+    supports_reuse = True
 
     def __init__(self, database: Database, *, provider_registry: ProviderRegistry | None = None) -> None:
         self.database = database
@@ -106,13 +109,17 @@ class SQLStore(SQLByHand):
             )
 
     def create_run(self, *, run_id: str, config: PersistedRunConfig, items: list[MaterializedItem]) -> None:
-        values = {
+        values: dict[str, object] = {
             **sql_runs.config_columns(config, self.provider_registry),
             "run_id": run_id,
             "control_state": RunControlState.RUNNING.value,
             "custom_id_format": NEWEST.value,
         }
         with self.database.write(Boundary.CREATE_RUN) as connection:
+            if config.reuse is not None:
+                values["reuse_scope_key"] = sql_reuse.scope_key_of(
+                    self.database, connection, config.reuse.key
+                )
             try:
                 inserted = connection.execute(
                     runs.insert().values(**values, created_at=self.database.now(connection))
@@ -346,5 +353,8 @@ class SQLStore(SQLByHand):
 
 def _remove(run: sql_runs.LockedRun) -> None:
     """Every row of a run, in all tables."""
+    sql_following.forget(run)
     for table in reversed(metadata.sorted_tables):
+        if table in (reuse_index, reuse_scopes):
+            continue
         run.connection.execute(table.delete().where(table.c.run_key == run.run_key))

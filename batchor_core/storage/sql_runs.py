@@ -16,6 +16,7 @@ from batchor_core.core.exceptions import RunNotFoundError
 from batchor_core.core.lifecycle import IN_FLIGHT
 from batchor_core.core.models import ArtifactPolicy, ChunkPolicy, RetryPolicy
 from batchor_core.core.retry import backoff_delay, is_due
+from batchor_core.core.reuse import Reuse
 from batchor_core.core.types import JSONValue
 from batchor_core.core.usage import TOKEN_KINDS, TokenUsage
 from batchor_core.core.usage import counts as billed
@@ -39,7 +40,13 @@ from batchor_core.storage.sql_engine import AnyRow, Database
 _RUN = select(runs).where(runs.c.run_id == bindparam("run_id"))
 _RUN_KEY = select(runs.c.run_key).where(runs.c.run_id == bindparam("run_id"))
 _LOCKED_RUN = (
-    select(runs.c.run_key, runs.c.run_id, runs.c.custom_id_format, runs.c.terminal_sequence)
+    select(
+        runs.c.run_key,
+        runs.c.run_id,
+        runs.c.custom_id_format,
+        runs.c.terminal_sequence,
+        runs.c.reuse_scope_key,
+    )
     .where(runs.c.run_id == bindparam("run_id"))
     .with_for_update()
 )
@@ -48,6 +55,8 @@ _COUNTED = (
     *(f"{status.value}_items" for status in ItemStatus),
     *(f"{status.value}_tokens" for status in IN_FLIGHT),
     *(field.name for field in fields(TokenUsage)),
+    "reused_items",
+    "deduplicated_items",
 )
 _CHANGE = runs.update().where(runs.c.run_key == bindparam("key"))
 _COUNT = _CHANGE.values({name: runs.c[name] + bindparam(f"more_{name}") for name in _COUNTED})
@@ -65,6 +74,7 @@ class LockedRun:
         run_id: The run.
         run_key: Its key in the other tables.
         custom_ids: How the attempts of its items are named.
+        reuse_scope_key: The scope in which it shares answers; None if it shares none.
     """
 
     def __init__(self, database: Database, connection: Connection, row: AnyRow) -> None:
@@ -73,6 +83,7 @@ class LockedRun:
         self.run_key: int = row.run_key
         self.run_id: str = row.run_id
         self.custom_ids = custom_ids_from(row)
+        self.reuse_scope_key: int | None = row.reuse_scope_key
         self._sequence = self._first_sequence = int(row.terminal_sequence)
         self._deltas: Counter[str] = Counter()
         self._usage = [0] * len(TOKEN_KINDS)
@@ -98,6 +109,10 @@ class LockedRun:
             total = self._usage  # a new TokenUsage for every answer would cost more than writing it
             for number, count in enumerate(billed(usage)):
                 total[number] += count
+
+    def count_reused(self, *, from_own_run: bool) -> None:
+        """An item has got the answer of an equal one."""
+        self._deltas["deduplicated_items" if from_own_run else "reused_items"] += 1
 
     def next_sequence(self) -> int:
         """The next terminal sequence."""
@@ -165,6 +180,7 @@ def config_columns(config: PersistedRunConfig, registry: ProviderRegistry) -> di
         "structured_output_qualname": config.structured_output_qualname,
         "output_schema": config.output_schema,
         "output": config.output,
+        "reuse": None if config.reuse is None else config.reuse.to_payload(),
     }
     return {
         "config": encode_json(stored),
@@ -189,6 +205,7 @@ def config_from(row: AnyRow, registry: ProviderRegistry) -> PersistedRunConfig:
         budget_key=decode_optional_text(row.budget_key),
         extras=decode_json(row.extras),
         output=stored.get("output"),
+        reuse=Reuse.from_payload(stored.get("reuse")),
     )
 
 

@@ -127,4 +127,6 @@ def summary_from(
             poll_error=in_flight.poll_error,
             poll_retry_at=in_flight.poll_retry_at,
         ),
+        reused_items=row.reused_items,
+        deduplicated_items=row.deduplicated_items,
     )

@@ -94,6 +94,9 @@ class StateStore(DocumentedStore):
     supports_leases: bool = False
     """Whether several drivers may share a run. If False, only one process at a time may drive it."""
 
+    supports_reuse: bool = False
+    """Whether runs may get answers of other runs, see ``BatchJob.reuse``."""
+
     def get_result_rows(
         self, *, run_id: str, after_sequence: int, limit: int | None = None
     ) -> list[ResultRow]:

@@ -89,7 +89,8 @@ def _turn_back(store: SQLStore) -> None:
         for row in rows["item_contents"]:
             if row["parts_number"] is not None:
                 row["request_line"] = parts[row["parts_number"]].restored(row["request_line"])
-        del rows["rendered_chunks"]
+        for name in ("rendered_chunks", "reuse_scopes", "reuse_index"):
+            del rows[name]
         metadata.drop_all(connection)
         connection.exec_driver_sql(f"DROP TABLE {_name(store, VERSION_TABLE)}")
         upgrade(database, connection, to="0001")

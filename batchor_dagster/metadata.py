@@ -77,6 +77,7 @@ def submission_metadata(
         "batchor/items": dg.MetadataValue.int(summary.total_items),
         "batchor/active_batches": dg.MetadataValue.int(summary.active_batches),
         "batchor/estimated_input_tokens": dg.MetadataValue.int(summary.estimated_tokens),
+        **reuse_metadata(summary),
         **progress_metadata(summary),
     }
     if reason:
@@ -161,6 +162,7 @@ def result_metadata(
         "batchor/completed": dg.MetadataValue.int(report.row_count - report.failed_count),
         "batchor/failed": dg.MetadataValue.int(report.failed_count),
         **{f"batchor/{kind}": dg.MetadataValue.int(getattr(billed, kind)) for kind in TOKEN_KINDS},
+        **reuse_metadata(summary),
         "preview": dg.MetadataValue.md(markdown_table(report.preview)),
     }
     if report.errors:
@@ -172,6 +174,19 @@ def result_metadata(
     if warning:
         metadata["batchor/warning"] = dg.MetadataValue.text(warning)
     return metadata
+
+
+def reuse_metadata(summary: RunSummary) -> Metadata:
+    """How many rows were paid for and how many were not; Dagster plots the numbers over partitions.
+
+    What the rows that were not paid for would have cost belongs here, too.
+    """
+    reused, deduplicated = summary.reused_items, summary.deduplicated_items
+    return {
+        "batchor/rows_new": dg.MetadataValue.int(summary.total_items - reused - deduplicated),
+        "batchor/rows_reused": dg.MetadataValue.int(reused),
+        "batchor/rows_deduplicated": dg.MetadataValue.int(deduplicated),
+    }
 
 
 def error_table(errors: Mapping[str, ErrorCount]) -> dg.TableMetadataValue:

@@ -22,6 +22,7 @@ from batchor_core.core.exceptions import QuarantinedBatchError, RunItemsMismatch
 from batchor_core.core.models import RunSummary
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.server_address import normal_address
+from batchor_core.core.words import counted
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
 from batchor_core.sources.locations import shown_url
@@ -83,6 +84,11 @@ class Driving:
         if self.out is not None:
             written = write_results(run, self.out, output=output, order=self.order)
         say(f"run {run.run_id}: {line(summary, None)}")
+        if summary.reused_items:
+            say(f"  {summary.reused_items:,} of {summary.total_items:,} rows reused from other runs")
+        if summary.deduplicated_items:
+            equal = counted(summary.deduplicated_items, "row is equal to another", "rows are equal to others")
+            say(f"  {equal} of this run, and sent once")
         options = self._options()
         if summary.failed_items:
             say(f"  why rows failed:  batchor results {run.run_id} --failed{options}")

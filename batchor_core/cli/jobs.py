@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,13 @@ from batchor_core.core.enums import ProviderKind
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import BatchJob, ChunkPolicy, RetryPolicy
 from batchor_core.sources.base import CheckpointedItemSource
+
+
+class ReuseChoice(StrEnum):
+    """Whose answers a run may have."""
+
+    OFF = "off"
+    STORE = "store"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,8 @@ class JobOptions:
     options: Sequence[str] = ()
     max_attempts: int | None = None
     max_requests: int | None = None
+    reuse: ReuseChoice = ReuseChoice.OFF
+    max_age_days: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,8 @@ def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJ
         chunk_policy=ChunkPolicy()
         if given.max_requests is None
         else ChunkPolicy(max_requests=given.max_requests),
+        reuse="store" if given.reuse is ReuseChoice.STORE else "off",
+        max_age=None if given.max_age_days is None else timedelta(days=given.max_age_days),
     )
     if run_id is not None:
         return NamedJob(job, run_id, is_derived=False)

@@ -68,10 +68,12 @@ def _ended(run: Run, item_index: int) -> ResultRow | None:
 
 
 def _request(item: StoredItem) -> Any:
-    """What is asked, whatever the attempt's name; or the texts, where the store keeps those."""
+    """What is asked, whatever the attempt's name; or the texts, where the store keeps those. None if neither was kept."""
     if item.request_line is not None:
         line = json.loads(named_line(item.request_line, item.item_id, is_first=True))
         return {key: line[key] for key in line if key != "custom_id"}
+    if not item.prompt:
+        return None  # answered before it was ever sent
     return {"prompt": item.prompt, "system_prompt": item.system_prompt}
 
 
@@ -88,11 +90,15 @@ def _result(run: Run, ended: ResultRow) -> dict[str, Any]:
 def _show(known: dict[str, Any], lines: list[RawLine]) -> None:
     show(f"row {known['item_id']}, number {known['item_index'] + 1:,} of run {known['run_id']}")
     _show_value("metadata", known["metadata"])
-    _show_value("request", known["request"])
+    if known["request"] is not None:
+        _show_value("request", known["request"])
+    elif known["result"] is not None and "reused_from" in known["result"]:
+        paid = known["result"]["reused_from"]
+        show(f"it was not sent: it has the answer of row {paid['item_id']} of run {paid['run_id']}")
     for line in lines:
         batch = f", batch {line.provider_batch_id}" if line.provider_batch_id else ""
         _show_value(f"attempt {line.attempt}, {line.kind}{batch} ({line.artifact})", line.line)
-    if not lines:
+    if not lines and known["request"] is not None:
         show(
             "no files of this run are kept here: they were pruned, are not to be kept, or are elsewhere (--artifacts)"
         )

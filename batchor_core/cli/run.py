@@ -10,7 +10,7 @@ import typer
 
 from batchor_core.cli.commands import AsJson, takes_stores
 from batchor_core.cli.driving import Driving
-from batchor_core.cli.jobs import JobOptions, named_job
+from batchor_core.cli.jobs import JobOptions, ReuseChoice, named_job
 from batchor_core.cli.progress import ProgressMode
 from batchor_core.cli.result_files import ResultOrder, format_of
 from batchor_core.cli.rows import RowFormat, RowOptions
@@ -124,6 +124,17 @@ def run(
             "--max-requests", min=1, metavar="N", help="Rows in one batch at most; 50,000 unless given."
         ),
     ] = None,
+    reuse: Annotated[
+        ReuseChoice,
+        typer.Option(
+            "--reuse",
+            help="Take answers to equal requests from other runs of the store; send equal rows once.",
+        ),
+    ] = ReuseChoice.OFF,
+    max_age_days: Annotated[
+        float | None,
+        typer.Option("--max-age-days", metavar="DAYS", help="Reuse no older answers; any unless given."),
+    ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Leave as soon as everything has been sent.")
     ] = False,
@@ -162,6 +173,8 @@ def run(
         options=tuple(option or ()),
         max_attempts=max_attempts,
         max_requests=max_requests,
+        reuse=reuse,
+        max_age_days=max_age_days,
     )
     named = named_job(given, stores.profile, run_id)
     Driving(stores, out=out, order=order, detach=detach, progress=progress, as_json=as_json).drive(named)

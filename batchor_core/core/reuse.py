@@ -115,7 +115,7 @@ def reuse_key(
 
 def varies(body: Any) -> bool:
     """Whether the options of a request make its answers differ from one time to the next."""
-    if not isinstance(body, dict):
+    if not isinstance(body, dict) or not ("temperature" in body or "n" in body):
         return False
     temperature, count = body.get("temperature"), body.get("n")
     return (isinstance(temperature, int | float) and temperature > 0) or (

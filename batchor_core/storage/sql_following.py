@@ -28,7 +28,7 @@ from batchor_core.storage.schema import (
 from batchor_core.storage.session import Followed, ReuseTerms
 from batchor_core.storage.sql_answers import ItemChanges
 from batchor_core.storage.sql_items import Waiting, indexes_are, item_rows, waiting
-from batchor_core.storage.sql_reuse import entries, lead, lock_scope, short
+from batchor_core.storage.sql_reuse import lead, lock_scope, look_up, shortened
 from batchor_core.storage.sql_runs import LockedRun
 
 PAGE = 1_000
@@ -55,7 +55,8 @@ def without_followers(
 def _divert(run: LockedRun, indexes: Sequence[int], terms: ReuseTerms) -> None:
     lock_scope(run)
     addresses = _addresses(run.connection, run.run_key, indexes_are(run.database, indexes))
-    found, now = entries(run, set(addresses.values())), run.now()
+    found, mentioned = look_up(run, set(addresses.values()))
+    now = run.now()
     leading: dict[bytes, int] = {}
     following: list[int] = []
     for index, address in addresses.items():
@@ -67,7 +68,7 @@ def _divert(run: LockedRun, indexes: Sequence[int], terms: ReuseTerms) -> None:
             following.append(index)
         else:
             leading[address] = index
-    lead(run, leading)  # from here on
+    lead(run, leading, mentioned=mentioned)  # from here on
     _queue(run, following, before=CLAIMABLE_QUEUE, after=FOLLOWING_QUEUE)
 
 
@@ -112,7 +113,7 @@ def go_on(run: LockedRun, page: Sequence[int], terms: ReuseTerms) -> Followed:
     """Look after a page of items that follow others."""
     chosen = and_(IS_FOLLOWING, run.database.among(items.c.item_index, page))
     addresses = _addresses(run.connection, run.run_key, chosen)
-    found, now = entries(run, set(addresses.values())), run.now()
+    (found, _), now = look_up(run, set(addresses.values())), run.now()
     moves = {address: entry.move(now=now, terms=terms) for address, entry in found.items()}
     released: list[int] = []
     changes = ItemChanges(run)
@@ -173,11 +174,11 @@ def _hand_on(run: LockedRun, addresses: Mapping[int, bytes]) -> None:
     )
     # of several the first one, which comes last
     successors = {led_to: _Heir(key, item) for led_to, key, item in connection.execute(heirs)}
-    shorts = {short(address): item for item, address in addresses.items()}
+    shorts = shortened(addresses.values())
     mine = and_(
         index.scope_key == run.reuse_scope_key,
         index.run_key == run.run_key,
-        run.database.among(index.short_address, list(shorts)),
+        run.database.among(index.short_address, shorts),
     )
     led = connection.execute(select(index.short_address, index.item_index).where(mine)).all()
     connection.execute(reuse_index.delete().where(mine))

@@ -29,14 +29,19 @@ from batchor_core.storage.sql_items import PENDING, named
 from batchor_core.storage.sql_reuse import Taken, TakenResult, insert_results, take
 from batchor_core.storage.sql_runs import LockedRun
 
-_NEW_COLUMNS = ("item_index", "item_id", "submission_tokens", "request_bytes", "terminal_sequence")
+_NEW_COLUMNS = ("item_index", "item_id", "submission_tokens", "request_bytes")
 _NEW: dict[str, Constant] = {
     "status": PENDING.value,
     "queue": CLAIMABLE_QUEUE,
     "attempt_count": 0,
     "generation": 0,
 }
-_ENDED = _NEW | {"status": ItemStatus.COMPLETED.value, "queue": None}
+_ENDED: dict[str, Constant] = _NEW | {
+    "status": ItemStatus.COMPLETED.value,
+    "queue": None,
+    "submission_tokens": 0,
+    "request_bytes": 0,
+}
 _CONTENT_COLUMNS = (
     "item_index",
     "item_id",
@@ -71,34 +76,30 @@ def append(
     if reuse is not None and run.reuse_scope_key is not None:
         taken, waiting = take(run, fresh, reuse)
     if waiting:
-        _insert_items(run, waiting, _NEW)
-        _insert_contents(run, waiting, _cut_lines(run, waiting))
+        item_ids = [encode_text(item.item_id) for item in waiting]
+        rows = [
+            (item.item_index, item_id, item.submission_tokens, request_bytes(item))
+            for item, item_id in zip(waiting, item_ids, strict=True)
+        ]
+        same: dict[str, Constant] = {"run_key": run.run_key, **_NEW}
+        run.database.insert_many(run.connection, items, _NEW_COLUMNS, rows, same=same)
+        _insert_contents(run, waiting, item_ids, _cut_lines(run, waiting))
         run.add(PENDING, count=len(waiting), tokens=sum(item.submission_tokens for item in waiting))
     if taken:
         _append_taken(run, taken)
     return fresh
 
 
-def _insert_items(
+def _insert_contents(
     run: LockedRun,
     chunk: Sequence[MaterializedItem],
-    same: dict[str, Constant],
-    sequences: Sequence[int | None] | None = None,
-) -> None:
-    rows = [
-        (item.item_index, encode_text(item.item_id), item.submission_tokens, request_bytes(item), sequence)
-        for item, sequence in zip(chunk, sequences or [None] * len(chunk), strict=True)
-    ]
-    run.database.insert_many(run.connection, items, _NEW_COLUMNS, rows, same={"run_key": run.run_key, **same})
-
-
-def _insert_contents(
-    run: LockedRun, chunk: Sequence[MaterializedItem], lines: Sequence[tuple[bytes | None, int | None]]
+    item_ids: Sequence[str],
+    lines: Sequence[tuple[bytes | None, int | None]],
 ) -> None:
     contents = [
-        (item.item_index, encode_text(item.item_id), _metadata(item), encode_text(item.prompt),
-         encode_optional_text(item.system_prompt), *line, item.content_address)
-        for item, line in zip(chunk, lines, strict=True)
+        (item.item_index, item_id, _metadata(item), encode_text(item.prompt), encode_optional_text(item.system_prompt),
+         *line, item.content_address)
+        for item, item_id, line in zip(chunk, item_ids, lines, strict=True)
     ]  # fmt: skip
     run.database.insert_many(
         run.connection, item_contents, _CONTENT_COLUMNS, contents, same={"run_key": run.run_key}
@@ -107,10 +108,16 @@ def _insert_contents(
 
 def _append_taken(run: LockedRun, taken: Sequence[Taken]) -> None:
     """Items that are answered already. Their requests are not kept: nobody will send them."""
-    chunk = [one.item for one in taken]
+    item_ids = [encode_text(one.item.item_id) for one in taken]
     sequences = [run.next_sequence() for _ in taken]
-    _insert_items(run, chunk, _ENDED, sequences)
-    _insert_contents(run, chunk, [(None, None)] * len(chunk))
+    rows = [
+        (one.item.item_index, item_id, sequence)
+        for one, item_id, sequence in zip(taken, item_ids, sequences, strict=True)
+    ]
+    columns = ("item_index", "item_id", "terminal_sequence")
+    same: dict[str, Constant] = {"run_key": run.run_key, **_ENDED}
+    run.database.insert_many(run.connection, items, columns, rows, same=same)
+    _insert_contents(run, [one.item for one in taken], item_ids, [(None, None)] * len(taken))
     insert_results(
         run,
         (

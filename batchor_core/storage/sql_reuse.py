@@ -7,13 +7,14 @@ is deleted.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import struct
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, func, select
 
 from batchor_core.core.enums import ItemStatus
-from batchor_core.core.lifecycle import IN_FLIGHT
 from batchor_core.core.reuse import Known, Move, decide
 from batchor_core.storage.columns import LONG_TEXT, STATUS, decode_text
 from batchor_core.storage.records import MaterializedItem
@@ -57,7 +58,7 @@ class Answer(NamedTuple):
         run_id: The run that paid for it, which may be another one that is gone.
         item_id: The item there.
         answered_at: When its batch was created; None if that is unknown.
-        columns: What is copied.
+        copied: Its columns, as in ``_COPIED``.
     """
 
     run_key: int
@@ -65,13 +66,13 @@ class Answer(NamedTuple):
     run_id: str
     item_id: str
     answered_at: float | None
-    columns: Mapping[str, Any]
+    copied: tuple[Any, ...]
 
     @property
     def text(self) -> str:
         """The answer as text."""
-        text = self.columns["output_text"]
-        return decode_text(text if text is not None else self.columns["output_json"] or "")
+        text, json_text = self.copied[:2]
+        return decode_text(text if text is not None else json_text or "")
 
 
 class Entry(NamedTuple):
@@ -115,20 +116,20 @@ def scope_key_of(database: Database, connection: Connection, reuse_key: str) -> 
     return int(found)
 
 
-def short(address: bytes) -> int:
-    """A content address as the index has it."""
-    return int.from_bytes(address[:8], "big", signed=True)
+def shortened(addresses: Collection[bytes]) -> tuple[int, ...]:
+    """Content addresses as the index has them."""
+    return struct.unpack(f">{len(addresses)}q", b"".join([address[:8] for address in addresses]))
 
 
-_MENTIONED = select(_index.short_address).where(_index.scope_key == bindparam("scope_key"))
-_ENTRIES = (
+_MENTIONED = select(_index.short_address, _index.run_key, _index.item_index).where(
+    _index.scope_key == bindparam("scope_key")
+)
+_LED_TO = (
     select(
-        _index.run_key,
-        _index.item_index,
+        items.c.item_index,
         items.c.status,
+        items.c.item_id,
         item_contents.c.content_address,
-        item_contents.c.item_id,
-        runs.c.run_id,
         submission_intents.c.created_at,
         func.coalesce(_results.answered_at, batches.c.created_at),
         _results.reused_run_id,
@@ -136,75 +137,100 @@ _ENTRIES = (
         _results.error,
         *[_results[name] for name in _COPIED],
     )
-    .select_from(reuse_index)
-    .join(items, and_(items.c.run_key == _index.run_key, items.c.item_index == _index.item_index))
+    .select_from(items)
     .join(
         item_contents,
-        and_(item_contents.c.run_key == _index.run_key, item_contents.c.item_index == _index.item_index),
+        and_(item_contents.c.run_key == items.c.run_key, item_contents.c.item_index == items.c.item_index),
     )
-    .join(runs, runs.c.run_key == _index.run_key)
     .outerjoin(
-        item_results, and_(_results.run_key == _index.run_key, _results.sequence == items.c.terminal_sequence)
+        item_results,
+        and_(_results.run_key == items.c.run_key, _results.sequence == items.c.terminal_sequence),
     )
     .outerjoin(batches, batches.c.intent_key == _results.intent_key)
     .outerjoin(submission_intents, submission_intents.c.intent_key == items.c.intent_key)
-    .where(_index.scope_key == bindparam("scope_key"))
+    .where(items.c.run_key == bindparam("run_key"))
 )
 
 
-def entries(run: LockedRun, addresses: Collection[bytes]) -> dict[bytes, Entry]:
+class Found(NamedTuple):
+    """What the index has of some content addresses.
+
+    Attributes:
+        entries: By content address.
+        mentioned: Shortened addresses that it leads from, also where they are those of other requests or lead nowhere.
+    """
+
+    entries: dict[bytes, Entry]
+    mentioned: set[int]
+
+
+def look_up(run: LockedRun, addresses: Collection[bytes]) -> Found:
     """What the run's scope has of some content addresses."""
-    asked = sorted({short(address): address for address in addresses}.items())
+    asked = sorted(shortened(addresses))  # near each other in the index
     scope = {"scope_key": run.reuse_scope_key}
-    found: dict[bytes, Entry] = {}
+    found = Found({}, set())
+    led_to: defaultdict[int, list[int]] = defaultdict(list)
     for start in range(0, len(asked), _AT_ONCE):
-        page = [key for key, _ in asked[start : start + _AT_ONCE]]
-        among = run.database.among
-        mentioned = [
-            key
-            for (key,) in plain_rows(
-                run.connection, _MENTIONED.where(among(_index.short_address, page)), scope
-            )
-        ]
-        if not mentioned:
-            continue
-        wanted = _ENTRIES.where(among(_index.short_address, mentioned))
-        for run_key, index, status, address, item_id, run_id, claimed_at, answered_at, *rest in plain_rows(
-            run.connection, wanted, scope
-        ):
-            origin_run, origin_item, error, *copied = rest
-            stands = STATUS.get(status, ItemStatus.QUEUED_LOCAL)
-            answer = None
-            if stands is ItemStatus.COMPLETED:
-                columns = dict(zip(_COPIED, copied, strict=True))
-                origin = (run_id, item_id) if origin_run is None else (origin_run, origin_item)
-                answer = Answer(run_key, index, *origin, answered_at, columns)
-            since = claimed_at if stands in IN_FLIGHT else answered_at
-            known = Known(stands, run_key == run.run_key, since)
-            found[bytes(address)] = Entry(run_key, index, known, answer, error)
+        page = asked[start : start + _AT_ONCE]
+        mentioned = _MENTIONED.where(run.database.among(_index.short_address, page))
+        for key, run_key, index in plain_rows(run.connection, mentioned, scope):
+            found.mentioned.add(key)
+            led_to[run_key].append(index)
+    for run_key, indexes in led_to.items():
+        indexes.sort()  # as they lie in the tables
+        for start in range(0, len(indexes), _AT_ONCE):
+            found.entries.update(_entries_of(run, run_key, indexes[start : start + _AT_ONCE]))
     return found
 
 
-def lead(run: LockedRun, leading: Mapping[bytes, int]) -> None:
-    """Have the index lead to these items of the run; the caller holds the scope's lock."""
-    wanted = {short(address): index for address, index in sorted(leading.items())}
-    rows = sorted(wanted.items())
+def _entries_of(run: LockedRun, run_key: int, indexes: Sequence[int]) -> Iterator[tuple[bytes, Entry]]:
+    named = run.connection.execute(select(runs.c.run_id).where(runs.c.run_key == run_key)).scalar()
+    if named is None:
+        return  # its run is gone
+    is_own = run_key == run.run_key
+    wanted = _LED_TO.where(run.database.among(items.c.item_index, indexes))
+    for (
+        index,
+        status,
+        item_id,
+        address,
+        claimed_at,
+        answered_at,
+        origin,
+        origin_item,
+        error,
+        *copied,
+    ) in plain_rows(run.connection, wanted, {"run_key": run_key}):
+        if address is None:
+            continue
+        stands = STATUS.get(status, ItemStatus.QUEUED_LOCAL)  # or in a submission
+        if stands is ItemStatus.COMPLETED:
+            paid = (named, item_id) if origin is None else (origin, origin_item)
+            answer = Answer(run_key, index, *paid, answered_at, tuple(copied))
+            known = Known(stands, is_own, answered_at)
+            yield bytes(address), Entry(run_key, index, known, answer, None)
+        else:
+            yield bytes(address), Entry(run_key, index, Known(stands, is_own, claimed_at), None, error)
+
+
+def lead(run: LockedRun, leading: Mapping[bytes, int], *, mentioned: Collection[int]) -> None:
+    """Have the index lead to these items of the run; the caller holds the scope's lock.
+
+    ``mentioned`` are the shortened addresses that it leads from already.
+    """
+    rows = sorted(dict(zip(shortened(leading), leading.values(), strict=True)).items())
     scope_key = run.reuse_scope_key
-    for start in range(0, len(rows), _AT_ONCE):
-        page = rows[start : start + _AT_ONCE]
-        keys = [key for key, _ in page]
-        run.connection.execute(
-            reuse_index.delete().where(
-                _index.scope_key == scope_key, run.database.among(_index.short_address, keys)
-            )
-        )
-        run.database.insert_many(
-            run.connection,
-            reuse_index,
-            ("short_address", "item_index"),
-            page,
-            same={"scope_key": scope_key, "run_key": run.run_key},
-        )
+    replaced = [key for key, _ in rows if key in mentioned]
+    for start in range(0, len(replaced), _AT_ONCE):
+        page = run.database.among(_index.short_address, replaced[start : start + _AT_ONCE])
+        run.connection.execute(reuse_index.delete().where(_index.scope_key == scope_key, page))
+    run.database.insert_many(
+        run.connection,
+        reuse_index,
+        ("short_address", "item_index"),
+        rows,
+        same={"scope_key": scope_key, "run_key": run.run_key},
+    )
 
 
 def lock_scope(run: LockedRun) -> None:
@@ -223,7 +249,7 @@ def take(
     run: LockedRun, fresh: Sequence[MaterializedItem], terms: ReuseTerms
 ) -> tuple[list[Taken], Sequence[MaterializedItem]]:
     """Which new items have an answer already, and which have to be sent."""
-    found = entries(run, [item.content_address for item in fresh if item.content_address is not None])
+    found, _ = look_up(run, [item.content_address for item in fresh if item.content_address is not None])
     if not found:
         return [], fresh
     now, taken, others = run.now(), list[Taken](), list[MaterializedItem]()
@@ -278,10 +304,10 @@ def insert_results(run: LockedRun, ends: Iterable[TakenResult]) -> None:
         )  # both are deleted together, and neither takes the other's place
         run.count_reused(from_own_run=is_own)
         led_to = (None, None) if is_own else (answer.run_key, answer.item_index)
-        text = answer.columns["output_text"]
+        text = answer.copied[0]
         (long_rows if text is not None and len(text) > LONG_TEXT else rows).append(
             (sequence, index, attempts, answer.run_id, answer.item_id, answer.answered_at, *led_to,
-             *answer.columns.values())
+             *answer.copied)
         )  # fmt: skip
     same: dict[str, Any] = {"run_key": run.run_key, "status": _COMPLETED}
     run.database.insert_many(run.connection, item_results, _TAKEN_COLUMNS, rows, same=same)

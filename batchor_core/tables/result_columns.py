@@ -29,6 +29,8 @@ _TRAILING = {
     "error_message": pa.string(),
     **dict.fromkeys(TOKEN_KINDS, pa.int64()),
     "metadata": pa.string(),
+    "reused_run_id": pa.string(),
+    "reused_item_id": pa.string(),
 }
 OWN_COLUMNS = (*_LEADING, *_TRAILING)
 """Columns of every file; a model's field of the same name is prefixed with ``output_``."""
@@ -46,6 +48,8 @@ DESCRIPTIONS = {
     "output_tokens": "Tokens of the answer, reasoning included, as billed",
     "reasoning_tokens": "Of these, tokens of reasoning",
     "metadata": "The row's metadata, as the job gives it, in JSON",
+    "reused_run_id": "The run that the answer was paid for in, where the row was not sent itself",
+    "reused_item_id": "And the row in it",
 }
 """What our own columns hold."""
 

@@ -98,5 +98,7 @@ def _add_costs(costs: CostTally, page: Sequence[ResultRow]) -> None:
     stated = [row for row in page if row.input_tokens is not None]
     costs.add({kind: [getattr(row, kind) or 0 for row in stated] for kind in TOKEN_KINDS})
     if len(stated) < len(page):
-        answers = sum(row.input_tokens is None and row.status == _COMPLETED for row in page)
-        costs.add_unstated(rows=len(page) - len(stated), answers=answers)
+        # reused answers cost nothing
+        unstated = [row for row in page if row.input_tokens is None and row.reused_run_id is None]
+        answers = sum(row.status == _COMPLETED for row in unstated)
+        costs.add_unstated(rows=len(unstated), answers=answers)

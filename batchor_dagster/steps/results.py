@@ -11,6 +11,7 @@ from batchor_core.core.pricing import BatchRates, CostTally
 from batchor_core.core.structured import resolve_model
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.storage.state import PersistedRunConfig
+from batchor_dagster.answers_digest import ANSWERS_DIGEST, Digesting
 from batchor_dagster.backfills import BACKFILL_TAG, hold
 from batchor_dagster.control import add_run_id_tag
 from batchor_dagster.dagster_runs import latest_materialization
@@ -89,10 +90,11 @@ def write(
     if isinstance(rates, BatchRates) and run.has_row_options:
         rates = replace(rates, unseen=(*rates.unseen, "what options of single rows add to the price"))
     costs = CostTally(rates)
-    report = table.write(run, partition_key, output, costs=costs)
+    pages = Digesting(run)
+    report = table.write(pages, partition_key, output, costs=costs)
     context.log.info(f"wrote {report.row_count} rows, {report.failed_count} of them failed, to {report.uri}")
     summary = run.summary()
-    return result_metadata(
+    metadata = result_metadata(
         report,
         summary=summary,
         cost=costs.cost(asdict(summary.usage)),
@@ -100,6 +102,7 @@ def write(
         revision=revision_of(config.extras),
         links=links_of(context, resource, asset, summary),
     )
+    return {**metadata, ANSWERS_DIGEST: dg.MetadataValue.text(pages.digest)}
 
 
 def _finished_run(

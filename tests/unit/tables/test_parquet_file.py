@@ -47,6 +47,8 @@ def test_answers_are_typed_and_failures_stand_beside_them(tmp_path: Path) -> Non
         "output_tokens": 3,
         "reasoning_tokens": 1,
         "metadata": '{"line":0}',
+        "reused_run_id": None,
+        "reused_item_id": None,
     }
     assert rows[1]["status"] == "failed_permanent"
     assert (rows[1]["error_class"], rows[1]["error_message"], rows[1]["output_text"]) == (

@@ -17,7 +17,7 @@ from batchor_core.cli.progress import Progress, ProgressMode, line, phase
 from batchor_core.cli.result_files import ResultOrder, write_results
 from batchor_core.cli.stoppable import stoppable
 from batchor_core.cli.stores import Stores
-from batchor_core.core.enums import ItemStatus, RunLifecycleStatus
+from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.exceptions import QuarantinedBatchError, RunItemsMismatchError, RunPausedError
 from batchor_core.core.models import RunSummary
 from batchor_core.core.outputs import OutputSpec
@@ -107,11 +107,12 @@ class Driving:
     def _left(self, summary: RunSummary) -> None:
         """Detached, while the run goes on at the provider."""
         say(f"run {summary.run_id}: {line(summary, None)}")
-        waiting = (
-            summary.status_counts[ItemStatus.PENDING] + summary.status_counts[ItemStatus.FAILED_RETRYABLE]
-        )
-        if waiting:
+        if waiting := summary.items_to_send:
             say(f"  {waiting:,} rows wait to be sent: nothing sends them before the run is driven again")
+        if summary.following_items:
+            say(
+                f"  {counted(summary.following_items, 'row waits', 'rows wait')} for the answer of an equal row"
+            )
         say(
             f"  collect its results with the same command without --detach: {_same_command(without='--detach')}"
         )

@@ -18,6 +18,9 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     for status, count in summary.status_counts.items():
         if count:
             yield f"  {status.value}", f"{count:,}"
+    for name in ("reused", "deduplicated", "following"):
+        if count := getattr(summary, f"{name}_items"):
+            yield f"  {name}", f"{count:,}"
     yield "active batches", f"{summary.active_batches:,}"
     if summary.backoff_remaining_sec:
         yield "holds back for", f"{summary.backoff_remaining_sec:,.0f} s"

@@ -234,6 +234,7 @@ class RunSummary:
             fails. It does not need a person: a run that does is paused or has quarantined batches.
         reused_items: Completed items that got their answers from other runs.
         deduplicated_items: Completed items that got the answer of an equal item of this run.
+        following_items: Items among the PENDING ones that wait for an equal item in flight and are not to be sent.
     """
 
     run_id: str
@@ -259,6 +260,13 @@ class RunSummary:
     trouble: str | None = None
     reused_items: int = 0
     deduplicated_items: int = 0
+    following_items: int = 0
+
+    @property
+    def items_to_send(self) -> int:
+        """Items that wait to be sent, or to be sent again."""
+        counts = self.status_counts
+        return counts[ItemStatus.PENDING] + counts[ItemStatus.FAILED_RETRYABLE] - self.following_items
 
     def _repr_html_(self) -> str:
         """The summary in a notebook."""

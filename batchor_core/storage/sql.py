@@ -157,6 +157,7 @@ class SQLStore(SQLByHand):
             now=now,
             active=sql_summaries.active_batches(connection, now=now, run_key=row.run_key),
             doubtful=sql_summaries.doubtful_counts(connection, row.run_key),
+            following=sql_following.counts(connection, [row]),
         )
 
     def list_runs(self) -> list[RunListing]:
@@ -165,15 +166,19 @@ class SQLStore(SQLByHand):
             now = self.database.now(connection)
             active = sql_summaries.active_batches(connection, now=now)
             doubtful = sql_summaries.doubtful_counts(connection)
+            rows = connection.execute(newest_first).all()
+            following = sql_following.counts(connection, rows)
             return [
                 RunListing(
                     run_id=row.run_id,
                     created_at=row.created_at,
-                    summary=sql_summaries.summary_from(row, now=now, active=active, doubtful=doubtful),
+                    summary=sql_summaries.summary_from(
+                        row, now=now, active=active, doubtful=doubtful, following=following
+                    ),
                     extras=decode_json(row.extras),
                     last_sequence=int(row.terminal_sequence),
                 )
-                for row in connection.execute(newest_first).all()
+                for row in rows
             ]
 
     # --- ingestion ---------------------------------------------------------------------------------------------------
@@ -207,6 +212,12 @@ class SQLStore(SQLByHand):
         with self.database.read() as connection:
             run_key = sql_runs.run_key_of(self.database, connection, run_id)
             return sql_batches.batch_records(connection, run_key, active=active)
+
+    def can_follow(self, *, run_id: str) -> bool:
+        with self.database.read() as connection:
+            row = sql_runs.run_row(self.database, connection, run_id)
+            scope = sql_reuse.InScope(self.database, connection, row.run_key, row.reuse_scope_key)
+            return sql_following.can_go_on(scope)
 
     # --- artifacts ---------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, exists, select
+from sqlalchemy import Connection, and_, bindparam, exists, func, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core import lifecycle
@@ -27,8 +27,9 @@ from batchor_core.storage.schema import (
 )
 from batchor_core.storage.session import Followed, ReuseTerms
 from batchor_core.storage.sql_answers import ItemChanges
+from batchor_core.storage.sql_engine import AnyRow
 from batchor_core.storage.sql_items import Waiting, indexes_are, item_rows, waiting
-from batchor_core.storage.sql_reuse import lead, lock_scope, look_up, shortened
+from batchor_core.storage.sql_reuse import InScope, lead, lock_scope, look_up, shortened
 from batchor_core.storage.sql_runs import LockedRun
 
 PAGE = 1_000
@@ -107,6 +108,35 @@ def following_after(connection: Connection, run_key: int, index: int) -> list[in
         .limit(PAGE)
     )
     return list(connection.execute(wanted).scalars())
+
+
+def counts(connection: Connection, rows: Sequence[AnyRow]) -> dict[int, int]:
+    """How many items of each of these runs follow others; runs without any may be left out."""
+    keys = [row.run_key for row in rows if row.reuse_scope_key is not None]
+    found = {}
+    for key in keys:
+        found[key] = connection.execute(_FOLLOWING, {"key": key}).scalar_one()
+    return found
+
+
+_FOLLOWING = select(func.count()).select_from(items).where(items.c.run_key == bindparam("key"), IS_FOLLOWING)
+
+
+def can_go_on(run: InScope) -> bool:
+    """Whether an item that follows another would not do so any longer."""
+    if run.reuse_scope_key is None:
+        return False
+    last, anything = -1, ReuseTerms()
+    while page := following_after(run.connection, run.run_key, last):
+        last = page[-1]
+        chosen = and_(IS_FOLLOWING, run.database.among(items.c.item_index, page))
+        addresses = set(_addresses(run.connection, run.run_key, chosen).values())
+        (found, _), now = look_up(run, addresses), run.now()
+        if len(found) < len(addresses):
+            return True
+        if any(entry.move(now=now, terms=anything) is not Move.FOLLOW for entry in found.values()):
+            return True
+    return False
 
 
 def go_on(run: LockedRun, page: Sequence[int], terms: ReuseTerms) -> Followed:

@@ -49,6 +49,19 @@ _COPIED = (
 )
 
 
+class InScope(NamedTuple):
+    """A run that is looked at and not changed: what of a LockedRun a look-up needs."""
+
+    database: Database
+    connection: Connection
+    run_key: int
+    reuse_scope_key: int | None
+
+    def now(self) -> float:
+        """The store's clock."""
+        return self.database.now(self.connection)
+
+
 class Answer(NamedTuple):
     """A stored answer, its texts as the columns have them.
 
@@ -164,7 +177,7 @@ class Found(NamedTuple):
     mentioned: set[int]
 
 
-def look_up(run: LockedRun, addresses: Collection[bytes]) -> Found:
+def look_up(run: LockedRun | InScope, addresses: Collection[bytes]) -> Found:
     """What the run's scope has of some content addresses."""
     asked = sorted(shortened(addresses))  # near each other in the index
     scope = {"scope_key": run.reuse_scope_key}
@@ -183,7 +196,9 @@ def look_up(run: LockedRun, addresses: Collection[bytes]) -> Found:
     return found
 
 
-def _entries_of(run: LockedRun, run_key: int, indexes: Sequence[int]) -> Iterator[tuple[bytes, Entry]]:
+def _entries_of(
+    run: LockedRun | InScope, run_key: int, indexes: Sequence[int]
+) -> Iterator[tuple[bytes, Entry]]:
     named = run.connection.execute(select(runs.c.run_id).where(runs.c.run_key == run_key)).scalar()
     if named is None:
         return  # its run is gone

@@ -83,7 +83,12 @@ def doubtful_counts(connection: Connection, run_key: int | None = None) -> dict[
 
 
 def summary_from(
-    row: AnyRow, *, now: float, active: Mapping[int, ActiveBatches], doubtful: Mapping[tuple[int, str], int]
+    row: AnyRow,
+    *,
+    now: float,
+    active: Mapping[int, ActiveBatches],
+    doubtful: Mapping[tuple[int, str], int],
+    following: Mapping[int, int],
 ) -> RunSummary:
     """A run's summary, from its row and what was counted beside it."""
     counts = {status: getattr(row, f"{status.value}_items") for status in ItemStatus}
@@ -129,4 +134,5 @@ def summary_from(
         ),
         reused_items=row.reused_items,
         deduplicated_items=row.deduplicated_items,
+        following_items=following.get(row.run_key, 0),
     )

@@ -117,6 +117,10 @@ class StateStore(DocumentedStore):
             if first_index <= record.item_index < first_index + count:
                 yield StoredItem(record.item_index, record.item_id, record.metadata)
 
+    def can_follow(self, *, run_id: str) -> bool:
+        """Whether an item that waits for an equal one would not wait any longer; False where none do."""
+        return False
+
     def open_session(
         self, *, run_id: str, owner: DriverIdentity, ttl_sec: float, owner_is_dead: OwnerCheck | None = None
     ) -> DriverSession | None:

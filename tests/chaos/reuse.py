@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ class OverlappingDriver:
             settings=EngineSettings(lease_ttl_sec=self.life.lease_ttl_sec, grace_sec=self.life.grace_sec),
         )
         try:
-            order = [(self.life.overlaps + step) % RUNS for step in range(RUNS)]
+            order = [((self.life.overlaps or 0) + step) % RUNS for step in range(RUNS)]
             runs = [runner.start(self._job(number), run_id=run_id(number)) for number in order]
             while not all(run.is_finished for run in runs):
                 if time.monotonic() >= self.gives_up_at:
@@ -155,7 +156,7 @@ def _lost(place: Place) -> list[str]:
     return lost
 
 
-def _play(stage: Round, *kills: str, **how: Any) -> Verdict:
+def _play(stage: Round, kills: Sequence[str], **how: Any) -> Verdict:
     """One driver after the other, each killed at its place; then one that finishes."""
     write_rows(stage.place.folder)
     for number, kill in enumerate(kills):
@@ -164,7 +165,7 @@ def _play(stage: Round, *kills: str, **how: Any) -> Verdict:
     return judged(stage)
 
 
-def _crowd(stage: Round, kills: list[str], **how: Any) -> Verdict:
+def _crowd(stage: Round, kills: Sequence[str], **how: Any) -> Verdict:
     """Several drivers at once, each killed somewhere; then one that finishes."""
     write_rows(stage.place.folder)
     drivers = [stage.start(kill=kill, overlaps=number, **how) for number, kill in enumerate(kills)]
@@ -206,7 +207,7 @@ def each_boundary(arena: Arena) -> Iterator[Case]:
         if place.partition(":")[0] not in MATTERING:
             continue
         kill = f"{place}:{min(times, 2)}"
-        yield Case(f"overlapping {kill}", OVERLAPPING, lambda stage, kill=kill: _play(stage, kill))
+        yield Case(f"overlapping {kill}", OVERLAPPING, partial(_play, kills=(kill,)))
 
 
 def crowds(*, rounds: int, seed: int, diverts: bool = True) -> Iterator[Case]:
@@ -217,5 +218,5 @@ def crowds(*, rounds: int, seed: int, diverts: bool = True) -> Iterator[Case]:
         yield Case(
             f"overlapping crowd {number} {' '.join(kills)}",
             OVERLAPPING,
-            lambda stage, kills=kills: _crowd(stage, kills, diverts=diverts),
+            partial(_crowd, kills=kills, diverts=diverts),
         )

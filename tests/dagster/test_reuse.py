@@ -26,7 +26,9 @@ class Table:
         self.rows = {f"row-{n}": f"text {n}" for n in range(10)}
         self.ask = "Judge"
 
-        @batch_asset(**({"name": "judged", "partitions_def": DAYS} | settings))
+        given: dict[str, Any] = {"name": "judged", "partitions_def": DAYS, **settings}
+
+        @batch_asset(**given)
         def judged(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
             return BatchJob(
                 items=[BatchItem(key, text) for key, text in self.rows.items()],

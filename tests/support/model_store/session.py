@@ -40,6 +40,7 @@ from batchor_core.storage.session import (
     DriverSession,
     RequestDraft,
     ResultsWait,
+    ReuseTerms,
     SubmissionRecord,
 )
 from tests.support.model_store.facts import Item, Submission
@@ -93,6 +94,7 @@ class ModelSession(DriverSession):
         checkpoint_payload: JSONValue | None,
         ingestion_complete: bool,
         rendered: RenderedChunk | None = None,
+        reuse: ReuseTerms | None = None,
     ) -> None:
         with self._write() as run:
             if run.add(items) and rendered is not None:
@@ -120,6 +122,7 @@ class ModelSession(DriverSession):
         allowances: Sequence[Allowance] = (),
         leaves_queue: bool = False,
         key_fingerprint: str | None = None,
+        reuse: ReuseTerms | None = None,
     ) -> SubmissionRecord | None:
         with self._write() as run:
             if local_batch_id in run.submissions:

@@ -13,13 +13,14 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 from batchor_core.core.enums import ItemStatus, RunLifecycleStatus
-from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.exceptions import InvalidInputError, QuarantinedBatchError, RunItemsMismatchError
 from batchor_core.core.models import BatchItem, BatchJob, RetryPolicy
 from batchor_core.core.pricing import CostTally, Unpriced
 from batchor_core.core.prompts import PromptParts
 from batchor_core.core.results import ReusedFrom
 from batchor_core.core.reuse import FLIGHT_PATIENCE_SEC
 from batchor_core.runtime.run import Run
+from batchor_core.storage.state import DriverIdentity
 from batchor_core.tables.stream import ResultStream
 from batchor_core.testing.fake_rows import http_error_row
 from tests.support.world import World, attempts, by_item, errors, structured_job, text_job, texts
@@ -172,7 +173,7 @@ def test_varying_requests_need_a_yes(world: World, caplog: pytest.LogCaptureFixt
         return PromptParts(item.payload["text"], options={"temperature": 0.7})
 
     for number, varying in enumerate((False, False, True, True)):
-        changes = {"build_prompt": hot, "reuse_varying": varying}
+        changes: dict[str, Any] = {"build_prompt": hot, "reuse_varying": varying}
         world.start(job("a", "a", **changes), run_id=f"{world.kind}-{number}").wait()
     assert sent(world) == ["a"] * 5
     assert caplog.text.count("reuse_varying=True") == 2
@@ -197,7 +198,7 @@ def test_an_answer_that_the_model_does_not_accept_any_more_is_asked_for_again(wo
     assert run.summary().reused_items == 0
     assert run.summary().failed_items == 1
     again = world.start(structured_job(rows("a"), reuse="store"), run_id="third").wait()
-    assert [result.output.label for result in again.results()] == ["x"]
+    assert [result.output_text for result in again.results()] == [said]
 
 
 # --- runs that go ----------------------------------------------------------------------------------------------------
@@ -366,3 +367,44 @@ def test_a_paused_run_that_has_sent_nothing_holds_up_nobody(world: World) -> Non
     first.wait()
     assert first.summary().reused_items == 1
     assert sent(world) == ["a"]
+
+
+# --- what a run that waits has to do ---------------------------------------------------------------------------------
+
+
+def test_a_run_whose_rows_all_follow_needs_no_driver_until_they_can_go_on(world: World) -> None:
+    runner = world.runner()
+    first = runner.start(job("a"), run_id="first")
+    second = runner.start(job("a", "a"), run_id="second")
+    assert (second.summary().following_items, second.summary().items_to_send) == (2, 0)
+    assert not second.has_work()
+    first.wait()
+    assert second.has_work()
+    second.refresh()
+    assert second.is_finished
+    assert second.summary().following_items == 0
+
+
+def test_a_wait_ends_where_a_person_has_to_decide_about_the_row_that_others_follow(world: World) -> None:
+    run = world.start(job("a", "a"))
+    (submission,) = world.store.list_submissions(run_id="run-1")
+    session = world.store.open_session(run_id="run-1", owner=DriverIdentity("me"), ttl_sec=60)
+    assert session is not None
+    session.quarantine(local_batch_id=submission.local_batch_id, error_class="batch_not_found")
+    session.close()
+    with pytest.raises(QuarantinedBatchError):
+        run.wait()
+    run.resubmit(submission.local_batch_id)
+    run.wait()
+    assert run.summary().completed_items == 2
+
+
+def test_reading_goes_on_in_the_scope_that_it_began_in(world: World) -> None:
+    """A chunk that is stored again after a crash changes nothing, and neither does a job with other words about reuse."""
+    world.start(job("a"), run_id="first").wait()
+    run = world.start(job("a", "b"), run_id="second").wait()
+    again = world.start(job("a", "b", reuse="off"), run_id="second")
+    assert again.is_finished
+    assert texts(again) == texts(run)
+    with pytest.raises(RunItemsMismatchError):
+        world.start(job("a", "c"), run_id="second")

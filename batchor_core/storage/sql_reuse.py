@@ -134,9 +134,6 @@ def shortened(addresses: Collection[bytes]) -> tuple[int, ...]:
     return struct.unpack(f">{len(addresses)}q", b"".join([address[:8] for address in addresses]))
 
 
-_MENTIONED = select(_index.short_address, _index.run_key, _index.item_index).where(
-    _index.scope_key == bindparam("scope_key")
-)
 _LED_TO = (
     select(
         items.c.item_index,
@@ -180,13 +177,13 @@ class Found(NamedTuple):
 def look_up(run: LockedRun | InScope, addresses: Collection[bytes]) -> Found:
     """What the run's scope has of some content addresses."""
     asked = sorted(shortened(addresses))  # near each other in the index
-    scope = {"scope_key": run.reuse_scope_key}
     found = Found({}, set())
     led_to: defaultdict[int, list[int]] = defaultdict(list)
     for start in range(0, len(asked), _AT_ONCE):
         page = asked[start : start + _AT_ONCE]
-        mentioned = _MENTIONED.where(run.database.among(_index.short_address, page))
-        for key, run_key, index in plain_rows(run.connection, mentioned, scope):
+        for key, run_key, index in run.database.find_requests(
+            run.connection, reuse_index, run.reuse_scope_key, page
+        ):
             found.mentioned.add(key)
             led_to[run_key].append(index)
     for run_key, indexes in led_to.items():

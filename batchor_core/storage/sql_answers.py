@@ -36,7 +36,7 @@ from batchor_core.storage.sql_items import (
     items_by_custom_id,
     own,
 )
-from batchor_core.storage.sql_reuse import Answer, TakenResult, insert_results
+from batchor_core.storage.sql_reuse import Entry, TakenResult, insert_results
 from batchor_core.storage.sql_runs import LockedRun
 
 # what changes with the state; a terminal item keeps its last name and submission, which saves touching their indexes
@@ -71,7 +71,7 @@ class ItemChanges:
         state = lifecycle.completed(item.state)
         self._terminal(item, state, record, None, output_json, record.text_is_json, record.output_data)
 
-    def take(self, item: ItemRow, answer: Answer) -> None:
+    def take(self, item: ItemRow, answer: Entry) -> None:
         """The answer of an equal item."""
         state = lifecycle.reused(item.state)
         sequence = self._run.next_sequence()

@@ -29,7 +29,7 @@ from batchor_core.storage.session import Followed, ReuseTerms
 from batchor_core.storage.sql_answers import ItemChanges
 from batchor_core.storage.sql_engine import AnyRow
 from batchor_core.storage.sql_items import Waiting, indexes_are, item_rows, waiting
-from batchor_core.storage.sql_reuse import InScope, lead, lock_scope, look_up, shortened
+from batchor_core.storage.sql_reuse import InScope, lead, lock_scope, look_up, moves_of, shortened
 from batchor_core.storage.sql_runs import LockedRun
 
 PAGE = 1_000
@@ -53,19 +53,23 @@ def without_followers(
     return waiting(run.connection, claimed)
 
 
+def take_back(run: LockedRun, indexes: Sequence[int]) -> None:
+    """Items of a batch that is at the provider already, of which the store knew nothing, follow nobody any more."""
+    if run.reuse_scope_key is not None:
+        _queue(run, indexes, before=FOLLOWING_QUEUE, after=CLAIMABLE_QUEUE)
+
+
 def _divert(run: LockedRun, indexes: Sequence[int], terms: ReuseTerms) -> None:
     lock_scope(run)
     addresses = _addresses(run.connection, run.run_key, indexes_are(run.database, indexes))
     found, mentioned = look_up(run, set(addresses.values()))
-    now = run.now()
+    moves = moves_of(found, now=run.now(), terms=terms)
     leading: dict[bytes, int] = {}
     following: list[int] = []
     for index, address in addresses.items():
         entry = found.get(address)
         is_led_to = entry is not None and (entry.run_key, entry.item_index) == (run.run_key, index)
-        if address in leading or not (
-            entry is None or is_led_to or entry.move(now=now, terms=terms) is Move.LEAD
-        ):
+        if address in leading or not (entry is None or is_led_to or moves[address] is Move.LEAD):
             following.append(index)
         else:
             leading[address] = index
@@ -131,10 +135,9 @@ def can_go_on(run: InScope) -> bool:
         last = page[-1]
         chosen = and_(IS_FOLLOWING, run.database.among(items.c.item_index, page))
         addresses = set(_addresses(run.connection, run.run_key, chosen).values())
-        (found, _), now = look_up(run, addresses), run.now()
-        if len(found) < len(addresses):
-            return True
-        if any(entry.move(now=now, terms=anything) is not Move.FOLLOW for entry in found.values()):
+        found, _ = look_up(run, addresses)
+        moves = moves_of(found, now=run.now(), terms=anything).values()
+        if len(found) < len(addresses) or any(move is not Move.FOLLOW for move in moves):
             return True
     return False
 
@@ -143,8 +146,8 @@ def go_on(run: LockedRun, page: Sequence[int], terms: ReuseTerms) -> Followed:
     """Look after a page of items that follow others."""
     chosen = and_(IS_FOLLOWING, run.database.among(items.c.item_index, page))
     addresses = _addresses(run.connection, run.run_key, chosen)
-    (found, _), now = look_up(run, set(addresses.values())), run.now()
-    moves = {address: entry.move(now=now, terms=terms) for address, entry in found.items()}
+    found, _ = look_up(run, set(addresses.values()))
+    moves = moves_of(found, now=run.now(), terms=terms)
     released: list[int] = []
     changes = ItemChanges(run)
     completed = failed = 0
@@ -153,8 +156,8 @@ def go_on(run: LockedRun, page: Sequence[int], terms: ReuseTerms) -> Followed:
         entry, move = found.get(address), moves.get(address, Move.LEAD)
         if entry is None or (entry.run_key, entry.item_index) == (run.run_key, row.item_index):
             move = Move.LEAD
-        if move is Move.TAKE and entry is not None and entry.answer is not None:
-            changes.take(row, entry.answer)
+        if move is Move.TAKE and entry is not None:
+            changes.take(row, entry)
             completed += 1
         elif move is Move.FAIL and entry is not None and entry.error is not None:
             changes.end_like(row, lifecycle.cancelled(row.state), entry.error)

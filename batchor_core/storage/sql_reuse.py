@@ -62,23 +62,25 @@ class InScope(NamedTuple):
         return self.database.now(self.connection)
 
 
-class Answer(NamedTuple):
-    """A stored answer, its texts as the columns have them.
+class Entry(NamedTuple):
+    """The item that the index leads to.
 
     Attributes:
-        run_key: The run of the item that the index leads to.
-        item_index: That item.
-        run_id: The run that paid for it, which may be another one that is gone.
-        item_id: The item there.
-        answered_at: When its batch was created; None if that is unknown.
-        copied: Its columns, as in ``_COPIED``.
+        run_key: Its run.
+        item_index: The item in it.
+        known: Where it stands.
+        run_id: Of an answered item, the run that paid for it, which may be another one that is gone.
+        item_id: And the item there.
+        error: Why it failed, as JSON.
+        copied: The columns of its answer, as in ``_COPIED``; their texts as they are stored.
     """
 
     run_key: int
     item_index: int
+    known: Known
     run_id: str
     item_id: str
-    answered_at: float | None
+    error: str | None
     copied: tuple[Any, ...]
 
     @property
@@ -88,31 +90,17 @@ class Answer(NamedTuple):
         return decode_text(text if text is not None else json_text or "")
 
 
-class Entry(NamedTuple):
-    """What the index leads to.
-
-    Attributes:
-        run_key: The run.
-        item_index: The item in it.
-        known: Where that stands.
-        answer: Its answer, if it is completed.
-        error: Why it failed, as JSON.
-    """
-
-    run_key: int
-    item_index: int
-    known: Known
-    answer: Answer | None
-    error: str | None
-
-    def move(self, *, now: float, terms: ReuseTerms) -> Move:
-        """What becomes of an equal item."""
-        move = decide(self.known, now=now, max_age_sec=terms.max_age_sec)
-        if move is Move.TAKE and (
-            self.answer is None or not (terms.accepts is None or terms.accepts(self.answer.text))
-        ):
-            return Move.LEAD  # the job's model is another one by now
-        return move
+def moves_of(entries: Mapping[bytes, Entry], *, now: float, terms: ReuseTerms) -> dict[bytes, Move]:
+    """What becomes of items that are equal to these."""
+    decided: dict[Known, Move] = {}  # few different ones for very many items
+    moves = {}
+    for address, entry in entries.items():
+        if (move := decided.get(entry.known)) is None:
+            move = decided[entry.known] = decide(entry.known, now=now, max_age_sec=terms.max_age_sec)
+        if move is Move.TAKE and terms.accepts is not None and not terms.accepts(entry.text):
+            move = Move.LEAD  # the job's model is another one by now
+        moves[address] = move
+    return moves
 
 
 def scope_key_of(database: Database, connection: Connection, reuse_key: str) -> int:
@@ -200,6 +188,7 @@ def _entries_of(
     if named is None:
         return  # its run is gone
     is_own = run_key == run.run_key
+    knowns: dict[tuple[str, float | None], Known] = {}
     wanted = _LED_TO.where(run.database.among(items.c.item_index, indexes))
     for (
         index,
@@ -215,14 +204,26 @@ def _entries_of(
     ) in plain_rows(run.connection, wanted, {"run_key": run_key}):
         if address is None:
             continue
-        stands = STATUS.get(status, ItemStatus.QUEUED_LOCAL)  # or in a submission
-        if stands is ItemStatus.COMPLETED:
-            paid = (named, item_id) if origin is None else (origin, origin_item)
-            answer = Answer(run_key, index, *paid, answered_at, tuple(copied))
-            known = Known(stands, is_own, answered_at)
-            yield bytes(address), Entry(run_key, index, known, answer, None)
-        else:
-            yield bytes(address), Entry(run_key, index, Known(stands, is_own, claimed_at), None, error)
+        since = answered_at if status == _COMPLETED else claimed_at
+        if (known := knowns.get((status, since))) is None:
+            # whatever is no status is that of an item in a submission
+            stands = STATUS.get(status, ItemStatus.QUEUED_LOCAL)
+            known = knowns[status, since] = Known(stands, is_own, since)
+        yield (
+            address,
+            Entry(
+                run_key,
+                index,
+                known,
+                named if origin is None else origin,
+                item_id if origin is None else origin_item,
+                error,
+                tuple(copied),
+            ),
+        )
+
+
+_COMPLETED = ItemStatus.COMPLETED.value
 
 
 def lead(run: LockedRun, leading: Mapping[bytes, int], *, mentioned: Collection[int]) -> None:
@@ -254,7 +255,7 @@ class Taken(NamedTuple):
     """A new item that is answered already."""
 
     item: MaterializedItem
-    answer: Answer
+    answer: Entry
 
 
 def take(
@@ -262,21 +263,19 @@ def take(
 ) -> tuple[list[Taken], Sequence[MaterializedItem]]:
     """Which new items have an answer already, and which have to be sent."""
     found, _ = look_up(run, [item.content_address for item in fresh if item.content_address is not None])
-    if not found:
+    moves = moves_of(found, now=run.now(), terms=terms) if found else {}
+    if Move.TAKE not in moves.values():
         return [], fresh
-    now, taken, others = run.now(), list[Taken](), list[MaterializedItem]()
-    moves = {address: entry.move(now=now, terms=terms) for address, entry in found.items()}
+    taken, others = list[Taken](), list[MaterializedItem]()
     for item in fresh:
         address = item.content_address
-        entry = None if address is None else found.get(address)
-        if address is None or entry is None or entry.answer is None or moves[address] is not Move.TAKE:
-            others.append(item)
+        if address is not None and moves.get(address) is Move.TAKE:
+            taken.append(Taken(item, found[address]))
         else:
-            taken.append(Taken(item, entry.answer))
+            others.append(item)
     return taken, others
 
 
-_COMPLETED = ItemStatus.COMPLETED.value
 _TAKEN_COLUMNS = (
     "sequence",
     "item_index",
@@ -303,24 +302,21 @@ class TakenResult(NamedTuple):
     sequence: int
     item_index: int
     attempt_count: int
-    answer: Answer
+    answer: Entry
 
 
 def insert_results(run: LockedRun, ends: Iterable[TakenResult]) -> None:
     """Copy the answers, and count them."""
     rows: list[tuple[Any, ...]] = []
     long_rows: list[tuple[Any, ...]] = []
-    for sequence, index, attempts, answer in ends:
-        is_own = (
-            answer.run_key == run.run_key
-        )  # both are deleted together, and neither takes the other's place
+    for sequence, index, attempts, (run_key, led_to, known, run_id, item_id, _, copied) in ends:
+        is_own = run_key == run.run_key  # both are deleted together, and neither takes the other's place
         run.count_reused(from_own_run=is_own)
-        led_to = (None, None) if is_own else (answer.run_key, answer.item_index)
-        text = answer.copied[0]
-        (long_rows if text is not None and len(text) > LONG_TEXT else rows).append(
-            (sequence, index, attempts, answer.run_id, answer.item_id, answer.answered_at, *led_to,
-             *answer.copied)
-        )  # fmt: skip
+        leads = (None, None) if is_own else (run_key, led_to)
+        is_long = copied[0] is not None and len(copied[0]) > LONG_TEXT
+        (long_rows if is_long else rows).append(
+            (sequence, index, attempts, run_id, item_id, known.since, *leads, *copied)
+        )
     same: dict[str, Any] = {"run_key": run.run_key, "status": _COMPLETED}
     run.database.insert_many(run.connection, item_results, _TAKEN_COLUMNS, rows, same=same)
     run.database.insert_long(run.connection, item_results, _TAKEN_COLUMNS, long_rows, same=same)

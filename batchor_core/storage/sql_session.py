@@ -138,6 +138,8 @@ class SQLSession(DriverSession):
         with self._run(Boundary.CLAIM) as run:
             if sql_submissions.find_submission(run.connection, self._run_key, local_batch_id) is not None:
                 raise RunStateError(self.run_id, f"submission {local_batch_id!r} exists")
+            if reuse is None:
+                sql_following.take_back(run, indexes)
             claimed = and_(
                 sql_items.claimable(self._run_key, max_attempts),
                 sql_items.indexes_are(self._database, indexes),
@@ -146,9 +148,7 @@ class SQLSession(DriverSession):
             tokens = sum(one.tokens for one in waiting)
             if sum(one.items for one in waiting) < len(indexes) or not self._fits(run, tokens, allowances):
                 return None
-            if reuse is not None:
-                waiting = sql_following.without_followers(run, indexes, claimed, reuse)
-            if not waiting:
+            if reuse and not (waiting := sql_following.without_followers(run, indexes, claimed, reuse)):
                 return None
             for allowance in allowances:
                 sql_budgets.count_under(run, allowance, leaves_queue=leaves_queue)
@@ -422,8 +422,7 @@ class SQLSession(DriverSession):
             ended = CANCEL_CHUNK
             while ended == CANCEL_CHUNK:
                 with self._run(Boundary.CANCEL_REMAINING) as run:
-                    ended = cancel_items(run, chosen, error, limit=CANCEL_CHUNK)
-                count += ended
+                    count += (ended := cancel_items(run, chosen, error, limit=CANCEL_CHUNK))
         return count
 
     def record_failure(

@@ -20,6 +20,7 @@ from batchor_core.core.prompts import PromptParts
 from batchor_core.core.results import ReusedFrom
 from batchor_core.core.reuse import FLIGHT_PATIENCE_SEC
 from batchor_core.runtime.run import Run
+from batchor_core.storage.session import ReuseTerms
 from batchor_core.storage.state import DriverIdentity
 from batchor_core.tables.stream import ResultStream
 from batchor_core.testing.fake_rows import http_error_row
@@ -408,3 +409,22 @@ def test_reading_goes_on_in_the_scope_that_it_began_in(world: World) -> None:
     assert texts(again) == texts(run)
     with pytest.raises(RunItemsMismatchError):
         world.start(job("a", "c"), run_id="second")
+
+
+def test_a_batch_that_a_restored_database_has_forgotten_is_adopted_with_the_rows_that_follow(
+    world: World,
+) -> None:
+    """The store thinks that the row waits for another run's, and the batch in which it was sent after all is at the provider."""
+    runner = world.runner()
+    runner.start(job("a"), run_id="first")
+    second = runner.start(job("a"), run_id="second")
+    session = world.store.open_session(run_id="second", owner=DriverIdentity("me"), ttl_sec=60)
+    assert session is not None
+    assert second.summary().following_items == 1
+    claim: dict[str, Any] = {"artifact_key": "k", "item_indexes": [0], "max_attempts": 3}
+    assert session.claim(local_batch_id="b", reuse=ReuseTerms(), **claim) is None
+    adopted = session.claim(local_batch_id="b", **claim)
+    assert adopted is not None
+    assert adopted.item_count == 1
+    assert second.summary().following_items == 0
+    session.close()

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from batchor_core import BatchJob
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import ModelOutput, OutputSpec
+from batchor_core.core.reuse import ReuseScope, check_reuse
 from batchor_core.tables.answer_columns import as_output
 from batchor_core.tables.parquet_sink import ParquetSink
 from batchor_core.tables.registry import SinkChoice, sink_of
@@ -65,6 +66,7 @@ def batch_asset(
     wait: bool = False,
     on_change: OnChange | str = OnChange.new_revision,
     on_termination: OnTermination | str = OnTermination.detach,
+    reuse: ReuseScope | None = None,
     failure_threshold: float = 0.05,
     blocking: bool = False,
     translator: BatchTranslator | None = None,
@@ -86,7 +88,7 @@ def batch_asset(
 
     Each partition is one durable run whose id follows from asset and partition. Materializing the submission again
     attaches to an active run, and keeps a finished one. Only a changed job, or an operator's ``rerun``, starts a new
-    revision of the partition and pays again.
+    revision of the partition. That one pays for the rows whose requests have no answer yet, see ``reuse``.
 
     Args:
         name: Name of the result asset; the function's name by default. The submission is ``<name>_submission``.
@@ -101,6 +103,9 @@ def batch_asset(
             again: ``new_revision`` runs it again, ``refuse`` fails the step and names the change. Prompts are compared as
             they are rendered, so those that hold the time of day change each time.
         on_termination: With ``wait``: what to do when an operator terminates the Dagster run.
+        reuse: Whose answers to equal requests a run may have instead of asking again, see ``BatchJob.reuse``: ``"asset"``,
+            ``"partition"``, ``"store"`` or ``"off"``. A job that says so itself wins. By default ``"asset"``, where the store can:
+            a new revision pays for the rows that are new or have changed. ``rerun: all`` asks for every row again.
         failure_threshold: Largest share of failed rows, 0 to 1, with which the checks only warn.
         blocking: Whether a failed check (severity ERROR) keeps downstream assets from running.
         translator: Makes the specs of both assets from the arguments below. Its own rules take precedence.
@@ -129,6 +134,8 @@ def batch_asset(
             f"on_termination={str(termination)!r} has no effect without wait=True: no step of this asset waits for its run. "
             "Leave it out, or pause and cancel the run with the control job."
         )
+    if reuse is not None:
+        check_reuse(reuse=reuse, max_age=None, salt="", reuse_varying=False)
     results_sink = sink_of(sink)
     kinds = arguments.get("kinds")
     given: AssetArguments = {**arguments, "kinds": None if kinds is None else set(kinds)}  # read twice
@@ -161,11 +168,13 @@ def batch_asset(
         loader = spec.metadata.get("dagster/io_manager_key", arguments.get("io_manager_key"))
         writing: dict[str, Any] = {"io_manager_key": loader}
         if submission is None:
-            act = _job_step(facts, described, change, lambda task: submit_wait_write(task, termination))
+            act = _job_step(
+                facts, described, change, reuse, lambda task: submit_wait_write(task, termination)
+            )
             assets: list[dg.AssetsDefinition] = [_definition(spec, act, **starting, **writing)]
         else:
             assets = [
-                _definition(submission, _job_step(facts, described, change, submit), **starting),
+                _definition(submission, _job_step(facts, described, change, reuse, submit), **starting),
                 _definition(
                     spec,
                     _result_step(facts),
@@ -271,6 +280,7 @@ def _job_step(
     asset: BatchFacts,
     function: JobFunction,
     on_change: OnChange,
+    reuse: ReuseScope | None,
     act: Callable[[Task], dg.Output[None]],
 ) -> Callable[..., dg.Output[None]]:
     """A step function with the parameters of the user's, and config and the resource if that did not ask for them."""
@@ -292,6 +302,7 @@ def _job_step(
                 build_job=lambda here: _checked_job(asset, function(here, passed)),
                 rerun=config.rerun if isinstance(config, BatchConfig) else Rerun.auto,
                 on_change=on_change,
+                reuse=reuse,
                 tells_partitions_apart=function.context is not None,
             )
         )

@@ -94,6 +94,7 @@ def submission_metadata(
         "batchor/active_batches": dg.MetadataValue.int(summary.active_batches),
         "batchor/estimated_input_tokens": dg.MetadataValue.int(estimate.requests),
         "batchor/estimated_input_tokens_low": dg.MetadataValue.int(estimate.texts),
+        **reuse_metadata(summary),
         **progress_metadata(summary),
     }
     if reason:
@@ -193,6 +194,8 @@ def result_metadata(
         "batchor/failed": dg.MetadataValue.int(report.failed_count),
         "batchor/failed_percent": dg.MetadataValue.float(_percent(report.failed_count, report.row_count)),
         **{f"batchor/{kind}": dg.MetadataValue.int(getattr(billed, kind)) for kind in TOKEN_KINDS},
+        **reuse_metadata(summary),
+        "batchor/saved_usd": dg.MetadataValue.float(dollars(summary.usd_saved)),
         "preview": dg.MetadataValue.md(markdown_table(report.preview)),
     }
     for name, seconds in (("p50", of_run.turnaround_p50_sec), ("p95", of_run.turnaround_p95_sec)):
@@ -214,6 +217,16 @@ def results_end(shown: Mapping[str, Any]) -> int | None:
     """How far results go, from the values of a materialization's metadata; None if it does not say."""
     value = shown.get(RESULTS_END, shown.get(_EARLIER_RESULTS_END))
     return None if value is None else int(value)
+
+
+def reuse_metadata(summary: RunSummary) -> Metadata:
+    """How many rows were paid for and how many were not; Dagster plots the numbers over partitions."""
+    reused, deduplicated = summary.reused_items, summary.deduplicated_items
+    return {
+        "batchor/rows_new": dg.MetadataValue.int(summary.total_items - reused - deduplicated),
+        "batchor/rows_reused": dg.MetadataValue.int(reused),
+        "batchor/rows_deduplicated": dg.MetadataValue.int(deduplicated),
+    }
 
 
 def error_table(errors: Mapping[str, ErrorCount]) -> dg.TableMetadataValue:

@@ -18,11 +18,12 @@ from batchor_core.cli.result_files import ResultOrder, write_results
 from batchor_core.cli.stoppable import stoppable
 from batchor_core.cli.stores import Stores
 from batchor_core.cli.views import summary_json
-from batchor_core.core.enums import ItemStatus, RunLifecycleStatus
+from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.exceptions import QuarantinedBatchError, RunItemsMismatchError, RunPausedError
 from batchor_core.core.models import RunSummary
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.server_address import normal_address
+from batchor_core.core.words import counted, usd_text
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
 from batchor_core.sources.locations import shown_url
@@ -84,6 +85,13 @@ class Driving:
         if self.out is not None:
             written = write_results(run, self.out, output=output, order=self.order)
         say(f"run {run.run_id}: {line(summary, None)}")
+        if summary.reused_items:
+            say(f"  {summary.reused_items:,} of {summary.total_items:,} rows reused from other runs")
+        if summary.deduplicated_items:
+            equal = counted(summary.deduplicated_items, "row is equal to another", "rows are equal to others")
+            say(f"  {equal} of this run, and sent once")
+        if summary.usd_saved:
+            say(f"  that saved {usd_text(summary.usd_saved)}")
         options = self._options()
         if summary.failed_items:
             say(f"  why rows failed:  batchor results {run.run_id} --failed{options}")
@@ -102,11 +110,12 @@ class Driving:
     def _left(self, summary: RunSummary) -> None:
         """Report a detached run, whose batches keep running at the provider."""
         say(f"run {summary.run_id}: {line(summary, None)}")
-        waiting = (
-            summary.status_counts[ItemStatus.PENDING] + summary.status_counts[ItemStatus.FAILED_RETRYABLE]
-        )
-        if waiting:
+        if waiting := summary.items_to_send:
             say(f"  {waiting:,} rows are not sent yet, and will not be until a process drives the run again")
+        if summary.following_items:
+            say(
+                f"  {counted(summary.following_items, 'row waits', 'rows wait')} for the answer of an equal row"
+            )
         say(
             f"  collect its results with the same command without --detach: {_same_command(without='--detach')}"
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,13 @@ from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import BatchJob, ChunkPolicy, ProviderConfig, RetryPolicy
 from batchor_core.core.outputs import VectorOutput
 from batchor_core.sources.base import CheckpointedItemSource
+
+
+class ReuseChoice(StrEnum):
+    """Whose answers a run may have."""
+
+    OFF = "off"
+    STORE = "store"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,8 @@ class JobOptions:
     max_attempts: int | None = None
     max_requests: int | None = None
     cap: Decimal | None = None
+    reuse: ReuseChoice = ReuseChoice.OFF
+    max_age_days: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +113,8 @@ def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJ
         if given.max_requests is None
         else ChunkPolicy(max_requests=given.max_requests),
         caps=[] if given.cap is None else [Cap(usd=given.cap)],
+        reuse="store" if given.reuse is ReuseChoice.STORE else "off",
+        max_age=None if given.max_age_days is None else timedelta(days=given.max_age_days),
     )
     if run_id is not None:
         return NamedJob(job, run_id, is_derived=False)

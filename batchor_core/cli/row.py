@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,9 @@ from batchor_core.cli.console import show, show_json
 from batchor_core.cli.raw_lines import RawLine, raw_lines
 from batchor_core.cli.stores import Stores
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.pricing import PICODOLLARS
 from batchor_core.core.request_lines import named_line
+from batchor_core.core.words import usd_text
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.runtime.results import json_lines
 from batchor_core.runtime.run import Run
@@ -72,14 +75,18 @@ def _request(item: StoredItem) -> Any:
     if item.request_line is not None:
         line = json.loads(named_line(item.request_line, item.item_id, is_first=True))
         return {key: line[key] for key in line if key != "custom_id"}
+    if not item.prompt:
+        return None  # answered before it was ever sent
     return {"prompt": item.prompt, "system_prompt": item.system_prompt}
 
 
 def _result(run: Run, ended: ResultRow) -> dict[str, Any]:
     (line,) = json_lines(None, [ended], declared_output(run.config).kind)
     usage, raw = usage_of(ended), response_json(ended)
+    saved = {} if ended.saved is None else {"saved_usd": ended.saved / PICODOLLARS}
     return {
         **json.loads(line),
+        **saved,
         "usage": None if usage is None else asdict(usage),
         "raw_response": None if raw is None else json.loads(raw),
     }
@@ -88,11 +95,19 @@ def _result(run: Run, ended: ResultRow) -> dict[str, Any]:
 def _show(known: dict[str, Any], lines: list[RawLine]) -> None:
     show(f"row {known['item_id']}, number {known['item_index'] + 1:,} of run {known['run_id']}")
     _show_value("metadata", known["metadata"])
-    _show_value("request", known["request"])
+    if known["request"] is not None:
+        _show_value("request", known["request"])
+    elif known["result"] is not None and "reused_from" in known["result"]:
+        paid = known["result"]["reused_from"]
+        saved = known["result"].get("saved_usd")
+        show(
+            f"it was not sent: it has the answer of row {paid['item_id']} of run {paid['run_id']}"
+            + (f", which cost {usd_text(Decimal(str(saved)))}" if saved else "")
+        )
     for line in lines:
         batch = f", batch {line.provider_batch_id}" if line.provider_batch_id else ""
         _show_value(f"attempt {line.attempt}, {line.kind}{batch} ({line.artifact})", line.line)
-    if not lines:
+    if not lines and known["request"] is not None:
         show(
             "no files of this run are kept here: they were pruned, are not to be kept, or are elsewhere (--artifacts)"
         )

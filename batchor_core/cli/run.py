@@ -12,7 +12,7 @@ import typer
 from batchor_core.cli.caps import Usd, dollars_given
 from batchor_core.cli.commands import AsJson, takes_stores
 from batchor_core.cli.driving import Driving
-from batchor_core.cli.jobs import JobOptions, named_job
+from batchor_core.cli.jobs import JobOptions, ReuseChoice, named_job
 from batchor_core.cli.progress import ProgressMode
 from batchor_core.cli.result_files import ResultOrder, format_of
 from batchor_core.cli.rows import RowFormat, RowOptions
@@ -141,6 +141,19 @@ def run(
         int | None,
         typer.Option("--max-requests", min=1, metavar="N", help="Most rows in one batch. Default: 50,000."),
     ] = None,
+    reuse: Annotated[
+        ReuseChoice,
+        typer.Option(
+            "--reuse",
+            help="Take answers to equal requests from other runs of the store; send equal rows once.",
+        ),
+    ] = ReuseChoice.OFF,
+    max_age_days: Annotated[
+        float | None,
+        typer.Option(
+            "--max-age-days", metavar="DAYS", help="Reuse no older answers. Default: answers of any age."
+        ),
+    ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Exit as soon as everything has been sent.")
     ] = False,
@@ -187,6 +200,8 @@ def run(
         max_attempts=max_attempts,
         max_requests=max_requests,
         cap=dollars_given(cap),
+        reuse=reuse,
+        max_age_days=max_age_days,
     )
     named = named_job(given, stores.profile, run_id)
     stores = replace(stores, prices=prices)

@@ -10,7 +10,7 @@ from typing import Any
 from batchor_core.cli.findings import Quarantined
 from batchor_core.core.models import RunSummary
 from batchor_core.core.pricing import Cost, Unpriced, cost_text
-from batchor_core.core.words import moment
+from batchor_core.core.words import moment, usd_text
 
 
 def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
@@ -21,6 +21,9 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     for status, count in summary.status_counts.items():
         if count:
             yield f"  {status.value}", f"{count:,}"
+    for name in ("reused", "deduplicated", "following"):
+        if count := getattr(summary, f"{name}_items"):
+            yield f"  {name}", f"{count:,}"
     yield "active batches", f"{summary.active_batches:,}"
     if summary.backoff_remaining_sec:
         yield "backs off for", f"{summary.backoff_remaining_sec:,.0f} s"
@@ -46,11 +49,13 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
             )
         case Unpriced(reason):
             yield "cost", f"unknown: {reason}"
+    if summary.usd_saved:
+        yield "saved", usd_text(summary.usd_saved)
 
 
 def summary_json(summary: RunSummary) -> dict[str, Any]:
     """A summary as JSON."""
-    return asdict(summary) | {"cost": cost_json(summary.cost)}
+    return asdict(summary) | {"cost": cost_json(summary.cost), "usd_saved": float(summary.usd_saved)}
 
 
 def cost_json(cost: Cost | Unpriced) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class Boundary(StrEnum):
     APPEND_ITEMS = "append_items"
     SET_CONTROL_STATE = "set_control_state"
     PAUSE = "pause"
+    FOLLOW = "follow"
     CANCEL_REMAINING = "cancel_remaining"
     REOPEN_FAILED = "reopen_failed"
     DISCARD_RUN = "discard_run"

@@ -101,6 +101,11 @@ def completed(state: ItemState) -> ItemState:
     return ItemState(ItemStatus.COMPLETED, state.attempt_count + 1, state.generation)
 
 
+def reused(state: ItemState) -> ItemState:
+    """The item got an answer that was there already."""
+    return ItemState(ItemStatus.COMPLETED, state.attempt_count, state.generation)
+
+
 def failed(state: ItemState, *, retryable: bool, count_attempt: bool, max_attempts: int) -> ItemState:
     """The item was answered, but the answer is not usable.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, ClassVar, Generic, TypeAlias
 
 from pydantic import BaseModel
@@ -21,13 +22,18 @@ from batchor_core.core.exports import ArtifactPruneResult as ArtifactPruneResult
 from batchor_core.core.exports import TerminalResultsExportResult as TerminalResultsExportResult
 from batchor_core.core.failures import ItemFailure as ItemFailure
 from batchor_core.core.outputs import ModelOutput, Output, OutputSpec, OutputT, TextOutput, check_output
+from batchor_core.core.policies import ArtifactPolicy as ArtifactPolicy
+from batchor_core.core.policies import ChunkPolicy as ChunkPolicy
+from batchor_core.core.policies import RetryPolicy as RetryPolicy
 from batchor_core.core.pricing import NO_AMOUNTS, Cost, Rates, Unpriced, cost_text
 from batchor_core.core.prompts import PromptParts as PromptParts
 from batchor_core.core.results import ItemResult, answer_or_error
+from batchor_core.core.reuse import ReuseScope, check_reuse
 from batchor_core.core.structured import StructuredOutputSchema, closed_model_schema
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
 from batchor_core.core.validation import check_batch_metadata, check_schema_name
+from batchor_core.core.words import usd_text
 
 PayloadT = TypeVar("PayloadT", default=Any)
 AnswerT = TypeVar("AnswerT", bound=BaseModel | str | Sequence[float], default=Any)
@@ -135,76 +141,6 @@ class ProviderConfig(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkPolicy:
-    """Limits of one provider batch; a batch is filled until the first of them is reached.
-
-    Attributes:
-        max_requests: Lines per input file. OpenAI takes 50,000.
-        max_file_bytes: Bytes per input file, 150 MiB by default. OpenAI takes 200 MB.
-        chars_per_token: Divisor for estimating tokens if tiktoken has no encoding available.
-    """
-
-    max_requests: int = 50_000
-    max_file_bytes: int = 150 * 1024 * 1024
-    chars_per_token: int = 4
-
-    def __post_init__(self) -> None:
-        for name in ("max_requests", "max_file_bytes", "chars_per_token"):
-            arguments.check_whole_number(f"ChunkPolicy.{name}", getattr(self, name), least=1)
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How often an item is tried, and how long to wait after failures of the provider.
-
-    Attributes:
-        max_attempts: Answered attempts per item, the successful one included.
-        base_backoff_sec: First wait; doubles with each failure in a row.
-        max_backoff_sec: The longest wait.
-    """
-
-    max_attempts: int = 3
-    base_backoff_sec: float = 1.0
-    max_backoff_sec: float = 300.0
-
-    def __post_init__(self) -> None:
-        arguments.check_whole_number("RetryPolicy.max_attempts", self.max_attempts, least=1)
-        arguments.check_seconds("RetryPolicy.base_backoff_sec", self.base_backoff_sec)
-        arguments.check_seconds("RetryPolicy.max_backoff_sec", self.max_backoff_sec)
-
-
-@dataclass(frozen=True, slots=True)
-class ArtifactPolicy:
-    """Which of the provider's files are kept.
-
-    Attributes:
-        persist_raw_output_artifacts: Keep output and error files unchanged. If False, each raw response is kept
-            compressed in the control database instead.
-    """
-
-    persist_raw_output_artifacts: bool = True
-
-    def __post_init__(self) -> None:
-        arguments.check_bool("ArtifactPolicy.persist_raw_output_artifacts", self.persist_raw_output_artifacts)
-
-    def to_payload(self) -> JSONObject:
-        """The policy as JSON."""
-        return {"persist_raw_output_artifacts": self.persist_raw_output_artifacts}
-
-    @classmethod
-    def from_payload(cls, payload: JSONObject) -> ArtifactPolicy:
-        """Read what :meth:`to_payload` wrote.
-
-        Raises:
-            TypeError: If ``persist_raw_output_artifacts`` is not a bool.
-        """
-        value = payload.get("persist_raw_output_artifacts", True)
-        if not isinstance(value, bool):
-            raise TypeError(f"persist_raw_output_artifacts must be a bool, not {type(value).__name__}")
-        return cls(persist_raw_output_artifacts=value)
-
-
-@dataclass(frozen=True, slots=True)
 class BatchJob(Generic[PayloadT, AnswerT]):
     """What to run: the items, the prompt, the provider and the expected output.
 
@@ -226,6 +162,13 @@ class BatchJob(Generic[PayloadT, AnswerT]):
             :class:`~batchor_core.ModelOutput`, :class:`~batchor_core.VectorOutput` or
             :class:`~batchor_core.BodyOutput`.
         caps: The most that may be spent, such as ``[Cap(usd=10)]`` for this run; see :class:`~batchor_core.Cap`.
+        reuse: Whose answers to equal requests this run may have instead of asking again: ``"store"`` for all runs in the store,
+            ``"asset"`` and ``"partition"`` for those of a Dagster asset, ``"off"`` for none. Unless it is off, equal rows of the run
+            are also sent once. The provider, its server and the account must be the same.
+        max_age: How long after its batch was created an answer may be reused; None for ever.
+        salt: Jobs with another salt share no answers.
+        reuse_varying: Reuse answers also to requests with a temperature above 0 or an ``n`` above 1, which are otherwise asked
+            every time.
 
     Raises:
         StructuredOutputSchemaError: The provider would refuse the model's schema.
@@ -244,6 +187,10 @@ class BatchJob(Generic[PayloadT, AnswerT]):
     artifact_policy: ArtifactPolicy = field(default_factory=ArtifactPolicy)
     output: Output[AnswerT] | None = None
     caps: Sequence[Cap] = ()
+    reuse: ReuseScope = "off"
+    max_age: timedelta | None = None
+    salt: str = ""
+    reuse_varying: bool = False
 
     def __post_init__(self) -> None:
         check_caps("caps", self.caps)
@@ -254,6 +201,7 @@ class BatchJob(Generic[PayloadT, AnswerT]):
         arguments.check_instance("retry_policy", self.retry_policy, RetryPolicy)
         arguments.check_instance("artifact_policy", self.artifact_policy, ArtifactPolicy)
         check_batch_metadata(self.batch_metadata)
+        check_reuse(reuse=self.reuse, max_age=self.max_age, salt=self.salt, reuse_varying=self.reuse_varying)
         if self.schema_name is not None:
             check_schema_name(self.schema_name)
         if self.output is not None:
@@ -314,6 +262,10 @@ class RunSummary:
             fails. It does not need a person: a run that does is paused or has quarantined batches.
         cost: What every answered attempt has cost, by the prices of the day that its batch was created on; or why
             there is no figure.
+        reused_items: Completed items that got their answers from other runs.
+        deduplicated_items: Completed items that got the answer of an equal item of this run.
+        usd_saved: US dollars that the answers of both have cost where they were paid for, as far as prices are known.
+        following_items: Items among the PENDING ones that wait for an equal item in flight and are not to be sent.
     """
 
     run_id: str
@@ -338,6 +290,16 @@ class RunSummary:
     created_at: float = 0.0
     trouble: str | None = None
     cost: Cost | Unpriced = NO_AMOUNTS
+    reused_items: int = 0
+    deduplicated_items: int = 0
+    usd_saved: Decimal = Decimal(0)
+    following_items: int = 0
+
+    @property
+    def items_to_send(self) -> int:
+        """Items that wait to be sent, or to be sent again."""
+        counts = self.status_counts
+        return counts[ItemStatus.PENDING] + counts[ItemStatus.FAILED_RETRYABLE] - self.following_items
 
     def _repr_html_(self) -> str:
         """The summary in a notebook."""
@@ -348,10 +310,13 @@ class RunSummary:
             ("why", self.control_reason),
             ("rows", f"{self.total_items:,}" + ("" if self.ingestion_complete else " so far")),
             *((f"rows {status.value}", count) for status, count in self.status_counts.items()),
+            ("rows reused", self.reused_items or None),
+            ("rows deduplicated", self.deduplicated_items or None),
             ("batches in flight", self.active_batches),
             ("batches in quarantine", self.quarantined_batches),
             ("tokens in, out", f"{self.usage.input_tokens:,}, {self.usage.output_tokens:,}"),
             ("cost", cost_text(self.cost) or None),
+            ("saved", usd_text(self.usd_saved) if self.usd_saved else None),
             ("trouble", self.trouble),
         ]
         done = (self.completed_items + self.failed_items, self.total_items)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias
 
 from batchor_core.core import html
 from batchor_core.core.enums import ItemStatus
@@ -16,6 +16,18 @@ from batchor_core.core.usage import TokenUsage
 
 Order: TypeAlias = Literal["input", "ended"]
 """The order of results: that of the items in the input, or that in which they became terminal."""
+
+
+class ReusedFrom(NamedTuple):
+    """Whose answer an item has that was not sent itself.
+
+    Attributes:
+        run_id: The run that the answer was paid for in; it may have been deleted since.
+        item_id: The item in it.
+    """
+
+    run_id: str
+    item_id: str
 
 
 class ItemResult(Late, Generic[OutputT]):
@@ -31,7 +43,8 @@ class ItemResult(Late, Generic[OutputT]):
         metadata: The item's metadata.
         usage: Tokens of the last answer.
         cost_usd: US dollars for all its answered attempts, as far as a price is known; None if none is, or nothing was
-            billed.
+            billed; 0 for a reused answer.
+        reused_from: The item whose answer this is, if it was not asked for anew; such a result has no usage.
     """
 
     __slots__ = ()
@@ -56,6 +69,8 @@ class ItemResult(Late, Generic[OutputT]):
         def usage(self) -> TokenUsage | None: ...
         @property
         def cost_usd(self) -> float | None: ...
+        @property
+        def reused_from(self) -> ReusedFrom | None: ...
 
         @property
         def output(self) -> OutputT | None:
@@ -94,6 +109,7 @@ class TextItemResult(ItemResult[str]):
     metadata: JSONObject = field(default_factory=dict)
     usage: TokenUsage | None = None
     cost_usd: float | None = None
+    reused_from: ReusedFrom | None = None
 
     @property
     def output(self) -> str | None:
@@ -115,6 +131,7 @@ class _WithOutput(ItemResult[OutputT], Generic[OutputT]):
     metadata: JSONObject = field(default_factory=dict)
     usage: TokenUsage | None = None
     cost_usd: float | None = None
+    reused_from: ReusedFrom | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""One cycle of driving a run: recover, poll, ingest, submit."""
+"""One cycle of driving a run: recover, poll, follow, ingest, submit."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from batchor_core.runtime.forgotten_batches import Swept, sweep, sweep_is_due
 from batchor_core.runtime.ingest import Ingestion, Reader
 from batchor_core.runtime.poll import poll
 from batchor_core.runtime.recover import give_back_unsent, recover
+from batchor_core.runtime.reuse import follow
 from batchor_core.runtime.submit import submit
 
 
@@ -31,6 +32,7 @@ def run_cycle(drive: Drive, reader: Reader | None) -> None:
             due = _sweep_is_due(drive, reader)
             recover(drive, keep_unsent=due)
             poll(drive)
+            follow(drive)
             if due:
                 # a forgotten batch has to be cancelled too; a list that can't be read holds up nothing here
                 with suppress(ProviderError):
@@ -41,6 +43,7 @@ def run_cycle(drive: Drive, reader: Reader | None) -> None:
             due = _sweep_is_due(drive, reader)
             recover(drive, keep_unsent=due)
             poll(drive)
+            follow(drive)
             if due:
                 if not _swept(drive, reader):
                     return

@@ -21,10 +21,12 @@ from batchor_core.core.models import BatchItem, BatchItems, PromptBuilder, Promp
 from batchor_core.core.prompts import PromptFeature
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.request_lines import PLACEHOLDERS, Frames, longest_line
+from batchor_core.core.reuse import varies
 from batchor_core.core.types import BatchRequestLine, JSONValue
 from batchor_core.runtime.encoding import check_ids, encoded_metadata, encoded_request, named
 from batchor_core.runtime.engine import CHUNK, Drive
 from batchor_core.runtime.repeated_ids import naming_rows
+from batchor_core.runtime.reuse import reuse_terms, warn_of_varying
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
 from batchor_core.sources.fingerprint import split_options
 from batchor_core.sources.rows import LINEAGE_KEY
@@ -196,6 +198,7 @@ class Ingestion:
         chunk = self.reader.chunk()
         asked = ask(chunk.items, self.reader.next_item_index, self.reader.build_prompt)
         stored = materialize(self.drive, asked)
+        terms = reuse_terms(self.drive)
         with naming_rows(self.reader.items):
             self.drive.session.append(
                 stored,
@@ -203,6 +206,7 @@ class Ingestion:
                 checkpoint_payload=chunk.next_checkpoint,
                 ingestion_complete=chunk.is_last,
                 rendered=asked.digest(),
+                **({} if terms is None else {"reuse": terms}),
             )
         self.reader.kept()
         self.intake.add(stored)
@@ -350,7 +354,9 @@ def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[
     frames = Frames(str(drive.config.provider_config.provider_kind))
     placeholder, placeholder_bytes = PLACEHOLDERS[0], PLACEHOLDERS[0].encode()
     name = drive.session.custom_ids.of
-    keeps_addresses = drive.settings.content_addresses
+    reuse = drive.config.reuse
+    keeps_addresses = drive.settings.content_addresses or reuse is not None
+    skips_varying = reuse is not None and not reuse.varying
     lines: list[BatchRequestLine] = []
     stored: list[bytes] = []
     addresses: list[bytes | None] = []
@@ -370,7 +376,11 @@ def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[
                 if placeholder_bytes not in body:
                     lines.append(line)
                     stored.append(frame.around(body))
-                    addresses.append(frame.address(body) if keeps_addresses else None)
+                    if skips_varying and varies(value):
+                        warn_of_varying(drive.run_id)
+                        addresses.append(None)
+                    else:
+                        addresses.append(frame.address(body) if keeps_addresses else None)
                     continue
         custom_id = name(item.item_id, index, 0)
         try:

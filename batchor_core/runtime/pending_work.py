@@ -7,7 +7,7 @@ from typing import assert_never
 
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus, SubmissionState
 from batchor_core.core.lateness import is_looked_at
-from batchor_core.core.lifecycle import CLAIMABLE, is_terminal_batch
+from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.models import RunSummary
 from batchor_core.providers.api import BatchApi
 from batchor_core.runtime.forgotten_batches import sweep_is_due
@@ -30,6 +30,8 @@ def has_work(store: StateStore, run_id: str, provider: Callable[[], BatchApi]) -
     batches, now = store.get_active_batches(run_id=run_id), store.now()
     submissions = store.list_submissions(run_id=run_id)
     if has_local_work(summary, batches, submissions, now) or sweep_is_due(submissions, now=now):
+        return True
+    if summary.following_items and store.can_follow(run_id=run_id):
         return True
     cancelling = summary.control_state is RunControlState.CANCEL_REQUESTED
     due = [
@@ -65,7 +67,7 @@ def has_local_work(
                 pass
             case _:
                 assert_never(submission.state)
-    claimable = any(summary.status_counts[status] for status in CLAIMABLE)
+    claimable = summary.items_to_send > 0
     match summary.control_state:
         case RunControlState.CANCEL_REQUESTED:
             in_flight = [batch for batch in batches if not is_terminal_batch(batch.status)]

@@ -50,6 +50,7 @@ from batchor_core.storage.rows import (
     metadata_of,
     output_json,
     response_json,
+    reused_from,
     status_of,
     usage_of,
 )
@@ -170,6 +171,7 @@ def _text_result(row: ResultRow) -> TextItemResult:
         metadata_of(row),
         usage_of(row),
         cost_usd(row),
+        reused_from(row),
     )
 
 
@@ -203,6 +205,7 @@ def _with_output(made: type[_Made], row: ResultRow, output: Any, text: str | Non
         metadata_of(row),
         usage_of(row),
         cost_usd(row),
+        reused_from(row),
     )
 
 
@@ -243,6 +246,8 @@ def json_lines(engine: Engine | None, rows: Sequence[ResultRow], kind: OutputKin
             line["raw_response"] = orjson.Fragment(raw.rstrip(b"\r\n"))
         line["error"] = _fragment(error_json(row))
         line["cost_usd"] = cost_usd(row)
+        if row.reused_run_id is not None:
+            line["reused_from"] = {"run_id": row.reused_run_id, "item_id": row.reused_item_id}
         yield _encoded(line)
 
 

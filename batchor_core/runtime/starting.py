@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from batchor_core.core.caps import Cap
-from batchor_core.core.exceptions import RunStateError, StorageError
+from batchor_core.core.exceptions import InvalidInputError, RunStateError, StorageError
 from batchor_core.core.models import BatchJob, RunSummary
 from batchor_core.core.types import JSONObject
 from batchor_core.runtime.capping import check_caps
@@ -21,6 +21,7 @@ from batchor_core.runtime.ingest import (
 from batchor_core.runtime.lease import check_lease_term
 from batchor_core.runtime.live import LiveRun, LiveRuns
 from batchor_core.runtime.outputs import check_kept, check_provided
+from batchor_core.runtime.reuse import reuse_of
 from batchor_core.runtime.row_comparison import KnownRows, OnChange, check_same_builder
 from batchor_core.runtime.snapshots import forget_snapshots, with_snapshots
 from batchor_core.runtime.stored_job import check_same_job, persisted_config
@@ -54,7 +55,12 @@ def create(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, extras: JSONObj
     provider = runs.provider(job.provider_config)
     check_provided(job, provider.get().limits)
     budget = provider.get().enqueue_budget()
-    config = persisted_config(job, budget_key=budget.key if budget else None, extras=extras)
+    reuse = reuse_of(job, extras or {})
+    if reuse is not None and not store.supports_reuse:
+        raise InvalidInputError(
+            f"{type(store).__name__} can't reuse answers: give the job reuse='off', or use a built-in store"
+        )
+    config = persisted_config(job, budget_key=budget.key if budget else None, extras=extras, reuse=reuse)
     check_caps(runs.engine, run_id, config, _caps_of(job, run_id))
     checkpoint = first_checkpoint(job.items)
     try:
@@ -78,7 +84,8 @@ def resume(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, on_change: OnCh
     """Resume a stored run with the job that it was started with; a difference raises before anything is done."""
     store = runs.engine.store
     stored = store.get_run_config(run_id=run_id)
-    config = persisted_config(job, budget_key=stored.budget_key, extras=stored.extras)
+    # a run goes on in the scope that it began in
+    config = persisted_config(job, budget_key=stored.budget_key, extras=stored.extras, reuse=stored.reuse)
     check_same_job(run_id, stored, config)
     check_caps(runs.engine, run_id, config, _caps_of(job, run_id))
     job = with_snapshots(runs.engine, run_id, job)

@@ -8,13 +8,18 @@ from typing import Any
 from batchor_core.core.exceptions import RunConfigMismatchError
 from batchor_core.core.models import BatchJob, ProviderConfig
 from batchor_core.core.outputs import ModelOutput, TextOutput
+from batchor_core.core.reuse import Reuse
 from batchor_core.core.types import JSONObject
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.storage.records import PersistedRunConfig
 
 
 def persisted_config(
-    job: BatchJob[Any, Any], *, budget_key: str | None = None, extras: JSONObject | None = None
+    job: BatchJob[Any, Any],
+    *,
+    budget_key: str | None = None,
+    extras: JSONObject | None = None,
+    reuse: Reuse | None = None,
 ) -> PersistedRunConfig:
     """What is stored of a job; raises StructuredOutputSchemaError as building the job does."""
     spec, schema = job.output_spec, job.output_schema()
@@ -32,6 +37,7 @@ def persisted_config(
         budget_key=budget_key,
         extras=extras or {},
         output=spec.to_payload(),
+        reuse=reuse,
     )
 
 

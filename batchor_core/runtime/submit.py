@@ -40,6 +40,7 @@ from batchor_core.runtime.capping import Caps
 from batchor_core.runtime.engine import Drive, as_provider_error
 from batchor_core.runtime.lease import spare_seconds, uptime
 from batchor_core.runtime.lookup import TAG, wire_mark
+from batchor_core.runtime.reuse import reuse_terms
 from batchor_core.storage.session import RequestDraft, SubmissionRecord
 
 _WRITE_BUFFER = 1 << 20
@@ -148,7 +149,9 @@ def _claim(
 ) -> SubmissionRecord | None:
     created_at = drive.store.get_run_summary(run_id=drive.run_id).created_at
     local_batch_id = local_batch_prefix(drive.run_id, created_at) + uuid.uuid4().hex
+    terms = reuse_terms(drive)
     submission = drive.session.claim(
+        **({} if terms is None else {"reuse": terms}),
         local_batch_id=local_batch_id,
         artifact_key=f"{drive.run_id}/requests/{local_batch_id}.jsonl",
         item_indexes=batch.item_indexes,

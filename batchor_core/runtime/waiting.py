@@ -200,11 +200,10 @@ def check_can_go_on(runs: LiveRuns, summary: RunSummary) -> None:
 
 def _moves(summary: RunSummary, held: list[ActiveBatchRecord]) -> bool:
     """Whether anything continues on its own; ``held`` are the batches in flight if some need a decision."""
-    counts = summary.status_counts
-    if summary.unknown_batches or counts[ItemStatus.PENDING] or counts[ItemStatus.FAILED_RETRYABLE]:
+    if summary.unknown_batches or summary.items_to_send:
         return True
     if not summary.quarantined_batches:
-        return bool(summary.active_batches or counts[ItemStatus.SUBMITTED])
+        return bool(summary.active_batches or summary.status_counts[ItemStatus.SUBMITTED])
     cancelling = summary.control_state is RunControlState.CANCEL_REQUESTED
     return any(
         not needs_a_person(quarantine_cause=batch.quarantine_cause, is_cancelling=cancelling)

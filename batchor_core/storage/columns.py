@@ -30,6 +30,9 @@ STATUS: Final = {status.value: status for status in ItemStatus}
 STATUS_NAME: Final = {status: status.value for status in ItemStatus}
 """The other way; ``value`` of an enum is a property that takes half a microsecond."""
 
+LONG_TEXT = 1 << 20
+"""Characters of an answer from which on it is written by itself."""
+
 _ESCAPED = "\x1a"
 _MARK = " "
 _LONG_NUMBER = re.compile(r"\d{19}")  # from here on orjson reads a float

@@ -202,6 +202,16 @@ class PostgresDatabase(Database):
     def among(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:
         return column == any_(bindparam(None, list(values), type_=ARRAY(column.type)))
 
+    def find_requests(
+        self, connection: Connection, index: Table, scope_key: int | None, short_addresses: Sequence[int]
+    ) -> list[tuple[int, int, int]]:
+        sql = (
+            f"SELECT short_address, run_key, item_index FROM {self.name_of(index)} "  # noqa: S608 - our own names
+            "WHERE scope_key = %s AND short_address = ANY(%s::bigint[])"
+        )
+        found: Any = connection.exec_driver_sql(sql, (scope_key, list(short_addresses))).cursor
+        return list(found)
+
     def lock_for_migration(self, connection: Connection) -> None:
         self._lock(connection, f"batchor migration of {self._schema}")
 

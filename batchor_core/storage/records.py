@@ -19,6 +19,8 @@ from batchor_core.core.models import (
     RunSummary,
 )
 from batchor_core.core.request_lines import longest_line
+from batchor_core.core.results import ReusedFrom
+from batchor_core.core.reuse import Reuse
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
 
@@ -43,6 +45,8 @@ class PersistedRunConfig:
     """Free for integrations, such as the Dagster asset and partition that the run belongs to."""
     output: JSONObject | None = None
     """What the answers are, as ``core.outputs`` writes it; None in runs of earlier builds, see ``runtime.outputs``."""
+    reuse: Reuse | None = None
+    """Whose answers the run may have; None for nobody's."""
 
 
 class MaterializedItem(NamedTuple):
@@ -264,6 +268,10 @@ class PersistedItemRecord(Late):
     """An answer that is bytes."""
     cost: int | None = None
     """Picodollars for its answered attempts, as far as their prices are known; None if none is."""
+    reused_from: ReusedFrom | None = None
+    """Whose answer it is, if the item was not sent itself."""
+    saved: int | None = None
+    """Picodollars that the answer of a reused item has cost; None if no price is known."""
 
 
 class ResultRow(NamedTuple):
@@ -301,6 +309,12 @@ class ResultRow(NamedTuple):
     """An answer that is bytes."""
     cost: int | None = None
     """Picodollars for its answered attempts, as far as their prices are known; None if none is."""
+    reused_run_id: str | None = None
+    """Of an item that was not sent itself, the run whose answer it has."""
+    reused_item_id: str | None = None
+    """And the item in it."""
+    saved: int | None = None
+    """And the picodollars that its answer has cost; None if no price is known."""
 
 
 @dataclass(frozen=True, slots=True)

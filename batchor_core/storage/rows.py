@@ -12,6 +12,7 @@ from batchor_core.core.enums import ItemStatus
 from batchor_core.core.lazy_field import decode_later
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.pricing import PICODOLLARS
+from batchor_core.core.results import ReusedFrom
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage, counts
 from batchor_core.storage.columns import (
@@ -109,6 +110,13 @@ def cost_usd(row: ResultRow) -> float | None:
     return None if row.cost is None else row.cost / PICODOLLARS  # correctly rounded, as both are integers
 
 
+def reused_from(row: ResultRow) -> ReusedFrom | None:
+    """Whose answer it is, if the item was not sent itself."""
+    if row.reused_run_id is None or row.reused_item_id is None:
+        return None
+    return ReusedFrom(row.reused_run_id, row.reused_item_id)
+
+
 def record_of(row: ResultRow) -> PersistedItemRecord:
     """The documented record of a row."""
     raw = None
@@ -130,6 +138,8 @@ def record_of(row: ResultRow) -> PersistedItemRecord:
         raw,
         row.output_data,
         row.cost,
+        reused_from(row),
+        row.saved,
     )
     if row.text_is_json and row.output_text is not None:
         decode_later(record, "output_json", decode_answer, row.output_text)
@@ -155,4 +165,6 @@ def row_of(record: PersistedItemRecord) -> ResultRow:
         pack_response(record.raw_response),
         record.output_data,
         record.cost,
+        *(record.reused_from or (None, None)),
+        record.saved,
     )

@@ -79,6 +79,11 @@ runs = Table(
     _count("terminal_sequence"),
     *[_count(kind) for kind in TOKEN_KINDS],
     _count("orphan_batches"),
+    # completed items that were not paid for: with answers of other runs, and of equal items of this one
+    _count("reused_items"),
+    _count("deduplicated_items"),
+    _count("saved"),  # picodollars that their answers have cost, as far as prices are known
+    Column("reuse_scope_key", BigInteger),  # NULL: the run neither takes nor gives answers
     # how far the reading of the source has come; ingestion_complete is NULL until something was said about it
     Column("source_kind", Text),
     Column("source_ref", Text),
@@ -135,11 +140,12 @@ SUBMITTED from then on. A batch is so recorded without a touch to the tens of th
 
 CLAIMABLE_QUEUE = 1
 TAKEN_QUEUE = 2
+FOLLOWING_QUEUE = 3
 QUEUES = {status.value: CLAIMABLE_QUEUE for status in CLAIMABLE} | {
     ItemStatus.QUEUED_LOCAL.value: TAKEN_QUEUE
 }
 """By stored status, the queue that an item waits in: to be claimed, or, taken by hand through the documented methods, to be
-sent. All others are in none."""
+sent. All others are in none; and an item that follows an equal one is in a third, whatever its status, see sql_following.py."""
 
 items = Table(
     "items",
@@ -247,6 +253,40 @@ item_results = Table(
     Column("raw_response", LargeBinary),
     Column("output_data", LargeBinary),  # an answer that is bytes
     Column("cost", BigInteger),  # picodollars for all attempts of the item; NULL where no price is known
+    # of an answer of an equal item: the item that was paid for, what it cost, and how old the answer is; and the item that the
+    # index leads to, if this one is to take its place when its run is deleted
+    Column("reused_run_id", Text),
+    Column("reused_item_id", Text),
+    Column("saved", BigInteger),  # picodollars
+    Column("answered_at", Double),
+    Column("reused_run_key", BigInteger),
+    Column("reused_index", BigInteger),
+    sqlite_with_rowid=False,
+)
+_index_where(
+    "item_results_reusing",
+    item_results.c.reused_run_key,
+    item_results.c.reused_run_key,
+    item_results.c.reused_index,
+)
+
+# whose answers may be reused by whom, by core.reuse.reuse_key
+reuse_scopes = Table(
+    "reuse_scopes",
+    metadata,
+    Column("scope_key", BigKey, primary_key=True, autoincrement=True),
+    Column("reuse_key", String(64), nullable=False, unique=True),
+)
+
+# the item of a scope that asked for a content address last. The address is cut short to keep the index small and quick; the
+# whole one is beside the item, and compared before anything is reused
+reuse_index = Table(
+    "reuse_index",
+    metadata,
+    Column("scope_key", BigKey, primary_key=True, autoincrement=False),
+    Column("short_address", BigInteger, primary_key=True, autoincrement=False),
+    Column("run_key", BigInteger, nullable=False),
+    Column("item_index", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 

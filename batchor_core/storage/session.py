@@ -19,6 +19,8 @@ from batchor_core.core.models import ItemFailure
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.types import JSONValue
 from batchor_core.core.usage import TokenUsage
+from batchor_core.storage.following import Followed as Followed
+from batchor_core.storage.following import ReuseTerms as ReuseTerms
 from batchor_core.storage.records import (
     ActiveBatchRecord,
     BatchArtifactPointer,
@@ -207,10 +209,12 @@ class DriverSession(ABC):
         checkpoint_payload: JSONValue | None,
         ingestion_complete: bool,
         rendered: RenderedChunk | None = None,
+        reuse: ReuseTerms | None = None,
     ) -> None:
         """Add a chunk of items, keep the digests of what they were rendered to and move the checkpoint, in one transaction.
 
-        An index that is already stored with the same id is skipped (a replay after a crash).
+        An index that is already stored with the same id is skipped (a replay after a crash). Under ``reuse``, items that the
+        run's scope has answers to are COMPLETED from the beginning.
 
         Raises:
             DuplicateItemError: An id occurs under another index, or twice in ``items``; nothing is written.
@@ -234,8 +238,12 @@ class DriverSession(ABC):
         leaves_queue: bool = False,
         key_fingerprint: str | None = None,
         reservation: Reservation | None = None,
+        reuse: ReuseTerms | None = None,
     ) -> SubmissionRecord | None:
         """Create the submission CLAIMED and move its items to QUEUED_LOCAL. Line numbers follow the item order.
+
+        Under ``reuse``, items to which an equal one is in flight or answered are left out, and follow it from then on; where
+        they all do, there is no submission, and None is returned.
 
         Returns None, and changes nothing, when the items no longer fit an allowance shared with other runs
         (``core.admission.free``), or when one of them is no longer claimable. Under allowances, the run counts under
@@ -324,6 +332,10 @@ class DriverSession(ABC):
         PENDING; what may have been sent (SENDING, UNKNOWN, QUARANTINED) is left to the look-up. Returns the number of items
         freed.
         """
+
+    def follow(self, reuse: ReuseTerms) -> Followed:
+        """Go on with the items that follow equal ones, where those have ended. A store without reuse has none."""
+        return Followed()
 
     @abstractmethod
     def fail_unsubmitted(self, failures: Sequence[tuple[int, ItemFailure]]) -> AppliedOutcome:

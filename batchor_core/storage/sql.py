@@ -26,11 +26,13 @@ from batchor_core.storage import (
     sql_artifacts,
     sql_batches,
     sql_caps,
+    sql_following,
     sql_ingestion,
     sql_items,
     sql_leases,
     sql_reading,
     sql_rendered,
+    sql_reuse,
     sql_runs,
     sql_spending,
     sql_submissions,
@@ -52,7 +54,7 @@ from batchor_core.storage.records import (
     StoredItem,
 )
 from batchor_core.storage.rows import record_of
-from batchor_core.storage.schema import metadata, run_leases, runs
+from batchor_core.storage.schema import metadata, reuse_index, run_leases, runs
 from batchor_core.storage.session import (
     DriverIdentity,
     DriverSession,
@@ -77,6 +79,7 @@ class SQLStore(SQLByHand):
     """
 
     supports_leases = True
+    supports_reuse = True
 
     def __init__(self, database: Database, *, provider_registry: ProviderRegistry | None = None) -> None:
         self.database = database
@@ -110,13 +113,17 @@ class SQLStore(SQLByHand):
             )
 
     def create_run(self, *, run_id: str, config: PersistedRunConfig, items: list[MaterializedItem]) -> None:
-        values = {
+        values: dict[str, object] = {
             **sql_runs.config_columns(config, self.provider_registry),
             "run_id": run_id,
             "control_state": RunControlState.RUNNING.value,
             "custom_id_format": NEWEST.value,
         }
         with self.database.write(Boundary.CREATE_RUN) as connection:
+            if config.reuse is not None:
+                values["reuse_scope_key"] = sql_reuse.scope_key_of(
+                    self.database, connection, config.reuse.key
+                )
             try:
                 inserted = connection.execute(
                     runs.insert().values(**values, created_at=self.database.now(connection))
@@ -155,6 +162,7 @@ class SQLStore(SQLByHand):
             now=now,
             active=sql_summaries.active_batches(connection, now=now, run_key=row.run_key),
             doubtful=sql_summaries.doubtful_counts(connection, row.run_key),
+            following=sql_following.counts(connection, [row]),
         )
 
     def list_runs(self) -> list[RunListing]:
@@ -163,15 +171,19 @@ class SQLStore(SQLByHand):
             now = self.database.now(connection)
             active = sql_summaries.active_batches(connection, now=now)
             doubtful = sql_summaries.doubtful_counts(connection)
+            rows = connection.execute(newest_first).all()
+            following = sql_following.counts(connection, rows)
             return [
                 RunListing(
                     run_id=row.run_id,
                     created_at=row.created_at,
-                    summary=sql_summaries.summary_from(row, now=now, active=active, doubtful=doubtful),
+                    summary=sql_summaries.summary_from(
+                        row, now=now, active=active, doubtful=doubtful, following=following
+                    ),
                     extras=decode_json(row.extras),
                     last_sequence=int(row.terminal_sequence),
                 )
-                for row in connection.execute(newest_first).all()
+                for row in rows
             ]
 
     # --- ingestion ---------------------------------------------------------------------------------------------------
@@ -205,6 +217,12 @@ class SQLStore(SQLByHand):
         with self.database.read() as connection:
             run_key = sql_runs.run_key_of(self.database, connection, run_id)
             return sql_batches.batch_records(connection, run_key, active=active)
+
+    def can_follow(self, *, run_id: str) -> bool:
+        with self.database.read() as connection:
+            row = sql_runs.run_row(self.database, connection, run_id)
+            scope = sql_reuse.InScope(self.database, connection, row.run_key, row.reuse_scope_key)
+            return sql_following.can_go_on(scope)
 
     # --- artifacts ---------------------------------------------------------------------------------------------------
 
@@ -380,6 +398,7 @@ class SQLStore(SQLByHand):
 
 def _remove(run: sql_runs.LockedRun) -> None:
     """Every row of a run, in all tables."""
+    sql_following.forget(run)
     for table in reversed(metadata.sorted_tables):
-        if "run_key" in table.columns:
+        if "run_key" in table.columns and table is not reuse_index:
             run.connection.execute(table.delete().where(table.c.run_key == run.run_key))

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from sqlalchemy import and_
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core import lifecycle
@@ -13,6 +14,7 @@ from batchor_core.core.enums import ItemStatus
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure
 from batchor_core.storage.columns import (
+    LONG_TEXT,
     STATUS_NAME,
     encode_failure,
     encode_optional_json,
@@ -22,11 +24,20 @@ from batchor_core.storage.columns import (
     usage_columns,
 )
 from batchor_core.storage.records import CompletedItemRecord, ItemFailureRecord
-from batchor_core.storage.schema import QUEUES, item_results
+from batchor_core.storage.schema import QUEUES, item_results, items
 from batchor_core.storage.session import AppliedOutcome
 from batchor_core.storage.sql_costs import Bill, charge, with_attempt
 from batchor_core.storage.sql_engine import Constant
-from batchor_core.storage.sql_items import SUBMITTED, ItemRow, as_known, item_rows, items_by_custom_id, own
+from batchor_core.storage.sql_items import (
+    SUBMITTED,
+    ItemRow,
+    as_known,
+    is_status,
+    item_rows,
+    items_by_custom_id,
+    own,
+)
+from batchor_core.storage.sql_reuse import Entry, TakenResult, insert_results
 from batchor_core.storage.sql_runs import LockedRun
 
 # what changes with the state; a terminal item keeps its last name and submission, which saves touching their indexes
@@ -34,11 +45,10 @@ _CHANGE_COLUMNS = ("status", "queue", "attempt_count", "generation", "custom_id"
 _ERROR_COLUMNS = ("last_error",)  # apart, since what goes on without an error keeps the one before
 _END_COLUMNS = ("status", "attempt_count", "terminal_sequence")
 _ENDED: dict[str, Constant] = {"queue": None, "last_error": None}
-_RESULT_COLUMNS = tuple(column.name for column in item_results.columns if column.name != "run_key")
-
-
-LONG_TEXT = 1 << 20
-"""Characters of an answer from which on it is written by itself."""
+_OF_TAKEN = ("reused_run_id", "reused_item_id", "saved", "answered_at", "reused_run_key", "reused_index")
+_RESULT_COLUMNS = tuple(
+    column.name for column in item_results.columns if column.name not in ("run_key", *_OF_TAKEN)
+)
 
 
 class ItemChanges:
@@ -51,6 +61,7 @@ class ItemChanges:
         self._ends: list[tuple[object, ...]] = []
         self._results: list[tuple[object, ...]] = []
         self._long_results: list[tuple[object, ...]] = []
+        self._taken: list[TakenResult] = []
         self._moves: defaultdict[tuple[ItemStatus, ItemStatus], list[int]] = defaultdict(lambda: [0, 0])
         self._owned: defaultdict[int | None, int] = defaultdict(int)
         self._bills: defaultdict[int | None, Bill] = defaultdict(Bill)
@@ -62,6 +73,16 @@ class ItemChanges:
         cost = record.cost if item.cost is None else with_attempt(item.cost, record.cost)
         state = lifecycle.completed(item.state)
         self._terminal(item, state, record, cost, None, output_json, record.text_is_json, record.output_data)
+
+    def take(self, item: ItemRow, answer: Entry) -> None:
+        """The answer of an equal item."""
+        state = lifecycle.reused(item.state)
+        sequence = self._run.next_sequence()
+        # what it has cost before is unknown only if it was sent before
+        cost = item.cost if item.state.attempt_count else item.cost or 0
+        self._taken.append(TakenResult(sequence, item.item_index, state.attempt_count, cost, answer))
+        self._ends.append((item.item_index, STATUS_NAME[state.status], state.attempt_count, sequence))
+        self._count(item, state.status)
 
     def fail(self, item: ItemRow, record: ItemFailureRecord, *, max_attempts: int) -> ItemStatus:
         """A bad answer; returns where the item goes."""
@@ -93,7 +114,10 @@ class ItemChanges:
 
     def end(self, item: ItemRow, state: ItemState, error: ItemFailure) -> None:
         """A failure without an answer: before submission, or by the run's cancellation."""
-        stored = encode_failure(error)
+        self.end_like(item, state, encode_failure(error))
+
+    def end_like(self, item: ItemRow, state: ItemState, stored: str) -> None:
+        """The same, with a failure as it is stored."""
         if state.status in lifecycle.TERMINAL:
             blank = CompletedItemRecord(custom_id="", output_text=None)
             self._terminal(item, state, blank, item.cost, stored, None, False)
@@ -109,6 +133,7 @@ class ItemChanges:
         run.database.insert_long(
             run.connection, item_results, _RESULT_COLUMNS, self._long_results, same={"run_key": run.run_key}
         )
+        insert_results(run, self._taken)
         for columns, rows, same in (
             (_END_COLUMNS, self._ends, _ENDED),
             (_CHANGE_COLUMNS, self._changes, {}),
@@ -227,5 +252,16 @@ def cancel_items(
     changes = ItemChanges(run)
     for row in rows:
         changes.end(row, lifecycle.cancelled(row.state), error)
+    changes.write()
+    return len(rows)
+
+
+def end_waiting(run: LockedRun, errors: Mapping[int, ItemFailure]) -> int:
+    """End claimable items, by index, each with its error; returns how many."""
+    chosen = and_(run.database.among(items.c.item_index, list(errors)), is_status(*lifecycle.CLAIMABLE))
+    rows = list(item_rows(run.connection, run.run_key, chosen))
+    changes = ItemChanges(run)
+    for row in rows:
+        changes.end(row, lifecycle.cancelled(row.state), errors[row.item_index])
     changes.write()
     return len(rows)

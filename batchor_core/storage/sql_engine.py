@@ -248,6 +248,15 @@ class Database(ABC):
         """Whether the column is one of any number of values, as one bound parameter."""
 
     @abstractmethod
+    def find_requests(
+        self, connection: Connection, index: Table, scope_key: int | None, short_addresses: Sequence[int]
+    ) -> list[tuple[int, int, int]]:
+        """What the index of requests has of a scope: short address, run key and item index of each that is there.
+
+        A statement of its own, since it is run for every thousand rows that are read, and mostly finds nothing.
+        """
+
+    @abstractmethod
     def lock_for_migration(self, connection: Connection) -> None:
         """Let one process at a time create or migrate the tables, until the transaction ends."""
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.exc import IntegrityError
 
+from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError, StorageError
 from batchor_core.storage import sql_runs
 from batchor_core.storage.columns import (
@@ -22,8 +23,10 @@ from batchor_core.storage.columns import (
 from batchor_core.storage.line_parts import LineParts, common_parts
 from batchor_core.storage.records import MaterializedItem, request_bytes
 from batchor_core.storage.schema import CLAIMABLE_QUEUE, item_contents, items, line_parts
+from batchor_core.storage.session import ReuseTerms
 from batchor_core.storage.sql_engine import Constant, Database
 from batchor_core.storage.sql_items import PENDING, named
+from batchor_core.storage.sql_reuse import Taken, TakenResult, insert_results, take
 from batchor_core.storage.sql_runs import LockedRun
 
 _NEW_COLUMNS = ("item_index", "item_id", "submission_tokens", "request_bytes")
@@ -32,6 +35,12 @@ _NEW: dict[str, Constant] = {
     "queue": CLAIMABLE_QUEUE,
     "attempt_count": 0,
     "generation": 0,
+}
+_ENDED: dict[str, Constant] = _NEW | {
+    "status": ItemStatus.COMPLETED.value,
+    "queue": None,
+    "submission_tokens": 0,
+    "request_bytes": 0,
 }
 _CONTENT_COLUMNS = (
     "item_index",
@@ -49,8 +58,10 @@ _MAX_PARTS = 8
 """A run whose lines have less in common than so many tries can tell keeps them whole."""
 
 
-def append(run: LockedRun, chunk: Sequence[MaterializedItem]) -> Sequence[MaterializedItem]:
-    """Add a chunk, passing over what is there already; returns what was new.
+def append(
+    run: LockedRun, chunk: Sequence[MaterializedItem], reuse: ReuseTerms | None = None
+) -> Sequence[MaterializedItem]:
+    """Add a chunk, passing over what is there already; returns what was new. Under ``reuse``, what was answered before has ended.
 
     Raises:
         DuplicateItemError: An id occurs twice in the chunk.
@@ -60,21 +71,61 @@ def append(run: LockedRun, chunk: Sequence[MaterializedItem]) -> Sequence[Materi
     fresh = _fresh(run, chunk)
     if not fresh:
         return fresh
-    mine: dict[str, Constant] = {"run_key": run.run_key}
-    item_ids = [encode_text(item.item_id) for item in fresh]
-    rows = [
-        (item.item_index, item_id, item.submission_tokens, request_bytes(item))
-        for item, item_id in zip(fresh, item_ids, strict=True)
-    ]
+    taken: Sequence[Taken] = ()
+    waiting = fresh
+    if reuse is not None and run.reuse_scope_key is not None:
+        taken, waiting = take(run, fresh, reuse)
+    if waiting:
+        item_ids = [encode_text(item.item_id) for item in waiting]
+        rows = [
+            (item.item_index, item_id, item.submission_tokens, request_bytes(item))
+            for item, item_id in zip(waiting, item_ids, strict=True)
+        ]
+        same: dict[str, Constant] = {"run_key": run.run_key, **_NEW}
+        run.database.insert_many(run.connection, items, _NEW_COLUMNS, rows, same=same)
+        _insert_contents(run, waiting, item_ids, _cut_lines(run, waiting))
+        run.add(PENDING, count=len(waiting), tokens=sum(item.submission_tokens for item in waiting))
+    if taken:
+        _append_taken(run, taken)
+    return fresh
+
+
+def _insert_contents(
+    run: LockedRun,
+    chunk: Sequence[MaterializedItem],
+    item_ids: Sequence[str],
+    lines: Sequence[tuple[bytes | None, int | None]],
+) -> None:
     contents = [
         (item.item_index, item_id, _metadata(item), encode_text(item.prompt), encode_optional_text(item.system_prompt),
          *line, item.content_address)
-        for item, item_id, line in zip(fresh, item_ids, _cut_lines(run, fresh), strict=True)
+        for item, item_id, line in zip(chunk, item_ids, lines, strict=True)
     ]  # fmt: skip
-    run.database.insert_many(run.connection, items, _NEW_COLUMNS, rows, same=mine | _NEW)
-    run.database.insert_many(run.connection, item_contents, _CONTENT_COLUMNS, contents, same=mine)
-    run.add(PENDING, count=len(fresh), tokens=sum(item.submission_tokens for item in fresh))
-    return fresh
+    run.database.insert_many(
+        run.connection, item_contents, _CONTENT_COLUMNS, contents, same={"run_key": run.run_key}
+    )
+
+
+def _append_taken(run: LockedRun, taken: Sequence[Taken]) -> None:
+    """Items that are answered already. Their requests are not kept: nobody will send them."""
+    item_ids = [encode_text(one.item.item_id) for one in taken]
+    sequences = [run.next_sequence() for _ in taken]
+    rows = [
+        (one.item.item_index, item_id, sequence)
+        for one, item_id, sequence in zip(taken, item_ids, sequences, strict=True)
+    ]
+    columns = ("item_index", "item_id", "terminal_sequence")
+    same: dict[str, Constant] = {"run_key": run.run_key, **_ENDED}
+    run.database.insert_many(run.connection, items, columns, rows, same=same)
+    _insert_contents(run, [one.item for one in taken], item_ids, [(None, None)] * len(taken))
+    insert_results(
+        run,
+        (
+            TakenResult(sequence, one.item.item_index, 0, 0, one.answer)
+            for sequence, one in zip(sequences, taken, strict=True)
+        ),
+    )
+    run.add(ItemStatus.COMPLETED, count=len(taken), tokens=0)
 
 
 def check_same(run: LockedRun, repeated: Sequence[MaterializedItem]) -> None:

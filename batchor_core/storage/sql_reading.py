@@ -10,8 +10,10 @@ from sqlalchemy import BigInteger, Connection, Select, and_, bindparam, case, fu
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core.custom_ids import CustomIds
+from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.request_lines import named_line
 from batchor_core.core.usage import TOKEN_KINDS
+from batchor_core.storage import sql_submissions
 from batchor_core.storage.columns import (
     any_escaped,
     decode_json,
@@ -59,6 +61,9 @@ def _columns(status: Any, attempt_count: Any, error: Any, cost: Any) -> tuple[An
         _results.raw_response,
         _results.output_data,
         cost,
+        _results.reused_run_id,
+        _results.reused_item_id,
+        _results.saved,
     )
 
 
@@ -97,8 +102,23 @@ def claimed_items(connection: Connection, run_key: int, chosen: ColumnElement[bo
     ]
 
 
-def drafts(database: Database, *, run_key: int, names: CustomIds, intent_key: int) -> Iterator[RequestDraft]:
-    """The lines of a submission without a batch, each page in a transaction of its own, so that none stays open meanwhile."""
+def drafts(
+    database: Database, *, run_key: int, names: CustomIds, local_batch_id: str
+) -> Iterator[RequestDraft]:
+    """The lines of a submission, each page in a transaction of its own, so that none stays open meanwhile.
+
+    There are none once it has a batch.
+    """
+    with database.read() as connection:
+        submission = sql_submissions.find_submission(connection, run_key, local_batch_id)
+    if submission is None:
+        raise RunStateError(names.run_id, f"no submission {local_batch_id!r}")
+    if submission.provider_batch_id is not None:
+        return iter(())
+    return _drafts(database, run_key=run_key, names=names, intent_key=submission.intent_key)
+
+
+def _drafts(database: Database, *, run_key: int, names: CustomIds, intent_key: int) -> Iterator[RequestDraft]:
     line_number, last_index = 0, -1
     with database.read() as connection:
         parts = parts_of(connection, run_key)
@@ -200,6 +220,7 @@ def _rows(found: Iterator[tuple[Any, ...]]) -> list[ResultRow]:
         any_escaped(row.item_id for row in rows)
         or any_escaped(row.output_text for row in rows)
         or any_escaped({row.raw_artifact_path for row in rows})
+        or any_escaped({row.reused_item_id for row in rows})
     ):
         return [_unescaped(row) for row in rows]
     return rows
@@ -210,6 +231,7 @@ def _unescaped(row: ResultRow) -> ResultRow:
         item_id=decode_text(row.item_id),
         output_text=decode_optional_text(row.output_text),
         raw_artifact_path=decode_optional_text(row.raw_artifact_path),
+        reused_item_id=decode_optional_text(row.reused_item_id),
     )
 
 

@@ -16,6 +16,7 @@ from batchor_core.core.exceptions import RunNotFoundError
 from batchor_core.core.lifecycle import IN_FLIGHT
 from batchor_core.core.models import ArtifactPolicy, ChunkPolicy, RetryPolicy
 from batchor_core.core.retry import backoff_delay, is_due
+from batchor_core.core.reuse import Reuse
 from batchor_core.core.types import JSONValue
 from batchor_core.core.usage import TOKEN_KINDS
 from batchor_core.providers.registry import ProviderRegistry
@@ -38,7 +39,13 @@ from batchor_core.storage.sql_engine import AnyRow, Database
 _RUN = select(runs).where(runs.c.run_id == bindparam("run_id"))
 _RUN_KEY = select(runs.c.run_key).where(runs.c.run_id == bindparam("run_id"))
 _LOCKED_RUN = (
-    select(runs.c.run_key, runs.c.run_id, runs.c.custom_id_format, runs.c.terminal_sequence)
+    select(
+        runs.c.run_key,
+        runs.c.run_id,
+        runs.c.custom_id_format,
+        runs.c.terminal_sequence,
+        runs.c.reuse_scope_key,
+    )
     .where(runs.c.run_id == bindparam("run_id"))
     .with_for_update()
 )
@@ -49,6 +56,9 @@ _COUNTED = (
     *TOKEN_KINDS,
     "cost",
     "unpriced_answers",
+    "reused_items",
+    "deduplicated_items",
+    "saved",
 )
 _CHANGE = runs.update().where(runs.c.run_key == bindparam("key"))
 _COUNT = _CHANGE.values({name: runs.c[name] + bindparam(f"more_{name}") for name in _COUNTED})
@@ -66,6 +76,7 @@ class LockedRun:
         run_id: The run.
         run_key: Its key in the other tables.
         custom_ids: How the attempts of its items are named.
+        reuse_scope_key: The scope in which it shares answers; None if it shares none.
     """
 
     def __init__(self, database: Database, connection: Connection, row: AnyRow) -> None:
@@ -74,6 +85,7 @@ class LockedRun:
         self.run_key: int = row.run_key
         self.run_id: str = row.run_id
         self.custom_ids = custom_ids_from(row)
+        self.reuse_scope_key: int | None = row.reuse_scope_key
         self._sequence = self._first_sequence = int(row.terminal_sequence)
         self._deltas: Counter[str] = Counter()
 
@@ -95,6 +107,11 @@ class LockedRun:
     def bill(self, more: Mapping[str, int]) -> None:
         """Answers were paid for: ``sql_costs.Bill``."""
         self._deltas.update(more)
+
+    def count_reused(self, saved: int | None, *, from_own_run: bool) -> None:
+        """An item has got the answer of an equal one, which cost so many picodollars; None where no price is known."""
+        self._deltas["deduplicated_items" if from_own_run else "reused_items"] += 1
+        self._deltas["saved"] += saved or 0
 
     def next_sequence(self) -> int:
         """The next terminal sequence."""
@@ -161,6 +178,7 @@ def config_columns(config: PersistedRunConfig, registry: ProviderRegistry) -> di
         "structured_output_qualname": config.structured_output_qualname,
         "output_schema": config.output_schema,
         "output": config.output,
+        "reuse": None if config.reuse is None else config.reuse.to_payload(),
     }
     return {
         "config": encode_json(stored),
@@ -185,6 +203,7 @@ def config_from(row: AnyRow, registry: ProviderRegistry) -> PersistedRunConfig:
         budget_key=decode_optional_text(row.budget_key),
         extras=decode_json(row.extras),
         output=stored.get("output"),
+        reuse=Reuse.from_payload(stored.get("reuse")),
     )
 
 

@@ -22,6 +22,7 @@ from batchor_core.storage import (
     sql_batches,
     sql_budgets,
     sql_caps,
+    sql_following,
     sql_ingestion,
     sql_items,
     sql_leases,
@@ -38,18 +39,20 @@ from batchor_core.storage.records import (
     MaterializedItem,
     RetryBackoffState,
 )
-from batchor_core.storage.schema import items
 from batchor_core.storage.session import (
     AppliedOutcome,
     BatchEnd,
     Candidate,
     DriverSession,
+    Followed,
     RequestDraft,
     ResultsWait,
+    ReuseTerms,
     SubmissionRecord,
 )
-from batchor_core.storage.sql_answers import ItemChanges, apply_answers, cancel_items
+from batchor_core.storage.sql_answers import apply_answers, cancel_items, end_waiting
 from batchor_core.storage.sql_engine import Database
+from batchor_core.storage.sql_following import MAY_BE_CANCELLED
 from batchor_core.storage.sql_ingestion import naming_repeated_ids
 from batchor_core.storage.sql_items import ItemRow, is_status
 from batchor_core.storage.sql_leases import Lease
@@ -109,10 +112,11 @@ class SQLSession(DriverSession):
         checkpoint_payload: JSONValue | None,
         ingestion_complete: bool,
         rendered: RenderedChunk | None = None,
+        reuse: ReuseTerms | None = None,
     ) -> None:
         progress = sql_runs.progress_columns(next_item_index, checkpoint_payload, ingestion_complete)
         with naming_repeated_ids(self._database, self.run_id, items), self._run(Boundary.APPEND_ITEMS) as run:
-            fresh = sql_ingestion.append(run, items)
+            fresh = sql_ingestion.append(run, items, reuse)
             if rendered is not None and fresh:
                 sql_rendered.keep_rendered(run, rendered, is_new=len(fresh) == len(items))
             run.change(**progress)
@@ -132,11 +136,14 @@ class SQLSession(DriverSession):
         leaves_queue: bool = False,
         key_fingerprint: str | None = None,
         reservation: Reservation | None = None,
+        reuse: ReuseTerms | None = None,
     ) -> SubmissionRecord | None:
         indexes = sorted(set(item_indexes))
         with self._run(Boundary.CLAIM) as run:
             if sql_submissions.find_submission(run.connection, self._run_key, local_batch_id) is not None:
                 raise RunStateError(self.run_id, f"submission {local_batch_id!r} exists")
+            if reuse is None:
+                sql_following.take_back(run, indexes)
             claimed = and_(
                 sql_items.claimable(self._run_key, max_attempts),
                 sql_items.indexes_are(self._database, indexes),
@@ -146,6 +153,8 @@ class SQLSession(DriverSession):
             fits = count == len(indexes) and sql_budgets.fits(run, tokens, allowances)
             if not fits or not sql_caps.fits(run, reservation, rows=count, tokens=tokens):
                 return None
+            if reuse and not (waiting := sql_following.without_followers(run, indexes, claimed, reuse)):
+                return None
             for allowance in allowances:
                 sql_budgets.count_under(run, allowance, leaves_queue=leaves_queue)
             intent_key = sql_submissions.create_submission(
@@ -153,8 +162,8 @@ class SQLSession(DriverSession):
                 local_batch_id=local_batch_id,
                 state=SubmissionState.CLAIMED,
                 fencing_token=0 if self._lease is None else self._lease.fencing_token,
-                item_count=count,
-                submission_tokens=tokens,
+                item_count=sum(one.items for one in waiting),
+                submission_tokens=sum(one.tokens for one in waiting),
                 artifact_key=artifact_key,
                 key_fingerprint=key_fingerprint,
                 reservation=reservation,
@@ -179,14 +188,8 @@ class SQLSession(DriverSession):
             sql_budgets.keep_place(run, allowance, wait)
 
     def drafts(self, *, local_batch_id: str) -> Iterator[RequestDraft]:
-        with self._database.read() as connection:
-            submission = sql_submissions.find_submission(connection, self._run_key, local_batch_id)
-        if submission is None:
-            raise RunStateError(self.run_id, f"no submission {local_batch_id!r}")
-        if submission.provider_batch_id is not None:
-            return iter(())
         return sql_reading.drafts(
-            self._database, run_key=self._run_key, names=self._names, intent_key=submission.intent_key
+            self._database, run_key=self._run_key, names=self._names, local_batch_id=local_batch_id
         )
 
     def mark_written(self, *, local_batch_id: str, sha256: str, size_bytes: int) -> None:
@@ -309,17 +312,19 @@ class SQLSession(DriverSession):
             return sql_submissions.requeue_local(run)
 
     def fail_unsubmitted(self, failures: Sequence[tuple[int, ItemFailure]]) -> AppliedOutcome:
-        errors = dict(failures)
         with self._run(Boundary.FAIL_UNSUBMITTED) as run:
-            chosen = and_(
-                self._database.among(items.c.item_index, list(errors)), is_status(*lifecycle.CLAIMABLE)
-            )
-            changes = ItemChanges(run)
-            rows = list(sql_items.item_rows(run.connection, self._run_key, chosen))
-            for row in rows:
-                changes.end(row, lifecycle.cancelled(row.state), errors[row.item_index])
-            changes.write()
-            return AppliedOutcome(failed=len(rows))
+            return AppliedOutcome(failed=end_waiting(run, dict(failures)))
+
+    def follow(self, reuse: ReuseTerms) -> Followed:
+        total, last = Followed(), -1
+        while True:
+            with self._database.read() as connection:
+                page = sql_following.following_after(connection, self._run_key, last)
+            if not page:
+                return total
+            with self._run(Boundary.FOLLOW) as run:
+                total += sql_following.go_on(run, page, reuse)
+            last = page[-1]
 
     def update_batch(
         self,
@@ -413,13 +418,11 @@ class SQLSession(DriverSession):
     def cancel_remaining(self, *, error: ItemFailure) -> int:
         """As documented; in transactions of ``CANCEL_CHUNK`` items, of which a repetition ends the rest."""
         count = 0
-        for chosen in (is_status(*lifecycle.CLAIMABLE), sql_items.UNSENT_BY_HAND):
-            while True:
+        for chosen in (is_status(*lifecycle.CLAIMABLE), sql_items.UNSENT_BY_HAND, MAY_BE_CANCELLED):
+            ended = CANCEL_CHUNK
+            while ended == CANCEL_CHUNK:
                 with self._run(Boundary.CANCEL_REMAINING) as run:
-                    ended = cancel_items(run, chosen, error, limit=CANCEL_CHUNK)
-                count += ended
-                if ended < CANCEL_CHUNK:
-                    break
+                    count += (ended := cancel_items(run, chosen, error, limit=CANCEL_CHUNK))
         return count
 
     def record_failure(

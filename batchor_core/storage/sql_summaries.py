@@ -10,7 +10,7 @@ from sqlalchemy import Connection, and_, bindparam, case, func, select
 from batchor_core.core.enums import ItemStatus, RunControlState, SubmissionState
 from batchor_core.core.lifecycle import run_status
 from batchor_core.core.models import RunSummary
-from batchor_core.core.pricing import cost_of
+from batchor_core.core.pricing import cost_of, dollars_of
 from batchor_core.core.trouble import trouble
 from batchor_core.core.usage import TokenUsage
 from batchor_core.core.usage import counts as billed
@@ -85,7 +85,12 @@ def doubtful_counts(connection: Connection, run_key: int | None = None) -> dict[
 
 
 def summary_from(
-    row: AnyRow, *, now: float, active: Mapping[int, ActiveBatches], doubtful: Mapping[tuple[int, str], int]
+    row: AnyRow,
+    *,
+    now: float,
+    active: Mapping[int, ActiveBatches],
+    doubtful: Mapping[tuple[int, str], int],
+    following: Mapping[int, int],
 ) -> RunSummary:
     """A run's summary, from its row and what was counted beside it."""
     counts = {status: getattr(row, f"{status.value}_items") for status in ItemStatus}
@@ -130,4 +135,8 @@ def summary_from(
             poll_retry_at=in_flight.poll_retry_at,
         ),
         cost=cost_of(row.cost, unpriced=row.unpriced_answers, notes=notes_from(row)),
+        reused_items=row.reused_items,
+        deduplicated_items=row.deduplicated_items,
+        usd_saved=dollars_of(row.saved),
+        following_items=following.get(row.run_key, 0),
     )

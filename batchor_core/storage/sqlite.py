@@ -282,6 +282,18 @@ class SQLiteDatabase(Database):
         listed = func.json_each(orjson.dumps(list(values)).decode()).table_valued("value")
         return column.in_(select(type_coerce(listed.c.value, column.type)))
 
+    def find_requests(
+        self, connection: Connection, index: Table, scope_key: int | None, short_addresses: Sequence[int]
+    ) -> list[tuple[int, int, int]]:
+        # in this order, one search for each address; the planner would rather sort them once more
+        sql = (
+            f"SELECT short_address, run_key, item_index FROM json_each(?) CROSS JOIN {self.name_of(index)} "  # noqa: S608 - our own names
+            "WHERE scope_key = ? AND short_address = value"
+        )
+        values = (orjson.dumps(short_addresses).decode(), scope_key)
+        found: Any = connection.exec_driver_sql(sql, values).cursor
+        return list(found)
+
     def lock_for_migration(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE has locked everybody else out already."""
 

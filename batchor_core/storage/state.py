@@ -96,6 +96,9 @@ class StateStore(DocumentedStore):
     supports_leases: bool = False
     """Whether several drivers may share a run. If False, only one process at a time may drive it."""
 
+    supports_reuse: bool = False
+    """Whether runs may get answers of other runs, see ``BatchJob.reuse``."""
+
     def get_result_rows(
         self, *, run_id: str, after_sequence: int, limit: int | None = None
     ) -> list[ResultRow]:
@@ -115,6 +118,10 @@ class StateStore(DocumentedStore):
         for record in self.get_item_records(run_id=run_id):
             if first_index <= record.item_index < first_index + count:
                 yield StoredItem(record.item_index, record.item_id, record.metadata)
+
+    def can_follow(self, *, run_id: str) -> bool:
+        """Whether an item that waits for an equal one would not wait any longer; False where none do."""
+        return False
 
     def open_session(
         self, *, run_id: str, owner: DriverIdentity, ttl_sec: float, owner_is_dead: OwnerCheck | None = None

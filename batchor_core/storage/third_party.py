@@ -42,6 +42,7 @@ from batchor_core.storage.session import (
     DriverSession,
     RequestDraft,
     ResultsWait,
+    ReuseTerms,
     SubmissionRecord,
 )
 from batchor_core.storage.third_party_book import Submission, book_of, generation_of
@@ -94,11 +95,9 @@ class ThirdPartySession(DriverSession):
         checkpoint_payload: JSONValue | None,
         ingestion_complete: bool,
         rendered: RenderedChunk | None = None,
+        reuse: ReuseTerms | None = None,
     ) -> None:
-        """Add items and then move the checkpoint; after a crash between the two, the same items are read and skipped.
-
-        ``rendered`` is kept in this process.
-        """
+        """Add items, then move the checkpoint; after a crash in between they are skipped. ``rendered`` is kept in this process."""
         lost = [item.item_id for item in items if item.request_line is not None and not item.prompt]
         if lost:
             raise RunStateError(
@@ -137,6 +136,7 @@ class ThirdPartySession(DriverSession):
         leaves_queue: bool = False,
         key_fingerprint: str | None = None,
         reservation: Reservation | None = None,
+        reuse: ReuseTerms | None = None,
     ) -> SubmissionRecord | None:
         """Make a submission of items that :meth:`candidates` has shown."""
         book = self._book

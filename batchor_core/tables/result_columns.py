@@ -30,6 +30,8 @@ _TRAILING = {
     **dict.fromkeys(TOKEN_KINDS, pa.int64()),
     "cost_usd": pa.float64(),
     "metadata": pa.string(),
+    "reused_run_id": pa.string(),
+    "reused_item_id": pa.string(),
 }
 OWN_COLUMNS = (*_LEADING, *_TRAILING)
 """Columns of every file; a model's field of the same name is prefixed with ``output_``."""
@@ -48,6 +50,8 @@ DESCRIPTIONS = {
     "reasoning_tokens": "Of these, tokens of reasoning",
     "cost_usd": "US dollars for the row, its attempts that were tried again included; null where no price is known",
     "metadata": "The row's metadata, as the job gives it, in JSON",
+    "reused_run_id": "The run that the answer was paid for in, where the row was not sent itself",
+    "reused_item_id": "And the row in it",
 }
 """What our own columns hold."""
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -139,6 +140,14 @@ class Batch(dg.Model, dg.Resolvable):
         description="What a changed job does to a finished partition: run it again, or fail. new_generation is the old name of "
         "new_revision.",
     )
+    reuse: Literal["off", "partition", "asset", "store"] | None = Field(
+        default=None,
+        description="Whose answers to equal requests a run may have instead of asking again: those of the asset by default.",
+    )
+    max_age_days: float | None = Field(
+        default=None, description="Days after which an answer is not reused any more; none by default."
+    )
+    salt: str = Field(default="", description="Change it to have every row asked again.")
     failure_threshold: float = 0.05
     blocking: bool = False
     group_name: str | None = None
@@ -209,6 +218,7 @@ class Batch(dg.Model, dg.Resolvable):
             sink=sink,
             wait=self.wait,
             on_change=self.on_change,
+            reuse=self.reuse,
             failure_threshold=self.failure_threshold,
             blocking=self.blocking,
             group_name=self.group_name,
@@ -249,6 +259,8 @@ class Batch(dg.Model, dg.Resolvable):
             items=self.source.items(folder, partition_key, self._upstream),
             build_prompt=self._prompt,
             provider_config=self.config(),
+            max_age=timedelta(days=self.max_age_days) if self.max_age_days is not None else None,
+            salt=self.salt,
         )
 
     def _prompt(self, item: BatchItem[Row]) -> PromptParts:

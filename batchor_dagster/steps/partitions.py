@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from batchor_core.core.exceptions import BatchorError, InvalidInputError
+from batchor_dagster.answers_digest import ANSWERS_DIGEST
 from batchor_dagster.facts import BatchFacts
 from batchor_dagster.metadata import Metadata
 
@@ -29,7 +30,11 @@ def each_partition(
     asset_key = asset_key or asset.key
     keys = partition_keys(asset, context)
     if len(keys) == 1:
-        return dg.Output(None, metadata=act(keys[0]))
+        metadata = act(keys[0])
+        if (digest := metadata.get(ANSWERS_DIGEST)) is not None:
+            # what is downstream is out of date only if an answer has changed
+            context.set_data_version(asset_key, dg.DataVersion(str(digest.value)))
+        return dg.Output(None, metadata=metadata)
     failed = []
     for key in keys:
         try:

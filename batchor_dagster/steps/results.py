@@ -9,6 +9,7 @@ from batchor_core.core.structured import resolve_model
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.runtime.report import batch_times
 from batchor_core.storage.state import PersistedRunConfig
+from batchor_dagster.answers_digest import ANSWERS_DIGEST, Digesting
 from batchor_dagster.backfills import BACKFILL_TAG, hold
 from batchor_dagster.control import add_run_id_tag
 from batchor_dagster.dagster_runs import latest_materialization
@@ -83,10 +84,11 @@ def write(
     config = run.config
     output = asset.output or _stored_output(config)
     provider_config = resource.with_server(config.provider_config)
-    report = table.write(run, partition_key, output)
+    pages = Digesting(run)
+    report = table.write(pages, partition_key, output)
     context.log.info(f"wrote {report.row_count} rows, {report.failed_count} of them failed, to {report.uri}")
     summary = run.summary()
-    return result_metadata(
+    metadata = result_metadata(
         report,
         summary=summary,
         batches=batch_times(resource.get_runner().storage, run.run_id, provider_config),
@@ -94,6 +96,7 @@ def write(
         revision=revision_of(config.extras),
         links=links_of(context, resource, asset, summary),
     )
+    return {**metadata, ANSWERS_DIGEST: dg.MetadataValue.text(pages.digest)}
 
 
 def _finished_run(

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -11,6 +12,7 @@ import dagster as dg
 from batchor_core import BatchJob, BatchRunner, Run
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.reuse import ASSET_EXTRA, PARTITION_EXTRA
 from batchor_dagster.control import add_run_id_tag, apply_all, mark_applied
 from batchor_dagster.metadata import Metadata, describe, submission_metadata, unknown_outcome
 from batchor_dagster.observations import in_flight
@@ -78,7 +80,7 @@ def _start(task: Task, runner: BatchRunner, partition_key: str | None) -> tuple[
     decision = decide(_newest(task, runner, partition_key), _rerun(task))
     if decision.move.needs_the_job:
         with tempfile.TemporaryDirectory(prefix="batchor-") as folder:
-            job = _build_job(task, partition_key, Path(folder))
+            job = _with_reuse(task, runner, _build_job(task, partition_key, Path(folder)))
             digest = JobDigest.of(job) if decision.move is not Move.read_on else None
             if decision.move is Move.compare and digest is not None:
                 decision = _compare(task, runner, partition_key, decision, job, digest)
@@ -115,6 +117,17 @@ def _build_job(task: Task, partition_key: str | None, folder: Path) -> BatchJob[
     return replace(job, items=resumable(job.items, folder))
 
 
+def _with_reuse(task: Task, runner: BatchRunner, job: BatchJob[Any, Any]) -> BatchJob[Any, Any]:
+    """The job with what the asset says of reuse, where the job itself says nothing."""
+    if job.reuse == "off":
+        scope = task.reuse or ("asset" if runner.storage.supports_reuse else "off")
+        job = replace(job, reuse=scope)
+    if job.reuse != "off" and _rerun(task) is Rerun.all:
+        # every row is asked again: no answer is that young, and the new ones take the place of the old ones
+        job = replace(job, max_age=timedelta.resolution)
+    return job
+
+
 def _read(
     task: Task,
     runner: BatchRunner,
@@ -128,6 +141,8 @@ def _read(
     # before the start, so that an operator finds the run while its items are being read
     _name_run(task, run_id)
     extras = task.asset.extras(partition_key, decision.revision)
+    if job.reuse in ("asset", "partition"):
+        extras |= {ASSET_EXTRA: list(task.asset.key.path), PARTITION_EXTRA: partition_key}
     extras |= {ASKED_BY_EXTRA: task.context.run.run_id, **(digest.to_extras() if digest else {})}
     run = runner.start(job, run_id=run_id, extras=extras)
     # another driver, such as a tick of the sensor, may have held the run just now, and it has not got the rows

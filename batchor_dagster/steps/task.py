@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import dagster as dg
 
 from batchor_core import BatchJob
+from batchor_core.core.reuse import ReuseScope
 from batchor_dagster.control import ACTION_TAG
 from batchor_dagster.facts import BatchFacts
 from batchor_dagster.resource import BatchorResource
@@ -27,6 +28,7 @@ class Task:
         build_job: Makes the job of one partition.
         rerun: What the run config requests.
         on_change: What to do if the job has changed.
+        reuse: Whose answers runs may have, unless the job itself says so; None for those of the asset, where the store can.
         tells_partitions_apart: Whether the user's function takes the context, and with it the partition.
     """
 
@@ -36,6 +38,7 @@ class Task:
     build_job: BuildJob
     rerun: Rerun
     on_change: OnChange
+    reuse: ReuseScope | None = None
     tells_partitions_apart: bool = True
 
     @property

@@ -39,6 +39,7 @@ from batchor_core.runtime import collect, ingest, lookup
 from batchor_core.runtime.engine import EngineSettings
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
+from batchor_core.storage import sql_following
 from batchor_core.storage.postgres import PostgresStorage
 from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.storage.state import StateStore
@@ -260,6 +261,8 @@ def live(place: Place, life: Life, result: Path) -> None:
     boundaries.install(faults)
     if not life.waits:
         lateness.judge_end = buys_at_once
+    if not life.diverts:
+        sql_following._divert = lambda run, indexes, terms: None
     if not life.fences:
         lookup.LATE_MARGIN_SEC = 0.0
     if life.notes_syncs:
@@ -269,6 +272,10 @@ def live(place: Place, life: Life, result: Path) -> None:
             from tests.chaos.naive import NaiveDriver
 
             report = NaiveDriver(place, life).drive()
+        elif life.overlaps is not None:
+            from tests.chaos.reuse import OverlappingDriver
+
+            report = OverlappingDriver(place, life).drive()
         else:
             report = Driver(place, life, faults.disk).drive()
     except BaseException:

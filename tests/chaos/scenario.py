@@ -143,6 +143,8 @@ class Life:
         naive: Drive in the documented order alone, without submissions, with the SDK's own retries: a negative control.
         fences: Whether what is not found is kept from coming, or waited for; without, it is a negative control.
         waits: Whether rows without a line are waited for; without, they are bought at once, and it is a negative control.
+        overlaps: Drive all of the overlapping runs that reuse each other's answers, beginning with this one; None for the one run.
+        diverts: Whether rows follow equal ones; without, it is a negative control.
         exports: Whether it exports and prunes the finished run: one driver's work, not a crowd's.
         decides: It settles what is in doubt by a look at the provider's books, as an operator does.
         clock_offset: Seconds by which this process's clock is wrong.
@@ -162,6 +164,8 @@ class Life:
     naive: bool = False
     fences: bool = True
     waits: bool = True
+    overlaps: int | None = None
+    diverts: bool = True
     exports: bool = True
     decides: bool = False
     clock_offset: float = 0.0

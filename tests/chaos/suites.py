@@ -112,8 +112,9 @@ HAND_MADE = (
 )
 """What the engine never passes: documented methods of the store for which its own drivers have others."""
 
-ELSEWHERE = (Boundary.WRITE_TABLE,)
-"""What only Dagster's workers pass; tests/acceptance/test_killed_deployment.py kills them there."""
+ELSEWHERE = (Boundary.WRITE_TABLE, Boundary.FOLLOW)
+"""What only Dagster's workers pass, whom tests/acceptance/test_killed_deployment.py kills there, and what only runs with reuse
+pass, see test_reuse.py."""
 
 
 def places(of: Profile) -> frozenset[str]:

@@ -23,6 +23,7 @@ DOCUMENTED = {
     "core/enums.py": "the documented enums of the built-in provider and its kind",
     "core/types.py": "the documented shapes of a request line and of a batch's record",
     "core/models.py": "docstrings name the limits that documented defaults come from",
+    "core/policies.py": "the same",
     "core/batching.py": "the documented error class of a request beyond the batch's tokens",
     "core/validation.py": "the source of a limit",
     "core/arguments.py": "an error shows the config that is mostly meant",

@@ -42,6 +42,7 @@ from batchor_core.storage.session import (
     DriverSession,
     RequestDraft,
     ResultsWait,
+    ReuseTerms,
     SubmissionRecord,
 )
 from tests.support.model_store.caps import standings
@@ -105,6 +106,7 @@ class ModelSession(DriverSession):
         checkpoint_payload: JSONValue | None,
         ingestion_complete: bool,
         rendered: RenderedChunk | None = None,
+        reuse: ReuseTerms | None = None,
     ) -> None:
         with self._write() as run:
             if run.add(items) and rendered is not None:
@@ -133,6 +135,7 @@ class ModelSession(DriverSession):
         leaves_queue: bool = False,
         key_fingerprint: str | None = None,
         reservation: Reservation | None = None,
+        reuse: ReuseTerms | None = None,
     ) -> SubmissionRecord | None:
         with self._write() as run:
             if local_batch_id in run.submissions:

@@ -329,3 +329,22 @@ def test_without_a_key_nothing_is_stored(typing: Typing, monkeypatch: pytest.Mon
     done = typing.run()
     assert (done.exit_code, typing.runs()) == (2, [])
     assert "OPENAI_API_KEY" in done.stderr
+
+
+# --- reuse -----------------------------------------------------------------------------------------------------------
+
+
+def test_changed_rows_alone_are_paid_for(terminal: Terminal) -> None:
+    table = ["id,product,text", *(f"r{n},tea,text {n}" for n in range(100))]
+    terminal.write("rows.csv", *table)
+    first = terminal.run("--reuse", "store")
+    assert (first.exit_code, terminal.paid) == (0, 100)
+    terminal.write("rows.csv", *table[:-3], "new-1,tea,other", "new-2,tea,other", "new-3,tea,else")
+    second = terminal.run("--reuse", "store", "--out", "out.jsonl")
+    assert (second.exit_code, terminal.paid) == (0, 102)
+    assert "97 of 100 rows reused from other runs" in second.stderr
+    assert "1 row is equal to another of this run, and sent once" in second.stderr
+    written = lines(terminal.folder / "out.jsonl")
+    assert sum("reused_from" in line for line in written) == 98
+    shown = terminal.type("row", terminal.run_id(), "r0")
+    assert "it has the answer of row r0 of run " in shown.stderr + shown.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from sqlalchemy import event, inspect
 
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.reuse import Reuse
 from batchor_core.storage.postgres import PostgresStorage
+from batchor_core.storage.session import Followed, ReuseTerms
 from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.storage.state import (
     BatchEnd,
     CompletedItemRecord,
+    DriverSession,
     ItemFailureRecord,
     MaterializedItem,
     PreparedSubmission,
@@ -27,7 +31,7 @@ from tests.contract.stores.kit import MAX, RUN, config, drive, registry, send, s
 from tests.postgres_server import postgres_dsn, postgres_schema
 
 COUNT = 40
-LARGE = ("items", "item_contents", "item_results", "request_pointers")
+LARGE = ("items", "item_contents", "item_results", "request_pointers", "reuse_index")
 ERROR = ItemFailure("provider_item_error", "no", True)
 
 
@@ -87,6 +91,39 @@ def _drive_everything(store: SQLiteStorage) -> None:
     store.requeue_local_items(run_id=RUN)
     drive(store).cancel_remaining(error=ERROR)
     store.mark_nonterminal_items_cancelled(run_id=RUN, error=ERROR)
+    _reuse(store)
+
+
+def _reuse(store: SQLiteStorage) -> None:
+    """Three runs that share answers; the one that has paid is deleted."""
+    for run_id in ("paid", "waits", "reuses"):
+        store.create_run(run_id=run_id, config=replace(config(), reuse=Reuse("store", "k")), items=[])
+
+    def read(run_id: str) -> DriverSession:
+        session = drive(store, run_id=run_id)
+        items = [item._replace(content_address=bytes([item.item_index] * 20)) for item in _items(*range(4))]
+        arguments: dict[str, Any] = {"checkpoint_payload": None, "ingestion_complete": True}
+        session.append(items, next_item_index=4, reuse=ReuseTerms(), **arguments)
+        session.claim(
+            local_batch_id="b", artifact_key="k", item_indexes=range(4), max_attempts=MAX, reuse=ReuseTerms()
+        )
+        return session
+
+    paid, waits = read("paid"), read("waits")
+    assert store.get_run_summary(run_id="waits").following_items == 4
+    upload(paid, local="b")
+    paid.mark_sending(local_batch_id="b", ttl_sec=60)
+    paid.register(local_batch_id="b", provider_batch_id="p", status="validating")
+    names = paid.submitted_items(provider_batch_id="p")
+    answers = [CompletedItemRecord(custom_id, "yes") for custom_id in names]
+    paid.apply_outcome(provider_batch_id="p", completions=answers, max_attempts=1, end=BatchEnd("completed"))
+    paid.close()
+    assert store.can_follow(run_id="waits")
+    assert waits.follow(ReuseTerms()) == Followed(completed=4)
+    waits.cancel_remaining(error=ERROR)
+    read("reuses").close()
+    assert store.get_run_summary(run_id="reuses").reused_items == 4
+    store.delete_run(run_id="paid")
 
 
 @pytest.fixture

@@ -48,6 +48,8 @@ def test_answers_are_typed_and_failures_stand_beside_them(tmp_path: Path) -> Non
         "reasoning_tokens": 1,
         "cost_usd": None,
         "metadata": '{"line":0}',
+        "reused_run_id": None,
+        "reused_item_id": None,
     }
     assert rows[1]["status"] == "failed_permanent"
     assert (rows[1]["error_class"], rows[1]["error_message"], rows[1]["output_text"]) == (

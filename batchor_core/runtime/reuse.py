@@ -1,0 +1,85 @@
+"""Reuse in a run: in which scope a job shares answers, and on which terms its driver takes them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from batchor_core.core.exceptions import StructuredOutputError
+from batchor_core.core.models import BatchJob
+from batchor_core.core.outputs import ModelOutput, OutputSpec
+from batchor_core.core.reuse import Reuse, reuse_key
+from batchor_core.core.structured import parse_structured_output
+from batchor_core.core.types import JSONObject
+from batchor_core.runtime.engine import Drive, log
+from batchor_core.storage.session import ReuseTerms
+
+
+def reuse_of(job: BatchJob[Any, Any], extras: JSONObject) -> Reuse | None:
+    """What is stored of a job's reuse; None if it is off.
+
+    Raises:
+        InvalidInputError: The extras don't name the asset or partition whose answers are meant.
+    """
+    if job.reuse == "off":
+        return None
+    config = job.provider_config
+    key = reuse_key(
+        job.reuse,
+        extras,
+        asked_of=(str(config.provider_kind), config.server_url(), config.account_fingerprint()),
+        output=job.output_spec.to_payload(),
+        salt=job.salt,
+    )
+    max_age_sec = None if job.max_age is None else job.max_age.total_seconds()
+    return Reuse(job.reuse, key, max_age_sec, job.reuse_varying)
+
+
+def reuse_terms(drive: Drive) -> ReuseTerms | None:
+    """The terms of a driver's run; None if it reuses nothing."""
+    reuse = drive.config.reuse
+    if reuse is None:
+        return None
+    return ReuseTerms(reuse.max_age_sec, _acceptance(drive.output))
+
+
+def _acceptance(output: OutputSpec) -> Callable[[str], bool] | None:
+    """A stored answer was checked by the model as it was then, and the model's code may have changed since."""
+    if not isinstance(output, ModelOutput) or output.model is None:
+        return None
+    model = output.model
+
+    def accepts(text: str) -> bool:
+        try:
+            parse_structured_output(text, model)
+        except StructuredOutputError:
+            return False
+        return True
+
+    return accepts
+
+
+@functools.lru_cache(maxsize=1_000)  # once for each run
+def warn_of_varying(run_id: str) -> None:
+    """Say once why rows of a run are not reused."""
+    log.warning(
+        "run %s: requests with a temperature above 0 or an n above 1 get other answers each time, so they are neither reused nor "
+        "deduplicated; give the job reuse_varying=True if any answer will do, or temperature=0",
+        run_id,
+    )
+
+
+def follow(drive: Drive) -> None:
+    """Give the items that wait for equal ones their answers, where those have come."""
+    terms = reuse_terms(drive)
+    if terms is None:
+        return
+    followed = drive.session.follow(terms)
+    if followed.completed or followed.failed or followed.released:
+        drive.emit(
+            "items_followed",
+            completed=followed.completed,
+            failed=followed.failed,
+            released=followed.released,
+        )

@@ -90,7 +90,8 @@ class OpenAI(dg.Model):
 
     model: str = Field(description="The model, such as gpt-5-mini.")
     endpoint: str | None = Field(
-        default=None, description="/v1/responses, /v1/chat/completions or, with dimensions, /v1/embeddings."
+        default=None,
+        description="/v1/responses or /v1/chat/completions; /v1/embeddings is the default for vectors.",
     )
     reasoning_effort: str | None = None
     max_output_tokens: int | None = None
@@ -136,11 +137,8 @@ class Batch(dg.Model, dg.Resolvable):
     output: str | dict[str, Any] | None = Field(
         default=None,
         description="package.module.Model, or a mapping of fields to string, integer, number, boolean, list[...], a list of "
-        "allowed values or further fields; a ? lets it be null. Plain text without it.",
-    )
-    dimensions: int | None = Field(
-        default=None,
-        description="Instead of output: the answers are vectors of this length, of an embedding model that gets the prompt as it is.",
+        "allowed values or further fields; a ? lets it be null. {vector: 256} asks an embedding model for vectors of that length. "
+        "Plain text without it.",
     )
     sink: str | dict[str, Any] | None = Field(
         default=None,
@@ -182,7 +180,7 @@ class Batch(dg.Model, dg.Resolvable):
         if (self.openai is None) == (self.provider is None):
             raise InvalidInputError(f"{self.name}: give either openai or provider")
         if self.openai is not None:
-            is_default = self.dimensions is not None and self.openai.endpoint is None
+            is_default = self._dimensions is not None and self.openai.endpoint is None
             endpoint = {"endpoint": OpenAIEndpoint.EMBEDDINGS.value} if is_default else {}
             return self.openai.model_copy(update=endpoint).config()
         settings = dict(self.provider or {})
@@ -240,12 +238,17 @@ class Batch(dg.Model, dg.Resolvable):
 
         return batch
 
+    @property
+    def _dimensions(self) -> int | None:
+        """Those of ``output: {vector: 256}``."""
+        given = self.output if isinstance(self.output, dict) and self.output.keys() == {"vector"} else {}
+        dimensions = given.get("vector")
+        return dimensions if isinstance(dimensions, int) else None
+
     def _output(self, name: str) -> type[BaseModel] | VectorOutput | None:
-        if self.dimensions is None:
-            return None if self.output is None else output_model(name, self.output)
-        if self.output is not None:
-            raise InvalidInputError(f"{self.name}: give either output or dimensions")
-        return VectorOutput(self.dimensions)
+        if self._dimensions is not None:
+            return VectorOutput(self._dimensions)
+        return None if self.output is None else output_model(name, self.output)
 
     def execute(self, context: dg.AssetExecutionContext, folder: Path) -> BatchJob[Any, Any]:
         """The job of the context's partition."""

@@ -20,7 +20,7 @@ SETTINGS: dict[str, Any] = {
     "openai": {"model": "text-embedding-3-small"},
     "prompt": "{text}",
     "source": {"path": "texts.csv"},
-    "dimensions": 256,
+    "output": {"vector": 256},
 }
 
 
@@ -60,12 +60,11 @@ def test_a_batch_of_vectors_from_yaml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"output": {"mood": "string"}}, "vectors: give either output or dimensions"),
         (
             {"openai": {"model": "x", "endpoint": "/v1/responses"}},
             "'vector', and the endpoint /v1/responses gives text",
         ),
-        ({"dimensions": 0}, "VectorOutput.dimensions must be at least 1"),
+        ({"output": {"vector": 0}}, "VectorOutput.dimensions must be at least 1"),
         ({"openai": {"model": "text-embedding-3-small", "temperature": 0}}, "temperature can't be set"),
     ],
 )

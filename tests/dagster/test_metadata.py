@@ -206,6 +206,14 @@ def test_the_runs_page_is_filtered_by_the_batch_run() -> None:
     )
 
 
+def test_what_a_run_has_cost_so_far_is_never_taken_for_its_cost() -> None:
+    metadata = progress_metadata(priced(SUMMARY))
+    assert {name: entry.value for name, entry in metadata.items() if "cost" in name} == {
+        "batchor/cost_so_far_usd": 1.5
+    }
+    assert not any("cost" in name for name in progress_metadata(priced(SUMMARY, Unpriced("no list"))))
+
+
 @pytest.mark.parametrize(
     ("cost", "entries"),
     [
@@ -344,7 +352,7 @@ def test_every_entry_is_in_the_reference() -> None:
     cost = Cost(Decimal(3), ("calls of the tool web_search",))
     shown = {
         **submission_metadata(summary, MINI, rates=RATES, revision=1, links=LINKS, reason="new"),
-        **progress_metadata(summary),
+        **progress_metadata(priced(summary)),
         **result_metadata(report, summary=priced(summary, cost), config=MINI, revision=1, links=LINKS),
     }
     listed = set(re.findall(r"`((?:batchor|dagster)/\w+|preview)`", page))

@@ -112,7 +112,8 @@ def progress_metadata(summary: RunSummary) -> Metadata:
         "batchor/output_tokens": dg.MetadataValue.int(summary.usage.output_tokens),
     }
     if isinstance(summary.cost, Cost) and summary.cost.usd:
-        metadata |= _cost_metadata(summary.cost)
+        # not cost_usd: whoever sums that up over an asset's events counts each run once
+        metadata["batchor/cost_so_far_usd"] = dg.MetadataValue.float(dollars(summary.cost.usd))
     if summary.total_items and summary.ingestion_complete:
         done = summary.completed_items + summary.failed_items
         metadata["batchor/percent_done"] = dg.MetadataValue.float(_percent(done, summary.total_items))

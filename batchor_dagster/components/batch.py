@@ -79,7 +79,7 @@ class OpenAI(dg.Model):
     model: str = Field(description="The model, such as gpt-5-mini.")
     endpoint: str | None = Field(
         default=None,
-        description="/v1/responses, /v1/chat/completions or, the default for vectors, /v1/embeddings.",
+        description="/v1/responses or /v1/chat/completions; /v1/embeddings is the default for vectors.",
     )
     reasoning_effort: str | None = None
     max_output_tokens: int | None = None

@@ -222,6 +222,14 @@ def test_the_runs_page_is_filtered_by_the_batch_run() -> None:
     )
 
 
+def test_what_a_run_has_cost_so_far_is_never_taken_for_its_cost() -> None:
+    metadata = progress_metadata(priced(SUMMARY))
+    assert {name: entry.value for name, entry in metadata.items() if "cost" in name} == {
+        "batchor/cost_so_far_usd": 1.5
+    }
+    assert not any("cost" in name for name in progress_metadata(priced(SUMMARY, Unpriced("no list"))))
+
+
 @pytest.mark.parametrize(
     ("cost", "entries"),
     [
@@ -380,7 +388,7 @@ def test_every_entry_is_in_the_reference() -> None:
             links=links,
             reason="new",
         ),
-        **progress_metadata(summary),
+        **progress_metadata(priced(summary)),
         **result_metadata(
             report,
             summary=priced(summary, cost),

@@ -14,6 +14,7 @@ from batchor_core import BatchRunner
 from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core.jsontext import to_json
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.pricing import PICODOLLARS
 from batchor_core.storage.columns import answer_json
 from batchor_core.storage.rows import record_of, row_of
 from batchor_core.storage.state import PersistedItemRecord, RawResponseRef, StateStore
@@ -51,6 +52,7 @@ def lines(records: list[PersistedItemRecord], raw: dict[str, bytes], *, structur
             **({"output_json": to_json(record.output_json)} if structured else {}),
             "raw_response": raw.get(record.item_id, to_json(record.raw_response)),
             "error": to_json(error),
+            "cost_usd": to_json(None if record.cost is None else record.cost / PICODOLLARS),
         }
         cells = b",".join(b'"%b":%b' % (name.encode(), value) for name, value in columns.items())
         made.append(b"{%b}\n" % cells)
@@ -86,7 +88,7 @@ def filled(store: StateStore, *, structured: bool) -> None:
     claimed = store.claim_items_for_submission(run_id=RUN, max_attempts=MAX)
     custom_ids = kit.hand_over(store, [item.item_id for item in claimed])
     completions = [
-        good(name, usage=kit.usage(n), **answer)
+        good(name, usage=kit.usage(n), cost=n * PICODOLLARS // 100, **answer)
         for n, (name, answer) in enumerate(zip(custom_ids, answers, strict=False))
     ]
     store.mark_items_completed(run_id=RUN, completions=completions)

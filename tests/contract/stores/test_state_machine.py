@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 )
 
 from batchor_core.core.admission import Wait
+from batchor_core.core.caps import Cap, Reservation
 from batchor_core.core.enums import ItemStatus, RunControlState
 from batchor_core.core.exceptions import BatchorError
 from batchor_core.core.lifecycle import TERMINAL
@@ -64,7 +65,7 @@ class Lives(RuleBasedStateMachine):
         self.sessions: dict[str, list[DriverSession]] = {}
         self.custom_ids: set[str] = {"stranger"}
         self.numbers = count()
-        self.reopened = False
+        self.reopened = self.capped = False
         self.completed: dict[str, PersistedItemRecord] = {}
 
     # --- doing the same everywhere -----------------------------------------------------------------------------------
@@ -87,8 +88,9 @@ class Lives(RuleBasedStateMachine):
 
     # --- items -------------------------------------------------------------------------------------------------------
 
-    @initialize(amount=st.integers(0, 8), driven=st.booleans())
-    def create(self, amount: int, driven: bool) -> None:
+    @initialize(amount=st.integers(0, 8), driven=st.booleans(), capped=st.sampled_from([False, False, True]))
+    def create(self, amount: int, driven: bool, capped: bool) -> None:
+        self.capped = capped
         config, items = kit.config(budget_key=self.run_id), kit.items(*range(amount))
         self.on_stores(lambda s: s.create_run(run_id=self.run_id, config=config, items=items))
         if driven:
@@ -233,6 +235,9 @@ class Lives(RuleBasedStateMachine):
         indexes = [one.item_index for one in found[: data.draw(st.integers(1, 8))]]
         if data.draw(st.integers(0, 9)) == 9:
             indexes.append(0)  # perhaps not claimable
+        reservation = None
+        if self.capped:
+            reservation = data.draw(st.sampled_from([None, *[Reservation(token=3, answer=100)] * 3]))
         self.on_sessions(
             owner,
             lambda s: s.claim(
@@ -241,11 +246,26 @@ class Lives(RuleBasedStateMachine):
                 item_indexes=indexes,
                 max_attempts=MAX,
                 allowances=[kit.tokens(self.run_id, limit)],
+                reservation=reservation,
             ),
         )
         drafts = self.on_sessions(owner, lambda s: list(s.drafts(local_batch_id=local)))
         if isinstance(drafts, list):
             self.custom_ids |= {draft.custom_id for draft in drafts}
+
+    @precondition(lambda self: self.capped)
+    @rule(limit=st.integers(0, 12), rows=st.booleans(), day=st.booleans(), by_operator=st.booleans())
+    def cap(self, limit: int, rows: bool, day: bool, by_operator: bool) -> None:
+        most: dict[str, Any] = {"rows": limit} if rows else {"usd": dollars_of(130 * limit)}
+        cap = Cap(**most, scope=f"run:{self.run_id}", per="day" if day else None)
+        self.on_stores(lambda s: s.keep_caps([cap], by_operator=by_operator))
+
+    @precondition(lambda self: self.capped)
+    @rule(rows=st.booleans(), day=st.booleans())
+    def remove_cap(self, rows: bool, day: bool) -> None:
+        scope: dict[str, Any] = {"scope": f"run:{self.run_id}", "per": "day" if day else None}
+        cap = Cap(rows=0, **scope) if rows else Cap(usd=0, **scope)
+        self.on_stores(lambda s: s.remove_cap(cap))
 
     @precondition(lambda self: self.sessions)
     @rule(data=st.data(), need=st.integers(0, 50), since=st.none() | st.integers(0, 2_000_000_000))
@@ -455,6 +475,7 @@ class Lives(RuleBasedStateMachine):
             "backoff": [backoff.consecutive_failures, backoff.total_failures, backoff.last_error_class],
             "items": store.get_item_records(run_id=self.run_id),
             "terminal": store.get_terminal_item_records(run_id=self.run_id, after_sequence=0),
+            "caps": store.get_cap_standings(run_id=self.run_id),
             "batches": store.get_batches(run_id=self.run_id),
             "active": store.get_active_batches(run_id=self.run_id),
             "submissions": store.list_submissions(run_id=self.run_id),

@@ -13,6 +13,9 @@ SLOWEST_SEC = 120.0
 UNSETTLED_SEC = 10.0
 """The longest pause while something is to be settled in minutes: a submission in doubt, a file, a cancellation."""
 
+FOLLOW_SEC = 10.0
+"""The pause of a run whose rows all wait for those of other runs."""
+
 LOOK_SEC = 5.0
 """How often a waiting process looks into the store in such a pause, so that it hears of an operator or another process."""
 

@@ -22,7 +22,7 @@ from batchor_core.core.exceptions import (
 )
 from batchor_core.core.lateness import LOOKED_AT, needs_a_person
 from batchor_core.core.models import RunSummary
-from batchor_core.core.pace import LOOK_SEC, UNSETTLED_SEC, own_pause, pause_at_age
+from batchor_core.core.pace import FOLLOW_SEC, LOOK_SEC, UNSETTLED_SEC, own_pause, pause_at_age
 from batchor_core.runtime.event_log import log
 from batchor_core.runtime.late_results import overdue_reason
 from batchor_core.runtime.live import LiveRuns
@@ -136,6 +136,8 @@ class Waiting:
         batches = store.get_active_batches(run_id=self.run_id)
         youngest = max((batch.created_at for batch in batches), default=None)
         pause = pause_at_age(None if youngest is None else store.now() - youngest)
+        if summary.following_items and not batches and not summary.items_to_send:
+            pause = FOLLOW_SEC
         self._say_pace(pause, len(batches))
         is_cancelling = summary.control_state is RunControlState.CANCEL_REQUESTED
         if is_cancelling or summary.unknown_batches or summary.status_counts[ItemStatus.QUEUED_LOCAL]:

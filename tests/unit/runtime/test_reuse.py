@@ -15,14 +15,12 @@ from pydantic import BaseModel, field_validator
 from batchor_core.core.enums import ItemStatus, RunLifecycleStatus
 from batchor_core.core.exceptions import InvalidInputError, QuarantinedBatchError, RunItemsMismatchError
 from batchor_core.core.models import BatchItem, BatchJob, RetryPolicy
-from batchor_core.core.pricing import CostTally, Unpriced
 from batchor_core.core.prompts import PromptParts
 from batchor_core.core.results import ReusedFrom
 from batchor_core.core.reuse import FLIGHT_PATIENCE_SEC
 from batchor_core.runtime.run import Run
 from batchor_core.storage.session import ReuseTerms
 from batchor_core.storage.state import DriverIdentity
-from batchor_core.tables.stream import ResultStream
 from batchor_core.testing.fake_rows import http_error_row
 from tests.support.world import World, attempts, by_item, errors, structured_job, text_job, texts
 
@@ -84,25 +82,6 @@ def test_a_result_without_usage_and_with_its_source_is_exported(world: World, tm
     usages = {result.item_id: result.usage for result in run.results()}
     assert usages["item-0"] is None
     assert usages["item-1"] is not None
-
-
-class _Counting(CostTally):
-    """Counts rows whose cost is in doubt."""
-
-    in_doubt = 0
-
-    def add_unstated(self, *, rows: int, answers: int) -> None:
-        self.in_doubt += rows
-
-
-def test_reused_rows_cost_nothing_for_certain(world: World) -> None:
-    world.start(job("a", "b"), run_id="first").wait()
-    run = world.start(job("a", "b"), run_id="second").wait()
-    costs = _Counting(Unpriced("no list"))
-    table = ResultStream(run, costs=costs).table()
-    assert costs.in_doubt == 0
-    assert table.column("reused_run_id").to_pylist() == ["first", "first"]
-    assert table.column("reused_item_id").to_pylist() == ["item-0", "item-1"]
 
 
 @pytest.mark.parametrize(

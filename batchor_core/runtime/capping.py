@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from batchor_core.core.caps import (
     Cap,
     CapMeasure,
+    CapStanding,
     Reservation,
+    Sent,
     active_caps,
     admit_under_caps,
     labels_of,
@@ -16,6 +18,7 @@ from batchor_core.core.caps import (
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.pricing import Unpriced
 from batchor_core.runtime.engine import Drive, Engine
+from batchor_core.runtime.reuse import without_equal
 from batchor_core.storage.records import PersistedRunConfig
 from batchor_core.storage.session import Candidate
 
@@ -61,15 +64,21 @@ class Caps:
         standings = self._drive.session.caps()
         if not standings:
             return candidates
-        tokens = [candidate.submission_tokens for candidate in candidates]
-        needs_price = any(standing.cap.measure is CapMeasure.USD for standing in standings)
-        self.reservation = self._reserved(max(tokens)) if needs_price else Reservation(0, 0)
-        if self.reservation is None:
-            return []
-        sent = admit_under_caps(tokens, standings, self.reservation)
-        if not sent.rows and not sent.may_fit_later:
+        sent = self._sent(candidates, standings)
+        if not sent.rows and len(rest := without_equal(self._drive, candidates)) < len(candidates):
+            candidates = rest  # what need not be sent needs no room
+            sent = self._sent(candidates, standings)
+        if sent.short is not None and not sent.rows and not sent.may_fit_later:
             self._pause(sent.reason())
         return candidates[: sent.rows]
+
+    def _sent(self, candidates: Sequence[Candidate], standings: Sequence[CapStanding]) -> Sent:
+        tokens = [candidate.submission_tokens for candidate in candidates]
+        needs_price = any(standing.cap.measure is CapMeasure.USD for standing in standings)
+        self.reservation = self._reserved(max(tokens, default=0)) if needs_price else Reservation(0, 0)
+        if self.reservation is None:
+            return Sent(0)
+        return admit_under_caps(tokens, standings, self.reservation)
 
     def _reserved(self, largest: int) -> Reservation | None:
         config = self._drive.config.provider_config
@@ -80,7 +89,11 @@ class Caps:
         return reservation_at(rates, largest=largest, answer_tokens=config.longest_answer())
 
     def _pause(self, reason: str) -> None:
-        """Pause, once the run has nothing at the provider: a paused run collects no results."""
+        """Pause, once the run waits for nothing: a paused run collects no results."""
         drive = self._drive
-        if not drive.store.get_active_batches(run_id=drive.run_id) and not drive.session.open_submissions():
+        if (
+            not drive.store.get_active_batches(run_id=drive.run_id)
+            and not drive.session.open_submissions()
+            and not drive.store.get_run_summary(run_id=drive.run_id).following_items
+        ):
             drive.pause(reason)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from batchor_core.core.exceptions import StructuredOutputError
@@ -13,7 +13,7 @@ from batchor_core.core.reuse import Reuse, reuse_key
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.types import JSONObject
 from batchor_core.runtime.engine import Drive, log
-from batchor_core.storage.session import ReuseTerms
+from batchor_core.storage.session import Candidate, ReuseTerms
 
 
 def reuse_of(job: BatchJob[Any, Any], extras: JSONObject) -> Reuse | None:
@@ -68,6 +68,16 @@ def warn_of_varying(run_id: str) -> None:
         "deduplicated; give the job reuse_varying=True if any answer will do, or temperature=0",
         run_id,
     )
+
+
+def without_equal(drive: Drive, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    """The rows that have to be sent; the others follow equal ones from here on, and have their answers where those have come."""
+    terms = reuse_terms(drive)
+    aside = set() if terms is None else drive.session.set_aside([one.item_index for one in candidates], terms)
+    if not aside:
+        return candidates
+    follow(drive)
+    return [candidate for candidate in candidates if candidate.item_index not in aside]
 
 
 def follow(drive: Drive) -> None:

@@ -165,6 +165,7 @@ def row_of(record: PersistedItemRecord) -> ResultRow:
         pack_response(record.raw_response),
         record.output_data,
         record.cost,
-        *(record.reused_from or (None, None)),
+        None if record.reused_from is None else record.reused_from.run_id,
+        None if record.reused_from is None else record.reused_from.item_id,
         record.saved,
     )

@@ -337,6 +337,10 @@ class DriverSession(ABC):
         """Go on with the items that follow equal ones, where those have ended. A store without reuse has none."""
         return Followed()
 
+    def set_aside(self, item_indexes: Sequence[int], reuse: ReuseTerms) -> set[int]:
+        """Have claimable items follow equal ones that are in flight or answered, as :meth:`claim` would; returns which do."""
+        return set()
+
     @abstractmethod
     def fail_unsubmitted(self, failures: Sequence[tuple[int, ItemFailure]]) -> AppliedOutcome:
         """End claimable items, given by index, as FAILED_PERMANENT without an attempt (such as over-long requests)."""

@@ -29,7 +29,7 @@ from batchor_core.storage.session import Followed, ReuseTerms
 from batchor_core.storage.sql_answers import ItemChanges
 from batchor_core.storage.sql_engine import AnyRow
 from batchor_core.storage.sql_items import Waiting, indexes_are, item_rows, waiting
-from batchor_core.storage.sql_reuse import InScope, lead, lock_scope, look_up, moves_of, shortened
+from batchor_core.storage.sql_reuse import Entry, InScope, lead, lock_scope, look_up, moves_of, shortened
 from batchor_core.storage.sql_runs import LockedRun
 
 PAGE = 1_000
@@ -67,14 +67,34 @@ def _divert(run: LockedRun, indexes: Sequence[int], terms: ReuseTerms) -> None:
     leading: dict[bytes, int] = {}
     following: list[int] = []
     for index, address in addresses.items():
-        entry = found.get(address)
-        is_led_to = entry is not None and (entry.run_key, entry.item_index) == (run.run_key, index)
-        if address in leading or not (entry is None or is_led_to or moves[address] is Move.LEAD):
+        if address in leading or _need_not_be_sent(run, index, found.get(address), moves.get(address)):
             following.append(index)
         else:
             leading[address] = index
     lead(run, leading, mentioned=mentioned)  # from here on
     _queue(run, following, before=CLAIMABLE_QUEUE, after=FOLLOWING_QUEUE)
+
+
+def _need_not_be_sent(run: LockedRun, index: int, entry: Entry | None, move: Move | None) -> bool:
+    is_led_to = entry is not None and (entry.run_key, entry.item_index) == (run.run_key, index)
+    return not (entry is None or is_led_to or move is Move.LEAD)
+
+
+def set_aside(run: LockedRun, indexes: Sequence[int], terms: ReuseTerms) -> set[int]:
+    """Have those of a page of claimable items that need not be sent follow; the index stays as it is."""
+    if run.reuse_scope_key is None:
+        return set()
+    claimable = and_(items.c.queue == CLAIMABLE_QUEUE, indexes_are(run.database, indexes))
+    addresses = _addresses(run.connection, run.run_key, claimable)
+    found, _ = look_up(run, set(addresses.values()))
+    moves = moves_of(found, now=run.now(), terms=terms)
+    following = [
+        index
+        for index, address in addresses.items()
+        if _need_not_be_sent(run, index, found.get(address), moves.get(address))
+    ]
+    _queue(run, following, before=CLAIMABLE_QUEUE, after=FOLLOWING_QUEUE)
+    return set(following)
 
 
 def _addresses(connection: Connection, run_key: int, chosen: ColumnElement[bool]) -> dict[int, bytes]:

@@ -326,6 +326,13 @@ class SQLSession(DriverSession):
                 total += sql_following.go_on(run, page, reuse)
             last = page[-1]
 
+    def set_aside(self, item_indexes: Sequence[int], reuse: ReuseTerms) -> set[int]:
+        indexes, aside = sorted(set(item_indexes)), set[int]()
+        for start in range(0, len(indexes), sql_following.PAGE):
+            with self._run(Boundary.FOLLOW) as run:
+                aside |= sql_following.set_aside(run, indexes[start : start + sql_following.PAGE], reuse)
+        return aside
+
     def update_batch(
         self,
         *,

@@ -112,7 +112,8 @@ def test_a_misspelt_scope_is_told() -> None:
 
 
 def test_yaml_says_it_too(tmp_path: Path) -> None:
-    from batchor_dagster.components.batch import Batch, OpenAI, Source
+    from batchor_dagster.components.batch import Batch, OpenAI
+    from batchor_dagster.components.source import Source
 
     (tmp_path / "rows.csv").write_text("id,text\na,b\n")
     batch = Batch(

@@ -53,7 +53,9 @@ def _acceptance(output: OutputSpec) -> Callable[[str], bool] | None:
     def accepts(text: str) -> bool:
         try:
             parse_structured_output(text, model)
-        except StructuredOutputError:
+        except StructuredOutputError as error:
+            if not error.may_pass:
+                raise  # the validator itself is broken: nothing should be paid for before it is corrected
             return False
         return True
 

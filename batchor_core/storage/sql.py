@@ -220,9 +220,7 @@ class SQLStore(SQLByHand):
 
     def can_follow(self, *, run_id: str) -> bool:
         with self.database.read() as connection:
-            row = sql_runs.run_row(self.database, connection, run_id)
-            scope = sql_reuse.InScope(self.database, connection, row.run_key, row.reuse_scope_key)
-            return sql_following.can_go_on(scope)
+            return bool(sql_following.page_to_look_after(self.database, connection, run_id, after=-1))
 
     # --- artifacts ---------------------------------------------------------------------------------------------------
 

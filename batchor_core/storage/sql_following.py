@@ -16,6 +16,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core import lifecycle
 from batchor_core.core.reuse import Move
+from batchor_core.storage import sql_runs
 from batchor_core.storage.schema import (
     CLAIMABLE_QUEUE,
     FOLLOWING_QUEUE,
@@ -27,7 +28,7 @@ from batchor_core.storage.schema import (
 )
 from batchor_core.storage.session import Followed, ReuseTerms
 from batchor_core.storage.sql_answers import ItemChanges
-from batchor_core.storage.sql_engine import AnyRow
+from batchor_core.storage.sql_engine import AnyRow, Database
 from batchor_core.storage.sql_items import Waiting, indexes_are, item_rows, waiting
 from batchor_core.storage.sql_reuse import Entry, InScope, lead, lock_scope, look_up, moves_of, shortened
 from batchor_core.storage.sql_runs import LockedRun
@@ -123,11 +124,27 @@ def _queue(run: LockedRun, indexes: Sequence[int], *, before: int, after: int) -
         run.connection.execute(items.update().where(mine).values(queue=after))
 
 
-def following_after(connection: Connection, run_key: int, index: int) -> list[int]:
-    """The next page of items that follow others."""
+def page_to_look_after(database: Database, connection: Connection, run_id: str, *, after: int) -> list[int]:
+    """The next page of items that follow others in which one would not do so any longer; reads only."""
+    row = sql_runs.run_row(database, connection, run_id)
+    if row.reuse_scope_key is None:
+        return []
+    run = InScope(database, connection, row.run_key, row.reuse_scope_key)
+    while page := _page(connection, run.run_key, after):
+        chosen = and_(IS_FOLLOWING, database.among(items.c.item_index, page))
+        addresses = set(_addresses(connection, run.run_key, chosen).values())
+        found, _ = look_up(run, addresses)
+        moves = moves_of(found, now=run.now(), terms=ReuseTerms()).values()
+        if len(found) < len(addresses) or any(move is not Move.FOLLOW for move in moves):
+            return page
+        after = page[-1]
+    return []
+
+
+def _page(connection: Connection, run_key: int, after: int) -> list[int]:
     wanted = (
         select(items.c.item_index)
-        .where(items.c.run_key == run_key, IS_FOLLOWING, items.c.item_index > index)
+        .where(items.c.run_key == run_key, IS_FOLLOWING, items.c.item_index > after)
         .order_by(items.c.item_index)
         .limit(PAGE)
     )
@@ -136,30 +153,14 @@ def following_after(connection: Connection, run_key: int, index: int) -> list[in
 
 def counts(connection: Connection, rows: Sequence[AnyRow]) -> dict[int, int]:
     """How many items of each of these runs follow others; runs without any may be left out."""
-    keys = [row.run_key for row in rows if row.reuse_scope_key is not None]
-    found = {}
-    for key in keys:
-        found[key] = connection.execute(_FOLLOWING, {"key": key}).scalar_one()
-    return found
+    return {
+        row.run_key: connection.execute(_FOLLOWING, {"key": row.run_key}).scalar_one()
+        for row in rows
+        if row.reuse_scope_key is not None and (row.pending_items or row.failed_retryable_items)
+    }
 
 
 _FOLLOWING = select(func.count()).select_from(items).where(items.c.run_key == bindparam("key"), IS_FOLLOWING)
-
-
-def can_go_on(run: InScope) -> bool:
-    """Whether an item that follows another would not do so any longer."""
-    if run.reuse_scope_key is None:
-        return False
-    last, anything = -1, ReuseTerms()
-    while page := following_after(run.connection, run.run_key, last):
-        last = page[-1]
-        chosen = and_(IS_FOLLOWING, run.database.among(items.c.item_index, page))
-        addresses = set(_addresses(run.connection, run.run_key, chosen).values())
-        found, _ = look_up(run, addresses)
-        moves = moves_of(found, now=run.now(), terms=anything).values()
-        if len(found) < len(addresses) or any(move is not Move.FOLLOW for move in moves):
-            return True
-    return False
 
 
 def go_on(run: LockedRun, page: Sequence[int], terms: ReuseTerms) -> Followed:

@@ -319,7 +319,7 @@ class SQLSession(DriverSession):
         total, last = Followed(), -1
         while True:
             with self._database.read() as connection:
-                page = sql_following.following_after(connection, self._run_key, last)
+                page = sql_following.page_to_look_after(self._database, connection, self.run_id, after=last)
             if not page:
                 return total
             with self._run(Boundary.FOLLOW) as run:

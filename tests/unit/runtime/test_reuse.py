@@ -13,7 +13,12 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 from batchor_core.core.enums import ItemStatus, RunLifecycleStatus
-from batchor_core.core.exceptions import InvalidInputError, QuarantinedBatchError, RunItemsMismatchError
+from batchor_core.core.exceptions import (
+    InvalidInputError,
+    QuarantinedBatchError,
+    RunItemsMismatchError,
+    StructuredOutputError,
+)
 from batchor_core.core.models import BatchItem, BatchJob, RetryPolicy
 from batchor_core.core.prompts import PromptParts
 from batchor_core.core.results import ReusedFrom
@@ -160,6 +165,8 @@ def test_varying_requests_need_a_yes(world: World, caplog: pytest.LogCaptureFixt
 
 
 class Narrow(BaseModel):
+    """The answer of a structured run."""
+
     label: str
     score: float
 
@@ -177,8 +184,30 @@ def test_an_answer_that_the_model_does_not_accept_any_more_is_asked_for_again(wo
     run = world.start(one, run_id="second").wait()
     assert run.summary().reused_items == 0
     assert run.summary().failed_items == 1
+    assert len(sent(world)) == 4  # asked again, with all attempts
     again = world.start(structured_job(rows("a"), reuse="store"), run_id="third").wait()
     assert [result.output_text for result in again.results()] == [said]
+
+
+class Broken(Narrow):
+    """The answer of a structured run."""
+
+    @field_validator("label")
+    @classmethod
+    def no_good(cls, value: str) -> str:
+        raise NameError("name 'labels' is not defined")
+
+
+def test_a_broken_validator_is_told_before_anything_is_paid_for(world: World) -> None:
+    world.provider.answer = by_item({}, json.dumps({"label": "x", "score": 1.0}))
+    world.start(structured_job(rows("a"), reuse="store"), run_id="first").wait()
+    with pytest.raises(StructuredOutputError, match="labels"):
+        world.start(
+            structured_job(rows("a"), reuse="store", structured_output=Broken, schema_name="verdict"),
+            run_id="second",
+        )
+    assert len(sent(world)) == 1
+    assert not world.store.has_run(run_id="second")
 
 
 # --- runs that go ----------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Webhooks of a provider as a wake-up: a batch has ended, so its run is polled now and not at its next turn.
 
-A call is taken only if it is signed, in the way of Standard Webhooks (https://www.standardwebhooks.com), which OpenAI follows. It
-is believed in nothing but that it is worth a look: the run is polled, and what the provider answers counts. So a call that is
-repeated costs a poll, one that is lost costs the time until the next poll, and a forged one costs nothing.
+A call is taken only if it is signed, in the way of Standard Webhooks (https://www.standardwebhooks.com), which OpenAI and
+Gemini's project webhooks follow. Its content is not trusted: the run is polled, and the provider's response counts. So a repeated call
+costs a poll, a lost one costs the time until the next poll, and a forged one costs nothing.
 """
 
 from __future__ import annotations

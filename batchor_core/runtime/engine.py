@@ -28,7 +28,7 @@ from batchor_core.core.lateness import Patience
 from batchor_core.core.models import ProviderConfig, RunEvent
 from batchor_core.core.outputs import OutputSpec, VectorOutput
 from batchor_core.core.price_book import PriceBook
-from batchor_core.core.pricing import Rates
+from batchor_core.core.pricing import Rates, Unpriced
 from batchor_core.core.retry import (
     FILE_RETRY_SEC,
     LEAST_OF_DELAY,
@@ -119,7 +119,13 @@ class Engine:
 
     def rates(self, config: ProviderConfig, *, at: float) -> Rates:
         """What answers cost in a batch that was created at this time by the store's clock; now, if that is not known."""
-        return self.prices.rates(config, at=datetime.fromtimestamp(at or self.store.now(), UTC))
+        try:
+            return self.prices.rates(config, at=datetime.fromtimestamp(at or self.store.now(), UTC))
+        except (
+            Exception
+        ) as error:  # of the user's function, or of a config: what was answered is kept all the same
+            log.exception("the prices of %s can't be looked up", config.provider_kind)
+            return Unpriced(f"the prices can't be looked up: {type(error).__name__}: {error}")
 
     def emit(self, run_id: str, event_type: str, *, provider_kind: str | None = None, **data: object) -> None:
         """Log the event and call the observer. An exception of the observer is only logged: it must not end the run."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from batchor_core.core.pricing import BatchRates, Price, Rates, Unpriced, price_at
 from batchor_core.core.usage import TokenUsage
-from batchor_core.runtime.engine import Drive, log
+from batchor_core.runtime.engine import Drive
 from batchor_core.storage.records import ActiveBatchRecord
 
 _ROW_OPTIONS = "what options of single rows add to the price"
@@ -56,7 +56,8 @@ class BatchPricing:
 
     def _amounts(self, usages: Sequence[TokenUsage]) -> Sequence[int | None]:
         if self._rates is None and usages:
-            self._rates = self._look_up()
+            config, created_at = self._drive.config.provider_config, self._batch.created_at
+            self._rates = self._drive.engine.rates(config, at=created_at)
             self._price = price_at(self._rates) if isinstance(self._rates, BatchRates) else None
         if self._price is None:
             return [None] * len(usages)
@@ -64,14 +65,6 @@ class BatchPricing:
         if None in amounts:
             self._note(_IMPOSSIBLE)
         return amounts
-
-    def _look_up(self) -> Rates:
-        config = self._drive.config.provider_config
-        try:
-            return self._drive.engine.rates(config, at=self._batch.created_at)
-        except Exception as error:  # of the user's function, or of a provider's config: what was answered is kept all the same
-            log.exception("run %s: the prices can't be looked up", self._drive.run_id)
-            return Unpriced(f"the prices can't be looked up: {type(error).__name__}: {error}")
 
     def _note(self, text: str) -> None:
         if text not in self._notes:

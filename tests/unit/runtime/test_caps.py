@@ -123,3 +123,12 @@ def test_a_price_that_is_lost_later_pauses_the_run(world: World) -> None:
     reason = held.summary().control_reason
     assert reason is not None
     assert "a cap in dollars holds for this run, and no price list known for the provider" in reason
+
+
+def test_prices_that_can_not_be_looked_up_are_no_prices(world: World) -> None:
+    def broken(provider: str, model: str, day: date) -> Any:
+        raise ConnectionError("the price service is down")
+
+    with pytest.raises(InvalidInputError, match="the prices can't be looked up: ConnectionError"):
+        world.start(text_job(1, caps=[Cap(usd=5)]), prices=broken)
+    assert world.lines() == []

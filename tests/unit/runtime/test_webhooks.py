@@ -90,11 +90,11 @@ def test_the_run_of_the_batch_is_polled_at_once(any_world: World) -> None:
 def test_no_call_is_believed(world: World) -> None:
     world.provider.statuses = ["in_progress"] * 100
     run = world.start(text_job(2))
-    for kind in ("batch.completed", "batch.failed", "batch.expired"):
+    for kind in ("batch.completed", "batch.failed", "batch.expired", "batch.succeeded"):
         body, headers = call(world.batch_ids()[0], kind=kind)
         verify_and_wake(world.runner(), headers=headers, body=body, secret=SECRET)
     assert run.summary().active_batches == 1
-    assert world.provider.count("get_batch") == 3
+    assert world.provider.count("get_batch") == 4
     body, headers = call("batch_of_nobody")
     assert verify_and_wake(world.runner(), headers=headers, body=body, secret=SECRET) is None
     body, headers = call(world.batch_ids()[0], kind="response.completed")

@@ -200,6 +200,7 @@ def _adopt(drive: Drive, named: Named, rows: list[int], custom_ids: set[str]) ->
         item_indexes=rows,
         max_attempts=drive.max_attempts,
         key_fingerprint=drive.api.key_fingerprint(),
+        adopts=True,
     )
     if submission is None:
         return False  # the rows are in another batch, or have ended

@@ -239,6 +239,7 @@ class DriverSession(ABC):
         key_fingerprint: str | None = None,
         reservation: Reservation | None = None,
         reuse: ReuseTerms | None = None,
+        adopts: bool = False,
     ) -> SubmissionRecord | None:
         """Create the submission CLAIMED and move its items to QUEUED_LOCAL. Line numbers follow the item order.
 
@@ -249,7 +250,8 @@ class DriverSession(ABC):
         (``core.admission.free``), or when one of them is no longer claimable. Under allowances, the run counts under
         their key from here on; with ``leaves_queue`` it has got what it waited for and loses its place.
 
-        The same where the items don't fit a cap that holds for the run, or it has one and there is no ``reservation``.
+        The same where the items don't fit a cap that holds for the run, or it has one and there is no ``reservation``; but not
+        with ``adopts``, since the batch exists already.
         """
 
     def caps(self) -> list[CapStanding]:

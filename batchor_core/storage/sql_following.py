@@ -82,7 +82,7 @@ def _need_not_be_sent(run: LockedRun, index: int, entry: Entry | None, move: Mov
 
 
 def set_aside(run: LockedRun, indexes: Sequence[int], terms: ReuseTerms) -> set[int]:
-    """Have those of a page of claimable items that need not be sent follow; the index stays as it is."""
+    """Have claimable items that need not be sent follow; the index stays as it is."""
     if run.reuse_scope_key is None:
         return set()
     claimable = and_(items.c.queue == CLAIMABLE_QUEUE, indexes_are(run.database, indexes))

@@ -137,6 +137,7 @@ class SQLSession(DriverSession):
         key_fingerprint: str | None = None,
         reservation: Reservation | None = None,
         reuse: ReuseTerms | None = None,
+        adopts: bool = False,
     ) -> SubmissionRecord | None:
         indexes = sorted(set(item_indexes))
         with self._run(Boundary.CLAIM) as run:
@@ -144,14 +145,12 @@ class SQLSession(DriverSession):
                 raise RunStateError(self.run_id, f"submission {local_batch_id!r} exists")
             if reuse is None:
                 sql_following.take_back(run, indexes)
-            claimed = and_(
-                sql_items.claimable(self._run_key, max_attempts),
-                sql_items.indexes_are(self._database, indexes),
-            )
+            claimable = sql_items.claimable(self._run_key, max_attempts)
+            claimed = and_(claimable, sql_items.indexes_are(self._database, indexes))
             waiting = sql_items.waiting(run.connection, claimed)
             count, tokens = sum(one.items for one in waiting), sum(one.tokens for one in waiting)
             fits = count == len(indexes) and sql_budgets.fits(run, tokens, allowances)
-            if not fits or not sql_caps.fits(run, reservation, rows=count, tokens=tokens):
+            if not fits or not (adopts or sql_caps.fits(run, reservation, rows=count, tokens=tokens)):
                 return None
             if reuse and not (waiting := sql_following.without_followers(run, indexes, claimed, reuse)):
                 return None
@@ -180,8 +179,7 @@ class SQLSession(DriverSession):
 
     def caps(self) -> list[CapStanding]:
         with self._database.read() as connection:
-            now = self._database.now(connection)
-            return sql_caps.standings(connection, self._run_key, self.run_id, now)
+            return sql_caps.standings(connection, self._run_key, self.run_id, self._database.now(connection))
 
     def keep_place(self, allowance: Allowance, wait: Wait) -> None:
         with self._run(Boundary.KEEP_PLACE) as run:
@@ -243,10 +241,9 @@ class SQLSession(DriverSession):
         )
 
     def register(self, *, local_batch_id: str, provider_batch_id: str, status: str) -> None:
-        anything = tuple(SubmissionState)
         with self._run(Boundary.REGISTER) as run:
             submission = sql_submissions.submission_in(
-                run.connection, self._run_key, local_batch_id, anything, run_id=self.run_id
+                run.connection, self._run_key, local_batch_id, tuple(SubmissionState), run_id=self.run_id
             )
             sql_submissions.register(run, submission, provider_batch_id=provider_batch_id, status=status)
 
@@ -327,11 +324,8 @@ class SQLSession(DriverSession):
             last = page[-1]
 
     def set_aside(self, item_indexes: Sequence[int], reuse: ReuseTerms) -> set[int]:
-        indexes, aside = sorted(set(item_indexes)), set[int]()
-        for start in range(0, len(indexes), sql_following.PAGE):
-            with self._run(Boundary.FOLLOW) as run:
-                aside |= sql_following.set_aside(run, indexes[start : start + sql_following.PAGE], reuse)
-        return aside
+        with self._run(Boundary.FOLLOW) as run:
+            return sql_following.set_aside(run, sorted(set(item_indexes)), reuse)
 
     def update_batch(
         self,

@@ -137,6 +137,7 @@ class ThirdPartySession(DriverSession):
         key_fingerprint: str | None = None,
         reservation: Reservation | None = None,
         reuse: ReuseTerms | None = None,
+        adopts: bool = False,
     ) -> SubmissionRecord | None:
         """Make a submission of items that :meth:`candidates` has shown."""
         book = self._book
@@ -153,9 +154,8 @@ class ThirdPartySession(DriverSession):
                 book.place = None
             generation = generation_of(local_batch_id)
             taken = [book.held.pop(index) for index in indexes]
-            lines = [
-                (self.custom_ids.of(held.item.item_id, held.item_index, generation), held) for held in taken
-            ]
+            name = self.custom_ids.of
+            lines = [(name(held.item.item_id, held.item_index, generation), held) for held in taken]
             record = SubmissionRecord(
                 local_batch_id=local_batch_id,
                 state=SubmissionState.CLAIMED,

@@ -136,6 +136,7 @@ class ModelSession(DriverSession):
         key_fingerprint: str | None = None,
         reservation: Reservation | None = None,
         reuse: ReuseTerms | None = None,
+        adopts: bool = False,
     ) -> SubmissionRecord | None:
         with self._write() as run:
             if local_batch_id in run.submissions:
@@ -148,7 +149,7 @@ class ModelSession(DriverSession):
             fits = all(tokens <= free(Granted(one, self.standing(one))) for one in allowances)
             if len(items) < len(indexes) or not fits:
                 return None
-            for standing in self.caps():
+            for standing in [] if adopts else self.caps():
                 if reservation is None:
                     return None
                 if reservation.of(standing.cap.measure, rows=len(items), tokens=tokens) > standing.left:

@@ -18,6 +18,7 @@ import pytest
 from psycopg import sql
 
 from batchor_core.artifacts.local import LocalArtifactStore
+from batchor_core.core.caps import Cap
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus, SubmissionState
 from batchor_core.core.exceptions import (
     MissingCredentialsError,
@@ -169,7 +170,7 @@ def test_a_database_from_an_earlier_moment_pays_for_nothing_again(
 ) -> None:
     world = make_world(kind=kind)
     moments = (FileMoments if kind == "sqlite" else SchemaMoments)(world, stack)
-    job = text_job(ROWS, per_batch=PER_BATCH)
+    job = text_job(ROWS, per_batch=PER_BATCH, caps=[Cap(rows=ROWS)])
     run = world.start(job)
     for _ in range(cycles - 1):
         run.refresh()

@@ -104,8 +104,8 @@ def batch_asset(
             they are rendered, so those that hold the time of day change each time.
         on_termination: With ``wait``: what to do when an operator terminates the Dagster run.
         reuse: Whose answers to equal requests a run may have instead of asking again, see ``BatchJob.reuse``: ``"asset"``,
-            ``"partition"``, ``"store"`` or ``"off"``. A job that says so itself wins. By default ``"asset"``, where the store can:
-            a new revision pays for the rows that are new or have changed. ``rerun: all`` asks for every row again.
+            ``"partition"``, ``"store"`` or ``"off"``. A job that says so itself wins. By default what the resource
+            says, or else ``"asset"``, where the store can: a new revision pays for the rows that are new or have changed. ``rerun: all`` asks for every row again.
         failure_threshold: Largest share of failed rows, 0 to 1, with which the checks only warn.
         blocking: Whether a failed check (severity ERROR) keeps downstream assets from running.
         translator: Makes the specs of both assets from the arguments below. Its own rules take precedence.

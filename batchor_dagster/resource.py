@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -25,6 +25,7 @@ from batchor_core.core.enums import ProviderKind, StorageKind
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ProviderConfig
 from batchor_core.core.price_book import PriceBook
+from batchor_core.core.reuse import ReuseScope, check_reuse
 from batchor_core.storage.postgres import DSN_VARIABLE, SCHEMA_VARIABLE
 from batchor_dagster.misspelt_names import refuse_unknown
 from batchor_dagster.providers import (
@@ -124,6 +125,11 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=None,
         description="The most that may be spent: usd or rows, scope (run, asset, tag:NAME, store) and per (day) of each.",
     )
+    reuse: str | None = Field(
+        default=None,
+        description="Whose answers to equal requests runs may have, unless their asset or job says so: off, partition, asset or "
+        "store. Default: asset.",
+    )
     poll_interval_sec: float = Field(
         default=5.0, gt=0, description="Seconds between two cycles of an asset that waits for its run."
     )
@@ -200,6 +206,13 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             return config
         return with_settings(config, {"base_url": self.base_url}, where="BatchorResource")
 
+    def reuse_scope(self) -> ReuseScope | None:
+        """Whose answers runs may have, unless their asset or job says so."""
+        if self.reuse is None or isinstance(self.reuse, dg.EnvVar):
+            return None
+        check_reuse(reuse=self.reuse, max_age=None, salt="", reuse_varying=False)
+        return cast(ReuseScope, self.reuse)
+
     def _close(self) -> None:
         runner, self._runner = self._runner, None
         if runner is None:
@@ -221,6 +234,7 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             given = {name for name in _BELONGS_TO if getattr(self, name) is not None}
             check_storage(self.storage, given)
         caps_of(self.caps or ())
+        self.reuse_scope()
         for name in _FOLDERS:
             value = getattr(self, name)
             if not isinstance(value, dg.EnvVar) and value is not None:

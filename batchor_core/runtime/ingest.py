@@ -21,12 +21,11 @@ from batchor_core.core.models import BatchItem, BatchItems, PromptBuilder, Promp
 from batchor_core.core.prompts import PromptFeature
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.request_lines import PLACEHOLDERS, Frames, longest_line
-from batchor_core.core.reuse import varies
 from batchor_core.core.types import BatchRequestLine, JSONValue
 from batchor_core.runtime.encoding import check_ids, encoded_metadata, encoded_request, named
 from batchor_core.runtime.engine import CHUNK, Drive
 from batchor_core.runtime.repeated_ids import naming_rows
-from batchor_core.runtime.reuse import reuse_terms, warn_of_varying
+from batchor_core.runtime.reuse import has_address, reuse_terms
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
 from batchor_core.sources.fingerprint import split_options
 from batchor_core.sources.rows import LINEAGE_KEY
@@ -354,9 +353,7 @@ def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[
     frames = Frames(str(drive.config.provider_config.provider_kind))
     placeholder, placeholder_bytes = PLACEHOLDERS[0], PLACEHOLDERS[0].encode()
     name = drive.session.custom_ids.of
-    reuse = drive.config.reuse
-    keeps_addresses = drive.settings.content_addresses or reuse is not None
-    skips_varying = reuse is not None and not reuse.varying
+    keeps_address = has_address(drive)
     lines: list[BatchRequestLine] = []
     stored: list[bytes] = []
     addresses: list[bytes | None] = []
@@ -376,11 +373,7 @@ def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[
                 if placeholder_bytes not in body:
                     lines.append(line)
                     stored.append(frame.around(body))
-                    if skips_varying and varies(value):
-                        warn_of_varying(drive.run_id)
-                        addresses.append(None)
-                    else:
-                        addresses.append(frame.address(body) if keeps_addresses else None)
+                    addresses.append(frame.address(body) if keeps_address(value) else None)
                     continue
         custom_id = name(item.item_id, index, 0)
         try:

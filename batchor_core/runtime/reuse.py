@@ -9,7 +9,7 @@ from typing import Any
 from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.models import BatchJob
 from batchor_core.core.outputs import ModelOutput, OutputSpec
-from batchor_core.core.reuse import Reuse, reuse_key
+from batchor_core.core.reuse import Reuse, reuse_key, varies
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.types import JSONObject
 from batchor_core.runtime.engine import Drive, log
@@ -62,8 +62,23 @@ def _acceptance(output: OutputSpec) -> Callable[[str], bool] | None:
     return accepts
 
 
+def has_address(drive: Drive) -> Callable[[Any], bool]:
+    """Says of a request, without its custom_id, whether it is found by its content address."""
+    reuse = drive.config.reuse
+    keeps_addresses = drive.settings.content_addresses or reuse is not None
+    if reuse is None or reuse.varying:
+        return lambda request: keeps_addresses
+
+    def is_fixed(request: Any) -> bool:
+        if is_varying := varies(request):
+            _warn_of_varying(drive.run_id)
+        return not is_varying
+
+    return is_fixed
+
+
 @functools.lru_cache(maxsize=1_000)  # once for each run
-def warn_of_varying(run_id: str) -> None:
+def _warn_of_varying(run_id: str) -> None:
     """Say once why rows of a run are not reused."""
     log.warning(
         "run %s: requests with a temperature above 0 or an n above 1 get other answers each time, so they are neither reused nor "

@@ -118,9 +118,11 @@ def _build_job(task: Task, partition_key: str | None, folder: Path) -> BatchJob[
 
 
 def _with_reuse(task: Task, runner: BatchRunner, job: BatchJob[Any, Any]) -> BatchJob[Any, Any]:
-    """The job with what the asset says of reuse, where the job itself says nothing."""
+    """The job with what the asset, or else the resource, says of reuse, where the job itself says nothing."""
     if job.reuse == "off":
-        scope = task.reuse or ("asset" if runner.storage.supports_reuse else "off")
+        scope = (
+            task.reuse or task.resource.reuse_scope() or ("asset" if runner.storage.supports_reuse else "off")
+        )
         job = replace(job, reuse=scope)
     if job.reuse != "off" and _rerun(task) is Rerun.all:
         # every row is asked again: no answer is that young, and the new ones take the place of the old ones

@@ -28,7 +28,7 @@ class Task:
         build_job: Makes the job of one partition.
         rerun: What the run config requests.
         on_change: What to do if the job has changed.
-        reuse: Whose answers runs may have, unless the job itself says so; None for those of the asset, where the store can.
+        reuse: Whose answers runs may have, unless the job itself says so; None for what the resource says.
         tells_partitions_apart: Whether the user's function takes the context, and with it the partition.
     """
 

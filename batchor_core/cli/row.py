@@ -97,17 +97,17 @@ def _show(known: dict[str, Any], lines: list[RawLine]) -> None:
     _show_value("metadata", known["metadata"])
     if known["request"] is not None:
         _show_value("request", known["request"])
-    elif known["result"] is not None and "reused_from" in known["result"]:
-        paid = known["result"]["reused_from"]
-        saved = known["result"].get("saved_usd")
-        show(
-            f"it was not sent: it has the answer of row {paid['item_id']} of run {paid['run_id']}"
-            + (f", which cost {usd_text(Decimal(str(saved)))}" if saved else "")
-        )
     for line in lines:
         batch = f", batch {line.provider_batch_id}" if line.provider_batch_id else ""
         _show_value(f"attempt {line.attempt}, {line.kind}{batch} ({line.artifact})", line.line)
-    if not lines and known["request"] is not None:
+    if known["result"] is not None and "reused_from" in known["result"]:
+        paid, saved = known["result"]["reused_from"], known["result"].get("saved_usd")
+        show(
+            ("" if lines else "it was not sent: ")
+            + f"it has the answer of row {paid['item_id']} of run {paid['run_id']}"
+            + (f", which cost {usd_text(Decimal(str(saved)))}" if saved else "")
+        )
+    elif not lines:
         show(
             "no files of this run are kept here: they were pruned, are not to be kept, or are elsewhere (--artifacts)"
         )

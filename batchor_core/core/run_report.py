@@ -63,6 +63,9 @@ class RunReport:
             "usage": asdict(self.summary.usage),
             "cost_usd": usd,
             "cost_note": note,
+            "reused": self.summary.reused_items,
+            "deduplicated": self.summary.deduplicated_items,
+            "saved_usd": dollars(self.summary.usd_saved),
             "turnaround_p50_sec": self.turnaround_p50_sec,
             "turnaround_p95_sec": self.turnaround_p95_sec,
             "turnaround": [asdict(each) for each in histogram(self.batches)],
@@ -93,6 +96,7 @@ def _table_of_facts(report: RunReport) -> str:
         ("Failed", _failed(summary)),
         *_tokens(summary),
         ("Cost", _cost_in_words(summary.cost)),
+        *_saved(summary),
     ]
     if report.model:
         facts.append(("Model", plain(report.model)))
@@ -116,6 +120,15 @@ def _tokens(summary: RunSummary) -> Iterator[tuple[str, str]]:
         count = getattr(summary.usage, kind)
         if count or kind in ("input_tokens", "output_tokens"):
             yield kind.replace("_", " ").capitalize(), f"{count:,}"
+
+
+def _saved(summary: RunSummary) -> Iterator[tuple[str, str]]:
+    if summary.reused_items:
+        yield "Reused from other runs", f"{summary.reused_items:,}"
+    if summary.deduplicated_items:
+        yield "Equal rows, sent once", f"{summary.deduplicated_items:,}"
+    if summary.usd_saved:
+        yield "Saved", usd_text(summary.usd_saved)
 
 
 def _cost(cost: Cost | Unpriced) -> tuple[float | None, str | None]:

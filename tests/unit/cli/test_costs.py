@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from decimal import Decimal
 
 import pytest
 
-from tests.unit.cli.conftest import Terminal
+from batchor_core.core.words import usd_text
+from tests.unit.cli.conftest import ROWS, Terminal
 
 PRICES = ['["openai/gpt-5-mini"]', "input_tokens = 1", "output_tokens = 1"]
 
@@ -100,3 +103,32 @@ def test_a_cap_in_dollars_needs_prices(terminal: Terminal) -> None:
     assert (refused.exit_code, terminal.paid) == (2, 0)
     assert "the cap of $5.00 for run:" in refused.stderr
     assert "no batch price known for the server 127.0.0.1" in refused.stderr
+
+
+def test_what_reused_rows_save_is_shown(terminal: Terminal) -> None:
+    terminal.write("prices.toml", *PRICES)
+    options = ("--prices", "prices.toml", "--reuse", "store")
+    first = json.loads(terminal.run("--json", *options).stdout)
+    terminal.write("rows.csv", *ROWS, "d,pot,Fine")
+    done = terminal.run("--out", "out.csv", "--json", *options)
+    second = json.loads(done.stdout)
+    assert (terminal.paid, second["cost"]["usd"]) == (3, 0)
+    assert first["cost"]["usd"] < second["usd_saved"] < 2 * first["cost"]["usd"]
+    shown = usd_text(Decimal(str(second["usd_saved"])))
+    assert f"  that saved {shown}\n" in done.stderr
+    for command in ("show", "report"):
+        assert re.search(
+            rf"saved\W+{re.escape(shown)}", terminal.type(command, second["run_id"]).stdout, re.I
+        )
+    with (terminal.folder / "out.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[-4:] == ["cost_usd", "metadata", "reused_run_id", "reused_item_id"]
+    assert [(row["cost_usd"], row["reused_item_id"]) for row in rows] == [("0.0", name) for name in "abcc"]
+    row = json.loads(terminal.type("row", second["run_id"], "d", "--json").stdout)
+    paid = json.loads(terminal.type("row", first["run_id"], "c", "--json").stdout)
+    assert row["result"]["saved_usd"] == paid["result"]["cost_usd"]
+    cost = usd_text(Decimal(str(paid["result"]["cost_usd"])))
+    assert (
+        f"the answer of row c of run {first['run_id']}, which cost {cost}"
+        in terminal.type("row", second["run_id"], "d").stdout
+    )

@@ -39,8 +39,8 @@ def test_a_retry_sends_the_same_body_under_another_name(
     decoded: list[bytes] = []
     loads = orjson.loads
 
-    def noted(text: bytes) -> Any:
-        decoded.append(text)
+    def noted(text: bytes | str) -> Any:
+        decoded.extend([text] if isinstance(text, bytes) else [])  # lines are bytes
         return loads(text)
 
     monkeypatch.setattr("batchor_core.core.request_lines.orjson.loads", noted)

@@ -53,6 +53,13 @@ def materialize(
     return event.asset_materialization
 
 
+def with_setting(resource: BatchorResource, **setting: Any) -> BatchorResource:
+    key = dg.EnvVar("OPENAI_API_KEY")
+    return BatchorResource(
+        root=resource.root, api_key=key, base_url=resource.base_url, poll_interval_sec=0.01, **setting
+    )
+
+
 def counts(made: dg.AssetMaterialization) -> tuple[Any, ...]:
     return tuple(made.metadata[f"batchor/rows_{name}"].value for name in ("new", "reused", "deduplicated"))
 
@@ -106,9 +113,46 @@ def test_the_scope_can_be_set(
     assert openai_server.books.rows_executed == paid
 
 
+@pytest.mark.parametrize(("reuse", "of_asset", "paid"), [("off", None, 20), ("off", "asset", 10)])
+def test_the_scope_can_be_set_for_all_assets(
+    resource: BatchorResource,
+    instance: dg.DagsterInstance,
+    openai_server: OpenAIServer,
+    reuse: Any,
+    of_asset: Any,
+    paid: int,
+) -> None:
+    table = Table(reuse=of_asset, wait=True)
+    resource = with_setting(resource, reuse=reuse)
+    materialize(table, resource, instance, "monday")
+    materialize(table, resource, instance, "tuesday")
+    assert openai_server.books.rows_executed == paid
+
+
 def test_a_misspelt_scope_is_told() -> None:
     with pytest.raises(InvalidInputError, match="'partition', 'asset'"):
         Table(reuse="assets")
+    with pytest.raises(InvalidInputError, match="'partition', 'asset'"):
+        BatchorResource(reuse="assets")
+
+
+def test_what_reuse_saves_is_in_the_metadata_of_the_partition_that_did_not_pay(
+    resource: BatchorResource, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text(
+        '["openai/gpt-4.1-mini"]\ninput_tokens = 1000\noutput_tokens = 1000\n', encoding="utf-8"
+    )
+    resource = with_setting(resource, prices=str(prices))
+    table = Table(wait=True)
+
+    def paid_and_saved(day: str) -> tuple[Any, Any]:
+        shown = materialize(table, resource, instance, day).metadata
+        return shown["batchor/cost_usd"].value, shown["batchor/saved_usd"].value
+
+    paid, saved = paid_and_saved("monday")
+    assert (paid > 0, saved) == (True, 0.0)
+    assert paid_and_saved("tuesday") == (0.0, paid)
 
 
 def test_yaml_says_it_too(tmp_path: Path) -> None:

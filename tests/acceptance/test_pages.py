@@ -117,7 +117,10 @@ def caps(reader: Reader) -> None:
     reader.read()
     assert reader.names["BatchorResource"]
     with BatchRunner() as runner:
-        assert {str(cap) for cap in runner.list_caps()} >= {"$200.00 for store a day", "$20.00 for run:praise"}
+        assert {str(cap) for cap in runner.list_caps()} >= {
+            "$200.00 for store a day",
+            "$20.00 for run:praise",
+        }
 
 
 @page("docs/how-to/choose-the-output.md")

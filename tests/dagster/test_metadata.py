@@ -415,7 +415,7 @@ def test_every_entry_is_in_the_reference() -> None:
         RERUN_APPLIED_TAG,
     }
     assert tags <= listed
-    assert listed - {SINK_METADATA} <= set(shown) | tags
+    assert listed - {SINK_METADATA, "dagster/partition"} <= set(shown) | tags
     assert all(f"`{column}`" in page for column in OWN_COLUMNS)
 
 

@@ -26,10 +26,8 @@ def test_a_server_from_the_environment_is_not_taken_for_openai(
         monkeypatch.delenv("OPENAI_API_KEY")
         reports.append(run.report())
     assert [LINK in report for report in reports] == [False, False, False]
-    costs = [line for report in reports for line in report.split("\n") if line.startswith("| Cost")]
-    assert costs[0] == "| Cost | unknown: no batch price known for the server 127.0.0.1 |"
-    assert costs[1] == "| Cost | unknown: this process uses another key or server than the run did |"
-    assert costs[2].startswith("| Cost | $"), "without a key, the stored settings have to do"
+    costs = {line for report in reports for line in report.split("\n") if line.startswith("| Cost")}
+    assert costs == {"| Cost | unknown: no batch price known for the server 127.0.0.1 |"}
 
 
 def test_a_run_at_openai_is_linked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -337,6 +337,7 @@ READ_FROM_THE_ENVIRONMENT = {
     "SSL_CERT_DIR",
     "COLUMNS",  # how wide a terminal is, by POSIX
     "OVERRIDE",  # of storage/sqlite.py: BATCHOR_ALLOW_NETWORK_SQLITE
+    "TRUSTED_HOSTS",  # of cli/trust.py: BATCHOR_TRUSTED_HOSTS
 }
 
 

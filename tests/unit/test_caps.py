@@ -60,7 +60,7 @@ def test_a_reason_names_the_cap_what_is_used_and_what_is_needed() -> None:
     sent = admit_under_caps([1], [dollars], Reservation(0, PICODOLLARS // 2))
     assert sent.reason() == (
         "the cap of $10.00 for tag:team=blue a day is reached: $9.00 and $1.00 reserved used, and the next row may need "
-        "$0.5000. Raise it (batchor cap), and resume the run"
+        "$0.50. Raise it (batchor cap), and resume the run"
     )
     rows = admit_under_caps([1], [standing(ROWS, 1_000, 1_000)], Reservation(0, 0))
     assert (

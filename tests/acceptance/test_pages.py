@@ -33,6 +33,7 @@ ELSEWHERE = {
     "docs/tutorial.md": "tests/acceptance/test_tutorial.py",
     "docs/tutorial-dagster.md": "tests/acceptance/test_tutorial_dagster.py",
     "docs/gallery.md": "tests/acceptance/test_gallery.py",
+    "docs/how-to/pay-only-for-what-changed.md": "tests/unit/cli/test_reuse_page.py",
     "docs/explanation/performance.md": "benchmarks/__main__.py",
 }
 """Pages that are typed by other tests, or show how a measurement is made."""

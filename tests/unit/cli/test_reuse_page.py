@@ -17,6 +17,19 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
+def test_the_program_shows_whose_answers_it_has(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", terminal.server.base_url)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-local")
+    [program] = (compile(block, str(PAGE), "exec") for block in blocks("python"))
+    exec(program, {})
+    assert capsys.readouterr().out.endswith("None\n0 0\n")
+    exec(program, {})
+    assert capsys.readouterr().out.endswith("item_id='p2')\n2 0\n")
+    assert terminal.paid == 2
+
+
 def test_the_second_bill_is_that_of_the_changed_rows(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

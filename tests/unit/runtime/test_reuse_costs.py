@@ -174,3 +174,19 @@ def test_a_store_cap_is_used_by_the_run_that_pays_alone(any_world: World, runner
     assert any_world.lines() == [2]
     with pytest.raises(RunPausedError, match="2 rows for store"):
         runner.start(job("c"), run_id="fourth").wait()
+
+
+def test_a_leader_that_may_not_be_sent_again_holds_its_followers_back_and_no_longer(
+    any_world: World, runner: BatchRunner
+) -> None:
+    any_world.provider.answer = by_item({0: [http_error_row(500), "fine"]})
+    retry = RetryPolicy(max_attempts=2, base_backoff_sec=0, max_backoff_sec=0)
+    run = runner.start(job("a", "a", retry=retry, caps=[Cap(rows=1)]))
+    with pytest.raises(RunPausedError, match="the cap of 1 row"):
+        run.wait()
+    assert (run.summary().following_items, run.summary().items_to_send) == (0, 2)
+    runner.set_cap(Cap(rows=2, scope=f"run:{run.run_id}"))
+    run.resume()
+    run.wait()
+    assert texts(run) == {"item-0": "fine", "item-1": "fine"}
+    assert any_world.lines() == [1, 1]

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from batchor_core.cli.commands import AsJson, takes_stores
-from batchor_core.cli.console import show, show_json, stdout, text
+from batchor_core.cli.console import say, show, show_json, stdout, text
 from batchor_core.cli.looking import number
 from batchor_core.cli.profiles import near
 from batchor_core.cli.stores import Stores
@@ -54,6 +54,8 @@ def cap(
             _remove(runner, scope)
         elif scope is not None:
             runner.set_cap(Cap(usd=dollars_given(usd), rows=rows, scope=scope, per="day" if day else None))
+            if scope.startswith("run:") and not runner.has_run(run_id := scope.removeprefix("run:")):
+                say(f"there is no run {run_id} yet: the cap will hold for the run that is given this name")
         caps = runner.list_caps()
     if as_json:
         show_json([_json(one) for one in caps])

@@ -102,6 +102,15 @@ def test_what_is_no_cap_is_refused(terminal: Terminal, words: tuple[str, ...], m
     assert message in refused.stderr
 
 
+def test_a_cap_for_a_run_that_is_not_there_is_kept_with_a_note(terminal: Terminal) -> None:
+    kept = terminal.type("cap", "run:later", "--rows", "2")
+    assert kept.exit_code == 0
+    assert "there is no run later yet" in kept.stderr
+    assert terminal.run("--run-id", "later").exit_code == 1
+    assert terminal.paid == 2
+    assert terminal.type("cap", "run:later", "--rows", "3").stderr == ""
+
+
 def test_a_cap_that_is_not_there_can_not_be_removed(terminal: Terminal) -> None:
     terminal.type("cap", "store", "--rows", "2")
     refused = terminal.type("cap", "stor", "--remove")

@@ -18,6 +18,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
+from batchor_core.core.arguments import check_instance, shown
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.exceptions import BatchorError, InvalidInputError
 from batchor_core.runtime.run import Run
@@ -54,15 +55,17 @@ def verify(
 
     Raises:
         WebhookSignatureError: A header is missing, the call is older than five minutes, or no signature fits.
-        InvalidInputError: The secret is none, or what is signed is no JSON object.
+        InvalidInputError: An argument is of a wrong type, the secret is none, or what is signed is no JSON object.
     """
+    if not isinstance(body, bytes | bytearray):
+        raise InvalidInputError(f"body must be the bytes of the call, as they came, not {shown(body)}")
     given = {name.lower(): value for name, value in headers.items()}
     try:
         message_id, sent_at, signatures = (
             given[f"webhook-{name}"] for name in ("id", "timestamp", "signature")
         )
         age = (time.time() if now is None else now) - int(sent_at)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise WebhookSignatureError(f"the call has no usable webhook headers: {error}") from error
     if abs(age) > TOLERANCE_SEC:
         raise WebhookSignatureError(f"the call is {age:.0f} s old; {TOLERANCE_SEC:.0f} are allowed")
@@ -76,7 +79,7 @@ def verify(
         raise WebhookSignatureError("no signature of the call fits the secret; is it this endpoint's?")
     try:
         event = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"the webhook's body is no JSON: {error}") from error
     if not isinstance(event, dict):
         raise InvalidInputError("the webhook's body is no JSON object")
@@ -84,6 +87,7 @@ def verify(
 
 
 def _key(secret: str) -> bytes:
+    check_instance("secret", secret, str, hint="; is its environment variable set?" if secret is None else "")
     try:
         key = b64decode(secret.removeprefix("whsec_"), validate=True)
     except (binascii.Error, ValueError) as error:

@@ -7,7 +7,7 @@ same steps as separate definitions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import dagster as dg
 from pydantic import BaseModel
 
 from batchor_core import BatchJob, BatchRunner
+from batchor_core.core.arguments import shown
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.tables import ResultSink, ResultTable
@@ -147,6 +148,24 @@ class BatchAsset(dg.AssetsDefinition):
                 f"{self} is Dagster's copy of a batch asset. Use the one that @batch_asset returned."
             )
         return self._parts
+
+
+def checked_assets(assets: Iterable[BatchAsset]) -> list[BatchAsset]:
+    """Batch assets that were passed as an argument, as a list.
+
+    Raises:
+        InvalidInputError: They are something else, such as other assets or a single one.
+    """
+    if isinstance(assets, BatchAsset) or not isinstance(assets, Iterable):
+        raise InvalidInputError(f"assets must be a list of batch assets, not {shown(assets)}: assets=[...]")
+    listed = list(assets)
+    for asset in listed:
+        if not isinstance(asset, BatchAsset):
+            raise InvalidInputError(
+                f"{shown(asset)} is no batch asset: give what @batch_asset returned, and other assets to other_assets=[...] or to "
+                "Dagster itself"
+            )
+    return listed
 
 
 def _graph(

@@ -7,14 +7,15 @@ the two a sensor drives the run. With ``wait=True`` there is ``<name>`` alone, w
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Unpack, cast
+from typing import Any, TypeVar, Unpack, cast
 
 import dagster as dg
 from pydantic import BaseModel, Field
 
 from batchor_core import BatchJob
+from batchor_core.core.arguments import check_bool
 from batchor_core.core.exceptions import InvalidInputError
-from batchor_core.core.outputs import ModelOutput, OutputSpec
+from batchor_core.core.outputs import ModelOutput, OutputSpec, check_output
 from batchor_core.core.reuse import ReuseScope, check_reuse
 from batchor_core.tables.answer_columns import as_output
 from batchor_core.tables.parquet_sink import ParquetSink
@@ -43,6 +44,8 @@ from batchor_dagster.translator import (
     BatchTranslatorData,
     translated,
 )
+
+ChoiceT = TypeVar("ChoiceT", OnChange, OnTermination)
 
 __all__ = ["BatchConfig", "OnTermination", "batch_asset"]
 
@@ -126,9 +129,12 @@ def batch_asset(
               ``pool``.
     """
     _check_arguments(arguments)
-    if not 0 <= failure_threshold <= 1:
-        raise InvalidInputError(f"failure_threshold is a share from 0 to 1, not {failure_threshold}")
-    termination, change = OnTermination(on_termination), OnChange(on_change)
+    check_bool("wait", wait)
+    if not isinstance(failure_threshold, int | float) or not 0 <= failure_threshold <= 1:
+        raise InvalidInputError(f"failure_threshold is a share from 0 to 1, not {failure_threshold!r}")
+    if output is not None and not _is_model(output):
+        check_output("output", output)
+    termination, change = _choice(OnTermination, on_termination), _choice(OnChange, on_change)
     if termination is not OnTermination.detach and not wait:
         raise InvalidInputError(
             f"on_termination={str(termination)!r} has no effect without wait=True: no step of this asset waits for its run. "
@@ -201,6 +207,18 @@ def _check_arguments(given: Iterable[str]) -> None:
             raise TypeError(
                 f"batch_asset() got an unexpected keyword argument {argument!r}{advice(argument, known)}"
             )
+
+
+def _is_model(output: Any) -> bool:
+    return isinstance(output, type) and issubclass(output, BaseModel)
+
+
+def _choice(kind: type[ChoiceT], given: str) -> ChoiceT:
+    try:
+        return kind(given)
+    except ValueError:
+        name = "on_change" if kind is OnChange else "on_termination"
+        raise InvalidInputError(f"{name} is one of {', '.join(kind)}, not {given!r}") from None
 
 
 def _specs(

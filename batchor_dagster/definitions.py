@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from batchor_core.core.exceptions import InvalidInputError
-from batchor_dagster.asset import BatchAsset
+from batchor_dagster.asset import BatchAsset, checked_assets
 from batchor_dagster.control import build_control_job
 from batchor_dagster.sensor import build_batch_sensor
 
@@ -41,6 +41,7 @@ def build_batch_operations(
             f"{', '.join(sorted(sensor_settings))} would have no effect on the given sensor: pass it to "
             "build_batch_sensor(...), or leave sensor out"
         )
+    assets = checked_assets(assets)
     keys = {asset.resource_key for asset in assets} or {"batchor"}
     if len(keys) > 1:
         raise ValueError(
@@ -91,6 +92,7 @@ def build_batch_definitions(
         executor: How the steps of a Dagster run are executed, such as ``k8s_job_executor``; Dagster's own default if left out.
         **sensor_settings: For :func:`build_batch_sensor`, such as ``minimum_interval_seconds`` or ``drive``.
     """
+    assets = checked_assets(assets)
     return dg.Definitions.merge(
         build_batch_operations(assets=assets, resources=resources, sensor=sensor, **sensor_settings),
         dg.Definitions(

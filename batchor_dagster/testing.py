@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from batchor_core import RunSummary
 from batchor_core.core.exceptions import InvalidInputError
-from batchor_dagster.asset import BatchAsset
+from batchor_dagster.asset import BatchAsset, checked_assets
 from batchor_dagster.resource import BatchorResource, LiteralKeyWarning
 
 __all__ = ["MaterializedBatch", "materialize_batch"]
@@ -77,6 +77,7 @@ def materialize_batch(
         TimeoutError: The batch has not ended in time.
         Exception: Whatever a step raises.
     """
+    [asset] = checked_assets([asset])
     if (partition_key is None) is not (asset.partitions_def is None):
         has = "no partitions" if asset.partitions_def is None else "partitions: say which"
         raise InvalidInputError(

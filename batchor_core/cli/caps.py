@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
@@ -9,11 +10,15 @@ import typer
 from rich.table import Table
 
 from batchor_core.cli.commands import AsJson, takes_stores
-from batchor_core.cli.console import show, show_json, stdout, text
+from batchor_core.cli.console import say, show, show_json, stdout, text
 from batchor_core.cli.looking import number
+from batchor_core.cli.profiles import near
 from batchor_core.cli.stores import Stores
 from batchor_core.core.caps import Cap, CapMeasure, amount_text
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.runtime.runner import BatchRunner
+
+_THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(,[0-9]{3})+([.][0-9]*)?")
 
 Usd = Annotated[
     str | None, typer.Option("--cap", metavar="USD", help="The most that the run may cost, in US dollars.")
@@ -39,13 +44,18 @@ def cap(
     as_json: AsJson = False,
 ) -> None:
     """Show the caps of a store, set one, or raise it. Runs that have paused at it go on when they are resumed."""
-    with stores.runner(create=scope is not None) as runner:
+    limits = usd is not None or rows is not None or day
+    if scope is None and (limits or remove):
+        raise InvalidInputError("say whose cap it is: batchor cap SCOPE, such as store or run:ID")
+    if remove and limits:
+        raise InvalidInputError("--remove removes every cap of the scope: leave out --usd, --rows and --day")
+    with stores.runner(create=scope is not None and not remove) as runner:
         if scope is not None and remove:
-            _refuse_limits(usd, rows)
-            for known in [one for one in runner.list_caps() if one.scope == scope]:
-                runner.remove_cap(known)
+            _remove(runner, scope)
         elif scope is not None:
             runner.set_cap(Cap(usd=dollars_given(usd), rows=rows, scope=scope, per="day" if day else None))
+            if scope.startswith("run:") and not runner.has_run(run_id := scope.removeprefix("run:")):
+                say(f"there is no run {run_id} yet: the cap will hold for the run that is given this name")
         caps = runner.list_caps()
     if as_json:
         show_json([_json(one) for one in caps])
@@ -59,20 +69,27 @@ def cap(
 
 
 def dollars_given(usd: str | None) -> Decimal | None:
-    """The amount that was typed.
+    """The amount that was typed. A comma separates thousands only: 1,5 may mean 1.5, and is refused.
 
     Raises:
         InvalidInputError: It is no number.
     """
+    if usd is None:
+        return None
+    amount = usd.removeprefix("$")
     try:
-        return None if usd is None else Decimal(usd.removeprefix("$").replace(",", ""))
+        return Decimal(amount.replace(",", "") if _THOUSANDS.fullmatch(amount) else amount)
     except InvalidOperation:
-        raise InvalidInputError(f"{usd!r} is no amount of US dollars") from None
+        raise InvalidInputError(f"{usd!r} is no amount of US dollars; write it like 1.50 or 1,000") from None
 
 
-def _refuse_limits(usd: str | None, rows: int | None) -> None:
-    if usd is not None or rows is not None:
-        raise InvalidInputError("--remove removes every cap of the scope: leave out --usd and --rows")
+def _remove(runner: BatchRunner, scope: str) -> None:
+    known = runner.list_caps()
+    found = [cap for cap in known if cap.scope == scope]
+    if not found:
+        raise InvalidInputError(f"there is no cap for {scope!r}{near(scope, {cap.scope for cap in known})}")
+    for cap in found:
+        runner.remove_cap(cap)
 
 
 def _json(cap: Cap) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def _nearest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"{path} is not TOML: {error}") from None
 
@@ -121,11 +121,12 @@ def _toml(path: Path) -> dict[str, Any]:
 def _checked(path: Path, table: Mapping[str, Any], *, where: str = "") -> dict[str, Any]:
     for name, value in table.items():
         if name not in _SETTINGS:
-            advice = (
-                "; keys come from the environment alone"
-                if "key" in name.lower()
-                else near(name, [*_SETTINGS, _PROFILES])
-            )
+            if name == _PROFILES:
+                advice = ": a profile can't hold others"
+            elif "key" in name.lower():
+                advice = "; keys come from the environment alone"
+            else:
+                advice = near(name, [*_SETTINGS, _PROFILES])
             raise InvalidInputError(f"{path}: {where}unknown setting {name!r}{advice}")
         kind, wanted = _KINDS.get(name, (str, "a string"))
         if not isinstance(value, kind):

@@ -11,7 +11,9 @@ from batchor_core.cli.console import say
 
 
 def serve(
-    port: Annotated[int, typer.Option("--port", help="Port to listen on; 0 picks a free one.")] = 8099,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65_535, help="Port to listen on; 0 picks a free one.")
+    ] = 8099,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     batch_seconds: Annotated[
         float,

@@ -27,6 +27,12 @@ def check_seconds(name: str, value: Any) -> None:
         raise InvalidInputError(f"{name} must not be negative, and is {value}")
 
 
+def check_timeout(name: str, value: Any) -> None:
+    """Refuse anything but a number and None; infinity is one, and what is over already is not refused."""
+    if value is not None and (not isinstance(value, int | float) or math.isnan(value)):
+        raise InvalidInputError(f"{name} must be a number of seconds or None, not {shown(value)}")
+
+
 def check_bool(name: str, value: Any) -> None:
     """Refuse anything but True and False."""
     if not isinstance(value, bool):

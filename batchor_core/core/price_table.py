@@ -82,7 +82,7 @@ class PriceTable:
             InvalidInputError: It can't be read, is no TOML, or holds what can't be used.
         """
         try:
-            text = Path(path).expanduser().read_text(encoding="utf-8")
+            text = Path(path).expanduser().read_text(encoding="utf-8-sig")
             # as they are written: the float next to 0.1 is another price
             tables = tomllib.loads(text, parse_float=Decimal)
         except OSError as error:

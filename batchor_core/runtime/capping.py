@@ -24,23 +24,22 @@ from batchor_core.storage.session import Candidate
 
 
 def check_caps(engine: Engine, run_id: str, config: PersistedRunConfig, caps: Sequence[Cap] = ()) -> None:
-    """Keep the caps that a job is started with, and refuse a cap in dollars where no price is known.
+    """Keep the caps that a job is started with; none of them if there is a cap in dollars, and no price is known.
 
     Raises:
         InvalidInputError: There is such a cap.
         NotImplementedError: The store can't keep caps.
     """
-    engine.store.keep_caps(caps)
     labels = labels_of(run_id, tags=config.batch_metadata, extras=config.extras)
-    dollars = [cap for cap in active_caps(engine.store.list_caps(), labels) if cap.measure is CapMeasure.USD]
-    if not dollars:
-        return
-    rates = engine.rates(config.provider_config, at=0.0)
+    known = [*engine.store.list_caps(), *caps]
+    dollars = [cap for cap in active_caps(known, labels) if cap.measure is CapMeasure.USD]
+    rates = engine.rates(config.provider_config, at=0.0) if dollars else None
     if isinstance(rates, Unpriced):
         raise InvalidInputError(
             f"run {run_id} can't be kept under the cap of {dollars[0]}: {rates.reason}. Give its prices with "
-            "BatchRunner(prices=...), or a cap in rows"
+            "BatchRunner(prices=...) or --prices, or a cap in rows"
         )
+    engine.store.keep_caps(caps)
 
 
 class Caps:

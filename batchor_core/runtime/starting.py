@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from batchor_core.core.caps import Cap
+from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.exceptions import InvalidInputError, RunStateError, StorageError
 from batchor_core.core.models import BatchJob, RunSummary
 from batchor_core.core.types import JSONObject
@@ -87,7 +88,8 @@ def resume(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, on_change: OnCh
     # a run goes on in the scope that it began in
     config = persisted_config(job, budget_key=stored.budget_key, extras=stored.extras, reuse=stored.reuse)
     check_same_job(run_id, stored, config)
-    check_caps(runs.engine, run_id, config, _caps_of(job, run_id))
+    if store.get_run_summary(run_id=run_id).status is RunLifecycleStatus.RUNNING:
+        check_caps(runs.engine, run_id, config, _caps_of(job, run_id))
     job = with_snapshots(runs.engine, run_id, job)
     checkpoint = _checkpoint(runs, job, run_id)
     before = runs.get(run_id)

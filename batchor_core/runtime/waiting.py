@@ -7,14 +7,13 @@ left alone for minutes.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from batchor_core.core.arguments import check_seconds, check_timeout
 from batchor_core.core.enums import ItemStatus, RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import (
-    InvalidInputError,
     QuarantinedBatchError,
     RunIngestionSourceRequiredError,
     RunPausedError,
@@ -65,8 +64,9 @@ class Waiting:
     _pace: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.timeout is not None and math.isnan(self.timeout):
-            raise InvalidInputError("timeout must be a number of seconds or None, and is nan")
+        check_timeout("timeout", self.timeout)
+        if self.poll_interval is not None:
+            check_seconds("poll_interval", self.poll_interval)
 
     def step(self) -> float | None:
         """Do a cycle if it is due; returns the seconds to sleep until the next step, None once the run is finished.

@@ -46,7 +46,7 @@ class Partitions(dg.Model, dg.Resolvable):
         """As a Dagster partitions definition.
 
         Raises:
-            InvalidInputError: A field that this type needs is missing.
+            InvalidInputError: A field that this type needs is missing, or a date or time zone is none.
         """
         match self.type:
             case "static":
@@ -60,11 +60,14 @@ class Partitions(dg.Model, dg.Resolvable):
                     "weekly": dg.WeeklyPartitionsDefinition,
                     "monthly": dg.MonthlyPartitionsDefinition,
                 }
-                made: dg.PartitionsDefinition[str] = kinds[self.type](
-                    start_date=self._needed("start_date", self.start_date),
-                    end_date=self.end_date,
-                    timezone=self.timezone,
-                )
+                start = self._needed("start_date", self.start_date)
+                try:
+                    made: dg.PartitionsDefinition[str] = kinds[self.type](
+                        start_date=start, end_date=self.end_date, timezone=self.timezone
+                    )
+                except (ValueError, KeyError) as error:  # a zone that there is not is a KeyError
+                    reason = error.args[0] if error.args else error
+                    raise InvalidInputError(f"partitions: {reason}") from error
                 return made
 
     def _needed(self, name: str, value: Any) -> Any:

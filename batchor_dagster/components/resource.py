@@ -23,6 +23,14 @@ class Resource(dg.Model, dg.Resolvable):
     )
     parquet_base: str | None = Field(default=None, description="Folder or fsspec URL for result files.")
     base_url: str | None = Field(default=None, description="Another OpenAI-compatible server.")
+    prices: str | None = Field(
+        default=None,
+        description="A prices.toml with your own prices, which come before the public price list.",
+    )
+    caps: list[dict[str, Any]] | None = Field(
+        default=None,
+        description="The most that may be spent: usd or rows, scope (run, asset, tag:NAME, store) and per (day) of each.",
+    )
     webserver_url: str | None = Field(default=None, description="Put before links to the Dagster UI.")
     providers: dict[str, dict[str, Any]] | None = Field(
         default=None,

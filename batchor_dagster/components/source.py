@@ -65,6 +65,10 @@ class Source(dg.Model, dg.Resolvable):
             raise InvalidInputError(
                 f"{batch}: the query has :partition, and the batch has no partitions. Give it partitions, or remove the condition"
             )
+        if self.path is not None and "{partition}" in self.path and not is_partitioned:
+            raise InvalidInputError(
+                f"{batch}: the path {self.path} has {{partition}}, and the batch has no partitions. Give it partitions, or name the file"
+            )
         if isinstance(self.connection, Mapping) and self.connection.keys() != {"env"}:
             raise InvalidInputError(
                 f"{batch}: connection must be a SQLAlchemy URL or {{env: NAME}}, and has the keys "

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import dagster as dg
 
-from batchor_dagster.asset import BatchAsset
+from batchor_dagster.asset import BatchAsset, checked_assets
 from batchor_dagster.backfills import held_backfills
 from batchor_dagster.control import name_for
 from batchor_dagster.resource import BatchorResource
@@ -89,7 +89,7 @@ def build_batch_sensor(
         raise ValueError(f"{ignored} has no effect with drive={drive!r}: set drive='job', or leave it out")
     patience = WORKER_PATIENCE_SEC if worker_patience_seconds is None else worker_patience_seconds
     name = name or name_for(SENSOR, resource_key)
-    batches = [asset.facts for asset in assets]
+    batches = [asset.facts for asset in checked_assets(assets)]
     check_models(batches)
     jobs: list[Any] = [results_job(batch) for batch in batches]
     worker = drive_job or build_drive_job(resource_key=resource_key, name=_drive_job_name(name))

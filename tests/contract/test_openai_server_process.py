@@ -93,10 +93,12 @@ class TestCommand:
                 timeout=60,
                 check=False,
             )
-        assert taken.returncode == 1
+        assert taken.returncode == 2
         assert taken.stderr.startswith(f"error: can't listen on 127.0.0.1:{port}: ")
 
-    @pytest.mark.parametrize("arguments", [["--fault-rate", "2"], ["--batch-seconds", "-1"]])
+    @pytest.mark.parametrize(
+        "arguments", [["--fault-rate", "2"], ["--batch-seconds", "-1"], ["--port", "65536"]]
+    )
     def test_a_senseless_option_is_refused(self, arguments: list[str]) -> None:
         from batchor_core.testing.openai_server.__main__ import main
 

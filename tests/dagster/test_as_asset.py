@@ -15,6 +15,7 @@ from batchor_dagster import (
     batch_asset,
     build_batch_definitions,
     build_batch_operations,
+    build_batch_sensor,
 )
 from tests.dagster.conftest import TOPICS, Fact, job_of
 
@@ -236,3 +237,16 @@ def elsewhere() -> "Unknown":  # type: ignore[name-defined]  # noqa: F821
 def test_an_annotation_that_may_mean_a_job_is_taken(function: Callable[..., Any]) -> None:
     made = batch_asset(ins={"topic": dg.AssetIn("rows")} if function is job_of else None)(function)
     assert made.key.path
+
+
+@pytest.mark.parametrize("build", [build_batch_definitions, build_batch_operations, build_batch_sensor])
+@pytest.mark.parametrize("assets", [reviews, "reviews", None, [rows], ["reviews"]])
+def test_what_is_no_list_of_batch_assets_is_refused(build: Callable[..., Any], assets: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"no batch asset|must be a list of batch assets"):
+        build(assets=assets)
+
+
+def test_the_assets_may_come_from_a_generator(resource: BatchorResource) -> None:
+    found: Any = (asset for asset in [reviews])
+    defs = build_batch_definitions(assets=found, other_assets=[rows], resources={"batchor": resource})
+    assert RESULTS in defs.resolve_asset_graph().get_all_asset_keys()

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from pydantic import BaseModel
 
-from batchor_core import BatchItem, BatchJob, OpenAIProviderConfig
+from batchor_core import BatchItem, BatchJob, OpenAIProviderConfig, VectorOutput
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_core.testing.openai_server.replies import Reply
@@ -380,9 +380,23 @@ class TestMistakes:
 
         assert "in one place" in failure(submit(torn, resource, instance, partition=None))
 
-    def test_a_threshold_is_a_share(self) -> None:
-        with pytest.raises(InvalidInputError, match="share from 0 to 1"):
-            batch_asset(failure_threshold=5)
+    @pytest.mark.parametrize(
+        ("setting", "message"),
+        [
+            ({"failure_threshold": 5}, "share from 0 to 1, not 5"),
+            ({"failure_threshold": "5%"}, "share from 0 to 1, not '5%'"),
+            ({"wait": "yes"}, "wait must be True or False"),
+            ({"on_change": "ignore"}, "on_change is one of new_revision, refuse, not 'ignore'"),
+            ({"on_termination": "stop"}, "on_termination is one of detach, pause, cancel, not 'stop'"),
+            ({"output": "Review"}, "output must be one of TextOutput, ModelOutput"),
+            ({"output": VectorOutput}, "output is the class VectorOutput; give VectorOutput"),
+        ],
+    )
+    def test_a_setting_that_can_not_be_used_is_refused_at_once(
+        self, setting: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(InvalidInputError, match=message):
+            batch_asset(**setting)
 
 
 class TestSignature:

@@ -119,6 +119,11 @@ def test_a_prompt_is_filled_with_columns_and_nothing_else(template: str, text: s
         ({"type": "static", "keys": ["a", "b"]}, dg.StaticPartitionsDefinition),
         ({"type": "dynamic", "name": "topics"}, dg.DynamicPartitionsDefinition),
         ({"type": "daily"}, "daily partitions need start_date"),
+        ({"type": "daily", "start_date": "yesterday"}, "partitions: time data 'yesterday' does not match"),
+        (
+            {"type": "daily", "start_date": "2026-01-01", "timezone": "Nope/Zone"},
+            "partitions: .*Nope/Zone",
+        ),
         ({"type": "static"}, "static partitions need keys"),
         ({"type": "dynamic"}, "dynamic partitions need name"),
     ],

@@ -79,6 +79,12 @@ def test_a_provider_in_yaml_has_its_key_from_a_variable() -> None:
     assert settings["region"] == "eu"
 
 
+def test_prices_and_caps_are_those_of_the_resource() -> None:
+    caps: list[dict[str, Any]] = [{"usd": 5, "scope": "asset", "per": "day"}, {"rows": 100}]
+    made = Resource(root="a", prices="prices.toml", caps=caps).made()
+    assert (made.prices, made.caps) == ("prices.toml", caps)
+
+
 @pytest.mark.filterwarnings(
     "ignore:Parameter .owners. of initializer:dagster.BetaWarning"
 )  # Dagster's own doing

@@ -120,6 +120,7 @@ class TestUpstream:
             {"sql": "select :partition", "connection": "sqlite://"},
             "has :partition, and the batch has no partitions",
         ),
+        ({"path": "x/{partition}.csv"}, "has {partition}, and the batch has no partitions"),
         ({"sql": "select 1", "connection": {"variable": "X"}}, r"a SQLAlchemy URL or {env: NAME}"),
     ],
 )

@@ -45,6 +45,12 @@ def test_a_resource_of_ones_own_and_an_asset_that_waits(
     assert done.table.num_rows == 1
 
 
+@pytest.mark.parametrize("asset", [topics, None, "facts"])
+def test_another_asset_is_refused(asset: Any) -> None:
+    with pytest.raises(InvalidInputError, match="is no batch asset"):
+        materialize_batch(asset)
+
+
 @pytest.mark.parametrize(("asset", "partition"), [(facts, None), (quick, "birds")])
 def test_a_missing_or_needless_partition_is_named(asset: Any, partition: str | None) -> None:
     with pytest.raises(InvalidInputError, match="partition_key is"):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from batchor_core import InvalidInputError, OpenAIProviderConfig, PriceBook, TokenUsage, Unpriced
+from batchor_core.core.price_table import PriceTable
 from batchor_core.core.pricing import BatchRates, Rates, dollars_of, price_at
 
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
@@ -123,6 +124,12 @@ def test_what_can_not_be_used_is_named(tables: Any, message: str) -> None:
     with pytest.raises(InvalidInputError) as raised:
         PriceBook.of(tables)
     assert message in str(raised.value)
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "prices.toml"
+    file.write_text('["openai/m"]\ninput_tokens = 1\n', encoding="utf-8-sig")  # as some editors on Windows do
+    assert PriceTable.load(file).rates("openai", "m", date(2026, 11, 1)) is not None
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stopped.wait()
     except OSError as refused:
         print(f"error: can't listen on {options.host}:{options.port}: {refused.strerror}", file=sys.stderr)
-        return 1
+        return 2
     finally:
         server.stop()
     return 0
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on")
-    add("--port", type=int, default=8099, help="port to listen on; 0 picks a free one")
+    add("--port", type=_port, default=8099, help="port to listen on; 0 picks a free one")
     add(
         "--batch-seconds",
         type=_not_negative,
@@ -87,6 +87,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--omit-nulls", action="store_true", help="leave optional fields out instead of answering null")
     return parser
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 65535")
+    return number
 
 
 def _not_negative(text: str) -> float:

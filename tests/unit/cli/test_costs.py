@@ -89,13 +89,37 @@ def test_resume_takes_another_cap(terminal: Terminal) -> None:
         (("cap", "store"), "a cap has usd or rows"),
         (("cap", "team", "--rows", "1"), "the scope of a cap must be store, run"),
         (("cap", "store", "--usd", "much"), "'much' is no amount of US dollars"),
-        (("cap", "store", "--usd", "1", "--remove"), "leave out --usd and --rows"),
+        (("cap", "store", "--usd", "1,5"), "'1,5' is no amount of US dollars; write it like 1.50"),
+        (("cap", "store", "--usd", "0,500"), "no amount of US dollars"),
+        (("cap", "store", "--usd", "1", "--remove"), "leave out --usd, --rows and --day"),
+        (("cap", "store", "--day", "--remove"), "leave out --usd, --rows and --day"),
+        (("cap", "--usd", "1"), "say whose cap it is: batchor cap SCOPE"),
+        (("cap", "--rows", "1"), "say whose cap it is"),
+        (("cap", "--day"), "say whose cap it is"),
+        (("cap", "--remove"), "say whose cap it is"),
     ],
 )
 def test_what_is_no_cap_is_refused(terminal: Terminal, words: tuple[str, ...], message: str) -> None:
     refused = terminal.type(*words)
     assert refused.exit_code == 2
     assert message in refused.stderr
+
+
+def test_a_cap_for_a_run_that_is_not_there_is_kept_with_a_note(terminal: Terminal) -> None:
+    kept = terminal.type("cap", "run:later", "--rows", "2")
+    assert kept.exit_code == 0
+    assert "there is no run later yet" in kept.stderr
+    assert terminal.run("--run-id", "later").exit_code == 1
+    assert terminal.paid == 2
+    assert terminal.type("cap", "run:later", "--rows", "3").stderr == ""
+
+
+def test_a_cap_that_is_not_there_can_not_be_removed(terminal: Terminal) -> None:
+    terminal.type("cap", "store", "--rows", "2")
+    refused = terminal.type("cap", "stor", "--remove")
+    assert refused.exit_code == 2
+    assert "there is no cap for 'stor'; did you mean 'store'?" in refused.stderr
+    assert "2 rows" in terminal.type("cap").stdout
 
 
 def test_a_cap_in_dollars_needs_prices(terminal: Terminal) -> None:

@@ -53,6 +53,7 @@ def test_a_profile_overrides_the_files_own_defaults(tmp_path: Path) -> None:
         ("modle = 'x'", None, "unknown setting 'modle'; did you mean 'model'?"),
         ("api_key = 'sk-1'", None, "keys come from the environment alone"),
         ("[profiles.local]\nbase_ulr = 'x'", None, "profile 'local': unknown setting 'base_ulr'"),
+        ("[profiles.a.profiles.b]", None, "unknown setting 'profiles': a profile can't hold others"),
         ("postgres = 'yes'", None, "postgres must be true or false"),
         ("model = 5", None, "model must be a string"),
         ("profiles = 1", None, "profiles must be tables"),
@@ -66,6 +67,11 @@ def test_what_a_file_can_not_mean_is_an_error(tmp_path: Path, text: str, name: s
         load_profile(name, folder=tmp_path)
     assert said in str(caught.value)
     assert "sk-1" not in str(caught.value)
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "batchor.toml").write_text(OWN, encoding="utf-8-sig")  # as some editors on Windows save it
+    assert load_profile(folder=tmp_path).model == "gpt-5-mini"
 
 
 def test_a_store_that_is_named_counts_before_the_profiles(tmp_path: Path) -> None:

@@ -108,6 +108,21 @@ def test_without_a_price_a_cap_in_dollars_is_refused_at_the_start(world: World) 
     assert world.lines() == []
 
 
+def test_a_cap_that_was_refused_is_not_kept(world: World) -> None:
+    with pytest.raises(InvalidInputError, match="can't be kept under the cap"):
+        world.start(text_job(1, caps=[Cap(rows=9), Cap(usd=5)]))
+    assert world.runner().list_caps() == []
+    assert world.start(text_job(1)).wait().is_finished
+
+
+def test_a_finished_run_needs_no_prices(world: World) -> None:
+    world.start(text_job(1)).wait()
+    runner = world.runner()
+    runner.set_cap(Cap(usd=5, scope="store"))
+    assert runner.start(text_job(1), run_id=RUN).is_finished
+    assert world.lines() == [1]
+
+
 def test_a_price_that_is_lost_later_pauses_the_run(world: World) -> None:
     runner = world.runner(prices=prices)
     runner.start(text_job(1, caps=[Cap(usd=500)]), run_id=RUN).wait()

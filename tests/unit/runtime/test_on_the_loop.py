@@ -53,6 +53,18 @@ def test_cycles_run_in_threads_of_the_runner(world: World) -> None:
     assert threads == {"batchor-async"}
 
 
+def test_a_runner_that_is_closed_says_so(world: World) -> None:
+    async def scenario() -> None:
+        async with world.runner() as runner:
+            run = await runner.start_async(text_job(1), run_id=RUN)
+        with pytest.raises(RuntimeError, match="this runner is closed"):
+            await runner.start_async(text_job(1), run_id="other")
+        with pytest.raises(RuntimeError, match="this runner is closed"):
+            await run.wait_async()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("method", ["create_batch", "get_batch", "download_to_path"])
 def test_a_cancelled_task_loses_and_doubles_nothing(
     any_world: World, monkeypatch: pytest.MonkeyPatch, method: str

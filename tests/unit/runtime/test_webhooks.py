@@ -54,6 +54,7 @@ def test_what_openai_s_own_sdk_takes_is_taken() -> None:
         {"webhook-id": "wh_2"},
         {"webhook-timestamp": "soon"},
         {"webhook-timestamp": "1"},
+        {"webhook-timestamp": "9" * 400},
     ],
 )
 def test_what_is_not_signed_or_old_is_refused(change: dict[str, str]) -> None:
@@ -66,8 +67,24 @@ def test_what_is_not_signed_or_old_is_refused(change: dict[str, str]) -> None:
         verify(headers={}, body=body, secret=SECRET)
 
 
-@pytest.mark.parametrize("secret", ["whsec_", "", "whsec_?"])
-def test_a_secret_that_is_none_is_an_error_of_the_one_who_gave_it(world: World, secret: str) -> None:
+def test_what_is_signed_may_still_be_no_event() -> None:
+    body = b"[" * 100_000
+    sent_at = str(int(time.time()))
+    signature = b64encode(digest(KEY, f"wh_1.{sent_at}.".encode() + body, sha256)).decode()
+    headers = {
+        "webhook-id": "wh_1",
+        "webhook-timestamp": sent_at,
+        "webhook-signature": f"v1,{signature}",
+    }
+    with pytest.raises(InvalidInputError, match="is no JSON"):
+        verify(headers=headers, body=body, secret=SECRET)
+    text: Any = "[]"
+    with pytest.raises(InvalidInputError, match="body must be the bytes of the call"):
+        verify(headers=headers, body=text, secret=SECRET)
+
+
+@pytest.mark.parametrize("secret", ["whsec_", "", "whsec_?", None, b"whsec_"])
+def test_a_secret_that_is_none_is_an_error_of_the_one_who_gave_it(world: World, secret: Any) -> None:
     with pytest.raises(InvalidInputError, match="secret"):
         WebhookReceiver(world.runner(), secret=secret)
 

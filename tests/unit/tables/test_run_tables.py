@@ -108,9 +108,16 @@ def test_a_table_is_read_with_an_output_that_fits(run: Run, output: Any) -> None
         run.to_arrow(output=output)
 
 
-def test_a_timeout_is_a_number(run: Run) -> None:
-    with pytest.raises(InvalidInputError, match="timeout must be a number of seconds or None, and is nan"):
-        run.wait(timeout=float("nan"))
+@pytest.mark.parametrize("timeout", [float("nan"), "5"])
+def test_a_timeout_is_a_number(run: Run, timeout: Any) -> None:
+    with pytest.raises(InvalidInputError, match="timeout must be a number of seconds or None, not"):
+        run.wait(timeout=timeout)
+
+
+@pytest.mark.parametrize("pause", [-1, float("nan"), "5"])
+def test_a_poll_interval_is_a_number(run: Run, pause: Any) -> None:
+    with pytest.raises(InvalidInputError, match="poll_interval must"):
+        run.wait(poll_interval=pause)
 
 
 def test_the_columns_are_those_of_the_file_that_dagster_writes(run: Run, tmp_path: Path) -> None:

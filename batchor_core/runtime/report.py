@@ -54,11 +54,6 @@ def batch_times(store: StateStore, run_id: str, config: ProviderConfig | None) -
     ]
 
 
-def has_row_options(store: StateStore, run_id: str) -> bool:
-    """Whether some rows have request options of their own, as far as is stored."""
-    return any(chunk.has_options for chunk in store.get_rendered_chunks(run_id=run_id))
-
-
 def _errors(store: StateStore, summary: RunSummary) -> Mapping[str, ErrorCount]:
     errors = ErrorCounts()
     if summary.failed_items:

@@ -94,11 +94,6 @@ class Run(Generic[OutputT]):
         return self._engine.store.get_run_config(run_id=self.run_id)
 
     @property
-    def has_row_options(self) -> bool:
-        """Whether any stored row has request options of its own."""
-        return report.has_row_options(self._engine.store, self.run_id)
-
-    @property
     def rates(self) -> Rates:
         """What tokens cost in a batch that was created when the run was."""
         return self._engine.rates(self.config.provider_config, at=self._summary.created_at)

@@ -62,11 +62,6 @@ def test_each_row_is_sent_with_its_turns_and_settings(any_world: World) -> None:
     assert {body["temperature"] for body in bodies} == {0}
 
 
-def test_a_run_knows_that_rows_have_settings_of_their_own(any_world: World) -> None:
-    assert any_world.start(conversation()).has_row_options
-    assert not any_world.runner().start(text_job(items(COUNT)), run_id="plain").has_row_options
-
-
 def test_the_same_conversation_goes_on(any_world: World) -> None:
     any_world.start(conversation())
     assert any_world.start(conversation()).wait().summary().completed_items == COUNT

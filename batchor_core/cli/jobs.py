@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -96,9 +96,9 @@ def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJ
     kind = given.provider or profile.provider or ProviderKind.OPENAI.value
     settings = _settings(given, profile, kind)
     typed = parsed_options(given.options)
-    options = {**profile.options, **typed}
+    options = {**_without_typed(profile.options, given, typed), **typed}
     config = _config(kind, settings, options, profile)
-    if given.base_url is None:
+    if not given.base_url:  # an empty one, of a variable that is not set, is none
         check_server(config.server_url(), profile, typed=typed)
     job: BatchJob[Any, Any] = BatchJob(
         items=source,
@@ -192,6 +192,16 @@ def _settings(given: JobOptions, profile: Profile, kind: str) -> dict[str, Any]:
     if named["model"] is None:
         raise InvalidInputError("no model: give --model, or set it in batchor.toml")
     return {name: value for name, value in named.items() if value is not None}
+
+
+def _without_typed(
+    defaults: Mapping[str, Any], given: JobOptions, typed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The options of the file, without what has an option of its own that was typed: a file overrides nothing that is typed."""
+    own = {name for name in ("model", "base_url", "endpoint") if getattr(given, name)}
+    for name in sorted(own & typed.keys()):
+        raise InvalidInputError(f"give --{name.replace('_', '-')} or --option {name}=..., not both")
+    return {name: value for name, value in defaults.items() if name not in own}
 
 
 def _config(kind: str, settings: dict[str, Any], options: dict[str, Any], profile: Profile) -> ProviderConfig:

@@ -289,6 +289,10 @@ def test_json_on_stdout_is_one_object(terminal: Terminal) -> None:
         (["run", "rows.csv", "--prompt-text", "x", "--schema", "Review"], "FILE.py:MODEL"),
         (["run", "rows.csv", "--prompt-text", "x", "--option", "temperature"], "KEY=VALUE"),
         (["run", "rows.csv", "--prompt-text", "x", "--option", "api_key=sk-1"], "only from the environment"),
+        (
+            ["run", "rows.csv", "--prompt-text", "x", "-m", "a", "--option", "model=b"],
+            "give --model or --option model=..., not both",
+        ),
         (["run", "rows.csv", "--prompt-text", "x", "--option", "max_output_token=9"], "'max_output_tokens'"),
         (
             ["run", "rows.csv", "--prompt-text", "x", "--option", "max_output_tokens=many"],

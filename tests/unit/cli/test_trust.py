@@ -51,3 +51,26 @@ def test_a_run_in_a_foreign_folder_sends_nothing(terminal: Terminal) -> None:
     assert terminal.paid == 0
     allowed = terminal.run("--base-url", terminal.server.base_url)
     assert allowed.exit_code == 0, allowed.output
+
+
+@pytest.mark.parametrize("where", ["base_url", "options"])
+def test_a_file_does_not_override_the_server_that_was_typed(terminal: Terminal, where: str) -> None:
+    table = ["[options]"] if where == "options" else []
+    terminal.write(
+        "batchor.toml",
+        "db = 'runs.sqlite3'",
+        "model = 'gpt-5-mini'",
+        *table,
+        f"base_url = '{GATEWAY}'",
+    )
+    refused = terminal.run("--base-url", "")  # of a variable that is not set
+    assert refused.exit_code == 2
+    assert GATEWAY in refused.stderr
+    assert terminal.run("--base-url", terminal.server.base_url).exit_code == 0
+    assert terminal.paid == 3
+
+
+def test_a_file_does_not_override_the_model_that_was_typed(terminal: Terminal) -> None:
+    terminal.write("batchor.toml", terminal.read("batchor.toml"), "model = 'gpt-5'")  # of its options
+    assert terminal.run("-m", "gpt-5-mini", "--run-id", "typed").exit_code == 0
+    assert {body["model"] for body in terminal.asked.values()} == {"gpt-5-mini"}

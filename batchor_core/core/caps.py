@@ -64,10 +64,11 @@ class Cap:
             raise InvalidInputError(f"per must be 'day' or None, not {shown(self.per)}")
         given: Any = self.usd if self.rows is None else self.rows
         kinds = (int,) if self.usd is None else (int, float, Decimal)
+        most = _MOST if self.usd is None else _MOST // PICODOLLARS
         # NaN is in no order with anything
         if not isinstance(given, kinds) or isinstance(given, bool) or not 0 <= self.limit <= _MOST:
             raise InvalidInputError(
-                f"the {self.measure.value} of a cap must be a number from 0, not {shown(given)}"
+                f"the {self.measure.value} of a cap must be a number from 0 to {most:,}, not {shown(given)}"
             )
 
     @property

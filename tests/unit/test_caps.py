@@ -122,7 +122,7 @@ def test_labels_and_caps_meet() -> None:
     [
         ({}, "a cap has usd or rows"),
         ({"usd": 1, "rows": 1}, "a cap has usd or rows"),
-        ({"usd": -1}, "the usd of a cap must be a number from 0, not -1"),
+        ({"usd": -1}, "the usd of a cap must be a number from 0 to 1,000,000, not -1"),
         ({"usd": "10"}, "the usd of a cap must be a number"),
         ({"usd": True}, "the usd of a cap must be a number"),
         ({"usd": float("nan")}, "the usd of a cap must be a number"),

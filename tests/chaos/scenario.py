@@ -27,6 +27,9 @@ UNCONFIRMED_SEC = 0.3
 HOLD_SEC = 1.5
 """A driver that has had nothing left to do for so long but to wait for what is in doubt goes home."""
 
+SLOW_SEC = 20.0
+"""The same where nothing can be left in doubt for good; not more than a machine under load may take for its next step."""
+
 LIFETIME_OVER_SEC = 27 * 3_600.0
 """After so long no batch can come of what was sent."""
 

@@ -24,7 +24,7 @@ export PYTEST_DEBUG_TEMPROOT := $(SCRATCH)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo ui test test-browser hostile chaos lives versions check fmt docs docs-serve release bench bench-full clean
+.PHONY: help env types imports snippets demo ui test test-browser hostile chaos lives versions check fmt docs docs-serve release bench bench-full clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -57,11 +57,18 @@ hostile: env  ## try 200 seeds of every way in which a provider's files can be w
 versions: env  ## try the lowest and the newest versions that pyproject.toml allows, on every Python here
 	@$(BIN)/python -m tests.versions $(if $(PYTHONS),--python $(PYTHONS))
 
-check: env docs  ## lint, format, types, import rules, types of what the pages show, the site
+check: env  ## lint, format, types, import rules, types of what the pages show, the site
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
+	@$(MAKE) --no-print-directory -j 2 types docs imports snippets
+
+types: env
 	@$(BIN)/mypy
+
+imports: env
 	@$(BIN)/lint-imports --no-logo --no-cache
+
+snippets: env
 	@$(BIN)/python -m tests.snippets
 
 docs: env  ## build the documentation's site into .site; a link or a name that leads nowhere is an error

@@ -8,10 +8,8 @@ from typing import Any
 from batchor_core.core.enums import OpenAIEndpoint
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import OutputKind, VectorOutput
-from batchor_core.core.prompts import PromptFeature, PromptParts
-from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import JSONObject
-from batchor_core.providers.openai.endpoints.base import GENERATING_FIELDS, Endpoint
+from batchor_core.providers.openai.endpoints.text_input import TextInput
 
 _ENCODINGS = ("base64", "float", None)
 _OF_THE_JOB = ("dimensions", "encoding_format")
@@ -27,8 +25,8 @@ FIXED_LENGTH = frozenset({"text-embedding-ada-002"})
 """OpenAI's models that refuse ``dimensions``, since their vectors have one length."""
 
 
-class Embeddings(Endpoint):
-    """Bodies with one text as ``input``; the answer is its vector.
+class Embeddings(TextInput):
+    """The answer is the vector of the text.
 
     The endpoint would take several texts in a body. A row has one, so that each text has a result and an error of its own, and
     the most inputs of a batch (50,000 at OpenAI) are its most requests.
@@ -36,19 +34,6 @@ class Embeddings(Endpoint):
 
     name = OpenAIEndpoint.EMBEDDINGS
     outputs = frozenset({OutputKind.VECTOR, OutputKind.BODY})
-    prompts = frozenset({PromptFeature.OPTIONS})
-    lacks = GENERATING_FIELDS
-    has_turns = False
-
-    def asked(self, prompt: PromptParts) -> JSONObject:
-        """The text."""
-        return {"input": self.one_text(prompt)}
-
-    def settings(
-        self, *, schema: StructuredOutputSchema | None, effort: str | None, max_tokens: int | None
-    ) -> JSONObject:
-        """None: nothing is generated."""
-        return {}
 
     def check_vectors(self, output: VectorOutput, *, model: str, options: Mapping[str, Any]) -> None:
         """Refuse options with which no vector would be what the output says."""

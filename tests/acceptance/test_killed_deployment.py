@@ -113,6 +113,7 @@ def test_killing_workers_code_server_and_daemon_costs_nothing(
     assert provider.books.rows_executed == ROWS * len(TOPICS.get_partition_keys())
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_before_or_after_it_has_placed_the_results_file_is_replaced(
     deployment: DagsterDeployment, provider: OpenAIServer, deaths: Path
 ) -> None:

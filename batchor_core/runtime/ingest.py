@@ -197,7 +197,6 @@ class Ingestion:
         chunk = self.reader.chunk()
         asked = ask(chunk.items, self.reader.next_item_index, self.reader.build_prompt)
         stored = materialize(self.drive, asked)
-        terms = reuse_terms(self.drive)
         with naming_rows(self.reader.items):
             self.drive.session.append(
                 stored,
@@ -205,7 +204,7 @@ class Ingestion:
                 checkpoint_payload=chunk.next_checkpoint,
                 ingestion_complete=chunk.is_last,
                 rendered=asked.digest(),
-                **({} if terms is None else {"reuse": terms}),
+                reuse=reuse_terms(self.drive),
             )
         self.reader.kept()
         self.intake.add(stored)

@@ -24,7 +24,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -150,10 +149,7 @@ def _claim(
 ) -> SubmissionRecord | None:
     created_at = drive.store.get_run_summary(run_id=drive.run_id).created_at
     local_batch_id = local_batch_prefix(drive.run_id, created_at) + uuid.uuid4().hex
-    terms = reuse_terms(drive)
-    reuse: dict[str, Any] = {} if terms is None else {"reuse": terms}
     submission = drive.session.claim(
-        **reuse,
         local_batch_id=local_batch_id,
         artifact_key=f"{drive.run_id}/requests/{local_batch_id}.jsonl",
         item_indexes=batch.item_indexes,
@@ -162,6 +158,7 @@ def _claim(
         leaves_queue=leaves_queue,
         key_fingerprint=drive.api.key_fingerprint(),
         reservation=reservation,
+        reuse=reuse_terms(drive),
     )
     if submission is not None:
         drive.emit(

@@ -328,7 +328,7 @@ def _report(drive: Drive, batch: ActiveBatchRecord, state: BatchState, intake: _
     )
     differing = _differing(state.usage, total.billed)
     if differing:
-        drive.emit("batch_usage_differs", provider_batch_id=batch.provider_batch_id, **differing)
+        drive.emit("batch_usage_differs", provider_batch_id=batch.provider_batch_id, differing=differing)
     if not drive.is_running():
         return
     if intake.pause_reason is not None:
@@ -353,18 +353,17 @@ def _report(drive: Drive, batch: ActiveBatchRecord, state: BatchState, intake: _
         )
 
 
-def _differing(stated: TokenUsage | None, billed: TokenUsage | None) -> dict[str, Any]:
+def _differing(stated: TokenUsage | None, billed: TokenUsage | None) -> dict[str, dict[str, int]]:
     """The kinds of tokens of which the provider states another number for the batch than its answers do."""
     if stated is None or billed is None:
         return {}
     pairs = {kind: (getattr(stated, kind), getattr(billed, kind)) for kind in TOKEN_KINDS}
     # a kind of part that one of them never states is no difference
-    differing = {
+    return {
         kind: {"stated": whole, "answers": rows}
         for kind, (whole, rows) in pairs.items()
         if whole != rows and ((whole and rows) or kind not in WITHIN)
     }
-    return {"differing": differing} if differing else {}
 
 
 def _missing_class(batch: ActiveBatchRecord) -> str:

@@ -70,7 +70,7 @@ class ItemChanges:
         """A good answer."""
         output_json = None if record.text_is_json else encode_optional_json(record.output_json)
         self._bills[item.intent_key].good.append(record)
-        cost = record.cost if item.cost is None else with_attempt(item.cost, record.cost)
+        cost = with_attempt(item.cost, record.cost)
         state = lifecycle.completed(item.state)
         self._terminal(item, state, record, cost, None, output_json, record.text_is_json, record.output_data)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple, Self
 
@@ -60,8 +61,8 @@ class RenderedChunk(NamedTuple):
             _digest(item_ids),
             _digest(prompts),
             _digest(system_prompts),
-            _digest([None] * len(item_ids) if messages is None else messages),
-            _digest([None] * len(item_ids) if options is None else options),
+            _digest_of_none(len(item_ids)) if messages is None else _digest(messages),
+            _digest_of_none(len(item_ids)) if options is None else _digest(options),
             _digest(metadata),
         )
 
@@ -73,7 +74,7 @@ class RenderedChunk(NamedTuple):
     @property
     def has_options(self) -> bool:
         """Whether some items have request options of their own."""
-        return self.options != _digest([None] * self.item_count)
+        return self.options != _digest_of_none(self.item_count)
 
     def differs_in(self, other: RenderedChunk) -> list[str]:
         """Which parts of the items differ between both chunks."""
@@ -93,3 +94,11 @@ def _digest(values: Sequence[object]) -> bytes:
     except TypeError:  # half of a surrogate pair, which an id may have
         text = json.dumps(values).encode()
     return sha256(text).digest()[:_DIGEST_BYTES]
+
+
+@lru_cache(
+    maxsize=64
+)  # chunks have one size, but for the last one; each end of a batch looks through all of a run's
+def _digest_of_none(count: int) -> bytes:
+    """The digest of values that no item has."""
+    return _digest([None] * count)

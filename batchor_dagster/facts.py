@@ -9,11 +9,12 @@ from pydantic import BaseModel
 
 from batchor_core import BatchRunner
 from batchor_core.core.outputs import OutputSpec
+from batchor_core.core.spending import ASSET_EXTRA, PARTITION_EXTRA
 from batchor_core.core.types import JSONObject
 from batchor_core.storage.state import RunListing
 from batchor_core.tables import ParquetSink, ResultSink, ResultTable
 from batchor_dagster.resource import BatchorResource
-from batchor_dagster.revisions import ASSET_EXTRA, PARTITION_EXTRA, REVISION_EXTRA, revision_of
+from batchor_dagster.revisions import REVISION_EXTRA, revision_of
 from batchor_dagster.run_ids import batch_run_id
 
 RESULTS_JOB_PREFIX = "batchor_results__"

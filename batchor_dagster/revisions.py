@@ -18,13 +18,12 @@ from batchor_core import BatchItem, BatchJob, PromptParts
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import RunConfigMismatchError
 from batchor_core.core.models import RunSummary
+from batchor_core.core.spending import ASSET_EXTRA, PARTITION_EXTRA
 from batchor_core.core.types import JSONObject
 from batchor_core.core.words import counted
 from batchor_core.runtime.stored_job import check_same_job, persisted_config
 from batchor_core.storage.state import PersistedRunConfig, RunListing
 
-ASSET_EXTRA = "dagster_asset_key"
-PARTITION_EXTRA = "dagster_partition_key"
 REVISION_EXTRA = "generation"  # a stored name, which stays
 ASKED_BY_EXTRA = "asked_by"
 ROWS_EXTRA = "rows_digest"

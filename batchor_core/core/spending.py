@@ -15,7 +15,7 @@ from batchor_core.core.usage import TokenUsage
 
 # as the Dagster integration stores them with a run
 ASSET_EXTRA = "dagster_asset_key"
-_PARTITION = "dagster_partition_key"
+PARTITION_EXTRA = "dagster_partition_key"
 
 
 class SpentRun(NamedTuple):
@@ -98,7 +98,7 @@ def _keys(by: str) -> Callable[[SpentBatch], str | None]:
         case "asset":
             return lambda batch: key_text(batch.run.extras.get(ASSET_EXTRA))
         case "partition":
-            return lambda batch: key_text(batch.run.extras.get(_PARTITION))
+            return lambda batch: key_text(batch.run.extras.get(PARTITION_EXTRA))
         case _ if isinstance(by, str) and by.startswith("tag:") and len(by) > 4:
             return lambda batch: key_text(batch.run.tags.get(by[4:]))
         case _:

@@ -56,6 +56,12 @@ _FOLDERS = ("root", "sqlite_path")
 """Settings that are paths on this machine, and can't be URLs."""
 
 
+PRICES_DESCRIPTION = "A prices.toml with your own prices, which come before the public price list."
+CAPS_DESCRIPTION = (
+    "The most that may be spent: usd or rows, scope (run, asset, tag:NAME, store) and per (day) of each."
+)
+
+
 class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Where runs are stored, how the provider is reached, where results go.
 
@@ -119,11 +125,11 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     prices: str | None = Field(
         default=None,
-        description="A prices.toml with your own prices, which come before the public price list.",
+        description=PRICES_DESCRIPTION,
     )
     caps: list[dict[str, Any]] | None = Field(
         default=None,
-        description="The most that may be spent: usd or rows, scope (run, asset, tag:NAME, store) and per (day) of each.",
+        description=CAPS_DESCRIPTION,
     )
     reuse: str | None = Field(
         default=None,

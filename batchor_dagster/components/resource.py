@@ -8,7 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from batchor_dagster.providers import Provider
-from batchor_dagster.resource import BatchorResource
+from batchor_dagster.resource import CAPS_DESCRIPTION, PRICES_DESCRIPTION, BatchorResource
 
 
 class Resource(dg.Model, dg.Resolvable):
@@ -25,11 +25,11 @@ class Resource(dg.Model, dg.Resolvable):
     base_url: str | None = Field(default=None, description="Another OpenAI-compatible server.")
     prices: str | None = Field(
         default=None,
-        description="A prices.toml with your own prices, which come before the public price list.",
+        description=PRICES_DESCRIPTION,
     )
     caps: list[dict[str, Any]] | None = Field(
         default=None,
-        description="The most that may be spent: usd or rows, scope (run, asset, tag:NAME, store) and per (day) of each.",
+        description=CAPS_DESCRIPTION,
     )
     webserver_url: str | None = Field(default=None, description="Put before links to the Dagster UI.")
     providers: dict[str, dict[str, Any]] | None = Field(

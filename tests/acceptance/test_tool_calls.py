@@ -9,7 +9,7 @@ import pytest
 from batchor_core import BatchItem, BatchJob, BatchRunner, OpenAIEndpoint, OpenAIProviderConfig
 from batchor_core.core.enums import ItemStatus
 from batchor_core.testing import OpenAIServer
-from batchor_core.testing.openai_server.replies import Reply
+from batchor_core.testing.local_server.replies import Reply
 
 CHAT: dict[str, Any] = {
     "object": "chat.completion",

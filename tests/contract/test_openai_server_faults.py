@@ -13,8 +13,8 @@ import pytest
 from openai import OpenAI
 from openai.types import Batch
 
+from batchor_core.testing.local_server.faults import ResultFile
 from batchor_core.testing.openai_server import BatchFault, Faults, HttpFault, OpenAIServer, RowFault
-from batchor_core.testing.openai_server.faults import ResultFile
 from tests.contract.openai_server_helpers import (
     answer_text,
     by_id,

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from batchor_core import BatchItem, BatchJob, OpenAIProviderConfig, VectorOutput
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.testing.local_server.replies import Reply
 from batchor_core.testing.openai_server import OpenAIServer
-from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import BatchAsset, BatchConfig, BatchorResource, batch_asset, build_batch_definitions
 from batchor_dagster.control import ACTION_TAG, APPLIED_TAG, RUN_ID_TAG
 from tests.dagster.conftest import job_of

@@ -8,8 +8,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from batchor_core.testing.local_server.replies import Reply
 from batchor_core.testing.openai_server import OpenAIServer
-from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import BatchAsset, BatchorResource, build_batch_definitions
 from batchor_dagster.testing import materialize_batch
 from tests.dagster.conftest import TOPICS

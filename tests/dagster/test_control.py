@@ -12,8 +12,8 @@ import yaml
 
 from batchor_core import ItemStatus, RunControlState, RunLifecycleStatus, RunSummary
 from batchor_core.core.exceptions import InvalidInputError, RunNotFoundError, RunStateError
+from batchor_core.testing.local_server.replies import Reply
 from batchor_core.testing.openai_server import OpenAIServer
-from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import (
     BatchAsset,
     BatchorResource,

@@ -12,8 +12,8 @@ import pytest
 from batchor_core import BatchItem, BatchJob, BodyOutput, VectorOutput
 from batchor_core.tables.parquet_file import parquet_facts
 from batchor_core.tables.result_columns import result_schema
+from batchor_core.testing.local_server.replies import Reply
 from batchor_core.testing.openai_server import OpenAIServer
-from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import BatchAsset, BatchorResource, Provider, batch_asset, build_results_io_manager
 from tests.support.stranger import StrangerApi, StrangerConfig, routes, vector_of
 

@@ -9,8 +9,8 @@ import pytest
 
 from batchor_core import BatchItem, BatchJob, OpenAIProviderConfig, PromptParts
 from batchor_core.storage.state import RunListing
+from batchor_core.testing.local_server.replies import Reply
 from batchor_core.testing.openai_server import OpenAIServer
-from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import BatchAsset, BatchorResource, batch_asset
 from batchor_dagster.revisions import (
     JobDigest,

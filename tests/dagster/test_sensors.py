@@ -21,8 +21,8 @@ from batchor_core import (
 )
 from batchor_core.testing import FakeProvider
 from batchor_core.testing.fake_config import FakeProviderConfig
+from batchor_core.testing.local_server.replies import Reply
 from batchor_core.testing.openai_server import OpenAIServer
-from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import BatchAsset, BatchorResource, build_batch_definitions, build_batch_sensor
 from batchor_dagster.control import ACTION_TAG, RUN_ID_TAG, STATE_TAG
 from batchor_dagster.run_states import standing, state_of

@@ -9,9 +9,9 @@ import pytest
 
 from batchor_core import BatchJob, RetryPolicy, RunControlState, RunLifecycleStatus, RunSummary
 from batchor_core.core.exceptions import ProviderError
+from batchor_core.testing.local_server.faults import BatchFault, HttpFault
+from batchor_core.testing.local_server.replies import Reply
 from batchor_core.testing.openai_server import OpenAIServer
-from batchor_core.testing.openai_server.faults import BatchFault, HttpFault
-from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import BatchAsset, BatchorResource, batch_asset
 from batchor_dagster.control import ACTION_TAG
 from batchor_dagster.observations import tells

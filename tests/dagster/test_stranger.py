@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from batchor_core import BatchItem, BatchJob
+from batchor_core.testing.local_server.replies import Reply
 from batchor_core.testing.openai_server import OpenAIServer
-from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster import BatchorResource, Provider, batch_asset, build_batch_definitions
 from tests.support.stranger import StrangerApi, StrangerConfig, routes
 from tests.support.waiting import until

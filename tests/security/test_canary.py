@@ -15,8 +15,8 @@ from batchor_core.core.exceptions import BatchorError
 from batchor_core.core.models import RetryPolicy, RunEvent
 from batchor_core.providers.openai.provider import OpenAIBatchProvider
 from batchor_core.storage.postgres import PostgresStorage
+from batchor_core.testing.local_server.faults import HttpFault
 from batchor_core.testing.openai_server import OpenAIServer
-from batchor_core.testing.openai_server.faults import HttpFault
 from batchor_dagster import BatchorResource, batch_asset
 from tests.postgres_server import postgres_dsn, postgres_schema
 from tests.security.needles import KEY, found_below, found_in, needles, told_by

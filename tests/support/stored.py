@@ -30,8 +30,8 @@ from batchor_core import (
     StateStore,
 )
 from batchor_core.testing import FakeClock
+from batchor_core.testing.local_server.records import Batch, BatchStatus, Progress, StoredFile
 from batchor_core.testing.openai_server import OpenAIServer, Timing
-from batchor_core.testing.openai_server.records import Batch, BatchStatus, Progress, StoredFile
 from tests.postgres_server import postgres_dsn, postgres_schema
 
 STORED = Path(__file__).parents[1] / "data" / "stored"

@@ -50,8 +50,10 @@ from batchor_core.providers.api import (
     WantedOutput,
 )
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
-from batchor_core.testing.openai_server.engine import Engine
-from batchor_core.testing.openai_server.errors import ApiError, bad_request
+from batchor_core.testing.local_server.engine import Engine
+from batchor_core.testing.local_server.errors import ApiError, bad_request
+from batchor_core.testing.local_server.paging import page_of
+from batchor_core.testing.local_server.records import Batch
 from tests.chaos.profile import Profile
 from tests.chaos.profile import Request as Sent
 
@@ -327,47 +329,41 @@ def routes(engine: Engine) -> list[Route]:
         if not isinstance(calls, list) or not calls:
             raise bad_request("'calls' must hold calls.")
         content = io.BytesIO(b"".join(map(_as_line, calls)))
-        file = files.upload(content, filename="inline.jsonl", purpose="batch", expires_after=None)
         parts = unmarked(str(calls[0].get("key")))
         batch = batches.create(
-            {
-                "input_file_id": file["id"],
-                "endpoint": "/v1/chat/completions",
-                "completion_window": "24h",
-                # for the books alone, which no client sees
-                "metadata": {"batchor_local_batch_id": parts[1]} if parts else None,
-            }
+            endpoint="/v1/chat/completions",
+            input_file_id=files.put(content, filename="inline.jsonl").id,
+            # for the books alone, which no client sees
+            metadata={"batchor_local_batch_id": parts[1]} if parts else None,
         )
         return shown(batch)
 
-    def shown(batch: dict[str, Any]) -> dict[str, Any]:
+    def shown(batch: Batch) -> dict[str, Any]:
         phases = {name: phase for phase, name in PHASES.items()}
-        phase = phases.get(batch["status"], "WORKING")
-        counts = batch.get("request_counts") or {}
+        phase = phases.get(batch.status.value, "WORKING")
         has_ended = phase != "WORKING"
-        if has_ended and files.find(batch["input_file_id"]) is not None:
-            files.delete(batch["input_file_id"])
-        there = [name for name in ("output_file_id", "error_file_id") if batch.get(name)]
-        rejected = (batch.get("errors") or {}).get("data")
+        if has_ended and files.find(batch.input_file_id) is not None:
+            files.delete(batch.input_file_id)
         return {
-            "ref": batch["id"],
+            "ref": batch.id,
             "phase": phase,
-            "born": batch["created_at"],
-            "dies": batch.get("expires_at"),
+            "born": int(batch.created_at),
+            "dies": int(batch.expires_at),
             "tally": {
-                "all": counts.get("total") or None,
-                "said": counts.get("completed"),
-                "failed": counts.get("failed"),
+                "all": batch.total or None,
+                "said": batch.progress.completed,
+                "failed": batch.progress.failed,
             },
-            "outcome": f"/jobs/{batch['id']}/outcome" if has_ended and there else None,
-            "rejected": rejected[0]["message"] if rejected else None,
+            "outcome": f"/jobs/{batch.id}/outcome" if has_ended and files_of(batch) else None,
+            "rejected": batch.errors[0]["message"] if batch.errors else None,
         }
 
+    def files_of(batch: Batch) -> list[str]:
+        there = batch.result_files(engine.clock())
+        return [there[name] for name in ("error", "output") if name in there]
+
     def outcome(ref: str) -> Iterator[bytes]:
-        batch = batches.retrieve(ref)
-        parts = [
-            batches.content(batch[name]) for name in ("error_file_id", "output_file_id") if batch.get(name)
-        ]
+        parts = [batches.content(file_id) for file_id in files_of(batches.look(ref))]
         if not parts:
             raise ApiError(404, "no such outcome")
         return _mixed(parts)
@@ -376,14 +372,13 @@ def routes(engine: Engine) -> list[Route]:
         return _json(await run_in_threadpool(create, json.loads(await request.body())))
 
     async def list_jobs(request: Request) -> Response:
-        query = {"limit": str(PAGE)}
-        if before := request.query_params.get("before"):
-            query["after"] = before
-        page = await run_in_threadpool(batches.page, query)
-        return _json({"jobs": [shown(batch) for batch in page["data"]], "more": page["has_more"]})
+        before = request.query_params.get("before") or None
+        page = page_of(batches.listed(), after=before, limit=PAGE)
+        jobs = [shown(await run_in_threadpool(batches.settled, batch)) for batch in page.entries]
+        return _json({"jobs": jobs, "more": page.has_more})
 
     async def get_job(request: Request) -> Response:
-        return _json(shown(await run_in_threadpool(batches.retrieve, request.path_params["ref"])))
+        return _json(shown(await run_in_threadpool(batches.look, request.path_params["ref"])))
 
     async def stop_job(request: Request) -> Response:
         try:

@@ -9,7 +9,7 @@ from batchor_core.core import lifecycle
 from batchor_core.core.enums import ItemStatus, SubmissionState
 from batchor_core.core.exceptions import ProviderErrorKind
 from batchor_core.providers.openai.requests import RequestLines
-from batchor_core.testing.openai_server.records import OPEN, BatchStatus
+from batchor_core.testing.local_server.records import OPEN, BatchStatus
 
 
 def test_every_item_status_is_claimable_in_flight_or_terminal() -> None:

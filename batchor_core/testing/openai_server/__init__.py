@@ -9,12 +9,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from batchor_core.testing.openai_server.books import Books
-from batchor_core.testing.openai_server.errors import ApiError
-from batchor_core.testing.openai_server.faults import BatchFault, Faults, FileFault, HttpFault, RowFault
-from batchor_core.testing.openai_server.replies import Reply, ReplyKind, Responder
+from batchor_core.testing.local_server.books import Books
+from batchor_core.testing.local_server.errors import ApiError
+from batchor_core.testing.local_server.faults import BatchFault, Faults, FileFault, HttpFault, RowFault
+from batchor_core.testing.local_server.replies import Reply, ReplyKind, Responder
+from batchor_core.testing.local_server.settings import Limits, Timing
 from batchor_core.testing.openai_server.responder import default_responder
-from batchor_core.testing.openai_server.settings import Limits, Timing
 
 if TYPE_CHECKING:
     from batchor_core.testing.openai_server.server import OpenAIServer as OpenAIServer

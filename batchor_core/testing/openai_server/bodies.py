@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from batchor_core.testing.local_server.records import Tokens
+from batchor_core.testing.local_server.replies import Reply, ReplyKind
 from batchor_core.testing.openai_server.embeddings import embeddings
 from batchor_core.testing.openai_server.prompts import count_tokens, input_tokens
-from batchor_core.testing.openai_server.replies import Reply, ReplyKind
 
 _REASONING_TOKENS = 64
 _CATEGORIES = (
@@ -34,54 +35,6 @@ SUPPORTED_ENDPOINTS = (
     "/v1/moderations",
 )
 """The batch endpoints that the server can answer by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """What one row, or a whole batch, used."""
-
-    input: int = 0
-    cached: int = 0
-    output: int = 0
-    reasoning: int = 0
-
-    def __add__(self, other: Tokens) -> Tokens:
-        return Tokens(
-            self.input + other.input,
-            self.cached + other.cached,
-            self.output + other.output,
-            self.reasoning + other.reasoning,
-        )
-
-    def as_usage(self) -> dict[str, Any]:
-        """The shape of batches."""
-        return {
-            "input_tokens": self.input,
-            "input_tokens_details": {"cached_tokens": self.cached},
-            "output_tokens": self.output,
-            "output_tokens_details": {"reasoning_tokens": self.reasoning},
-            "total_tokens": self.input + self.output,
-        }
-
-    def as_responses_usage(self) -> dict[str, Any]:
-        """The shape of Responses bodies, which since 2026 tells writes to the cache as well."""
-        details = {"cached_tokens": self.cached, "cache_write_tokens": 0}
-        return {**self.as_usage(), "input_tokens_details": details}
-
-    def as_chat_usage(self) -> dict[str, Any]:
-        """The shape of Chat Completions bodies."""
-        return {
-            "prompt_tokens": self.input,
-            "completion_tokens": self.output,
-            "total_tokens": self.input + self.output,
-            "prompt_tokens_details": {"cached_tokens": self.cached, "audio_tokens": 0},
-            "completion_tokens_details": {
-                "reasoning_tokens": self.reasoning,
-                "audio_tokens": 0,
-                "accepted_prediction_tokens": 0,
-                "rejected_prediction_tokens": 0,
-            },
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +137,7 @@ def _responses(reply: Reply, request: dict[str, Any], key: str, now: float, toke
         "top_logprobs": 0,
         "top_p": request.get("top_p", 1.0),
         "truncation": "disabled",
-        "usage": tokens.as_responses_usage(),
+        "usage": _responses_usage(tokens),
         "user": None,
         "metadata": request.get("metadata") or {},
     }
@@ -230,7 +183,7 @@ def _chat(reply: Reply, request: dict[str, Any], key: str, now: float, tokens: T
         "choices": [
             {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(reply)}
         ],
-        "usage": tokens.as_chat_usage(),
+        "usage": _chat_usage(tokens),
         "service_tier": "default",
         "system_fingerprint": "fp_local",
     }
@@ -253,7 +206,7 @@ def _completion(
         "choices": [
             {"index": 0, "text": reply.content, "logprobs": None, "finish_reason": _finish_reason(reply)}
         ],
-        "usage": tokens.as_chat_usage(),
+        "usage": _chat_usage(tokens),
     }
 
 
@@ -276,4 +229,26 @@ def _moderation(request: dict[str, Any], key: str) -> dict[str, Any]:
             }
             for flag in flags
         ],
+    }
+
+
+def _responses_usage(tokens: Tokens) -> dict[str, Any]:
+    """The usage of Responses bodies, which since 2026 tells writes to the cache as well."""
+    details = {"cached_tokens": tokens.cached, "cache_write_tokens": 0}
+    return {**tokens.as_usage(), "input_tokens_details": details}
+
+
+def _chat_usage(tokens: Tokens) -> dict[str, Any]:
+    """The usage of Chat Completions bodies."""
+    return {
+        "prompt_tokens": tokens.input,
+        "completion_tokens": tokens.output,
+        "total_tokens": tokens.input + tokens.output,
+        "prompt_tokens_details": {"cached_tokens": tokens.cached, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": tokens.reasoning,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
     }

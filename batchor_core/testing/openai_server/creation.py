@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from batchor_core.testing.openai_server.errors import bad_request
+from batchor_core.testing.local_server.errors import bad_request
 
 ENDPOINTS = (
     "/v1/responses",

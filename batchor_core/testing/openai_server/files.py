@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
-from batchor_core.testing.openai_server.clock import ServerClock
-from batchor_core.testing.openai_server.errors import bad_request, no_such_file
-from batchor_core.testing.openai_server.faults import Faults
-from batchor_core.testing.openai_server.paging import Page, page_of, read_limit
-from batchor_core.testing.openai_server.records import StoredFile
-from batchor_core.testing.openai_server.settings import DAY, Settings
-from batchor_core.testing.openai_server.store import Store
+from batchor_core.testing.local_server.engine import Engine
+from batchor_core.testing.local_server.errors import bad_request
+from batchor_core.testing.local_server.files import BATCH_FILE_LIFETIME
+from batchor_core.testing.local_server.paging import page_of
+from batchor_core.testing.local_server.records import StoredFile
+from batchor_core.testing.openai_server.paging import list_object, read_limit
 
 UPLOAD_PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
-_BATCH_FILE_LIFETIME = 30 * DAY
 _MAX_PAGE = 10_000
 
 
@@ -46,14 +40,13 @@ def read_lifetime(given: Any, param: str) -> int | None:
     return seconds
 
 
-class Files:
-    """Uploads, lists, hands out and deletes files."""
+class FileRequests:
+    """Uploads, lists, shows and deletes files."""
 
-    def __init__(self, store: Store, clock: ServerClock, settings: Settings, faults: Faults) -> None:
-        self._store = store
-        self._clock = clock
-        self._settings = settings
-        self._faults = faults
+    def __init__(self, engine: Engine, *, omit_nulls: bool) -> None:
+        self._engine = engine
+        self._files = engine.files
+        self._omit_nulls = omit_nulls
 
     def upload(
         self,
@@ -74,27 +67,9 @@ class Files:
         lifetime = read_lifetime(expires_after, "expires_after")
         if purpose == "batch":
             self._check_batch_input(content, filename)
-        file_id = f"file-{uuid.uuid4().hex}"
-        path = self._store.content_path(file_id)
-        with path.open("wb") as target:
-            shutil.copyfileobj(content, target, 1 << 20)
-        fault = self._faults.for_file()
-        default = _BATCH_FILE_LIFETIME if purpose == "batch" else None
-        file = self._keep(
-            path, file_id, filename, purpose, lifetime or default, hidden_for=fault.seconds if fault else 0.0
-        )
+        default = BATCH_FILE_LIFETIME if purpose == "batch" else None
+        file = self._files.put(content, filename=filename, purpose=purpose, lifetime=lifetime or default)
         return self._shown(file)
-
-    def adopt(self, path: Path, *, key: str, filename: str, lifetime: float) -> str:
-        """Make a batch's output, moved from ``path``, a file; return its id, which ``key`` decides.
-
-        Safe to repeat after a crash: the second time finds the file moved already.
-        """
-        file_id = f"file-{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}"
-        content = self._store.content_path(file_id)
-        if path.exists():
-            path.replace(content)
-        return self._keep(content, file_id, filename, "batch_output", lifetime).id
 
     def page(self, query: Mapping[str, str]) -> dict[str, Any]:
         """A page of files: ``after``, ``limit``, ``order`` and ``purpose`` as the API takes them."""
@@ -102,58 +77,22 @@ class Files:
         order = query.get("order", "desc")
         if order not in ("asc", "desc"):
             raise bad_request("The order must be 'asc' or 'desc'.", param="order", code="invalid_value")
-        now = self._clock()
-        files = [file for file in self._store.files(purpose=query.get("purpose")) if file.exists_at(now)]
+        files = self._files.existing_files(purpose=query.get("purpose"))
         if order == "desc":
             files.reverse()
-        page: Page[StoredFile] = page_of(files, after=query.get("after"), limit=limit)
-        return page.as_json(self._shown)
-
-    def find(self, file_id: str) -> StoredFile | None:
-        """The file, if there is one to be found at present."""
-        file = self._store.file(file_id)
-        return file if file is not None and file.exists_at(self._clock()) else None
+        return list_object(page_of(files, after=query.get("after"), limit=limit), self._shown)
 
     def retrieve(self, file_id: str) -> dict[str, Any]:
-        """The file object."""
-        return self._shown(self._existing(file_id))
-
-    def content(self, file_id: str) -> Path:
-        """Where the file's bytes are."""
-        return self._store.content_path(self._existing(file_id).id)
+        """The file object. Of a file that is handed out short it does not say how long it is."""
+        shown = self._shown(self._files.existing(file_id))
+        if self._engine.batches.hides_size_of(file_id):
+            shown["bytes"] = None
+        return shown
 
     def delete(self, file_id: str) -> dict[str, Any]:
-        """Delete a file. A batch that has not read it yet will fail its validation."""
-        self._store.delete_file(self._existing(file_id).id)
+        """Delete a file."""
+        self._files.delete(file_id)
         return {"id": file_id, "object": "file", "deleted": True}
-
-    def _existing(self, file_id: str) -> StoredFile:
-        file = self.find(file_id)
-        if file is None:
-            raise no_such_file(file_id)
-        return file
-
-    def _keep(
-        self,
-        path: Path,
-        file_id: str,
-        filename: str,
-        purpose: str,
-        lifetime: float | None,
-        hidden_for: float = 0.0,
-    ) -> StoredFile:
-        now = self._clock()
-        file = StoredFile(
-            id=file_id,
-            filename=filename,
-            purpose=purpose,
-            bytes=path.stat().st_size,
-            created_at=now,
-            expires_at=None if lifetime is None else now + lifetime,
-            seen_from=now + hidden_for,
-        )
-        self._store.add_file(file)
-        return file
 
     def _check_batch_input(self, content: BinaryIO, filename: str) -> None:
         """What the live service checks before it takes an input: name, size, and that it begins with JSON."""
@@ -161,7 +100,7 @@ class Files:
             raise bad_request("Invalid file format for Batch API. Must be .jsonl")
         size = content.seek(0, 2)
         content.seek(0)
-        if size > self._settings.limits.max_file_bytes:
+        if size > self._engine.settings.limits.max_file_bytes:
             raise bad_request("File is too large.")
         try:
             orjson.loads(content.readline())
@@ -170,4 +109,4 @@ class Files:
         content.seek(0)
 
     def _shown(self, file: StoredFile) -> dict[str, Any]:
-        return file.as_json(omit_nulls=self._settings.omit_nulls)
+        return file.as_json(omit_nulls=self._omit_nulls)

@@ -3,51 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Any, assert_never
 
 import orjson
 
-from batchor_core.testing.openai_server.bodies import Tokens, response_body, tokens_of_body
+from batchor_core.testing.local_server.protocol import WrittenRow
+from batchor_core.testing.local_server.records import Batch, Tokens
+from batchor_core.testing.local_server.replies import Reply, ReplyKind
+from batchor_core.testing.openai_server.bodies import response_body, tokens_of_body
 from batchor_core.testing.openai_server.errors import error_object, usual_code
-from batchor_core.testing.openai_server.replies import Reply, ReplyKind
 
 _ERROR_FILE = {ReplyKind.HTTP_ERROR, ReplyKind.NOT_RUN, ReplyKind.BLANK}
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenRow:
-    """What one row adds to its batch.
-
-    Attributes:
-        line: The bytes to write, newline included; empty for a missing row.
-        in_error_file: Whether they belong to the error file.
-        failed: Whether the batch counts the row as failed. Blank and missing rows count as completed, as they
-            do at the live service.
-        tokens: What the row used.
-    """
-
-    line: bytes
-    in_error_file: bool
-    failed: bool
-    tokens: Tokens
-
-
 def write_row(
-    reply: Reply, *, request: dict[str, Any], endpoint: str, custom_id: str, batch_id: str, now: float
+    reply: Reply, *, request: dict[str, Any], batch: Batch, custom_id: str, now: float
 ) -> WrittenRow:
     """Turn a row's reply into the line, or lines, that its batch's files get.
 
-    Args:
-        reply: What became of the row.
-        request: The body of its request.
-        endpoint: The endpoint of the batch.
-        custom_id: The row's id in the input.
-        batch_id: Where it ran; with the custom_id it makes the ids of the answer.
-        now: Epoch seconds for the answer's timestamps.
+    Blank and missing rows count as completed, as they do at the live service.
     """
-    key = hashlib.blake2b(f"{batch_id}/{custom_id}".encode(), digest_size=20).hexdigest()
-    response, error, tokens = _parts(reply, request, endpoint, key, now)
+    key = hashlib.blake2b(f"{batch.id}/{custom_id}".encode(), digest_size=20).hexdigest()
+    response, error, tokens = _parts(reply, request, batch.endpoint, key, now)
     failed = reply.kind in (ReplyKind.HTTP_ERROR, ReplyKind.NOT_RUN) or reply.status >= 400
     if reply.kind is ReplyKind.MISSING:
         line = b""

@@ -1,52 +1,23 @@
-"""Lists by cursor, as the API pages them."""
+"""Lists, as the API pages them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from batchor_core.testing.openai_server.errors import bad_request
-
-
-class _Identified(Protocol):
-    @property
-    def id(self) -> str: ...
+from batchor_core.testing.local_server.errors import bad_request
+from batchor_core.testing.local_server.paging import Page, T
 
 
-T = TypeVar("T", bound=_Identified)
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """Part of a list."""
-
-    entries: list[T]
-    has_more: bool
-
-    def as_json(self, shown: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
-        """The ``list`` object of the API."""
-        return {
-            "object": "list",
-            "data": [shown(entry) for entry in self.entries],
-            "first_id": self.entries[0].id if self.entries else None,
-            "last_id": self.entries[-1].id if self.entries else None,
-            "has_more": self.has_more,
-        }
-
-
-def page_of(entries: Iterable[T], *, after: str | None, limit: int) -> Page[T]:
-    """Up to ``limit`` entries that follow the one with id ``after``; an unknown id gives an empty page."""
-    taken: list[T] = []
-    begun = after is None
-    for entry in entries:
-        if not begun:
-            begun = entry.id == after
-        elif len(taken) == limit:
-            return Page(taken, has_more=True)
-        else:
-            taken.append(entry)
-    return Page(taken, has_more=False)
+def list_object(page: Page[T], shown: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
+    """The ``list`` object of the API."""
+    return {
+        "object": "list",
+        "data": [shown(entry) for entry in page.entries],
+        "first_id": page.entries[0].id if page.entries else None,
+        "last_id": page.entries[-1].id if page.entries else None,
+        "has_more": page.has_more,
+    }
 
 
 def read_limit(query: Mapping[str, str], *, default: int, most: int) -> int:

@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
+from batchor_core.testing.local_server.replies import Reply
+from batchor_core.testing.local_server.schema_answers import SchemaAnswers
 from batchor_core.testing.openai_server.prompts import spoken_text, words_of
-from batchor_core.testing.openai_server.replies import Reply
-from batchor_core.testing.openai_server.schema_answers import SchemaAnswers
 from batchor_core.testing.openai_server.strict_schema import strict_problem
 
 _SPOKEN_WORDS = 12

@@ -6,16 +6,16 @@ repeated ids, mixed models and too many lines are the ones documented for the Az
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from batchor_core.testing.local_server.protocol import Report
+from batchor_core.testing.local_server.records import batch_error
+from batchor_core.testing.local_server.settings import Limits
 from batchor_core.testing.openai_server import embeddings
 from batchor_core.testing.openai_server.prompts import input_tokens
-from batchor_core.testing.openai_server.settings import Limits
 
 _REQUIRED = ("custom_id", "method", "url", "body")
 _NAMES = {
@@ -32,42 +32,6 @@ _NEEDED_INPUT = {
 }
 _OPTIONAL_MODEL = {"/v1/moderations"}
 _MAX_ERRORS = 1_000
-
-
-def batch_error(
-    code: str, message: str, *, line: int | None = None, param: str | None = None
-) -> dict[str, Any]:
-    """One entry of a failed batch's ``errors.data``."""
-    return {"code": code, "line": line, "message": message, "param": param}
-
-
-@dataclass(slots=True)
-class Report:
-    """What the check found.
-
-    Attributes:
-        errors: Entries for ``errors.data``; the batch fails if there is one. At most 1,000.
-        total: Requests in the file.
-        model: The model of its first request.
-        tokens: Estimated prompt tokens of the whole file.
-        inputs: Texts to embed in it.
-    """
-
-    errors: list[dict[str, Any]] = field(default_factory=list)
-    total: int = 0
-    model: str | None = None
-    tokens: int = 0
-    inputs: int = 0
-
-
-def request_lines(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """``(offset after the line, line)`` for each line from ``offset`` on that is not blank."""
-    with path.open("rb") as stream:
-        stream.seek(offset)
-        for line in stream:
-            offset += len(line)
-            if line.strip():
-                yield offset, line
 
 
 def validate_input(path: Path, endpoint: str, limits: Limits) -> Report:

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from batchor_core.testing.openai_server.patterns import UnsupportedPatternError, pattern_writer
+from batchor_core.testing.local_server.patterns import UnsupportedPatternError, pattern_writer
 
 
 @pytest.mark.parametrize(

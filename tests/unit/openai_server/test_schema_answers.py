@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, Field
 
-from batchor_core.testing.openai_server.schema_answers import SchemaAnswers
+from batchor_core.testing.local_server.schema_answers import SchemaAnswers
 
 WORDS = [
     "the",

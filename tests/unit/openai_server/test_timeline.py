@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from batchor_core.testing.local_server.clock import ServerClock
+from batchor_core.testing.local_server.records import Batch, BatchStatus, Fate, Lateness
+from batchor_core.testing.local_server.store import Store
+from batchor_core.testing.local_server.timeline import Step, StepKind, next_step, rows_due
 from batchor_core.testing.openai_server import Timing
-from batchor_core.testing.openai_server.clock import ServerClock
-from batchor_core.testing.openai_server.records import Batch, BatchStatus, Fate, Lateness
-from batchor_core.testing.openai_server.store import Store
-from batchor_core.testing.openai_server.timeline import Step, StepKind, next_step, rows_due
 
 BATCH = Batch(
     id="batch_a",

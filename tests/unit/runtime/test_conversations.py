@@ -26,8 +26,8 @@ from batchor_core.storage.memory import MemoryStateStore
 from batchor_core.storage.state import PersistedRunConfig
 from batchor_core.testing.fake_clock import FakeClock
 from batchor_core.testing.fake_rows import body_row, vector_row
+from batchor_core.testing.local_server.replies import Reply
 from batchor_core.testing.openai_server import OpenAIServer
-from batchor_core.testing.openai_server.replies import Reply
 from batchor_dagster.revisions import JobDigest
 from tests.contract.stores.kit import ThirdPartyStore
 from tests.support.stranger import StrangerConfig, register_stranger, routes, vector_of

@@ -23,9 +23,9 @@ from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
 from batchor_core.storage.sqlite import SQLiteStorage
 from batchor_core.testing.fake_clock import FakeClock
+from batchor_core.testing.local_server.faults import BatchFault, HttpFault
+from batchor_core.testing.local_server.replies import Reply
 from batchor_core.testing.openai_server import OpenAIServer
-from batchor_core.testing.openai_server.faults import BatchFault, HttpFault
-from batchor_core.testing.openai_server.replies import Reply
 from tests.support.stranger import PREFIX, StrangerApi, StrangerConfig, register_stranger, routes
 
 RUN = "run-1"

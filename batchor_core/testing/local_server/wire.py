@@ -7,7 +7,6 @@ transport down in the request's ``state``.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
@@ -16,11 +15,10 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from batchor_core.testing.openai_server.clock import ServerClock
-from batchor_core.testing.openai_server.engine import Engine
-from batchor_core.testing.openai_server.errors import ApiError, usual_code
-from batchor_core.testing.openai_server.faults import HttpFault
-from batchor_core.testing.openai_server.store import LoggedRequest
+from batchor_core.testing.local_server.engine import Engine
+from batchor_core.testing.local_server.errors import ApiError
+from batchor_core.testing.local_server.faults import HttpFault
+from batchor_core.testing.local_server.store import LoggedRequest
 
 _GARBAGE = b"<html><body>upstream hiccup</body></html>"
 _CONTROL = "/_control/"
@@ -40,13 +38,14 @@ class Wire:
     def __init__(self, app: ASGIApp, engine: Engine) -> None:
         self._app = app
         self._engine = engine
+        self._protocol = engine.protocol
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(_CONTROL):
             await self._app(scope, receive, send)
             return
         fault = self._engine.faults.for_request(scope["method"], scope["path"])
-        answer = _Answer(send, self._engine.clock, lambda status: self._log(scope, status, fault))
+        answer = _Answer(send, self._own_headers, lambda status: self._log(scope, status, fault))
         if self._engine.settings.latency:
             await asyncio.sleep(self._engine.settings.latency)
         await self._respond(fault, scope, receive, answer)
@@ -82,7 +81,7 @@ class Wire:
             await self._app(scope, receive, send)
         else:
             await _read_all(receive)
-            await _send_json(send, refusal.status, refusal.body)
+            await _send_json(send, refusal.status, self._protocol.error_body(refusal))
 
     async def _spoil(self, fault: HttpFault, scope: Scope, receive: Receive, answer: _Answer) -> None:
         """Answer in the fault's own way instead of the server's."""
@@ -95,9 +94,9 @@ class Wire:
         elif fault.kind == "redirect":
             await _send(answer.pass_on, 307, b"", {"location": fault.location or scope["path"]})
         else:
-            error = ApiError(fault.status, fault.message, code=fault.code or usual_code(fault.status))
+            error = self._protocol.error_body(self._protocol.on_fault(fault))
             pause = {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
-            await _send_json(answer.pass_on, fault.status, error.body, pause)
+            await _send_json(answer.pass_on, fault.status, error, pause)
 
     async def _truncate(self, fault: HttpFault, scope: Scope, receive: Receive, answer: _Answer) -> None:
         """Announce the whole body, send the first part of it, hang up."""
@@ -119,20 +118,14 @@ class Wire:
 
     def _refusal(self, scope: Scope) -> ApiError | None:
         """The 401 of a request without a good key."""
-        headers = dict(scope["headers"])
-        scheme, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-        if scheme.lower() != "bearer" or not key.strip():
-            return ApiError(
-                401,
-                "You didn't provide an API key. You need to provide your API key in an Authorization header"
-                " using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
-            )
-        accepted = self._engine.settings.api_keys
-        if accepted is not None and key.strip() not in accepted:
-            return ApiError(
-                401, f"Incorrect API key provided: {key.strip()[:4]}****.", code="invalid_api_key"
-            )
-        return None
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        return self._protocol.key_error(headers, self._engine.settings.api_keys)
+
+    def _own_headers(self) -> dict[str, str]:
+        return {
+            "date": formatdate(self._engine.clock(), usegmt=True),
+            **self._protocol.headers(),
+        }
 
     def _log(self, scope: Scope, status: int | None, fault: HttpFault | None) -> None:
         query = scope["query_string"].decode("latin-1")
@@ -149,21 +142,17 @@ class _Answer:
     books.
     """
 
-    def __init__(self, send: Send, clock: ServerClock, log: Callable[[int | None], None]) -> None:
+    def __init__(
+        self, send: Send, headers: Callable[[], dict[str, str]], log: Callable[[int | None], None]
+    ) -> None:
         self._send = send
-        self._clock = clock
+        self._headers = headers
         self.log = log
 
     async def pass_on(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.log(message["status"])
-            own = {
-                "date": formatdate(self._clock(), usegmt=True),
-                "x-request-id": f"req_{uuid.uuid4().hex}",
-                "openai-organization": "org-local",
-                "openai-version": "2020-10-01",
-            }
-            message = {**message, "headers": [*message.get("headers", []), *_encoded(own)]}
+            message = {**message, "headers": [*message.get("headers", []), *_encoded(self._headers())]}
         await self._send(message)
 
 

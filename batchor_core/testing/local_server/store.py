@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 from pydantic import TypeAdapter
 
-from batchor_core.testing.openai_server.records import OPEN, Batch, StoredFile
+from batchor_core.testing.local_server.records import OPEN, Batch, StoredFile
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
@@ -41,7 +41,7 @@ _BATCH = TypeAdapter(Batch)
 class Execution(NamedTuple):
     """A row that was really executed, hence paid unless ``outcome`` is an error of its own.
 
-    ``outcome`` is a value of :class:`~batchor_core.testing.openai_server.replies.ReplyKind`.
+    ``outcome`` is a value of :class:`~batchor_core.testing.local_server.replies.ReplyKind`.
     """
 
     batch_id: str

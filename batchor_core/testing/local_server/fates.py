@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import assert_never
 
-from batchor_core.testing.openai_server.faults import BatchFault
-from batchor_core.testing.openai_server.records import FOREVER, Batch, Lateness
-from batchor_core.testing.openai_server.validation import batch_error
+from batchor_core.testing.local_server.faults import BatchFault
+from batchor_core.testing.local_server.records import FOREVER, Batch, Lateness, batch_error
 
 _NEVER = 1e12
 """Running time of a batch that gets stuck, seconds; the completion window always ends first."""

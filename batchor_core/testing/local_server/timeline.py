@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
-from batchor_core.testing.openai_server.records import Batch, BatchStatus
+from batchor_core.testing.local_server.records import Batch, BatchStatus
 
 _ROUNDING = 1e-5
 """Epoch seconds as floats are exact to less than a microsecond; sums of them are not."""

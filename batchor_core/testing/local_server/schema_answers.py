@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeAlias
 
-from batchor_core.testing.openai_server.patterns import UnsupportedPatternError, pattern_writer
+from batchor_core.testing.local_server.patterns import UnsupportedPatternError, pattern_writer
 
 _DEEP = 5
 """Levels below the root after which unions, optional fields and arrays take their shortest form."""

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from batchor_core.testing.openai_server.records import Batch, StoredFile
-from batchor_core.testing.openai_server.store import Execution, LoggedRequest, Store
+from batchor_core.testing.local_server.records import Batch, StoredFile
+from batchor_core.testing.local_server.store import Execution, LoggedRequest, Store
 
 
 class Books:

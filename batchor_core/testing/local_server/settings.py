@@ -61,12 +61,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The arguments of an ``OpenAIServer`` that stay the same while it runs, as they are described there."""
+    """The arguments of a ``LocalServer`` that stay the same while it runs, as they are described there."""
 
     timing: Timing = field(default_factory=Timing)
     limits: Limits = field(default_factory=Limits)
     seed: int = 0
     api_keys: frozenset[str] | None = None
     latency: float = 0.0
-    clean_error_file_id: str | None = None
-    omit_nulls: bool = False

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
-from batchor_core.testing.openai_server.replies import Reply
+from batchor_core.testing.local_server.replies import Reply
 
 HttpFaultKind = Literal["status", "cut", "truncate", "garbage", "redirect", "delay"]
 BatchFaultKind = Literal[

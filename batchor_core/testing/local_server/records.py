@@ -1,4 +1,4 @@
-"""What the server knows of a file and of a batch, and how it says it."""
+"""What the server knows of a file and of a batch."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from batchor_core.testing.openai_server.bodies import Tokens
-from batchor_core.testing.openai_server.settings import DAY, Timing
+from batchor_core.testing.local_server.settings import DAY, Timing
 
 FOREVER = 1e15
 """An instant that never comes, in epoch seconds; JSON knows no infinity."""
@@ -55,11 +54,41 @@ class StoredFile:
             "filename": self.filename,
             "bytes": self.bytes,
             "created_at": int(self.created_at),
-            "expires_at": _whole(self.expires_at),
+            "expires_at": whole(self.expires_at),
             "status": "processed",
             "status_details": None,
         }
-        return _without_nulls(shown) if omit_nulls else shown
+        return without_nulls(shown) if omit_nulls else shown
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What one row, or a whole batch, used. The input includes what was read from, and written to, a cache."""
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    reasoning: int = 0
+    cache_written: int = 0
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(
+            self.input + other.input,
+            self.cached + other.cached,
+            self.output + other.output,
+            self.reasoning + other.reasoning,
+            self.cache_written + other.cache_written,
+        )
+
+    def as_usage(self) -> dict[str, Any]:
+        """The shape of the books, which is that of OpenAI's batches."""
+        return {
+            "input_tokens": self.input,
+            "input_tokens_details": {"cached_tokens": self.cached},
+            "output_tokens": self.output,
+            "output_tokens_details": {"reasoning_tokens": self.reasoning},
+            "total_tokens": self.input + self.output,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +135,13 @@ class Fate:
     gone: dict[str, Lateness] = field(default_factory=dict)
     kept_share: float = 0.5
     never_ends: bool = False
+
+
+def batch_error(
+    code: str, message: str, *, line: int | None = None, param: str | None = None
+) -> dict[str, Any]:
+    """One entry of a failed batch's ``errors.data``."""
+    return {"code": code, "line": line, "message": message, "param": param}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,42 +207,21 @@ class Batch:
         late = lateness.get(file, ON_TIME)
         return self.ended_at is None or late.is_over(self.ended_at, now, max(0, self.looks - 1))
 
-    def as_json(self, now: float, *, omit_nulls: bool) -> dict[str, Any]:
-        """The ``batch`` object of the API, as seen at ``now``."""
-        shown = {
-            "id": self.id,
-            "object": "batch",
-            "endpoint": self.endpoint,
-            "model": self.model,
-            "errors": {"object": "list", "data": self.errors} if self.errors else None,
-            "input_file_id": self.input_file_id,
-            "completion_window": self.completion_window,
-            "status": self.status.value,
-            "output_file_id": self.output_file_id if self.has_come(self.fate.late, "output", now) else None,
-            "error_file_id": self.error_file_id if self.has_come(self.fate.late, "error", now) else None,
-            "created_at": int(self.created_at),
-            "in_progress_at": _whole(self.in_progress_at),
-            "expires_at": int(self.expires_at),
-            "finalizing_at": _whole(self.finalizing_at),
-            "completed_at": _whole(self.completed_at),
-            "failed_at": _whole(self.failed_at),
-            "expired_at": _whole(self.expired_at),
-            "cancelling_at": _whole(self.cancelling_at),
-            "cancelled_at": _whole(self.cancelled_at),
-            "request_counts": {
-                "total": self.total,
-                "completed": self.progress.completed,
-                "failed": self.progress.failed,
-            },
-            "usage": self.tokens.as_usage(),
-            "metadata": self.metadata,
+    def result_files(self, now: float) -> dict[str, str]:
+        """The ids of the files that the batch names, by ``output`` and ``error``."""
+        ids = {"output": self.output_file_id, "error": self.error_file_id}
+        return {
+            name: file_id
+            for name, file_id in ids.items()
+            if file_id is not None and self.has_come(self.fate.late, name, now)
         }
-        return _without_nulls(shown) if omit_nulls else shown
 
 
-def _whole(instant: float | None) -> int | None:
+def whole(instant: float | None) -> int | None:
+    """An instant in whole seconds."""
     return None if instant is None else int(instant)
 
 
-def _without_nulls(shown: dict[str, Any]) -> dict[str, Any]:
+def without_nulls(shown: dict[str, Any]) -> dict[str, Any]:
+    """An object without the members that are null."""
     return {key: value for key, value in shown.items() if value is not None}

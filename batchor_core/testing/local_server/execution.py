@@ -15,13 +15,11 @@ from typing import Any
 
 import orjson
 
-from batchor_core.testing.openai_server import embeddings
-from batchor_core.testing.openai_server.faults import Faults
-from batchor_core.testing.openai_server.lines import WrittenRow, write_row
-from batchor_core.testing.openai_server.records import Batch
-from batchor_core.testing.openai_server.replies import Reply, ReplyKind, Responder
-from batchor_core.testing.openai_server.store import Execution, Store
-from batchor_core.testing.openai_server.validation import request_lines
+from batchor_core.testing.local_server.faults import Faults
+from batchor_core.testing.local_server.protocol import Protocol, WrittenRow
+from batchor_core.testing.local_server.records import Batch
+from batchor_core.testing.local_server.replies import Reply, ReplyKind, Responder
+from batchor_core.testing.local_server.store import Execution, Store
 
 _SLICE = 500
 _log = logging.getLogger(__name__)
@@ -43,8 +41,11 @@ class RowRunner:
     transaction. A process killed in between writes the same slice again over the unregistered bytes.
     """
 
-    def __init__(self, store: Store, faults: Faults, responder: Responder, *, seed: int) -> None:
+    def __init__(
+        self, store: Store, faults: Faults, responder: Responder, protocol: Protocol, *, seed: int
+    ) -> None:
         self.responder = responder
+        self._protocol = protocol
         self._store = store
         self._faults = faults
         self._seed = seed
@@ -101,8 +102,8 @@ class RowRunner:
         return self._register(batch, rows, written, executions)
 
     def _answer(self, row: _Row, endpoint: str) -> Reply:
-        if endpoint == embeddings.ENDPOINT and (problem := embeddings.problem(row.body)):
-            return Reply.http_error(400, message=problem)
+        if refusal := self._protocol.refusal(row.body, endpoint):
+            return refusal
         try:
             reply = self.responder(row.body, endpoint, row.custom_id)
         except Exception as error:
@@ -112,13 +113,8 @@ class RowRunner:
         return Reply.answer(reply) if isinstance(reply, str) else reply
 
     def _write(self, batch: Batch, row: _Row, reply: Reply, now: float) -> WrittenRow:
-        return write_row(
-            reply,
-            request=row.body,
-            endpoint=batch.endpoint,
-            custom_id=row.custom_id,
-            batch_id=batch.id,
-            now=now,
+        return self._protocol.write_row(
+            reply, request=row.body, batch=batch, custom_id=row.custom_id, now=now
         )
 
     def _register(
@@ -156,8 +152,18 @@ def body_hash(body: dict[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
+def _request_lines(path: Path, offset: int) -> Iterator[tuple[int, bytes]]:
+    """``(offset after the line, line)`` for each line from ``offset`` on that is not blank."""
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        for line in stream:
+            offset += len(line)
+            if line.strip():
+                yield offset, line
+
+
 def _rows(path: Path, offset: int) -> Iterator[_Row]:
-    for end, line in request_lines(path, offset):
+    for end, line in _request_lines(path, offset):
         row = orjson.loads(line)
         yield _Row(row["custom_id"], row["body"], end)
 

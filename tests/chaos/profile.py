@@ -19,7 +19,7 @@ from batchor_core.providers.api import BatchApi, BatchLimits, FoundBy
 from batchor_core.providers.base import BatchProvider
 from batchor_core.providers.eight_methods import as_batch_api
 from batchor_core.providers.registry import ProviderRegistry
-from batchor_core.testing.local_server.app import MoreRoutes
+from batchor_core.testing.local_server.app import Routes
 
 PROFILES = {
     "openai": "tests.chaos.openai_profile:PROFILE",
@@ -66,7 +66,7 @@ class Profile:
     careless: Callable[[Any], BatchApi | BatchProvider]
     registry: Callable[[], ProviderRegistry]
     requests: Mapping[Request, tuple[str, str]]
-    protocols: tuple[MoreRoutes, ...] = ()
+    protocols: tuple[Routes, ...] = ()
     warm_up: Callable[[], None] = field(default=lambda: None)
 
     @cached_property

@@ -17,14 +17,14 @@ from batchor_core.testing.local_server.engine import Engine
 from batchor_core.testing.local_server.errors import ApiError, bad_request
 from batchor_core.testing.local_server.faults import fault_from_json
 
-MoreRoutes: TypeAlias = Callable[[Engine], list[Route]]
-"""Routes that show the same account in yet another protocol."""
+Routes: TypeAlias = Callable[[Engine], list[Route]]
+"""Routes that show an account in a vendor's words. Those under ``/_control`` belong to the server."""
 
 
-def make_app(engine: Engine, more: Iterable[MoreRoutes] = ()) -> Starlette:
+def make_app(engine: Engine, protocols: Iterable[Routes]) -> Starlette:
     """The application over ``engine``. Every route does its work in a thread, so none holds up the others."""
     protocol = engine.protocol
-    others = [route for routes in more for route in routes(engine)]
+    shown = [route for routes in protocols for route in routes(engine)]
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)
@@ -36,7 +36,7 @@ def make_app(engine: Engine, more: Iterable[MoreRoutes] = ()) -> Starlette:
         return json_response(protocol.error_body(refusal), refusal.status)
 
     return Starlette(
-        routes=[*protocol.routes(engine), *_control_routes(engine), *others],
+        routes=[*shown, *_control_routes(engine)],
         exception_handlers={ApiError: refused, HTTPException: no_route},
     )
 

@@ -1,8 +1,4 @@
-"""What one vendor's API adds to an account: its routes, its words for a row, its errors.
-
-A local server is a :class:`~batchor_core.testing.local_server.engine.Engine`, which owns files, batches, time, faults
-and books, behind the routes of one :class:`Protocol`.
-"""
+"""What one vendor's API adds to an account: its words for rows, keys and errors. Its routes stand on the engine."""
 
 from __future__ import annotations
 
@@ -11,18 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from batchor_core.testing.local_server.errors import ApiError
 from batchor_core.testing.local_server.faults import HttpFault
 from batchor_core.testing.local_server.records import Batch, Tokens
 from batchor_core.testing.local_server.replies import Reply
 from batchor_core.testing.local_server.settings import Limits
-
-if TYPE_CHECKING:
-    from starlette.routing import Route
-
-    from batchor_core.testing.local_server.engine import Engine
 
 
 @dataclass(slots=True)
@@ -68,10 +59,6 @@ class Protocol(ABC):
     """The vendor, as it is in names of threads and folders."""
 
     # over HTTP
-
-    @abstractmethod
-    def routes(self, engine: Engine) -> list[Route]:
-        """The vendor's routes. Those under ``/_control`` belong to the server."""
 
     @abstractmethod
     def error_body(self, error: ApiError) -> Any:

@@ -13,7 +13,7 @@ from typing import Self, TypedDict
 
 import uvicorn
 
-from batchor_core.testing.local_server.app import MoreRoutes, make_app
+from batchor_core.testing.local_server.app import Routes, make_app
 from batchor_core.testing.local_server.books import Books
 from batchor_core.testing.local_server.clock import Clock, ServerClock
 from batchor_core.testing.local_server.engine import Engine
@@ -41,7 +41,7 @@ class ServerOptions(TypedDict, total=False):
     api_keys: Iterable[str] | None
     latency: float
     state_dir: str | Path | None
-    protocols: Iterable[MoreRoutes]
+    protocols: Iterable[Routes]
     host: str
     port: int
 
@@ -53,7 +53,8 @@ class LocalServer:
     costs nothing and records every request.
 
     Args:
-        protocol: The vendor's words.
+        protocol: The vendor's words for rows, keys and errors.
+        routes: The vendor's routes.
         responder: Answers the rows: ``responder(body, endpoint, custom_id)`` returns a
             :class:`~batchor_core.testing.local_server.replies.Reply` or a text. May be replaced at any time
             through :attr:`responder`.
@@ -82,6 +83,7 @@ class LocalServer:
     def __init__(
         self,
         protocol: Protocol,
+        routes: Routes,
         *,
         responder: Responder,
         batch_seconds: float = 1.0,
@@ -94,7 +96,7 @@ class LocalServer:
         api_keys: Iterable[str] | None = None,
         latency: float = 0.0,
         state_dir: str | Path | None = None,
-        protocols: Iterable[MoreRoutes] = (),
+        protocols: Iterable[Routes] = (),
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -109,7 +111,7 @@ class LocalServer:
         )
         self._clock = _clock(manual, clock)
         self._host, self._port = host, port
-        self._protocols = tuple(protocols)
+        self._protocols = (routes, *protocols)
         self._temporary = state_dir is None
         self._directory = Path(
             tempfile.mkdtemp(prefix=f"{protocol.name}-server-") if state_dir is None else state_dir

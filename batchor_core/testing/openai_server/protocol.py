@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from starlette.routing import Route
-
-from batchor_core.testing.local_server.engine import Engine
 from batchor_core.testing.local_server.errors import ApiError
 from batchor_core.testing.local_server.faults import HttpFault
 from batchor_core.testing.local_server.protocol import Protocol, Report, WrittenRow
@@ -17,35 +14,15 @@ from batchor_core.testing.local_server.records import Batch
 from batchor_core.testing.local_server.replies import Reply
 from batchor_core.testing.local_server.settings import Limits
 from batchor_core.testing.openai_server import embeddings
-from batchor_core.testing.openai_server.batches import BatchRequests
 from batchor_core.testing.openai_server.errors import error_object, usual_code
-from batchor_core.testing.openai_server.files import FileRequests
 from batchor_core.testing.openai_server.lines import write_row
-from batchor_core.testing.openai_server.routes import batch_routes, file_routes
 from batchor_core.testing.openai_server.validation import validate_input
 
 
 class OpenAIProtocol(Protocol):
-    """OpenAI's Files and Batches API.
-
-    Args:
-        clean_error_file_id: ``error_file_id`` of a batch without errors.
-        omit_nulls: Leave optional fields out of answers instead of sending null.
-    """
+    """OpenAI's Files and Batches API."""
 
     name = "openai"
-
-    def __init__(self, *, clean_error_file_id: str | None, omit_nulls: bool) -> None:
-        self._clean_error_file_id = clean_error_file_id
-        self._omit_nulls = omit_nulls
-
-    def routes(self, engine: Engine) -> list[Route]:
-        """Those under ``/v1``."""
-        files = FileRequests(engine, omit_nulls=self._omit_nulls)
-        batches = BatchRequests(
-            engine, omit_nulls=self._omit_nulls, clean_error_file_id=self._clean_error_file_id
-        )
-        return [*file_routes(engine, files), *batch_routes(batches)]
 
     def error_body(self, error: ApiError) -> dict[str, Any]:
         """``{"error": {"message", "type", "param", "code"}}``."""

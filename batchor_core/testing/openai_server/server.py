@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Unpack
 
+from starlette.routing import Route
+
+from batchor_core.testing.local_server.engine import Engine
 from batchor_core.testing.local_server.server import LocalServer, ServerOptions
+from batchor_core.testing.openai_server.batches import BatchRequests
+from batchor_core.testing.openai_server.files import FileRequests
 from batchor_core.testing.openai_server.protocol import OpenAIProtocol
 from batchor_core.testing.openai_server.responder import default_responder
+from batchor_core.testing.openai_server.routes import batch_routes, file_routes
 
 
 class OpenAIServer(LocalServer):
@@ -36,6 +42,10 @@ class OpenAIServer(LocalServer):
         omit_nulls: bool = False,
         **options: Unpack[ServerOptions],
     ) -> None:
-        protocol = OpenAIProtocol(clean_error_file_id=clean_error_file_id, omit_nulls=omit_nulls)
         options.setdefault("responder", default_responder)
-        super().__init__(protocol, **options)
+
+        def routes(engine: Engine) -> list[Route]:
+            batches = BatchRequests(engine, omit_nulls=omit_nulls, clean_error_file_id=clean_error_file_id)
+            return [*file_routes(engine, FileRequests(engine, omit_nulls=omit_nulls)), *batch_routes(batches)]
+
+        super().__init__(OpenAIProtocol(), routes, **options)

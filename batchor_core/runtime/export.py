@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import orjson
 
-from batchor_core.artifacts.targets import check_replaceable, is_flat_url
+from batchor_core.artifacts.replacing import replacing
+from batchor_core.artifacts.targets import is_flat_url
 from batchor_core.core.arguments import shown
 from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.enums import RunLifecycleStatus
@@ -114,30 +114,28 @@ def _appending(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    try:
-        check_replaceable(path)
-    except OSError as error:
-        raise StorageError(f"can't write {path}: {error.strerror}") from error
-    _make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with ExitStack() as stack:
+        with _explained(path):
+            temporary, final = stack.enter_context(replacing(path))
         with _opened(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        try:
-            temporary.replace(path)
-        except OSError as error:
-            raise StorageError(f"can't write {path}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        with _explained(path):
+            temporary.replace(final)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"can't write {path}: {error.strerror}") from error
 
 
 def _opened(path: Path, mode: Literal["ab", "wb"]) -> BinaryIO:
-    try:
+    with _explained(path):
         return path.open(mode, buffering=_BUFFER_BYTES)
-    except OSError as error:
-        raise StorageError(f"can't write {path}: {error.strerror}") from error
 
 
 def _ends_with_newline(path: Path) -> bool:

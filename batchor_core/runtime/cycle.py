@@ -13,6 +13,7 @@ from batchor_core.runtime.engine import Drive
 from batchor_core.runtime.forgotten_batches import Swept, sweep, sweep_is_due
 from batchor_core.runtime.ingest import Ingestion, Reader
 from batchor_core.runtime.poll import poll
+from batchor_core.runtime.provider_errors import ProviderCodeError, advice
 from batchor_core.runtime.recover import give_back_unsent, recover
 from batchor_core.runtime.reuse import follow
 from batchor_core.runtime.submit import submit
@@ -79,6 +80,9 @@ def _swept(drive: Drive, reader: Reader | None) -> bool:
                 )
             elif _ingest(drive, reader, send=False):
                 found = sweep(drive)
+    except ProviderCodeError as error:
+        drive.pause(advice(error))
+        return False
     except ProviderError as error:
         # a server that answers with errors only, for as long as it takes, needs a person; a network that is down does not
         drive.hold_back(

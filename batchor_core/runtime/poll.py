@@ -19,10 +19,11 @@ from batchor_core.core.retry import LONGEST_POLL_WAIT_SEC, POLL_FAILURE_CEILING,
 from batchor_core.core.trouble import dated
 from batchor_core.providers.api import BatchState, is_own_account
 from batchor_core.runtime.collect import collect, give_up
-from batchor_core.runtime.engine import Drive, as_provider_error
+from batchor_core.runtime.engine import Drive
 from batchor_core.runtime.event_log import log
 from batchor_core.runtime.files import Download, download
 from batchor_core.runtime.late_results import due_at, judge_overdue, most_stated, say_overdue
+from batchor_core.runtime.provider_errors import ProviderCodeError, advice, as_provider_error
 from batchor_core.storage.records import ActiveBatchRecord
 
 LOST_AFTER_SEC = 600.0
@@ -167,7 +168,9 @@ def _poll_failed(drive: Drive, batch: ActiveBatchRecord, error: ProviderError) -
     # a network that is down says nothing about the batch, however long it takes; answers do
     hopeless = error.status_code is not None and failures >= POLL_FAILURE_CEILING
     if drive.is_running():
-        if needs_a_person or hopeless:
+        if isinstance(error, ProviderCodeError):
+            drive.pause(f"batch {batch.provider_batch_id} can't be read: {advice(error)}")
+        elif needs_a_person or hopeless:
             drive.pause(f"batch {batch.provider_batch_id} can't be polled: {error.error_class}: {error}")
     elif hopeless and drive.is_cancelling():
         # nothing is bought any more: what it might have brought is given up

@@ -24,8 +24,9 @@ from batchor_core.core.lifecycle import UNSENT, status_to_register
 from batchor_core.core.retry import is_due
 from batchor_core.providers.api import BatchState, FoundBy, is_own_account
 from batchor_core.runtime.batch_list import is_passing
-from batchor_core.runtime.engine import Drive, as_provider_error
+from batchor_core.runtime.engine import Drive
 from batchor_core.runtime.lookup import Absent, Found, Unknowable, look_for, over_in_sec, sent_at
+from batchor_core.runtime.provider_errors import ProviderCodeError, advice, as_provider_error
 from batchor_core.runtime.submit import discard_files
 from batchor_core.storage.session import SubmissionRecord
 
@@ -142,6 +143,9 @@ def _cannot_ask(
     """Try again later, unless waiting won't help: the question is refused, or was answered with errors for too long."""
     now = drive.store.now()
     since = drive.sweeping.failing_since.setdefault(f"{submission.local_batch_id} {question}", now)
+    if isinstance(error, ProviderCodeError):
+        drive.pause(advice(error))  # the doubt stays until the provider can be asked
+        return _check_again(drive, submission, clean_listings, fenced_at)
     if is_passing(error) and (error.status_code is None or now - since < PATIENCE_SEC):
         return _check_again(drive, submission, clean_listings, fenced_at)
     return _quarantine(drive, submission, error.error_class)

@@ -16,9 +16,10 @@ from batchor_core.core.answers import Answer, names_two_rows, parse_line, parse_
 from batchor_core.core.jsontext import loads_exactly
 from batchor_core.core.outputs import OutputKind
 from batchor_core.core.types import JSONObject
-from batchor_core.runtime.engine import Drive, as_provider_error, log
+from batchor_core.runtime.engine import Drive, log
 from batchor_core.runtime.files import BatchFile, Download
 from batchor_core.runtime.line_size import LONG_LINE_BYTES, MAX_LINE_BYTES, fits_memory
+from batchor_core.runtime.provider_errors import as_provider_error
 from batchor_core.storage.records import RawResponseRef
 
 _READ_BUFFER = 1 << 18

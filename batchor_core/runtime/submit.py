@@ -37,9 +37,10 @@ from batchor_core.core.models import ItemFailure, PromptParts
 from batchor_core.core.request_lines import renamed
 from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait, is_due
 from batchor_core.runtime.capping import Caps
-from batchor_core.runtime.engine import Drive, as_provider_error
+from batchor_core.runtime.engine import Drive
 from batchor_core.runtime.lease import spare_seconds, uptime
 from batchor_core.runtime.lookup import TAG, wire_mark
+from batchor_core.runtime.provider_errors import ProviderCodeError, advice, as_provider_error
 from batchor_core.runtime.reuse import reuse_terms
 from batchor_core.storage.session import RequestDraft, SubmissionRecord
 
@@ -408,7 +409,9 @@ def _unknown(drive: Drive, submission: SubmissionRecord, error: ProviderError) -
     )
     # the provider is in trouble: nothing else is sent before the backoff is over
     drive.hold_back(error.error_class, str(error), retry_after=error.retry_after, has_ceiling=False)
-    if error.kind.blocks_the_account:
+    if isinstance(error, ProviderCodeError):
+        drive.pause(f"{advice(error)}; the engine then looks up whether a batch was created")
+    elif error.kind.blocks_the_account:
         drive.pause(f"{error.error_class}: {error}")
     return False
 

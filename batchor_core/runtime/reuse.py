@@ -25,10 +25,12 @@ def reuse_of(job: BatchJob[Any, Any], extras: JSONObject) -> Reuse | None:
     if job.reuse == "off":
         return None
     config = job.provider_config
+    named = getattr(config, "reuse_account", None)
+    account = config.account_fingerprint() if named is None else f"account {named}"
     key = reuse_key(
         job.reuse,
         extras,
-        asked_of=(str(config.provider_kind), config.server_url(), config.account_fingerprint()),
+        asked_of=(str(config.provider_kind), config.server_url(), account),
         output=job.output_spec.to_payload(),
         salt=job.salt,
     )

@@ -14,6 +14,7 @@ from batchor_core.cli.console import say, show, show_json, stdout, text
 from batchor_core.cli.looking import number
 from batchor_core.cli.profiles import near
 from batchor_core.cli.stores import Stores
+from batchor_core.cli.tables import show_table
 from batchor_core.core.caps import Cap, CapMeasure, amount_text
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.runtime.runner import BatchRunner
@@ -67,7 +68,7 @@ def cap(
         table = Table("For", number("At most"), "")
         for one in caps:
             table.add_row(text(one.scope), amount_text(one.measure, one.limit), "a day" if one.per else "")
-        stdout().print(table)
+        show_table(table, stdout())
 
 
 def dollars_given(usd: str | None) -> Decimal | None:

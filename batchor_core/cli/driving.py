@@ -20,12 +20,10 @@ from batchor_core.cli.stores import Stores
 from batchor_core.cli.views import summary_json
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.exceptions import QuarantinedBatchError, RunItemsMismatchError, RunPausedError
-from batchor_core.core.models import RunSummary
+from batchor_core.core.models import ProviderConfig, RunSummary
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.server_address import normal_address
 from batchor_core.core.words import counted, usd_text
-from batchor_core.providers.openai.config import OpenAIProviderConfig
-from batchor_core.providers.openai.credentials import find_openai_api_key
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner import BatchRunner
 from batchor_core.sources.locations import shown_url
@@ -161,8 +159,9 @@ def _announce_stored(runner: BatchRunner, named: NamedJob) -> None:
 def _announce_new(runner: BatchRunner, named: NamedJob) -> None:
     """Report the new run's id, where its requests go, and which runs are like it."""
     run_id, config = named.run_id, named.job.provider_config
-    if isinstance(config, OpenAIProviderConfig) and not find_openai_api_key(config):
-        return  # it ends with that error, unless all answers are reused
+    tells_accounts = type(config).account_fingerprint is not ProviderConfig.account_fingerprint
+    if tells_accounts and config.account_fingerprint() is None:
+        return  # there is no key: the run ends with that error, unless all its answers are reused
     say(f"run {run_id}: new; type the same command again at any time to continue it")
     if (server := config.server_url()) is not None:
         say(f"  its requests and the API key go to {server}")

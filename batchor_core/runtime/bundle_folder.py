@@ -71,7 +71,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _tidy_up(bundle: Path) -> None:
-    """Remove what killed exports of this run have left. Nobody may be putting a bundle in place meanwhile."""
+    """Remove what killed exports of this run have left. No process may put a bundle in place at the same time."""
     name = re.compile(
         rf"\.tmp-{re.escape(bundle.name)}-[0-9a-f]{{32}}({re.escape(_ASIDE)}|{re.escape(SUFFIX)})?"
     )

@@ -58,7 +58,7 @@ def run_cycle(drive: Drive, reader: Reader | None) -> None:
 
 
 def _sweep_is_due(drive: Drive, reader: Reader | None) -> bool:
-    """Whether what the provider has of this run must be looked through before more of it is sent."""
+    """Whether the provider's batches of this run must be checked before more of it is sent."""
     counts = drive.store.get_run_summary(run_id=drive.run_id).status_counts
     unsent = (*CLAIMABLE, ItemStatus.QUEUED_LOCAL)
     to_submit = reader is not None or any(counts[status] for status in unsent)
@@ -101,7 +101,7 @@ def _is_read(drive: Drive) -> bool:
 
 
 def _ingest(drive: Drive, reader: Reader, *, send: bool = True) -> bool:
-    """Read on, submitting whenever a batch is full; True once everything has been read."""
+    """Continue reading and submit whenever a batch is full; True once everything has been read."""
     ingestion = Ingestion(drive, reader)
     more = True
     while more and drive.may_go_on():

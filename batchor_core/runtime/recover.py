@@ -63,7 +63,7 @@ def recover(drive: Drive, *, keep_unsent: bool = False) -> None:
 
 
 def _tidy_up(drive: Drive) -> None:
-    """Remove what a killed process had begun to write, once in the life of this one: under the lease nobody else writes."""
+    """Remove what a killed process left half-written, once per process: under the lease nobody else writes."""
     if not drive.sweeping.has_tidied:
         drive.sweeping.has_tidied = True
         with suppress(Exception):  # they are only in the way of people who look into the folder
@@ -140,7 +140,7 @@ def _cannot_ask(
     clean_listings: int,
     fenced_at: float | None,
 ) -> None:
-    """Try again later, unless waiting won't help: the question is refused, or was answered with errors for too long."""
+    """Try again later, unless waiting won't help: the request was refused, or has been answered with errors for too long."""
     now = drive.store.now()
     since = drive.sweeping.failing_since.setdefault(f"{submission.local_batch_id} {question}", now)
     if isinstance(error, ProviderCodeError):
@@ -214,12 +214,12 @@ def _not_listed(drive: Drive, submission: SubmissionRecord) -> None:
 
 
 def _is_fenced(drive: Drive, submission: SubmissionRecord) -> bool:
-    """Whether a create of the submission that is still on its way can only fail, once the fence is up."""
+    """Whether, once fenced, a create of the submission that is still in transit is sure to fail."""
     return drive.api.limits.can_fence and bool(submission.input_file_id)
 
 
 def _fence(drive: Drive, submission: SubmissionRecord, now: float) -> None:
-    """Keep a delayed create from starting a batch; where that can't be done, the grace period begins all the same."""
+    """Keep a delayed create from starting a batch. If that is not possible, the grace period begins anyway."""
     if _is_fenced(drive, submission):
         try:
             drive.api.fence(submission.input_file_id or "")

@@ -200,7 +200,7 @@ class SQLiteDatabase(Database):
         return getattr(error.orig, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
     def _explained(self, error: DBAPIError) -> str:
-        """What happened and, where the user can do something about it, what."""
+        """What happened, and what the user can do about it, if anything."""
         match str(getattr(error.orig, "sqlite_errorname", "")):
             case "SQLITE_BUSY":
                 return f"{error.orig}: {_who_writes(writer_of(Path(self.where)))}"
@@ -336,7 +336,7 @@ def _who_writes(writer: Writer | None) -> str:
 def _begin(connection: Connection) -> None:
     """Begin the transaction ourselves.
 
-    The driver would begin before the first write only, so that what was read before it could change meanwhile; and a
+    The driver would begin only before the first write, so that what was read before could change in between; and a
     transaction that begins as a reader can't always become a writer (SQLITE_BUSY_SNAPSHOT, at once, whatever the timeout).
     """
     raw: Any = connection.connection.driver_connection

@@ -11,6 +11,7 @@ import dagster as dg
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_dagster.asset import BatchAsset, checked_assets
 from batchor_dagster.control import build_control_job
+from batchor_dagster.resource import BatchorResource
 from batchor_dagster.sensor import build_batch_sensor
 
 
@@ -35,6 +36,9 @@ def build_batch_operations(
         resources: Must have the :class:`BatchorResource`, here or in the definitions that this is merged with.
         sensor: Your own sensor instead of the default one.
         **sensor_settings: For :func:`build_batch_sensor`, such as ``minimum_interval_seconds`` or ``drive``.
+
+    Raises:
+        InvalidInputError: Two assets have one key; or the resource is something else, or has another key than the assets use.
     """
     if sensor is not None and sensor_settings:
         raise ValueError(
@@ -54,12 +58,32 @@ def build_batch_operations(
             "name=... or key_prefix=... in @batch_asset"
         )
     resource_key = keys.pop()
+    _check_resource(resource_key, resources or {})
     driver = sensor or build_batch_sensor(assets=assets, resource_key=resource_key, **sensor_settings)
     return dg.Definitions(
         jobs=[build_control_job(resource_key=resource_key)],
         sensors=[driver],
         resources=dict(resources or {}),
     )
+
+
+def _check_resource(key: str, resources: Mapping[str, Any]) -> None:
+    """Refuse resources that a run would fail on. The resource itself may be in the definitions that these are merged with."""
+    if key in resources:
+        given = resources[key]
+        kind = getattr(given, "resource_cls", type(given))  # the former is that of configure_at_launch()
+        if not issubclass(kind, BatchorResource | dg.ResourceDefinition):
+            what = "the class itself" if isinstance(given, type) else f"of the type {kind.__name__}"
+            raise InvalidInputError(
+                f"resources[{key!r}] must be a BatchorResource, such as BatchorResource(root='data'); it is {what}"
+            )
+        return
+    others = sorted(name for name, one in resources.items() if isinstance(one, BatchorResource))
+    if others:
+        raise InvalidInputError(
+            f"the batch assets use the resource {key!r}, and resources has its BatchorResource under {others[0]!r}: rename it "
+            f"there, or give @batch_asset(resource_key={others[0]!r})"
+        )
 
 
 def build_batch_definitions(

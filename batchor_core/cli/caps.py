@@ -14,6 +14,7 @@ from batchor_core.cli.console import say, show, show_json, stdout, text
 from batchor_core.cli.looking import number
 from batchor_core.cli.profiles import near
 from batchor_core.cli.stores import Stores
+from batchor_core.cli.tables import show_table
 from batchor_core.core.caps import Cap, CapMeasure, amount_text
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.runtime.runner import BatchRunner
@@ -41,6 +42,7 @@ def cap(
     ] = None,
     day: Annotated[bool, typer.Option("--day", help="A day, in UTC, and not for good.")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Remove every cap of this scope.")] = False,
+    create: Annotated[bool, typer.Option("--create", help="Create the store if there is none yet.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the caps of a store, set one, or raise it. Runs that have paused at it go on when they are resumed."""
@@ -49,13 +51,14 @@ def cap(
         raise InvalidInputError("say whose cap it is: batchor cap SCOPE, such as store or run:ID")
     if remove and limits:
         raise InvalidInputError("--remove removes every cap of the scope: leave out --usd, --rows and --day")
-    with stores.runner(create=scope is not None and not remove) as runner:
-        if scope is not None and remove:
-            _remove(runner, scope)
+    new = None
+    if scope is not None and not remove:
+        new = Cap(usd=dollars_given(usd), rows=rows, scope=scope, per="day" if day else None)
+    with stores.runner(create=create and new is not None) as runner:
+        if new is not None:
+            _set(runner, new)
         elif scope is not None:
-            runner.set_cap(Cap(usd=dollars_given(usd), rows=rows, scope=scope, per="day" if day else None))
-            if scope.startswith("run:") and not runner.has_run(run_id := scope.removeprefix("run:")):
-                say(f"there is no run {run_id} yet: the cap will hold for the run that is given this name")
+            _remove(runner, scope)
         caps = runner.list_caps()
     if as_json:
         show_json([_json(one) for one in caps])
@@ -65,7 +68,7 @@ def cap(
         table = Table("For", number("At most"), "")
         for one in caps:
             table.add_row(text(one.scope), amount_text(one.measure, one.limit), "a day" if one.per else "")
-        stdout().print(table)
+        show_table(table, stdout())
 
 
 def dollars_given(usd: str | None) -> Decimal | None:
@@ -81,6 +84,12 @@ def dollars_given(usd: str | None) -> Decimal | None:
         return Decimal(amount.replace(",", "") if _THOUSANDS.fullmatch(amount) else amount)
     except InvalidOperation:
         raise InvalidInputError(f"{usd!r} is no amount of US dollars; write it like 1.50 or 1,000") from None
+
+
+def _set(runner: BatchRunner, cap: Cap) -> None:
+    runner.set_cap(cap)
+    if cap.scope.startswith("run:") and not runner.has_run(run_id := cap.scope.removeprefix("run:")):
+        say(f"there is no run {run_id} yet: the cap will hold for the run that is given this name")
 
 
 def _remove(runner: BatchRunner, scope: str) -> None:

@@ -20,7 +20,7 @@ from batchor_core.cli.stores import Stores
 from batchor_core.cli.views import summary_json
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.exceptions import QuarantinedBatchError, RunItemsMismatchError, RunPausedError
-from batchor_core.core.models import RunSummary
+from batchor_core.core.models import ProviderConfig, RunSummary
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.server_address import normal_address
 from batchor_core.core.words import counted, usd_text
@@ -53,10 +53,14 @@ class Driving:
         """Do it; ends the command with its exit code."""
         with Interrupts() as interrupts, self.stores.runner(create=True, sleep=interrupts.sleep) as runner:
             run_id = named.run_id
-            _announce(runner, named)
+            is_new = not runner.has_run(run_id)
+            if not is_new:
+                _announce_stored(runner, named)
+            # a new run is not announced until it has a key and the prompt of a row, since either may be missing
+            begun = (lambda: _announce_new(runner, named)) if is_new else None
             try:
                 with Progress(lambda: runner.storage.get_run_summary(run_id=run_id), self.progress):
-                    run = runner.start(stoppable(named.job, interrupts.check), run_id=run_id)
+                    run = runner.start(stoppable(named.job, interrupts.check, begun=begun), run_id=run_id)
                     if not self.detach:
                         run.wait()
                 self._finish(run, named.job.output_spec)
@@ -143,24 +147,29 @@ class Driving:
         return self.stores.typed_again()
 
 
-def _announce(runner: BatchRunner, named: NamedJob) -> None:
-    """Report which run it is, and whether anything new will be paid for."""
-    run_id = named.run_id
-    if runner.has_run(run_id):
-        summary = runner.storage.get_run_summary(run_id=run_id)
-        is_over = summary.status is not RunLifecycleStatus.RUNNING
-        what = "is already finished; nothing is sent" if is_over else f"continues ({line(summary, None)})"
-        say(f"run {run_id}: {what}")
-        _warn_of_other_server(runner, named)
-        return
+def _announce_stored(runner: BatchRunner, named: NamedJob) -> None:
+    """Report how far the run is, and whether anything more will be paid for."""
+    summary = runner.storage.get_run_summary(run_id=named.run_id)
+    is_over = summary.status is not RunLifecycleStatus.RUNNING
+    what = "is already finished; nothing is sent" if is_over else f"continues ({line(summary, None)})"
+    say(f"run {named.run_id}: {what}")
+    _warn_of_other_server(runner, named)
+
+
+def _announce_new(runner: BatchRunner, named: NamedJob) -> None:
+    """Report the new run's id, where its requests go, and which runs are like it."""
+    run_id, config = named.run_id, named.job.provider_config
+    tells_accounts = type(config).account_fingerprint is not ProviderConfig.account_fingerprint
+    if tells_accounts and config.account_fingerprint() is None:
+        return  # there is no key: the run ends with that error, unless all its answers are reused
     say(f"run {run_id}: new; type the same command again at any time to continue it")
-    if (server := named.job.provider_config.server_url()) is not None:
+    if (server := config.server_url()) is not None:
         say(f"  its requests and the API key go to {server}")
     if not named.is_derived:
         return
     others = run_id.rpartition("-")[0]
     for listing in runner.list_runs():
-        is_alike = listing.run_id.rpartition("-")[0] == others
+        is_alike = listing.run_id != run_id and listing.run_id.rpartition("-")[0] == others
         if is_alike and listing.summary.status is RunLifecycleStatus.RUNNING:
             say(
                 f"  {listing.run_id}, over rows of the same name, is still active: this run has other rows, another prompt or "

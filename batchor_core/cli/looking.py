@@ -11,6 +11,7 @@ from batchor_core.cli.commands import AsJson, RunId, takes_stores
 from batchor_core.cli.console import show, show_json, stdout, text
 from batchor_core.cli.findings import quarantined
 from batchor_core.cli.stores import Stores
+from batchor_core.cli.tables import show_table
 from batchor_core.cli.views import choices, created, state, summary_json, summary_lines
 from batchor_core.core.pricing import cost_text
 from batchor_core.storage.records import RunListing
@@ -24,7 +25,7 @@ def list_runs(stores: Stores, as_json: AsJson = False) -> None:
     if as_json:
         show_json([summary_json(listing.summary) for listing in listings])
         return
-    stdout().print(run_table(listings))
+    show_table(run_table(listings), stdout())
 
 
 def run_table(listings: Sequence[RunListing]) -> Table:

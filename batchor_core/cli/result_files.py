@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
@@ -124,8 +125,10 @@ def _cell(value: Any) -> Any:
 
 def _write_lines(run: Run, path: str, order: ResultOrder) -> int:
     """The lines of an exported ``results.jsonl``, without the raw responses."""
-    from batchor_core.tables.places import whole_file
+    from batchor_core.tables.places import place_of, whole_file
 
-    with whole_file(path) as local:
+    place = place_of(path)
+    # on this machine the export itself replaces the file
+    with nullcontext(place.path) if place.files is None else whole_file(path) as local:
         exported = run.export_terminal_results(local, append=False, order=order.value, raw_responses=False)
     return exported.exported_count

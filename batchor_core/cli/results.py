@@ -14,6 +14,7 @@ from batchor_core.cli.commands import AsJson, RunId, takes_stores
 from batchor_core.cli.console import say, show_json_line, stdout, text
 from batchor_core.cli.looking import number
 from batchor_core.cli.stores import Stores
+from batchor_core.cli.tables import show_table
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.outputs import OutputSpec, VectorOutput
 from batchor_core.core.pricing import dollars_of
@@ -50,7 +51,7 @@ def results(
             for row, line in zip(page, json_lines(None, page, output.kind), strict=True):
                 _print_line(row, line)
         elif page:
-            stdout().print(_table(page, output))
+            show_table(_table(page, output), stdout())
         else:
             say("no failed rows" if failed else "no results yet")
     if more:

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 from pydantic import BaseModel
 
-from batchor_core.cli.json_schema import model_of_json_schema
 from batchor_core.cli.profiles import near
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.json_schema_model import Making, model_of_schema
 
 _USAGE = "give FILE.py:MODEL, MODULE:MODEL or FILE.json"
 
 
 def model_named(schema: str) -> type[BaseModel]:
-    """The model of ``file.py:Model``, ``module:Model`` or a file with a plain JSON schema. Runs the file or module.
+    """The model of ``file.py:Model``, ``module:Model`` or a file with a JSON schema. Runs the file or module.
 
     Raises:
         InvalidInputError: It can't be had; says why.
     """
     if schema.lower().endswith(".json"):
-        return model_of_json_schema(Path(schema).expanduser())
+        return _of_json(Path(schema).expanduser())
     place, colon, name = schema.rpartition(":")
     if not colon or not place or not name:
         raise InvalidInputError(f"--schema {schema!r} does not name a model: {_USAGE}")
@@ -37,6 +39,31 @@ def model_named(schema: str) -> type[BaseModel]:
         problem = f"has no {name}" if found is None else f"has a {name} that is not a Pydantic model"
         raise InvalidInputError(f"--schema {schema!r}: {place} {problem}{near(name, models)}")
     return found
+
+
+def _of_json(path: Path) -> type[BaseModel]:
+    """The model of a file with the JSON schema of an object, named by its title or the file."""
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InvalidInputError(f"--schema: {path} can't be read: {error.strerror}") from None
+    except ValueError as error:
+        raise InvalidInputError(f"--schema: {path} is not JSON: {error}") from None
+    if not isinstance(schema, dict) or schema.get("type") != "object":
+        raise InvalidInputError(f"--schema: {path} must hold the JSON schema of an object")
+    making = Making(
+        place=f"--schema: {path}",
+        instead="write a Pydantic model and give FILE.py:MODEL",
+        class_name=_class_name,
+        element="_item",
+        extra="ignore",
+    )
+    return model_of_schema(str(schema.get("title") or path.name.partition(".")[0]), schema, making)
+
+
+def _class_name(title: str) -> str:
+    words = re.findall(r"[^\W_]+", title)
+    return "".join(word[:1].upper() + word[1:] for word in words) or "Output"
 
 
 def _is_own_model(value: object, module: ModuleType) -> bool:

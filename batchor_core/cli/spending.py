@@ -13,6 +13,7 @@ from batchor_core.cli.commands import AsJson, takes_stores
 from batchor_core.cli.console import show_json, stdout, text
 from batchor_core.cli.looking import number
 from batchor_core.cli.stores import Stores
+from batchor_core.cli.tables import show_table
 from batchor_core.cli.views import cost_json
 from batchor_core.core.pricing import Cost, cost_text
 
@@ -56,7 +57,7 @@ def spending(
             f"{line.batches:,}",
             f"{line.runs:,}",
         )
-    stdout().print(table)
+    show_table(table, stdout())
 
 
 def _utc(day: datetime | None) -> datetime | None:

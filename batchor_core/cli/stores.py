@@ -41,7 +41,7 @@ class Stores:
 
     @contextmanager
     def store(self, *, create: bool = False) -> Iterator[StateStore]:
-        """The store. Without ``create`` its SQLite file must exist, since reading must not create an empty one.
+        """The store. Without ``create`` it must exist, since a mistyped name must not create an empty one.
 
         Raises:
             InvalidInputError: It is not there, or the options contradict each other.
@@ -101,7 +101,8 @@ class Stores:
             from batchor_core.storage.postgres import SCHEMA_VARIABLE, PostgresStorage
 
             schema = schema or self.profile.postgres_schema
-            return PostgresStorage.from_env(env=os.environ | ({SCHEMA_VARIABLE: schema} if schema else {}))
+            env = os.environ | ({SCHEMA_VARIABLE: schema} if schema else {})
+            return PostgresStorage.from_env(env=env, create=create)
         if schema:
             raise InvalidInputError(
                 "--schema names a schema of Postgres: give it with --postgres, or leave it out"
@@ -115,4 +116,4 @@ class Stores:
             raise InvalidInputError(
                 f"there is no database at {path}; choose one with --db, or use --postgres"
             )
-        return SQLiteStorage(path=path)
+        return SQLiteStorage(path=path, create=create)

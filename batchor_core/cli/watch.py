@@ -15,6 +15,7 @@ from batchor_core.cli.console import show, show_json, show_json_line, stdout, te
 from batchor_core.cli.looking import number
 from batchor_core.cli.progress import Pace, line, phase
 from batchor_core.cli.stores import Stores
+from batchor_core.cli.tables import fitted, show_table
 from batchor_core.cli.views import share, summary_json
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.models import RunSummary
@@ -45,7 +46,7 @@ def watch(
             if as_json:
                 show_json([summary_json(one.summary) for one in listings])
             else:
-                stdout().print(watching.table(listings))
+                show_table(watching.table(listings), stdout())
             return
         try:
             _follow(watching, interval, as_json=as_json)
@@ -58,7 +59,7 @@ def _follow(watching: _Watching, interval: float, *, as_json: bool) -> None:
     if console.is_terminal and not as_json:
         with Live(console=console, auto_refresh=False) as live:
             while True:
-                live.update(watching.table(watching.look()), refresh=True)
+                live.update(fitted(watching.table(watching.look()), console), refresh=True)
                 time.sleep(interval)
     before: dict[str, RunSummary] = {}
     while True:

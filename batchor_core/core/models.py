@@ -68,12 +68,15 @@ class ProviderConfig(ABC):
     Attributes:
         poll_interval_sec: Seconds that ``Run.wait`` sleeps between two cycles unless told otherwise; at the default of 1.0 they grow
             with the age of the batches, up to two minutes.
+        reuse_account: A name that stands for the account when answers are reused, so that several keys of it share them; None if
+            the key tells. Never a secret: it is stored.
         operational_settings: Names, as in the payload, of settings that change when, where and how often requests are
             sent, not their content. A stored run may be resumed with other values of them. Override it if yours have
             other names.
     """
 
     poll_interval_sec: float = 1.0
+    reuse_account: str | None = None
     operational_settings: ClassVar[frozenset[str]] = frozenset(
         {
             "poll_interval_sec",
@@ -82,6 +85,7 @@ class ProviderConfig(ABC):
             "base_url",
             "completion_window",
             "api_key",
+            "reuse_account",
         }
     )
 

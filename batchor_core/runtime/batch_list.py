@@ -60,7 +60,7 @@ def read_list(
 
 @dataclass(slots=True)
 class _Order:
-    """What the creation times of a list tell about its order."""
+    """What the creation times in a list show about its order."""
 
     last: float = float("inf")
     falls: bool = False

@@ -16,24 +16,24 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from batchor_core.artifacts.locks import SUFFIX, lock_of, locked, remove_if_free
 from batchor_core.core.boundaries import Boundary, at
 
 _PLACE = ".batchor.lock"
 _ASIDE = ".old"
-_LOCK = ".lock"
 
 
 @contextmanager
 def building_folder(bundle: Path) -> Iterator[Path]:
     """A new folder beside ``bundle``, which is gone when the block ends unless it was put in place."""
     building = bundle.with_name(f".tmp-{bundle.name}-{uuid.uuid4().hex}")
-    lock = _lock_of(building)
+    lock = lock_of(building)
     with ExitStack() as stack:
-        with _locked(bundle.parent / _PLACE) as alone:
+        with locked(bundle.parent / _PLACE) as alone:
             if alone:
                 _tidy_up(bundle)
                 stack.callback(lock.unlink, missing_ok=True)
-                stack.enter_context(_locked(lock))
+                stack.enter_context(locked(lock))
             building.mkdir()
         stack.callback(shutil.rmtree, building, ignore_errors=True)
         yield building
@@ -43,7 +43,7 @@ def put_in_place(building: Path, bundle: Path) -> None:
     """Let the finished folder take the place of the bundle that is there, durably."""
     old = building.with_name(building.name + _ASIDE)
     sync_folder(building)
-    with _locked(bundle.parent / _PLACE):
+    with locked(bundle.parent / _PLACE):
         if bundle.exists():
             with at(Boundary.SET_BUNDLE_ASIDE):
                 bundle.rename(old)
@@ -71,9 +71,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def _tidy_up(bundle: Path) -> None:
-    """Remove what killed exports of this run have left. Nobody may be putting a bundle in place meanwhile."""
+    """Remove what killed exports of this run have left. No process may put a bundle in place at the same time."""
     name = re.compile(
-        rf"\.tmp-{re.escape(bundle.name)}-[0-9a-f]{{32}}({re.escape(_ASIDE)}|{re.escape(_LOCK)})?"
+        rf"\.tmp-{re.escape(bundle.name)}-[0-9a-f]{{32}}({re.escape(_ASIDE)}|{re.escape(SUFFIX)})?"
     )
     for path in bundle.parent.iterdir():
         found = name.fullmatch(path.name)
@@ -87,37 +87,7 @@ def _tidy_up(bundle: Path) -> None:
                     with at(Boundary.PLACE_BUNDLE):
                         path.rename(bundle)
             case ".lock":
-                _remove_if_free(path)
+                remove_if_free(path)
             case _:
-                if _remove_if_free(_lock_of(path)):
+                if remove_if_free(lock_of(path)):
                     shutil.rmtree(path, ignore_errors=True)
-
-
-def _lock_of(folder: Path) -> Path:
-    return folder.with_name(folder.name + _LOCK)
-
-
-def _remove_if_free(lock: Path) -> bool:
-    """Remove a lock that no process holds; False if one does."""
-    with _locked(lock, timeout=0) as free:
-        pass
-    if free:
-        lock.unlink(missing_ok=True)
-    return free
-
-
-@contextmanager
-def _locked(lock: Path, *, timeout: float = -1) -> Iterator[bool]:
-    """Hold a lock during the block; False if somebody else has it, or there are no locks here."""
-    from filelock import FileLock  # would take an eighth of the time in which the engine is imported
-
-    held = FileLock(lock)
-    try:
-        held.acquire(timeout=timeout)
-    except (OSError, NotImplementedError):  # among them filelock.Timeout
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        held.release()

@@ -12,7 +12,8 @@ from dataclasses import replace
 from batchor_core.core.lateness import CANCEL_SEC
 from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.models import ItemFailure
-from batchor_core.runtime.engine import Drive, as_provider_error
+from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.provider_errors import as_provider_error
 from batchor_core.storage.records import ActiveBatchRecord
 
 CANCELLED = ItemFailure(
@@ -70,7 +71,7 @@ def _cancel_batches(drive: Drive) -> None:
 
 
 def _due_soon(drive: Drive, batch: ActiveBatchRecord) -> ActiveBatchRecord:
-    """A batch that is asked to stop should be over soon, and not only when it expires: a cancellation has an end."""
+    """The batch with an earlier due time: after a cancellation it should end soon, not only when it expires."""
     due_at = drive.store.now() + CANCEL_SEC
     if is_terminal_batch(batch.status) or (batch.due_at is not None and batch.due_at <= due_at):
         return batch

@@ -88,7 +88,7 @@ class Caps:
         return reservation_at(rates, largest=largest, answer_tokens=config.longest_answer())
 
     def _pause(self, reason: str) -> None:
-        """Pause, once the run waits for nothing: a paused run collects no results."""
+        """Pause once the run has nothing left to wait for: a paused run collects no results."""
         drive = self._drive
         if (
             not drive.store.get_active_batches(run_id=drive.run_id)

@@ -114,13 +114,13 @@ def _record_artifacts(drive: Drive, batch: ActiveBatchRecord, download: Download
 
 
 def _unmarked(line: Line, mark: str) -> Line:
-    """The line under the custom_id that the store knows, where rows are sent behind the mark of their submission."""
+    """The line with the custom_id that the store knows: without the submission's mark, if rows are sent with one."""
     custom_id = without_mark(line.answer.custom_id, mark=mark)
     return line._replace(answer=line.answer._replace(custom_id=custom_id))
 
 
 def _fail_bad_lines(intake: _Intake, failure: BatchFailure) -> None:
-    """Lines that the provider will never accept end here, since they would fail every batch they are in."""
+    """Fail lines that the provider will never accept: they would fail every batch that contains them."""
     bad_lines = failure.bad_lines
     # nothing of a failed batch was run, so its items are all still there, in the order of its lines; if some are gone,
     # a crash came between, their lines are dealt with, and the numbers fit the rest no more
@@ -136,8 +136,8 @@ def _fail_bad_lines(intake: _Intake, failure: BatchFailure) -> None:
 class _Intake:
     """Collects answers and stores them in chunks.
 
-    Lines that are none of the batch's open items' are counted by name: most are those of items that were stored when the
-    files were read before.
+    Lines that belong to no open item of the batch are counted by name. Most belong to items that were stored when the
+    files were first read.
     """
 
     drive: Drive
@@ -354,7 +354,7 @@ def _report(drive: Drive, batch: ActiveBatchRecord, state: BatchState, intake: _
 
 
 def _differing(stated: TokenUsage | None, billed: TokenUsage | None) -> dict[str, dict[str, int]]:
-    """The kinds of tokens of which the provider states another number for the batch than its answers do."""
+    """The kinds of tokens for which the provider's total for the batch differs from the sum of its answers."""
     if stated is None or billed is None:
         return {}
     pairs = {kind: (getattr(stated, kind), getattr(billed, kind)) for kind in TOKEN_KINDS}

@@ -103,10 +103,10 @@ def _in_doubt(runs: LiveRuns, run_id: str, submission_id: str) -> list[Submissio
 
 
 def _has_come(runs: LiveRuns, run_id: str, submission_id: str) -> bool:
-    """Check a last time for results that arrived since the decision was requested; True if nothing is missing any more.
+    """Check one last time for results that have arrived since the decision was requested; True if nothing is missing now.
 
     Raises:
-        RunStateError: Another process drives the run all the while.
+        RunStateError: Another process keeps driving the run.
     """
     for submission in _in_doubt(runs, run_id, submission_id):
         batch_id = submission.provider_batch_id
@@ -129,7 +129,7 @@ def _has_come(runs: LiveRuns, run_id: str, submission_id: str) -> bool:
 
 
 def _fence(runs: LiveRuns, run_id: str, submission: SubmissionRecord) -> None:
-    """Delete the files of a submission that an operator is about to give up, above all the one at the provider."""
+    """Delete the files of a submission that an operator is about to give up, most importantly the one at the provider."""
     if submission.artifact_key is not None and submission.provider_batch_id is None:
         with suppress(Exception):  # an operator's machine need not reach the run's folder
             runs.engine.artifacts.delete(submission.artifact_key)

@@ -13,6 +13,7 @@ from batchor_core.runtime.engine import Drive
 from batchor_core.runtime.forgotten_batches import Swept, sweep, sweep_is_due
 from batchor_core.runtime.ingest import Ingestion, Reader
 from batchor_core.runtime.poll import poll
+from batchor_core.runtime.provider_errors import ProviderCodeError, advice
 from batchor_core.runtime.recover import give_back_unsent, recover
 from batchor_core.runtime.reuse import follow
 from batchor_core.runtime.submit import submit
@@ -57,7 +58,7 @@ def run_cycle(drive: Drive, reader: Reader | None) -> None:
 
 
 def _sweep_is_due(drive: Drive, reader: Reader | None) -> bool:
-    """Whether what the provider has of this run must be looked through before more of it is sent."""
+    """Whether the provider's batches of this run must be checked before more of it is sent."""
     counts = drive.store.get_run_summary(run_id=drive.run_id).status_counts
     unsent = (*CLAIMABLE, ItemStatus.QUEUED_LOCAL)
     to_submit = reader is not None or any(counts[status] for status in unsent)
@@ -79,6 +80,9 @@ def _swept(drive: Drive, reader: Reader | None) -> bool:
                 )
             elif _ingest(drive, reader, send=False):
                 found = sweep(drive)
+    except ProviderCodeError as error:
+        drive.pause(advice(error))
+        return False
     except ProviderError as error:
         # a server that answers with errors only, for as long as it takes, needs a person; a network that is down does not
         drive.hold_back(
@@ -97,7 +101,7 @@ def _is_read(drive: Drive) -> bool:
 
 
 def _ingest(drive: Drive, reader: Reader, *, send: bool = True) -> bool:
-    """Read on, submitting whenever a batch is full; True once everything has been read."""
+    """Continue reading and submit whenever a batch is full; True once everything has been read."""
     ingestion = Ingestion(drive, reader)
     more = True
     while more and drive.may_go_on():

@@ -28,7 +28,7 @@ def delete_run(engine: Engine, run_id: str) -> list[str]:
 
 
 def _check_deletable(engine: Engine, run_id: str) -> None:
-    """Refuse before the first file is gone; the store does so again, in its transaction."""
+    """Refuse before the first file is deleted; the store checks again in its transaction."""
     store = engine.store
     submissions, now = store.list_submissions(run_id=run_id), store.now()
     if any(may_turn_up_late(one, now=now) for one in submissions):

@@ -114,7 +114,7 @@ def _reader(drive: Drive, live: LiveRun) -> Reader | None:
 
 
 def _check_rows_of_others(runs: LiveRuns, run_id: str) -> None:
-    """Compare the rows that another driver stores, while this one looks on."""
+    """Compare the rows that another driver stores while this process waits."""
     live = runs.get(run_id)
     if live is not None and live.rows is not None and not live.rows.is_settled:
         checkpoint = runs.engine.store.get_ingest_checkpoint(run_id=run_id)
@@ -139,7 +139,7 @@ def _after_cycle(runs: LiveRuns, run_id: str) -> RunSummary:
 
 
 def _look_after(runs: LiveRuns, summary: RunSummary) -> RunSummary:
-    """Look once an hour for batches of an ended run, if one of its submissions was given up in doubt; else do nothing."""
+    """Once an hour, look for batches of a finished run if one of its submissions was given up in doubt; otherwise do nothing."""
     store, run_id = runs.engine.store, summary.run_id
     if not sweep_is_due(store.list_submissions(run_id=run_id), now=store.now()):
         return summary

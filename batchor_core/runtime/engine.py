@@ -20,7 +20,6 @@ from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import (
     InvalidInputError,
-    MissingCredentialsError,
     ProviderError,
     ProviderErrorKind,
 )
@@ -44,6 +43,7 @@ from batchor_core.providers.base import BatchProvider
 from batchor_core.providers.eight_methods import as_batch_api
 from batchor_core.runtime.event_log import log_event
 from batchor_core.runtime.outputs import checking_output, declared_output
+from batchor_core.runtime.provider_errors import ProviderCodeError, advice
 from batchor_core.storage.records import PersistedRunConfig
 from batchor_core.storage.session import DriverSession
 from batchor_core.storage.state import StateStore
@@ -330,9 +330,13 @@ class Drive:
     def control_plane_failed(self, error: ProviderError) -> None:
         """Back off, or pause the run if waiting can't help.
 
-        Credentials, quota and requests that will never be accepted need a person. The rest backs off; after a ceiling of
-        failures in a row it needs a person too, unless nothing was answered at all or the account's queue is just full.
+        Credentials, quota, requests that will never be accepted and mistakes in the provider's code need a person. The
+        rest backs off; after a ceiling of failures in a row it needs a person too, unless nothing was answered at all or
+        the account's queue is just full.
         """
+        if isinstance(error, ProviderCodeError):
+            self.pause(advice(error))
+            return
         match error.kind:
             case ProviderErrorKind.CREDENTIALS | ProviderErrorKind.QUOTA | ProviderErrorKind.BAD_REQUEST:
                 self.pause(f"{error.error_class}: {error}")
@@ -393,17 +397,3 @@ class Drive:
             max_sec=policy.max_backoff_sec,
             jitter=random.random(),  # noqa: S311 - spreads load, guards nothing
         )
-
-
-def as_provider_error(error: Exception) -> ProviderError:
-    """Any exception of a provider as one of ours; a provider that does not translate is taken for unreliable, not broken.
-
-    Raises:
-        MissingCredentialsError: Nobody has been asked for want of a key, so there is nothing to try again: the caller of
-            the engine has to hear of it.
-    """
-    if isinstance(error, MissingCredentialsError):
-        raise error
-    if isinstance(error, ProviderError):
-        return error
-    return ProviderError(f"{type(error).__name__}: {error}", error_class=type(error).__name__)

@@ -48,7 +48,7 @@ def estimate(live: LiveRun, summary: RunSummary) -> TokenEstimate:
 
 
 def _tokens_around_texts(live: LiveRun) -> int:
-    """What a request of hardly any text is estimated at, by the rule that the run's rows were."""
+    """The estimate for a request with almost no text, by the same rule as for the run's rows."""
     api, chars_per_token = live.provider.get(), live.config.chunk_policy.chars_per_token
     line = api.request_line(custom_id="", prompt=_SHORTEST, output=wanted_output(live.config))
     if api.enqueue_budget() is None:

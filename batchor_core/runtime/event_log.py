@@ -120,7 +120,7 @@ def _trouble(event_type: str, data: dict[str, Any]) -> Line | None:
 
 
 def _failure(what: str, data: dict[str, Any], retry_in_sec: float) -> Line | None:
-    """The first failure in a row, and each time that their number has doubled: an outage of a night is a few lines."""
+    """Log the first failure in a row, then each time their number has doubled: an outage of a night takes a few lines."""
     failures = data["consecutive_failures"]
     if failures & (failures - 1):
         return None

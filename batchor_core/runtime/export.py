@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import orjson
 
-from batchor_core.artifacts.targets import check_replaceable, is_flat_url
+from batchor_core.artifacts.replacing import replacing
+from batchor_core.artifacts.targets import is_flat_url
 from batchor_core.core.arguments import shown
 from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.enums import RunLifecycleStatus
@@ -72,7 +72,7 @@ def export_terminal_results(
 
 
 def _order(engine: Engine, run_id: str, given: Order | None, *, is_whole: bool) -> Order:
-    """The order of an export: that of the input where it can be, which is where nothing is added to the file later."""
+    """The order of an export: the input's where possible, that is, where nothing is added to the file later."""
     if given not in (None, "input", "ended"):
         raise InvalidInputError(f"order must be 'input', 'ended' or None, not {shown(given)}")
     if given is None:
@@ -114,30 +114,28 @@ def _appending(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    try:
-        check_replaceable(path)
-    except OSError as error:
-        raise StorageError(f"can't write {path}: {error.strerror}") from error
-    _make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with ExitStack() as stack:
+        with _explained(path):
+            temporary, final = stack.enter_context(replacing(path))
         with _opened(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        try:
-            temporary.replace(path)
-        except OSError as error:
-            raise StorageError(f"can't write {path}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        with _explained(path):
+            temporary.replace(final)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"can't write {path}: {error.strerror}") from error
 
 
 def _opened(path: Path, mode: Literal["ab", "wb"]) -> BinaryIO:
-    try:
+    with _explained(path):
         return path.open(mode, buffering=_BUFFER_BYTES)
-    except OSError as error:
-        raise StorageError(f"can't write {path}: {error.strerror}") from error
 
 
 def _ends_with_newline(path: Path) -> bool:
@@ -183,10 +181,10 @@ def export_artifacts(engine: Engine, run_id: str, destination: Path) -> Artifact
 
 
 def _keys_to_export(engine: Engine, run_id: str, bundle: Path) -> list[str]:
-    """What a bundle is made of. A pruning that was killed half-way has left pointers to request files that are gone.
+    """The artifacts of a bundle. A prune that was killed halfway leaves pointers to request files that no longer exist.
 
     Raises:
-        RunStateError: The bundle that is there holds more.
+        RunStateError: The existing bundle holds more.
     """
     inventory = engine.store.get_artifact_inventory(run_id=run_id)
     keys = sorted([*_keys(inventory), *snapshot_keys(engine, run_id)])
@@ -198,7 +196,7 @@ def _keys_to_export(engine: Engine, run_id: str, bundle: Path) -> list[str]:
 
 
 def _check_replaceable(run_id: str, bundle: Path, keys: list[str]) -> None:
-    """A bundle may hold the only copy of what has been pruned since; a poorer one never takes its place."""
+    """Refuse to replace a bundle with one that holds less: it may have the only copy of files that were pruned later."""
     try:
         listed = {entry["path"] for entry in orjson.loads((bundle / _MANIFEST).read_bytes())["files"]}
     except (OSError, ValueError, KeyError, TypeError):
@@ -253,7 +251,7 @@ def prune_artifacts(engine: Engine, run_id: str, *, include_raw_outputs: bool) -
 
 
 def _check_exported(run_id: str, inventory: RunArtifactInventory, keys: list[str]) -> None:
-    """Raw outputs are the only copy of what was paid for, so the bundle is looked at, not just the note of it."""
+    """Raw outputs are the only copy of what was paid for, so check the bundle itself, not only the record of its export."""
     if inventory.export_root is None:
         raise RunStateError(
             run_id, "raw outputs are pruned only after export_artifacts(), which has not been called"

@@ -72,9 +72,9 @@ def download(drive: Drive, batch: ActiveBatchRecord, folder: Path) -> Download:
 
 
 def _keep_newer(drive: Drive, key: str, path: Path) -> bool:
-    """Replace an artifact by a newer version of the file, so that what points into the artifact stays right.
+    """Replace an artifact with a newer version of the file, so that pointers into the artifact stay valid.
 
-    Returns False for a version that only holds the beginning of what is kept.
+    Returns False for a version that is only the beginning of the kept file.
     """
     with drive.artifacts.stage_local_copy(key) as kept:
         old, new = kept.stat().st_size, path.stat().st_size
@@ -91,7 +91,7 @@ def _keep_newer(drive: Drive, key: str, path: Path) -> bool:
 
 
 def _equal(kept: Path, offset: int, path: Path, length: int) -> bool:
-    """Whether ``length`` bytes of the artifact from ``offset`` on are those that the file begins with."""
+    """Whether ``length`` bytes of the artifact, from ``offset`` on, equal the beginning of the file."""
     with kept.open("rb") as one, path.open("rb") as other:
         one.seek(offset)
         while length > 0:
@@ -103,7 +103,7 @@ def _equal(kept: Path, offset: int, path: Path, length: int) -> bool:
 
 
 def _put_behind(kept: Path, path: Path) -> None:
-    """Make the file what is kept, an empty line, and what it was."""
+    """Prepend the kept file and an empty line to the file."""
     joined = path.with_name(f"{path.name}.joined")
     with joined.open("wb") as target:
         with kept.open("rb") as source:

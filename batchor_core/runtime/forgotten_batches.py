@@ -30,8 +30,9 @@ from batchor_core.core.lifecycle import MAYBE_SENT, UNSENT
 from batchor_core.core.models import RunSummary
 from batchor_core.providers.api import BatchState, ResultFile
 from batchor_core.runtime.batch_list import is_passing
-from batchor_core.runtime.engine import SWEEP_INTERVAL_SEC, Drive, as_provider_error
+from batchor_core.runtime.engine import SWEEP_INTERVAL_SEC, Drive
 from batchor_core.runtime.lookup import Named, Strangers, bare_id, custom_ids_in, strangers
+from batchor_core.runtime.provider_errors import as_provider_error
 from batchor_core.runtime.recover import cancel_stray, register_found
 from batchor_core.runtime.submit import discard_files, local_batch_prefix, write_requests
 from batchor_core.storage.session import SubmissionRecord
@@ -126,7 +127,7 @@ def _may_send(summary: RunSummary) -> bool:
 
 
 def _free_rows(drive: Drive, known: Mapping[str, SubmissionRecord], listed: set[str]) -> None:
-    """Give back what was never sent, if there are batches that its rows may have gone into under another name since."""
+    """Release submissions that were never sent if other batches may have taken their rows under another name since."""
     for submission in known.values():
         if listed and submission.state in UNSENT and submission.local_batch_id not in listed:
             discard_files(drive, submission, submission.input_file_id)
@@ -192,7 +193,7 @@ def _fate(drive: Drive, named: Named, known: Mapping[str, SubmissionRecord]) -> 
 
 
 def _adopt(drive: Drive, named: Named, rows: list[int], custom_ids: set[str]) -> bool:
-    """Take the batch for the submission that the store would make next, if that is what it is."""
+    """Adopt the batch as the store's next submission, if it is that."""
     batch, local_batch_id = named.batch, named.local_batch_id
     submission = drive.session.claim(
         local_batch_id=local_batch_id,
@@ -220,7 +221,7 @@ def _register(drive: Drive, batch: BatchState, submission: SubmissionRecord) -> 
 
 
 def _custom_ids(drive: Drive, named: Named) -> set[str]:
-    """The rows of a batch, from its request file or, when that is gone, from what came of it.
+    """The rows of a batch, from its request file or, if that is gone, from its results.
 
     Raises:
         ProviderError: A file can't be read at the moment, so its rows are unknown.
@@ -241,7 +242,7 @@ def _custom_ids(drive: Drive, named: Named) -> set[str]:
 
 
 def _report(drive: Drive, orphans: list[Named]) -> None:
-    """Count the batches that nobody waits for, and report each and cancel it once in the life of this process."""
+    """Count the batches that nobody waits for; report and cancel each once per process."""
     if not orphans:
         return
     # the list holds the run's whole life, so this is their number, however often they are found

@@ -262,7 +262,7 @@ class Asked(NamedTuple):
 
 
 def _without_lineage(item: BatchItem[Any], text: str) -> str:
-    """Metadata without where the row lies, since files may be moved: what comes before it in the JSON text."""
+    """Metadata without the row's location, since files may be moved: the JSON text before it."""
     if next(reversed(item.metadata)) == LINEAGE_KEY:  # as the file sources have it
         return text[: text.rfind(_LINEAGE)]
     return encode_strictly({k: value for k, value in item.metadata.items() if k != LINEAGE_KEY})
@@ -320,7 +320,7 @@ def materialize(drive: Drive, asked: Asked) -> list[MaterializedItem]:
 
 
 def _check_features(drive: Drive, asked: Asked) -> None:
-    """Refuse what would be left out of a request silently."""
+    """Refuse prompt features that the request would silently leave out."""
     keeps_lines = drive.store.supports_leases
     taken = drive.api.limits.prompts
     if keeps_lines and taken.issuperset(PromptFeature):
@@ -343,10 +343,10 @@ def _check_features(drive: Drive, asked: Asked) -> None:
 
 
 def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[bytes], list[bytes | None]]:
-    """The items' request lines: as they were built, as they are stored, and their content addresses.
+    """The items' request lines as built and as stored, and their content addresses.
 
-    They are built under a placeholder, and stored without it. A provider that lets a request depend on its custom_id gets
-    the real one, and its lines are stored whole.
+    They are built with a placeholder as custom_id and stored without it. If a provider's requests depend on the custom_id,
+    they are built with the real one and stored whole.
     """
     wanted, build_line = drive.wanted, drive.api.request_line
     frames = Frames(str(drive.config.provider_config.provider_kind))
@@ -386,12 +386,12 @@ def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[
 
 
 def _about(item: BatchItem[Any], error: InvalidInputError) -> InvalidInputError:
-    """What is wrong with a prompt, with the item that it is for."""
+    """An error about a prompt that names its item."""
     return InvalidInputError(f"{named(item)}: {error}")
 
 
 def _are_nameless(drive: Drive, asked: Asked) -> bool:
-    """Whether a request is the same under any custom_id, as far as the chunk's first one tells."""
+    """Whether requests are the same with any custom_id, judging by the chunk's first one."""
     if not asked.items:
         return True
     first, second = (
@@ -416,7 +416,7 @@ def _check_name(drive: Drive, line: BatchRequestLine) -> None:
 
 
 def _tokens(drive: Drive, lines: list[BatchRequestLine], stored: list[bytes]) -> list[int]:
-    """Token counts: exact where a limit depends on them, by length otherwise, which is some fifty times faster."""
+    """Token counts: exact if a limit depends on them, otherwise estimated from the length, which is about fifty times faster."""
     chars_per_token = drive.config.chunk_policy.chars_per_token
     if drive.budget() is None:
         return [max(1, len(line) // chars_per_token) for line in stored]

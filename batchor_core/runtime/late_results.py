@@ -169,7 +169,7 @@ def overdue_reason(batch: ActiveBatchRecord) -> str:
 def _ask(
     drive: Drive, batch: ActiveBatchRecord, cause: Cause, reason: str, *, wait: ResultsWait | None = None
 ) -> None:
-    """A person decides: wait on, take what is there and send the rest again, or fail the rest."""
+    """Ask a person to decide: keep waiting, keep what has arrived and send the rest again, or fail the rest."""
     if batch.quarantined:
         return  # asked already
     submissions = {
@@ -189,7 +189,7 @@ def _ask(
 
 
 def _pause_instead(drive: Drive, batch: ActiveBatchRecord, reason: str, wait: ResultsWait | None) -> None:
-    """A store without submissions has nobody to ask but who resumes the run, which means to wait on."""
+    """Pause: without submissions in the store, the only answer is to resume the run, which means to keep waiting."""
     if not drive.is_running():
         return
     now = drive.store.now()

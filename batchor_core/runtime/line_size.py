@@ -30,7 +30,7 @@ def fits_memory(line: bytes) -> bool:
 
 
 def _copies(line: bytes) -> int:
-    """How many times its length a line takes."""
+    """How many times its length a line takes in memory."""
     if _SURROGATE.search(line) or _ASTRAL_BYTE.search(line):
         return _WIDEST
     if not line.isascii() or _ESCAPE.search(line):

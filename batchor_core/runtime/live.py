@@ -54,7 +54,7 @@ class LiveRun:
             self.rows.check(store, run_id, checkpoint, self._build_line)
 
     def _build_line(self) -> BuildLine | None:
-        """How the provider builds lines; None where none can be made, since reading a run needs no key."""
+        """How the provider builds lines; None without a key, which reading a run doesn't need."""
         try:
             api = self.provider.get()
         except MissingCredentialsError:

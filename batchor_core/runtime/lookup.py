@@ -143,12 +143,12 @@ def _is_named(batch: BatchState, submission: SubmissionRecord) -> bool:
 
 
 def _is_nameless(batch: BatchState) -> bool:
-    """Whether nothing tells whose a batch is: it might be the one that is looked for."""
+    """Whether nothing shows whose batch it is: it might be the one we are looking for."""
     return not batch.batch_id or (not batch.handle and not (batch.tags or {}).get(TAG))
 
 
 def _not_registered(drive: Drive, batches: list[BatchState]) -> list[BatchState]:
-    """Those that are not a known submission's, of whatever run."""
+    """The batches that belong to no known submission of any run."""
     known = drive.store.registered_batches([batch.batch_id for batch in batches])
     return [batch for batch in batches if batch.batch_id not in known]
 

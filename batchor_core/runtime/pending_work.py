@@ -84,7 +84,7 @@ def has_local_work(
 
 
 def _has_ended(provider: BatchApi, batch: ActiveBatchRecord) -> bool:
-    """Whether there is something to take in. A failing poll is work too: a cycle puts it on record, with its backoff."""
+    """Whether there is something to collect. A failing poll is work too: a cycle records it, with its backoff."""
     if is_terminal_batch(batch.status):
         return True
     try:

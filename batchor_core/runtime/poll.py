@@ -19,10 +19,11 @@ from batchor_core.core.retry import LONGEST_POLL_WAIT_SEC, POLL_FAILURE_CEILING,
 from batchor_core.core.trouble import dated
 from batchor_core.providers.api import BatchState, is_own_account
 from batchor_core.runtime.collect import collect, give_up
-from batchor_core.runtime.engine import Drive, as_provider_error
+from batchor_core.runtime.engine import Drive
 from batchor_core.runtime.event_log import log
 from batchor_core.runtime.files import Download, download
 from batchor_core.runtime.late_results import due_at, judge_overdue, most_stated, say_overdue
+from batchor_core.runtime.provider_errors import ProviderCodeError, advice, as_provider_error
 from batchor_core.storage.records import ActiveBatchRecord
 
 LOST_AFTER_SEC = 600.0
@@ -56,7 +57,7 @@ def look_at(drive: Drive, due: Sequence[ActiveBatchRecord], *, gives_up: bool = 
 def _ask(
     drive: Drive, due: Sequence[ActiveBatchRecord], pool: ThreadPoolExecutor
 ) -> list[tuple[ActiveBatchRecord, BatchState]]:
-    """Keep each batch's status; returns those that have ended."""
+    """Poll the batches and store their states; returns those that have ended."""
     asked = [(batch, pool.submit(drive.api.poll, batch.provider_batch_id)) for batch in due]
     ended = []
     for batch, answer in asked:
@@ -76,7 +77,7 @@ def _ask(
 
 
 def _goes_on(drive: Drive, before: ActiveBatchRecord, batch: ActiveBatchRecord) -> None:
-    """Keep what is known of a batch that has not ended, and say so if it should have."""
+    """Store the state of a batch that has not ended, and report it if it is overdue."""
     overdue = judge_overdue(drive, batch)
     if overdue is None and batch == before and not before.poll_failures:
         return
@@ -96,7 +97,7 @@ def _goes_on(drive: Drive, before: ActiveBatchRecord, batch: ActiveBatchRecord) 
 
 
 def _with_state(batch: ActiveBatchRecord, state: BatchState) -> ActiveBatchRecord:
-    """The batch as it is now known. A file may not be there yet; a terminal status is never taken back."""
+    """The batch with its new state. A file may not be there yet; a terminal status never changes back."""
     refs = {file.is_error_file: file.ref for file in state.results}
     return replace(
         batch,
@@ -167,7 +168,9 @@ def _poll_failed(drive: Drive, batch: ActiveBatchRecord, error: ProviderError) -
     # a network that is down says nothing about the batch, however long it takes; answers do
     hopeless = error.status_code is not None and failures >= POLL_FAILURE_CEILING
     if drive.is_running():
-        if needs_a_person or hopeless:
+        if isinstance(error, ProviderCodeError):
+            drive.pause(f"batch {batch.provider_batch_id} can't be read: {advice(error)}")
+        elif needs_a_person or hopeless:
             drive.pause(f"batch {batch.provider_batch_id} can't be polled: {error.error_class}: {error}")
     elif hopeless and drive.is_cancelling():
         # nothing is bought any more: what it might have brought is given up
@@ -175,9 +178,9 @@ def _poll_failed(drive: Drive, batch: ActiveBatchRecord, error: ProviderError) -
 
 
 def _is_lost(drive: Drive, batch: ActiveBatchRecord) -> bool:
-    """Let a person decide about a batch that the provider does not know; False if it may yet be found, or nobody can.
+    """Ask a person about a batch that the provider does not know; False if it may still be found, or nobody can be asked.
 
-    Its rows are never simply sent again: the batch may be running, and a list or a gateway that has lost it shows nothing.
+    Its rows are never simply sent again: the batch may be running although a list or a gateway no longer shows it.
     """
     if drive.store.now() - batch.created_at < LOST_AFTER_SEC:
         return False

@@ -24,8 +24,9 @@ from batchor_core.core.lifecycle import UNSENT, status_to_register
 from batchor_core.core.retry import is_due
 from batchor_core.providers.api import BatchState, FoundBy, is_own_account
 from batchor_core.runtime.batch_list import is_passing
-from batchor_core.runtime.engine import Drive, as_provider_error
+from batchor_core.runtime.engine import Drive
 from batchor_core.runtime.lookup import Absent, Found, Unknowable, look_for, over_in_sec, sent_at
+from batchor_core.runtime.provider_errors import ProviderCodeError, advice, as_provider_error
 from batchor_core.runtime.submit import discard_files
 from batchor_core.storage.session import SubmissionRecord
 
@@ -62,7 +63,7 @@ def recover(drive: Drive, *, keep_unsent: bool = False) -> None:
 
 
 def _tidy_up(drive: Drive) -> None:
-    """Remove what a killed process had begun to write, once in the life of this one: under the lease nobody else writes."""
+    """Remove what a killed process left half-written, once per process: under the lease nobody else writes."""
     if not drive.sweeping.has_tidied:
         drive.sweeping.has_tidied = True
         with suppress(Exception):  # they are only in the way of people who look into the folder
@@ -139,9 +140,12 @@ def _cannot_ask(
     clean_listings: int,
     fenced_at: float | None,
 ) -> None:
-    """Try again later, unless waiting won't help: the question is refused, or was answered with errors for too long."""
+    """Try again later, unless waiting won't help: the request was refused, or has been answered with errors for too long."""
     now = drive.store.now()
     since = drive.sweeping.failing_since.setdefault(f"{submission.local_batch_id} {question}", now)
+    if isinstance(error, ProviderCodeError):
+        drive.pause(advice(error))  # the doubt stays until the provider can be asked
+        return _check_again(drive, submission, clean_listings, fenced_at)
     if is_passing(error) and (error.status_code is None or now - since < PATIENCE_SEC):
         return _check_again(drive, submission, clean_listings, fenced_at)
     return _quarantine(drive, submission, error.error_class)
@@ -210,12 +214,12 @@ def _not_listed(drive: Drive, submission: SubmissionRecord) -> None:
 
 
 def _is_fenced(drive: Drive, submission: SubmissionRecord) -> bool:
-    """Whether a create of the submission that is still on its way can only fail, once the fence is up."""
+    """Whether, once fenced, a create of the submission that is still in transit is sure to fail."""
     return drive.api.limits.can_fence and bool(submission.input_file_id)
 
 
 def _fence(drive: Drive, submission: SubmissionRecord, now: float) -> None:
-    """Keep a delayed create from starting a batch; where that can't be done, the grace period begins all the same."""
+    """Keep a delayed create from starting a batch. If that is not possible, the grace period begins anyway."""
     if _is_fenced(drive, submission):
         try:
             drive.api.fence(submission.input_file_id or "")

@@ -16,9 +16,10 @@ from batchor_core.core.answers import Answer, names_two_rows, parse_line, parse_
 from batchor_core.core.jsontext import loads_exactly
 from batchor_core.core.outputs import OutputKind
 from batchor_core.core.types import JSONObject
-from batchor_core.runtime.engine import Drive, as_provider_error, log
+from batchor_core.runtime.engine import Drive, log
 from batchor_core.runtime.files import BatchFile, Download
 from batchor_core.runtime.line_size import LONG_LINE_BYTES, MAX_LINE_BYTES, fits_memory
+from batchor_core.runtime.provider_errors import as_provider_error
 from batchor_core.storage.records import RawResponseRef
 
 _READ_BUFFER = 1 << 18
@@ -101,7 +102,7 @@ def read_lines(drive: Drive, download: Download, reading: Reading) -> Iterator[L
 
 
 def _streamed(drive: Drive, download: Download, reading: Reading) -> Iterator[Line]:
-    """Line by line, whatever the size of the files. Rows of lines that can't be read are found missing in the end."""
+    """Read line by line, whatever the size of the files. Rows whose lines can't be read count as missing in the end."""
     is_exact = drive.output.kind is OutputKind.BODY
     read = drive.api.read_body if is_exact else drive.api.read
     is_plain = drive.output.kind in _PLAIN_OUTPUTS
@@ -148,10 +149,10 @@ def _read(drive: Drive, read: Callable[[JSONObject], Answer], record: JSONObject
 
 
 def _bounded_line(file: BinaryIO) -> tuple[int, bytes | None]:
-    """The next line with its length; of one that is too long the length alone, without ever having the whole in memory.
+    """The next line and its length; of a line that is too long only the length, without holding it in memory.
 
-    The length is 0 at the end. Binary lines end at \\n alone; text lines would also end at U+2028 and U+0085, which models
-    write.
+    The length is 0 at the end of the file. Binary lines end only at \\n; text lines would also end at U+2028 and U+0085,
+    which models write.
     """
     line = file.readline(MAX_LINE_BYTES + 1)
     length = len(line)
@@ -176,10 +177,10 @@ def _decoded(line: bytes, *, is_exact: bool) -> tuple[JSONObject | None, bool]:
 
 
 def _parsed(drive: Drive, download: Download, reading: Reading) -> Iterator[Line]:
-    """By the provider's own method, which takes texts of files: for providers that have the documented methods alone.
+    """Parse with the provider's own method, which takes the texts of files: for providers with only the documented methods.
 
-    It gets a page after the other where every line is a row of its own, so that memory does not grow with the batch; else, and
-    where the files are small, all there is at once.
+    It gets page after page if every line is a row of its own, so that memory does not grow with the batch. Otherwise, and if
+    the files are small, it gets everything at once.
     """
     with ExitStack() as stack:
         files = [(file, stack.enter_context(_local_path(drive, file))) for file in download.files]
@@ -211,7 +212,7 @@ def _parsed_by_pages(drive: Drive, file: BatchFile, path: Path, reading: Reading
 def _written(
     page: list[bytes], file: BatchFile, offset: int
 ) -> dict[str, tuple[JSONObject | None, RawResponseRef | None]]:
-    """The records of a page's lines, and where they lie, by custom_id; but for lines that are not strict JSON."""
+    """The records of a page's lines and their positions, by custom_id, without lines that are not strict JSON."""
     found: dict[str, tuple[JSONObject | None, RawResponseRef | None]] = {}
     for line in page:
         # a giant line is not decoded a second time beside the provider's record of it
@@ -270,7 +271,7 @@ def _answers(drive: Drive, texts: dict[bool, str], reading: Reading) -> list[tup
 
 
 def _note_unreadable(reading: Reading, texts: list[str], records: int) -> None:
-    """Find lines that a provider's parser has left out, if its files are JSON lines and it has left out any."""
+    """Count the lines that a provider's parser left out, if its files are JSON lines."""
     for text in texts:
         last = text.rpartition("\n")[2]
         reading.is_cut |= bool(last.strip()) and parse_line(last) is None

@@ -102,7 +102,7 @@ def row_pages(
 
 
 def _raw_lines(engine: Engine, rows: Sequence[ResultRow]) -> Iterator[bytes | None]:
-    """The line of each row in its batch's stored file; None if it is not stored, or no longer."""
+    """The line of each row in its batch's stored file; None if it was never stored or has been deleted."""
     ranges: dict[str, list[tuple[int, int]]] = {}
     keys: list[str | None] = []
     for row in rows:
@@ -252,7 +252,7 @@ def json_lines(engine: Engine | None, rows: Sequence[ResultRow], kind: OutputKin
 
 
 def _add_vector(line: dict[str, Any], row: ResultRow) -> None:
-    """In base64, as it came or could have come: exact, and half as long as the numbers spelled out."""
+    """Add the vector in base64, as providers send it: exact, and half as long as its numbers in decimal."""
     data = answer_bytes(row)
     line["output_text"] = failed_text(row)
     line["output_vector"] = None if data is None else b2a_base64(data, newline=False).decode()
@@ -265,7 +265,7 @@ def _add_body(line: dict[str, Any], row: ResultRow) -> None:
 
 
 def _adding(kind: OutputKind) -> Callable[[dict[str, Any], ResultRow], None] | None:
-    """What adds an answer to its line; None for those that :func:`json_lines` adds itself."""
+    """The function that adds an answer to its line; None for answers that :func:`json_lines` adds itself."""
     match kind:
         case OutputKind.TEXT | OutputKind.MODEL:
             return None  # the call would cost each of millions of lines as much as a twentieth of its time

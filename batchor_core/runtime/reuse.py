@@ -25,10 +25,12 @@ def reuse_of(job: BatchJob[Any, Any], extras: JSONObject) -> Reuse | None:
     if job.reuse == "off":
         return None
     config = job.provider_config
+    named = getattr(config, "reuse_account", None)
+    account = config.account_fingerprint() if named is None else f"account {named}"
     key = reuse_key(
         job.reuse,
         extras,
-        asked_of=(str(config.provider_kind), config.server_url(), config.account_fingerprint()),
+        asked_of=(str(config.provider_kind), config.server_url(), account),
         output=job.output_spec.to_payload(),
         salt=job.salt,
     )
@@ -45,7 +47,7 @@ def reuse_terms(drive: Drive) -> ReuseTerms | None:
 
 
 def _acceptance(output: OutputSpec) -> Callable[[str], bool] | None:
-    """A stored answer was checked by the model as it was then, and the model's code may have changed since."""
+    """Checks a stored answer with the model as it is now: its code may have changed since the answer was stored."""
     if not isinstance(output, ModelOutput) or output.model is None:
         return None
     model = output.model
@@ -79,7 +81,7 @@ def has_address(drive: Drive) -> Callable[[Any], bool]:
 
 @functools.lru_cache(maxsize=1_000)  # once for each run
 def _warn_of_varying(run_id: str) -> None:
-    """Say once why rows of a run are not reused."""
+    """Log once why rows of a run are not reused."""
     log.warning(
         "run %s: requests with a temperature above 0 or an n above 1 get other answers each time, so they are neither reused nor "
         "deduplicated; give the job reuse_varying=True if any answer will do, or temperature=0",

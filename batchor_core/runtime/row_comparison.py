@@ -180,7 +180,7 @@ def _wrong_number(run_id: str, given: str, checkpoint: IngestCheckpoint) -> RunI
 
 @dataclass(frozen=True, slots=True)
 class _Undigested:
-    """A piece of the rows that were stored without digests, which go on without a gap to ``gap_end``."""
+    """A contiguous piece of the rows that were stored without digests, up to ``gap_end``."""
 
     first_index: int
     item_count: int
@@ -212,7 +212,7 @@ def _undigested(start: int, end: int) -> Iterator[_Undigested]:
 
 
 class _Comparison:
-    """Holds the chunks of a job against what is stored of them."""
+    """Compares the chunks of a job with what is stored of them."""
 
     def __init__(
         self,
@@ -239,7 +239,7 @@ class _Comparison:
             self._look(chunk, asked, stored, suspected, by_digest=True)
 
     def _undigested(self, chunk: _Undigested) -> Iterator[StoredItem]:
-        """The stored items of a piece. A store may have to look through all of them, so all pieces are asked for at once."""
+        """The stored items of a piece. A store may have to scan all items, so all pieces are read at once."""
         if self._gap_at != chunk.first_index:
             self._gap = self._store.iter_stored_items(
                 run_id=self._run_id,
@@ -312,7 +312,7 @@ class _Comparison:
 
 
 def _own(metadata: JSONObject) -> JSONObject:
-    """Metadata without where the row lies, since files may be moved."""
+    """Metadata without the row's location, since files may be moved."""
     return {key: value for key, value in metadata.items() if key != LINEAGE_KEY}
 
 
@@ -325,7 +325,7 @@ def _another(fields: Sequence[str]) -> str:
 
 
 def _asks_the_same(there: StoredItem, prompt: PromptParts, build_line: BuildLine | None) -> bool | None:
-    """Whether an item's prompt is the stored one; None if what is stored does not say."""
+    """Whether an item's prompt is the stored one; None if the stored data doesn't show it."""
     if there.prompt:  # kept by a store that has no place for more, see ThirdPartySession
         if prompt.features:
             return False

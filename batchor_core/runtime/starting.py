@@ -118,7 +118,7 @@ def resume(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, on_change: OnCh
 
 
 def _caps_of(job: BatchJob[Any, Any], run_id: str) -> list[Cap]:
-    """The caps of a job; those for each run are for this one."""
+    """The caps of a job; a cap for each run becomes one for this run."""
     return [replace(cap, scope=f"run:{run_id}") if cap.scope == "run" else cap for cap in job.caps]
 
 
@@ -133,14 +133,14 @@ def _checkpoint(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str) -> IngestC
 
 
 def _has_items(before: LiveRun | None, job: BatchJob[Any, Any]) -> bool:
-    """Whether this process has the very items of the job in hand already."""
+    """Whether this process already reads the same object of items."""
     return before is not None and before.job is not None and before.job.items is job.items
 
 
 def _needs_source(
     before: LiveRun | None, job: BatchJob[Any, Any], checkpoint: IngestCheckpoint, on_change: OnChange
 ) -> bool:
-    """Whether the job's items must be from the stored source: where they can tell, and where reading is to go on with them."""
+    """Whether the job's items must come from the stored source: if that can be checked, and if reading continues with them."""
     if checkpoint.ingestion_complete:
         return on_change == "refuse" and is_resumable(job.items, checkpoint)
     # an iterable that this process is reading can go on; any other that was interrupted can't
@@ -151,7 +151,7 @@ def _needs_source(
 def _reader_kept(
     before: LiveRun | None, job: BatchJob[Any, Any], checkpoint: IngestCheckpoint, on_change: OnChange
 ) -> Reader | None:
-    """Who goes on reading an iterable that this process has begun to read; a source is read from its checkpoint."""
+    """The reader that continues an iterable that this process has begun to read. A source is read from its checkpoint instead."""
     if before is None or before.reader is None or is_resumable(job.items, checkpoint):
         return None
     if on_change == "refuse" and not _has_items(before, job):

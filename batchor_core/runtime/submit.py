@@ -37,9 +37,10 @@ from batchor_core.core.models import ItemFailure, PromptParts
 from batchor_core.core.request_lines import renamed
 from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait, is_due
 from batchor_core.runtime.capping import Caps
-from batchor_core.runtime.engine import Drive, as_provider_error
+from batchor_core.runtime.engine import Drive
 from batchor_core.runtime.lease import spare_seconds, uptime
 from batchor_core.runtime.lookup import TAG, wire_mark
+from batchor_core.runtime.provider_errors import ProviderCodeError, advice, as_provider_error
 from batchor_core.runtime.reuse import reuse_terms
 from batchor_core.storage.session import RequestDraft, SubmissionRecord
 
@@ -86,7 +87,7 @@ def _granted(drive: Drive) -> list[Granted]:
 
 
 def _keep_place(drive: Drive, granted: Sequence[Granted], wait: Wait | None) -> None:
-    """Stay in the queue. Written now and then, not with every look."""
+    """Stay in the queue. The store is written from time to time, not on each check."""
     for allowance, standing in granted:
         if wait is not None and must_keep(wait, standing):
             drive.session.keep_place(allowance, wait)
@@ -212,7 +213,7 @@ def _upload(drive: Drive, key: str) -> str | None:
 
 
 def _create(drive: Drive, upload: _Uploading) -> bool:
-    """Create the batch, once. False when no further one should be tried in this cycle."""
+    """Create the batch, once. False if no more should be created in this cycle."""
     submission = upload.submission
     try:
         handle = upload.handle.result()
@@ -265,10 +266,10 @@ _TOO_SLOW = ProviderError(
 
 
 def _lease_outlasts_a_request(drive: Drive, leased_at: float) -> bool:
-    """Whether what is sent now is over before another driver may take the run.
+    """Whether a request sent now ends before another driver may take the run.
 
-    Between the lease and here the machine may have slept, or the database may have been slow: then the lease is renewed,
-    which also shows whether it is still ours.
+    Since the lease was taken, the machine may have slept or the database may have been slow. The lease is then renewed, which
+    also shows whether it is still ours.
     """
     ttl_sec = drive.settings.lease_ttl_sec
     spare = spare_seconds(ttl_sec, drive.config.provider_config)
@@ -281,7 +282,7 @@ def _lease_outlasts_a_request(drive: Drive, leased_at: float) -> bool:
 
 @contextmanager
 def _request_file(drive: Drive, submission: SubmissionRecord, handle: str | None) -> Iterator[Path | None]:
-    """The request file, for a provider that takes requests inline; None where it has been uploaded."""
+    """The request file, for a provider that takes requests inline; None if it has been uploaded."""
     if handle is not None:
         yield None
         return
@@ -291,13 +292,13 @@ def _request_file(drive: Drive, submission: SubmissionRecord, handle: str | None
 
 
 def _server_date_skew(drive: Drive) -> float:
-    """The provider's clock less the store's, as its last answer told; 0 where it does not tell."""
+    """The provider's clock minus the store's, according to its last response; 0 if unknown."""
     offset = drive.api.clock_offset()
     return 0.0 if offset is None else offset + time.time() - drive.store.now()
 
 
 def _tags(drive: Drive, submission: SubmissionRecord) -> dict[str, str] | None:
-    """The user's pairs and ours, by which a batch is found again, by this engine or by a person in the console."""
+    """The user's pairs and ours, by which the engine, or a person in the console, can find the batch."""
     if not drive.api.limits.max_tags:
         return None
     return drive.config.batch_metadata | {
@@ -308,7 +309,7 @@ def _tags(drive: Drive, submission: SubmissionRecord) -> dict[str, str] | None:
 
 
 def _send_postponed(drive: Drive) -> bool:
-    """Try the submissions again whose files were not ready; False while one is left, or if nothing more should be tried."""
+    """Retry the submissions whose files were not ready; False while any is left, or if nothing more should be sent."""
     ready = True
     for submission in drive.session.open_submissions():
         if not submission.is_postponed:
@@ -332,7 +333,7 @@ def _send_postponed(drive: Drive) -> bool:
 
 
 def _file_trouble(drive: Drive, handle: str | None) -> ProviderError | None:
-    """Why it is of no use yet to make a batch of a file, where the provider can tell."""
+    """Why no batch can be made of a file yet, if the provider can say."""
     if handle is None:
         return None
     try:
@@ -352,9 +353,9 @@ def _file_trouble(drive: Drive, handle: str | None) -> ProviderError | None:
 def _file_not_ready(
     drive: Drive, submission: SubmissionRecord, handle: str | None, error: ProviderError
 ) -> bool:
-    """Wait with a submission until its file is ready, which takes moments as a rule; after a while, ask a person.
+    """Postpone a submission until its file is ready, which usually takes moments; after a while, ask a person.
 
-    Certainly no batch came of it. The file stays, since a new one would be as young as this one was.
+    No batch was created, for certain. The file stays, since a new one would not be ready any sooner.
     """
     now = drive.store.now()
     age = max(
@@ -408,7 +409,9 @@ def _unknown(drive: Drive, submission: SubmissionRecord, error: ProviderError) -
     )
     # the provider is in trouble: nothing else is sent before the backoff is over
     drive.hold_back(error.error_class, str(error), retry_after=error.retry_after, has_ceiling=False)
-    if error.kind.blocks_the_account:
+    if isinstance(error, ProviderCodeError):
+        drive.pause(f"{advice(error)}; the engine then looks up whether a batch was created")
+    elif error.kind.blocks_the_account:
         drive.pause(f"{error.error_class}: {error}")
     return False
 

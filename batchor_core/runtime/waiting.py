@@ -105,7 +105,7 @@ class Waiting:
         return summary
 
     def _sleep(self, longest: float) -> float:
-        """How long until the next step. A sleep that takes no time at all, as in tests, counts all the same."""
+        """Seconds until the next step. A sleep that takes no time, as in tests, still counts."""
         pause = min(self.next_cycle_in, longest)
         if self.timeout is not None:
             elapsed = max(time.monotonic() - self._began, self._slept)
@@ -162,7 +162,7 @@ def wait(waiting: Waiting, *, progress: bool) -> None:
 
 
 def _standing(summary: RunSummary) -> tuple[object, ...]:
-    """What changes only if somebody does something."""
+    """The state that changes only if somebody acts."""
     return (
         summary.status,
         summary.control_state,

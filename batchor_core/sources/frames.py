@@ -203,6 +203,7 @@ def _hugging_face_schema(data: Any, problem: Problem) -> pa.Schema:
 
 
 def _reader(data: Any, problem: Problem) -> pa.RecordBatchReader:
+    data = _with_named_range(data)
     # pyarrow 21 crashes on views that went through its own stream
     if isinstance(data, pa.Table | pa.RecordBatchReader):
         return data.to_reader() if isinstance(data, pa.Table) else data
@@ -220,6 +221,14 @@ def _reader(data: Any, problem: Problem) -> pa.RecordBatchReader:
             line, column = _unfit_place(data)
             said = f"the data has no Arrow form ({_words(error)}); {_fix(error)}"
             raise problem(said, line=line, column=column) from error
+
+
+def _with_named_range(data: Any) -> Any:
+    """A pandas frame whose index counts rows and has a name, with it as a column; others have their columns from pandas itself."""
+    index = getattr(data, "index", None)
+    name = getattr(index, "name", None)
+    is_left_out = type(index).__name__ == "RangeIndex" and name is not None and name not in data.columns
+    return data.reset_index() if is_left_out else data
 
 
 @contextmanager

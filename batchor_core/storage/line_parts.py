@@ -93,17 +93,17 @@ def common_parts(lines: Sequence[bytes], known: LineParts | None) -> LineParts |
 
 
 def _head_at(line: bytes) -> int:
-    """Where the custom_id is over; 0 for a line that does not begin with one. The same before and after a cut."""
+    """The end of the custom_id; 0 for a line that does not begin with one. The same before and after a cut."""
     return line.find(b'"', len(_BEGINNING)) + 1 if line.startswith(_BEGINNING) else 0
 
 
 def _common(one: bytes, other: bytes) -> bytes:
-    """What both begin with."""
+    """The longest common prefix."""
     if other.startswith(one):
         return one
     return one[: bisect(range(len(one)), False, key=lambda last: not other.startswith(one[: last + 1]))]
 
 
 def _common_end(one: bytes, other: bytes) -> bytes:
-    """What both end with."""
+    """The longest common suffix."""
     return _common(one[::-1], other[::-1])[::-1]

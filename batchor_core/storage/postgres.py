@@ -57,10 +57,11 @@ class PostgresStorage(SQLStore):
 
     Args:
         dsn: Such as ``postgresql://user:password@host/database``; psycopg 3 is the driver.
-        schema: The database schema of the tables; it is created if it does not exist.
+        schema: The database schema of the tables.
         now: Clock for tests; by default the database's.
         engine: An engine of your own instead of one made from ``dsn``.
         provider_registry: Reads stored provider configs; by default the built-in one.
+        create: Whether schema and tables are created where there are none.
 
     Attributes:
         engine: The SQLAlchemy engine.
@@ -68,7 +69,7 @@ class PostgresStorage(SQLStore):
         provider_registry: Reads stored provider configs.
 
     Raises:
-        InvalidInputError: The DSN or the schema's name is not usable.
+        InvalidInputError: The DSN or the schema's name is not usable; or the schema has no tables, and ``create`` is False.
         StorageError: The database can't be reached.
         DatabaseVersionError: A newer version of this package wrote it.
     """
@@ -81,10 +82,11 @@ class PostgresStorage(SQLStore):
         now: Callable[[], datetime] | None = None,
         engine: Engine | None = None,
         provider_registry: ProviderRegistry | None = None,
+        create: bool = True,
     ) -> None:
         self.schema = check_schema_identifier(schema)
         database = PostgresDatabase(engine or _engine_for(dsn), schema=schema, now=now)
-        super().__init__(database, provider_registry=provider_registry)
+        super().__init__(database, provider_registry=provider_registry, create=create)
 
     @classmethod
     def from_env(
@@ -93,11 +95,12 @@ class PostgresStorage(SQLStore):
         env: Mapping[str, str] | None = None,
         now: Callable[[], datetime] | None = None,
         provider_registry: ProviderRegistry | None = None,
+        create: bool = True,
     ) -> PostgresStorage:
         """Open the store that ``BATCHOR_POSTGRES_DSN`` and ``BATCHOR_POSTGRES_SCHEMA`` (by default ``batchor``) name.
 
         Raises:
-            InvalidInputError: ``BATCHOR_POSTGRES_DSN`` is not set.
+            InvalidInputError: ``BATCHOR_POSTGRES_DSN`` is not set; or there is no store, and ``create`` is False.
         """
         values = os.environ if env is None else env
         dsn = values.get(DSN_VARIABLE)
@@ -107,7 +110,7 @@ class PostgresStorage(SQLStore):
                 "or pass PostgresStorage(dsn=...) to the runner."
             )
         schema = values.get(SCHEMA_VARIABLE) or "batchor"
-        return cls(dsn=dsn, schema=schema, now=now, provider_registry=provider_registry)
+        return cls(dsn=dsn, schema=schema, now=now, provider_registry=provider_registry, create=create)
 
     def __repr__(self) -> str:
         return f"PostgresStorage({self.database.where})"

@@ -46,7 +46,7 @@ class StorageRegistry:
 
 
 def _meant(kind: str) -> str | None:
-    """What to write instead of a path or an address."""
+    """The hint for somebody who gave a path or an address."""
     if kind.startswith(("postgres://", "postgresql")) and ":" in kind:
         return "For a Postgres database give storage=PostgresStorage(dsn=...), from batchor_core"
     if kind.startswith("sqlite:"):

@@ -81,11 +81,13 @@ class SQLStore(SQLByHand):
     supports_leases = True
     supports_reuse = True
 
-    def __init__(self, database: Database, *, provider_registry: ProviderRegistry | None = None) -> None:
+    def __init__(
+        self, database: Database, *, provider_registry: ProviderRegistry | None = None, create: bool = True
+    ) -> None:
         self.database = database
         self.provider_registry = provider_registry or build_default_provider_registry()
         try:
-            bring_up_to_date(database)
+            bring_up_to_date(database, create=create)
         except BaseException:
             database.close()
             raise

@@ -167,7 +167,7 @@ class SQLByHand(StateStore):
             run.add(SUBMITTED, count=0, tokens=tokens)
 
     def _estimate(self, run: LockedRun, submissions: list[PreparedSubmission], intent_key: int) -> None:
-        """Take over the callers' token estimates, one UPDATE for each different number."""
+        """Store the callers' token estimates, one UPDATE for each distinct number."""
         by_tokens: dict[int, list[str]] = {}
         for entry in submissions:
             by_tokens.setdefault(entry.submission_tokens, []).append(entry.item_id)

@@ -181,7 +181,7 @@ class Database(ABC):
         """Settings of a write transaction."""
 
     def _after_write(self) -> None:
-        """What is to be done now and then when something has been committed."""
+        """Periodic work after a commit."""
 
     @abstractmethod
     def _database_time(self, connection: Connection) -> float: ...
@@ -241,7 +241,7 @@ class Database(ABC):
         *,
         same: Mapping[str, Constant],
     ) -> None:
-        """:meth:`change_items` with rows that end with their item_index, where the placeholder of the condition stands."""
+        """:meth:`change_items` with rows whose last value is their item_index, like the last placeholder of the condition."""
 
     @abstractmethod
     def among(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:

@@ -154,7 +154,7 @@ def check_same(run: LockedRun, repeated: Sequence[MaterializedItem]) -> None:
 
 
 class _Contents(NamedTuple):
-    """What of an item is stored once and never changed."""
+    """The parts of an item that are stored once and never change."""
 
     metadata: Any
     prompt: str
@@ -186,7 +186,7 @@ def _metadata(item: MaterializedItem) -> str | None:
 
 
 def _cut_lines(run: LockedRun, chunk: Sequence[MaterializedItem]) -> list[tuple[bytes | None, int | None]]:
-    """Each item's line as it is stored, and the number of the parts that are left out of it."""
+    """Each item's line as it is stored, and the number of the parts that were cut out of it."""
     lines = [item.request_line for item in chunk]
     known = parts_of(run.connection, run.run_key)
     number, parts = max(known.items(), default=(-1, None))

@@ -315,13 +315,13 @@ def requeue_local(run: LockedRun) -> int:
 
 
 def _queued(run: LockedRun) -> int:
-    """QUEUED_LOCAL items when the transaction began."""
+    """Items that were QUEUED_LOCAL when the transaction began."""
     queued = select(runs.c.queued_local_items).where(runs.c.run_key == run.run_key)
     return int(run.connection.execute(queued).scalar_one())
 
 
 def _held_by_open_submissions(run: LockedRun) -> int:
-    """Items that wait for the outcome of their submission; while it is open, all that it was made of are its own."""
+    """Items that wait for the outcome of their submission; while it is open, it owns all of its items."""
     without_batch = ~exists().where(batches.c.intent_key == _submissions.intent_key)
     held = select(func.coalesce(func.sum(_submissions.item_count), 0)).where(
         _submissions.run_key == run.run_key, _submissions.state.in_(_OPEN), without_batch
@@ -330,7 +330,7 @@ def _held_by_open_submissions(run: LockedRun) -> int:
 
 
 def _finish_registrations(run: LockedRun) -> None:
-    """Hand over what the documented methods have registered and not marked as submitted."""
+    """Finish registrations by the documented methods that were not marked as submitted."""
     registered_only = (
         select(items.c.intent_key)
         .distinct()

@@ -123,6 +123,7 @@ class SQLiteStorage(SQLStore):
         now: Clock for tests; by default the system's, which is also SQLite's.
         engine: An engine of your own instead. Its pragmas are left as they are: WAL and a busy timeout are yours to set.
         provider_registry: Reads stored provider configs; by default the built-in one.
+        create: Whether a store is created where there is none.
 
     Attributes:
         path: Absolute path of the file; of a given engine what its URL says.
@@ -130,6 +131,7 @@ class SQLiteStorage(SQLStore):
         provider_registry: Reads stored provider configs.
 
     Raises:
+        InvalidInputError: The database has no store, and ``create`` is False.
         StorageError: The file can't be created or opened, or is on a network file system.
         DatabaseVersionError: A newer version of this package wrote it.
     """
@@ -142,6 +144,7 @@ class SQLiteStorage(SQLStore):
         now: Callable[[], datetime] | None = None,
         engine: Engine | None = None,
         provider_registry: ProviderRegistry | None = None,
+        create: bool = True,
     ) -> None:
         if engine is None:
             self.path = Path(path).expanduser().absolute() if path is not None else self.default_path(name)
@@ -153,7 +156,7 @@ class SQLiteStorage(SQLStore):
             if str(self.path) != _IN_MEMORY:
                 _warn_of_wal_reset_bug()
         database = SQLiteDatabase(engine, where=str(self.path), now=now, wal=wal)
-        super().__init__(database, provider_registry=provider_registry)
+        super().__init__(database, provider_registry=provider_registry, create=create)
 
     def __repr__(self) -> str:
         return f"SQLiteStorage(path={str(self.path)!r})"
@@ -197,7 +200,7 @@ class SQLiteDatabase(Database):
         return getattr(error.orig, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
     def _explained(self, error: DBAPIError) -> str:
-        """What happened and, where the user can do something about it, what."""
+        """What happened, and what the user can do about it, if anything."""
         match str(getattr(error.orig, "sqlite_errorname", "")):
             case "SQLITE_BUSY":
                 return f"{error.orig}: {_who_writes(writer_of(Path(self.where)))}"
@@ -333,7 +336,7 @@ def _who_writes(writer: Writer | None) -> str:
 def _begin(connection: Connection) -> None:
     """Begin the transaction ourselves.
 
-    The driver would begin before the first write only, so that what was read before it could change meanwhile; and a
+    The driver would begin only before the first write, so that what was read before could change in between; and a
     transaction that begins as a reader can't always become a writer (SQLITE_BUSY_SNAPSHOT, at once, whatever the timeout).
     """
     raw: Any = connection.connection.driver_connection

@@ -124,7 +124,7 @@ class ThirdPartyItems:
         return {name: known[name] for name in custom_ids if name in known}
 
     def _learn_submitted(self, custom_ids: Iterable[str]) -> None:
-        """Find the items of custom_ids that an earlier process made, perhaps of an earlier build."""
+        """Find the items of custom_ids that an earlier process, perhaps of an earlier build, made."""
         records = {record.item_index: record for record in self._records()}
         for custom_id in custom_ids:
             attempt = parse(custom_id)
@@ -184,7 +184,7 @@ def _outcome(
     *,
     max_attempts: int,
 ) -> AppliedOutcome:
-    """What the store must have done with these records, by the rules that every store applies."""
+    """What the store should have done with these records, by the rules that every store follows."""
     ends = [
         lifecycle.failed(
             ItemState(ItemStatus.SUBMITTED, owned[record.custom_id].attempt_count, generation=0),

@@ -108,19 +108,22 @@ class _DeltaTable(ResultTable):
         return replace(report, uri=self._url, schema=schema, size_bytes=facts.size_bytes)
 
     def facts(self, partitions: Sequence[str | None]) -> list[PartitionFacts]:
+        return list(self.facts_by_partition(partitions).values())
+
+    def facts_by_partition(self, partitions: Sequence[str | None]) -> dict[str | None, PartitionFacts]:
         with self._errors():
             table = self._opened()
             if table is None:
-                return []
+                return {}
             schema, files = pa.schema(table.schema().to_arrow()), self._files(table)
-            found = []
+            found = {}
             for key in partitions:
                 answered = table.transaction_version(_transaction("answered", key))
                 if answered is None:
                     continue
                 unfitting = table.transaction_version(_transaction("unfitting", key)) or 0
                 held = files.get(key, _Files())
-                found.append(PartitionFacts(schema, held.rows, answered, unfitting, held.size_bytes))
+                found[key] = PartitionFacts(schema, held.rows, answered, unfitting, held.size_bytes)
             return found
 
     def read(self, partitions: Sequence[str | None]) -> PartitionsRead:

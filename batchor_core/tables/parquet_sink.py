@@ -62,7 +62,10 @@ class _ParquetTable(ResultTable):
         return write_results_parquet(run, self.where(partition), output)
 
     def facts(self, partitions: Sequence[str | None]) -> list[PartitionFacts]:
-        return [file.facts for file in self._look(partitions).values() if file is not None]
+        return list(self.facts_by_partition(partitions).values())
+
+    def facts_by_partition(self, partitions: Sequence[str | None]) -> dict[str | None, PartitionFacts]:
+        return {key: file.facts for key, file in self._look(partitions).items() if file is not None}
 
     def read(self, partitions: Sequence[str | None]) -> PartitionsRead:
         looked = self._look(partitions)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from batchor_core.artifacts.targets import check_replaceable, is_flat_url
+from batchor_core.artifacts.replacing import replacing
+from batchor_core.artifacts.targets import is_flat_url
 from batchor_core.core.boundaries import Boundary, at
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.url_errors import url_errors
@@ -83,16 +83,9 @@ def _uploaded(place: Place) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _renamed(target: Path) -> Iterator[Path]:
-    check_replaceable(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # hidden and without the suffix, so that a reader's *.parquet never finds it
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with replacing(target) as (temporary, final):
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         with at(Boundary.WRITE_TABLE):
-            temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+            temporary.replace(final)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -88,6 +88,11 @@ class ResultTable(ABC):
     @abstractmethod
     def facts(self, partitions: Sequence[str | None]) -> list[PartitionFacts]:
         """The facts of each of these partitions that has been written."""
+
+    def facts_by_partition(self, partitions: Sequence[str | None]) -> Mapping[str | None, PartitionFacts]:
+        """The same by partition. Override it if one look is enough for many partitions."""
+        found = {key: self.facts([key]) for key in partitions}
+        return {key: facts[0] for key, facts in found.items() if facts}
 
     @abstractmethod
     def read(self, partitions: Sequence[str | None]) -> PartitionsRead:

@@ -14,11 +14,18 @@ from typing import Any, Literal, Optional
 from pydantic import BaseModel, ConfigDict, create_model
 
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.json_schema_model import Making, is_json_schema, model_of_schema
 from batchor_core.core.outputs import BodyOutput, OutputSpec, VectorOutput
-from batchor_dagster.components.json_schema import is_json_schema, model_of_schema
 
 _TYPES: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool}
 _LIST = re.compile(r"list\[(.+)\]")
+_MAKING = Making(
+    place="output",
+    instead="give package.module.Model as the output",
+    class_name=lambda name: "".join(part.capitalize() for part in name.split("_")),
+    element="",
+    extra="forbid",
+)
 _made_models: dict[str, type[BaseModel]] = {}
 
 
@@ -66,7 +73,7 @@ def output_model(name: str, schema: str | Mapping[str, Any]) -> type[BaseModel]:
     """
     if isinstance(schema, str):
         return _imported(schema)
-    model = model_of_schema(name, schema) if is_json_schema(schema) else _made(name, schema)
+    model = model_of_schema(name, schema, _MAKING) if is_json_schema(schema) else _made(name, schema)
     model.__module__ = __name__
     _made_models[model.__qualname__] = model
     return model

@@ -40,7 +40,8 @@ def resource_keys(components: Sequence[Asked]) -> list[str]:
     describes it.
 
     Raises:
-        InvalidInputError: Components disagree about one resource, or about the resource of one database: a sensor drives all
+        InvalidInputError: Two resources are described equally often, so that it is open which one a component without a
+            description uses; or components disagree about one resource, or about the resource of one database: a sensor drives all
             runs of its database, and would send those of one component with the other's key, or to the other's server.
     """
     described = sorted((one for one in components if one.settings is not None), key=lambda one: one.name)
@@ -52,6 +53,10 @@ def resource_keys(components: Sequence[Asked]) -> list[str]:
             _check_same(first, one, f"the resource {one.key!r}", "give one of them another resource_key")
     keys = {_database(one.settings or {}): key for key, one in named.items()}
     by_use = Counter(_database(one.settings or {}) for one in described)
+    if DEFAULT_RESOURCE not in keys.values():
+        _check_default(
+            components, [one for one in described if _database(one.settings or {}) not in keys], by_use
+        )
     for one in sorted(described, key=lambda one: -by_use[_database(one.settings or {})]):
         if one.key is None:
             key = (
@@ -64,6 +69,21 @@ def resource_keys(components: Sequence[Asked]) -> list[str]:
         one.key or (DEFAULT_RESOURCE if one.settings is None else keys[_database(one.settings)])
         for one in components
     ]
+
+
+def _check_default(
+    components: Iterable[Asked], described: Sequence[Asked], by_use: Mapping[str, int]
+) -> None:
+    """Refuse to guess where a component's runs are kept: in another database they would be paid for again."""
+    left_open = next((one for one in components if one.settings is None and one.key is None), None)
+    most = max((by_use[_database(one.settings or {})] for one in described), default=0)
+    first = {_database(one.settings or {}): one for one in reversed(described)}
+    tied = sorted(one.name for database, one in first.items() if by_use[database] == most)
+    if left_open is not None and len(tied) > 1:
+        raise InvalidInputError(
+            f"The component of {left_open.name!r} has no `resource`, and could use that of {tied[0]!r} or of {tied[1]!r}. Give "
+            f"the one that it should use `resource_key: {DEFAULT_RESOURCE}`, or give the component a `resource`."
+        )
 
 
 def _check_databases(described: Iterable[Asked]) -> None:

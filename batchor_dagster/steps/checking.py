@@ -2,12 +2,12 @@
 
 import inspect
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import dagster as dg
 
-from batchor_core import BatchRunner
+from batchor_core import BatchRunner, RunSummary
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.tables.result_columns import result_schema
 from batchor_dagster.checks import completion_result, schema_result
@@ -32,69 +32,81 @@ def judge_results(
 ) -> Iterator[CheckEvent]:
     """The selected checks of each partition of the Dagster run.
 
-    A job of checks alone has no partition; it judges every partition whose run is finished.
+    A job of checks alone has no partition; it judges every partition whose run is finished. However many there are, the
+    runs are read with one list and the results with one look; only Dagster's log is asked about each partition.
     """
     selected = {spec.name: spec for spec in specs if spec.key in context.selected_asset_check_keys}
     with resource.runner() as runner, clear_failures():
-        keys = _partitions(asset, context, runner)
+        summaries = _summaries(asset, context, runner)
+        keys = list(summaries)
         judged = {
-            key: [
-                result
-                for result in _results(asset, runner, resource, key, threshold=threshold)
-                if result.check_name in selected
-            ]
-            for key in keys
+            key: [result for result in results if result.check_name in selected]
+            for key, results in _results(asset, resource, summaries, threshold=threshold)
         }
     if asset.partitions_def is None or context.has_partition_key:
         yield from judged[keys[0]]  # Dagster adds the partition
         return
     # AssetCheckResult knows one partition for each step, the event that Dagster makes of it can name any
+    [asset_key] = {spec.asset_key for spec in specs}
     for key, results in judged.items():
+        materialized = latest_materialization(context.instance, asset_key, key)
         for result in results:
-            yield _evaluation(context, str(key), result, selected[result.check_name or ""])
+            yield _evaluation(str(key), result, selected[result.check_name or ""], materialized)
     if not keys:
         context.log.info(f"no run of {asset.key.to_user_string()} is finished; there is nothing to check")
     for spec in selected.values():
         yield dg.Output(None, output_name=spec.get_python_identifier())
 
 
-def _partitions(
+def _summaries(
     asset: BatchFacts, context: dg.OpExecutionContext, runner: BatchRunner
-) -> Sequence[str | None]:
-    if asset.partitions_def is None:
-        return [None]
-    if context.has_partition_key:
-        return [context.partition_key]
-    if RANGE_TAG in context.run.tags:
-        return list(context.partition_keys)
-    found = [
-        partition[0]
+) -> dict[str | None, RunSummary]:
+    """The newest run of each partition that is to be judged."""
+    if asset.partitions_def is None or context.has_partition_key:
+        key = None if asset.partitions_def is None else context.partition_key
+        return {key: runner.get_run(asset.newest_run_id(runner, key)).summary()}
+    listed = {
+        partition[0]: listing.summary
         for listing in newest_revisions(runner.list_runs())
-        if listing.summary.status is not RunLifecycleStatus.RUNNING
-        and (partition := partition_of(asset, listing)) is not None
-    ]
-    return sorted(key for key in found if key is not None)
+        if (partition := partition_of(asset, listing)) is not None
+    }
+    if RANGE_TAG in context.run.tags:
+        return {
+            key: listed[key]
+            if key in listed
+            else runner.get_run(asset.run_id(key)).summary()  # which says that there is none
+            for key in context.partition_keys
+        }
+    finished = [key for key, one in listed.items() if one.status is not RunLifecycleStatus.RUNNING]
+    return {key: listed[key] for key in sorted(key for key in finished if key is not None)}
 
 
 def _results(
-    asset: BatchFacts, runner: BatchRunner, resource: BatchorResource, key: str | None, *, threshold: float
-) -> Iterator[dg.AssetCheckResult]:
-    summary = runner.get_run(asset.newest_run_id(runner, key)).summary()
-    yield completion_result(summary, threshold=threshold)
+    asset: BatchFacts,
+    resource: BatchorResource,
+    summaries: Mapping[str | None, RunSummary],
+    *,
+    threshold: float,
+) -> Iterator[tuple[str | None, list[dg.AssetCheckResult]]]:
     if asset.output is not None:
         table = asset.result_table(resource)
-        is_finished = summary.status is not RunLifecycleStatus.RUNNING
-        yield schema_result(
-            table.facts([key] if is_finished else []),
-            table.stored_schema(result_schema(asset.output)),
-            threshold=threshold,
-        )
+        expected = table.stored_schema(result_schema(asset.output))
+        finished = [key for key, one in summaries.items() if one.status is not RunLifecycleStatus.RUNNING]
+        facts = table.facts_by_partition(finished)
+    for key, summary in summaries.items():
+        results = [completion_result(summary, threshold=threshold)]
+        if asset.output is not None:
+            found = [facts[key]] if key in facts else []
+            results.append(schema_result(found, expected, threshold=threshold))
+        yield key, results
 
 
 def _evaluation(
-    context: dg.OpExecutionContext, partition_key: str, result: dg.AssetCheckResult, spec: dg.AssetCheckSpec
+    partition_key: str,
+    result: dg.AssetCheckResult,
+    spec: dg.AssetCheckSpec,
+    materialized: dg.EventLogRecord | None,
 ) -> dg.AssetCheckEvaluation:
-    materialized = latest_materialization(context.instance, spec.asset_key, partition_key)
     return dg.AssetCheckEvaluation(
         asset_key=spec.asset_key,
         check_name=spec.name,

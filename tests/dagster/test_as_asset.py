@@ -203,6 +203,29 @@ def test_two_assets_of_one_name_are_refused() -> None:
         build_batch_operations(assets=[reviews, batch_asset(name="reviews")(job_of)])
 
 
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        (
+            {"batchor": object()},
+            r"resources\['batchor'\] must be a BatchorResource.* it is of the type object",
+        ),
+        ({"batchor": BatchorResource}, "it is the class itself"),
+        (
+            {"llm": BatchorResource(root="data")},
+            "use the resource 'batchor', and resources has .* under 'llm'",
+        ),
+    ],
+)
+def test_a_resource_that_no_run_could_use_is_refused(resources: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInputError, match=said):
+        build_batch_definitions(assets=[reviews], resources=resources)
+
+
+def test_a_resource_may_be_configured_at_launch() -> None:
+    build_batch_operations(assets=[reviews], resources={"batchor": BatchorResource.configure_at_launch()})
+
+
 def rows_instead() -> list[str]:
     return []
 

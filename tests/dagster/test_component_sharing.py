@@ -30,7 +30,11 @@ THERE: dict[str, Any] = {"root": "there"}
         ([asked("a", HERE), asked("b", {"root": "./x/../here"})], None),
         ([asked("a", HERE), asked("b", THERE)], ["batchor", "batchor_b"]),
         ([asked("a", HERE), asked("b", THERE), asked("c", THERE)], ["batchor_a", "batchor", "batchor"]),
-        ([asked("a", HERE), asked("b", THERE), asked("c")], ["batchor", "batchor_b", "batchor"]),
+        ([asked("a", HERE, "batchor"), asked("b", THERE), asked("c")], ["batchor", "batchor_b", "batchor"]),
+        (
+            [asked("a", HERE), asked("b", HERE), asked("c"), asked("d", THERE)],
+            [*["batchor"] * 3, "batchor_d"],
+        ),
         ([asked("a", HERE, "llm"), asked("b", THERE)], ["llm", "batchor"]),
         ([asked("a", HERE, "llm"), asked("b", HERE)], ["llm", "llm"]),
         ([asked("a", HERE, "llm"), asked("b", None, "llm")], ["llm", "llm"]),
@@ -65,6 +69,13 @@ def test_who_shares_with_whom(components: list[Asked], keys: list[str] | None) -
         assert resource_keys(components) == keys
         backwards = resource_keys(components[::-1])
         assert backwards[::-1] == keys  # whichever Dagster comes by first
+
+
+def test_the_resource_of_a_component_is_not_guessed() -> None:
+    with pytest.raises(
+        InvalidInputError, match=r"'c' has no `resource`, and could use that of 'a' or of 'b'"
+    ):
+        resource_keys([asked("c"), asked("b", THERE), asked("a", HERE)])
 
 
 def test_the_same_settings_make_the_same_object() -> None:

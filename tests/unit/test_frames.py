@@ -101,6 +101,8 @@ def test_an_index_is_a_column_if_it_has_a_name(tmp_path: Path) -> None:
     assert rows(frame[frame["id"] > 1], tmp_path / "1") == [{"id": 2}, {"id": 3}]
     named = pd.DataFrame({"v": [1]}, index=pd.Index(["a"], name="id"))
     assert rows(named, tmp_path / "2") == [{"v": 1, "id": "a"}]
+    counted = pd.DataFrame({"v": ["x", "y"]}, index=pd.RangeIndex(2, name="id"))
+    assert rows(counted, tmp_path / "3") == [{"id": 0, "v": "x"}, {"id": 1, "v": "y"}]
 
 
 def test_categories_that_differ_from_batch_to_batch_are_kept(tmp_path: Path) -> None:

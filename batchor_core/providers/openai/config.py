@@ -117,6 +117,8 @@ class OpenAIProviderConfig(ProviderConfig):
         project: Falls back to ``OPENAI_PROJECT_ID``.
         request_options: Other fields of each request's body, such as ``{"temperature": 0}``. They are stored with the
             run, so they must not contain secrets.
+        reuse_account: A name of your own for the account, so that all its keys share answers in ``reuse``; None if the key
+            tells accounts apart.
 
     Raises:
         InvalidInputError: A value is not usable.
@@ -136,13 +138,14 @@ class OpenAIProviderConfig(ProviderConfig):
     organization: str | None = None
     project: str | None = None
     request_options: dict[str, Any] = field(default_factory=dict, hash=False)
+    reuse_account: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("model", "completion_window"):
             if not _string(name, getattr(self, name)).strip():
                 raise InvalidInputError(f"{name} must not be empty")
         _string("api_key", self.api_key)
-        for name in ("reasoning_effort", "base_url", "organization", "project"):
+        for name in ("reasoning_effort", "base_url", "organization", "project", "reuse_account"):
             if getattr(self, name) is not None and not _string(name, getattr(self, name)):
                 raise InvalidInputError(f"{name} must not be empty; leave it out instead")
         object.__setattr__(self, "endpoint", _endpoint(self.endpoint))
@@ -192,6 +195,7 @@ class OpenAIProviderConfig(ProviderConfig):
             "organization": self.organization,
             "project": self.project,
             "request_options": copy.deepcopy(self.request_options),
+            "reuse_account": self.reuse_account,
         }
 
     def output_schema(

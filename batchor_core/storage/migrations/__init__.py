@@ -12,7 +12,7 @@ from pkgutil import iter_modules
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select
 
 from batchor_core.core.boundaries import Boundary
-from batchor_core.core.exceptions import DatabaseVersionError
+from batchor_core.core.exceptions import DatabaseVersionError, InvalidInputError
 from batchor_core.storage.migrations import versions
 from batchor_core.storage.schema import metadata
 from batchor_core.storage.sql_engine import Database
@@ -29,16 +29,20 @@ VERSION_TABLE = "batchor_schema_version"
 _version = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))
 
 
-def bring_up_to_date(database: Database) -> None:
+def bring_up_to_date(database: Database, *, create: bool = True) -> None:
     """Create or migrate the tables where that is needed.
 
     Raises:
+        InvalidInputError: There are none, and ``create`` is False.
         DatabaseVersionError: The database has a revision that this version does not know.
         StorageError: The database can't be reached or written.
     """
     with database.read() as connection:
-        if _revision(database, connection) == HEAD:
-            return
+        found = _revision(database, connection)
+    if found == HEAD:
+        return
+    if found is None and not create:
+        raise InvalidInputError(f"there is no batchor store at {database.where}; check the name")
     with database.write(Boundary.MIGRATE) as connection:
         database.lock_for_migration(connection)
         found = _revision(database, connection)

@@ -164,7 +164,15 @@ def test_adopting_nothing_is_refused(world: World) -> None:
 @pytest.mark.postgres
 def test_a_postgres_store_is_named_by_the_environment() -> None:
     env = WIDE | {"BATCHOR_POSTGRES_DSN": postgres_dsn()}
-    shown = CliRunner().invoke(app, ["runs", "--postgres", "--schema", "cli_test", "--json"], env=env)
+    for_schema = ["--postgres", "--schema", "cli_test"]
+    refused = CliRunner().invoke(app, ["runs", *for_schema], env=env)
+    assert refused.exit_code == 2
+    assert "there is no batchor store at" in refused.output
+    assert (
+        CliRunner().invoke(app, ["cap", "store", "--rows", "2", "--create", *for_schema], env=env).exit_code
+        == 0
+    )
+    shown = CliRunner().invoke(app, ["runs", *for_schema, "--json"], env=env)
     assert (shown.exit_code, json.loads(shown.output)) == (0, [])
     assert CliRunner().invoke(app, ["runs", "--postgres", "--db", "x"], env=env).exit_code == 2
 

@@ -55,7 +55,10 @@ def test_a_table_that_can_not_be_used_is_named_before_anything_is_sent(terminal:
 
 
 def test_a_cap_that_is_reached_is_raised_by_hand(terminal: Terminal) -> None:
-    assert terminal.type("cap", "store", "--rows", "2").exit_code == 0
+    refused = terminal.type("cap", "store", "--rows", "2")
+    assert (refused.exit_code, (terminal.folder / "runs.sqlite3").exists()) == (2, False)
+    assert "there is no database at" in refused.stderr
+    assert terminal.type("cap", "store", "--rows", "2", "--create").exit_code == 0
     paused = terminal.run("--run-id", "capped")
     assert paused.exit_code == 1
     assert (
@@ -106,7 +109,7 @@ def test_what_is_no_cap_is_refused(terminal: Terminal, words: tuple[str, ...], m
 
 
 def test_a_cap_for_a_run_that_is_not_there_is_kept_with_a_note(terminal: Terminal) -> None:
-    kept = terminal.type("cap", "run:later", "--rows", "2")
+    kept = terminal.type("cap", "run:later", "--rows", "2", "--create")
     assert kept.exit_code == 0
     assert "there is no run later yet" in kept.stderr
     assert terminal.run("--run-id", "later").exit_code == 1
@@ -115,7 +118,7 @@ def test_a_cap_for_a_run_that_is_not_there_is_kept_with_a_note(terminal: Termina
 
 
 def test_a_cap_that_is_not_there_can_not_be_removed(terminal: Terminal) -> None:
-    terminal.type("cap", "store", "--rows", "2")
+    terminal.type("cap", "store", "--rows", "2", "--create")
     refused = terminal.type("cap", "stor", "--remove")
     assert refused.exit_code == 2
     assert "there is no cap for 'stor'; did you mean 'store'?" in refused.stderr

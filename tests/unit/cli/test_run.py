@@ -325,6 +325,7 @@ def test_an_unknown_field_is_named_with_its_row_and_the_fields_that_there_are(ty
     assert done.exit_code == 2
     for part in ("'produkt'", "row 'a'", "did you mean 'product'?", "'id', 'product', 'text'"):
         assert part in done.stderr
+    assert ": new;" not in done.stderr
     assert typing.runs() == []
 
 
@@ -333,6 +334,13 @@ def test_without_a_key_nothing_is_stored(typing: Typing, monkeypatch: pytest.Mon
     done = typing.run()
     assert (done.exit_code, typing.runs()) == (2, [])
     assert "OPENAI_API_KEY" in done.stderr
+    assert ": new;" not in done.stderr
+
+
+def test_a_run_id_that_is_not_usable_is_refused_and_not_announced(typing: Typing) -> None:
+    done = typing.run("--run-id", "a/b")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("run id 'a/b' is not usable")
 
 
 # --- reuse -----------------------------------------------------------------------------------------------------------

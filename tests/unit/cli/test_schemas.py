@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from batchor_core.cli.schemas import model_named
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.structured import closed_model_schema
 
 MODULE = "from pydantic import BaseModel\nclass Review(BaseModel):\n    mood: str\nclass Other: pass\n"
 
@@ -87,18 +88,33 @@ def test_a_plain_json_schema_is_a_model(tmp_path: Path) -> None:
     assert model.model_json_schema()["properties"]["mood"]["description"] == "how it is meant"
 
 
+def test_the_schema_of_a_file_stays_as_it_was(tmp_path: Path) -> None:
+    """The run id is made of it: another schema would be another run, paid for again."""
+    opening = {"type": "object", "properties": {"day": {"type": "string"}}, "required": ["day"]}
+    shop = {"type": "object", "properties": {"openHours": {"type": "array", "items": opening}}}
+    (tmp_path / "answer.json").write_text(
+        json.dumps({**SCHEMA, "properties": {"shop": shop}, "required": []})
+    )
+    sent = closed_model_schema(model_named("answer.json"))
+    assert sent.name == "review_of_a_product"
+    assert list(sent.schema["$defs"]) == ["ReviewOfAProductShop", "ReviewOfAProductShopOpenHoursItem"]
+
+
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
         ([], "the JSON schema of an object"),
         ({"type": "object"}, "needs properties"),
         (
-            {"type": "object", "properties": {"a": {"type": "string", "pattern": "x"}}},
-            "a: 'pattern' is not supported",
+            {"type": "object", "properties": {"a": {"type": "string", "format": "date"}}},
+            "review.json.a: 'format' can't be a field of a model. For anything else, write a Pydantic model",
         ),
-        ({"type": "object", "properties": {"a": {"anyOf": []}}}, "a: 'anyOf' is not supported"),
-        ({"type": "object", "properties": {"a b": {"type": "string"}}}, "'a b' is not supported"),
-        ({"type": "object", "properties": {"a": {"type": "array"}}}, "items: None is not a schema"),
+        ({"type": "object", "properties": {"a": {"anyOf": []}}}, "review.json.a: it allows no type at all"),
+        ({"type": "object", "properties": {"model_fields": {"type": "string"}}}, "Pydantic has an attribute"),
+        (
+            {"type": "object", "properties": {"a": {"type": "array"}}},
+            "a.items: a schema is a mapping, and this is None",
+        ),
     ],
 )
 def test_what_a_json_file_can_not_say_is_an_error(tmp_path: Path, schema: Any, said: str) -> None:

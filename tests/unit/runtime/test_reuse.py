@@ -23,6 +23,8 @@ from batchor_core.core.models import BatchItem, BatchJob, RetryPolicy
 from batchor_core.core.prompts import PromptParts
 from batchor_core.core.results import ReusedFrom
 from batchor_core.core.reuse import FLIGHT_PATIENCE_SEC
+from batchor_core.providers.openai.config import OpenAIProviderConfig
+from batchor_core.runtime.reuse import reuse_of
 from batchor_core.runtime.run import Run
 from batchor_core.storage.session import ReuseTerms
 from batchor_core.storage.state import DriverIdentity
@@ -65,6 +67,18 @@ def test_an_answered_request_is_not_sent_again(world: World) -> None:
     summary = run.summary()
     assert (summary.completed_items, summary.reused_items, summary.deduplicated_items) == (2, 1, 0)
     assert summary.usage.input_tokens == 10
+
+
+def test_keys_of_an_account_that_has_a_name_share_answers() -> None:
+    def scope(api_key: str, account: str | None = None) -> str:
+        config = OpenAIProviderConfig(model="m", api_key=api_key, reuse_account=account)
+        reuse = reuse_of(BatchJob([], str, config, reuse="store"), {})
+        assert reuse is not None
+        return reuse.key
+
+    assert scope("old") != scope("new")
+    assert scope("old", "acme") == scope("new", "acme")
+    assert scope("old", "acme") not in (scope("old"), scope("old", "other"))
 
 
 def test_a_run_that_is_answered_wholly_sends_no_batch(world: World) -> None:

@@ -16,6 +16,9 @@ SCRATCH := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8000000 {
 # What ruff looks at; folders that are not there yet are passed over.
 CODE := $(wildcard batchor_core batchor_dagster docs/_site .ci examples benchmarks tests)
 
+# Tests and types start hundreds of processes. Where bytecode is not kept, as in many containers, each compiles all anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 export DAGSTER_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

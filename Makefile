@@ -16,6 +16,9 @@ SCRATCH := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8000000 {
 # What ruff looks at; folders that are not there yet are passed over.
 CODE := $(wildcard batchor_core batchor_dagster docs/_site .ci examples benchmarks tests)
 
+# Tests and types start hundreds of processes. Where bytecode is not kept, as in many containers, each compiles all anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 export DAGSTER_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -35,7 +38,12 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python from 3.11 on, with its venv module, is on the PATH" >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing into $(VENV) ..."
-	@$(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev]"
+	@$(BIN)/python -m pip install -qq -c constraints.txt uv
+	@index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}"; \
+	UV_DEFAULT_INDEX="$${index:-https://pypi.org/simple}" \
+		$(BIN)/python -m uv --no-config pip install -q --python $(BIN)/python -c constraints.txt -e ".[dev]" || \
+		{ echo "uv can't, which knows none of pip's settings but the index; pip tries ..." >&2; \
+		$(BIN)/python -m pip install -qq --no-compile -c constraints.txt -e ".[dev]"; }
 	@touch $@
 
 demo: env  ## run a whole batch run on your machine: no key, no bill

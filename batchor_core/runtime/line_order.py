@@ -32,4 +32,6 @@ def _sorted_places(indexes: array[int]) -> Iterable[int]:
     import pyarrow as pa  # it sorts millions of numbers without an object for each
     import pyarrow.compute as pc
 
-    return (place.as_py() for place in pc.sort_indices(pa.array(indexes, pa.int64())))
+    # of the numbers as they lie there: pa.array() would import pandas to see whether it was given one of its series
+    numbers = pa.Array.from_buffers(pa.int64(), len(indexes), [None, pa.py_buffer(indexes)])
+    return memoryview(pc.sort_indices(numbers).buffers()[1]).cast("Q")

@@ -9,7 +9,7 @@ import json
 import os
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,17 @@ class HostileProvider(FakeProvider):
             batch.error_file_id = self._keep("errors.jsonl", errors)
 
 
+def telling_seeds(mutation: Mutation) -> Iterator[int]:
+    """Of the seeds that spoil files in the same way, the first."""
+    fake, seen = HostileProvider([], 0), set()
+    for seed in range(SEEDS):
+        files = Files([_line(fake, n) for n in range(ROWS)], [])
+        mutation(files, random.Random(seed))
+        if (spoiled := files.joined()) not in seen:
+            seen.add(spoiled)
+            yield seed
+
+
 def job(prefix: str) -> Any:
     return text_job(
         items(ROWS),
@@ -116,7 +127,7 @@ def _records(world: World) -> Any:
 def test_one_spoiled_batch_costs_no_row_its_answer(
     make_world: Callable[..., World], mutation: Mutation
 ) -> None:
-    for seed in range(SEEDS):
+    for seed in telling_seeds(mutation):
         world = make_world(provider=HostileProvider([mutation], seed))
         run = world.start(job(f"s{seed}"))
         finish(world, run)

@@ -31,6 +31,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(params=["memory", "sqlite"])
+def any_world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
+    """On both: the memory store has a way of its own to let threads take turns."""
+    return make_world(kind=request.param)
+
+
 @pytest.fixture
 def me() -> Iterator[DriverIdentity]:
     driver = new_driver()

@@ -65,8 +65,9 @@ class LateProvider(FakeProvider):
         self.shortened = {}
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", pytest.param("sqlite", marks=pytest.mark.long)])
 def late(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
+    """In memory; in the long form on a file too. What is waited for is the engine's business, hours of it in each test."""
     world = make_world(kind=request.param, provider=LateProvider(answer=ONE_FAILED))
     world.provider._clock = world.clock
     return world

@@ -114,6 +114,6 @@ class Stores:
         path = (db or SQLiteStorage.default_path("default")).expanduser()
         if not create and not path.is_file():
             raise InvalidInputError(
-                f"there is no database at {path}; choose one with --db, or use --postgres"
+                f"there is no database at {path}: batchor run creates one; choose another with --db, or use --postgres"
             )
         return SQLiteStorage(path=path, create=create)

@@ -14,7 +14,7 @@ from typing import Any
 
 from batchor_core.core.answers import Answer, unread
 from batchor_core.core.enqueue_budget import EnqueueBudget
-from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.exceptions import InvalidInputError, ProviderError
 from batchor_core.core.models import ItemFailure, PromptParts
 from batchor_core.core.outputs import OutputKind, VectorOutput
 from batchor_core.core.prompts import PromptFeature
@@ -254,7 +254,7 @@ def _listed(record: BatchRemoteRecord) -> BatchState:
     """What a list says of a batch; of one that it does not name, that there is something."""
     try:
         return batch_state(record)
-    except (KeyError, TypeError, AttributeError):
+    except ProviderError:
         created_at = record.get("created_at") if isinstance(record, dict) else None
         return BatchState("", "unknown", created_at=created_at)
 
@@ -263,8 +263,18 @@ def batch_state(record: BatchRemoteRecord) -> BatchState:
     """What the documented record of a batch says. Everything but id and status may be absent, None or empty.
 
     Raises:
-        KeyError, TypeError: There is no usable id or status.
+        ProviderError: It is no such record, as when a gateway has answered in the provider's place.
     """
+    try:
+        return _batch_state(record)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ProviderError(
+            f"the answer is no record of a batch: {type(error).__name__}: {error}",
+            error_class=type(error).__name__,
+        ) from error
+
+
+def _batch_state(record: BatchRemoteRecord) -> BatchState:
     batch_id, status = record["id"], record.get("status") or "validating"
     if not isinstance(batch_id, str) or not batch_id:
         raise TypeError(f"a batch's id must be a non-empty string, not {batch_id!r}")

@@ -77,7 +77,7 @@ def is_open(port: int) -> bool:
 
 @contextlib.contextmanager
 def dagster_dev(folder: Path, settings: dict[str, str]) -> Iterator[Path]:
-    [typed] = [line for line in commands() if line.startswith("dagster dev")]
+    [typed] = [line for line in commands() if line.startswith("dg dev")]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -110,7 +110,7 @@ def dagster_dev(folder: Path, settings: dict[str, str]) -> Iterator[Path]:
 @pytest.mark.timeout(300)
 def test_the_tutorial_does_what_it_says(folder: Path, openai_server: OpenAIServer) -> None:
     settings = environment(folder, openai_server)
-    sends = [line for line in commands() if line.startswith("dagster asset materialize")]
+    sends = [line for line in commands() if line.startswith("dg launch")]
     assert len(sends) == 2
     landed = folder / "data" / "results" / "reviews" / "2026-11-01.parquet"
     with dagster_dev(folder, settings) as log:

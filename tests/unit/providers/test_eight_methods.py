@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from batchor_core.core.exceptions import InvalidInputError, ProviderErrorKind
+from batchor_core.core.exceptions import InvalidInputError, ProviderError, ProviderErrorKind
 from batchor_core.core.lateness import StatedCounts
 from batchor_core.providers.api import BatchApi, BatchLimits, FoundBy, ResultFile
 from batchor_core.providers.base import OptionalMethods
@@ -163,5 +163,5 @@ def test_only_a_refused_batch_has_a_failure() -> None:
 
 @pytest.mark.parametrize("batch_id", [None, "", 7])
 def test_a_record_that_names_no_batch_is_unreadable(batch_id: Any) -> None:
-    with pytest.raises(TypeError, match="batch's id"):
+    with pytest.raises(ProviderError, match="batch's id"):
         batch_state({"id": batch_id, "status": "completed"})

@@ -30,7 +30,7 @@ from batchor_core.testing.fake_rows import answer_row
 from tests.hostile.mutations import MUTATIONS, Files, Mutation
 from tests.support.world import RUN, World, items, text_job
 
-SEEDS = int(os.environ.get("BATCHOR_TEST_HOSTILE_SEEDS", "10"))
+SEEDS = int(os.environ.get("BATCHOR_TEST_HOSTILE_SEEDS", "5"))
 ROWS = 5
 
 NAME = [mutation.__name__ for mutation in MUTATIONS]

@@ -300,7 +300,7 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _in_use(self, registry: ProviderRegistry, config: ProviderConfig) -> ProviderConfig:
         """The config of a run, with this resource's settings where the job leaves them out."""
         kind = str(config.provider_kind)
-        if kind not in registry.kinds():
+        if not registry.knows(kind):
             raise InvalidInputError(
                 f"no provider is registered as {kind!r} for this BatchorResource; known: {', '.join(map(repr, registry.kinds()))}. Give it with "
                 f"BatchorResource(providers={{{kind!r}: Provider(factory, loader)}}), or install the package that registers it "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -19,6 +20,11 @@ settings.load_profile("batchor")
 _ACCOUNT_VARIABLES = ("OPENAI_", "BATCHOR_", "DAGSTER_HOME")
 _TEST_VARIABLES = ("BATCHOR_TEST_",)
 _HERE = ("localhost", "127.0.0.1", "::1", "", None)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from going through all modules and tests again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -19,11 +19,13 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Engine, create_engine, make_url
 
+DSN_VARIABLE = "BATCHOR_TEST_POSTGRES_DSN"
+
 
 @functools.cache
 def postgres_dsn() -> str:
     """DSN of this process's server. It is stopped, and its files deleted, when the process ends."""
-    given = os.environ.get("BATCHOR_TEST_POSTGRES_DSN")
+    given = os.environ.get(DSN_VARIABLE)
     if given:
         return given
     with warnings.catch_warnings():

@@ -89,6 +89,10 @@ class ProviderRegistry:
         """Every kind that :meth:`create` knows, those of installed packages included; imports none of them."""
         return sorted(self._plugins.keys() | {point.name for point in self._entry_points()})
 
+    def knows(self, kind: ProviderKind | str) -> bool:
+        """Whether :meth:`create` knows a kind. Installed packages are looked through only where it was not registered."""
+        return str(kind) in self._plugins or bool(self._entry_points(str(kind)))
+
     def create(self, config: ProviderConfig) -> BatchProvider | BatchApi:
         """Make the provider that ``config`` describes.
 

@@ -47,6 +47,7 @@ from tests.chaos.scenario import (
 )
 from tests.chaos.snapshot import PostgresSnapshot, Snapshot, SQLiteSnapshot
 from tests.chaos.verdict import Facts, Verdict, judge
+from tests.postgres_server import DSN_VARIABLE
 
 T = TypeVar("T")
 
@@ -172,6 +173,8 @@ class Arena:
         }
         environment["PYTHONPATH"] = str(ROOT)
         environment["TMPDIR"] = str(self.folder)
+        if self.store == "postgres":
+            environment[DSN_VARIABLE] = self.dsn
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             cwd=ROOT,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 
 from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core import boundaries, lateness, retry
@@ -63,6 +63,9 @@ from tests.chaos.scenario import (
 PAUSE_SEC = 0.01
 CHUNK = 4
 """Rows per transaction, so that even a small run has several."""
+
+engines: dict[str, Engine] = {}
+"""By DSN, without a connection: those whose statements are compiled before this process is forked."""
 
 
 class _HeldError(Exception):
@@ -216,7 +219,13 @@ def open_store(place: Place, *, clock_offset: float = 0.0, spare_pages: int | No
     now = (lambda: datetime.fromtimestamp(time.time() + clock_offset, UTC)) if clock_offset else None
     registry = profile(place.provider).registry()
     if place.store == "postgres":
-        return PostgresStorage(dsn=place.dsn, schema=place.schema, now=now, provider_registry=registry)
+        return PostgresStorage(
+            dsn=place.dsn,
+            schema=place.schema,
+            now=now,
+            engine=engines.get(place.dsn),
+            provider_registry=registry,
+        )
     store = SQLiteStorage(path=place.folder / "runs.sqlite3", now=now, provider_registry=registry)
     if spare_pages is not None:
         _limit_growth(store, spare_pages)

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import orjson
 
-from tests.chaos.driver import live
+from tests.chaos.driver import engines, live
 from tests.chaos.profile import profile
 from tests.chaos.scenario import Place, life_from_json
+from tests.postgres_server import DSN_VARIABLE, postgres_dsn, postgres_engine
 from tests.support.world import RUN, World, text_job
 
 
@@ -29,11 +30,14 @@ def warm_up() -> None:
     for name in ("alembic", "psycopg", "sqlalchemy.dialects.postgresql.psycopg", "sqlite3"):
         importlib.import_module(name)
     profile(sys.argv[1]).warm_up()
-    with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder), kind="sqlite")
-        with world.runner() as runner:
-            runner.start(text_job(), run_id=RUN).wait()
-        world.close()
+    for kind in ("sqlite", "postgres") if DSN_VARIABLE in os.environ else ("sqlite",):
+        with tempfile.TemporaryDirectory() as folder:
+            world = World(Path(folder), kind=kind)
+            with world.runner() as runner:
+                runner.start(text_job(), run_id=RUN).wait()
+            world.close()
+    if DSN_VARIABLE in os.environ:
+        engines[postgres_dsn()] = postgres_engine()
     assert threading.active_count() == 1
 
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import dagster as dg
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from pydantic import BaseModel
 
 from batchor_core import BatchItem, BatchJob, OpenAIProviderConfig
@@ -22,6 +24,23 @@ class Fact(BaseModel):
     statement: str
     kind: Literal["true", "false"]
     sources: list[str]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _read_migrations_once() -> Iterator[None]:
+    """An instance marks its databases with Dagster's newest revision, for which it reads ninety files each time."""
+    read = ScriptDirectory.from_config
+    known: dict[str | None, ScriptDirectory] = {}
+
+    def read_once(config: Config) -> ScriptDirectory:
+        place = config.get_main_option("script_location")
+        if place not in known:
+            known[place] = read(config)
+        return known[place]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", read_once)
+        yield
 
 
 @pytest.fixture

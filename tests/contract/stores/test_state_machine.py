@@ -573,7 +573,7 @@ SHARDS = int(os.environ.get("BATCHOR_TEST_SHARDS", "1"))
 @pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize(
     ("name", "lives"),
-    [("memory", 15), ("sqlite", 15), pytest.param("postgres", 5, marks=pytest.mark.postgres)],
+    [("memory", 5), ("sqlite", 15), pytest.param("postgres", 5, marks=pytest.mark.postgres)],
 )
 def test_a_store_lives_like_the_model(
     name: str, lives: int, shard: int, stack: ExitStack, tmp_path: Path

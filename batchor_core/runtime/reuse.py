@@ -12,7 +12,7 @@ from batchor_core.core.outputs import ModelOutput, OutputSpec
 from batchor_core.core.reuse import Reuse, reuse_key, varies
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.types import JSONObject
-from batchor_core.runtime.engine import Drive, log
+from batchor_core.runtime.engine import Drive, JobInHand, log
 from batchor_core.storage.session import Candidate, ReuseTerms
 
 
@@ -36,7 +36,7 @@ def reuse_of(job: BatchJob[Any, Any], extras: JSONObject) -> Reuse | None:
     return Reuse(job.reuse, key, max_age_sec, job.reuse_varying)
 
 
-def reuse_terms(drive: Drive) -> ReuseTerms | None:
+def reuse_terms(drive: JobInHand) -> ReuseTerms | None:
     """The terms of a driver's run; None if it reuses nothing."""
     reuse = drive.config.reuse
     if reuse is None:
@@ -62,7 +62,7 @@ def _acceptance(output: OutputSpec) -> Callable[[str], bool] | None:
     return accepts
 
 
-def has_address(drive: Drive) -> Callable[[Any], bool]:
+def has_address(drive: JobInHand) -> Callable[[Any], bool]:
     """Says of a request, without its custom_id, whether it is found by its content address."""
     reuse = drive.config.reuse
     keeps_addresses = drive.settings.content_addresses or reuse is not None

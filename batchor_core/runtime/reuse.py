@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from batchor_core.core.exceptions import StructuredOutputError
+from batchor_core.core.exceptions import InvalidInputError, StructuredOutputError
 from batchor_core.core.models import BatchJob
 from batchor_core.core.outputs import ModelOutput, OutputSpec
 from batchor_core.core.reuse import Reuse, reuse_key, varies
@@ -14,10 +14,11 @@ from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.types import JSONObject
 from batchor_core.runtime.engine import Drive, JobInHand, log
 from batchor_core.storage.session import Candidate, ReuseTerms
+from batchor_core.storage.state import StateStore
 
 
-def reuse_of(job: BatchJob[Any, Any], extras: JSONObject) -> Reuse | None:
-    """What is stored of a job's reuse; None if it is off.
+def reuse_of(job: BatchJob[Any, Any], extras: JSONObject, *, account: str | None = None) -> Reuse | None:
+    """What is stored of a job's reuse; None if it is off. ``account`` counts if the job's config knows none.
 
     Raises:
         InvalidInputError: The extras don't name the asset or partition whose answers are meant.
@@ -28,12 +29,24 @@ def reuse_of(job: BatchJob[Any, Any], extras: JSONObject) -> Reuse | None:
     key = reuse_key(
         job.reuse,
         extras,
-        asked_of=(str(config.provider_kind), config.server_url(), config.account_fingerprint()),
+        asked_of=(str(config.provider_kind), config.server_url(), config.account_fingerprint() or account),
         output=job.output_spec.to_payload(),
         salt=job.salt,
     )
     max_age_sec = None if job.max_age is None else job.max_age.total_seconds()
     return Reuse(job.reuse, key, max_age_sec, job.reuse_varying)
+
+
+def check_reused(store: StateStore, reuse: Reuse | None) -> None:
+    """Refuse a job that reuses answers in a store that can't.
+
+    Raises:
+        InvalidInputError: It can't.
+    """
+    if reuse is not None and not store.supports_reuse:
+        raise InvalidInputError(
+            f"{type(store).__name__} can't reuse answers: give the job reuse='off', or use a built-in store"
+        )
 
 
 def reuse_terms(drive: JobInHand) -> ReuseTerms | None:

@@ -24,7 +24,7 @@ job. `batchor COMMAND --help` prints the same as this page.
 | Code | |
 |---|---|
 | 0 | success; of `run`: every row has its answer, or was sent with `--detach` |
-| 1 | rows failed, or something needs a decision (a paused run, a batch in quarantine), or you declined a confirmation |
+| 1 | rows failed, or something needs a decision (a paused run, a batch in quarantine); of `plan`: rows would be refused, or the run would stop at a cap; or you declined a confirmation |
 | 2 | the command can't be carried out: its options, input, key, store or run are wrong |
 | 130 | interrupted by Ctrl-C; 143 by SIGTERM. `watch` ends with 0, since Ctrl-C is the way to leave it |
 

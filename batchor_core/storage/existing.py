@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from sqlalchemy import URL, create_engine
+
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.storage.memory import MemoryStateStore
-from batchor_core.storage.migrations import HEAD, KNOWN, VERSION_TABLE, revision_of
-from batchor_core.storage.sqlite import SQLiteStorage
+from batchor_core.storage.migrations import HEAD, revision_of
+from batchor_core.storage.sqlite import SQLiteDatabase, SQLiteStorage
 from batchor_core.storage.state import StateStore
 
 
@@ -65,7 +65,7 @@ def _instead(revision: str | None, where: str) -> StoreToRead | None:
     """An empty store, if the one there can't be read as it is."""
     if revision is None:
         return StoreToRead(MemoryStateStore())
-    if revision == HEAD or revision not in KNOWN:  # of a newer version, it says so itself
+    if revision == HEAD:
         return None
     note = (
         f"the store {where} is of an earlier version, which the next run will bring up to date: its answers, caps and history are "
@@ -77,11 +77,10 @@ def _instead(revision: str | None, where: str) -> StoreToRead | None:
 def _revision_in(path: Path) -> str | None:
     if not path.is_file() or not path.stat().st_size:
         return None
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
-        try:
-            found = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()  # noqa: S608 - our own name
-        except sqlite3.DatabaseError as error:
-            if "no such table" in str(error):
-                return None
-            return HEAD  # whoever opens it explains what is wrong
-    return None if found is None else str(found[0])
+    # as it is: our own connections would turn a database of somebody else's into one with a write-ahead log
+    url = URL.create("sqlite", database=path.as_uri(), query={"mode": "rw", "uri": "true"})
+    database = SQLiteDatabase(create_engine(url, hide_parameters=True), where=str(path))
+    try:
+        return revision_of(database)
+    finally:
+        database.close()

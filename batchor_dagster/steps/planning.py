@@ -43,19 +43,12 @@ def _plan(task: Task, partition_key: str | None) -> tuple[Plan, str | None]:
         job = build_job(task, partition_key, Path(folder))
         with task.resource.planning(job.provider_config) as (store, planning):
             job = with_reuse(task, store, job)
-            revision = _newest_revision(task, store, partition_key)
+            revision = task.asset.newest_revision(store, partition_key)
             extras = extras_of(task, partition_key, revision + 1, job)
             run_id = task.asset.run_id(partition_key, revision + 1)
             return planning.plan(job, run_id=run_id, extras=extras), _about(
                 task, store, partition_key, revision
             )
-
-
-def _newest_revision(task: Task, store: StateStore, partition_key: str | None) -> int:
-    revision = 0
-    while store.has_run(run_id=task.asset.run_id(partition_key, revision + 1)):
-        revision += 1
-    return revision
 
 
 def _about(task: Task, store: StateStore, partition_key: str | None, revision: int) -> str | None:

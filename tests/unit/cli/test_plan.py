@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from batchor_core import SQLiteStorage
-from tests.postgres_server import postgres_dsn, postgres_schema
+from tests.postgres_server import postgres_dsn, postgres_engine
 from tests.unit.cli.conftest import Terminal, Typing
 
 PRICES = ['["openai/gpt-5-mini"]', "input_tokens = 1", "output_tokens = 1"]
@@ -69,8 +69,9 @@ def test_an_old_store_is_not_migrated(typing: Typing) -> None:
 
 
 def test_no_tables_are_made_in_postgres(typing: Typing, monkeypatch: pytest.MonkeyPatch) -> None:
-    with postgres_schema() as schema:
-        monkeypatch.setenv("BATCHOR_POSTGRES_DSN", postgres_dsn())
-        words = ("--postgres", "--postgres-schema", f"{schema}_not_there")
-        assert typing.type("plan", *LINE, *words).exit_code == 0
-        assert typing.type("plan", *LINE, *words).exit_code == 0
+    monkeypatch.setenv("BATCHOR_POSTGRES_DSN", postgres_dsn())
+    planned = typing.type("plan", *LINE, "--postgres", "--postgres-schema", "never_made")
+    assert planned.exit_code == 0, planned.output
+    with postgres_engine().connect() as connection:
+        made = text("SELECT count(*) FROM pg_namespace WHERE nspname = 'never_made'")
+        assert connection.execute(made).scalar() == 0

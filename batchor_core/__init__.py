@@ -68,6 +68,7 @@ from batchor_core.core.outputs import (
     TextOutput,
     VectorOutput,
 )
+from batchor_core.core.plan import Plan
 from batchor_core.core.price_book import PriceBook
 from batchor_core.core.pricing import Cost, Unpriced
 from batchor_core.core.prompts import PromptFeature
@@ -162,6 +163,7 @@ __all__ = [
     "PriceBook",
     "Cost",
     "Unpriced",
+    "Plan",
     "Spending",
     "Cap",
     # results

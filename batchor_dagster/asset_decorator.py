@@ -33,6 +33,7 @@ from batchor_dagster.steps import (
     OnTermination,
     Task,
     judge_results,
+    show_plans,
     submit,
     submit_wait_write,
     write_results,
@@ -57,6 +58,10 @@ class BatchConfig(CheckedConfig):
         default=Rerun.auto,
         description="What to do with a partition that is finished: auto keeps it unless the job has changed, failed retries "
         "its failed rows, all runs and pays for every row again.",
+    )
+    plan: bool = Field(
+        default=False,
+        description="Show what a new run of the partition would send and cost, and stop: nothing is sent and nothing is materialized.",
     )
 
 
@@ -169,7 +174,8 @@ def batch_asset(
             sink=results_sink,
         )
         step = {name: arguments.get(name) for name in ("backfill_policy", "op_tags", "pool", "retry_policy")}
-        starting: dict[str, Any] = {**step, "ins": arguments.get("ins")}
+        # a plan materializes nothing
+        starting: dict[str, Any] = {**step, "ins": arguments.get("ins"), "output_required": False}
         # a spec may name one by spec.with_io_manager_key(), which keeps it there
         loader = spec.metadata.get("dagster/io_manager_key", arguments.get("io_manager_key"))
         writing: dict[str, Any] = {"io_manager_key": loader}
@@ -300,7 +306,7 @@ def _job_step(
     on_change: OnChange,
     reuse: ReuseScope | None,
     act: Callable[[Task], dg.Output[None]],
-) -> Callable[..., dg.Output[None]]:
+) -> Callable[..., Iterator[dg.Output[None]]]:
     """A step function with the parameters of the user's, and config and the resource if that did not ask for them."""
     own = {parameter.name for parameter in function.parameters}
     added = {
@@ -309,26 +315,29 @@ def _job_step(
         if name not in own
     }
 
-    def step(context: dg.AssetExecutionContext, **given: Any) -> dg.Output[None]:
+    def step(context: dg.AssetExecutionContext, **given: Any) -> Iterator[dg.Output[None]]:
         resource, config = given[asset.resource_key], given[CONFIG]
         passed = {name: value for name, value in given.items() if name not in added}
-        return act(
-            Task(
-                asset=asset,
-                context=context,
-                resource=resource,
-                build_job=lambda here: _checked_job(asset, function(here, passed)),
-                rerun=config.rerun if isinstance(config, BatchConfig) else Rerun.auto,
-                on_change=on_change,
-                reuse=reuse,
-                tells_partitions_apart=function.context is not None,
-            )
+        is_known = isinstance(config, BatchConfig)
+        task = Task(
+            asset=asset,
+            context=context,
+            resource=resource,
+            build_job=lambda here: _checked_job(asset, function(here, passed)),
+            rerun=config.rerun if is_known else Rerun.auto,
+            on_change=on_change,
+            reuse=reuse,
+            tells_partitions_apart=function.context is not None,
         )
+        if is_known and config.plan:
+            show_plans(task)
+        else:
+            yield act(task)
 
     parameters = function.step_parameters(added)
     step.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     step.__annotations__ = {p.name: p.annotation for p in parameters if p.annotation is not p.empty}
-    step.__annotations__["return"] = dg.Output[None]
+    step.__annotations__["return"] = Iterator[dg.Output[None]]
     step.__name__ = function.name
     return step
 

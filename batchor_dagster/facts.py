@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 from pydantic import BaseModel
 
-from batchor_core import BatchRunner
+from batchor_core import BatchRunner, StateStore
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.spending import ASSET_EXTRA, PARTITION_EXTRA
 from batchor_core.core.types import JSONObject
@@ -54,10 +54,10 @@ class BatchFacts:
         """The batch run of a partition, in one of its revisions."""
         return batch_run_id(self.key.path, partition_key, revision=revision)
 
-    def newest_revision(self, runner: BatchRunner, partition_key: str | None = None) -> int:
+    def newest_revision(self, runs: BatchRunner | StateStore, partition_key: str | None = None) -> int:
         """The number of a partition's newest run; 0 if it has none."""
         revision = 0
-        while runner.has_run(self.run_id(partition_key, revision + 1)):
+        while runs.has_run(run_id=self.run_id(partition_key, revision + 1)):
             revision += 1
         return revision
 

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +26,9 @@ from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ProviderConfig
 from batchor_core.core.price_book import PriceBook
 from batchor_core.core.reuse import ReuseScope, check_reuse
+from batchor_core.runtime.engine import EngineSettings, RunProvider
+from batchor_core.runtime.planning import Planning
+from batchor_core.storage.existing import StoreToRead, postgres_to_read, sqlite_to_read
 from batchor_core.storage.postgres import DSN_VARIABLE, SCHEMA_VARIABLE
 from batchor_dagster.misspelt_names import refuse_unknown
 from batchor_dagster.providers import (
@@ -197,10 +200,30 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 provider_registry=registry,
                 artifact_store=self._open_artifacts(),
                 provider_factory=lambda config: registry.create(self._in_use(registry, config)),
-                prices=PriceBook(self._value("prices"), in_use=lambda config: self._in_use(registry, config)),
+                prices=self._prices(registry),
                 caps=caps_of(self.caps or ()),
             )
         return self._runner
+
+    @contextmanager
+    def planning(self, config: ProviderConfig) -> Iterator[tuple[StateStore, Planning]]:
+        """The store as it is, and what makes plans with it, for a job with this provider: nothing is created or written."""
+        registry = registry_of(self._providers)
+        store, note = self._store_to_read(registry)
+        try:
+            yield (
+                store,
+                Planning(
+                    store,
+                    RunProvider(lambda: registry.create(self._in_use(registry, config)), config),
+                    self._prices(registry),
+                    EngineSettings(),
+                    notes=[] if note is None else [note],
+                    caps=caps_of(self.caps or ()),
+                ),
+            )
+        finally:
+            store.close()
 
     def results_base(self) -> str:
         """Folder or URL of the result files."""
@@ -262,28 +285,48 @@ class BatchorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         _check_folder("root", root)
         return Path(root).expanduser().absolute()
 
+    def _prices(self, registry: ProviderRegistry) -> PriceBook:
+        return PriceBook(self._value("prices"), in_use=lambda config: self._in_use(registry, config))
+
+    def _store_to_read(self, registry: ProviderRegistry) -> StoreToRead:
+        match place := self._place():
+            case Path():
+                return sqlite_to_read(place, provider_registry=registry)
+            case None:
+                return StoreToRead(_MEMORY_STORES.get(str(self._root())) or MemoryStateStore())
+            case _:
+                return postgres_to_read(place, provider_registry=registry)
+
     def _open_storage(self, registry: ProviderRegistry) -> StateStore:
+        match place := self._place():
+            case Path():
+                return SQLiteStorage(path=place, provider_registry=registry)
+            case None:
+                root = str(self._root())
+                if (store := _MEMORY_STORES.get(root)) is not None:
+                    return store  # making one, to throw it away, takes as long as a small run
+                return _MEMORY_STORES.setdefault(root, MemoryStateStore())
+            case _:
+                return PostgresStorage.from_env(env=place, provider_registry=registry)
+
+    def _place(self) -> Path | Mapping[str, str] | None:
+        """The SQLite file, the environment that names a Postgres database, or None for memory."""
         given = {name: value for name in _BELONGS_TO if (value := self._value(name)) is not None}
         match check_storage(str(resolved("BatchorResource.storage", self.storage)), given):
             case StorageKind.SQLITE:
                 path = given.get("sqlite_path")
                 if path is not None:
                     _check_folder("sqlite_path", path)
-                return SQLiteStorage(
-                    path=path or self._root() / "batchor.sqlite3", provider_registry=registry
-                )
+                return self._root() / "batchor.sqlite3" if path is None else Path(path)
             case StorageKind.POSTGRES:
                 variables = {
                     DSN_VARIABLE: given.get("postgres_dsn"),
                     SCHEMA_VARIABLE: given.get("postgres_schema"),
                 }
                 overriding = {name: value for name, value in variables.items() if value is not None}
-                return PostgresStorage.from_env(env=os.environ | overriding, provider_registry=registry)
+                return os.environ | overriding
             case StorageKind.MEMORY:
-                root = str(self._root())
-                if (store := _MEMORY_STORES.get(root)) is not None:
-                    return store  # making one, to throw it away, takes as long as a small run
-                return _MEMORY_STORES.setdefault(root, MemoryStateStore())
+                return None
 
     def _open_artifacts(self) -> ArtifactStore:
         where = self._value("artifacts") or str(self._root() / "artifacts")

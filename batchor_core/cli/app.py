@@ -12,6 +12,7 @@ from batchor_core.cli import (
     doctor,
     export,
     looking,
+    plan,
     report,
     results,
     row,
@@ -46,6 +47,7 @@ def batchor(
 
 
 app.command("run")(run.run)
+app.command("plan")(plan.plan)
 app.command("runs")(looking.list_runs)
 app.command("status")(looking.status)
 app.command("show", help="The same as status.")(looking.status)

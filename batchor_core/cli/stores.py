@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchor_core.artifacts import ArtifactStore, LocalArtifactStore, ObjectStoreArtifactStore
 from batchor_core.cli.profiles import Profile
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.runtime.runner import BatchRunner
 from batchor_core.storage.state import StateStore
+
+if TYPE_CHECKING:
+    from batchor_core.storage.existing import StoreToRead
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,15 @@ class Stores:
         ]
         return "".join(f" {word}" for word in words)
 
-    def _opened(self, *, create: bool) -> StateStore:
+    def to_read(self) -> StoreToRead:
+        """The store as it is: nothing is created or migrated, and where there is none, an empty one is returned."""
+        from batchor_core.storage.existing import postgres_to_read, sqlite_to_read
+
+        where = self._where()
+        return sqlite_to_read(where) if isinstance(where, Path) else postgres_to_read(where)
+
+    def _where(self) -> Path | Mapping[str, str]:
+        """The SQLite file, or the environment that names a Postgres database."""
         db, postgres, schema = self.db, self.postgres, self.schema
         if db is None and not postgres:  # a store that was named counts, not a half of the profile's
             db = None if self.profile.db is None else Path(self.profile.db)
@@ -98,20 +109,25 @@ class Stores:
         if postgres:
             if db is not None:
                 raise InvalidInputError("give --db or --postgres, not both")
-            from batchor_core.storage.postgres import SCHEMA_VARIABLE, PostgresStorage
-
             schema = schema or self.profile.postgres_schema
-            env = os.environ | ({SCHEMA_VARIABLE: schema} if schema else {})
-            return PostgresStorage.from_env(env=env, create=create)
+            return os.environ | ({"BATCHOR_POSTGRES_SCHEMA": schema} if schema else {})
         if schema:
             raise InvalidInputError(
                 "--schema names a schema of Postgres: give it with --postgres, or leave it out"
             )
-        from batchor_core.storage.sqlite import (
-            SQLiteStorage,  # SQLAlchemy takes as long to import as all the rest
-        )
+        # SQLAlchemy takes as long to import as all the rest
+        from batchor_core.storage.sqlite import SQLiteStorage
 
-        path = (db or SQLiteStorage.default_path("default")).expanduser()
+        return (db or SQLiteStorage.default_path("default")).expanduser()
+
+    def _opened(self, *, create: bool) -> StateStore:
+        path = self._where()
+        if not isinstance(path, Path):
+            from batchor_core.storage.postgres import PostgresStorage
+
+            return PostgresStorage.from_env(env=path, create=create)
+        from batchor_core.storage.sqlite import SQLiteStorage
+
         if not create and not path.is_file():
             raise InvalidInputError(
                 f"there is no database at {path}: batchor run creates one; choose another with --db, or use --postgres"

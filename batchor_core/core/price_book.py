@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -12,7 +13,7 @@ from batchor_core.core.arguments import shown
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import ProviderConfig
 from batchor_core.core.price_table import PriceTable, price_entry
-from batchor_core.core.pricing import BatchRates, Rates
+from batchor_core.core.pricing import BatchRates, Rates, Unpriced
 
 PriceFunction: TypeAlias = Callable[[str, str, date], "Mapping[str, Any] | None"]
 """Called with provider, model and the day in UTC that a batch was created on. Returns the batch's prices as a table of
@@ -20,6 +21,8 @@ PriceFunction: TypeAlias = Callable[[str, str, date], "Mapping[str, Any] | None"
 
 PricesGiven: TypeAlias = "str | PathLike[str] | Mapping[str, Any] | PriceFunction | PriceBook"
 """Prices as users give them: a TOML file, a mapping of the same shape, a function, or a book of several of these."""
+
+log = logging.getLogger("batchor_core")
 
 
 class PriceBook:
@@ -87,3 +90,14 @@ class PriceBook:
                     f"the prices that the function returned for {provider}/{model}", prices
                 ).rates
         return found
+
+
+def rates_at(prices: PriceBook, config: ProviderConfig, at: float) -> Rates:
+    """What answers cost in a batch that is created at this time, in seconds since 1970."""
+    try:
+        return prices.rates(config, at=datetime.fromtimestamp(at, UTC))
+    except (
+        Exception
+    ) as error:  # of the user's function, or of a config: what was answered is kept all the same
+        log.exception("the prices of %s can't be looked up", config.provider_kind)
+        return Unpriced(f"the prices can't be looked up: {type(error).__name__}: {error}")

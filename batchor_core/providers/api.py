@@ -208,6 +208,13 @@ class BatchApi(ABC):
     def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
         """Estimated prompt tokens of each line."""
 
+    def unbilled_tokens(self, line: BatchRequestLine, *, chars_per_token: int) -> int:
+        """How many of the tokens that :meth:`estimate_tokens` counts for this line the provider does not bill.
+
+        Limits count whole requests; of a schema, some of that is not billed. What a job will cost is estimated with it.
+        """
+        return 0
+
     # submission
 
     def prepare(self, request_file: Path) -> str | None:

@@ -87,6 +87,9 @@ class ApiAtBoundaries(BatchApi):
     def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
         return self._api.estimate_tokens(lines, chars_per_token=chars_per_token)
 
+    def unbilled_tokens(self, line: BatchRequestLine, *, chars_per_token: int) -> int:
+        return self._api.unbilled_tokens(line, chars_per_token=chars_per_token)
+
     def read(self, record: JSONObject) -> Answer:
         return self._api.read(record)
 

@@ -88,6 +88,10 @@ class OptionalMethods:
         """Estimate the prompt tokens of several lines at once, in their order. Default: one line after the other."""
         raise NotImplementedError
 
+    def unbilled_tokens(self, line: BatchRequestLine, *, chars_per_token: int) -> int:
+        """How many of a line's estimated tokens are not billed, such as a part of its schema. Default: none."""
+        raise NotImplementedError
+
     def build_vector_line(
         self, *, custom_id: str, prompt_parts: PromptParts, output: VectorOutput
     ) -> BatchRequestLine:

@@ -104,6 +104,11 @@ class EightMethodsApi(BatchApi):
         estimate = self._provider.estimate_request_tokens
         return [estimate(line, chars_per_token=chars_per_token) for line in lines]
 
+    def unbilled_tokens(self, line: BatchRequestLine, *, chars_per_token: int) -> int:
+        """The provider's own, none without the method."""
+        count = self._optional.get("unbilled_tokens")
+        return 0 if count is None else count(line, chars_per_token=chars_per_token)
+
     # submission
 
     def prepare(self, request_file: Path) -> str | None:

@@ -6,16 +6,16 @@ import logging
 import random
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Literal, assert_never
 
 from batchor_core.artifacts.base import ArtifactStore
 from batchor_core.core.admission import Allowance, Measure
 from batchor_core.core.arguments import check_seconds, check_whole_number
 from batchor_core.core.batching import BatchSize
-from batchor_core.core.custom_ids import SUBMISSION_CHARS
+from batchor_core.core.custom_ids import SUBMISSION_CHARS, CustomIds
 from batchor_core.core.enqueue_budget import EnqueueBudget
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import (
@@ -26,8 +26,8 @@ from batchor_core.core.exceptions import (
 from batchor_core.core.lateness import Patience
 from batchor_core.core.models import ProviderConfig, RunEvent
 from batchor_core.core.outputs import OutputSpec, VectorOutput
-from batchor_core.core.price_book import PriceBook
-from batchor_core.core.pricing import Rates, Unpriced
+from batchor_core.core.price_book import PriceBook, rates_at
+from batchor_core.core.pricing import Rates
 from batchor_core.core.retry import (
     FILE_RETRY_SEC,
     LEAST_OF_DELAY,
@@ -119,13 +119,7 @@ class Engine:
 
     def rates(self, config: ProviderConfig, *, at: float) -> Rates:
         """What answers cost in a batch that was created at this time by the store's clock; now, if that is not known."""
-        try:
-            return self.prices.rates(config, at=datetime.fromtimestamp(at or self.store.now(), UTC))
-        except (
-            Exception
-        ) as error:  # of the user's function, or of a config: what was answered is kept all the same
-            log.exception("the prices of %s can't be looked up", config.provider_kind)
-            return Unpriced(f"the prices can't be looked up: {type(error).__name__}: {error}")
+        return rates_at(self.prices, config, at or self.store.now())
 
     def emit(self, run_id: str, event_type: str, *, provider_kind: str | None = None, **data: object) -> None:
         """Log the event and call the observer. An exception of the observer is only logged: it must not end the run."""
@@ -214,7 +208,71 @@ class Sweeping:
         self.done_at = time.monotonic()
 
 
-class Drive:
+class JobInHand(ABC):
+    """A job as requests are made of it: by a driver, which sends them, and for a plan, which does not.
+
+    Attributes:
+        run_id: The run; "" if it has no name yet.
+        config: The job as it is stored.
+    """
+
+    run_id: str
+    config: PersistedRunConfig
+    _provider: RunProvider
+
+    @property
+    @abstractmethod
+    def store(self) -> StateStore:
+        """Where the run is kept, or would be."""
+
+    @property
+    @abstractmethod
+    def settings(self) -> EngineSettings:
+        """How to drive."""
+
+    @property
+    @abstractmethod
+    def custom_ids(self) -> CustomIds:
+        """Names the attempts of its items."""
+
+    @property
+    @abstractmethod
+    def output(self) -> OutputSpec:
+        """What answers are checked with."""
+
+    @property
+    def api(self) -> BatchApi:
+        """The run's provider."""
+        return self._provider.get()
+
+    @property
+    def wanted(self) -> WantedOutput | None:
+        """What every request asks for, besides its prompt."""
+        return wanted_output(self.config)
+
+    def budget(self) -> EnqueueBudget | None:
+        """The account's token limits, if any are configured."""
+        return self.api.enqueue_budget()
+
+    def allowances(self) -> list[Allowance]:
+        """What the run shares with others and has to stay within."""
+        budget = self.budget()
+        if budget is None or not budget.limit:
+            return []
+        return [Allowance(Measure.ENQUEUED_TOKENS, budget.key, budget.limit)]
+
+    def batch_size(self) -> BatchSize:
+        """What one batch may hold: the smaller of what the job says and what the provider takes."""
+        policy, limits, budget = self.config.chunk_policy, self.api.limits, self.budget()
+        return BatchSize(
+            min(policy.max_requests, limits.max_requests or policy.max_requests),
+            min(policy.max_file_bytes, limits.max_bytes or policy.max_file_bytes),
+            budget.per_batch if budget else 0,
+            row_bytes=SUBMISSION_CHARS if limits.found_by is FoundBy.ROWS else 0,
+        )
+
+
+class Drive(JobInHand):
     """One driver's hold on one run, for the length of one cycle.
 
     Attributes:
@@ -262,19 +320,14 @@ class Drive:
         return self.engine.settings
 
     @property
-    def api(self) -> BatchApi:
-        """The run's provider."""
-        return self._provider.get()
-
-    @property
     def max_attempts(self) -> int:
         """Answered attempts per item."""
         return self.config.retry_policy.max_attempts
 
     @property
-    def wanted(self) -> WantedOutput | None:
-        """What every request asks for, besides its prompt."""
-        return wanted_output(self.config)
+    def custom_ids(self) -> CustomIds:
+        """Names the attempts of its items."""
+        return self.session.custom_ids
 
     @property
     def output(self) -> OutputSpec:
@@ -282,27 +335,6 @@ class Drive:
         if self._output is None:
             self._output = checking_output(self.config, allowed_modules=self.settings.model_modules)
         return self._output
-
-    def budget(self) -> EnqueueBudget | None:
-        """The account's token limits, if any are configured."""
-        return self.api.enqueue_budget()
-
-    def allowances(self) -> list[Allowance]:
-        """What the run shares with others and has to stay within."""
-        budget = self.budget()
-        if budget is None or not budget.limit:
-            return []
-        return [Allowance(Measure.ENQUEUED_TOKENS, budget.key, budget.limit)]
-
-    def batch_size(self) -> BatchSize:
-        """What one batch may hold: the smaller of what the job says and what the provider takes."""
-        policy, limits, budget = self.config.chunk_policy, self.api.limits, self.budget()
-        return BatchSize(
-            min(policy.max_requests, limits.max_requests or policy.max_requests),
-            min(policy.max_file_bytes, limits.max_bytes or policy.max_file_bytes),
-            budget.per_batch if budget else 0,
-            row_bytes=SUBMISSION_CHARS if limits.found_by is FoundBy.ROWS else 0,
-        )
 
     def emit(self, event_type: str, **data: object) -> None:
         """Emit an event of this run."""

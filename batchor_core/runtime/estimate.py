@@ -15,6 +15,8 @@ from batchor_core.core.exceptions import MissingCredentialsError
 from batchor_core.core.lifecycle import IN_FLIGHT
 from batchor_core.core.models import RunSummary
 from batchor_core.core.prompts import PromptParts
+from batchor_core.core.types import BatchRequestLine
+from batchor_core.providers.api import BatchApi, WantedOutput
 from batchor_core.runtime.engine import wanted_output
 from batchor_core.runtime.live import LiveRun
 
@@ -47,10 +49,15 @@ def estimate(live: LiveRun, summary: RunSummary) -> TokenEstimate:
     return TokenEstimate(min(whole, max(in_flight, whole - in_flight * around)), whole)
 
 
+def shortest_line(api: BatchApi, output: WantedOutput | None) -> BatchRequestLine:
+    """A request of one token of text, and of what every request has around its texts."""
+    return api.request_line(custom_id="", prompt=_SHORTEST, output=output)
+
+
 def _tokens_around_texts(live: LiveRun) -> int:
     """The estimate for a request with almost no text, by the same rule as for the run's rows."""
     api, chars_per_token = live.provider.get(), live.config.chunk_policy.chars_per_token
-    line = api.request_line(custom_id="", prompt=_SHORTEST, output=wanted_output(live.config))
+    line = shortest_line(api, wanted_output(live.config))
     if api.enqueue_budget() is None:
         return len(orjson.dumps({**line, "custom_id": ""})) // chars_per_token
     (tokens,) = api.estimate_tokens([line], chars_per_token=chars_per_token)

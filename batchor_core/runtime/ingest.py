@@ -23,7 +23,7 @@ from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.request_lines import PLACEHOLDERS, Frames, longest_line
 from batchor_core.core.types import BatchRequestLine, JSONValue
 from batchor_core.runtime.encoding import check_ids, encoded_metadata, encoded_request, named
-from batchor_core.runtime.engine import CHUNK, Drive
+from batchor_core.runtime.engine import CHUNK, Drive, JobInHand
 from batchor_core.runtime.repeated_ids import naming_rows
 from batchor_core.runtime.reuse import has_address, reuse_terms
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
@@ -287,18 +287,11 @@ def ask(items: Iterable[BatchItem[Any]], first_index: int, build_prompt: PromptB
     return Asked(first_index, kept, prompts, metadata)
 
 
-def materialize(drive: Drive, asked: Asked) -> list[MaterializedItem]:
-    """Turn rendered items into stored rows: request line and tokens.
-
-    Raises:
-        InvalidInputError: An id holds half of a surrogate pair, a request can't be built, or the provider or the store has no
-            place for a part of a prompt; names the item.
-    """
-    check_ids(asked.items)
-    _check_features(drive, asked)
-    lines, stored, addresses = _requests(drive, asked)
+def materialize(job: JobInHand, asked: Asked) -> list[MaterializedItem]:
+    """Turn rendered items into stored rows: request line and tokens; raises what :func:`requests_of` does."""
+    lines, stored, addresses = requests_of(job, asked)
     # a store without sessions of its own may not know of finished lines, so it gets the prompts to build them from
-    keeps_lines = drive.store.supports_leases
+    keeps_lines = job.store.supports_leases
     return [
         MaterializedItem(
             item.item_id,
@@ -314,15 +307,15 @@ def materialize(drive: Drive, asked: Asked) -> list[MaterializedItem]:
             address,
         )
         for index, (item, prompt, metadata, request_line, address, tokens) in enumerate(
-            zip(*asked[1:], stored, addresses, _tokens(drive, lines, stored), strict=True), asked.first_index
+            zip(*asked[1:], stored, addresses, tokens_of(job, lines, stored), strict=True), asked.first_index
         )
     ]
 
 
-def _check_features(drive: Drive, asked: Asked) -> None:
+def _check_features(job: JobInHand, asked: Asked) -> None:
     """Refuse prompt features that the request would silently leave out."""
-    keeps_lines = drive.store.supports_leases
-    taken = drive.api.limits.prompts
+    keeps_lines = job.store.supports_leases
+    taken = job.api.limits.prompts
     if keeps_lines and taken.issuperset(PromptFeature):
         return
     for item, prompt in zip(asked.items, asked.prompts, strict=True):
@@ -330,34 +323,42 @@ def _check_features(drive: Drive, asked: Asked) -> None:
             continue
         for feature in prompt.features:
             if feature not in taken:
-                kind = drive.config.provider_config.provider_kind
+                kind = job.config.provider_config.provider_kind
                 raise InvalidInputError(
                     f"{named(item)}: its prompt has {feature.value}, which the provider {kind} does not support; give only a "
                     "prompt and a system prompt"
                 )
             if not keeps_lines:
                 raise InvalidInputError(
-                    f"{named(item)}: its prompt has {feature.value}, and {type(drive.store).__name__} stores only a prompt and "
+                    f"{named(item)}: its prompt has {feature.value}, and {type(job.store).__name__} stores only a prompt and "
                     "a system prompt; use a built-in store"
                 )
 
 
-def _requests(drive: Drive, asked: Asked) -> tuple[list[BatchRequestLine], list[bytes], list[bytes | None]]:
+def requests_of(
+    job: JobInHand, asked: Asked
+) -> tuple[list[BatchRequestLine], list[bytes], list[bytes | None]]:
     """The items' request lines as built and as stored, and their content addresses.
 
     They are built with a placeholder as custom_id and stored without it. If a provider's requests depend on the custom_id,
     they are built with the real one and stored whole.
+
+    Raises:
+        InvalidInputError: An id holds half of a surrogate pair, a request can't be built, or the provider or the store has no
+            place for a part of a prompt; names the item.
     """
-    wanted, build_line = drive.wanted, drive.api.request_line
-    frames = Frames(str(drive.config.provider_config.provider_kind))
+    check_ids(asked.items)
+    _check_features(job, asked)
+    wanted, build_line = job.wanted, job.api.request_line
+    frames = Frames(str(job.config.provider_config.provider_kind))
     placeholder, placeholder_bytes = PLACEHOLDERS[0], PLACEHOLDERS[0].encode()
-    name = drive.session.custom_ids.of
-    keeps_address = has_address(drive)
+    name = job.custom_ids.of
+    keeps_address = has_address(job)
     lines: list[BatchRequestLine] = []
     stored: list[bytes] = []
     addresses: list[bytes | None] = []
     try:
-        are_nameless = _are_nameless(drive, asked)
+        are_nameless = _are_nameless(job, asked)
     except InvalidInputError as error:
         raise _about(asked.items[0], error) from error
     for index, (item, prompt) in enumerate(zip(asked.items, asked.prompts, strict=True), asked.first_index):
@@ -390,24 +391,24 @@ def _about(item: BatchItem[Any], error: InvalidInputError) -> InvalidInputError:
     return InvalidInputError(f"{named(item)}: {error}")
 
 
-def _are_nameless(drive: Drive, asked: Asked) -> bool:
+def _are_nameless(job: JobInHand, asked: Asked) -> bool:
     """Whether requests are the same with any custom_id, judging by the chunk's first one."""
     if not asked.items:
         return True
     first, second = (
-        drive.api.request_line(custom_id=placeholder, prompt=asked.prompts[0], output=drive.wanted)
+        job.api.request_line(custom_id=placeholder, prompt=asked.prompts[0], output=job.wanted)
         for placeholder in PLACEHOLDERS
     )
-    _check_name(drive, first)
+    _check_name(job, first)
     return {**first, "custom_id": ""} == {**second, "custom_id": ""}
 
 
-def _check_name(drive: Drive, line: BatchRequestLine) -> None:
+def _check_name(job: JobInHand, line: BatchRequestLine) -> None:
     """Refuse lines whose name the engine can't change: a retry would be answered under the id of the attempt before it, and
     the mark of a submission would not be sent."""
     name = PLACEHOLDERS[1]
-    if (found := drive.api.custom_id_of({**line, "custom_id": name})) != name:
-        kind = drive.config.provider_config.provider_kind
+    if (found := job.api.custom_id_of({**line, "custom_id": name})) != name:
+        kind = job.config.provider_config.provider_kind
         raise InvalidInputError(
             f"the provider {kind} reads {found!r} as the custom_id of a request line that is sent as {name!r}. request_line() "
             "must put it at the top of the line, as 'custom_id', and there custom_id_of() must find it; if the API calls it "
@@ -415,12 +416,12 @@ def _check_name(drive: Drive, line: BatchRequestLine) -> None:
         )
 
 
-def _tokens(drive: Drive, lines: list[BatchRequestLine], stored: list[bytes]) -> list[int]:
+def tokens_of(job: JobInHand, lines: list[BatchRequestLine], stored: list[bytes]) -> list[int]:
     """Token counts: exact if a limit depends on them, otherwise estimated from the length, which is about fifty times faster."""
-    chars_per_token = drive.config.chunk_policy.chars_per_token
-    if drive.budget() is None:
+    chars_per_token = job.config.chunk_policy.chars_per_token
+    if job.budget() is None:
         return [max(1, len(line) // chars_per_token) for line in stored]
-    return drive.api.estimate_tokens(lines, chars_per_token=chars_per_token)
+    return job.api.estimate_tokens(lines, chars_per_token=chars_per_token)
 
 
 def _check_id(item: BatchItem[Any], index: int) -> None:

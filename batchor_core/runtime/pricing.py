@@ -9,7 +9,7 @@ from batchor_core.core.usage import TokenUsage
 from batchor_core.runtime.engine import Drive
 from batchor_core.storage.records import ActiveBatchRecord
 
-_ROW_OPTIONS = "what options of single rows add to the price"
+ROW_OPTIONS = "what options of single rows add to the price"
 _UNSTATED = "answers without token counts"
 _IMPOSSIBLE = "answers whose token counts can't be right"
 
@@ -51,7 +51,7 @@ class BatchPricing:
                 return [reason, *self._notes]
             case BatchRates() as rates:
                 chunks = self._drive.store.get_rendered_chunks(run_id=self._drive.run_id)
-                options = [_ROW_OPTIONS] if any(chunk.has_options for chunk in chunks) else []
+                options = [ROW_OPTIONS] if any(chunk.has_options for chunk in chunks) else []
                 return [*self._notes, *rates.unseen, *options]
 
     def _amounts(self, usages: Sequence[TokenUsage]) -> Sequence[int | None]:

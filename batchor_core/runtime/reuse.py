@@ -6,18 +6,19 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from batchor_core.core.exceptions import StructuredOutputError
+from batchor_core.core.exceptions import InvalidInputError, StructuredOutputError
 from batchor_core.core.models import BatchJob
 from batchor_core.core.outputs import ModelOutput, OutputSpec
 from batchor_core.core.reuse import Reuse, reuse_key, varies
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.types import JSONObject
-from batchor_core.runtime.engine import Drive, log
+from batchor_core.runtime.engine import Drive, JobInHand, log
 from batchor_core.storage.session import Candidate, ReuseTerms
+from batchor_core.storage.state import StateStore
 
 
-def reuse_of(job: BatchJob[Any, Any], extras: JSONObject) -> Reuse | None:
-    """What is stored of a job's reuse; None if it is off.
+def reuse_of(job: BatchJob[Any, Any], extras: JSONObject, *, account: str | None = None) -> Reuse | None:
+    """What is stored of a job's reuse; None if it is off. ``account`` counts if the job's config knows none.
 
     Raises:
         InvalidInputError: The extras don't name the asset or partition whose answers are meant.
@@ -26,7 +27,7 @@ def reuse_of(job: BatchJob[Any, Any], extras: JSONObject) -> Reuse | None:
         return None
     config = job.provider_config
     named = getattr(config, "reuse_account", None)
-    account = config.account_fingerprint() if named is None else f"account {named}"
+    account = (config.account_fingerprint() or account) if named is None else f"account {named}"
     key = reuse_key(
         job.reuse,
         extras,
@@ -38,7 +39,19 @@ def reuse_of(job: BatchJob[Any, Any], extras: JSONObject) -> Reuse | None:
     return Reuse(job.reuse, key, max_age_sec, job.reuse_varying)
 
 
-def reuse_terms(drive: Drive) -> ReuseTerms | None:
+def check_reused(store: StateStore, reuse: Reuse | None) -> None:
+    """Refuse a job that reuses answers in a store that can't.
+
+    Raises:
+        InvalidInputError: It can't.
+    """
+    if reuse is not None and not store.supports_reuse:
+        raise InvalidInputError(
+            f"{type(store).__name__} can't reuse answers: give the job reuse='off', or use a built-in store"
+        )
+
+
+def reuse_terms(drive: JobInHand) -> ReuseTerms | None:
     """The terms of a driver's run; None if it reuses nothing."""
     reuse = drive.config.reuse
     if reuse is None:
@@ -64,7 +77,7 @@ def _acceptance(output: OutputSpec) -> Callable[[str], bool] | None:
     return accepts
 
 
-def has_address(drive: Drive) -> Callable[[Any], bool]:
+def has_address(drive: JobInHand) -> Callable[[Any], bool]:
     """Says of a request, without its custom_id, whether it is found by its content address."""
     reuse = drive.config.reuse
     keeps_addresses = drive.settings.content_addresses or reuse is not None

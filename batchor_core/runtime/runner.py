@@ -29,6 +29,7 @@ from batchor_core.core.models import (
     TerminalResultsExportResult,
     TerminalResultsPage,
 )
+from batchor_core.core.plan import Plan
 from batchor_core.core.price_book import PriceBook, PricesGiven
 from batchor_core.core.results import Order
 from batchor_core.core.spending import Spending, add_up, seconds_of
@@ -41,6 +42,7 @@ from batchor_core.runtime import deletion, driving, export, reading, starting
 from batchor_core.runtime.engine import Engine, EngineSettings
 from batchor_core.runtime.estimate import TokenEstimate, estimate
 from batchor_core.runtime.live import LiveRuns
+from batchor_core.runtime.planning import Planning
 from batchor_core.runtime.row_comparison import OnChange, check_on_change
 from batchor_core.runtime.run import Run
 from batchor_core.runtime.runner_arguments import check_runner_arguments
@@ -230,6 +232,37 @@ class BatchRunner:
         """:meth:`start_async` a run and ``wait_async()`` for its end; raises what they raise."""
         run = await self.start_async(job, run_id=run_id, on_change=on_change)
         return await run.wait_async()
+
+    def plan(
+        self, job: BatchJob[Any, Any], *, run_id: str | None = None, extras: JSONObject | None = None
+    ) -> Plan:
+        """What :meth:`start` would send if the job was started as a new run now, and what that would cost.
+
+        Reads and renders every row as :meth:`start` does, and looks into the store. Sends nothing, writes nothing, and needs
+        no key. It takes some 200 bytes of memory a row, to find equal rows and repeated ids.
+
+        Args:
+            job: What to run.
+            run_id: The id that the run would have, for its caps; the plan says if there is such a run already.
+            extras: What would be stored with the run. Scopes of reuse and caps may depend on it.
+
+        Raises:
+            InvalidInputError: :meth:`start` would raise it too; or the rows can be read only once.
+            SourceRowError: A row can't be read.
+        """
+        check_instance("job", job, BatchJob)
+        run_id = None if run_id is None else check_run_id(run_id)
+        engine = self._runs.engine
+        planning = Planning(
+            engine.store, self._runs.provider(job.provider_config), engine.prices, engine.settings
+        )
+        return planning.plan(job, run_id=run_id, extras=extras or {})
+
+    async def plan_async(
+        self, job: BatchJob[Any, Any], *, run_id: str | None = None, extras: JSONObject | None = None
+    ) -> Plan:
+        """:meth:`plan` in a thread, without blocking the event loop; ``build_prompt`` is called in that thread."""
+        return await self._runs.threads.run(lambda: self.plan(job, run_id=run_id, extras=extras))
 
     def has_run(self, run_id: str) -> bool:
         """Whether the store has a run with this id."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from batchor_core.core.caps import Cap
 from batchor_core.core.enums import RunLifecycleStatus
-from batchor_core.core.exceptions import InvalidInputError, RunStateError, StorageError
+from batchor_core.core.exceptions import RunStateError, StorageError
 from batchor_core.core.models import BatchJob, RunSummary
 from batchor_core.core.types import JSONObject
 from batchor_core.runtime.capping import check_caps
@@ -22,7 +22,7 @@ from batchor_core.runtime.ingest import (
 from batchor_core.runtime.lease import check_lease_term
 from batchor_core.runtime.live import LiveRun, LiveRuns
 from batchor_core.runtime.outputs import check_kept, check_provided
-from batchor_core.runtime.reuse import reuse_of
+from batchor_core.runtime.reuse import check_reused, reuse_of
 from batchor_core.runtime.row_comparison import KnownRows, OnChange, check_same_builder
 from batchor_core.runtime.snapshots import forget_snapshots, with_snapshots
 from batchor_core.runtime.stored_job import check_same_job, persisted_config
@@ -57,12 +57,9 @@ def create(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, extras: JSONObj
     check_provided(job, provider.get().limits)
     budget = provider.get().enqueue_budget()
     reuse = reuse_of(job, extras or {})
-    if reuse is not None and not store.supports_reuse:
-        raise InvalidInputError(
-            f"{type(store).__name__} can't reuse answers: give the job reuse='off', or use a built-in store"
-        )
+    check_reused(store, reuse)
     config = persisted_config(job, budget_key=budget.key if budget else None, extras=extras, reuse=reuse)
-    check_caps(runs.engine, run_id, config, _caps_of(job, run_id))
+    check_caps(runs.engine, run_id, config, caps_of(job, run_id))
     checkpoint = first_checkpoint(job.items)
     try:
         store.create_run(run_id=run_id, config=config, items=[])
@@ -89,7 +86,7 @@ def resume(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, on_change: OnCh
     config = persisted_config(job, budget_key=stored.budget_key, extras=stored.extras, reuse=stored.reuse)
     check_same_job(run_id, stored, config)
     if store.get_run_summary(run_id=run_id).status is RunLifecycleStatus.RUNNING:
-        check_caps(runs.engine, run_id, config, _caps_of(job, run_id))
+        check_caps(runs.engine, run_id, config, caps_of(job, run_id))
     job = with_snapshots(runs.engine, run_id, job)
     checkpoint = _checkpoint(runs, job, run_id)
     before = runs.get(run_id)
@@ -117,7 +114,7 @@ def resume(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, on_change: OnCh
     runs.engine.emit(run_id, "run_resumed", provider_kind=job.provider_config.provider_kind)
 
 
-def _caps_of(job: BatchJob[Any, Any], run_id: str) -> list[Cap]:
+def caps_of(job: BatchJob[Any, Any], run_id: str) -> list[Cap]:
     """The caps of a job; a cap for each run becomes one for this run."""
     return [replace(cap, scope=f"run:{run_id}") if cap.scope == "run" else cap for cap in job.caps]
 

@@ -47,6 +47,11 @@ from batchor_core.storage.sql_engine import (
 DSN_VARIABLE = "BATCHOR_POSTGRES_DSN"
 SCHEMA_VARIABLE = "BATCHOR_POSTGRES_SCHEMA"
 
+_NO_DSN = (
+    f"{DSN_VARIABLE} is not set. Set it to a DSN such as postgresql://user:password@host/database, "
+    "or pass PostgresStorage(dsn=...) to the runner."
+)
+
 LOCK_TIMEOUT = "60s"
 IDLE_TIMEOUT = "120s"
 """A transaction that is idle for longer has lost its process, and its locks would block others."""
@@ -105,10 +110,7 @@ class PostgresStorage(SQLStore):
         values = os.environ if env is None else env
         dsn = values.get(DSN_VARIABLE)
         if not dsn:
-            raise InvalidInputError(
-                f"{DSN_VARIABLE} is not set. Set it to a DSN such as postgresql://user:password@host/database, "
-                "or pass PostgresStorage(dsn=...) to the runner."
-            )
+            raise InvalidInputError(_NO_DSN)
         schema = values.get(SCHEMA_VARIABLE) or "batchor"
         return cls(dsn=dsn, schema=schema, now=now, provider_registry=provider_registry, create=create)
 
@@ -231,6 +233,19 @@ class PostgresDatabase(Database):
         if connection.execute(exists, {"name": self._schema}).first() is None:
             name = self.engine.dialect.identifier_preparer.quote(self._schema)
             connection.exec_driver_sql(f"CREATE SCHEMA {name}")
+
+
+def database_from_env(env: Mapping[str, str]) -> PostgresDatabase:
+    """The database that the environment names, as it is: nothing is created in it.
+
+    Raises:
+        InvalidInputError: ``BATCHOR_POSTGRES_DSN`` is not set, or a variable is not usable.
+    """
+    dsn = env.get(DSN_VARIABLE)
+    if not dsn:
+        raise InvalidInputError(_NO_DSN)
+    schema = check_schema_identifier(env.get(SCHEMA_VARIABLE) or "batchor")
+    return PostgresDatabase(_engine_for(dsn), schema=schema)
 
 
 def _ask_for_binary(

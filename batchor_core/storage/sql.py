@@ -66,6 +66,7 @@ from batchor_core.storage.session import (
 from batchor_core.storage.sql_by_hand import SQLByHand
 from batchor_core.storage.sql_engine import Database
 from batchor_core.storage.sql_leases import Lease
+from batchor_core.storage.sql_planning import SQLPlanningReads
 from batchor_core.storage.sql_runs import locked_run
 from batchor_core.storage.sql_session import SQLSession
 
@@ -339,6 +340,9 @@ class SQLStore(SQLByHand):
             if reason is not None:
                 raise RunStateError(run_id, f"can't delete it: {reason}")
             _remove(run)
+
+    def planning_reads(self) -> SQLPlanningReads:
+        return SQLPlanningReads(self.database, self.provider_registry)
 
     # --- drivers and operators ---------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from batchor_core.core.caps import Cap, CapStanding
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.spending import SpentBatch
 from batchor_core.storage.documented_store import DocumentedStore
+from batchor_core.storage.planning_reads import PlanningReads
 from batchor_core.storage.records import (
     ActiveBatchRecord,
     BatchArtifactPointer,
@@ -235,6 +236,10 @@ class StateStore(DocumentedStore):
             RunStateError: The submission does not need a decision, or the batch belongs to another submission.
         """
         raise NotImplementedError(f"{type(self).__name__} keeps no submissions")
+
+    def planning_reads(self) -> PlanningReads:
+        """What a plan reads of the store; by default nothing."""
+        return PlanningReads()
 
     def artifact_root(self) -> Path | None:
         """Default folder for the files of the store's runs; None for a temporary folder."""

@@ -9,10 +9,11 @@ from typing import Any, assert_never
 
 import dagster as dg
 
-from batchor_core import BatchJob, BatchRunner, Run
+from batchor_core import BatchJob, BatchRunner, Run, StateStore
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.reuse import ASSET_EXTRA, PARTITION_EXTRA
+from batchor_core.core.types import JSONObject
 from batchor_dagster.control import add_run_id_tag, apply_all, mark_applied
 from batchor_dagster.metadata import Metadata, describe, submission_metadata, unknown_outcome
 from batchor_dagster.observations import in_flight
@@ -80,7 +81,7 @@ def _start(task: Task, runner: BatchRunner, partition_key: str | None) -> tuple[
     decision = decide(_newest(task, runner, partition_key), _rerun(task))
     if decision.move.needs_the_job:
         with tempfile.TemporaryDirectory(prefix="batchor-") as folder:
-            job = _with_reuse(task, runner, _build_job(task, partition_key, Path(folder)))
+            job = with_reuse(task, runner.storage, build_job(task, partition_key, Path(folder)))
             digest = JobDigest.of(job) if decision.move is not Move.read_on else None
             if decision.move is Move.compare and digest is not None:
                 decision = _compare(task, runner, partition_key, decision, job, digest)
@@ -107,7 +108,7 @@ def _start(task: Task, runner: BatchRunner, partition_key: str | None) -> tuple[
     return run, decision
 
 
-def _build_job(task: Task, partition_key: str | None, folder: Path) -> BatchJob[Any, Any]:
+def build_job(task: Task, partition_key: str | None, folder: Path) -> BatchJob[Any, Any]:
     context: Any = task.context
     if isinstance(task.context.assets_def.node_def, dg.GraphDefinition):
         context = OneAsset(task.context, task.asset.submission_key or task.asset.key)
@@ -117,12 +118,10 @@ def _build_job(task: Task, partition_key: str | None, folder: Path) -> BatchJob[
     return replace(job, items=resumable(job.items, folder))
 
 
-def _with_reuse(task: Task, runner: BatchRunner, job: BatchJob[Any, Any]) -> BatchJob[Any, Any]:
+def with_reuse(task: Task, store: StateStore, job: BatchJob[Any, Any]) -> BatchJob[Any, Any]:
     """The job with what the asset, or else the resource, says of reuse, where the job itself says nothing."""
     if job.reuse == "off":
-        scope = (
-            task.reuse or task.resource.reuse_scope() or ("asset" if runner.storage.supports_reuse else "off")
-        )
+        scope = task.reuse or task.resource.reuse_scope() or ("asset" if store.supports_reuse else "off")
         job = replace(job, reuse=scope)
     if job.reuse != "off" and _rerun(task) is Rerun.all:
         # every row is asked again: no answer is that young, and the new ones take the place of the old ones
@@ -142,9 +141,7 @@ def _read(
     run_id = task.asset.run_id(partition_key, decision.revision)
     # before the start, so that an operator finds the run while its items are being read
     _name_run(task, run_id)
-    extras = task.asset.extras(partition_key, decision.revision)
-    if job.reuse in ("asset", "partition"):
-        extras |= {ASSET_EXTRA: list(task.asset.key.path), PARTITION_EXTRA: partition_key}
+    extras = extras_of(task, partition_key, decision.revision, job)
     extras |= {ASKED_BY_EXTRA: task.context.run.run_id, **(digest.to_extras() if digest else {})}
     run = runner.start(job, run_id=run_id, extras=extras)
     # another driver, such as a tick of the sensor, may have held the run just now, and it has not got the rows
@@ -154,6 +151,14 @@ def _read(
         time.sleep(task.resource.poll_interval_sec)
         run.refresh()
     return run
+
+
+def extras_of(task: Task, partition_key: str | None, revision: int, job: BatchJob[Any, Any]) -> JSONObject:
+    """What is stored with a revision of a partition, besides what it was asked by."""
+    extras = task.asset.extras(partition_key, revision)
+    if job.reuse in ("asset", "partition"):
+        extras |= {ASSET_EXTRA: list(task.asset.key.path), PARTITION_EXTRA: partition_key}
+    return extras
 
 
 def _compare(

@@ -236,6 +236,19 @@ def costs(reader: Reader) -> None:
     assert "no batch price" in reader.printed
 
 
+@page("docs/how-to/plan-a-run.md")
+def planning(reader: Reader) -> None:
+    [rows] = reader.code("csv")
+    reader.save("rows.csv", rows)
+    [config] = reader.code("yaml")
+    [step] = yaml.safe_load(config)["ops"]["reviews__batch"]["ops"].values()
+    assert step == {"config": {"plan": True}}
+    reader.patch.setenv("OPENAI_BASE_URL", "")  # whose prices are known
+    reader.patch.delenv("OPENAI_API_KEY")
+    reader.read()
+    assert reader.printed.startswith("2 1 400\n")
+
+
 @page("docs/how-to/read-frames-and-queries.md")
 def reading_frames(reader: Reader) -> None:
     table = pa.table({"id": [1, 2], "text": ["Fine", "Bad"], "stars": [5, 1]})

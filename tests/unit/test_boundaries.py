@@ -41,6 +41,7 @@ PURE_API = {
         "request_line",
         "custom_id_of",
         "estimate_tokens",
+        "unbilled_tokens",
         "read",
         "read_line",
         "read_body",

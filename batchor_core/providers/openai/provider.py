@@ -191,6 +191,10 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         """Estimate many lines, in their order."""
         return self._tokens.count(lines, chars_per_token=chars_per_token)
 
+    def unbilled_tokens(self, line: BatchRequestLine, *, chars_per_token: int) -> int:
+        """What OpenAI leaves out of a schema; see :meth:`TokenCounter.unbilled`."""
+        return self._tokens.unbilled(line, chars_per_token=chars_per_token)
+
     def build_vector_line(
         self, *, custom_id: str, prompt_parts: PromptParts, output: VectorOutput
     ) -> BatchRequestLine:

@@ -38,6 +38,10 @@ AUDIO_CHARS_PER_TOKEN = 2_000
 SLICE_CHARS = 100_000
 """Longer texts are counted in slices: tiktoken's time on one unbroken word grows faster than its length."""
 
+UNBILLED_KEYWORDS = ("required", "additionalProperties", "$schema")
+AROUND_SCHEMA = 9
+"""What OpenAI leaves out of a schema before it bills it, and adds to it (measured: openai-cookbook, issue 2140)."""
+
 logger = logging.getLogger(__name__)
 
 _lock = threading.Lock()
@@ -112,6 +116,23 @@ class TokenCounter:
 
     def count(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
         """Return one estimate per line: its texts, its schema, and what surrounds messages."""
+        measure = self._measure(chars_per_token)
+        return [self._count_line(line["body"], measure) for line in lines]
+
+    def unbilled(self, line: BatchRequestLine, *, chars_per_token: int) -> int:
+        """How many tokens of a line's schema are counted and not billed."""
+        form = _answer_form(line["body"])
+        if form is None or not self._has_turns:
+            return 0
+        measure = self._measure(chars_per_token)
+        holder = form.get("json_schema")
+        schema = form.get("schema") or (holder.get("schema") if isinstance(holder, dict) else None)
+        if schema is None:
+            return 0
+        billed = AROUND_SCHEMA + measure(_compact(_without_keywords(schema)))
+        return max(0, self._count_schema(line["body"], measure) - billed)
+
+    def _measure(self, chars_per_token: int) -> Callable[[str], int]:
         encoding = encoding_for(self._model)
 
         def measure(text: str) -> int:
@@ -122,7 +143,7 @@ class TokenCounter:
             slices = range(0, len(text), SLICE_CHARS)
             return sum(len(encoding.encode_ordinary(text[start : start + SLICE_CHARS])) for start in slices)
 
-        return [self._count_line(line["body"], measure) for line in lines]
+        return measure
 
     def _count_tools(self, body: dict[str, Any], measure: Callable[[str], int]) -> int:
         tools = body.get("tools")
@@ -152,17 +173,32 @@ class TokenCounter:
         return tokens
 
     def _count_schema(self, body: dict[str, Any], measure: Callable[[str], int]) -> int:
-        text_options = body.get("text")
-        schema = body.get("response_format") or (
-            text_options.get("format") if isinstance(text_options, dict) else None
-        )
+        schema = _answer_form(body)
         if schema is None:
             return 0
         counted, tokens = self._schema
         if schema is not counted:
-            tokens = measure(json.dumps(schema, separators=(",", ":")))
+            tokens = measure(_compact(schema))
             self._schema = (schema, tokens)
         return tokens
+
+
+def _answer_form(body: dict[str, Any]) -> dict[str, Any] | None:
+    """What a body says of the form of its answer."""
+    options = body.get("text")
+    return body.get("response_format") or (options.get("format") if isinstance(options, dict) else None)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _without_keywords(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_keywords(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {name: _without_keywords(part) for name, part in schema.items() if name not in UNBILLED_KEYWORDS}
 
 
 def _prompt_texts(body: dict[str, Any]) -> list[str]:

@@ -77,6 +77,17 @@ def upgrade(database: Database, connection: Connection, *, to: str = "head") -> 
         environment.run_migrations()
 
 
+def revision_of(database: Database) -> str | None:
+    """The revision of a database's tables; None if there are none. Changes nothing.
+
+    Raises:
+        DatabaseVersionError: This version does not know the revision.
+        StorageError: The database can't be reached.
+    """
+    with database.read() as connection:
+        return _revision(database, connection)
+
+
 def _revision(database: Database, connection: Connection) -> str | None:
     if not inspect(connection).has_table(VERSION_TABLE, schema=database.schema):
         return None

@@ -24,7 +24,7 @@ job. `batchor COMMAND --help` prints the same as this page.
 | Code | |
 |---|---|
 | 0 | success; of `run`: every row has its answer, or was sent with `--detach` |
-| 1 | rows failed, or something needs a decision (a paused run, a batch in quarantine), or you declined a confirmation |
+| 1 | rows failed, or something needs a decision (a paused run, a batch in quarantine); of `plan`: rows would be refused, or the run would stop at a cap; or you declined a confirmation |
 | 2 | the command can't be carried out: its options, input, key, store or run are wrong |
 | 130 | interrupted by Ctrl-C; 143 by SIGTERM. `watch` ends with 0, since Ctrl-C is the way to leave it |
 
@@ -67,7 +67,7 @@ STORE_OPTIONS = ("db", "postgres", "postgres_schema", "artifacts", "profile")
 STORE_HEAD = """
 ## The store
 
-Every command except `serve` takes these. For `run` and `export`, `--schema` names the output's model, and Postgres's schema is
+Every command except `serve` takes these. For `run`, `plan` and `export`, `--schema` names the output's model, and Postgres's schema is
 `--postgres-schema`; all other commands accept both spellings.
 
 | Option | |
@@ -91,7 +91,9 @@ def _parameters(command: CommandInfo) -> list[inspect.Parameter]:
 
 
 def _command(command: CommandInfo) -> Iterator[str]:
-    parameters = [one for one in _parameters(command) if one.name not in STORE_OPTIONS]
+    parameters = [
+        one for one in _parameters(command) if one.name not in STORE_OPTIONS and not _info(one).hidden
+    ]
     words = [str(command.name), *(_argument(one) for one in parameters if _is_argument(one))]
     yield f"\n## batchor {command.name}\n\n`batchor {' '.join(words)}`\n\n"
     for paragraph in inspect.cleandoc(command.help or command.callback.__doc__ or "").split("\n\n"):

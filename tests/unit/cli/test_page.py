@@ -10,7 +10,12 @@ from pathlib import Path
 from batchor_core.cli.app import app
 from tests.unit.cli.reference import _info, _parameters
 
-NAMES = ("docs/how-to/use-the-command-line.md", "docs/how-to/embed-texts.md", "README.md")
+NAMES = (
+    "docs/how-to/use-the-command-line.md",
+    "docs/how-to/embed-texts.md",
+    "docs/how-to/plan-a-run.md",
+    "README.md",
+)
 PAGES = [Path(__file__).parents[3] / name for name in NAMES]
 
 

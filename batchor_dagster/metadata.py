@@ -227,6 +227,7 @@ def reuse_metadata(summary: RunSummary) -> Metadata:
         "batchor/rows_new": dg.MetadataValue.int(summary.total_items - reused - deduplicated),
         "batchor/rows_reused": dg.MetadataValue.int(reused),
         "batchor/rows_deduplicated": dg.MetadataValue.int(deduplicated),
+        **({"batchor/repairs": dg.MetadataValue.int(summary.repairs)} if summary.repairs else {}),
     }
 
 

@@ -92,6 +92,11 @@ class Driving:
             say(f"  {equal} of this run, and sent once")
         if summary.usd_saved:
             say(f"  that saved {usd_text(summary.usd_saved)}")
+        if summary.repairs:
+            say(
+                f"  {counted(summary.repairs, 'answer')} sent back with the reason for the rejection; "
+                f"{counted(summary.repaired_items, 'row')} then completed"
+            )
         options = self._options()
         if summary.failed_items:
             say(f"  why rows failed:  batchor results {run.run_id} --failed{options}")

@@ -53,6 +53,7 @@ class JobOptions:
     endpoint: str | None = None
     options: Sequence[str] = ()
     max_attempts: int | None = None
+    repair: int | None = None
     max_requests: int | None = None
     cap: Decimal | None = None
     reuse: ReuseChoice = ReuseChoice.OFF
@@ -106,9 +107,10 @@ def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJ
         provider_config=config,
         structured_output=None if given.schema is None else model_named(given.schema),
         output=vectors,
-        retry_policy=RetryPolicy()
-        if given.max_attempts is None
-        else RetryPolicy(max_attempts=given.max_attempts),
+        retry_policy=RetryPolicy(
+            max_attempts=RetryPolicy.max_attempts if given.max_attempts is None else given.max_attempts,
+            repair=(profile.repair or 0) if given.repair is None else given.repair,
+        ),
         chunk_policy=ChunkPolicy()
         if given.max_requests is None
         else ChunkPolicy(max_requests=given.max_requests),

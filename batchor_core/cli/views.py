@@ -24,6 +24,8 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     for name in ("reused", "deduplicated", "following"):
         if count := getattr(summary, f"{name}_items"):
             yield f"  {name}", f"{count:,}"
+    if summary.repairs:
+        yield "asked again", f"{summary.repairs:,} with the reason, {summary.repaired_items:,} then completed"
     yield "active batches", f"{summary.active_batches:,}"
     if summary.backoff_remaining_sec:
         yield "backs off for", f"{summary.backoff_remaining_sec:,.0f} s"

@@ -266,6 +266,8 @@ class RunSummary:
         deduplicated_items: Completed items that got the answer of an equal item of this run.
         usd_saved: US dollars that the answers of both have cost where they were paid for, as far as prices are known.
         following_items: Items among the PENDING ones that wait for an equal item in flight and are not to be sent.
+        repairs: How often items were asked again with the reason why their answers did not fit (``RetryPolicy.repair``).
+        repaired_items: Items that were completed by such an attempt.
     """
 
     run_id: str
@@ -294,6 +296,8 @@ class RunSummary:
     deduplicated_items: int = 0
     usd_saved: Decimal = Decimal(0)
     following_items: int = 0
+    repairs: int = 0
+    repaired_items: int = 0
 
     @property
     def items_to_send(self) -> int:
@@ -312,6 +316,7 @@ class RunSummary:
             *((f"rows {status.value}", count) for status, count in self.status_counts.items()),
             ("rows reused", self.reused_items or None),
             ("rows deduplicated", self.deduplicated_items or None),
+            ("asked again with the reason", self.repairs or None),
             ("batches in flight", self.active_batches),
             ("batches in quarantine", self.quarantined_batches),
             ("tokens in, out", f"{self.usage.input_tokens:,}, {self.usage.output_tokens:,}"),

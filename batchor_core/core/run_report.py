@@ -66,6 +66,8 @@ class RunReport:
             "reused": self.summary.reused_items,
             "deduplicated": self.summary.deduplicated_items,
             "saved_usd": dollars(self.summary.usd_saved),
+            "repairs": self.summary.repairs,
+            "repaired": self.summary.repaired_items,
             "turnaround_p50_sec": self.turnaround_p50_sec,
             "turnaround_p95_sec": self.turnaround_p95_sec,
             "turnaround": [asdict(each) for each in histogram(self.batches)],
@@ -97,6 +99,7 @@ def _table_of_facts(report: RunReport) -> str:
         *_tokens(summary),
         ("Cost", _cost_in_words(summary.cost)),
         *_saved(summary),
+        *_repaired(summary),
     ]
     if report.model:
         facts.append(("Model", plain(report.model)))
@@ -129,6 +132,11 @@ def _saved(summary: RunSummary) -> Iterator[tuple[str, str]]:
         yield "Equal rows, sent once", f"{summary.deduplicated_items:,}"
     if summary.usd_saved:
         yield "Saved", usd_text(summary.usd_saved)
+
+
+def _repaired(summary: RunSummary) -> Iterator[tuple[str, str]]:
+    if summary.repairs:
+        yield "Asked again with the reason", f"{summary.repairs:,}, {summary.repaired_items:,} then completed"
 
 
 def _cost(cost: Cost | Unpriced) -> tuple[float | None, str | None]:

@@ -81,6 +81,9 @@ class ApiAtBoundaries(BatchApi):
     ) -> BatchRequestLine:
         return self._api.request_line(custom_id=custom_id, prompt=prompt, output=output)
 
+    def continued_line(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        return self._api.continued_line(line, answer=answer, reply=reply)
+
     def custom_id_of(self, record: JSONObject) -> str:
         return self._api.custom_id_of(record)
 

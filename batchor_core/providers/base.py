@@ -97,6 +97,13 @@ class OptionalMethods:
         """
         raise NotImplementedError
 
+    def continued_line(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        """The request of a line with the answer that it got and what the user says to it behind it; ``line`` is not changed.
+
+        Default: jobs with ``RetryPolicy(repair=...)`` are refused.
+        """
+        raise NotImplementedError
+
     def read_record(self, record: JSONObject) -> Answer:
         """Read a line of an output or error file. Default: the line format of the OpenAI Batch API."""
         raise NotImplementedError

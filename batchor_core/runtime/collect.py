@@ -28,6 +28,7 @@ from batchor_core.runtime.late_results import judge, most_stated, wait_for_resul
 from batchor_core.runtime.line_size import LONG_LINE_BYTES
 from batchor_core.runtime.lookup import wire_mark
 from batchor_core.runtime.pricing import BatchPricing
+from batchor_core.runtime.repair import with_reasons
 from batchor_core.runtime.result_lines import Line, Reading, read_lines
 from batchor_core.storage.records import (
     ActiveBatchRecord,
@@ -293,6 +294,8 @@ class _Intake:
         self._store(**(steps[-1] if steps else {}), end=end)
 
     def _store(self, **what: Any) -> None:
+        if "failures" in what:
+            what["failures"] = with_reasons(self.drive, what["failures"], self.open)
         done = self.drive.session.apply_outcome(
             provider_batch_id=self.batch.provider_batch_id, max_attempts=self.drive.max_attempts, **what
         )
@@ -302,6 +305,7 @@ class _Intake:
             self.total.retrying + done.retrying,
             self.total.released + done.released,
             done.billed,
+            self.total.asked_again + done.asked_again,
         )
         if done.completed:
             self.drive.emit(
@@ -309,6 +313,10 @@ class _Intake:
             )
         if done.failed:
             self.drive.emit("items_failed", provider_batch_id=self.batch.provider_batch_id, count=done.failed)
+        if done.asked_again:
+            self.drive.emit(
+                "items_asked_again", provider_batch_id=self.batch.provider_batch_id, count=done.asked_again
+            )
 
 
 def _report(drive: Drive, batch: ActiveBatchRecord, state: BatchState, intake: _Intake) -> None:

@@ -314,7 +314,8 @@ def materialize(drive: Drive, asked: Asked) -> list[MaterializedItem]:
             address,
         )
         for index, (item, prompt, metadata, request_line, address, tokens) in enumerate(
-            zip(*asked[1:], stored, addresses, _tokens(drive, lines, stored), strict=True), asked.first_index
+            zip(*asked[1:], stored, addresses, tokens_of(drive, lines, stored), strict=True),
+            asked.first_index,
         )
     ]
 
@@ -415,7 +416,7 @@ def _check_name(drive: Drive, line: BatchRequestLine) -> None:
         )
 
 
-def _tokens(drive: Drive, lines: list[BatchRequestLine], stored: list[bytes]) -> list[int]:
+def tokens_of(drive: Drive, lines: list[BatchRequestLine], stored: list[bytes]) -> list[int]:
     """Token counts: exact where a limit depends on them, by length otherwise, which is some fifty times faster."""
     chars_per_token = drive.config.chunk_policy.chars_per_token
     if drive.budget() is None:

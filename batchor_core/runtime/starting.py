@@ -22,6 +22,7 @@ from batchor_core.runtime.ingest import (
 from batchor_core.runtime.lease import check_lease_term
 from batchor_core.runtime.live import LiveRun, LiveRuns
 from batchor_core.runtime.outputs import check_kept, check_provided
+from batchor_core.runtime.repair import check_repair
 from batchor_core.runtime.reuse import reuse_of
 from batchor_core.runtime.row_comparison import KnownRows, OnChange, check_same_builder
 from batchor_core.runtime.snapshots import forget_snapshots, with_snapshots
@@ -55,6 +56,7 @@ def create(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, extras: JSONObj
     store = runs.engine.store
     provider = runs.provider(job.provider_config)
     check_provided(job, provider.get().limits)
+    check_repair(job, provider.get().limits, store)
     budget = provider.get().enqueue_budget()
     reuse = reuse_of(job, extras or {})
     if reuse is not None and not store.supports_reuse:
@@ -90,6 +92,8 @@ def resume(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, on_change: OnCh
     check_same_job(run_id, stored, config)
     if store.get_run_summary(run_id=run_id).status is RunLifecycleStatus.RUNNING:
         check_caps(runs.engine, run_id, config, _caps_of(job, run_id))
+        if job.retry_policy.repair != stored.retry_policy.repair:
+            check_repair(job, runs.provider_of(runs.get(run_id), job.provider_config).get().limits, store)
     job = with_snapshots(runs.engine, run_id, job)
     checkpoint = _checkpoint(runs, job, run_id)
     before = runs.get(run_id)

@@ -139,4 +139,6 @@ def summary_from(
         deduplicated_items=row.deduplicated_items,
         usd_saved=dollars_of(row.saved),
         following_items=following.get(row.run_key, 0),
+        repairs=row.repairs,
+        repaired_items=row.repaired_items,
     )

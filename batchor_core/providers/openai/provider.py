@@ -197,6 +197,10 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         """Build one line that asks for vectors of the output's dimensions. Lines share their constant parts."""
         return self._lines.build(custom_id, prompt_parts, output)
 
+    def continued_line(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        """Two more turns in the body."""
+        return self._lines.continued(line, answer=answer, reply=reply)
+
     read_record = staticmethod(read_record)
     """See :func:`~batchor_core.providers.openai.answers.read_record`."""
 

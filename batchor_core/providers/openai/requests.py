@@ -44,6 +44,14 @@ class RequestLines:
             "body": {"model": self._model, **endpoint.asked(prompt), **tail},
         }
 
+    def continued(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        """Return the line with an answer to it, and a reply to that, as further turns.
+
+        Raises:
+            InvalidInputError: The endpoint has no turns.
+        """
+        return {**line, "body": self._endpoint.continued(line["body"], answer=answer, reply=reply)}
+
     def _make_tail(self, wanted: WantedOutput | None) -> dict[str, Any]:
         config = self._config
         if isinstance(wanted, VectorOutput):

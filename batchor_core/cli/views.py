@@ -24,6 +24,8 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     for name in ("reused", "deduplicated", "following"):
         if count := getattr(summary, f"{name}_items"):
             yield f"  {name}", f"{count:,}"
+    if summary.queue_limit:
+        yield "queue limit", f"{summary.queue_limit:,} tokens in flight"
     if summary.repairs:
         yield "asked again", f"{summary.repairs:,} with the reason, {summary.repaired_items:,} then completed"
     yield "active batches", f"{summary.active_batches:,}"

@@ -268,6 +268,8 @@ class RunSummary:
         following_items: Items among the PENDING ones that wait for an equal item in flight and are not to be sent.
         repairs: How often items were asked again with the reason why their answers did not fit (``RetryPolicy.repair``).
         repaired_items: Items that were completed by such an attempt.
+        queue_limit: The most prompt tokens of its account and model that may be in flight: what the config says
+            (:meth:`~batchor_core.Run.summary`), else what refused batches have shown; None if nothing is known.
     """
 
     run_id: str
@@ -298,6 +300,7 @@ class RunSummary:
     following_items: int = 0
     repairs: int = 0
     repaired_items: int = 0
+    queue_limit: int | None = None
 
     @property
     def items_to_send(self) -> int:

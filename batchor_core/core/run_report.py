@@ -66,6 +66,7 @@ class RunReport:
             "reused": self.summary.reused_items,
             "deduplicated": self.summary.deduplicated_items,
             "saved_usd": dollars(self.summary.usd_saved),
+            "queue_limit": self.summary.queue_limit,
             "repairs": self.summary.repairs,
             "repaired": self.summary.repaired_items,
             "turnaround_p50_sec": self.turnaround_p50_sec,
@@ -100,6 +101,7 @@ def _table_of_facts(report: RunReport) -> str:
         ("Cost", _cost_in_words(summary.cost)),
         *_saved(summary),
         *_repaired(summary),
+        *([("Queue limit", f"{summary.queue_limit:,} tokens in flight")] if summary.queue_limit else []),
     ]
     if report.model:
         facts.append(("Model", plain(report.model)))

@@ -102,6 +102,10 @@ def _collect(drive: Drive, batch: ActiveBatchRecord, state: BatchState, intake: 
         # before the batch is over: after a crash in between, the next driver is here again, and deletes it again
         with suppress(Exception):  # tidying up; the file expires by itself
             drive.api.discard(batch.input_file_id)
+    if batch.status != "failed":
+        drive.queue_was(batch.local_batch_id, error_class=None)
+    elif state.failure is not None:
+        drive.queue_was(batch.local_batch_id, error_class=state.failure.error_class)
     intake.finish(batch.status, state.usage)
     _report(drive, batch, state, intake)
 

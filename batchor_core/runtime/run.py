@@ -166,7 +166,7 @@ class Run(Generic[OutputT]):
 
     def summary(self) -> RunSummary:
         """Read the latest counts from the store. Writes nothing and needs no key."""
-        self._summary = self._engine.store.get_run_summary(run_id=self.run_id)
+        self._summary = reading.summary(self._runs, self.run_id)
         return self._summary
 
     def snapshot(self) -> RunSnapshot[OutputT]:

@@ -22,6 +22,7 @@ from batchor_core.runtime.ingest import (
 from batchor_core.runtime.lease import check_lease_term
 from batchor_core.runtime.live import LiveRun, LiveRuns
 from batchor_core.runtime.outputs import check_kept, check_provided
+from batchor_core.runtime.queue_limit import queue_key
 from batchor_core.runtime.repair import check_repair
 from batchor_core.runtime.reuse import reuse_of
 from batchor_core.runtime.row_comparison import KnownRows, OnChange, check_same_builder
@@ -57,13 +58,13 @@ def create(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, extras: JSONObj
     provider = runs.provider(job.provider_config)
     check_provided(job, provider.get().limits)
     check_repair(job, provider.get().limits, store)
-    budget = provider.get().enqueue_budget()
     reuse = reuse_of(job, extras or {})
     if reuse is not None and not store.supports_reuse:
         raise InvalidInputError(
             f"{type(store).__name__} can't reuse answers: give the job reuse='off', or use a built-in store"
         )
-    config = persisted_config(job, budget_key=budget.key if budget else None, extras=extras, reuse=reuse)
+    key = queue_key(job.provider_config, api=provider.get())
+    config = persisted_config(job, budget_key=key, extras=extras, reuse=reuse)
     check_caps(runs.engine, run_id, config, _caps_of(job, run_id))
     checkpoint = first_checkpoint(job.items)
     try:

@@ -19,11 +19,13 @@ import hashlib
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import orjson
 
@@ -34,6 +36,7 @@ from batchor_core.core.custom_ids import marked
 from batchor_core.core.exceptions import FILE_NOT_READY, ProviderError, ProviderErrorKind
 from batchor_core.core.lifecycle import status_to_register
 from batchor_core.core.models import ItemFailure, PromptParts
+from batchor_core.core.queue_limits import with_room_for
 from batchor_core.core.request_lines import renamed
 from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait, is_due
 from batchor_core.runtime.capping import Caps
@@ -45,6 +48,8 @@ from batchor_core.storage.session import RequestDraft, SubmissionRecord
 
 _WRITE_BUFFER = 1 << 20
 
+_Claim: TypeAlias = Callable[..., SubmissionRecord | None]
+
 
 def submit(drive: Drive, *, more_to_come: bool) -> None:
     """Send what can be sent now. With ``more_to_come``, a batch that is not full yet waits for more rows."""
@@ -55,7 +60,7 @@ def submit(drive: Drive, *, more_to_come: bool) -> None:
         ):
             if not _send_postponed(drive):
                 return
-            granted = _granted(drive)
+            granted = drive.granted()
             if not may_send(granted):  # nothing has become free: no look at the rows, and no files
                 _keep_place(drive, granted, still_waiting(granted))
                 return
@@ -65,6 +70,7 @@ def submit(drive: Drive, *, more_to_come: bool) -> None:
             capped = caps.admitted(candidates)
             if not capped:
                 return
+            granted = with_room_for(granted, max(item.submission_tokens for item in capped))
             is_cut = len(capped) < len(candidates)
             admission = admit(
                 capped,
@@ -73,16 +79,13 @@ def submit(drive: Drive, *, more_to_come: bool) -> None:
                 more_to_come=not is_cut and (more_to_come or len(candidates) == window),
             )
             _fail_oversized(drive, admission)
-            sent_all = _send(drive, admission.batches, pool, caps.reservation)
+            claim = partial(_claim, drive, caps.reservation, granted)
+            sent_all = _send(drive, admission.batches, pool, claim)
             if admission.wait is not None and (sent_all or not admission.batches):
-                _keep_place(drive, _granted(drive) if admission.batches else granted, admission.wait)
+                _keep_place(drive, drive.granted() if admission.batches else granted, admission.wait)
                 return
             if not sent_all or len(candidates) < window:
                 return
-
-
-def _granted(drive: Drive) -> list[Granted]:
-    return [Granted(allowance, drive.session.standing(allowance)) for allowance in drive.allowances()]
 
 
 def _keep_place(drive: Drive, granted: Sequence[Granted], wait: Wait | None) -> None:
@@ -110,9 +113,7 @@ class _Uploading:
     handle: Future[str | None]
 
 
-def _send(
-    drive: Drive, batches: list[PlannedBatch], pool: ThreadPoolExecutor, reservation: Reservation | None
-) -> bool:
+def _send(drive: Drive, batches: list[PlannedBatch], pool: ThreadPoolExecutor, claim: _Claim) -> bool:
     """Claim, write and upload several batches at once, and create them in order; True when all of them were sent."""
     uploading: deque[_Uploading] = deque()
     claimed, going = 0, True
@@ -121,7 +122,7 @@ def _send(
             going = _create(drive, uploading.popleft())
         is_last = batch is batches[-1]
         may_claim = going and drive.may_go_on()
-        submission = _claim(drive, batch, reservation, leaves_queue=is_last) if may_claim else None
+        submission = claim(batch, leaves_queue=is_last) if may_claim else None
         if submission is None:
             break
         claimed += 1
@@ -145,7 +146,12 @@ def local_batch_prefix(run_id: str, created_at: float) -> str:
 
 
 def _claim(
-    drive: Drive, batch: PlannedBatch, reservation: Reservation | None, *, leaves_queue: bool
+    drive: Drive,
+    reservation: Reservation | None,
+    granted: Sequence[Granted],
+    batch: PlannedBatch,
+    *,
+    leaves_queue: bool,
 ) -> SubmissionRecord | None:
     created_at = drive.store.get_run_summary(run_id=drive.run_id).created_at
     local_batch_id = local_batch_prefix(drive.run_id, created_at) + uuid.uuid4().hex
@@ -154,7 +160,7 @@ def _claim(
         artifact_key=f"{drive.run_id}/requests/{local_batch_id}.jsonl",
         item_indexes=batch.item_indexes,
         max_attempts=drive.max_attempts,
-        allowances=drive.allowances(),
+        allowances=[one.allowance for one in granted],
         leaves_queue=leaves_queue,
         key_fingerprint=drive.api.key_fingerprint(),
         reservation=reservation,
@@ -388,6 +394,7 @@ def _file_not_ready(
 def _not_created(
     drive: Drive, submission: SubmissionRecord, handle: str | None, error: ProviderError
 ) -> bool:
+    drive.queue_was(submission.local_batch_id, error_class=error.error_class)
     _give_back(drive, submission, handle, error_class=error.error_class)
     drive.control_plane_failed(error)
     return False

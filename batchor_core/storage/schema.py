@@ -413,6 +413,16 @@ caps = Table(
     Column("raised", BigInteger),
 )
 
+# core.queue_limits: what refused batches have shown of an account and model
+queue_limits = Table(
+    "queue_limits",
+    metadata,
+    Column("budget_key", Text, primary_key=True),  # as of runs
+    Column("tokens", BigInteger, nullable=False),
+    Column("refused_at", Double, nullable=False),
+    Column("refused_batch", Text, nullable=False),  # the submission that was refused last
+)
+
 # what caps may be for, of each run
 run_labels = Table(
     "run_labels",

@@ -1,4 +1,4 @@
-"""Rows are asked again with the reason why their answer was bad.
+"""Rows are asked again with the reason why their answer was bad; queue limits are learned.
 
 Frozen once released: later changes of ``schema.py`` get revisions of their own.
 """
@@ -33,4 +33,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_key", "item_index"),
         schema=schema,
         sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "queue_limits",
+        sa.Column("budget_key", sa.Text(), nullable=False),
+        sa.Column("tokens", sa.BigInteger(), nullable=False),
+        sa.Column("refused_at", sa.Double(), nullable=False),
+        sa.Column("refused_batch", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("budget_key"),
+        schema=schema,
     )

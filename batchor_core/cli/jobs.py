@@ -107,10 +107,7 @@ def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJ
         provider_config=config,
         structured_output=None if given.schema is None else model_named(given.schema),
         output=vectors,
-        retry_policy=RetryPolicy(
-            max_attempts=RetryPolicy.max_attempts if given.max_attempts is None else given.max_attempts,
-            repair=(profile.repair or 0) if given.repair is None else given.repair,
-        ),
+        retry_policy=_retry_policy(given, profile),
         chunk_policy=ChunkPolicy()
         if given.max_requests is None
         else ChunkPolicy(max_requests=given.max_requests),
@@ -129,6 +126,13 @@ def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJ
         mapping={"id": given.row_options.id_column, "keep": list(given.row_options.keep)},
     )
     return NamedJob(job, derived, is_derived=True)
+
+
+def _retry_policy(given: JobOptions, profile: Profile) -> RetryPolicy:
+    repair = given.repair if given.repair is not None else profile.repair or 0
+    if given.max_attempts is None:
+        return RetryPolicy(repair=repair)
+    return RetryPolicy(max_attempts=given.max_attempts, repair=repair)
 
 
 def _source(given: JobOptions) -> CheckpointedItemSource[Any]:

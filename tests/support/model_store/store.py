@@ -86,7 +86,7 @@ class ModelStore(ModelByHand):
             tried = run.submissions[local_batch_id].record.submission_tokens
             known = self._queue_limits.get(key)
             tokens = after_refusal(
-                known and known.tokens,
+                None if known is None else known.tokens,
                 in_flight=sum(one.in_flight(Measure.ENQUEUED_TOKENS) for one in sharing) - tried,
                 tried=tried,
             )
@@ -246,7 +246,7 @@ class ModelStore(ModelByHand):
     def get_run_summary(self, *, run_id: str) -> RunSummary:
         with self._run(run_id) as run:
             limit = self._queue_limits.get(run.config.budget_key or "")
-            return replace(run.summary(self.now()), queue_limit=limit and limit.tokens)
+            return replace(run.summary(self.now()), queue_limit=None if limit is None else limit.tokens)
 
     def get_item_records(self, *, run_id: str) -> list[PersistedItemRecord]:
         with self._run(run_id) as run:

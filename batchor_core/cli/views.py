@@ -45,6 +45,8 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     if summary.orphan_batches:
         yield "orphans", f"{summary.orphan_batches:,} batches at the provider that belong to no submission"
     yield "tokens", tokens(summary)
+    if summary.usage.cached_tokens or summary.usage.cache_write_tokens:
+        yield "prompt cache hits", f"{summary.cache_hit_rate or 0:.1%} of the tokens in"
     match summary.cost:
         case Cost(_, missing):
             yield (
@@ -59,7 +61,11 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
 
 def summary_json(summary: RunSummary) -> dict[str, Any]:
     """A summary as JSON."""
-    return asdict(summary) | {"cost": cost_json(summary.cost), "usd_saved": float(summary.usd_saved)}
+    return asdict(summary) | {
+        "cost": cost_json(summary.cost),
+        "usd_saved": float(summary.usd_saved),
+        "cache_hit_rate": summary.cache_hit_rate,
+    }
 
 
 def cost_json(cost: Cost | Unpriced) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from batchor_core.core.policies import ArtifactPolicy as ArtifactPolicy
 from batchor_core.core.policies import ChunkPolicy as ChunkPolicy
 from batchor_core.core.policies import RetryPolicy as RetryPolicy
 from batchor_core.core.pricing import NO_AMOUNTS, Cost, Rates, Unpriced, cost_text
+from batchor_core.core.prompt_cache import cache_hit_rate
 from batchor_core.core.prompts import PromptParts as PromptParts
 from batchor_core.core.results import ItemResult, answer_or_error
 from batchor_core.core.reuse import ReuseScope, check_reuse
@@ -308,6 +309,11 @@ class RunSummary:
         counts = self.status_counts
         return counts[ItemStatus.PENDING] + counts[ItemStatus.FAILED_RETRYABLE] - self.following_items
 
+    @property
+    def cache_hit_rate(self) -> float | None:
+        """The share of prompt tokens that were read from the provider's prompt cache, 0 to 1; None before any were billed."""
+        return cache_hit_rate(self.usage)
+
     def _repr_html_(self) -> str:
         """The summary in a notebook."""
         waiting = self.status is RunLifecycleStatus.RUNNING and self.control_state.value
@@ -323,6 +329,7 @@ class RunSummary:
             ("batches in flight", self.active_batches),
             ("batches in quarantine", self.quarantined_batches),
             ("tokens in, out", f"{self.usage.input_tokens:,}, {self.usage.output_tokens:,}"),
+            ("prompt cache hits", f"{self.cache_hit_rate:.1%}" if self.usage.cached_tokens else None),
             ("cost", cost_text(self.cost) or None),
             ("saved", usd_text(self.usd_saved) if self.usd_saved else None),
             ("trouble", self.trouble),

@@ -32,6 +32,7 @@ class RunReport:
         batches: Its batches, oldest first, as far as the store keeps them.
         model: The provider's model, if the provider has models.
         links: More places to look, as pairs of title and URL.
+        cache_warning: What the prompt cache has cost more than it has saved, in words; empty if it has not.
     """
 
     summary: RunSummary
@@ -39,6 +40,7 @@ class RunReport:
     batches: Sequence[BatchTime]
     model: str | None = None
     links: Sequence[tuple[str, str]] = field(default=())
+    cache_warning: str = ""
 
     @property
     def turnaround_p50_sec(self) -> float | None:
@@ -66,6 +68,8 @@ class RunReport:
             "reused": self.summary.reused_items,
             "deduplicated": self.summary.deduplicated_items,
             "saved_usd": dollars(self.summary.usd_saved),
+            "cache_hit_rate": self.summary.cache_hit_rate,
+            "cache_warning": self.cache_warning or None,
             "queue_limit": self.summary.queue_limit,
             "repairs": self.summary.repairs,
             "repaired": self.summary.repaired_items,
@@ -98,6 +102,7 @@ def _table_of_facts(report: RunReport) -> str:
         ("Completed", f"{summary.completed_items:,}"),
         ("Failed", _failed(summary)),
         *_tokens(summary),
+        *_cache(report),
         ("Cost", _cost_in_words(summary.cost)),
         *_saved(summary),
         *_repaired(summary),
@@ -125,6 +130,13 @@ def _tokens(summary: RunSummary) -> Iterator[tuple[str, str]]:
         count = getattr(summary.usage, kind)
         if count or kind in ("input_tokens", "output_tokens"):
             yield kind.replace("_", " ").capitalize(), f"{count:,}"
+
+
+def _cache(report: RunReport) -> Iterator[tuple[str, str]]:
+    usage = report.summary.usage
+    if usage.cached_tokens or usage.cache_write_tokens:
+        rate = f"{report.summary.cache_hit_rate or 0:.1%} of the input tokens"
+        yield "Prompt cache hits", "; ".join(filter(None, [rate, plain(report.cache_warning, 400)]))
 
 
 def _saved(summary: RunSummary) -> Iterator[tuple[str, str]]:

@@ -104,6 +104,13 @@ class OptionalMethods:
         """
         raise NotImplementedError
 
+    def with_cache_key(self, line: bytes, *, key: str) -> bytes:
+        """A finished request line that asks for its prompt to be cached under a key; see ``BatchApi.with_cache_key``.
+
+        Default: no keys.
+        """
+        raise NotImplementedError
+
     def read_record(self, record: JSONObject) -> Answer:
         """Read a line of an output or error file. Default: the line format of the OpenAI Batch API."""
         raise NotImplementedError

@@ -71,6 +71,7 @@ class EightMethodsApi(BatchApi):
             outputs=outputs if self.streams else outputs - {OutputKind.BODY},
             prompts=prompts,
             can_continue="continued_line" in self._optional,
+            has_cache_keys="with_cache_key" in self._optional,
         )
         self._read: Callable[[JSONObject], Answer] = self._optional.get("read_record", read_record)
 
@@ -100,6 +101,11 @@ class EightMethodsApi(BatchApi):
         """By the provider's own method."""
         continued: BatchRequestLine = self._optional["continued_line"](line, answer=answer, reply=reply)
         return continued
+
+    def with_cache_key(self, line: bytes, *, key: str) -> bytes:
+        """By the provider's own method."""
+        keyed: bytes = self._optional["with_cache_key"](line, key=key)
+        return keyed
 
     def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
         """All lines at once where the provider can, else one after the other."""

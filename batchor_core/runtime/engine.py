@@ -29,6 +29,7 @@ from batchor_core.core.models import ProviderConfig, RunEvent
 from batchor_core.core.outputs import OutputSpec, VectorOutput
 from batchor_core.core.price_book import PriceBook
 from batchor_core.core.pricing import Rates, Unpriced
+from batchor_core.core.prompt_cache import CACHE_KEY_BYTES
 from batchor_core.core.queue_limits import REFUSED_FOR_TOKENS, with_room_for
 from batchor_core.core.retry import (
     FILE_RETRY_SEC,
@@ -324,7 +325,8 @@ class Drive:
             min(policy.max_requests, limits.max_requests or policy.max_requests),
             min(policy.max_file_bytes, limits.max_bytes or policy.max_file_bytes),
             budget.per_batch if budget else 0,
-            row_bytes=SUBMISSION_CHARS if limits.found_by is FoundBy.ROWS else 0,
+            row_bytes=SUBMISSION_CHARS * (limits.found_by is FoundBy.ROWS)
+            + CACHE_KEY_BYTES * limits.has_cache_keys,
         )
 
     def emit(self, event_type: str, **data: object) -> None:

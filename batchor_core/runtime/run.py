@@ -178,7 +178,7 @@ class Run(Generic[OutputT]):
 
         Reads every result once, in bounded memory; works while the run goes on.
         """
-        return report.report_of_run(self._engine.store, self.run_id).markdown()
+        return report.report_of_run(self._engine.store, self.run_id, self.rates).markdown()
 
     def results(self, *, model: type[BaseModel] | None = None) -> list[ItemResult[OutputT]]:
         """Every result in item order. The list grows with the run; ``iter_results()`` needs constant memory.

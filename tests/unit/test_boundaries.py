@@ -43,6 +43,8 @@ PURE_API = {
         "estimate_tokens",
         "read",
         "read_line",
+        "continued_line",
+        "with_cache_key",
         "read_body",
         "read_files",
         "is_failure",

@@ -3,6 +3,7 @@
 import inspect
 import typing
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 import dagster as dg
@@ -10,7 +11,7 @@ import dagster as dg
 from batchor_core import BatchRunner
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.tables.result_columns import result_schema
-from batchor_dagster.checks import completion_result, schema_result
+from batchor_dagster.checks import budget_result, completion_result, schema_result
 from batchor_dagster.dagster_runs import latest_materialization
 from batchor_dagster.facts import BatchFacts, partition_of
 from batchor_dagster.resource import BatchorResource
@@ -29,6 +30,7 @@ def judge_results(
     specs: Sequence[dg.AssetCheckSpec],
     *,
     threshold: float,
+    budget_usd: Decimal | None = None,
 ) -> Iterator[CheckEvent]:
     """The selected checks of each partition of the Dagster run.
 
@@ -40,7 +42,9 @@ def judge_results(
         judged = {
             key: [
                 result
-                for result in _results(asset, runner, resource, key, threshold=threshold)
+                for result in _results(
+                    asset, runner, resource, key, threshold=threshold, budget_usd=budget_usd
+                )
                 if result.check_name in selected
             ]
             for key in keys
@@ -77,10 +81,18 @@ def _partitions(
 
 
 def _results(
-    asset: BatchFacts, runner: BatchRunner, resource: BatchorResource, key: str | None, *, threshold: float
+    asset: BatchFacts,
+    runner: BatchRunner,
+    resource: BatchorResource,
+    key: str | None,
+    *,
+    threshold: float,
+    budget_usd: Decimal | None,
 ) -> Iterator[dg.AssetCheckResult]:
     summary = runner.get_run(asset.newest_run_id(runner, key)).summary()
     yield completion_result(summary, threshold=threshold)
+    if budget_usd is not None:
+        yield budget_result(summary, budget_usd=budget_usd)
     if asset.output is not None:
         table = asset.result_table(resource)
         is_finished = summary.status is not RunLifecycleStatus.RUNNING

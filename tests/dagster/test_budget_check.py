@@ -82,7 +82,7 @@ def test_each_partition_is_held_to_its_budget(
         poll_interval_sec=0.01,
         prices=str(prices),
     )
-    found = {}
+    found: dict[str | None, dg.AssetCheckEvaluation] = {}
     for topic, budget in (("birds", 1), ("fish", 0.000001)):
         asset = make_asset(budget_usd=budget)
         assert BUDGET in {key.name for key in asset.check_keys}

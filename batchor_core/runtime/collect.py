@@ -8,7 +8,7 @@ have no line and may yet get one, the lines that are there are stored, and the b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -41,6 +41,9 @@ from batchor_core.storage.session import AppliedOutcome, BatchEnd
 CHUNK = 2_000
 """Results stored per transaction, unless LONG_LINE_BYTES are reached before. Of half as many, each row takes a twentieth
 longer."""
+
+_REPAIR_CHUNK = 200
+"""Failures stored per transaction where the requests that ask again come with them, which may be long."""
 
 _MOST_OTHERS = 100_000
 """Lines that are not the batch's open items' and are told apart; a batch has half as many rows."""
@@ -78,7 +81,12 @@ def collect(
         decision = Decision(Move.WAIT, Cause.UNCONFIRMED)
     match decision.move:
         case Move.COLLECT:
+            is_refused = batch.status == "failed"
+            if is_refused and state.failure is not None:  # while its rows still count as in flight
+                drive.queue_was(batch.local_batch_id, error_class=state.failure.error_class)
             _collect(drive, batch, state, intake)
+            if not is_refused:
+                drive.queue_was(batch.local_batch_id, error_class=None)
         case Move.WAIT | Move.ASK:
             intake.keep(holds_failures=decision.holds_failures)
             wait_for_results(
@@ -102,10 +110,6 @@ def _collect(drive: Drive, batch: ActiveBatchRecord, state: BatchState, intake: 
         # before the batch is over: after a crash in between, the next driver is here again, and deletes it again
         with suppress(Exception):  # tidying up; the file expires by itself
             drive.api.discard(batch.input_file_id)
-    if batch.status != "failed":
-        drive.queue_was(batch.local_batch_id, error_class=None)
-    elif state.failure is not None:
-        drive.queue_was(batch.local_batch_id, error_class=state.failure.error_class)
     intake.finish(batch.status, state.usage)
     _report(drive, batch, state, intake)
 
@@ -275,8 +279,13 @@ class _Intake:
         if self._good:
             self._store_good()
         bad = [] if holds_failures else list(self._bad.values())
-        for start in range(0, len(bad), CHUNK):
-            self._store(failures=bad[start : start + CHUNK])
+        for chunk in self._chunks(bad):
+            self._store(failures=chunk)
+
+    def _chunks(self, bad: Sequence[ItemFailureRecord]) -> Iterator[Sequence[ItemFailureRecord]]:
+        """Failures to be stored together: fewer where each may bring a request along."""
+        size = _REPAIR_CHUNK if self.drive.config.retry_policy.repair else CHUNK
+        return (bad[start : start + size] for start in range(0, len(bad), size))
 
     def finish(self, status: str, usage: TokenUsage | None) -> None:
         """Store what is left, give back what no line mentioned, and end the batch."""
@@ -287,7 +296,7 @@ class _Intake:
         if missing:
             self.again[_missing_class(self.batch)] += len(missing)
         steps: list[dict[str, Any]] = [{"completions": self._priced()}] if self._good else []
-        steps += [{"failures": bad[start : start + CHUNK]} for start in range(0, len(bad), CHUNK)]
+        steps += [{"failures": chunk} for chunk in self._chunks(bad)]
         steps += [
             {"released_custom_ids": missing[start : start + CHUNK]} for start in range(0, len(missing), CHUNK)
         ]

@@ -21,7 +21,7 @@ from batchor_core.core.repair import can_be_repaired, reply_to
 from batchor_core.core.request_lines import PLACEHOLDERS, Frames, longest_line, named_line
 from batchor_core.core.types import BatchRequestLine
 from batchor_core.providers.api import BatchLimits
-from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.engine import Drive, log
 from batchor_core.runtime.ingest import tokens_of
 from batchor_core.storage.records import ItemFailureRecord, NextRequest, StoredItem
 from batchor_core.storage.state import StateStore
@@ -73,18 +73,27 @@ def with_reasons(
     }
     if not bad or not drive.api.limits.can_continue:
         return list(failures)
+    try:
+        asked = _requests(drive, bad, most)
+    except Exception:  # of the provider's method: what was answered and paid for is stored all the same
+        log.exception("rows of run %s can't be asked again with the reason", drive.run_id)
+        return list(failures)
+    return [replace(record, next_request=asked.get(record.custom_id)) for record in failures]
+
+
+def _requests(drive: Drive, bad: Mapping[int, ItemFailureRecord], most: int) -> dict[str, NextRequest]:
+    """What rows ask next, by custom_id."""
     built = [
         one for item in _stored(drive, sorted(bad)) if (one := _continued(drive, item, bad[item.item_index]))
     ]
     tokens = tokens_of(drive, [one.line for one in built], [one.stored for one in built])
     size = drive.batch_size()
-    asked = {
+    return {
         one.custom_id: NextRequest(one.stored, count, one.size_bytes, most)
         for one, count in zip(built, tokens, strict=True)
-        # a request that no batch has room for would fail the row: it is asked as it was instead
+        # one that no batch has room for would fail the row: it is asked as it was instead
         if one.size_bytes + size.row_bytes <= size.max_file_bytes and not 0 < size.max_tokens < count
     }
-    return [replace(record, next_request=asked.get(record.custom_id)) for record in failures]
 
 
 class _Continued(NamedTuple):

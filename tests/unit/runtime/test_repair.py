@@ -140,6 +140,23 @@ def test_what_cannot_be_asked_again_is_refused_at_the_start(tmp_path: Path) -> N
     world.close()
 
 
+class Faulty(FakeProvider):
+    """A provider whose own method fails."""
+
+    def continued_line(self, *given: Any, **named: Any) -> Any:
+        raise KeyError("input")
+
+
+def test_a_method_that_fails_costs_no_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    world = World(tmp_path, provider=Faulty())
+    world.provider.answer = by_item({0: ["Sure!", GOOD]}, GOOD)
+    run = world.start(structured_job(2, retry=_policy()))
+    run.wait()
+    assert (run.summary().completed_items, run.summary().repairs) == (2, 0)
+    assert "can't be asked again with the reason" in caplog.text
+    world.close()
+
+
 def test_equal_rows_get_the_repaired_answer(world: World) -> None:
     world.provider.answer = lambda line: GOOD if isinstance(line["body"]["input"], list) else "Sure!"
     given = [BatchItem(f"item-{n}", {"text": "the same"}) for n in range(3)]

@@ -7,6 +7,7 @@ the two a sensor drives the run. With ``wait=True`` there is ``<name>`` alone, w
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from typing import Any, TypeVar, Unpack, cast
 
 import dagster as dg
@@ -22,7 +23,7 @@ from batchor_core.tables.parquet_sink import ParquetSink
 from batchor_core.tables.registry import SinkChoice, sink_of
 from batchor_core.tables.sink import ResultSink
 from batchor_dagster.asset import BatchAsset
-from batchor_dagster.checks import check_specs, shown_output
+from batchor_dagster.checks import budget_of, check_specs, shown_output
 from batchor_dagster.facts import SINK_METADATA, BatchFacts
 from batchor_dagster.job_function import CONFIG, JobFunction
 from batchor_dagster.misspelt_names import CheckedConfig, advice
@@ -76,6 +77,7 @@ def batch_asset(
     on_termination: OnTermination | str = OnTermination.detach,
     reuse: ReuseScope | None = None,
     failure_threshold: float = 0.05,
+    budget_usd: float | Decimal | None = None,
     blocking: bool = False,
     translator: BatchTranslator | None = None,
     resource_key: str = "batchor",
@@ -115,6 +117,8 @@ def batch_asset(
             ``"partition"``, ``"store"`` or ``"off"``. A job that says so itself wins. By default what the resource
             says, or else ``"asset"``, where the store can: a new revision pays for the rows that are new or have changed. ``rerun: all`` asks for every row again.
         failure_threshold: Largest share of failed rows, 0 to 1, with which the checks only warn.
+        budget_usd: US dollars that the run of a partition may cost, every attempt included. The check ``cost_within_budget`` fails
+            above it, and warns where the cost is not known. It stops nothing: see ``BatchJob.caps`` for that.
         blocking: Whether a failed check (severity ERROR) keeps downstream assets from running.
         translator: Makes the specs of both assets from the arguments below. Its own rules take precedence.
         resource_key: Name of the :class:`BatchorResource` in the definitions.
@@ -137,6 +141,7 @@ def batch_asset(
     check_bool("wait", wait)
     if not isinstance(failure_threshold, int | float) or not 0 <= failure_threshold <= 1:
         raise InvalidInputError(f"failure_threshold is a share from 0 to 1, not {failure_threshold!r}")
+    budget = budget_of(budget_usd)
     if output is not None and not _is_model(output):
         check_output("output", output)
     termination, change = _choice(OnTermination, on_termination), _choice(OnChange, on_change)
@@ -196,7 +201,7 @@ def batch_asset(
                     **writing,
                 ),
             ]
-        checks = _checks(facts, threshold=failure_threshold, blocking=blocking)
+        checks = _checks(facts, threshold=failure_threshold, budget_usd=budget, blocking=blocking)
 
         def build_job(*args: Any, **kwargs: Any) -> BatchJob[Any, Any]:
             return _checked_job(facts, function(*args, **kwargs))
@@ -280,9 +285,11 @@ def _result_step(asset: BatchFacts) -> Callable[..., Iterator[dg.Output[None]]]:
     return write_result_table
 
 
-def _checks(asset: BatchFacts, *, threshold: float, blocking: bool) -> dg.AssetChecksDefinition:
-    """Both checks in one step, since a step may be a process or a pod of its own."""
-    specs = check_specs(asset, threshold=threshold, blocking=blocking)
+def _checks(
+    asset: BatchFacts, *, threshold: float, budget_usd: Decimal | None, blocking: bool
+) -> dg.AssetChecksDefinition:
+    """All checks in one step, since a step may be a process or a pod of its own."""
+    specs = check_specs(asset, threshold=threshold, budget_usd=budget_usd, blocking=blocking)
 
     @dg.multi_asset_check(
         name=f"{asset.key.to_python_identifier()}_checks",
@@ -292,7 +299,7 @@ def _checks(asset: BatchFacts, *, threshold: float, blocking: bool) -> dg.AssetC
     )
     def result_checks(context: dg.OpExecutionContext) -> Iterator[CheckEvent]:
         resource: BatchorResource = getattr(context.resources, asset.resource_key)
-        yield from judge_results(asset, context, resource, specs, threshold=threshold)
+        yield from judge_results(asset, context, resource, specs, threshold=threshold, budget_usd=budget_usd)
 
     return result_checks
 

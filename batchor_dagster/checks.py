@@ -1,10 +1,12 @@
-"""The checks of a result asset: were all rows answered, and does the file hold what the model promises?"""
+"""The checks of a result asset: were all rows answered, does the file hold what the model promises, did it cost what it may?"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any, assert_never
 
 import dagster as dg
 import pyarrow as pa
@@ -12,7 +14,10 @@ from pydantic import BaseModel
 
 from batchor_core import RunSummary
 from batchor_core.core.enums import RunLifecycleStatus
+from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import ModelOutput, OutputSpec
+from batchor_core.core.pricing import Cost, Unpriced, cost_text
+from batchor_core.core.words import dollars, usd_text
 from batchor_core.tables import PartitionFacts
 from batchor_core.tables.answer_columns import as_output
 from batchor_dagster.facts import BatchFacts
@@ -20,17 +25,24 @@ from batchor_dagster.metadata import unknown_outcome
 
 COMPLETION_CHECK = "all_items_completed"
 SCHEMA_CHECK = "schema_conforms"
+BUDGET_CHECK = "cost_within_budget"
 
 _SHOWN = 5
 
 
-def check_specs(asset: BatchFacts, *, threshold: float, blocking: bool) -> list[dg.AssetCheckSpec]:
+def check_specs(
+    asset: BatchFacts, *, threshold: float, blocking: bool, budget_usd: Decimal | None = None
+) -> list[dg.AssetCheckSpec]:
     """The checks of a result asset, partitioned as the asset is, so that each partition has a result of its own."""
     described = {COMPLETION_CHECK: f"Every row was answered; a warning up to {threshold:.2%} failed rows."}
     if asset.output is not None:
         described[SCHEMA_CHECK] = (
             f"The results have the columns of {shown_output(asset.output)}, and every answer fits them; a warning up to "
             f"{threshold:.2%} answers that do not."
+        )
+    if budget_usd is not None:
+        described[BUDGET_CHECK] = (
+            f"The run has cost at most {usd_text(budget_usd)}; a warning if that is not known for certain."
         )
     with warnings.catch_warnings():
         # of partitions_def, which whoever uses a batch asset has not written and can't change
@@ -115,6 +127,55 @@ def judge_schema(*, rows: int, unfitting: int, wrong_columns: Sequence[str], thr
     return Verdict(
         False, severity, f"{unfitting:,} of {rows:,} answers ({share:.2%}) do not fit the model as it is now"
     )
+
+
+def judge_cost(cost: Cost | Unpriced, *, budget_usd: Decimal, is_finished: bool) -> Verdict:
+    """Judge whether a run has cost more than it may.
+
+    Args:
+        cost: What it has cost so far.
+        budget_usd: What it may cost, in US dollars.
+        is_finished: Whether it costs nothing more.
+    """
+    budget = usd_text(budget_usd)
+    match cost:
+        case Unpriced(reason):
+            message = f"it is not known whether the run stayed within {budget}: {reason}"
+            return Verdict(False, dg.AssetCheckSeverity.WARN, message)
+        case Cost(usd, missing):
+            if usd > budget_usd:
+                over = f"{cost_text(cost)}, over the budget of {budget} by {usd_text(usd - budget_usd)}"
+                return Verdict(False, dg.AssetCheckSeverity.ERROR, over)
+            left_out = f"not included: {'; '.join(missing)}" if missing else ""
+            unsure = "; ".join(filter(None, [left_out, "" if is_finished else "the run is not finished"]))
+            message = f"{cost_text(cost)} of the budget of {budget}" + (f"; {unsure}" if unsure else "")
+            return Verdict(not unsure, dg.AssetCheckSeverity.WARN, message)
+        case _:
+            assert_never(cost)
+
+
+def budget_result(summary: RunSummary, *, budget_usd: Decimal) -> dg.AssetCheckResult:
+    """``cost_within_budget`` of a run, whose cost includes every attempt."""
+    is_finished = summary.status is not RunLifecycleStatus.RUNNING
+    verdict = judge_cost(summary.cost, budget_usd=budget_usd, is_finished=is_finished)
+    verdict = replace(verdict, message=f"{summary.run_id}: {verdict.message}")
+    known = {"cost_usd": dollars(summary.cost.usd)} if isinstance(summary.cost, Cost) else {}
+    return _result(BUDGET_CHECK, verdict, {"budget_usd": dollars(budget_usd), **known})
+
+
+def budget_of(given: Any) -> Decimal | None:
+    """A budget as it is given to an asset.
+
+    Raises:
+        InvalidInputError: It is no amount.
+    """
+    if given is None:
+        return None
+    is_number = isinstance(given, int | float | Decimal) and not isinstance(given, bool)
+    amount = Decimal(str(given)) if is_number else Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
+        raise InvalidInputError(f"budget_usd is an amount of US dollars, 0 or more, not {given!r}")
+    return amount
 
 
 def completion_result(summary: RunSummary, *, threshold: float) -> dg.AssetCheckResult:

@@ -164,6 +164,7 @@ def result_metadata(
     config: ProviderConfig,
     revision: int,
     links: Links,
+    cache: str = "",
 ) -> Metadata:
     """Metadata of results that were written.
 
@@ -174,6 +175,7 @@ def result_metadata(
         config: Its provider.
         revision: The number of the partition's run, from 1.
         links: The links to show.
+        cache: What the prompt cache has cost more than it has saved, in words.
     """
     billed = summary.usage
     of_run = RunReport(
@@ -182,6 +184,7 @@ def result_metadata(
         batches,
         getattr(config, "model", None),
         [("every Dagster run of this batch run", links.runs)],
+        cache,
     )
     metadata: Metadata = {
         "dagster/partition_row_count": dg.MetadataValue.int(report.row_count),
@@ -206,9 +209,12 @@ def result_metadata(
         metadata["batchor/errors"] = error_table(report.errors)
     if report.unfitting_count:
         metadata["batchor/unfitting"] = dg.MetadataValue.int(report.unfitting_count)
-    warning = unknown_outcome(summary)
-    metadata |= _cost_metadata(summary.cost, unknown=warning)
-    if warning:
+    if summary.usage.cached_tokens or summary.usage.cache_write_tokens:
+        hits = _percent(summary.usage.cached_tokens, summary.usage.input_tokens)
+        metadata["batchor/cache_hit_percent"] = dg.MetadataValue.float(hits)
+    unknown = unknown_outcome(summary)
+    metadata |= _cost_metadata(summary.cost, unknown=unknown)
+    if warning := "; ".join(filter(None, [unknown, cache])):
         metadata["batchor/warning"] = dg.MetadataValue.text(warning)
     metadata["batchor/report"] = dg.MetadataValue.md(of_run.markdown())  # last, as it is long
     return metadata
@@ -227,6 +233,7 @@ def reuse_metadata(summary: RunSummary) -> Metadata:
         "batchor/rows_new": dg.MetadataValue.int(summary.total_items - reused - deduplicated),
         "batchor/rows_reused": dg.MetadataValue.int(reused),
         "batchor/rows_deduplicated": dg.MetadataValue.int(deduplicated),
+        **({"batchor/repairs": dg.MetadataValue.int(summary.repairs)} if summary.repairs else {}),
     }
 
 

@@ -22,6 +22,7 @@ from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.exceptions import QuarantinedBatchError, RunItemsMismatchError, RunPausedError
 from batchor_core.core.models import ProviderConfig, RunSummary
 from batchor_core.core.outputs import OutputSpec
+from batchor_core.core.prompt_cache import cache_warning
 from batchor_core.core.server_address import normal_address
 from batchor_core.core.words import counted, usd_text
 from batchor_core.runtime.run import Run
@@ -96,6 +97,13 @@ class Driving:
             say(f"  {equal} of this run, and sent once")
         if summary.usd_saved:
             say(f"  that saved {usd_text(summary.usd_saved)}")
+        if summary.repairs:
+            say(
+                f"  {counted(summary.repairs, 'answer')} sent back with the reason for the rejection; "
+                f"{counted(summary.repaired_items, 'row')} then completed"
+            )
+        if warning := cache_warning(summary.usage, run.rates):
+            say(f"  {warning}")
         options = self._options()
         if summary.failed_items:
             say(f"  why rows failed:  batchor results {run.run_id} --failed{options}")

@@ -155,6 +155,15 @@ def _given(
             "--max-attempts", min=1, metavar="N", help="Most answered attempts per row. Default: 3."
         ),
     ] = None,
+    repair: Annotated[
+        int | None,
+        typer.Option(
+            "--repair",
+            min=0,
+            metavar="N",
+            help="Attempts per row that show the model its rejected answer and why. Default: 0.",
+        ),
+    ] = None,
     max_requests: Annotated[
         int | None,
         typer.Option("--max-requests", min=1, metavar="N", help="Most rows in one batch. Default: 50,000."),
@@ -199,6 +208,7 @@ def _given(
         endpoint=endpoint,
         options=tuple(option or ()),
         max_attempts=max_attempts,
+        repair=repair,
         max_requests=max_requests,
         cap=dollars_given(cap),
         reuse=reuse,

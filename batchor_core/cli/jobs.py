@@ -53,6 +53,7 @@ class JobOptions:
     endpoint: str | None = None
     options: Sequence[str] = ()
     max_attempts: int | None = None
+    repair: int | None = None
     max_requests: int | None = None
     cap: Decimal | None = None
     reuse: ReuseChoice = ReuseChoice.OFF
@@ -106,9 +107,7 @@ def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJ
         provider_config=config,
         structured_output=None if given.schema is None else model_named(given.schema),
         output=vectors,
-        retry_policy=RetryPolicy()
-        if given.max_attempts is None
-        else RetryPolicy(max_attempts=given.max_attempts),
+        retry_policy=_retry_policy(given, profile),
         chunk_policy=ChunkPolicy()
         if given.max_requests is None
         else ChunkPolicy(max_requests=given.max_requests),
@@ -127,6 +126,13 @@ def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJ
         mapping={"id": given.row_options.id_column, "keep": list(given.row_options.keep)},
     )
     return NamedJob(job, derived, is_derived=True)
+
+
+def _retry_policy(given: JobOptions, profile: Profile) -> RetryPolicy:
+    repair = given.repair if given.repair is not None else profile.repair or 0
+    if given.max_attempts is None:
+        return RetryPolicy(repair=repair)
+    return RetryPolicy(max_attempts=given.max_attempts, repair=repair)
 
 
 def _source(given: JobOptions) -> CheckpointedItemSource[Any]:

@@ -34,6 +34,7 @@ class Profile:
         base_url: The provider's server.
         endpoint: Where requests are sent there.
         id: Column of the rows' ids.
+        repair: As ``--repair`` has it.
         options: As ``--option`` has them.
         source: The file that says so.
     """
@@ -48,13 +49,18 @@ class Profile:
     base_url: str | None = None
     endpoint: str | None = None
     id: str | None = None
+    repair: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
     source: Path | None = None
 
 
 _SETTINGS = sorted({one.name for one in fields(Profile)} - {"source"})
 _PROFILES = "profiles"
-_KINDS: dict[str, tuple[type, str]] = {"postgres": (bool, "true or false"), "options": (dict, "a table")}
+_KINDS: dict[str, tuple[type, str]] = {
+    "postgres": (bool, "true or false"),
+    "repair": (int, "a number, 0 or more"),
+    "options": (dict, "a table"),
+}
 
 
 def load_profile(name: str | None = None, *, folder: Path | None = None) -> Profile:
@@ -129,6 +135,7 @@ def _checked(path: Path, table: Mapping[str, Any], *, where: str = "") -> dict[s
                 advice = near(name, [*_SETTINGS, _PROFILES])
             raise InvalidInputError(f"{path}: {where}unknown setting {name!r}{advice}")
         kind, wanted = _KINDS.get(name, (str, "a string"))
-        if not isinstance(value, kind):
+        is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        if not (is_number if kind is int else isinstance(value, kind)):
             raise InvalidInputError(f"{path}: {where}{name} must be {wanted}, not {value!r}")
     return dict(table)

@@ -14,8 +14,8 @@ from batchor_core.runtime.report import report_of_run
 @takes_stores
 def report(stores: Stores, run_id: RunId, as_json: AsJson = False) -> None:
     """Report on a run, also while it goes on: rows, tokens, cost, turnaround, errors. In a pipe or a file it is Markdown."""
-    with stores.store() as store:
-        found = report_of_run(store, run_id)
+    with stores.runner() as runner:
+        found = report_of_run(runner.storage, run_id, runner.get_run(run_id).rates)
     if as_json:
         show_json(found.to_payload())
     elif (console := stdout()).is_terminal:

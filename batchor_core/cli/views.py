@@ -24,6 +24,10 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     for name in ("reused", "deduplicated", "following"):
         if count := getattr(summary, f"{name}_items"):
             yield f"  {name}", f"{count:,}"
+    if summary.queue_limit:
+        yield "queue limit", f"{summary.queue_limit:,} tokens in flight"
+    if summary.repairs:
+        yield "asked again", f"{summary.repairs:,} with the reason, {summary.repaired_items:,} then completed"
     yield "active batches", f"{summary.active_batches:,}"
     if summary.backoff_remaining_sec:
         yield "backs off for", f"{summary.backoff_remaining_sec:,.0f} s"
@@ -41,6 +45,8 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     if summary.orphan_batches:
         yield "orphans", f"{summary.orphan_batches:,} batches at the provider that belong to no submission"
     yield "tokens", tokens(summary)
+    if summary.usage.cached_tokens or summary.usage.cache_write_tokens:
+        yield "prompt cache hits", f"{summary.cache_hit_rate or 0:.1%} of the tokens in"
     match summary.cost:
         case Cost(_, missing):
             yield (
@@ -55,7 +61,11 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
 
 def summary_json(summary: RunSummary) -> dict[str, Any]:
     """A summary as JSON."""
-    return asdict(summary) | {"cost": cost_json(summary.cost), "usd_saved": float(summary.usd_saved)}
+    return asdict(summary) | {
+        "cost": cost_json(summary.cost),
+        "usd_saved": float(summary.usd_saved),
+        "cache_hit_rate": summary.cache_hit_rate,
+    }
 
 
 def cost_json(cost: Cost | Unpriced) -> dict[str, Any]:

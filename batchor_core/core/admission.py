@@ -57,11 +57,13 @@ class Allowance:
         measure: What it counts.
         key: Names what shares it, such as an account and model.
         limit: The most that may be in flight; at least 1.
+        is_observed: Whether the limit was learned from refusals, and is no certain one.
     """
 
     measure: Measure
     key: str
     limit: int
+    is_observed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

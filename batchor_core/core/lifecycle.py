@@ -117,6 +117,11 @@ def failed(state: ItemState, *, retryable: bool, count_attempt: bool, max_attemp
     return ItemState(ItemStatus.FAILED_RETRYABLE, attempts, state.generation + 1)
 
 
+def is_repaired(after: ItemState, *, repairs: int, most: int) -> bool:
+    """Whether an item that got a bad answer is asked again with the reason; ``repairs`` is how often it was before."""
+    return after.status is ItemStatus.FAILED_RETRYABLE and repairs < most
+
+
 def cancelled(state: ItemState) -> ItemState:
     """The run was cancelled before the item was answered."""
     return ItemState(ItemStatus.FAILED_PERMANENT, state.attempt_count, state.generation)

@@ -26,6 +26,7 @@ from batchor_core.core.policies import ArtifactPolicy as ArtifactPolicy
 from batchor_core.core.policies import ChunkPolicy as ChunkPolicy
 from batchor_core.core.policies import RetryPolicy as RetryPolicy
 from batchor_core.core.pricing import NO_AMOUNTS, Cost, Rates, Unpriced, cost_text
+from batchor_core.core.prompt_cache import cache_hit_rate
 from batchor_core.core.prompts import PromptParts as PromptParts
 from batchor_core.core.results import ItemResult, answer_or_error
 from batchor_core.core.reuse import ReuseScope, check_reuse
@@ -270,6 +271,10 @@ class RunSummary:
         deduplicated_items: Completed items that got the answer of an equal item of this run.
         usd_saved: US dollars that the answers of both have cost where they were paid for, as far as prices are known.
         following_items: Items among the PENDING ones that wait for an equal item in flight and are not to be sent.
+        repairs: How often items were asked again with the reason why their answers did not fit (``RetryPolicy.repair``).
+        repaired_items: Items that were completed by such an attempt.
+        queue_limit: The most prompt tokens of its account and model that may be in flight: what the config says
+            (:meth:`~batchor_core.Run.summary`), else what refused batches have shown; None if nothing is known.
     """
 
     run_id: str
@@ -298,12 +303,20 @@ class RunSummary:
     deduplicated_items: int = 0
     usd_saved: Decimal = Decimal(0)
     following_items: int = 0
+    repairs: int = 0
+    repaired_items: int = 0
+    queue_limit: int | None = None
 
     @property
     def items_to_send(self) -> int:
         """Items that wait to be sent, or to be sent again."""
         counts = self.status_counts
         return counts[ItemStatus.PENDING] + counts[ItemStatus.FAILED_RETRYABLE] - self.following_items
+
+    @property
+    def cache_hit_rate(self) -> float | None:
+        """The share of prompt tokens that were read from the provider's prompt cache, 0 to 1; None before any were billed."""
+        return cache_hit_rate(self.usage)
 
     def _repr_html_(self) -> str:
         """The summary in a notebook."""
@@ -316,9 +329,11 @@ class RunSummary:
             *((f"rows {status.value}", count) for status, count in self.status_counts.items()),
             ("rows reused", self.reused_items or None),
             ("rows deduplicated", self.deduplicated_items or None),
+            ("asked again with the reason", self.repairs or None),
             ("batches in flight", self.active_batches),
             ("batches in quarantine", self.quarantined_batches),
             ("tokens in, out", f"{self.usage.input_tokens:,}, {self.usage.output_tokens:,}"),
+            ("prompt cache hits", f"{self.cache_hit_rate:.1%}" if self.usage.cached_tokens else None),
             ("cost", cost_text(self.cost) or None),
             ("saved", usd_text(self.usd_saved) if self.usd_saved else None),
             ("trouble", self.trouble),

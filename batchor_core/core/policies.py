@@ -35,16 +35,21 @@ class RetryPolicy:
         max_attempts: Answered attempts per item, the successful one included.
         base_backoff_sec: First wait; doubles with each failure in a row.
         max_backoff_sec: The longest wait.
+        repair: How many attempts of an item may be asked with the reason why the answer before did not fit the job's model:
+            the request is sent with that answer and the validation errors behind it. They are among ``max_attempts``.
+            0, the default, sends the same request each time.
     """
 
     max_attempts: int = 3
     base_backoff_sec: float = 1.0
     max_backoff_sec: float = 300.0
+    repair: int = 0
 
     def __post_init__(self) -> None:
         arguments.check_whole_number("RetryPolicy.max_attempts", self.max_attempts, least=1)
         arguments.check_seconds("RetryPolicy.base_backoff_sec", self.base_backoff_sec)
         arguments.check_seconds("RetryPolicy.max_backoff_sec", self.max_backoff_sec)
+        arguments.check_whole_number("RetryPolicy.repair", self.repair, least=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class RunReport:
         batches: Its batches, oldest first, as far as the store keeps them.
         model: The provider's model, if the provider has models.
         links: More places to look, as pairs of title and URL.
+        cache_warning: What the prompt cache has cost more than it has saved, in words; empty if it has not.
     """
 
     summary: RunSummary
@@ -39,6 +40,7 @@ class RunReport:
     batches: Sequence[BatchTime]
     model: str | None = None
     links: Sequence[tuple[str, str]] = field(default=())
+    cache_warning: str = ""
 
     @property
     def turnaround_p50_sec(self) -> float | None:
@@ -66,6 +68,11 @@ class RunReport:
             "reused": self.summary.reused_items,
             "deduplicated": self.summary.deduplicated_items,
             "saved_usd": dollars(self.summary.usd_saved),
+            "cache_hit_rate": self.summary.cache_hit_rate,
+            "cache_warning": self.cache_warning or None,
+            "queue_limit": self.summary.queue_limit,
+            "repairs": self.summary.repairs,
+            "repaired": self.summary.repaired_items,
             "turnaround_p50_sec": self.turnaround_p50_sec,
             "turnaround_p95_sec": self.turnaround_p95_sec,
             "turnaround": [asdict(each) for each in histogram(self.batches)],
@@ -95,8 +102,11 @@ def _table_of_facts(report: RunReport) -> str:
         ("Completed", f"{summary.completed_items:,}"),
         ("Failed", _failed(summary)),
         *_tokens(summary),
+        *_cache(report),
         ("Cost", _cost_in_words(summary.cost)),
         *_saved(summary),
+        *_repaired(summary),
+        *([("Queue limit", f"{summary.queue_limit:,} tokens in flight")] if summary.queue_limit else []),
     ]
     if report.model:
         facts.append(("Model", plain(report.model)))
@@ -122,6 +132,13 @@ def _tokens(summary: RunSummary) -> Iterator[tuple[str, str]]:
             yield kind.replace("_", " ").capitalize(), f"{count:,}"
 
 
+def _cache(report: RunReport) -> Iterator[tuple[str, str]]:
+    usage = report.summary.usage
+    if usage.cached_tokens or usage.cache_write_tokens:
+        rate = f"{report.summary.cache_hit_rate or 0:.1%} of the input tokens"
+        yield "Prompt cache hits", "; ".join(filter(None, [rate, plain(report.cache_warning, 400)]))
+
+
 def _saved(summary: RunSummary) -> Iterator[tuple[str, str]]:
     if summary.reused_items:
         yield "Reused from other runs", f"{summary.reused_items:,}"
@@ -129,6 +146,11 @@ def _saved(summary: RunSummary) -> Iterator[tuple[str, str]]:
         yield "Equal rows, sent once", f"{summary.deduplicated_items:,}"
     if summary.usd_saved:
         yield "Saved", usd_text(summary.usd_saved)
+
+
+def _repaired(summary: RunSummary) -> Iterator[tuple[str, str]]:
+    if summary.repairs:
+        yield "Asked again with the reason", f"{summary.repairs:,}, {summary.repaired_items:,} then completed"
 
 
 def _cost(cost: Cost | Unpriced) -> tuple[float | None, str | None]:

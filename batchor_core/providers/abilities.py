@@ -70,6 +70,8 @@ def check_complete(api: BatchApi) -> None:
         ("list_batches", f"found_by={limits.found_by.value!r}", limits.found_by is not FoundBy.NOTHING),
         ("fence", "can_fence=True", limits.can_fence),
         ("cancel", "can_cancel=True", limits.can_cancel),
+        ("continued_line", "can_continue=True", limits.can_continue),
+        ("with_cache_key", "has_cache_keys=True", limits.has_cache_keys),
     ):
         if is_stated and name not in own:
             raise InvalidInputError(f"the limits of {kind} state {stated}, and it has no method {name!r}")

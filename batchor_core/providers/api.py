@@ -71,6 +71,8 @@ class BatchLimits:
         outputs: Supported kinds of answers. A job of any other kind is refused before anything is sent.
         prompts: What it supports in a prompt besides the two texts. A row that has more is refused, so that nothing is
             dropped silently.
+        has_cache_keys: Whether a request can say under which key its prompt is cached: :meth:`BatchApi.with_cache_key`.
+        can_continue: Whether a request can be asked again with its answer and a reply to that: :meth:`BatchApi.continued_line`.
 
     Raises:
         InvalidInputError: A value can't be right. A misspelt ``found_by`` would otherwise lose the promise to pay once.
@@ -85,6 +87,8 @@ class BatchLimits:
     lifetime_sec: float = DAY_SEC
     outputs: frozenset[OutputKind] = frozenset({OutputKind.TEXT, OutputKind.MODEL})
     prompts: frozenset[PromptFeature] = frozenset()
+    can_continue: bool = False
+    has_cache_keys: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("max_requests", 1), ("max_bytes", 1), ("max_tags", 0)):
@@ -198,6 +202,22 @@ class BatchApi(ABC):
         Raises:
             InvalidInputError: The provider can't ask for this prompt.
         """
+
+    def continued_line(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        """The request of a line with the answer that it got and what the user says to it behind it; ``line`` is not changed.
+
+        The same arguments give the same line. Only called where :attr:`BatchLimits.can_continue`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} can't continue a request")
+
+    def with_cache_key(self, line: bytes, *, key: str) -> bytes:
+        """A finished request line that asks for its prompt to be cached under a key; unchanged where the user has set one.
+
+        The field adds at most ``core.prompt_cache.CACHE_KEY_BYTES``. It is no part of what is asked: it is put into the line when the
+        file is written, and is neither stored nor in the content address. Only called where
+        :attr:`BatchLimits.has_cache_keys`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no cache keys")
 
     def custom_id_of(self, record: JSONObject) -> str:
         """The custom_id in a line of a request file or of a result file; empty if there is none."""

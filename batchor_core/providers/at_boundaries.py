@@ -81,6 +81,12 @@ class ApiAtBoundaries(BatchApi):
     ) -> BatchRequestLine:
         return self._api.request_line(custom_id=custom_id, prompt=prompt, output=output)
 
+    def continued_line(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        return self._api.continued_line(line, answer=answer, reply=reply)
+
+    def with_cache_key(self, line: bytes, *, key: str) -> bytes:
+        return self._api.with_cache_key(line, key=key)
+
     def custom_id_of(self, record: JSONObject) -> str:
         return self._api.custom_id_of(record)
 

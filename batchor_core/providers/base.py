@@ -101,6 +101,20 @@ class OptionalMethods:
         """
         raise NotImplementedError
 
+    def continued_line(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        """The request of a line with the answer that it got and what the user says to it behind it; ``line`` is not changed.
+
+        Default: jobs with ``RetryPolicy(repair=...)`` are refused.
+        """
+        raise NotImplementedError
+
+    def with_cache_key(self, line: bytes, *, key: str) -> bytes:
+        """A finished request line that asks for its prompt to be cached under a key; see ``BatchApi.with_cache_key``.
+
+        Default: no keys.
+        """
+        raise NotImplementedError
+
     def read_record(self, record: JSONObject) -> Answer:
         """Read a line of an output or error file. Default: the line format of the OpenAI Batch API."""
         raise NotImplementedError

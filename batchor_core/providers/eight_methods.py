@@ -70,6 +70,8 @@ class EightMethodsApi(BatchApi):
             # texts of whole files are parsed by the provider, who keeps no exact numbers
             outputs=outputs if self.streams else outputs - {OutputKind.BODY},
             prompts=prompts,
+            can_continue="continued_line" in self._optional,
+            has_cache_keys="with_cache_key" in self._optional,
         )
         self._read: Callable[[JSONObject], Answer] = self._optional.get("read_record", read_record)
 
@@ -94,6 +96,16 @@ class EightMethodsApi(BatchApi):
         return self._provider.build_request_line(
             custom_id=custom_id, prompt_parts=prompt, structured_output=schema
         )
+
+    def continued_line(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        """By the provider's own method."""
+        continued: BatchRequestLine = self._optional["continued_line"](line, answer=answer, reply=reply)
+        return continued
+
+    def with_cache_key(self, line: bytes, *, key: str) -> bytes:
+        """By the provider's own method."""
+        keyed: bytes = self._optional["with_cache_key"](line, key=key)
+        return keyed
 
     def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
         """All lines at once where the provider can, else one after the other."""

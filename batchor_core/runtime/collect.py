@@ -8,7 +8,7 @@ have no line and may yet get one, the lines that are there are stored, and the b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -28,6 +28,7 @@ from batchor_core.runtime.late_results import judge, most_stated, wait_for_resul
 from batchor_core.runtime.line_size import LONG_LINE_BYTES
 from batchor_core.runtime.lookup import wire_mark
 from batchor_core.runtime.pricing import BatchPricing
+from batchor_core.runtime.repair import with_reasons
 from batchor_core.runtime.result_lines import Line, Reading, read_lines
 from batchor_core.storage.records import (
     ActiveBatchRecord,
@@ -40,6 +41,9 @@ from batchor_core.storage.session import AppliedOutcome, BatchEnd
 CHUNK = 2_000
 """Results stored per transaction, unless LONG_LINE_BYTES are reached before. Of half as many, each row takes a twentieth
 longer."""
+
+_REPAIR_CHUNK = 200
+"""Failures stored per transaction where the requests that ask again come with them, which may be long."""
 
 _MOST_OTHERS = 100_000
 """Lines that are not the batch's open items' and are told apart; a batch has half as many rows."""
@@ -77,7 +81,12 @@ def collect(
         decision = Decision(Move.WAIT, Cause.UNCONFIRMED)
     match decision.move:
         case Move.COLLECT:
+            is_refused = batch.status == "failed"
+            if is_refused and state.failure is not None:  # while its rows still count as in flight
+                drive.queue_was(batch.local_batch_id, error_class=state.failure.error_class)
             _collect(drive, batch, state, intake)
+            if not is_refused:
+                drive.queue_was(batch.local_batch_id, error_class=None)
         case Move.WAIT | Move.ASK:
             intake.keep(holds_failures=decision.holds_failures)
             wait_for_results(
@@ -270,8 +279,13 @@ class _Intake:
         if self._good:
             self._store_good()
         bad = [] if holds_failures else list(self._bad.values())
-        for start in range(0, len(bad), CHUNK):
-            self._store(failures=bad[start : start + CHUNK])
+        for chunk in self._chunks(bad):
+            self._store(failures=chunk)
+
+    def _chunks(self, bad: Sequence[ItemFailureRecord]) -> Iterator[Sequence[ItemFailureRecord]]:
+        """Failures to be stored together: fewer where each may bring a request along."""
+        size = _REPAIR_CHUNK if self.drive.config.retry_policy.repair else CHUNK
+        return (bad[start : start + size] for start in range(0, len(bad), size))
 
     def finish(self, status: str, usage: TokenUsage | None) -> None:
         """Store what is left, give back what no line mentioned, and end the batch."""
@@ -282,7 +296,7 @@ class _Intake:
         if missing:
             self.again[_missing_class(self.batch)] += len(missing)
         steps: list[dict[str, Any]] = [{"completions": self._priced()}] if self._good else []
-        steps += [{"failures": bad[start : start + CHUNK]} for start in range(0, len(bad), CHUNK)]
+        steps += [{"failures": chunk} for chunk in self._chunks(bad)]
         steps += [
             {"released_custom_ids": missing[start : start + CHUNK]} for start in range(0, len(missing), CHUNK)
         ]
@@ -293,6 +307,8 @@ class _Intake:
         self._store(**(steps[-1] if steps else {}), end=end)
 
     def _store(self, **what: Any) -> None:
+        if "failures" in what:
+            what["failures"] = with_reasons(self.drive, what["failures"], self.open)
         done = self.drive.session.apply_outcome(
             provider_batch_id=self.batch.provider_batch_id, max_attempts=self.drive.max_attempts, **what
         )
@@ -302,6 +318,7 @@ class _Intake:
             self.total.retrying + done.retrying,
             self.total.released + done.released,
             done.billed,
+            self.total.asked_again + done.asked_again,
         )
         if done.completed:
             self.drive.emit(
@@ -309,6 +326,10 @@ class _Intake:
             )
         if done.failed:
             self.drive.emit("items_failed", provider_batch_id=self.batch.provider_batch_id, count=done.failed)
+        if done.asked_again:
+            self.drive.emit(
+                "items_asked_again", provider_batch_id=self.batch.provider_batch_id, count=done.asked_again
+            )
 
 
 def _report(drive: Drive, batch: ActiveBatchRecord, state: BatchState, intake: _Intake) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, assert_never
 
 from batchor_core.artifacts.base import ArtifactStore
-from batchor_core.core.admission import Allowance, Measure
+from batchor_core.core.admission import Allowance, Granted, Measure
 from batchor_core.core.arguments import check_seconds, check_whole_number
 from batchor_core.core.batching import BatchSize
 from batchor_core.core.custom_ids import SUBMISSION_CHARS, CustomIds
@@ -28,6 +28,8 @@ from batchor_core.core.models import ProviderConfig, RunEvent
 from batchor_core.core.outputs import OutputSpec, VectorOutput
 from batchor_core.core.price_book import PriceBook, rates_at
 from batchor_core.core.pricing import Rates
+from batchor_core.core.prompt_cache import CACHE_KEY_BYTES
+from batchor_core.core.queue_limits import REFUSED_FOR_TOKENS, with_room_for
 from batchor_core.core.retry import (
     FILE_RETRY_SEC,
     LEAST_OF_DELAY,
@@ -44,6 +46,7 @@ from batchor_core.providers.eight_methods import as_batch_api
 from batchor_core.runtime.event_log import log_event
 from batchor_core.runtime.outputs import checking_output, declared_output
 from batchor_core.runtime.provider_errors import ProviderCodeError, advice
+from batchor_core.runtime.queue_limit import queue_key, queue_limit
 from batchor_core.storage.records import PersistedRunConfig
 from batchor_core.storage.session import DriverSession
 from batchor_core.storage.state import StateStore
@@ -256,10 +259,10 @@ class JobInHand(ABC):
 
     def allowances(self) -> list[Allowance]:
         """What the run shares with others and has to stay within."""
-        budget = self.budget()
-        if budget is None or not budget.limit:
+        limit = queue_limit(self.store, self.config.provider_config, api=self.api)
+        if limit is None:
             return []
-        return [Allowance(Measure.ENQUEUED_TOKENS, budget.key, budget.limit)]
+        return [Allowance(Measure.ENQUEUED_TOKENS, limit.key, limit.tokens, is_observed=limit.is_observed)]
 
     def batch_size(self) -> BatchSize:
         """What one batch may hold: the smaller of what the job says and what the provider takes."""
@@ -268,7 +271,8 @@ class JobInHand(ABC):
             min(policy.max_requests, limits.max_requests or policy.max_requests),
             min(policy.max_file_bytes, limits.max_bytes or policy.max_file_bytes),
             budget.per_batch if budget else 0,
-            row_bytes=SUBMISSION_CHARS if limits.found_by is FoundBy.ROWS else 0,
+            row_bytes=SUBMISSION_CHARS * (limits.found_by is FoundBy.ROWS)
+            + CACHE_KEY_BYTES * limits.has_cache_keys,
         )
 
 
@@ -335,6 +339,27 @@ class Drive(JobInHand):
         if self._output is None:
             self._output = checking_output(self.config, allowed_modules=self.settings.model_modules)
         return self._output
+
+    def granted(self) -> list[Granted]:
+        """The same, and where the run stands under each; what a waiting run needs next always has room in itself."""
+        granted = [Granted(allowance, self.session.standing(allowance)) for allowance in self.allowances()]
+        needs = [one.standing.place.need for one in granted if one.standing.place is not None]
+        return with_room_for(granted, max(needs, default=0))
+
+    def queue_was(self, local_batch_id: str, *, error_class: str | None) -> None:
+        """Learn from a batch that was refused for this reason, or that was run; where no limit is configured."""
+        budget = self.budget()
+        if budget is not None and budget.limit:
+            return
+        about = {
+            "run_id": self.run_id,
+            "key": queue_key(self.config.provider_config, api=self.api),
+            "local_batch_id": local_batch_id,
+        }
+        if error_class is None:
+            self.store.queue_accepted(**about)
+        elif error_class in REFUSED_FOR_TOKENS:
+            self.store.queue_refused(**about)
 
     def emit(self, event_type: str, **data: object) -> None:
         """Emit an event of this run."""

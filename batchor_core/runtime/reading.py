@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pydantic import BaseModel
 
+from batchor_core.core.enqueue_budget import budget_of
 from batchor_core.core.exceptions import RunNotFoundError
 from batchor_core.core.garbage_collection import collecting_less
 from batchor_core.core.models import RunSnapshot, RunSummary, TerminalResultsPage
@@ -14,6 +16,14 @@ from batchor_core.runtime.engine import Engine
 from batchor_core.runtime.live import LiveRuns
 from batchor_core.runtime.results import check_cursor, row_pages, typed_page
 from batchor_core.storage.state import ResultRow
+
+
+def summary(runs: LiveRuns, run_id: str) -> RunSummary:
+    """The counts of a run; its queue limit is that of the config, if this process has the config at hand and it has one."""
+    found = runs.engine.store.get_run_summary(run_id=run_id)
+    live = runs.get(run_id)
+    budget = None if live is None else budget_of(live.config.provider_config)
+    return found if budget is None or not budget.limit else replace(found, queue_limit=budget.limit)
 
 
 def iter_row_pages(

@@ -8,6 +8,8 @@ from batchor_core.core.enqueue_budget import account_of, earlier_accounts_of
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.error_counts import ErrorCount, ErrorCounts
 from batchor_core.core.models import ProviderConfig, RunSummary
+from batchor_core.core.pricing import Rates
+from batchor_core.core.prompt_cache import cache_warning
 from batchor_core.core.run_report import RunReport
 from batchor_core.core.turnaround import BatchTime
 from batchor_core.runtime.results import row_pages
@@ -17,7 +19,7 @@ from batchor_core.storage.state import StateStore
 _FAILED = ItemStatus.FAILED_PERMANENT.value
 
 
-def report_of_run(store: StateStore, run_id: str) -> RunReport:
+def report_of_run(store: StateStore, run_id: str, rates: Rates | None = None) -> RunReport:
     """What is known of a run, which may still be active. Memory is bounded, and no key is needed.
 
     A job may leave its server to the environment, and the store keeps no address then. So batches are linked only if this
@@ -27,7 +29,9 @@ def report_of_run(store: StateStore, run_id: str) -> RunReport:
     config = store.get_run_config(run_id=run_id).provider_config
     batches = batch_times(store, run_id, config if _is_own_account(store, run_id, config) else None)
     model = getattr(config, "model", None)
-    return RunReport(summary, _errors(store, summary), batches, str(model) if model else None)
+    warning = "" if rates is None else cache_warning(summary.usage, rates)
+    name = str(model) if model else None
+    return RunReport(summary, _errors(store, summary), batches, name, cache_warning=warning)
 
 
 def _is_own_account(store: StateStore, run_id: str, config: ProviderConfig) -> bool:

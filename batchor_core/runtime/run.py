@@ -166,7 +166,7 @@ class Run(Generic[OutputT]):
 
     def summary(self) -> RunSummary:
         """Read the latest counts from the store. Writes nothing and needs no key."""
-        self._summary = self._engine.store.get_run_summary(run_id=self.run_id)
+        self._summary = reading.summary(self._runs, self.run_id)
         return self._summary
 
     def snapshot(self) -> RunSnapshot[OutputT]:
@@ -178,7 +178,7 @@ class Run(Generic[OutputT]):
 
         Reads every result once, in bounded memory; works while the run goes on.
         """
-        return report.report_of_run(self._engine.store, self.run_id).markdown()
+        return report.report_of_run(self._engine.store, self.run_id, self.rates).markdown()
 
     def results(self, *, model: type[BaseModel] | None = None) -> list[ItemResult[OutputT]]:
         """Every result in item order. The list grows with the run; ``iter_results()`` needs constant memory.

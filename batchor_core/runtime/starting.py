@@ -22,6 +22,8 @@ from batchor_core.runtime.ingest import (
 from batchor_core.runtime.lease import check_lease_term
 from batchor_core.runtime.live import LiveRun, LiveRuns
 from batchor_core.runtime.outputs import check_kept, check_provided
+from batchor_core.runtime.queue_limit import queue_key
+from batchor_core.runtime.repair import check_repair
 from batchor_core.runtime.reuse import check_reused, reuse_of
 from batchor_core.runtime.row_comparison import KnownRows, OnChange, check_same_builder
 from batchor_core.runtime.snapshots import forget_snapshots, with_snapshots
@@ -55,10 +57,11 @@ def create(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, extras: JSONObj
     store = runs.engine.store
     provider = runs.provider(job.provider_config)
     check_provided(job, provider.get().limits)
-    budget = provider.get().enqueue_budget()
+    check_repair(job, provider.get().limits, store)
     reuse = reuse_of(job, extras or {})
     check_reused(store, reuse)
-    config = persisted_config(job, budget_key=budget.key if budget else None, extras=extras, reuse=reuse)
+    key = queue_key(job.provider_config, api=provider.get())
+    config = persisted_config(job, budget_key=key, extras=extras, reuse=reuse)
     check_caps(runs.engine, run_id, config, caps_of(job, run_id))
     checkpoint = first_checkpoint(job.items)
     try:
@@ -87,6 +90,8 @@ def resume(runs: LiveRuns, job: BatchJob[Any, Any], run_id: str, on_change: OnCh
     check_same_job(run_id, stored, config)
     if store.get_run_summary(run_id=run_id).status is RunLifecycleStatus.RUNNING:
         check_caps(runs.engine, run_id, config, caps_of(job, run_id))
+        if job.retry_policy.repair != stored.retry_policy.repair:
+            check_repair(job, runs.provider_of(runs.get(run_id), job.provider_config).get().limits, store)
     job = with_snapshots(runs.engine, run_id, job)
     checkpoint = _checkpoint(runs, job, run_id)
     before = runs.get(run_id)

@@ -19,32 +19,32 @@ import hashlib
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-import orjson
+from typing import TypeAlias
 
 from batchor_core.core.admission import Admission, Granted, Wait, admit, may_send, must_keep, still_waiting
 from batchor_core.core.batching import PlannedBatch
 from batchor_core.core.caps import Reservation
-from batchor_core.core.custom_ids import marked
 from batchor_core.core.exceptions import FILE_NOT_READY, ProviderError, ProviderErrorKind
 from batchor_core.core.lifecycle import status_to_register
-from batchor_core.core.models import ItemFailure, PromptParts
-from batchor_core.core.request_lines import renamed
+from batchor_core.core.models import ItemFailure
+from batchor_core.core.queue_limits import with_room_for
 from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait, is_due
 from batchor_core.runtime.capping import Caps
 from batchor_core.runtime.engine import Drive
 from batchor_core.runtime.lease import spare_seconds, uptime
-from batchor_core.runtime.lookup import TAG, wire_mark
+from batchor_core.runtime.lookup import TAG
 from batchor_core.runtime.provider_errors import ProviderCodeError, advice, as_provider_error
+from batchor_core.runtime.request_file import write_requests
 from batchor_core.runtime.reuse import reuse_terms
-from batchor_core.storage.session import RequestDraft, SubmissionRecord
+from batchor_core.storage.session import SubmissionRecord
 
-_WRITE_BUFFER = 1 << 20
+_Claim: TypeAlias = Callable[..., SubmissionRecord | None]
 
 
 def submit(drive: Drive, *, more_to_come: bool) -> None:
@@ -56,7 +56,7 @@ def submit(drive: Drive, *, more_to_come: bool) -> None:
         ):
             if not _send_postponed(drive):
                 return
-            granted = _granted(drive)
+            granted = drive.granted()
             if not may_send(granted):  # nothing has become free: no look at the rows, and no files
                 _keep_place(drive, granted, still_waiting(granted))
                 return
@@ -66,6 +66,7 @@ def submit(drive: Drive, *, more_to_come: bool) -> None:
             capped = caps.admitted(candidates)
             if not capped:
                 return
+            granted = with_room_for(granted, max(item.submission_tokens for item in capped))
             is_cut = len(capped) < len(candidates)
             admission = admit(
                 capped,
@@ -74,16 +75,13 @@ def submit(drive: Drive, *, more_to_come: bool) -> None:
                 more_to_come=not is_cut and (more_to_come or len(candidates) == window),
             )
             _fail_oversized(drive, admission)
-            sent_all = _send(drive, admission.batches, pool, caps.reservation)
+            claim = partial(_claim, drive, caps.reservation, granted)
+            sent_all = _send(drive, admission.batches, pool, claim)
             if admission.wait is not None and (sent_all or not admission.batches):
-                _keep_place(drive, _granted(drive) if admission.batches else granted, admission.wait)
+                _keep_place(drive, drive.granted() if admission.batches else granted, admission.wait)
                 return
             if not sent_all or len(candidates) < window:
                 return
-
-
-def _granted(drive: Drive) -> list[Granted]:
-    return [Granted(allowance, drive.session.standing(allowance)) for allowance in drive.allowances()]
 
 
 def _keep_place(drive: Drive, granted: Sequence[Granted], wait: Wait | None) -> None:
@@ -111,9 +109,7 @@ class _Uploading:
     handle: Future[str | None]
 
 
-def _send(
-    drive: Drive, batches: list[PlannedBatch], pool: ThreadPoolExecutor, reservation: Reservation | None
-) -> bool:
+def _send(drive: Drive, batches: list[PlannedBatch], pool: ThreadPoolExecutor, claim: _Claim) -> bool:
     """Claim, write and upload several batches at once, and create them in order; True when all of them were sent."""
     uploading: deque[_Uploading] = deque()
     claimed, going = 0, True
@@ -122,7 +118,7 @@ def _send(
             going = _create(drive, uploading.popleft())
         is_last = batch is batches[-1]
         may_claim = going and drive.may_go_on()
-        submission = _claim(drive, batch, reservation, leaves_queue=is_last) if may_claim else None
+        submission = claim(batch, leaves_queue=is_last) if may_claim else None
         if submission is None:
             break
         claimed += 1
@@ -146,7 +142,12 @@ def local_batch_prefix(run_id: str, created_at: float) -> str:
 
 
 def _claim(
-    drive: Drive, batch: PlannedBatch, reservation: Reservation | None, *, leaves_queue: bool
+    drive: Drive,
+    reservation: Reservation | None,
+    granted: Sequence[Granted],
+    batch: PlannedBatch,
+    *,
+    leaves_queue: bool,
 ) -> SubmissionRecord | None:
     created_at = drive.store.get_run_summary(run_id=drive.run_id).created_at
     local_batch_id = local_batch_prefix(drive.run_id, created_at) + uuid.uuid4().hex
@@ -155,7 +156,7 @@ def _claim(
         artifact_key=f"{drive.run_id}/requests/{local_batch_id}.jsonl",
         item_indexes=batch.item_indexes,
         max_attempts=drive.max_attempts,
-        allowances=drive.allowances(),
+        allowances=[one.allowance for one in granted],
         leaves_queue=leaves_queue,
         key_fingerprint=drive.api.key_fingerprint(),
         reservation=reservation,
@@ -169,42 +170,6 @@ def _claim(
             tokens=submission.submission_tokens,
         )
     return submission
-
-
-def write_requests(drive: Drive, submission: SubmissionRecord) -> str:
-    """Write the request file, whole and synced or not at all."""
-    assert submission.artifact_key is not None
-    digest, size = hashlib.sha256(), 0
-    with drive.artifacts.open_writer(submission.artifact_key) as file:
-        mark = wire_mark(drive, submission.local_batch_id)
-        for block in _blocks(drive, drive.session.drafts(local_batch_id=submission.local_batch_id), mark):
-            digest.update(block)
-            size += len(block)
-            file.write(block)
-    drive.session.mark_written(
-        local_batch_id=submission.local_batch_id, sha256=digest.hexdigest(), size_bytes=size
-    )
-    return submission.artifact_key
-
-
-def _blocks(drive: Drive, drafts: Iterator[RequestDraft], mark: str | None) -> Iterator[bytes]:
-    buffer = bytearray()
-    for draft in drafts:
-        buffer += request_line(drive, draft, mark)
-        buffer += b"\n"
-        if len(buffer) >= _WRITE_BUFFER:
-            yield bytes(buffer)
-            buffer.clear()
-    yield bytes(buffer)
-
-
-def request_line(drive: Drive, draft: RequestDraft, mark: str | None) -> bytes:
-    """The line as it is sent: the stored one, or built from the stored prompts."""
-    custom_id = draft.custom_id if mark is None else marked(draft.custom_id, mark=mark)
-    if draft.request_line is not None:
-        return draft.request_line if mark is None else renamed(draft.request_line, draft.custom_id, custom_id)
-    prompt = PromptParts(draft.prompt, draft.system_prompt)
-    return orjson.dumps(drive.api.request_line(custom_id=custom_id, prompt=prompt, output=drive.wanted))
 
 
 def _upload(drive: Drive, key: str) -> str | None:
@@ -389,6 +354,7 @@ def _file_not_ready(
 def _not_created(
     drive: Drive, submission: SubmissionRecord, handle: str | None, error: ProviderError
 ) -> bool:
+    drive.queue_was(submission.local_batch_id, error_class=error.error_class)
     _give_back(drive, submission, handle, error_class=error.error_class)
     drive.control_plane_failed(error)
     return False

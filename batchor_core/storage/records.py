@@ -183,9 +183,23 @@ class CompletedItemRecord(NamedTuple):
     cost: int | None = None
 
 
+class NextRequest(NamedTuple):
+    """A request that asks again with the reason why an answer was bad. It is for one answer of the model."""
+
+    line: bytes
+    """As ``MaterializedItem.request_line``."""
+    submission_tokens: int
+    request_bytes: int
+    most: int
+    """How often an item may be asked like this."""
+
+
 @dataclass(frozen=True, slots=True)
 class ItemFailureRecord:
-    """A bad answer. ``count_attempt`` False sends the item back without using up an attempt. ``cost``: as of a good one."""
+    """A bad answer. ``count_attempt`` False sends the item back without using up an attempt. ``cost``: as of a good one.
+
+    ``next_request`` is what the item asks in its next attempt; without it, its own request.
+    """
 
     custom_id: str
     error: ItemFailure
@@ -195,6 +209,7 @@ class ItemFailureRecord:
     usage: TokenUsage | None = None
     raw: RawResponseRef | None = None
     cost: int | None = None
+    next_request: NextRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,9 @@ runs = Table(
     # completed items that were not paid for: with answers of other runs, and of equal items of this one
     _count("reused_items"),
     _count("deduplicated_items"),
+    # attempts that were asked with the reason why the answer before was bad, and the items that were answered well like that
+    _count("repairs"),
+    _count("repaired_items"),
     _count("saved"),  # picodollars that their answers have cost, as far as prices are known
     Column("reuse_scope_key", BigInteger),  # NULL: the run neither takes nor gives answers
     # how far the reading of the source has come; ingestion_complete is NULL until something was said about it
@@ -166,6 +169,7 @@ items = Table(
     Column("terminal_sequence", BigInteger),
     Column("last_error", Text),  # of an item that is not terminal; a terminal one has it in item_results
     Column("cost", BigInteger),  # picodollars for the attempts before; NULL where no price is known
+    Column("repairs", Integer),  # how often it was asked again with the reason; NULL: never
     sqlite_with_rowid=False,
 )
 
@@ -202,6 +206,20 @@ item_contents = Table(
     Column("request_line", LargeBinary),
     Column("parts_number", Integer),
     Column("content_address", LargeBinary),  # see core/request_lines.py
+    sqlite_with_rowid=False,
+)
+
+# what an item asks in its next attempt instead of its own request: the same with a bad answer and the reason, see core/repair.py.
+# Until it is answered the tokens and bytes of the item are those of this line; its own are kept here
+repairs = Table(
+    "repairs",
+    metadata,
+    Column("run_key", BigKey, primary_key=True, autoincrement=False),
+    Column("item_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("request_line", LargeBinary, nullable=False),  # as in item_contents
+    Column("parts_number", Integer),
+    Column("own_tokens", BigInteger, nullable=False),
+    Column("own_bytes", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -393,6 +411,16 @@ caps = Table(
     Column("per", String(32), primary_key=True),  # empty for all time
     Column("given", BigInteger),
     Column("raised", BigInteger),
+)
+
+# core.queue_limits: what refused batches have shown of an account and model
+queue_limits = Table(
+    "queue_limits",
+    metadata,
+    Column("budget_key", Text, primary_key=True),  # as of runs
+    Column("tokens", BigInteger, nullable=False),
+    Column("refused_at", Double, nullable=False),
+    Column("refused_batch", Text, nullable=False),  # the submission that was refused last
 )
 
 # what caps may be for, of each run

@@ -138,6 +138,8 @@ class AppliedOutcome:
     released: int = 0
     billed: TokenUsage | None = field(default=None, compare=False)
     """With the batch's end, the tokens that all its answers state; None if the store does not add them up."""
+    asked_again: int = 0
+    """Of those that are retrying, how many are asked with the reason why their answer was bad."""
 
 
 OwnerCheck: TypeAlias = Callable[[DriverIdentity], bool]

@@ -19,6 +19,7 @@ from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.lifecycle import why_kept
 from batchor_core.core.models import RunSummary
+from batchor_core.core.queue_limits import QueueLimit
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.spending import SpentBatch
 from batchor_core.providers.registry import ProviderRegistry, build_default_provider_registry
@@ -30,6 +31,7 @@ from batchor_core.storage import (
     sql_ingestion,
     sql_items,
     sql_leases,
+    sql_queue_limits,
     sql_reading,
     sql_rendered,
     sql_reuse,
@@ -166,6 +168,7 @@ class SQLStore(SQLByHand):
             active=sql_summaries.active_batches(connection, now=now, run_key=row.run_key),
             doubtful=sql_summaries.doubtful_counts(connection, row.run_key),
             following=sql_following.counts(connection, [row]),
+            queue_limits=sql_queue_limits.tokens_by_key(connection, row.budget_key),
         )
 
     def list_runs(self) -> list[RunListing]:
@@ -176,12 +179,18 @@ class SQLStore(SQLByHand):
             doubtful = sql_summaries.doubtful_counts(connection)
             rows = connection.execute(newest_first).all()
             following = sql_following.counts(connection, rows)
+            limits = sql_queue_limits.tokens_by_key(connection)
             return [
                 RunListing(
                     run_id=row.run_id,
                     created_at=row.created_at,
                     summary=sql_summaries.summary_from(
-                        row, now=now, active=active, doubtful=doubtful, following=following
+                        row,
+                        now=now,
+                        active=active,
+                        doubtful=doubtful,
+                        following=following,
+                        queue_limits=limits,
                     ),
                     extras=decode_json(row.extras),
                     last_sequence=int(row.terminal_sequence),
@@ -220,6 +229,26 @@ class SQLStore(SQLByHand):
         with self.database.read() as connection:
             run_key = sql_runs.run_key_of(self.database, connection, run_id)
             return sql_batches.batch_records(connection, run_key, active=active)
+
+    # --- queue limits ------------------------------------------------------------------------------------------------
+
+    def get_queue_limit(self, *, key: str) -> QueueLimit | None:
+        with self.database.read() as connection:
+            return sql_queue_limits.observed(connection, key)
+
+    def queue_refused(self, *, run_id: str, key: str, local_batch_id: str) -> None:
+        with self.database.write(Boundary.RECORD_FAILURE) as connection:
+            run_key = sql_runs.run_key_of(self.database, connection, run_id)
+            sql_queue_limits.refused(
+                self.database, connection, key=key, run_key=run_key, local_batch_id=local_batch_id
+            )
+
+    def queue_accepted(self, *, run_id: str, key: str, local_batch_id: str) -> None:
+        if self.get_queue_limit(key=key) is None:
+            return
+        with self.database.write(Boundary.CLEAR_BACKOFF) as connection:
+            run_key = sql_runs.run_key_of(self.database, connection, run_id)
+            sql_queue_limits.accepted(connection, key=key, run_key=run_key, local_batch_id=local_batch_id)
 
     def can_follow(self, *, run_id: str) -> bool:
         with self.database.read() as connection:

@@ -13,6 +13,8 @@ from batchor_core.core import lifecycle
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.repair import is_over
+from batchor_core.storage import sql_repairs
 from batchor_core.storage.columns import (
     LONG_TEXT,
     STATUS_NAME,
@@ -23,7 +25,7 @@ from batchor_core.storage.columns import (
     raw_columns,
     usage_columns,
 )
-from batchor_core.storage.records import CompletedItemRecord, ItemFailureRecord
+from batchor_core.storage.records import CompletedItemRecord, ItemFailureRecord, NextRequest
 from batchor_core.storage.schema import QUEUES, item_results, items
 from batchor_core.storage.session import AppliedOutcome
 from batchor_core.storage.sql_costs import Bill, charge, with_attempt
@@ -65,6 +67,8 @@ class ItemChanges:
         self._moves: defaultdict[tuple[ItemStatus, ItemStatus], list[int]] = defaultdict(lambda: [0, 0])
         self._owned: defaultdict[int | None, int] = defaultdict(int)
         self._bills: defaultdict[int | None, Bill] = defaultdict(Bill)
+        self._asked: dict[int, NextRequest] = {}
+        self._repairs_answered: dict[int, bool] = {}
 
     def complete(self, item: ItemRow, record: CompletedItemRecord) -> None:
         """A good answer."""
@@ -72,6 +76,8 @@ class ItemChanges:
         self._bills[item.intent_key].good.append(record)
         cost = with_attempt(item.cost, record.cost)
         state = lifecycle.completed(item.state)
+        if item.repairs:
+            self._repairs_answered[item.item_index] = True
         self._terminal(item, state, record, cost, None, output_json, record.text_is_json, record.output_data)
 
     def take(self, item: ItemRow, answer: Entry) -> None:
@@ -95,6 +101,11 @@ class ItemChanges:
         error = encode_failure(record.error)
         self._bills[item.intent_key].bad.append(record)
         cost = with_attempt(item.cost, record.cost)
+        next_request = record.next_request
+        if next_request and lifecycle.is_repaired(state, repairs=item.repairs or 0, most=next_request.most):
+            self._asked[item.item_index] = next_request
+        elif item.repairs and is_over(record.error, ended=state.status in lifecycle.TERMINAL):
+            self._repairs_answered[item.item_index] = False
         if state.status in lifecycle.TERMINAL:
             self._terminal(item, state, record, cost, error, None, False)
         else:
@@ -124,6 +135,11 @@ class ItemChanges:
         else:
             self._move(item, state, last_error=stored)
 
+    @property
+    def asked_again(self) -> int:
+        """Items that are asked again with the reason."""
+        return len(self._asked)
+
     def write(self) -> None:
         """Write everything that was collected."""
         run = self._run
@@ -140,6 +156,7 @@ class ItemChanges:
             (_ERROR_COLUMNS, self._errors, {}),
         ):
             run.database.change_items(run.connection, run.run_key, columns, rows, same=same)
+        sql_repairs.write(run, self._asked, self._repairs_answered)
         for (before, after), (count, tokens) in self._moves.items():
             run.move(before, after, count=count, tokens=tokens)
         for intent_key, count in self._owned.items():
@@ -241,7 +258,7 @@ def apply_answers(
             changes.release(item, used_custom_id=True)
             released += 1
     changes.write()
-    return AppliedOutcome(completed, failed, retrying, released)
+    return AppliedOutcome(completed, failed, retrying, released, asked_again=changes.asked_again)
 
 
 def cancel_items(

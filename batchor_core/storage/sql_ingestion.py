@@ -83,7 +83,7 @@ def append(
         ]
         same: dict[str, Constant] = {"run_key": run.run_key, **_NEW}
         run.database.insert_many(run.connection, items, _NEW_COLUMNS, rows, same=same)
-        _insert_contents(run, waiting, item_ids, _cut_lines(run, waiting))
+        _insert_contents(run, waiting, item_ids, cut_lines(run, [item.request_line for item in waiting]))
         run.add(PENDING, count=len(waiting), tokens=sum(item.submission_tokens for item in waiting))
     if taken:
         _append_taken(run, taken)
@@ -185,20 +185,28 @@ def _metadata(item: MaterializedItem) -> str | None:
     return encode_json(item.metadata) if item.metadata_json is None else item.metadata_json
 
 
-def _cut_lines(run: LockedRun, chunk: Sequence[MaterializedItem]) -> list[tuple[bytes | None, int | None]]:
-    """Each item's line as it is stored, and the number of the parts that were cut out of it."""
-    lines = [item.request_line for item in chunk]
+def cut_lines(run: LockedRun, lines: Sequence[bytes | None]) -> list[tuple[bytes | None, int | None]]:
+    """Each line as it is stored, and the number of the parts that were cut out of it."""
     known = parts_of(run.connection, run.run_key)
-    number, parts = max(known.items(), default=(-1, None))
-    cut = _cut(lines, number, parts)
-    if sum(number is None for _, number in cut) * 2 > len(cut) and len(known) < _MAX_PARTS:
+    newest, parts = max(known.items(), default=(-1, None))
+    cut = _cut(lines, newest, parts)
+    # lines that ask again begin otherwise than those of the source, and the two may come in turns
+    for number in range(newest - 1, -1, -1):
+        if _are_mostly_cut(cut):
+            return cut
+        cut = _cut(lines, number, known[number])
+    if not _are_mostly_cut(cut) and len(known) < _MAX_PARTS:
         # most lines do not have what the ones before had in common
         found = common_parts([line for line in lines if line is not None], parts)
         if found is not None:
-            values = {"run_key": run.run_key, "number": number + 1, **found._asdict()}
+            values = {"run_key": run.run_key, "number": newest + 1, **found._asdict()}
             run.connection.execute(line_parts.insert().values(values))
-            cut = _cut(lines, number + 1, found)
+            cut = _cut(lines, newest + 1, found)
     return cut
+
+
+def _are_mostly_cut(lines: Sequence[tuple[bytes | None, int | None]]) -> bool:
+    return sum(number is None for _, number in lines) * 2 <= len(lines)
 
 
 def _cut(

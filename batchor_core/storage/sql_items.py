@@ -30,6 +30,7 @@ from batchor_core.storage.schema import (
     item_contents,
     item_results,
     items,
+    repairs,
 )
 from batchor_core.storage.session import Candidate
 from batchor_core.storage.sql_engine import Constant, Database, plain_rows
@@ -40,6 +41,11 @@ PENDING, QUEUED_LOCAL, SUBMITTED = ItemStatus.PENDING, ItemStatus.QUEUED_LOCAL, 
 
 _IS_CLAIMABLE = items.c.queue == CLAIMABLE_QUEUE
 _HAS_BATCH = exists().where(batches.c.intent_key == items.c.intent_key).correlate(items)
+_HAS_REPAIR = (
+    exists()
+    .where(repairs.c.run_key == items.c.run_key, repairs.c.item_index == items.c.item_index)
+    .correlate(items)
+)
 ACTUAL_STATUS = case(
     (items.c.status != IN_SUBMISSION, items.c.status),
     (_HAS_BATCH, SUBMITTED.value),
@@ -191,6 +197,8 @@ def reopen_failed(run: LockedRun) -> int:
         terminal_sequence=None,
         last_error=None,
         cost=select(item_results.c.cost).where(its_result).scalar_subquery(),
+        # what was cancelled before it could be asked with the reason is asked like that now
+        repairs=case((_HAS_REPAIR, 1), else_=None),
     )
     run.connection.execute(item_results.delete().where(withdrawn))
     return count
@@ -210,6 +218,8 @@ class ItemRow(NamedTuple):
     submission_tokens: int
     cost: int | None
     """Picodollars for its attempts so far."""
+    repairs: int | None = None
+    """How often it was asked again with the reason."""
 
     def custom_id(self, names: CustomIds) -> str:
         """The name of its present attempt."""
@@ -241,6 +251,7 @@ def item_rows(
             items.c.intent_key,
             items.c.submission_tokens,
             items.c.cost,
+            items.c.repairs,
         )
         .where(items.c.run_key == run_key, chosen)
         .order_by(items.c.item_index)
@@ -252,9 +263,7 @@ def item_rows(
         if (state := states.get(stored)) is None:
             name, attempts, generation = stored
             state = states[stored] = ItemState(STATUS[name], attempts, generation)
-        yield _named_row(
-            (row[0], decode_text(row[1]), state, given and decode_text(given), row[6], row[7], row[8])
-        )
+        yield _named_row((row[0], decode_text(row[1]), state, given and decode_text(given), *row[6:]))
 
 
 # as quick as a plain tuple

@@ -21,11 +21,12 @@ from batchor_core.storage.columns import (
     decode_text,
 )
 from batchor_core.storage.records import ClaimedItem, ResultRow
-from batchor_core.storage.schema import batches, item_contents, item_results, items, request_pointers
+from batchor_core.storage.schema import batches, item_contents, item_results, items, repairs, request_pointers
 from batchor_core.storage.session import RequestDraft
 from batchor_core.storage.sql_engine import Database, plain_rows
 from batchor_core.storage.sql_ingestion import parts_of, whole_line
 from batchor_core.storage.sql_items import ACTUAL_STATUS, owned_by
+from batchor_core.storage.sql_repairs import ITS_REPAIR, NEXT_LINE
 
 _DRAFT_PAGE = 1_000
 
@@ -155,12 +156,12 @@ def _draft_page(run_key: int, intent_key: int, *, after: int) -> Any:
         items.c.generation,
         _contents.prompt,
         _contents.system_prompt,
-        _contents.request_line,
-        _contents.parts_number,
+        *NEXT_LINE,
     )
     owned = and_(items.c.run_key == run_key, owned_by(intent_key, has_batch=False))
     return (
         wanted.join_from(items, item_contents, _its_contents)
+        .outerjoin(repairs, ITS_REPAIR)
         .where(owned, items.c.item_index > after)
         .order_by(items.c.item_index)
         .limit(_DRAFT_PAGE)

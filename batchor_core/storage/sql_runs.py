@@ -59,6 +59,8 @@ _COUNTED = (
     "reused_items",
     "deduplicated_items",
     "saved",
+    "repairs",
+    "repaired_items",
 )
 _CHANGE = runs.update().where(runs.c.run_key == bindparam("key"))
 _COUNT = _CHANGE.values({name: runs.c[name] + bindparam(f"more_{name}") for name in _COUNTED})
@@ -112,6 +114,11 @@ class LockedRun:
         """An item has got the answer of an equal one, which cost so many picodollars; None where no price is known."""
         self._deltas["deduplicated_items" if from_own_run else "reused_items"] += 1
         self._deltas["saved"] += saved or 0
+
+    def count_repairs(self, *, asked: int = 0, completed: int = 0) -> None:
+        """Items are asked again with the reason, or were answered well after that."""
+        self._deltas["repairs"] += asked
+        self._deltas["repaired_items"] += completed
 
     def next_sequence(self) -> int:
         """The next terminal sequence."""
@@ -170,7 +177,7 @@ def config_columns(config: PersistedRunConfig, registry: ProviderRegistry) -> di
     stored: dict[str, JSONValue] = {
         "provider": registry.dump_config(config.provider_config, include_secrets=False),
         "chunk_policy": asdict(config.chunk_policy),
-        "retry_policy": asdict(config.retry_policy),
+        "retry_policy": _retry_columns(config.retry_policy),
         "artifact_policy": config.artifact_policy.to_payload(),
         "batch_metadata": dict(config.batch_metadata),
         "schema_name": config.schema_name,
@@ -185,6 +192,11 @@ def config_columns(config: PersistedRunConfig, registry: ProviderRegistry) -> di
         "extras": encode_json(config.extras),
         "budget_key": encode_optional_text(config.budget_key),
     }
+
+
+def _retry_columns(policy: RetryPolicy) -> dict[str, JSONValue]:
+    """Without what earlier builds don't know, where it is off."""
+    return {name: value for name, value in asdict(policy).items() if value or name != "repair"}
 
 
 def config_from(row: AnyRow, registry: ProviderRegistry) -> PersistedRunConfig:

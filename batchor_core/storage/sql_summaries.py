@@ -91,6 +91,7 @@ def summary_from(
     active: Mapping[int, ActiveBatches],
     doubtful: Mapping[tuple[int, str], int],
     following: Mapping[int, int],
+    queue_limits: Mapping[str, int],
 ) -> RunSummary:
     """A run's summary, from its row and what was counted beside it."""
     counts = {status: getattr(row, f"{status.value}_items") for status in ItemStatus}
@@ -139,4 +140,7 @@ def summary_from(
         deduplicated_items=row.deduplicated_items,
         usd_saved=dollars_of(row.saved),
         following_items=following.get(row.run_key, 0),
+        queue_limit=queue_limits.get(row.budget_key),
+        repairs=row.repairs,
+        repaired_items=row.repaired_items,
     )

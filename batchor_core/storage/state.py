@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from batchor_core.core.caps import Cap, CapStanding
+from batchor_core.core.queue_limits import QueueLimit
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.spending import SpentBatch
 from batchor_core.storage.documented_store import DocumentedStore
@@ -189,6 +190,16 @@ class StateStore(DocumentedStore):
     def get_cap_standings(self, *, run_id: str) -> list[CapStanding]:
         """The caps that hold for a run, and how far they are used; none if the store keeps none."""
         return []
+
+    def get_queue_limit(self, *, key: str) -> QueueLimit | None:
+        """What refused batches have shown of an account and model (``core.queue_limits``). A store without it knows nothing."""
+        return None
+
+    def queue_refused(self, *, run_id: str, key: str, local_batch_id: str) -> None:
+        """A batch was refused since too many tokens wait; its items still count as in flight. May be repeated."""
+
+    def queue_accepted(self, *, run_id: str, key: str, local_batch_id: str) -> None:
+        """A batch was run, so that a known limit grows. Writes nothing where none is known."""
 
     def list_caps(self) -> list[Cap]:
         """Every cap, with the limit that counts; none if the store keeps none."""

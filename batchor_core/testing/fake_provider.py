@@ -209,6 +209,13 @@ class FakeProvider(BatchProvider, OptionalMethods):
 
     # Hooks; see OptionalMethods for what each promises.
 
+    def continued_line(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        """Put two messages behind the input."""
+        asked = line["body"]["input"]
+        turns = [{"role": "user", "content": asked}] if isinstance(asked, str) else list(asked)
+        turns += [{"role": "assistant", "content": answer}, {"role": "user", "content": reply}]
+        return {**line, "body": {**line["body"], "input": turns}}
+
     def read_record(self, record: JSONObject) -> Answer:
         """Read a line, which may hold a vector: see :func:`vector_row`."""
         if was_answered(record) and isinstance(found := record["response"]["body"].get("data"), list):

@@ -152,6 +152,10 @@ class Batch(dg.Model, dg.Resolvable):
     )
     salt: str = Field(default="", description="Change it to have every row asked again.")
     failure_threshold: float = 0.05
+    budget_usd: float | None = Field(
+        default=None,
+        description="US dollars that the run of a partition may cost; the check cost_within_budget fails above it.",
+    )
     blocking: bool = False
     group_name: str | None = None
     description: str | None = None
@@ -223,6 +227,7 @@ class Batch(dg.Model, dg.Resolvable):
             on_change=self.on_change,
             reuse=self.reuse,
             failure_threshold=self.failure_threshold,
+            budget_usd=self.budget_usd,
             blocking=self.blocking,
             group_name=self.group_name,
             description=self.description or f"{model} on {self.source.described}",

@@ -3,6 +3,7 @@
 import inspect
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 import dagster as dg
@@ -10,7 +11,7 @@ import dagster as dg
 from batchor_core import BatchRunner, RunSummary
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.tables.result_columns import result_schema
-from batchor_dagster.checks import completion_result, schema_result
+from batchor_dagster.checks import budget_result, completion_result, schema_result
 from batchor_dagster.dagster_runs import latest_materialization
 from batchor_dagster.facts import BatchFacts, partition_of
 from batchor_dagster.resource import BatchorResource
@@ -29,6 +30,7 @@ def judge_results(
     specs: Sequence[dg.AssetCheckSpec],
     *,
     threshold: float,
+    budget_usd: Decimal | None = None,
 ) -> Iterator[CheckEvent]:
     """The selected checks of each partition of the Dagster run.
 
@@ -41,7 +43,9 @@ def judge_results(
         keys = list(summaries)
         judged = {
             key: [result for result in results if result.check_name in selected]
-            for key, results in _results(asset, resource, summaries, threshold=threshold)
+            for key, results in _results(
+                asset, resource, summaries, threshold=threshold, budget_usd=budget_usd
+            )
         }
     if asset.partitions_def is None or context.has_partition_key:
         yield from judged[keys[0]]  # Dagster adds the partition
@@ -87,6 +91,7 @@ def _results(
     summaries: Mapping[str | None, RunSummary],
     *,
     threshold: float,
+    budget_usd: Decimal | None,
 ) -> Iterator[tuple[str | None, list[dg.AssetCheckResult]]]:
     if asset.output is not None:
         table = asset.result_table(resource)
@@ -95,6 +100,8 @@ def _results(
         facts = table.facts_by_partition(finished)
     for key, summary in summaries.items():
         results = [completion_result(summary, threshold=threshold)]
+        if budget_usd is not None:
+            results.append(budget_result(summary, budget_usd=budget_usd))
         if asset.output is not None:
             found = [facts[key]] if key in facts else []
             results.append(schema_result(found, expected, threshold=threshold))

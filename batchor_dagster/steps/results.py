@@ -5,6 +5,7 @@ import dagster as dg
 from batchor_core import BatchRunner, Run
 from batchor_core.core.exceptions import ModelResolutionError, RunNotFoundError
 from batchor_core.core.outputs import ModelOutput, OutputSpec
+from batchor_core.core.prompt_cache import cache_warning
 from batchor_core.core.structured import resolve_model
 from batchor_core.runtime.outputs import declared_output
 from batchor_core.runtime.report import batch_times
@@ -95,6 +96,7 @@ def write(
         config=provider_config,
         revision=revision_of(config.extras),
         links=links_of(context, resource, asset, summary),
+        cache=cache_warning(summary.usage, run.rates),
     )
     return {**metadata, ANSWERS_DIGEST: dg.MetadataValue.text(pages.digest)}
 

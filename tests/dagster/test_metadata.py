@@ -374,7 +374,10 @@ def test_a_file_that_is_not_there_conforms_to_nothing() -> None:
 
 def test_every_entry_is_in_the_reference() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reference" / "dagster.md").read_text(encoding="utf-8")
-    summary = dataclasses.replace(SUMMARY, control_reason="401", quarantined_batches=1)
+    usage = dataclasses.replace(SUMMARY.usage, cached_tokens=1)
+    summary = dataclasses.replace(
+        SUMMARY, control_reason="401", quarantined_batches=1, repairs=1, usage=usage
+    )
     report = dataclasses.replace(REPORT, unfitting_count=1)
     cost = Cost(Decimal(3), ("calls of the tool web_search",))
     links = dataclasses.replace(LINKS, batches="[batch_1](https://example.com)")

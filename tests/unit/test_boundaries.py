@@ -44,6 +44,8 @@ PURE_API = {
         "unbilled_tokens",
         "read",
         "read_line",
+        "continued_line",
+        "with_cache_key",
         "read_body",
         "read_files",
         "is_failure",

@@ -65,6 +65,11 @@ class Dialect:
         return self.part(where, kind, part, is_answer)
 
 
+def further_turns(answer: str, reply: str) -> list[Message]:
+    """What follows a conversation that goes on."""
+    return [{"role": "assistant", "content": answer}, {"role": "user", "content": reply}]
+
+
 def data_url(part: JSONObject) -> str:
     """The content of a part as an address."""
     return f"data:{part['media_type']};base64,{part['data']}"

@@ -201,6 +201,14 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         """Build one line that asks for vectors of the output's dimensions. Lines share their constant parts."""
         return self._lines.build(custom_id, prompt_parts, output)
 
+    def continued_line(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        """Two more turns in the body."""
+        return self._lines.continued(line, answer=answer, reply=reply)
+
+    def with_cache_key(self, line: bytes, *, key: str) -> bytes:
+        """With a ``prompt_cache_key``, at OpenAI itself and where nobody has set one."""
+        return self._lines.with_cache_key(line, key=key)
+
     read_record = staticmethod(read_record)
     """See :func:`~batchor_core.providers.openai.answers.read_record`."""
 
@@ -381,12 +389,8 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         except Exception as error:
             # Broad on purpose: the SDK lets errors of its transport and of JSON through, and an error that is not
             # recognised must count as "may have happened", never as a crash between a batch and its registration.
-            if (
-                is_route
-                and input_file is None
-                and self._answered.with_page
-                and not hasattr(error, "status_code")
-            ):
+            is_page = self._answered.with_page and not hasattr(error, "status_code")
+            if is_route and input_file is None and is_page:
                 # the SDK stumbles over a web page where it expects a list
                 translated = unreadable(
                     action, WEB_PAGE, url=str(getattr(self._raw_client(), "base_url", ""))

@@ -8,9 +8,12 @@ from batchor_core.core.outputs import VectorOutput
 from batchor_core.core.prompts import PromptParts
 from batchor_core.core.types import BatchRequestLine
 from batchor_core.providers.api import WantedOutput
+from batchor_core.providers.openai.base_url import account_address
 from batchor_core.providers.openai.config import OpenAIProviderConfig
 from batchor_core.providers.openai.endpoints import endpoint_of
 from batchor_core.providers.openai.messages import with_options
+
+_CACHE_KEY = b'"prompt_cache_key"'
 
 
 class RequestLines:
@@ -24,6 +27,8 @@ class RequestLines:
         self._endpoint = endpoint_of(config.endpoint)
         self._url = str(config.endpoint)
         self._model = str(config.model)
+        is_own_server = not account_address(config.server_url())
+        self._has_cache_keys = is_own_server and "prompt_cache_key" not in self._endpoint.lacks
         # what was made for the output last asked for; replaced as one, so that threads agree
         self._tail: tuple[WantedOutput | None, dict[str, Any]] = (None, self._make_tail(None))
 
@@ -43,6 +48,24 @@ class RequestLines:
             "url": self._url,
             "body": {"model": self._model, **endpoint.asked(prompt), **tail},
         }
+
+    def continued(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        """Return the line with an answer to it, and a reply to that, as further turns.
+
+        Raises:
+            InvalidInputError: The endpoint has no turns.
+        """
+        return {**line, "body": self._endpoint.continued(line["body"], answer=answer, reply=reply)}
+
+    def with_cache_key(self, line: bytes, *, key: str) -> bytes:
+        """Return a finished line whose body has a ``prompt_cache_key``.
+
+        The same line at other servers, which may refuse a field that they don't know; where there is such a field already; and
+        at endpoints that generate nothing.
+        """
+        if not self._has_cache_keys or not line.endswith(b"}}") or _CACHE_KEY in line:
+            return line
+        return b'%b,%b:"%b"}}' % (line[:-2], _CACHE_KEY, key.encode())
 
     def _make_tail(self, wanted: WantedOutput | None) -> dict[str, Any]:
         config = self._config

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -29,6 +30,7 @@ from batchor_core.core.enums import ItemStatus, RunControlState
 from batchor_core.core.exceptions import BatchorError
 from batchor_core.core.lifecycle import TERMINAL
 from batchor_core.core.pricing import Cost, dollars_of
+from batchor_core.storage.records import NextRequest
 from batchor_core.storage.state import (
     BatchArtifactPointer,
     BatchEnd,
@@ -51,6 +53,9 @@ LOCALS = st.sampled_from([f"b{number}" for number in range(6)])
 BATCHES = st.sampled_from(["p0", "p1", "p2", "p3"])
 STATUSES = st.sampled_from(["validating", "in_progress", "completed", "expired", "something new"])
 COSTS = st.none() | st.integers(0, 10**15)
+NEXT_REQUESTS = st.sampled_from(
+    [None, *(NextRequest(b',"body":{"try":"%d"}' % most, 20 + most, 30, most) for most in range(1, 3))]
+)
 INDEXES = st.lists(st.integers(0, 11), max_size=6, unique=True).map(sorted)
 
 
@@ -377,7 +382,12 @@ class Lives(RuleBasedStateMachine):
         )
         ends = data.draw(st.lists(st.sampled_from("ggffpu-"), min_size=len(names), max_size=len(names)))
         of = {end: [name for name, its in zip(names, ends, strict=True) if its == end] for end in "gfpu"}
-        failures = [kit.bad(name, usage=kit.usage(1), cost=data.draw(COSTS)) for name in of["f"]]
+        failures = [
+            kit.bad(name, usage=kit.usage(1), cost=data.draw(COSTS), next_request=data.draw(NEXT_REQUESTS))
+            for name in of["f"]
+        ]
+        if data.draw(st.booleans()):
+            failures = [replace(one, error=kit.failure("invalid_json")) for one in failures]
         failures += [kit.bad(name, retryable=False, output_text="no") for name in of["p"]]
         cost = data.draw(COSTS)
         completions = [
@@ -545,6 +555,8 @@ _SUMMARY = [
     "quarantined_batches",
     "orphan_batches",
     "cost",
+    "repairs",
+    "repaired_items",
 ]
 
 

@@ -13,6 +13,7 @@ from batchor_core.core.caps import Cap
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import RunNotFoundError
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.queue_limits import QueueLimit
 from batchor_core.storage.identity import is_certainly_gone
 from batchor_core.storage.records import (
     ClaimedItem,
@@ -34,6 +35,8 @@ class ModelByHand(StateStore):
         self._now = now
         self._runs: dict[str, Run] = {}
         self._lock = RLock()
+        self._queue_limits: dict[str, QueueLimit] = {}
+        self._refused: dict[str, str] = {}
         self._caps: dict[tuple[str, str, str], dict[bool, Cap]] = {}
 
     def now(self) -> float:

@@ -25,8 +25,10 @@ from batchor_core.storage.records import (
     CompletedItemRecord,
     ItemFailureRecord,
     MaterializedItem,
+    NextRequest,
     RequestArtifactPointer,
     ResultRow,
+    request_bytes,
 )
 from batchor_core.storage.session import DriverIdentity, SubmissionRecord
 
@@ -97,6 +99,10 @@ class Item:
     error: ItemFailure | None = None
     answer: CompletedItemRecord | ItemFailureRecord | None = None
     answered_in: Batch | None = None
+    repairs: int = 0
+    next_request: NextRequest | None = None
+    """What it asks next instead of its own request, whose tokens are then in ``own_tokens``."""
+    own_tokens: int = 0
     amounts: list[int] = field(default_factory=list)
     """What its attempts have cost, in picodollars, where that is known."""
 
@@ -109,6 +115,11 @@ class Item:
     def status(self) -> ItemStatus:
         """Where it stands."""
         return self.state.status
+
+    @property
+    def size_bytes(self) -> int:
+        """The most bytes of its next request."""
+        return request_bytes(self.given) if self.next_request is None else self.next_request.request_bytes
 
     def is_queued_by(self, submission: Submission | None) -> bool:
         """Whether the submission holds it unsent; None for a claim by hand."""

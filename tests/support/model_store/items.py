@@ -11,6 +11,7 @@ from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError
 from batchor_core.core.lifecycle import ItemState
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.repair import is_over
 from batchor_core.core.usage import TokenUsage
 from batchor_core.storage.records import (
     CompletedItemRecord,
@@ -29,6 +30,8 @@ class RunItems:
     answers: list[CompletedItemRecord | ItemFailureRecord] = field(default_factory=list)
     """All that were ever stored."""
     last_sequence: int = 0
+    repairs: int = 0
+    repaired_items: int = 0
     by_index: dict[int, Item] = field(default_factory=dict)
 
     # --- items -------------------------------------------------------------------------------------------------------
@@ -138,6 +141,8 @@ class RunItems:
         self._keep_answer(item, record._replace(output_json=copied(record.output_json)))
         item.error = None
         self.move(item, lifecycle.completed(item.state))
+        self.repaired_items += item.next_request is not None
+        self.ask_own(item)
         return True
 
     def fail(self, record: ItemFailureRecord, batch: Batch | None, *, max_attempts: int) -> ItemStatus | None:
@@ -148,9 +153,25 @@ class RunItems:
         before = item.answer, item.answered_in
         self._keep_answer(item, record)
         self.fail_item(item, record.error, count_attempt=record.count_attempt, max_attempts=max_attempts)
+        self._ask_next(item, record)
         if item.status not in lifecycle.TERMINAL:  # an answer that is tried again is no result
             item.answer, item.answered_in = before
         return item.status
+
+    def _ask_next(self, item: Item, record: ItemFailureRecord) -> None:
+        asked = record.next_request
+        if asked and lifecycle.is_repaired(item.state, repairs=item.repairs, most=asked.most):
+            self.ask_own(item)
+            item.own_tokens, item.tokens, item.next_request = item.tokens, asked.submission_tokens, asked
+            item.repairs += 1
+            self.repairs += 1
+        elif is_over(record.error, ended=item.status in lifecycle.TERMINAL):
+            self.ask_own(item)
+
+    def ask_own(self, item: Item) -> None:
+        """Let an item ask its own request."""
+        if item.next_request is not None:
+            item.tokens, item.next_request = item.own_tokens, None
 
     def _keep_answer(self, item: Item, record: CompletedItemRecord | ItemFailureRecord) -> None:
         assert item.submission is not None

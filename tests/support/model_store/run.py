@@ -282,6 +282,7 @@ class Run(RunItems):
         items = self.with_status(ItemStatus.FAILED_PERMANENT)
         for item in items:
             item.sequence = item.error = item.answer = None
+            item.repairs = int(item.next_request is not None)
             self.move(item, lifecycle.reopened(item.state))
         self.control_state, self.control_reason = RunControlState.RUNNING, None
         return len(items)
@@ -378,6 +379,8 @@ class Run(RunItems):
                 for batch in active
             ),
             created_at=self.created_at,
+            repairs=self.repairs,
+            repaired_items=self.repaired_items,
             cost=cost_of(amount(self.answers), unpriced=unpriced(self.answers), notes=self.cost_notes),
             trouble=trouble(
                 status,

@@ -33,7 +33,6 @@ from batchor_core.storage.records import (
     ItemFailureRecord,
     MaterializedItem,
     RetryBackoffState,
-    request_bytes,
 )
 from batchor_core.storage.session import (
     AppliedOutcome,
@@ -122,7 +121,7 @@ class ModelSession(DriverSession):
     def candidates(self, *, max_attempts: int, limit: int) -> list[Candidate]:
         with self._lock:
             found = self._run.claimable(max_attempts=max_attempts, limit=limit)
-            return [Candidate(item.index, item.tokens, request_bytes(item.given)) for item in found]
+            return [Candidate(item.index, item.tokens, item.size_bytes) for item in found]
 
     def claim(
         self,
@@ -380,6 +379,7 @@ class ModelSession(DriverSession):
     ) -> AppliedOutcome:
         with self._write() as run:
             batch = run.batch(provider_batch_id)
+            asked_before = run.repairs
             completed = sum(run.complete(record, batch) for record in completions)
             moved = [run.fail(record, batch, max_attempts=max_attempts) for record in failures]
             released = 0
@@ -395,7 +395,10 @@ class ModelSession(DriverSession):
                 if end is None
                 else sum((one.usage or TokenUsage() for one in batch.answers), TokenUsage())
             )
-            return AppliedOutcome(completed, moved.count(failed), moved.count(retrying), released, billed)
+            asked = run.repairs - asked_before
+            return AppliedOutcome(
+                completed, moved.count(failed), moved.count(retrying), released, billed, asked
+            )
 
     # --- the run as a whole ------------------------------------------------------------------------------------------
 
@@ -434,7 +437,7 @@ class ModelSession(DriverSession):
 
 def _draft(item: Item, line_number: int) -> RequestDraft:
     given, custom_id, generation = item.given, item.custom_id or "", item.state.generation
-    line = given.request_line
+    line = given.request_line if item.next_request is None else item.next_request.line
     return RequestDraft(
         item_id=given.item_id,
         item_index=item.index,

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from batchor_core.core import lifecycle
+from batchor_core.core.admission import Measure
 from batchor_core.core.caps import Cap, CapStanding
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus
 from batchor_core.core.exceptions import RunStateError
 from batchor_core.core.models import RunSummary
+from batchor_core.core.queue_limits import QueueLimit, after_refusal, growth
 from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.types import JSONValue
 from batchor_core.storage.records import (
@@ -69,6 +71,33 @@ class ModelStore(ModelByHand):
     def list_caps(self) -> list[Cap]:
         with self._lock:
             return [known.get(True) or known[False] for _, known in sorted(self._caps.items())]
+
+    # --- queue limits ------------------------------------------------------------------------------------------------
+
+    def get_queue_limit(self, *, key: str) -> QueueLimit | None:
+        with self._lock:
+            return self._queue_limits.get(key)
+
+    def queue_refused(self, *, run_id: str, key: str, local_batch_id: str) -> None:
+        with self._run(run_id) as run:
+            if self._refused.get(key) == local_batch_id:
+                return
+            sharing = [one for one in self._runs.values() if one.config.budget_key == key]
+            tried = run.submissions[local_batch_id].record.submission_tokens
+            known = self._queue_limits.get(key)
+            tokens = after_refusal(
+                None if known is None else known.tokens,
+                in_flight=sum(one.in_flight(Measure.ENQUEUED_TOKENS) for one in sharing) - tried,
+                tried=tried,
+            )
+            self._refused[key] = local_batch_id
+            self._queue_limits[key] = QueueLimit(key, tokens, True, self.now())
+
+    def queue_accepted(self, *, run_id: str, key: str, local_batch_id: str) -> None:
+        with self._run(run_id) as run:
+            if (known := self._queue_limits.get(key)) is not None:
+                more = growth(run.submissions[local_batch_id].record.submission_tokens)
+                self._queue_limits[key] = replace(known, tokens=known.tokens + more)
 
     # --- runs and their items ----------------------------------------------------------------------------------------
 
@@ -216,7 +245,8 @@ class ModelStore(ModelByHand):
 
     def get_run_summary(self, *, run_id: str) -> RunSummary:
         with self._run(run_id) as run:
-            return run.summary(self.now())
+            limit = self._queue_limits.get(run.config.budget_key or "")
+            return replace(run.summary(self.now()), queue_limit=None if limit is None else limit.tokens)
 
     def get_item_records(self, *, run_id: str) -> list[PersistedItemRecord]:
         with self._run(run_id) as run:

@@ -56,6 +56,7 @@ a profile, and a profile overrides the file's own settings.
 | `prices` | TOML file with [prices of your own](../how-to/know-what-it-costs.md#your-own-table), for all commands that collect results |
 | `provider`, `model`, `base_url`, `endpoint` | of new runs |
 | `id` | column of the rows' ids |
+| `repair` | what `--repair` sets |
 | `options` | a table of what `--option` sets |
 | `profiles` | tables of the same settings by name: `[profiles.local]`, chosen with `--profile local` |
 

@@ -150,6 +150,16 @@ def test_rows_that_fail_are_told_by_the_exit_code_and_are_bought_again_only_on_r
     assert terminal.server.books.times_executed.total() == 4
 
 
+def test_rejected_answers_are_sent_back_with_the_reason(terminal: Terminal) -> None:
+    terminal.write("models.py", *MODELS)
+    rule = RowFault("schema_mismatch", rule=lambda name, body: "was rejected" not in json.dumps(body))
+    terminal.server.faults.add(rule)
+    done = terminal.run("--schema", "models.py:Review", "--repair", "1")
+    assert done.exit_code == 0, done.output
+    assert "3 answers sent back with the reason for the rejection; 3 rows then completed" in done.stderr
+    assert terminal.server.books.times_executed.total() == 6
+
+
 def test_a_paused_run_waits_for_its_operator(terminal: Terminal) -> None:
     terminal.run("--detach")
     run_id = terminal.run_id()

@@ -111,6 +111,10 @@ def test_what_is_no_provider_says_which_methods_it_lacks() -> None:
         ),
         ({"limits": BatchLimits(can_fence=True)}, "state can_fence=True, and it has no method 'fence'"),
         ({"limits": BatchLimits(can_cancel=True)}, "state can_cancel=True, and it has no method 'cancel'"),
+        (
+            {"limits": BatchLimits(can_continue=True)},
+            "state can_continue=True, and it has no method 'continued_line'",
+        ),
         ({"limits": BatchLimits(), "list_batchs": len}, r"Acme\.list_batchs .*'list_batches'"),
     ],
 )

@@ -73,6 +73,16 @@ class Endpoint(ABC):
             InvalidInputError: The endpoint can't take it.
         """
 
+    def continued(self, body: JSONObject, *, answer: str, reply: str) -> JSONObject:
+        """The body with the answer that it got, and a reply to that, as further turns; where the endpoint has turns.
+
+        Raises:
+            InvalidInputError: It has none.
+        """
+        raise InvalidInputError(
+            f"{self.name.value} has no turns of a conversation, so that a request can't go on"
+        )
+
     @abstractmethod
     def settings(
         self, *, schema: StructuredOutputSchema | None, effort: str | None, max_tokens: int | None

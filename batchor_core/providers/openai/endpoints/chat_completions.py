@@ -10,7 +10,7 @@ from batchor_core.core.prompts import Message, PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import JSONObject
 from batchor_core.providers.openai.endpoints.base import Endpoint
-from batchor_core.providers.openai.messages import Dialect, data_url, file_content, file_name
+from batchor_core.providers.openai.messages import Dialect, data_url, file_content, file_name, further_turns
 
 
 class ChatCompletions(Endpoint):
@@ -27,6 +27,10 @@ class ChatCompletions(Endpoint):
         if prompt.system_prompt is not None:
             messages.insert(0, {"role": "system", "content": prompt.system_prompt})
         return {"messages": messages}
+
+    def continued(self, body: JSONObject, *, answer: str, reply: str) -> JSONObject:
+        """Two more messages."""
+        return {**body, "messages": [*body["messages"], *further_turns(answer, reply)]}
 
     def settings(
         self, *, schema: StructuredOutputSchema | None, effort: str | None, max_tokens: int | None

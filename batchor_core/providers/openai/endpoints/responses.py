@@ -9,7 +9,7 @@ from batchor_core.core.prompts import PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import JSONObject
 from batchor_core.providers.openai.endpoints.base import Endpoint
-from batchor_core.providers.openai.messages import Dialect, data_url, file_content, file_name
+from batchor_core.providers.openai.messages import Dialect, data_url, file_content, file_name, further_turns
 
 
 class Responses(Endpoint):
@@ -24,6 +24,12 @@ class Responses(Endpoint):
         if prompt.system_prompt is None:
             return {"input": asked}
         return {"instructions": prompt.system_prompt, "input": asked}
+
+    def continued(self, body: JSONObject, *, answer: str, reply: str) -> JSONObject:
+        """Two more messages; a text becomes the first one."""
+        asked = body["input"]
+        before = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+        return {**body, "input": [*before, *further_turns(answer, reply)]}
 
     def settings(
         self, *, schema: StructuredOutputSchema | None, effort: str | None, max_tokens: int | None

@@ -31,6 +31,7 @@ class RunReport:
         errors: Why rows failed, by error class, the most frequent first.
         batches: Its batches, oldest first, as far as the store keeps them.
         model: The provider's model, if the provider has models.
+        provider: Where its batches went: the name that the provider is registered under.
         links: More places to look, as pairs of title and URL.
     """
 
@@ -39,6 +40,7 @@ class RunReport:
     batches: Sequence[BatchTime]
     model: str | None = None
     links: Sequence[tuple[str, str]] = field(default=())
+    provider: str | None = None
 
     @property
     def turnaround_p50_sec(self) -> float | None:
@@ -56,6 +58,7 @@ class RunReport:
         return {
             "run_id": self.summary.run_id,
             "status": self.summary.status.value,
+            "provider": self.provider,
             "model": self.model,
             "rows": self.summary.total_items,
             "completed": self.summary.completed_items,
@@ -98,6 +101,8 @@ def _table_of_facts(report: RunReport) -> str:
         ("Cost", _cost_in_words(summary.cost)),
         *_saved(summary),
     ]
+    if report.provider:
+        facts.append(("Provider", plain(report.provider)))
     if report.model:
         facts.append(("Model", plain(report.model)))
     if summary.created_at:

@@ -27,7 +27,13 @@ def report_of_run(store: StateStore, run_id: str) -> RunReport:
     config = store.get_run_config(run_id=run_id).provider_config
     batches = batch_times(store, run_id, config if _is_own_account(store, run_id, config) else None)
     model = getattr(config, "model", None)
-    return RunReport(summary, _errors(store, summary), batches, str(model) if model else None)
+    return RunReport(
+        summary,
+        _errors(store, summary),
+        batches,
+        str(model) if model else None,
+        provider=str(config.provider_kind),
+    )
 
 
 def _is_own_account(store: StateStore, run_id: str, config: ProviderConfig) -> bool:

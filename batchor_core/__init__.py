@@ -92,6 +92,7 @@ from batchor_core.providers import (
     ProviderRegistry,
     build_default_provider_registry,
 )
+from batchor_core.providers.anthropic import AnthropicProviderConfig
 from batchor_core.providers.openai import (
     OpenAIBatchProvider,
     OpenAIEnqueueLimitConfig,
@@ -127,6 +128,7 @@ if TYPE_CHECKING:
 
 # in the order in which a newcomer meets them
 __all__ = [
+    "AnthropicProviderConfig",
     # a job: what to run
     "BatchJob",
     "BatchItem",

@@ -341,6 +341,7 @@ def _identity(run_id: str, revision: int, links: Links, config: ProviderConfig) 
     metadata: Metadata = {
         "batchor/run_id": dg.MetadataValue.text(run_id),
         "batchor/partition_revision": dg.MetadataValue.text(str(revision)),  # a number would be plotted
+        "batchor/provider": dg.MetadataValue.text(str(config.provider_kind)),
         **links.metadata,
     }
     model = getattr(config, "model", None)

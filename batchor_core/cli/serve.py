@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,15 @@ import typer
 from batchor_core.cli.console import say
 
 
+class Served(StrEnum):
+    """Whose API is served."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
 def serve(
+    provider: Annotated[Served, typer.Option("--provider", help="Whose API to serve.")] = Served.OPENAI,
     port: Annotated[
         int, typer.Option("--port", min=0, max=65_535, help="Port to listen on; 0 picks a free one.")
     ] = 8099,
@@ -29,11 +39,12 @@ def serve(
         typer.Option("--state-dir", help="Keep files and state here, and use them again next time."),
     ] = None,
 ) -> None:
-    """Serve OpenAI's Files and Batches API on this machine until Ctrl-C. Answers are made up, and nothing is billed.
+    """Serve a provider's batch API on this machine until Ctrl-C. Answers are made up, and nothing is billed.
 
-    Commands are sent to it with --base-url http://127.0.0.1:8099/v1, or OPENAI_BASE_URL, and any OPENAI_API_KEY.
+    Commands are sent to it with --base-url http://127.0.0.1:8099/v1, or OPENAI_BASE_URL, and any OPENAI_API_KEY; with
+    --provider anthropic without the /v1, or ANTHROPIC_BASE_URL, and any ANTHROPIC_API_KEY.
     """
-    from batchor_core.testing.openai_server.__main__ import main
+    main = import_module(f"batchor_core.testing.{provider}_server.__main__").main
 
     options: dict[str, object] = {
         "--host": host,
@@ -45,5 +56,5 @@ def serve(
     }
     if state_dir is not None:
         options["--state-dir"] = state_dir
-    say("answers are made up; any OPENAI_API_KEY works, and nothing is billed")
+    say(f"answers are made up; any {provider.upper()}_API_KEY works, and nothing is billed")
     raise typer.Exit(main([word for name, value in options.items() for word in (name, str(value))]))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from batchor_core.core.pricing import PER_MILLION, BatchRates, Bracket, Rates, Unpriced
@@ -25,7 +26,14 @@ _LIST_NAMES = {
 _BATCH = {"processing": "batch"}
 
 
-def batch_rates(price_list: str, model: str, *, at: datetime, unseen: Sequence[str] = ()) -> Rates:
+def batch_rates(
+    price_list: str,
+    model: str,
+    *,
+    at: datetime,
+    unseen: Sequence[str] = (),
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> Rates:
     """What a model's tokens cost in a batch on a day.
 
     Args:
@@ -33,6 +41,7 @@ def batch_rates(price_list: str, model: str, *, at: datetime, unseen: Sequence[s
         model: As the provider calls it; aliases and dated names are known to the list.
         at: An aware time; prices change.
         unseen: What these requests are billed for besides tokens.
+        names: The list's names of prices, by our kinds of tokens, where these requests have others than usual.
     """
     try:
         from genai_prices import Usage, calc_price
@@ -52,7 +61,7 @@ def batch_rates(price_list: str, model: str, *, at: datetime, unseen: Sequence[s
     # The list answers with the standard price where it has no batch price, and where the price is another provider's.
     if not _has_batch_price(found.model, at) or not any(found.model is one for one in found.provider.models):
         return Unpriced(f"no batch price known for {model} on {at.date()}")
-    return BatchRates(_brackets(found.model_price), tuple(unseen))
+    return BatchRates(_brackets(found.model_price, {**_LIST_NAMES, **names}), tuple(unseen))
 
 
 def _has_batch_price(model: ModelInfo, at: datetime) -> bool:
@@ -64,7 +73,7 @@ def _has_batch_price(model: ModelInfo, at: datetime) -> bool:
     )
 
 
-def _brackets(prices: ModelPrice) -> tuple[Bracket, ...]:
+def _brackets(prices: ModelPrice, names: Mapping[str, str]) -> tuple[Bracket, ...]:
     from genai_prices.types import TieredPrices
 
     def flat(price: Decimal | TieredPrices, above: int) -> Fraction:
@@ -73,7 +82,7 @@ def _brackets(prices: ModelPrice) -> tuple[Bracket, ...]:
             price = reached[-1] if reached else price.base
         return Fraction(price) * PER_MILLION
 
-    listed = {kind: vars(prices).get(name) for kind, name in _LIST_NAMES.items()}
+    listed = {kind: vars(prices).get(name) for kind, name in names.items()}
     known = {kind: price for kind, price in listed.items() if price is not None}
     tiered = [price for price in known.values() if isinstance(price, TieredPrices)]
     starts = sorted({tier.start for price in tiered for tier in price.tiers})

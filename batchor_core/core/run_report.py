@@ -31,6 +31,7 @@ class RunReport:
         errors: Why rows failed, by error class, the most frequent first.
         batches: Its batches, oldest first, as far as the store keeps them.
         model: The provider's model, if the provider has models.
+        provider: Where its batches went: the name that the provider is registered under.
         links: More places to look, as pairs of title and URL.
         cache_warning: What the prompt cache has cost more than it has saved, in words; empty if it has not.
     """
@@ -40,6 +41,7 @@ class RunReport:
     batches: Sequence[BatchTime]
     model: str | None = None
     links: Sequence[tuple[str, str]] = field(default=())
+    provider: str | None = None
     cache_warning: str = ""
 
     @property
@@ -58,6 +60,7 @@ class RunReport:
         return {
             "run_id": self.summary.run_id,
             "status": self.summary.status.value,
+            "provider": self.provider,
             "model": self.model,
             "rows": self.summary.total_items,
             "completed": self.summary.completed_items,
@@ -108,6 +111,8 @@ def _table_of_facts(report: RunReport) -> str:
         *_repaired(summary),
         *([("Queue limit", f"{summary.queue_limit:,} tokens in flight")] if summary.queue_limit else []),
     ]
+    if report.provider:
+        facts.append(("Provider", plain(report.provider)))
     if report.model:
         facts.append(("Model", plain(report.model)))
     if summary.created_at:

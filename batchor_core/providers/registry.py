@@ -200,11 +200,15 @@ def _loaded(point: EntryPoint, kind: str) -> ProviderPlugin:
 
 
 def build_default_provider_registry() -> ProviderRegistry:
-    """Return a registry with the built-in OpenAI provider and those that installed packages register."""
+    """Return a registry with the built-in providers and those that installed packages register."""
+    from batchor_core.providers.anthropic import AnthropicBatchApi, AnthropicProviderConfig
     from batchor_core.providers.openai import OpenAIBatchProvider, OpenAIProviderConfig
 
     registry = ProviderRegistry(entry_point_group=ENTRY_POINT_GROUP)
     registry.register(
         kind=ProviderKind.OPENAI, factory=OpenAIBatchProvider, loader=OpenAIProviderConfig.from_payload
+    )
+    registry.register(
+        kind="anthropic", factory=AnthropicBatchApi, loader=AnthropicProviderConfig.from_payload
     )
     return registry

@@ -29,9 +29,14 @@ def report_of_run(store: StateStore, run_id: str, rates: Rates | None = None) ->
     config = store.get_run_config(run_id=run_id).provider_config
     batches = batch_times(store, run_id, config if _is_own_account(store, run_id, config) else None)
     model = getattr(config, "model", None)
-    warning = "" if rates is None else cache_warning(summary.usage, rates)
-    name = str(model) if model else None
-    return RunReport(summary, _errors(store, summary), batches, name, cache_warning=warning)
+    return RunReport(
+        summary,
+        _errors(store, summary),
+        batches,
+        str(model) if model else None,
+        provider=str(config.provider_kind),
+        cache_warning="" if rates is None else cache_warning(summary.usage, rates),
+    )
 
 
 def _is_own_account(store: StateStore, run_id: str, config: ProviderConfig) -> bool:

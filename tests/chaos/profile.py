@@ -20,10 +20,13 @@ from batchor_core.providers.base import BatchProvider
 from batchor_core.providers.eight_methods import as_batch_api
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.testing.local_server.app import Routes
+from batchor_core.testing.local_server.server import LocalServer
+from batchor_core.testing.openai_server import OpenAIServer
 
 PROFILES = {
     "openai": "tests.chaos.openai_profile:PROFILE",
     "stranger": "tests.support.stranger:PROFILE",
+    "anthropic": "tests.chaos.anthropic_profile:PROFILE",
 }
 """Where each provider's profile is."""
 
@@ -57,6 +60,7 @@ class Profile:
         registry: Makes a registry that knows the provider.
         requests: Method and path pattern of each request that it has.
         protocols: Routes of the server that speak its protocol, unless that is the server's own.
+        server: The local server, by default OpenAI's.
         warm_up: Imports what a driver would import on the way.
     """
 
@@ -67,6 +71,7 @@ class Profile:
     registry: Callable[[], ProviderRegistry]
     requests: Mapping[Request, tuple[str, str]]
     protocols: tuple[Routes, ...] = ()
+    server: Callable[..., LocalServer] = OpenAIServer
     warm_up: Callable[[], None] = field(default=lambda: None)
 
     @cached_property

@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 from starlette.requests import ClientDisconnect
 
-from batchor_core.testing.openai_server import OpenAIServer, Timing
+from batchor_core.testing.anthropic_server.responder import wanted_schema
+from batchor_core.testing.openai_server import Timing
 from batchor_core.testing.openai_server.prompts import spoken_text
 from batchor_core.testing.openai_server.responder import answer_format
 from tests.chaos.profile import profile
@@ -23,7 +24,8 @@ TIMING = Timing(validating=0.0, running=0.03, finalizing=0.0, cancelling=0.02)
 def echo(body: dict[str, Any], endpoint: str, custom_id: str) -> str:
     """Say the prompt again, so that an answer that goes to the wrong item is seen."""
     text = spoken_text(body)
-    return text if answer_format(body) is None else orjson.dumps({"said": text}).decode()
+    wants_json = answer_format(body) is not None or wanted_schema(body) is not None
+    return text if not wants_json else orjson.dumps({"said": text}).decode()
 
 
 def is_news(record: logging.LogRecord) -> bool:
@@ -34,8 +36,8 @@ def is_news(record: logging.LogRecord) -> bool:
 def main() -> None:
     """Serve until nobody is there any more."""
     logging.getLogger("uvicorn.error").addFilter(is_news)
-    protocols = profile(sys.argv[1]).protocols
-    with OpenAIServer(responder=echo, timing=TIMING, protocols=protocols) as server:
+    provider = profile(sys.argv[1])
+    with provider.server(responder=echo, timing=TIMING, protocols=provider.protocols) as server:
         print(server.url, flush=True)
         sys.stdin.read()
 

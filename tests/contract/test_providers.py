@@ -12,12 +12,15 @@ from pydantic import BaseModel
 
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.models import PromptParts, ProviderConfig
+from batchor_core.providers.anthropic import AnthropicProviderConfig
 from batchor_core.providers.api import BatchApi, BatchState, FoundBy, ResultFile
 from batchor_core.providers.eight_methods import as_batch_api
 from batchor_core.providers.openai import OpenAIEnqueueLimitConfig, OpenAIProviderConfig
 from batchor_core.providers.openai.strict_schema import model_output_schema
+from batchor_core.testing.anthropic_server import AnthropicServer
 from batchor_core.testing.fake_config import FakeProviderConfig
 from batchor_core.testing.fake_provider import register_fake_provider
+from batchor_core.testing.local_server.server import LocalServer
 from batchor_core.testing.openai_server import OpenAIServer
 from tests.support.stranger import StrangerConfig, register_stranger
 from tests.support.stranger import routes as stranger_routes
@@ -28,6 +31,17 @@ CONFIGS: list[ProviderConfig] = [
     FakeProviderConfig(api_key=CANARY),
     FakeProviderConfig(model="other", api_key=CANARY, poll_interval_sec=2),
     OpenAIProviderConfig(model="gpt-4.1", api_key=CANARY),
+    AnthropicProviderConfig(
+        model="claude-sonnet-4-5",
+        api_key=CANARY,
+        max_output_tokens=500,
+        reasoning_effort="high",
+        cache_prefix="1h",
+        enqueue_limits={"enqueued_token_limit": 1_000},
+        base_url="https://example.com",
+        betas=("files-api-2025-04-14",),
+        request_options={"thinking": {"type": "adaptive"}},
+    ),
     OpenAIProviderConfig(
         model="some-new-model",
         api_key=CANARY,
@@ -68,16 +82,23 @@ class Answer(BaseModel):
     score: int
 
 
-@pytest.fixture(params=["fake", "openai responses", "openai chat", "stranger"])
+@pytest.fixture(params=["fake", "openai responses", "openai chat", "stranger", "anthropic"])
 def api(request: pytest.FixtureRequest) -> Iterator[BatchApi]:
     registry = register_stranger(register_fake_provider())
     if request.param == "fake":
         yield as_batch_api(registry.create(FakeProviderConfig()))
         return
-    with OpenAIServer(batch_seconds=0, protocols=[stranger_routes]) as server:
+    server: LocalServer = OpenAIServer(batch_seconds=0, protocols=[stranger_routes])
+    if request.param == "anthropic":
+        server = AnthropicServer(batch_seconds=0)
+    with server:
         config: ProviderConfig
         if request.param == "stranger":
             config = StrangerConfig(server.base_url.removesuffix("/v1"))
+        elif request.param == "anthropic":
+            config = AnthropicProviderConfig(
+                model="claude-sonnet-4-5", api_key="any", base_url=server.base_url
+            )
         else:
             endpoint: Any = "/v1/responses" if request.param.endswith("responses") else "/v1/chat/completions"
             config = OpenAIProviderConfig(

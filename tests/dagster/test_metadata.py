@@ -162,6 +162,7 @@ def test_a_submission_shows_its_run_and_its_links() -> None:
     assert metadata["batchor/estimated_input_tokens"].value == 1234
     assert metadata["batchor/estimated_input_tokens_low"].value == 400
     assert metadata["batchor/model"].value == "gpt-4.1-mini"
+    assert metadata["batchor/provider"].value == "openai"
     assert metadata["batchor/decision"].value == "it is new"
     # 1,234 tokens at half of $0.40 for a million
     assert metadata["batchor/estimated_input_cost_usd"].value == 0.0002

@@ -32,6 +32,7 @@ from batchor_core import (
 from batchor_core.testing import FakeClock
 from batchor_core.testing.local_server.records import Batch, BatchStatus, Progress, StoredFile
 from batchor_core.testing.openai_server import OpenAIServer, Timing
+from batchor_core.testing.openai_server.batches import batch_object
 from tests.postgres_server import postgres_dsn, postgres_schema
 
 STORED = Path(__file__).parents[1] / "data" / "stored"
@@ -208,7 +209,7 @@ def books_of(server: OpenAIServer) -> dict[str, Any]:
     files = server.books.files
     return {
         "at": now,
-        "batches": [batch.as_json(now, omit_nulls=False) for batch in server.books.batches],
+        "batches": [batch_object(batch, now) for batch in server.books.batches],
         "files": [
             file.as_json(omit_nulls=False) | {"content": content_of(server, file.id).decode()}
             for file in files

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
-import ssl
 from collections.abc import Callable, Iterator
-from functools import cache, lru_cache
-from importlib import import_module
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from batchor_core.providers.http_client import date_reader, tls_context
 from batchor_core.providers.openai.config import OpenAIProviderConfig
 from batchor_core.providers.openai.credentials import (
     resolve_account,
     resolve_base_url,
     resolve_openai_api_key,
 )
-from batchor_core.providers.openai.errors import timestamp
 
 if TYPE_CHECKING:  # importing the SDK takes over a second, and reading stored results needs none of it
     from openai import OpenAI
@@ -25,21 +22,6 @@ TRANSFER_TIMEOUT_SEC = 600.0
 """Least patience for uploads and downloads, seconds without any progress: the service answers an upload of 200 MB late."""
 
 logger = logging.getLogger(__name__)
-
-
-@lru_cache(maxsize=4)
-def _tls_context(cert_file: str | None, cert_dir: str | None) -> ssl.SSLContext:
-    """What the SDK's HTTP library makes for itself from these variables of the environment, shared by all clients.
-
-    Loading the certificates takes 25 ms, and every run has a client of its own: most of a sensor's tick went there.
-    """
-    import openai
-
-    library = next(
-        kind.__module__ for kind in openai.DefaultHttpxClient.__mro__ if "httpx" in kind.__module__
-    )
-    context: ssl.SSLContext = import_module(library.partition(".")[0]).create_ssl_context()
-    return context
 
 
 @cache
@@ -80,20 +62,10 @@ def make_client(
         http_client=openai.DefaultHttpxClient(
             follow_redirects=False,
             timeout=config.request_timeout_sec,
-            verify=_tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
-            event_hooks={"response": [*_date_reader(on_date), *_type_reader(on_content_type)]},
+            verify=tls_context(openai.DefaultHttpxClient),
+            event_hooks={"response": [*date_reader(on_date), *_type_reader(on_content_type)]},
         ),
     )
-
-
-def _date_reader(on_date: Callable[[float], None] | None) -> Iterator[Callable[[Any], None]]:
-    def read_date(response: Any) -> None:
-        date = timestamp(response.headers.get("date"))
-        if date is not None and on_date is not None:
-            on_date(date)
-
-    if on_date is not None:
-        yield read_date
 
 
 def _type_reader(on_content_type: Callable[[str], None] | None) -> Iterator[Callable[[Any], None]]:

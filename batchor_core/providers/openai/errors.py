@@ -7,24 +7,21 @@ batch a second time costs its price again.
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from batchor_core.core.exceptions import FILE_NOT_READY, ProviderError, ProviderErrorKind
-from batchor_core.providers.error_body import MAX_MESSAGE, READ_CHARS, ErrorBody, is_page, read_error_body
+from batchor_core.providers.error_body import ErrorBody, is_page, read_error_body
+from batchor_core.providers.http_errors import location_of, one_line, retry_after, transport_error, url_of
+from batchor_core.providers.http_errors import redact as redact
+from batchor_core.providers.http_errors import timestamp as timestamp
 from batchor_core.providers.openai.answers import is_quota_code
 from batchor_core.providers.openai.input_file import is_file_not_ready
 
 NOT_PERFORMED_STATUSES = frozenset({400, 401, 403, 404, 405, 413, 422, 429})
 """Answers that certainly did nothing. 408, 409 and 5xx may come from a gateway in front of a server that did."""
 
-NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
-"""Names of transport errors before the first byte. By name, as the SDK changed its HTTP library (httpx, httpx2)."""
-
-MAX_RETRY_AFTER_SEC = 86_400.0
 NO_ROUTE = "no_such_route"
 
 WEB_PAGE = "<html>"
@@ -37,12 +34,6 @@ _MISSING_RESOURCE_CODES = frozenset({"model_not_found", "DeploymentNotFound", "d
 
 _QUEUE_FULL = re.compile(r"enqueued (token|request)s? limit", re.IGNORECASE)
 _QUEUE_FULL_CODES = frozenset({"token_limit_exceeded", "request_limit_exceeded"})
-_SECRETS = re.compile(
-    r"\bsk-[\w*.-]{4,}"  # OpenAI's keys, whole or masked
-    r"|\b(?:bearer|basic)\s+[\w.~+/=-]{8,}"
-    r"|(?<!\S)\S*?\*{3,}\S*",  # any other key that a server masked before it quoted it
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +59,20 @@ def translate(
     """
     status = getattr(error, "status_code", None)
     if not isinstance(status, int):
-        return _transport_error(error, action, secrets)
+        return transport_error(error, action, secrets)
     said = read_error_body(getattr(error, "body", None))
     verdict = _verdict(status, said, error, is_route=is_route, input_file=input_file)
     message = "" if status == 401 else said.message  # a 401 quotes the key
     if verdict.kind is ProviderErrorKind.NO_ROUTE:
-        message = ". ".join(part for part in (message, no_route(_url(error), _location(error))) if part)
+        message = ". ".join(part for part in (message, no_route(url_of(error), location_of(error))) if part)
     elif 300 <= status < 400:
-        message = _redirect(message, _location(error))
+        message = _redirect(message, location_of(error))
     return ProviderError(
         _describe(action, status, said.code or said.type, message, secrets),
         kind=verdict.kind,
         error_class=verdict.error_class,
         status_code=status,
-        retry_after=_retry_after(error),
+        retry_after=retry_after(error),
         # a server that names the file and says that it is not ready yet has made no batch of it
         not_performed=status in NOT_PERFORMED_STATUSES or verdict.kind is ProviderErrorKind.NOT_READY,
     )
@@ -110,36 +101,13 @@ def unreadable(action: str, answer: Any = None, *, url: str = "") -> ProviderErr
     """
     if is_page(answer):
         return ProviderError(
-            _short(f"{action}: HTTP 200: {read_error_body(answer).message[:100]}. {no_route(url)}"),
+            one_line(f"{action}: HTTP 200: {read_error_body(answer).message[:100]}. {no_route(url)}"),
             kind=ProviderErrorKind.NO_ROUTE,
             error_class=NO_ROUTE,
             status_code=200,
         )
     return ProviderError(
         f"{action}: the server's answer can't be read", error_class="unreadable_answer", status_code=200
-    )
-
-
-def _transport_error(error: BaseException, action: str, secrets: Sequence[str]) -> ProviderError:
-    names = [type(cause).__name__ for cause in _causes(error)]
-    never_sent = any(name in NEVER_SENT for name in names)
-    if any("Timeout" in name for name in names):
-        error_class = "timeout"
-    elif never_sent or any(
-        name.endswith(("ConnectionError", "ProtocolError", "ReadError", "WriteError")) for name in names
-    ):
-        error_class = "connection"
-    else:
-        error_class = "unreadable_answer"
-    # what the SDK stumbles over was an answer, so it is not waited for as a server is that gives none
-    answered = error_class == "unreadable_answer" and isinstance(
-        error, AttributeError | TypeError | ValueError | LookupError
-    )
-    return ProviderError(
-        f"{action}: {_short(redact(_text(f'{names[-1]}: {error}'), secrets))}",
-        error_class=error_class,
-        status_code=200 if answered else None,
-        not_performed=never_sent,
     )
 
 
@@ -177,19 +145,7 @@ def _is_no_route(status: int, said: ErrorBody, error: BaseException, *, is_creat
         return said.code not in _MISSING_RESOURCE_CODES
     if status == 405 or is_create:  # what a create came to must be certain
         return status == 405
-    return status in (410, 501) or (status in (301, 308) and bool(_location(error)))  # moved for good
-
-
-def _url(error: BaseException) -> str:
-    """Where the request went, without its query."""
-    request = getattr(error, "request", None) or getattr(getattr(error, "response", None), "request", None)
-    return str(getattr(request, "url", "")).partition("?")[0]
-
-
-def _location(error: BaseException) -> str:
-    headers: Any = getattr(getattr(error, "response", None), "headers", None) or {}
-    found = headers.get("location")
-    return found.partition("?")[0] if isinstance(found, str) else ""
+    return status in (410, 501) or (status in (301, 308) and bool(location_of(error)))  # moved for good
 
 
 def _class_name(code: str, default: str) -> str:
@@ -197,74 +153,8 @@ def _class_name(code: str, default: str) -> str:
     return code if code.isidentifier() and len(code) <= 64 else default
 
 
-def _text(value: Any) -> str:
-    return value[:READ_CHARS] if isinstance(value, str) else ""
-
-
 def _describe(action: str, status: int, name: str, message: str, secrets: Sequence[str]) -> str:
     said = f"{action}: HTTP {status}" + (f" {name}" if name else "")
     if status == 401:
-        return f"{_short(redact(said, secrets))}: the API key was refused"
-    return _short(redact(f"{said}: {message}" if message else said, secrets))
-
-
-def _short(text: str) -> str:
-    """One line without control characters, since it goes to logs and terminals."""
-    line = " ".join(text.split())
-    return "".join(character for character in line if character.isprintable())[:MAX_MESSAGE]
-
-
-MIN_SECRET = 8
-"""Shorter keys are no secrets: local servers are given words such as ``any``, which would be cut out of every message."""
-
-
-def redact(text: str, secrets: Sequence[str] = ()) -> str:
-    """Remove the given secrets, and whatever looks like a key or a masked piece of one. Linear in the text's length."""
-    for secret in secrets:
-        if len(secret) >= MIN_SECRET:
-            text = text.replace(secret, "[redacted]")
-    return _SECRETS.sub("[redacted]", text)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it came from, innermost last."""
-    seen: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and len(seen) < 10:
-        seen.append(cause)
-        cause = cause.__cause__
-    return iter(seen)
-
-
-def _retry_after(error: BaseException) -> float | None:
-    """Seconds to wait, from ``retry-after-ms`` or ``Retry-After`` in either of its forms."""
-    headers: Any = getattr(getattr(error, "response", None), "headers", None) or {}
-    milliseconds = _seconds(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    value = headers.get("retry-after")
-    seconds = _seconds(value)
-    if seconds is not None or not isinstance(value, str):
-        return seconds
-    until = timestamp(value)
-    if until is None:
-        return None
-    # by the server's own clock where it sends one
-    now = timestamp(headers.get("date"))
-    return _seconds(until - (time.time() if now is None else now))
-
-
-def _seconds(value: Any) -> float | None:
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        return None
-    return min(seconds, MAX_RETRY_AFTER_SEC) if seconds >= 0 else None  # None for NaN too
-
-
-def timestamp(value: Any) -> float | None:
-    """Seconds since 1970 of an HTTP date; None if it is none."""
-    try:
-        return parsedate_to_datetime(value).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return None
+        return f"{one_line(redact(said, secrets))}: the API key was refused"
+    return one_line(redact(f"{said}: {message}" if message else said, secrets))

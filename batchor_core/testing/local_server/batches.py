@@ -64,6 +64,7 @@ class Batches:
         *,
         endpoint: str,
         input_file_id: str,
+        total: int = 0,
         metadata: dict[str, str] | None = None,
         output_lifetime: float = _OUTPUT_LIFETIME,
     ) -> Batch:
@@ -72,6 +73,7 @@ class Batches:
         Args:
             endpoint: Where its requests are sent.
             input_file_id: The file, whose lines have ``custom_id`` and ``body``.
+            total: How many requests it has, where that is known before its validation.
             metadata: What a client may give its batches; the books show it too.
             output_lifetime: Seconds for which its result files are kept.
 
@@ -87,6 +89,7 @@ class Batches:
                 input_file_id=input_file_id,
                 created_at=now,
                 expires_at=now + DAY,
+                total=total,
                 metadata=metadata,
                 output_lifetime=output_lifetime,
                 timing=self._settings.timing,
@@ -173,6 +176,20 @@ class Batches:
                     assert_never(batch.status)
             return batch
 
+    def delete(self, batch_id: str) -> None:
+        """Forget a batch, for clients; the books keep it.
+
+        Raises:
+            ApiError: There is none to be found.
+        """
+        with self._lock(batch_id):
+            batch = self.settled(self._existing(batch_id))
+            self._saved(replace(batch, fate=replace(batch.fate, found_until=self._clock())))
+
+    def rows_run(self, batch_id: str) -> int:
+        """How many rows of a batch were executed, whatever came of it."""
+        return self._store.count_executions_of(batch_id)
+
     def settle_all(self) -> None:
         """Move every batch to the present."""
         for batch in self._store.batches(only_open=True):
@@ -217,17 +234,21 @@ class Batches:
 
     def _validate(self, batch: Batch, at: float) -> Batch:
         errors, report = self._check_input(batch, at)
-        if errors:
+        if errors and self._protocol.fails_whole_batches:
             return replace(batch, status=BatchStatus.FAILED, failed_at=at, errors=errors, model=report.model)
         self._runner.take_input(batch)
-        return replace(
+        batch = replace(
             batch,
             status=BatchStatus.IN_PROGRESS,
             in_progress_at=at,
             model=report.model,
-            total=report.total,
+            total=report.total or batch.total,
             enqueued_tokens=report.tokens,
         )
+        if errors:
+            reply = Reply.not_run(str(errors[0]["code"]), str(errors[0]["message"]))
+            batch = self._runner.give_up(batch, reply, now=at)
+        return batch
 
     def _check_input(self, batch: Batch, at: float) -> tuple[list[dict[str, Any]], Report]:
         if batch.fate.rejection is not None:

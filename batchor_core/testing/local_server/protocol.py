@@ -56,7 +56,10 @@ class Protocol(ABC):
     """One vendor's words. Methods may be called from several threads."""
 
     name: str
-    """The vendor, as it is in names of threads and folders."""
+    """The vendor, as it is in names of folders."""
+
+    fails_whole_batches: bool = True
+    """Whether a bad request fails its batch; if not, a batch that a fault fails ends with an error for each row."""
 
     # over HTTP
 

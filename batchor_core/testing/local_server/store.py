@@ -206,6 +206,10 @@ class Store:
         counts = f"SELECT {column}, count(*) FROM executions GROUP BY {column}"  # noqa: S608
         return Counter(dict(self._rows(f"{counts} HAVING count(*) > ?", more_than)))
 
+    def count_executions_of(self, batch_id: str) -> int:
+        """How many executions there were in a batch."""
+        return int(self._rows("SELECT count(*) FROM executions WHERE batch_id = ?", batch_id)[0][0])
+
     def count_distinct(self, column: str) -> int:
         """How many different values of ``column`` the executions have."""
         _check_column(column)

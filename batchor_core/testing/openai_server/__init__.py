@@ -6,12 +6,12 @@ the ``emulator`` extra: ``pip install 'batchor-core[emulator]'``.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from batchor_core.testing.local_server.books import Books
 from batchor_core.testing.local_server.errors import ApiError
 from batchor_core.testing.local_server.faults import BatchFault, Faults, FileFault, HttpFault, RowFault
+from batchor_core.testing.local_server.needed import late_server
 from batchor_core.testing.local_server.replies import Reply, ReplyKind, Responder
 from batchor_core.testing.local_server.settings import Limits, Timing
 from batchor_core.testing.openai_server.responder import default_responder
@@ -36,21 +36,5 @@ __all__ = [
     "default_responder",
 ]
 
-_EXTRA = {"starlette", "uvicorn", "python_multipart"}
-
-
 if not TYPE_CHECKING:  # a type checker would take every misspelled name for one that comes late
-
-    def __getattr__(name: str) -> Any:
-        """Import the server when it is first used, so that everything else here works without its libraries."""
-        if name != "OpenAIServer":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        try:
-            import_module("python_multipart")  # starlette reads uploads with it, and would miss it only then
-            return import_module(f"{__name__}.server").OpenAIServer
-        except ModuleNotFoundError as missing:
-            library = (missing.name or "").partition(".")[0]
-            if library not in _EXTRA:
-                raise
-            message = f"the local server needs {library}: pip install 'batchor-core[emulator]'"
-            raise ModuleNotFoundError(message, name=missing.name) from missing
+    __getattr__ = late_server(__name__, "OpenAIServer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from batchor_core.testing.local_server.engine import Engine
@@ -62,39 +63,39 @@ class BatchRequests:
         return self._shown(self._batches.cancel(batch_id))
 
     def _shown(self, batch: Batch) -> dict[str, Any]:
-        """The ``batch`` object of the API, as seen at present."""
-        now = self._engine.clock()
-        error_file_id = batch.error_file_id
-        if error_file_id is None and batch.status is BatchStatus.COMPLETED:
-            error_file_id = self._clean_error_file_id
-        shown = {
-            "id": batch.id,
-            "object": "batch",
-            "endpoint": batch.endpoint,
-            "model": batch.model,
-            "errors": {"object": "list", "data": batch.errors} if batch.errors else None,
-            "input_file_id": batch.input_file_id,
-            "completion_window": batch.completion_window,
-            "status": batch.status.value,
-            "output_file_id": batch.output_file_id
-            if batch.has_come(batch.fate.late, "output", now)
-            else None,
-            "error_file_id": error_file_id if batch.has_come(batch.fate.late, "error", now) else None,
-            "created_at": int(batch.created_at),
-            "in_progress_at": whole(batch.in_progress_at),
-            "expires_at": int(batch.expires_at),
-            "finalizing_at": whole(batch.finalizing_at),
-            "completed_at": whole(batch.completed_at),
-            "failed_at": whole(batch.failed_at),
-            "expired_at": whole(batch.expired_at),
-            "cancelling_at": whole(batch.cancelling_at),
-            "cancelled_at": whole(batch.cancelled_at),
-            "request_counts": {
-                "total": batch.total,
-                "completed": batch.progress.completed,
-                "failed": batch.progress.failed,
-            },
-            "usage": batch.tokens.as_usage(),
-            "metadata": batch.metadata,
-        }
+        if batch.error_file_id is None and batch.status is BatchStatus.COMPLETED:
+            batch = replace(batch, error_file_id=self._clean_error_file_id)
+        shown = batch_object(batch, self._engine.clock())
         return without_nulls(shown) if self._omit_nulls else shown
+
+
+def batch_object(batch: Batch, now: float) -> dict[str, Any]:
+    """The ``batch`` object of the API, as seen at ``now``."""
+    return {
+        "id": batch.id,
+        "object": "batch",
+        "endpoint": batch.endpoint,
+        "model": batch.model,
+        "errors": {"object": "list", "data": batch.errors} if batch.errors else None,
+        "input_file_id": batch.input_file_id,
+        "completion_window": batch.completion_window,
+        "status": batch.status.value,
+        "output_file_id": batch.output_file_id if batch.has_come(batch.fate.late, "output", now) else None,
+        "error_file_id": batch.error_file_id if batch.has_come(batch.fate.late, "error", now) else None,
+        "created_at": int(batch.created_at),
+        "in_progress_at": whole(batch.in_progress_at),
+        "expires_at": int(batch.expires_at),
+        "finalizing_at": whole(batch.finalizing_at),
+        "completed_at": whole(batch.completed_at),
+        "failed_at": whole(batch.failed_at),
+        "expired_at": whole(batch.expired_at),
+        "cancelling_at": whole(batch.cancelling_at),
+        "cancelled_at": whole(batch.cancelled_at),
+        "request_counts": {
+            "total": batch.total,
+            "completed": batch.progress.completed,
+            "failed": batch.progress.failed,
+        },
+        "usage": batch.tokens.as_usage(),
+        "metadata": batch.metadata,
+    }

@@ -7,8 +7,9 @@ from typing import Any
 
 from batchor_core.testing.local_server.records import Tokens
 from batchor_core.testing.local_server.replies import Reply, ReplyKind
+from batchor_core.testing.local_server.words import count_tokens
 from batchor_core.testing.openai_server.embeddings import embeddings
-from batchor_core.testing.openai_server.prompts import count_tokens, input_tokens
+from batchor_core.testing.openai_server.prompts import input_tokens
 
 _REASONING_TOKENS = 64
 _CATEGORIES = (

@@ -15,7 +15,7 @@ from hashlib import shake_128
 from typing import Any
 from zlib import crc32
 
-from batchor_core.testing.openai_server.prompts import count_tokens
+from batchor_core.testing.local_server.words import count_tokens
 
 ENDPOINT = "/v1/embeddings"
 

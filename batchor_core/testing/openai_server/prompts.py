@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-_BEGINNING = 400
+from batchor_core.testing.local_server.words import count_tokens, texts_of
+
 _UNTOLD = ("required", "additionalProperties", "$schema")
 _AROUND_SCHEMA = 9  # both as measured at OpenAI: openai-cookbook, issue 2140
 
@@ -23,16 +22,6 @@ def spoken_text(body: dict[str, Any]) -> str:
     parts = list(_parts(body))
     spoken = [text for role, text in parts if role == "user"]
     return spoken[-1] if spoken else "\n".join(text for _, text in parts)
-
-
-def words_of(text: str) -> list[str]:
-    """The words at the beginning of a text: enough to make an answer of, whatever its length."""
-    return _WORD.findall(text[:_BEGINNING])
-
-
-def count_tokens(text: str) -> int:
-    """A rough count: four characters a token, as a rule of thumb for English."""
-    return (len(text) + 3) // 4
 
 
 def input_tokens(body: dict[str, Any]) -> int:
@@ -64,22 +53,4 @@ def _parts(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if isinstance(value, str):
             yield "user", value
         elif isinstance(value, list):
-            yield from _items(value)
-
-
-def _items(items: list[Any]) -> Iterator[tuple[str, str]]:
-    for item in items:
-        if isinstance(item, str):
-            yield "user", item
-        elif isinstance(item, dict):
-            role = str(item.get("role", "user"))
-            content = item.get("content")
-            if isinstance(content, str):
-                yield role, content
-            elif isinstance(content, list):
-                yield from ((role, text) for text in map(_text_of, content) if text)
-
-
-def _text_of(part: Any) -> str:
-    text = part.get("text") if isinstance(part, dict) else part
-    return text if isinstance(text, str) else ""
+            yield from texts_of(value)

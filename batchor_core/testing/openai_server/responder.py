@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import orjson
-
+from batchor_core.testing.local_server.made_up import json_answer, spoken_answer
 from batchor_core.testing.local_server.replies import Reply
-from batchor_core.testing.local_server.schema_answers import SchemaAnswers
-from batchor_core.testing.openai_server.prompts import spoken_text, words_of
+from batchor_core.testing.openai_server.prompts import spoken_text
 from batchor_core.testing.openai_server.strict_schema import strict_problem
 
-_SPOKEN_WORDS = 12
 _ANY_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
 
 
@@ -24,18 +19,15 @@ def default_responder(body: dict[str, Any], endpoint: str, custom_id: str) -> Re
     Depends on the request's text and schema alone, so the same request is always answered alike. A schema
     that the live service would refuse, or that this one can't follow, is answered with its error 400.
     """
-    text = spoken_text(body)
-    words = words_of(text)
-    wanted = answer_format(body)
+    text, wanted = spoken_text(body), answer_format(body)
     if wanted is None:
-        spoken = " ".join(words[:_SPOKEN_WORDS]) or "nothing in particular"
-        return Reply.answer(f"You asked about: {spoken}.")
+        return Reply.answer(spoken_answer(text))
     try:
-        answers = _compiled(orjson.dumps(wanted.schema), wanted.strict)
+        problem = strict_problem if wanted.strict else None
+        return Reply.answer(json_answer(text, wanted.schema, problem=problem))
     except (KeyError, TypeError, ValueError) as refused:
         message = f"Invalid schema for response_format '{wanted.name}': {refused}"
         return Reply.http_error(400, "invalid_json_schema", message)
-    return Reply.answer(orjson.dumps(answers.value(words, _seed(text))).decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +58,3 @@ def answer_format(body: dict[str, Any]) -> AnswerFormat | None:
 def _member(holder: dict[str, Any], key: str) -> dict[str, Any]:
     value = holder.get(key)
     return value if isinstance(value, dict) else {}
-
-
-def _seed(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest())
-
-
-@lru_cache(maxsize=64)
-def _compiled(schema: bytes, strict: bool) -> SchemaAnswers:
-    parsed = orjson.loads(schema)
-    problem = strict_problem(parsed) if strict else None
-    if problem is not None:
-        raise ValueError(problem)
-    return SchemaAnswers(parsed)

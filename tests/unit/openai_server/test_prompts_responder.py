@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from batchor_core.testing.local_server.words import count_tokens, words_of
 from batchor_core.testing.openai_server import ReplyKind, default_responder
-from batchor_core.testing.openai_server.prompts import count_tokens, prompt_text, spoken_text, words_of
+from batchor_core.testing.openai_server.prompts import prompt_text, spoken_text
 from batchor_core.testing.openai_server.responder import AnswerFormat, answer_format
 from batchor_core.testing.openai_server.strict_schema import strict_problem
 

@@ -8,10 +8,9 @@ from typing import Any
 
 from batchor_core.core.arguments import shown
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.parts import PART_TYPES
 from batchor_core.core.prompts import Message
 from batchor_core.core.types import JSONObject
-
-_NEUTRAL = ("text", "image", "file", "audio")
 
 BUILT_FIELDS = frozenset({"model", "input", "instructions", "messages", "stream"})
 """Body fields that the provider fills itself, or that a batch can't have."""
@@ -57,8 +56,8 @@ class Dialect:
         kind = part["type"]
         if kind in self.own_parts:
             return part
-        if kind not in _NEUTRAL:
-            known = ", ".join((*_NEUTRAL, *self.own_parts))
+        if kind not in PART_TYPES:
+            known = ", ".join((*PART_TYPES, *self.own_parts))
             raise InvalidInputError(
                 f"{where} has the type {kind!r}, which {self.endpoint} does not know; it has {known}"
             )

@@ -56,7 +56,7 @@ def _part(where: str, kind: str, part: JSONObject, is_answer: bool) -> JSONObjec
         case "image":
             if "file_id" in part:
                 raise InvalidInputError(
-                    f"{where}: Chat Completions takes an image by url or data, not by file_id"
+                    f"{where}: Chat Completions takes an image by url, data or path, not by file_id"
                 )
             image = {"url": part.get("url") or data_url(part)}
             if "detail" in part:
@@ -65,10 +65,14 @@ def _part(where: str, kind: str, part: JSONObject, is_answer: bool) -> JSONObjec
         case "file":
             if "url" in part:
                 raise InvalidInputError(
-                    f"{where}: Chat Completions takes a file by data or file_id, not by url"
+                    f"{where}: Chat Completions takes a file by data, path or file_id, not by url"
                 )
             return {"type": "file", "file": {**file_name(part), **file_content(part)}}
         case _:
+            if "data" not in part:
+                raise InvalidInputError(
+                    f"{where}: Chat Completions takes audio by data or path, not by url or file_id"
+                )
             return {"type": "input_audio", "input_audio": {"data": part["data"], "format": part["format"]}}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from batchor_core.core.enums import OpenAIEndpoint
+from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.prompts import PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.types import JSONObject
@@ -65,7 +66,9 @@ def _part(where: str, kind: str, part: JSONObject, is_answer: bool) -> JSONObjec
                 return {**file, "file_url": part["url"]}
             return {**file, **file_content(part)}
         case _:
-            return {"type": "input_audio", "input_audio": {"data": part["data"], "format": part["format"]}}
+            raise InvalidInputError(
+                f"{where} has audio, which Responses does not take; set endpoint={OpenAIEndpoint.CHAT_COMPLETIONS.value!r}"
+            )
 
 
 _DIALECT = Dialect(

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from batchor_core import RunSummary
 from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.outputs import ModelOutput, OutputSpec
+from batchor_core.core.tools import ToolOutput
 from batchor_core.tables import PartitionFacts
 from batchor_core.tables.answer_columns import as_output
 from batchor_dagster.facts import BatchFacts
@@ -50,6 +51,8 @@ def check_specs(asset: BatchFacts, *, threshold: float, blocking: bool) -> list[
 def shown_output(output: type[BaseModel] | OutputSpec) -> str:
     """An output by its name, a model by its own."""
     spec = as_output(output)
+    if isinstance(spec, ToolOutput):
+        return f"ToolOutput({', '.join(model.__name__ for model in spec.models or ())})"
     return spec.model.__name__ if isinstance(spec, ModelOutput) and spec.model is not None else repr(spec)
 
 

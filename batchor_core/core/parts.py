@@ -129,6 +129,8 @@ def _checked(where: str, part: Any) -> Any:
                 raise InvalidInputError(
                     f"{where}, of type {kind}: data (base64) and {needed}, such as {_SUCH_AS[kind]!r}, go together"
                 )
+        case _:
+            pass  # an address or an id, which the provider looks at
     return _with_texts(where, part)
 
 

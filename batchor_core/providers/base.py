@@ -12,6 +12,7 @@ from batchor_core.core.models import PromptParts, ProviderConfig
 from batchor_core.core.outputs import OutputKind, VectorOutput
 from batchor_core.core.prompts import PromptFeature
 from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.tools import WantedTools
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
 
 __all__ = ["BatchProvider", "EnqueueBudget", "OptionalMethods", "ProviderConfig"]
@@ -95,6 +96,16 @@ class OptionalMethods:
 
         Default: :meth:`BatchProvider.build_request_line`, which does not know them.
         """
+        raise NotImplementedError
+
+    def build_tools_line(
+        self, *, custom_id: str, prompt_parts: PromptParts, tools: WantedTools
+    ) -> BatchRequestLine:
+        """Build the line of a run whose answers are calls of tools. Needs :meth:`output_kinds` to name ``OutputKind.TOOL``."""
+        raise NotImplementedError
+
+    def read_calls(self, record: JSONObject) -> Answer:
+        """Read a line in such a run; see ``BatchApi.read_calls``. Needs :meth:`download_to_path`."""
         raise NotImplementedError
 
     def read_record(self, record: JSONObject) -> Answer:

@@ -71,6 +71,24 @@ def read_body(record: JSONObject) -> Answer:
     return answer._replace(failure=None, value=loads_kept(body) if isinstance(body, str) else body)
 
 
+def read_calls(record: JSONObject) -> Answer:
+    """The same for the calls: none of them is an answer here too, which the job's output judges. Never raises."""
+    answer = read_record(record)
+    if answer.failure is not None and answer.failure.error_class not in (
+        "non_text_answer",
+        "empty_response_text",
+    ):
+        return answer
+    response: Any = record.get("response")
+    body: Any = _decoded(response.get("body")) if isinstance(response, dict) else None
+    if isinstance(body, dict) and isinstance(body.get("response"), dict) and _SHAPES.keys().isdisjoint(body):
+        body = body["response"]
+    if not isinstance(body, dict):
+        return answer
+    said = read_output(body["output"]) if "output" in body else read_choices(body.get("choices"))
+    return answer._replace(failure=None, value=said.called)
+
+
 def _read_other(custom_id: str, line: dict[str, Any], response: dict[str, Any]) -> Answer:
     """Every response that is not plainly a 200 with an object for a body."""
     body = _decoded(response.get("body"))

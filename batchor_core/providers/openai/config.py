@@ -19,6 +19,7 @@ from batchor_core.core.models import ProviderConfig
 from batchor_core.core.outputs import OutputKind, OutputSpec, VectorOutput
 from batchor_core.core.pricing import Rates
 from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.tools import ToolOutput
 from batchor_core.core.types import JSONObject
 from batchor_core.providers.openai.base_url import account_address, check_base_url, effective_base_url
 from batchor_core.providers.openai.credentials import (
@@ -210,6 +211,10 @@ class OpenAIProviderConfig(ProviderConfig):
                 f"the job's output is of the kind {output.kind.value!r}, and the endpoint {self.endpoint} gives "
                 f"{' or '.join(given)}; give the job {_HOW_TO_ASK[given[0]]}, or the config endpoint={' or '.join(others)}"
             )
+        if isinstance(output, ToolOutput) and "tools" in self.request_options:
+            raise InvalidInputError(
+                "request_options must not set tools: the job's output is a ToolOutput, which asks for its own"
+            )
         if isinstance(output, VectorOutput):
             endpoint.check_vectors(output, model=str(self.model), options=self.request_options)
 
@@ -293,6 +298,7 @@ _HOW_TO_ASK: dict[str, str] = {
     OutputKind.TEXT: "no output",
     OutputKind.VECTOR: "output=VectorOutput(dimensions)",
     OutputKind.BODY: "output=BodyOutput()",
+    OutputKind.TOOL: "output=ToolOutput(models)",
 }
 
 

@@ -10,6 +10,7 @@ from batchor_core.core.arguments import shown
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.parts import PART_TYPES
 from batchor_core.core.prompts import Message
+from batchor_core.core.tools import ToolSchema
 from batchor_core.core.types import JSONObject
 
 BUILT_FIELDS = frozenset({"model", "input", "instructions", "messages", "stream"})
@@ -81,6 +82,16 @@ def file_content(part: JSONObject) -> JSONObject:
     return {"file_id": part["file_id"]} if "file_id" in part else {"file_data": data_url(part)}
 
 
+ONE_CALL: JSONObject = {"tool_choice": "required", "parallel_tool_calls": False}
+"""Asks for exactly one call."""
+
+
+def function(tool: ToolSchema) -> JSONObject:
+    """A tool as a strict function."""
+    described = {"description": tool.description} if tool.description else {}
+    return {"name": tool.name, **described, "parameters": tool.schema, "strict": True}
+
+
 def with_options(
     tail: JSONObject,
     options: JSONObject,
@@ -110,7 +121,7 @@ def with_options(
         before = made.get(name)
         if name == schema_field and not _keeps_schema(name, value):
             raise InvalidInputError(
-                f"options must not set {given} to {shown(value)}: the schema of the job's model is there"
+                f"options must not set {given} to {shown(value)}: what the job's output asks for is there"
             )
         made[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
     return made

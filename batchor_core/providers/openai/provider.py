@@ -11,15 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from batchor_core.core.answers import Answer, parse_line
+from batchor_core.core.answers import parse_line
 from batchor_core.core.enqueue_budget import budget_key
 from batchor_core.core.exceptions import BatchorError, ProviderError, ProviderErrorKind
 from batchor_core.core.outputs import OutputKind, VectorOutput
 from batchor_core.core.prompts import PromptFeature, PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.tools import WantedTools
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
 from batchor_core.providers.base import BatchProvider, EnqueueBudget, OptionalMethods
-from batchor_core.providers.openai.answers import read_body, read_record, was_answered
+from batchor_core.providers.openai.answers import read_body, read_calls, read_record, was_answered
 from batchor_core.providers.openai.client import TRANSFER_TIMEOUT_SEC, make_client, with_timeout
 from batchor_core.providers.openai.config import OpenAIProviderConfig
 from batchor_core.providers.openai.credentials import (
@@ -31,6 +32,7 @@ from batchor_core.providers.openai.credentials import (
 from batchor_core.providers.openai.download import download
 from batchor_core.providers.openai.endpoints import endpoint_of
 from batchor_core.providers.openai.errors import WEB_PAGE, translate, unreadable
+from batchor_core.providers.openai.input_file import is_ready
 from batchor_core.providers.openai.records import batch_record, has_more, listed_record, read
 from batchor_core.providers.openai.requests import RequestLines
 from batchor_core.providers.openai.tokens import TokenCounter
@@ -39,13 +41,6 @@ BATCH_PAGE = 100  # the most that GET /batches gives
 FILE_PAGE = 1_000
 LEAST_PAGE = 20
 """Entries of a page at servers that take no limit: the API's default. A list that is shorter has one page."""
-
-FILE_PENDING = frozenset(
-    {"pending", "running", "notrunning", "processing", "uploading", "importing", "queued"}
-)
-"""Statuses of a file that some servers process before a batch can be made of it. OpenAI's own have none of these."""
-
-FILE_REJECTED = frozenset({"error", "failed", "deleted", "canceled", "cancelled"})
 
 T = TypeVar("T")
 
@@ -197,12 +192,20 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         """Build one line that asks for vectors of the output's dimensions. Lines share their constant parts."""
         return self._lines.build(custom_id, prompt_parts, output)
 
+    def build_tools_line(
+        self, *, custom_id: str, prompt_parts: PromptParts, tools: WantedTools
+    ) -> BatchRequestLine:
+        """Build one line that asks for a call of one of the tools. Lines share their constant parts."""
+        return self._lines.build(custom_id, prompt_parts, tools)
+
     read_record = staticmethod(read_record)
     """See :func:`~batchor_core.providers.openai.answers.read_record`."""
 
-    def read_body(self, record: JSONObject) -> Answer:
-        """Read a line for its whole body, which may hold calls in the place of a text."""
-        return read_body(record)
+    read_body = staticmethod(read_body)
+    """Read a line for its whole body, which may hold calls in the place of a text."""
+
+    read_calls = staticmethod(read_calls)
+    """Read a line for the calls in it."""
 
     def output_kinds(self) -> frozenset[OutputKind]:
         """Those of the config's endpoint."""
@@ -292,17 +295,7 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
                 # not there yet, or a server that has content without metadata: a create will tell
                 return None
             raise
-        status = str(read(answer, "status") or "").lower()
-        if status in FILE_REJECTED:
-            details = read(answer, "status_details")
-            raise ProviderError(
-                f"{action}: the server has rejected the input file: status {status}"
-                + (f", {details}" if isinstance(details, str) and details else ""),
-                kind=ProviderErrorKind.BAD_REQUEST,
-                error_class="input_file_rejected",
-                not_performed=True,
-            )
-        return False if status in FILE_PENDING else True if status == "processed" else None
+        return is_ready(answer, action)
 
     def key_fingerprint(self) -> str | None:
         """Sixteen hex digits that distinguish keys, accounts and servers; None without a key."""

@@ -19,23 +19,25 @@ _ANY_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}, "
 
 
 def default_responder(body: dict[str, Any], endpoint: str, custom_id: str) -> Reply:
-    """Answer from the prompt's words: a valid object where the request has a JSON schema, else a short text.
+    """Answer from the prompt's words: a call where the request demands one, a valid object where it has a JSON schema, else a text.
 
-    Depends on the request's text and schema alone, so the same request is always answered alike. A schema
+    Depends on the request's text and schemas alone, so the same request is always answered alike. A schema
     that the live service would refuse, or that this one can't follow, is answered with its error 400.
     """
     text = spoken_text(body)
     words = words_of(text)
-    wanted = answer_format(body)
+    seed = _seed(text)
+    wanted = _demanded_tool(body, seed) or answer_format(body)
     if wanted is None:
         spoken = " ".join(words[:_SPOKEN_WORDS]) or "nothing in particular"
         return Reply.answer(f"You asked about: {spoken}.")
     try:
         answers = _compiled(orjson.dumps(wanted.schema), wanted.strict)
     except (KeyError, TypeError, ValueError) as refused:
-        message = f"Invalid schema for response_format '{wanted.name}': {refused}"
+        message = f"Invalid schema for {'function' if wanted.is_tool else 'response_format'} '{wanted.name}': {refused}"
         return Reply.http_error(400, "invalid_json_schema", message)
-    return Reply.answer(orjson.dumps(answers.value(words, _seed(text))).decode())
+    answer = orjson.dumps(answers.value(words, seed)).decode()
+    return Reply.call(wanted.name, answer) if wanted.is_tool else Reply.answer(answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class AnswerFormat:
     name: str
     schema: dict[str, Any]
     strict: bool
+    is_tool: bool = False
 
 
 def answer_format(body: dict[str, Any]) -> AnswerFormat | None:
@@ -61,6 +64,15 @@ def answer_format(body: dict[str, Any]) -> AnswerFormat | None:
         if wanted.get("type") == "json_object":
             return AnswerFormat("", _ANY_OBJECT, strict=False)
     return None
+
+
+def _demanded_tool(body: dict[str, Any], seed: int) -> AnswerFormat | None:
+    """The tool that is called if the model has to call one, in either endpoint's way of listing them."""
+    tools = [_member(tool, "function") or tool for tool in body.get("tools") or ()]
+    if body.get("tool_choice") != "required" or not tools:
+        return None
+    tool = tools[seed % len(tools)]
+    return AnswerFormat(tool["name"], tool["parameters"], tool.get("strict") is True, is_tool=True)
 
 
 def _member(holder: dict[str, Any], key: str) -> dict[str, Any]:

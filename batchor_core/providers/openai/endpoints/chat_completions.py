@@ -8,9 +8,17 @@ from batchor_core.core.enums import OpenAIEndpoint
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.prompts import Message, PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.tools import WantedTools
 from batchor_core.core.types import JSONObject
 from batchor_core.providers.openai.endpoints.base import Endpoint
-from batchor_core.providers.openai.messages import Dialect, data_url, file_content, file_name
+from batchor_core.providers.openai.messages import (
+    ONE_CALL,
+    Dialect,
+    data_url,
+    file_content,
+    file_name,
+    function,
+)
 
 
 class ChatCompletions(Endpoint):
@@ -43,6 +51,13 @@ class ChatCompletions(Endpoint):
         if max_tokens is not None:
             fields["max_completion_tokens"] = max_tokens
         return fields
+
+    def tools(self, wanted: WantedTools) -> JSONObject:
+        """Functions, of which the model has to call one."""
+        return {
+            "tools": [{"type": "function", "function": function(tool)} for tool in wanted.tools],
+            **ONE_CALL,
+        }
 
     def option(self, name: str, value: Any) -> tuple[str, Any]:
         """``max_output_tokens`` has another name here."""

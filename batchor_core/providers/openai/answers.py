@@ -191,9 +191,14 @@ def _read_vector(custom_id: str, data: list[Any], usage: TokenUsage | None) -> A
     vectors = [vector for vector in found if vector is not None]
     if len(vectors) == 1:
         return Answer(custom_id, usage=usage, value=vectors[0])
+    if any(isinstance(entry, dict) and not _IMAGE.isdisjoint(entry) for entry in data):
+        message = "the answer is not text but images; use output=BodyOutput()"
+        return _unusable(custom_id, "non_text_answer", message, usage, retryable=False)
     message = f"the response holds {len(vectors) or 'no'} vectors, and one text was sent"
     return _unusable(custom_id, "invalid_vector", message, usage, retryable=not vectors)
 
+
+_IMAGE = frozenset({"b64_json", "url"})
 
 _SHAPES = {"output": _read_responses, "choices": _read_chat}
 """Readers, by the field of a body that lists what was answered: its shape tells, not the endpoint that was asked."""

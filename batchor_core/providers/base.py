@@ -14,6 +14,7 @@ from batchor_core.core.prompts import PromptFeature
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.tools import WantedTools
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
+from batchor_core.providers.api import BatchLimits
 
 __all__ = ["BatchProvider", "EnqueueBudget", "OptionalMethods", "ProviderConfig"]
 
@@ -121,6 +122,13 @@ class OptionalMethods:
 
     def output_kinds(self) -> frozenset[OutputKind]:
         """The kinds of answers that the provider supports. Default: texts and models."""
+        raise NotImplementedError
+
+    def narrowed_limits(self, limits: BatchLimits) -> BatchLimits:
+        """What the API accepts and supports, less than ``limits``, which the engine derives from the provider's methods.
+
+        Default: ``limits``.
+        """
         raise NotImplementedError
 
     def prompt_features(self) -> frozenset[PromptFeature]:

@@ -72,6 +72,8 @@ class EightMethodsApi(BatchApi):
             outputs=outputs - self._unreadable(),
             prompts=prompts,
         )
+        if (narrow := self._optional.get("narrowed_limits")) is not None:
+            self.limits = narrow(self.limits)
         self._read: Callable[[JSONObject], Answer] = self._optional.get("read_record", read_record)
 
     def _unreadable(self) -> set[OutputKind]:

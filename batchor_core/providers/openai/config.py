@@ -31,6 +31,7 @@ from batchor_core.providers.openai.credentials import (
 from batchor_core.providers.openai.endpoints import endpoint_of
 from batchor_core.providers.openai.messages import BUILT_FIELDS as BUILT_FIELDS
 from batchor_core.providers.openai.pricing import billed_besides, openai_batch_rates
+from batchor_core.providers.openai.profiles import HostProfile, profile_named
 from batchor_core.providers.openai.strict_schema import model_output_schema
 
 OpenAIModelName: TypeAlias = OpenAIModel | str
@@ -118,6 +119,9 @@ class OpenAIProviderConfig(ProviderConfig):
         project: Falls back to ``OPENAI_PROJECT_ID``.
         request_options: Other fields of each request's body, such as ``{"temperature": 0}``. They are stored with the
             run, so they must not contain secrets.
+        profile: A host that speaks OpenAI's API with differences, such as ``azure`` or ``groq``; it needs ``base_url``, and its key
+            is read from ``GROQ_API_KEY`` and the like instead of ``OPENAI_API_KEY``. See
+            :mod:`batchor_core.providers.openai.profiles`.
 
     Raises:
         InvalidInputError: A value is not usable.
@@ -137,13 +141,14 @@ class OpenAIProviderConfig(ProviderConfig):
     organization: str | None = None
     project: str | None = None
     request_options: dict[str, Any] = field(default_factory=dict, hash=False)
+    profile: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("model", "completion_window"):
             if not _string(name, getattr(self, name)).strip():
                 raise InvalidInputError(f"{name} must not be empty")
         _string("api_key", self.api_key)
-        for name in ("reasoning_effort", "base_url", "organization", "project"):
+        for name in ("reasoning_effort", "base_url", "organization", "project", "profile"):
             if getattr(self, name) is not None and not _string(name, getattr(self, name)):
                 raise InvalidInputError(f"{name} must not be empty; leave it out instead")
         object.__setattr__(self, "endpoint", _endpoint(self.endpoint))
@@ -168,6 +173,13 @@ class OpenAIProviderConfig(ProviderConfig):
         _check_request_options(self.request_options)
         own = {name for name in ("reasoning_effort", "max_output_tokens") if getattr(self, name) is not None}
         endpoint_of(self.endpoint).check_settings(own | self.request_options.keys())
+        if (host := self.host) is not None:
+            host.check(base_url=self.base_url, window=self.completion_window, endpoint=self.endpoint)
+
+    @property
+    def host(self) -> HostProfile | None:
+        """What is known of the host that ``profile`` names; None for OpenAI, and for hosts without a profile."""
+        return None if self.profile is None else profile_named(self.profile)
 
     @property
     def provider_kind(self) -> ProviderKind:
@@ -193,6 +205,7 @@ class OpenAIProviderConfig(ProviderConfig):
             "organization": self.organization,
             "project": self.project,
             "request_options": copy.deepcopy(self.request_options),
+            "profile": self.profile,
         }
 
     def output_schema(

@@ -19,6 +19,7 @@ from batchor_core.core.prompts import PromptFeature, PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.tools import WantedTools
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
+from batchor_core.providers.api import BatchLimits
 from batchor_core.providers.base import BatchProvider, EnqueueBudget, OptionalMethods
 from batchor_core.providers.openai.answers import read_body, read_calls, read_record, was_answered
 from batchor_core.providers.openai.client import TRANSFER_TIMEOUT_SEC, make_client, with_timeout
@@ -89,7 +90,7 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         with path.open("rb") as file:
             answer = self._call(
                 f"upload of {path.name}",
-                lambda: client.files.create(file=(path.name, file), purpose="batch"),
+                lambda: client.files.create(file=(path.name, file), purpose=self._purpose()),
                 is_route=True,
             )
         file_id = read(answer, "id")
@@ -126,6 +127,8 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
             is_route=True,
             input_file=input_file_id,
         )
+        if (host := self._config.host) is not None and host.created_under:
+            answer = read(answer, host.created_under) or answer
         return _record(answer, action)
 
     def get_batch(self, batch_id: str) -> BatchRemoteRecord:
@@ -211,6 +214,11 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         """Those of the config's endpoint."""
         return endpoint_of(self._config.endpoint).outputs
 
+    def narrowed_limits(self, limits: BatchLimits) -> BatchLimits:
+        """What is known of the config's host. Without a profile, a host is taken for one like OpenAI."""
+        host = self._config.host
+        return limits if host is None else host.narrowed(limits)
+
     def prompt_features(self) -> frozenset[PromptFeature]:
         """Those of the config's endpoint."""
         return endpoint_of(self._config.endpoint).prompts
@@ -276,7 +284,7 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         client = self._client()
         fetch = client.files.list
         pages = self._pages(
-            "list of files", lambda **cursor: fetch(purpose="batch", limit=FILE_PAGE, **cursor)
+            "list of files", lambda **cursor: fetch(purpose=self._purpose(), limit=FILE_PAGE, **cursor)
         )
         return [read(file, "id") for page in pages for file in page if read(file, "filename") == filename]
 
@@ -330,6 +338,10 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
             made, self._made = self._made, None
         if made is not None:
             made.close()
+
+    def _purpose(self) -> Any:
+        """The purpose of uploaded files; the SDK's type has OpenAI's alone."""
+        return "batch" if self._config.host is None else self._config.host.purpose
 
     def _client(self) -> Any:
         return with_timeout(self._raw_client(), self._config.request_timeout_sec)

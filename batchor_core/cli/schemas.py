@@ -17,7 +17,7 @@ from batchor_core.core.exceptions import InvalidInputError
 _USAGE = "give FILE.py:MODEL, MODULE:MODEL or FILE.json"
 
 
-def model_named(schema: str) -> type[BaseModel]:
+def model_named(schema: str, *, option: str = "--schema") -> type[BaseModel]:
     """The model of ``file.py:Model``, ``module:Model`` or a file with a plain JSON schema. Runs the file or module.
 
     Raises:
@@ -27,7 +27,7 @@ def model_named(schema: str) -> type[BaseModel]:
         return model_of_json_schema(Path(schema).expanduser())
     place, colon, name = schema.rpartition(":")
     if not colon or not place or not name:
-        raise InvalidInputError(f"--schema {schema!r} does not name a model: {_USAGE}")
+        raise InvalidInputError(f"{option} {schema!r} does not name a model: {_USAGE}")
     module = _of_file(Path(place).expanduser()) if place.endswith(".py") else _of_name(place)
     found: object = module
     for part in name.split("."):
@@ -35,7 +35,7 @@ def model_named(schema: str) -> type[BaseModel]:
     if not isinstance(found, type) or not issubclass(found, BaseModel) or found is BaseModel:
         models = [key for key, value in vars(module).items() if _is_own_model(value, module)]
         problem = f"has no {name}" if found is None else f"has a {name} that is not a Pydantic model"
-        raise InvalidInputError(f"--schema {schema!r}: {place} {problem}{near(name, models)}")
+        raise InvalidInputError(f"{option} {schema!r}: {place} {problem}{near(name, models)}")
     return found
 
 

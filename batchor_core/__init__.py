@@ -79,10 +79,12 @@ from batchor_core.core.results import (
     ReusedFrom,
     StructuredItemResult,
     TextItemResult,
+    ToolItemResult,
     VectorItemResult,
 )
 from batchor_core.core.spending import Spending
 from batchor_core.core.structured import StructuredOutputSchema, default_schema_name
+from batchor_core.core.tools import ToolOutput
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
 from batchor_core.errors import *  # noqa: F403 - all of them, as they are listed there
@@ -146,6 +148,7 @@ __all__ = [
     "ModelOutput",
     "VectorOutput",
     "BodyOutput",
+    "ToolOutput",
     "OutputSpec",
     "OutputKind",
     "StructuredOutputSchema",
@@ -174,6 +177,7 @@ __all__ = [
     "StructuredItemResult",
     "VectorItemResult",
     "BodyItemResult",
+    "ToolItemResult",
     "ReusedFrom",
     "BatchResultItem",
     "ItemStatus",

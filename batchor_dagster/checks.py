@@ -17,6 +17,7 @@ from batchor_core.core.enums import RunLifecycleStatus
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import ModelOutput, OutputSpec
 from batchor_core.core.pricing import Cost, Unpriced, cost_text
+from batchor_core.core.tools import ToolOutput
 from batchor_core.core.words import dollars, usd_text
 from batchor_core.tables import PartitionFacts
 from batchor_core.tables.answer_columns import as_output
@@ -62,6 +63,8 @@ def check_specs(
 def shown_output(output: type[BaseModel] | OutputSpec) -> str:
     """An output by its name, a model by its own."""
     spec = as_output(output)
+    if isinstance(spec, ToolOutput):
+        return f"ToolOutput({', '.join(model.__name__ for model in spec.models or ())})"
     return spec.model.__name__ if isinstance(spec, ModelOutput) and spec.model is not None else repr(spec)
 
 

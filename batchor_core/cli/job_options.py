@@ -86,6 +86,26 @@ def _given(
             help="Pydantic model of every answer; also MODULE:MODEL, or a JSON schema in FILE.json. Default: answers are text.",
         ),
     ] = None,
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tool",
+            metavar="FILE.py:MODEL",
+            help="Pydantic model of a tool's arguments: every answer is a call of one tool. Repeatable.",
+        ),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--image",
+            metavar="TEXT",
+            help="Template of an image's path or URL, such as '{{ photo }}'; rows for which it is empty have none. Repeatable.",
+        ),
+    ] = None,
+    document: Annotated[
+        list[str] | None,
+        typer.Option("--document", metavar="TEXT", help="The same for a PDF or another document."),
+    ] = None,
     embed: Annotated[
         str | None,
         typer.Option(
@@ -136,6 +156,14 @@ def _given(
     ] = None,
     base_url: Annotated[
         str | None, typer.Option("--base-url", metavar="URL", help="The provider's server.")
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            "--host",
+            metavar="NAME",
+            help="Profile of a server that speaks OpenAI's API with differences, such as azure; with --base-url.",
+        ),
     ] = None,
     endpoint: Annotated[
         str | None,
@@ -200,11 +228,15 @@ def _given(
         system=system,
         system_text=system_text,
         schema=schema,
+        tools=tuple(tool or ()),
+        images=tuple(image or ()),
+        documents=tuple(document or ()),
         embed=embed,
         dimensions=dimensions,
         provider=provider,
         model=model,
         base_url=base_url,
+        host=host,
         endpoint=endpoint,
         options=tuple(option or ()),
         max_attempts=max_attempts,

@@ -15,13 +15,14 @@ from batchor_core.cli.provider_options import config_of, parsed_options
 from batchor_core.cli.rows import RowOptions, file_rows, query_rows, text_of
 from batchor_core.cli.run_ids import derived_run_id
 from batchor_core.cli.schemas import model_named
-from batchor_core.cli.templates import Prompts, RowTemplate
+from batchor_core.cli.templates import Attachment, Prompts, RowTemplate
 from batchor_core.cli.trust import check_server
 from batchor_core.core.caps import Cap
 from batchor_core.core.enums import OpenAIEndpoint, ProviderKind
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.models import BatchJob, ChunkPolicy, ProviderConfig, RetryPolicy
 from batchor_core.core.outputs import VectorOutput
+from batchor_core.core.tools import ToolOutput
 from batchor_core.sources.base import CheckpointedItemSource
 
 
@@ -45,11 +46,15 @@ class JobOptions:
     system: str | None = None
     system_text: str | None = None
     schema: str | None = None
+    tools: Sequence[str] = ()
+    images: Sequence[str] = ()
+    documents: Sequence[str] = ()
     embed: str | None = None
     dimensions: int | None = None
     provider: str | None = None
     model: str | None = None
     base_url: str | None = None
+    host: str | None = None
     endpoint: str | None = None
     options: Sequence[str] = ()
     max_attempts: int | None = None
@@ -83,7 +88,7 @@ def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJ
         SourceRowError: The rows can't be read.
     """
     source = _source(given)
-    vectors = _vectors(given)
+    output = _output(given)
     prompt = (
         _template("prompt", given.prompt, given.prompt_text)
         if given.embed is None
@@ -103,10 +108,10 @@ def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJ
         check_server(config.server_url(), profile, typed=typed)
     job: BatchJob[Any, Any] = BatchJob(
         items=source,
-        build_prompt=Prompts(prompt[0], None if system is None else system[0]),
+        build_prompt=Prompts(prompt[0], None if system is None else system[0], _attachments(given)),
         provider_config=config,
         structured_output=None if given.schema is None else model_named(given.schema),
-        output=vectors,
+        output=output,
         retry_policy=_retry_policy(given, profile),
         chunk_policy=ChunkPolicy()
         if given.max_requests is None
@@ -121,7 +126,11 @@ def named_job(given: JobOptions, profile: Profile, run_id: str | None) -> NamedJ
         given.rows or "query",
         source,
         job,
-        texts={"prompt": prompt[1], "system": None if system is None else system[1]},
+        texts={
+            "prompt": prompt[1],
+            "system": None if system is None else system[1],
+            **_named_attachments(given),
+        },
         settings={**settings, **options},
         mapping={"id": given.row_options.id_column, "keep": list(given.row_options.keep)},
     )
@@ -147,20 +156,24 @@ def _source(given: JobOptions) -> CheckpointedItemSource[Any]:
     return query_rows(given.sql or "", given.sql_url, given.row_options)
 
 
-def _vectors(given: JobOptions) -> VectorOutput | None:
-    """The output of ``--embed``.
+def _output(given: JobOptions) -> VectorOutput | ToolOutput | None:
+    """The output of ``--embed`` or of ``--tool``.
 
     Raises:
-        InvalidInputError: It is given with options that are for prompts, or without the length of the vectors.
+        InvalidInputError: It is given with options that are for other outputs, or without the length of the vectors.
     """
+    if given.tools:
+        if given.schema is not None or given.embed is not None:
+            raise InvalidInputError("--tool says what the answers are; leave out --schema and --embed")
+        return ToolOutput([model_named(tool, option="--tool") for tool in given.tools])
     if given.embed is None:
         if given.dimensions is not None:
             raise InvalidInputError(
                 "--dimensions goes with --embed TEXT, which asks for vectors instead of answers"
             )
         return None
-    others = ("prompt", "prompt_text", "system", "system_text", "schema")
-    if typed := [f"--{name.replace('_', '-')}" for name in others if getattr(given, name) is not None]:
+    others = ("prompt", "prompt_text", "system", "system_text", "schema", "images", "documents")
+    if typed := [f"--{name.removesuffix('s').replace('_', '-')}" for name in others if getattr(given, name)]:
         raise InvalidInputError(
             f"--embed sends a text of each row and nothing else; leave out {', '.join(typed)}"
         )
@@ -169,6 +182,25 @@ def _vectors(given: JobOptions) -> VectorOutput | None:
             "--embed needs --dimensions N, the length of each vector, such as 1536 for text-embedding-3-small"
         )
     return VectorOutput(given.dimensions)
+
+
+def _attachments(given: JobOptions) -> list[Attachment]:
+    return [
+        Attachment(kind, RowTemplate(text, name=f"--{option}"))
+        for kind, option, texts in (("image", "image", given.images), ("file", "document", given.documents))
+        for text in texts
+    ]
+
+
+def _named_attachments(given: JobOptions) -> dict[str, Any]:
+    """What of them makes another run; nothing where there are none, so that runs of earlier builds keep their ids."""
+    named = {"images": list(given.images), "documents": list(given.documents), "tools": _tools(given)}
+    return {name: value for name, value in named.items() if value}
+
+
+def _tools(given: JobOptions) -> list[Any]:
+    models = [model_named(tool, option="--tool") for tool in given.tools]
+    return [[model.__name__, model.__doc__, model.model_json_schema()] for model in models]
 
 
 def _embedded(text: str) -> tuple[RowTemplate, str]:
@@ -194,6 +226,7 @@ def _settings(given: JobOptions, profile: Profile, kind: str) -> dict[str, Any]:
         "model": given.model or profile.model,
         "base_url": given.base_url or profile.base_url,
         "endpoint": given.endpoint or endpoint,
+        "profile": given.host or profile.host,
     }
     if named["model"] is None:
         raise InvalidInputError("no model: give --model, or set it in batchor.toml")
@@ -204,9 +237,10 @@ def _without_typed(
     defaults: Mapping[str, Any], given: JobOptions, typed: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The options of the file, without what has an option of its own that was typed: a file overrides nothing that is typed."""
-    own = {name for name in ("model", "base_url", "endpoint") if getattr(given, name)}
+    named = {"model": "model", "base_url": "base_url", "endpoint": "endpoint", "profile": "host"}
+    own = {name for name, option in named.items() if getattr(given, option)}
     for name in sorted(own & typed.keys()):
-        raise InvalidInputError(f"give --{name.replace('_', '-')} or --option {name}=..., not both")
+        raise InvalidInputError(f"give --{named[name].replace('_', '-')} or --option {name}=..., not both")
     return {name: value for name, value in defaults.items() if name not in own}
 
 

@@ -32,6 +32,7 @@ class Profile:
         provider: Kind of the provider.
         model: Model of new runs.
         base_url: The provider's server.
+        host: The profile of the server's host, as ``--host`` has it.
         endpoint: Where requests are sent there.
         id: Column of the rows' ids.
         repair: As ``--repair`` has it.
@@ -47,6 +48,7 @@ class Profile:
     provider: str | None = None
     model: str | None = None
     base_url: str | None = None
+    host: str | None = None
     endpoint: str | None = None
     id: str | None = None
     repair: int | None = None

@@ -19,7 +19,7 @@ from batchor_core.core.json_schema_model import Making, model_of_schema
 _USAGE = "give FILE.py:MODEL, MODULE:MODEL or FILE.json"
 
 
-def model_named(schema: str) -> type[BaseModel]:
+def model_named(schema: str, *, option: str = "--schema") -> type[BaseModel]:
     """The model of ``file.py:Model``, ``module:Model`` or a file with a JSON schema. Runs the file or module.
 
     Raises:
@@ -29,7 +29,7 @@ def model_named(schema: str) -> type[BaseModel]:
         return _of_json(Path(schema).expanduser())
     place, colon, name = schema.rpartition(":")
     if not colon or not place or not name:
-        raise InvalidInputError(f"--schema {schema!r} does not name a model: {_USAGE}")
+        raise InvalidInputError(f"{option} {schema!r} does not name a model: {_USAGE}")
     module = _of_file(Path(place).expanduser()) if place.endswith(".py") else _of_name(place)
     found: object = module
     for part in name.split("."):
@@ -37,7 +37,7 @@ def model_named(schema: str) -> type[BaseModel]:
     if not isinstance(found, type) or not issubclass(found, BaseModel) or found is BaseModel:
         models = [key for key, value in vars(module).items() if _is_own_model(value, module)]
         problem = f"has no {name}" if found is None else f"has a {name} that is not a Pydantic model"
-        raise InvalidInputError(f"--schema {schema!r}: {place} {problem}{near(name, models)}")
+        raise InvalidInputError(f"{option} {schema!r}: {place} {problem}{near(name, models)}")
     return found
 
 

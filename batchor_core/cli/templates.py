@@ -7,8 +7,9 @@ without anybody noticing. Nothing in them is random, since an interrupted run re
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -64,17 +65,45 @@ class RowTemplate:
         return f"{self.name} names {missing[0]!r}, which row {row_id!r} does not have{hint}; its columns are {fields}"
 
 
+class Attachment(NamedTuple):
+    """What is sent beside a prompt.
+
+    Attributes:
+        kind: Type of the part: ``image`` or ``file``.
+        place: Template of its path or URL.
+    """
+
+    kind: str
+    place: RowTemplate
+
+    def part(self, row: Mapping[str, Any], *, row_id: str) -> dict[str, Any] | None:
+        """The part for one row; None where the template is empty."""
+        place = self.place.render(row, row_id=row_id).strip()
+        if not place:
+            return None
+        is_url = place.lower().startswith(("https://", "http://"))
+        return (
+            {"type": self.kind, "url": place}
+            if is_url
+            else {"type": self.kind, "path": Path(place).expanduser()}
+        )
+
+
 class Prompts:
     """The prompts of a job: what ``build_prompt`` is.
 
     Args:
         prompt: The user's turn.
         system: Instructions before it.
+        attachments: Images and documents of the user's turn.
     """
 
-    def __init__(self, prompt: RowTemplate, system: RowTemplate | None = None) -> None:
+    def __init__(
+        self, prompt: RowTemplate, system: RowTemplate | None = None, attachments: Sequence[Attachment] = ()
+    ) -> None:
         self._prompt = prompt
         self._system = system
+        self._attachments = attachments
 
     def __call__(self, item: BatchItem[Mapping[str, Any]]) -> PromptParts:
         row = item.payload
@@ -82,6 +111,13 @@ class Prompts:
         if not prompt.strip():
             raise InvalidInputError(f"{self._prompt.name} is empty for row {item.item_id!r}")
         system = self._system.render(row, row_id=item.item_id) if self._system is not None else None
+        if self._attachments:
+            made = [attachment.part(row, row_id=item.item_id) for attachment in self._attachments]
+            if parts := [part for part in made if part is not None]:
+                content = [{"type": "text", "text": prompt}, *parts]
+                return PromptParts.of_messages(
+                    [{"role": "user", "content": content}], system_prompt=system or None
+                )
         return PromptParts(prompt, system or None)
 
 

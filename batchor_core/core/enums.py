@@ -79,6 +79,7 @@ class OpenAIEndpoint(StrEnum):
     EMBEDDINGS = "/v1/embeddings"
     COMPLETIONS = "/v1/completions"
     MODERATIONS = "/v1/moderations"
+    IMAGES = "/v1/images/generations"
 
 
 class OpenAIModel(StrEnum):

@@ -31,6 +31,7 @@ from batchor_core.core.prompts import PromptParts as PromptParts
 from batchor_core.core.results import ItemResult, answer_or_error
 from batchor_core.core.reuse import ReuseScope, check_reuse
 from batchor_core.core.structured import StructuredOutputSchema, closed_model_schema
+from batchor_core.core.tools import ToolOutput, WantedTools
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
 from batchor_core.core.validation import check_batch_metadata, check_schema_name
@@ -164,8 +165,8 @@ class BatchJob(Generic[PayloadT, AnswerT]):
         batch_metadata: Up to 13 string pairs put on every provider batch (OpenAI takes 16; 3 are the engine's).
         artifact_policy: Which raw files to keep.
         output: The kind of the answers, instead of ``structured_output``: :class:`~batchor_core.TextOutput`,
-            :class:`~batchor_core.ModelOutput`, :class:`~batchor_core.VectorOutput` or
-            :class:`~batchor_core.BodyOutput`.
+            :class:`~batchor_core.ModelOutput`, :class:`~batchor_core.VectorOutput`,
+            :class:`~batchor_core.ToolOutput` or :class:`~batchor_core.BodyOutput`.
         caps: The most that may be spent, such as ``[Cap(usd=10)]`` for this run; see :class:`~batchor_core.Cap`.
         reuse: Whose answers to equal requests this run may have instead of asking again: ``"store"`` for all runs in the store,
             ``"asset"`` and ``"partition"`` for those of a Dagster asset, ``"off"`` for none. Unless it is off, equal rows of the run
@@ -216,6 +217,7 @@ class BatchJob(Generic[PayloadT, AnswerT]):
                     "a job has output or structured_output, not both; structured_output=M is short for output=ModelOutput(M)"
                 )
         self.output_schema()
+        self.wanted_tools()
         if (
             self.output is not None or self.structured_output is not None
         ):  # a caller may still say which it is
@@ -236,6 +238,11 @@ class BatchJob(Generic[PayloadT, AnswerT]):
             return None
         model: Any = spec.model  # anything but a model is refused with its type
         return self.provider_config.output_schema(model, schema_name=self.schema_name)
+
+    def wanted_tools(self) -> WantedTools | None:
+        """The tools that requests offer, in the provider's dialect; None if the answers are no calls."""
+        spec = self.output_spec
+        return spec.wanted(self.provider_config.output_schema) if isinstance(spec, ToolOutput) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The kinds of output of a job, how an answer of each kind is checked, and what is stored of it.
 
-An answer is stored as a text (``OutputKind.TEXT``; as JSON for models and bodies) or as bytes (vectors).
+An answer is stored as a text (``OutputKind.TEXT``; as JSON for models, bodies and calls) or as bytes (vectors).
 ``runtime.results`` turns what is stored into objects and lines, ``tables.answer_columns`` into columns.
 """
 
@@ -9,8 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeAlias, assert_never
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, assert_never
 
 from pydantic import BaseModel
 from typing_extensions import TypeVar  # that of typing has defaults from Python 3.13 on
@@ -20,47 +19,16 @@ from batchor_core.core.arguments import check_whole_number, shown
 from batchor_core.core.exceptions import InvalidInputError, StructuredOutputError
 from batchor_core.core.failures import ItemFailure
 from batchor_core.core.jsontext import exact_json, loads_exactly, loads_kept
+from batchor_core.core.output_kinds import Kept as Kept
+from batchor_core.core.output_kinds import Output as Output
+from batchor_core.core.output_kinds import OutputKind as OutputKind
+from batchor_core.core.output_kinds import OutputT as OutputT
 from batchor_core.core.structured import parse_structured_output
+from batchor_core.core.tools import ToolOutput
 from batchor_core.core.types import JSONObject
 from batchor_core.core.vectors import DTYPES, VectorDtype, VectorError, vector_array, vector_bytes
 
-OutputT = TypeVar("OutputT", default=Any, covariant=True)
 ModelT = TypeVar("ModelT", bound=BaseModel, default=Any)
-
-
-class OutputKind(StrEnum):
-    """What the answers of a run are."""
-
-    TEXT = "text"
-    MODEL = "model"
-    VECTOR = "vector"
-    BODY = "body"
-
-
-class Kept(NamedTuple):
-    """What is stored of a good answer: a text or bytes.
-
-    Attributes:
-        text: The text.
-        text_is_json: Whether it is the JSON of the answer's value.
-        data: The bytes.
-    """
-
-    text: str | None = None
-    text_is_json: bool = False
-    data: bytes | None = None
-
-
-class Output(Generic[OutputT]):
-    """Base of every kind of output, for type checkers: its parameter is the type of ``ItemResult.output``."""
-
-    __slots__ = ()
-
-    kind: ClassVar[OutputKind]
-
-    def to_payload(self) -> JSONObject:
-        """As it is stored with a run; of a model, the name and the schema are stored beside it."""
-        return {"kind": self.kind.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +135,10 @@ class BodyOutput(Output[Any]):
         return loads_kept(text)
 
 
-OutputSpec: TypeAlias = TextOutput | ModelOutput[Any] | VectorOutput | BodyOutput
+OutputSpec: TypeAlias = TextOutput | ModelOutput[Any] | VectorOutput | BodyOutput | ToolOutput
 """What the answers of a job are."""
 
-OUTPUTS = (TextOutput, ModelOutput, VectorOutput, BodyOutput)
+OUTPUTS = (TextOutput, ModelOutput, VectorOutput, BodyOutput, ToolOutput)
 
 
 def check_output(name: str, output: Any) -> OutputSpec:
@@ -213,5 +181,7 @@ def output_from_payload(payload: JSONObject) -> OutputSpec:
             return VectorOutput(payload["dimensions"], payload["dtype"])
         case OutputKind.BODY:
             return BodyOutput()
+        case OutputKind.TOOL:
+            return ToolOutput(None)
         case _:
             assert_never(kind)

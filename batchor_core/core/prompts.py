@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from batchor_core.core.arguments import no_prompt, shown
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.json_limits import json_fault
+from batchor_core.core.parts import checked_parts
 from batchor_core.core.types import JSONObject
 
 Message: TypeAlias = JSONObject
@@ -33,16 +34,20 @@ class PromptParts:
     conversations understands are::
 
         {"type": "text", "text": "What is this?"}
-        {"type": "image", "url": "https://..."}                         # or data and media_type, or file_id; detail
-        {"type": "file", "data": "<base64>", "media_type": "application/pdf", "name": "a.pdf"}  # or url, or file_id
-        {"type": "audio", "data": "<base64>", "format": "wav"}
+        {"type": "image", "path": Path("photos/1.jpg")}
+        {"type": "file", "data": b"%PDF-...", "name": "a.pdf"}
+        {"type": "audio", "url": "https://..."}
 
-    Parts of any other type, and other keys of a message, are sent to the provider unchanged.
+    An image, a file or audio has exactly one of ``path``, ``data`` (bytes, or base64 text with ``media_type``), ``url`` and
+    ``file_id``; see ``batchor_core.core.parts`` for their other keys. A local file is read once, while its row is read:
+    what is stored then is what is sent, whatever becomes of the file. A provider refuses what it can't take. Parts of any
+    other type, and other keys of a message, are sent to the provider unchanged.
 
     Attributes:
         prompt: The user's turn; empty if there are messages.
         system_prompt: Instructions that come before it.
-        messages: The conversation, oldest turn first; None if there is a prompt.
+        messages: The conversation, oldest turn first; None if there is a prompt. Contents that were given as bytes are
+            base64 here.
         options: Fields of this item's request that override those of the job, such as ``{"temperature": 0}``.
 
     Raises:
@@ -66,7 +71,7 @@ class PromptParts:
                     f"give a prompt or messages, not both; got prompt={shown(self.prompt)} and messages"
                 )
             object.__setattr__(self, "prompt", "")
-            _check_messages(self.messages)
+            object.__setattr__(self, "messages", _checked_messages(self.messages))
         if self.options is not None:
             _check_options(self.options)
 
@@ -95,80 +100,31 @@ def _check_options(options: Any) -> None:
         raise InvalidInputError(f"options must be JSON: options{fault.where} {fault.problem}; {fault.fix}")
 
 
-def _check_messages(messages: Any) -> None:
+def _checked_messages(messages: Any) -> Sequence[Message]:
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence):
         raise InvalidInputError(f"messages must be a list of messages, not {shown(messages)}")
     if not messages:
         raise InvalidInputError("messages is empty; give at least one message, or a prompt")
-    for number, message in enumerate(messages):
-        _check_message(f"messages[{number}]", message)
-    if fault := json_fault(messages):
+    checked = [_checked_message(f"messages[{number}]", message) for number, message in enumerate(messages)]
+    if fault := json_fault(checked):
         raise InvalidInputError(f"messages must be JSON: messages{fault.where} {fault.problem}; {fault.fix}")
+    is_changed = any(one is not other for one, other in zip(checked, messages, strict=True))
+    return checked if is_changed else messages
 
 
-def _check_message(where: str, message: Any) -> None:
+def _checked_message(where: str, message: Any) -> Message:
     if not isinstance(message, dict):
         raise InvalidInputError(f"{where} must be a dict with role and content, not {shown(message)}")
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str) or not role:
         raise InvalidInputError(f"{where} must have a role, such as 'user'; its role is {shown(role)}")
     if content is None and message.keys() > {"role", "content"}:
-        return  # all that it says is in further keys, such as calls
+        return message  # all that it says is in further keys, such as calls
     if isinstance(content, str) and content:
-        return
+        return message
     if not isinstance(content, list | tuple) or not content:
         raise InvalidInputError(
             f"{where}.content must be a non-empty string or list of parts, and is {shown(content)}"
         )
-    for number, part in enumerate(content):
-        _check_part(f"{where}.content[{number}]", part)
-
-
-_SOURCES = ("url", "data", "file_id")
-_PARTS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    "text": (frozenset({"text"}), frozenset()),
-    "image": (frozenset(), frozenset({*_SOURCES, "media_type", "detail"})),
-    "file": (frozenset(), frozenset({*_SOURCES, "media_type", "name"})),
-    "audio": (frozenset({"data", "format"}), frozenset()),
-}
-"""By type, the keys that a part must have and those that it may have; each holds a text."""
-
-
-def _check_part(where: str, part: Any) -> None:
-    if not isinstance(part, dict):
-        hint = f'; write text as {{"type": "text", "text": {part[:20]!r}}}' if isinstance(part, str) else ""
-        raise InvalidInputError(f"{where} must be a dict with a type, not {shown(part)}{hint}")
-    kind = part.get("type")
-    if not isinstance(kind, str) or not kind:
-        raise InvalidInputError(
-            f"{where} must have a type, one of {', '.join(_PARTS)} or one of the provider's own; its type is {shown(kind)}"
-        )
-    if kind not in _PARTS:
-        return
-    needed, allowed = _PARTS[kind]
-    keys = part.keys() - {"type"}
-    if missing := needed - keys:
-        raise InvalidInputError(f"{where}, of type {kind}, has no {' and no '.join(sorted(missing))}")
-    if unknown := keys - needed - allowed:
-        raise InvalidInputError(
-            f"{where}, of type {kind}, has the unknown key {min(unknown, key=str)!r}; "
-            f"it may have {', '.join(sorted(needed | allowed))}"
-        )
-    for key in keys:
-        if not isinstance(part[key], str) or not part[key]:
-            raise InvalidInputError(f"{where}.{key} must be a non-empty string, and is {shown(part[key])}")
-    if not needed:
-        _check_source(where, kind, keys)
-
-
-def _check_source(where: str, kind: str, keys: set[str]) -> None:
-    """Refuse a part without content, or with content from two places."""
-    given = [source for source in _SOURCES if source in keys]
-    if len(given) != 1:
-        raise InvalidInputError(
-            f"{where}, of type {kind}, must have exactly one of {', '.join(_SOURCES)}; it has {' and '.join(given) or 'none'}"
-        )
-    if ("data" in keys) != ("media_type" in keys):
-        raise InvalidInputError(
-            f"{where}, of type {kind}: data (base64) and media_type, such as 'image/png', go together"
-        )
+    checked = checked_parts(f"{where}.content", content)
+    return message if checked is content else {**message, "content": checked}

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias
 
+from pydantic import BaseModel
+
 from batchor_core.core import html
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.failures import ItemFailure
 from batchor_core.core.lazy_field import Late
 from batchor_core.core.outputs import ModelT, OutputT
+from batchor_core.core.structured import default_schema_name
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
 
@@ -164,5 +167,20 @@ class BodyItemResult(_WithOutput[Any]):
     """
 
 
+@dataclass(frozen=True, slots=True)
+class ToolItemResult(_WithOutput[BaseModel]):
+    """The end of one item of a run whose answers are calls of tools.
+
+    Attributes, besides those of :class:`ItemResult`:
+        output: The arguments, as an instance of the tool's model; None on failure.
+        output_text: The call as JSON, ``{"tool": ..., "arguments": ...}``; the refusal's text, if the model refused.
+    """
+
+    @property
+    def tool(self) -> str | None:
+        """The name of the tool that was called; None on failure."""
+        return None if self.output is None else default_schema_name(type(self.output))
+
+
 BatchResultItem: TypeAlias = ItemResult[Any]
-"""A result of any kind of run: a TextItemResult, StructuredItemResult, VectorItemResult or BodyItemResult."""
+"""A result of any kind of run: a TextItemResult, StructuredItemResult, VectorItemResult, BodyItemResult or ToolItemResult."""

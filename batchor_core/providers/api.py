@@ -35,13 +35,14 @@ from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.outputs import OutputKind, VectorOutput
 from batchor_core.core.prompts import PromptFeature, PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.tools import WantedTools
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.core.usage import TokenUsage
 
 DAY_SEC = 86_400.0
 
-WantedOutput: TypeAlias = StructuredOutputSchema | VectorOutput
-"""What a request asks for, other than a text or whatever the response is: JSON of a schema, or a vector."""
+WantedOutput: TypeAlias = StructuredOutputSchema | VectorOutput | WantedTools
+"""What a request asks for, other than a text or whatever the response is: JSON of a schema, a vector, or a call of a tool."""
 
 
 class FoundBy(StrEnum):
@@ -197,7 +198,8 @@ class BatchApi(ABC):
     ) -> BatchRequestLine:
         """One line of a request file. The same arguments give the same line, byte for byte.
 
-        ``output`` is a :class:`~batchor_core.VectorOutput` only if :attr:`BatchLimits.outputs` has ``OutputKind.VECTOR``.
+        ``output`` is a :class:`~batchor_core.VectorOutput` or a :class:`~batchor_core.core.tools.WantedTools` only if
+        :attr:`BatchLimits.outputs` has ``OutputKind.VECTOR`` or ``OutputKind.TOOL``.
 
         Raises:
             InvalidInputError: The provider can't ask for this prompt.
@@ -334,6 +336,12 @@ class BatchApi(ABC):
         :meth:`read` returns bodies anyway.
         """
         return self.read(record)
+
+    def read_calls(self, record: JSONObject) -> Answer:
+        """The same in runs of ``OutputKind.TOOL``: the ``value`` of a usable answer is a list of
+        :class:`~batchor_core.core.tools.ToolCall`, which is empty if the model called no tool. Never raises.
+        """
+        raise NotImplementedError(f"{type(self).__name__} reads no calls of tools")
 
     def is_failure(self, record: JSONObject, answer: Answer) -> bool:
         """Whether the provider counts a line as failed rather than answered. A useless answer was answered.

@@ -106,6 +106,9 @@ class ApiAtBoundaries(BatchApi):
     def read_body(self, record: JSONObject) -> Answer:
         return self._api.read_body(record)
 
+    def read_calls(self, record: JSONObject) -> Answer:
+        return self._api.read_calls(record)
+
     def is_failure(self, record: JSONObject, answer: Answer) -> bool:
         return self._api.is_failure(record, answer)
 

@@ -12,7 +12,9 @@ from batchor_core.core.models import PromptParts, ProviderConfig
 from batchor_core.core.outputs import OutputKind, VectorOutput
 from batchor_core.core.prompts import PromptFeature
 from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.tools import WantedTools
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
+from batchor_core.providers.api import BatchLimits
 
 __all__ = ["BatchProvider", "EnqueueBudget", "OptionalMethods", "ProviderConfig"]
 
@@ -115,6 +117,16 @@ class OptionalMethods:
         """
         raise NotImplementedError
 
+    def build_tools_line(
+        self, *, custom_id: str, prompt_parts: PromptParts, tools: WantedTools
+    ) -> BatchRequestLine:
+        """Build the line of a run whose answers are calls of tools. Needs :meth:`output_kinds` to name ``OutputKind.TOOL``."""
+        raise NotImplementedError
+
+    def read_calls(self, record: JSONObject) -> Answer:
+        """Read a line in such a run; see ``BatchApi.read_calls``. Needs :meth:`download_to_path`."""
+        raise NotImplementedError
+
     def read_record(self, record: JSONObject) -> Answer:
         """Read a line of an output or error file. Default: the line format of the OpenAI Batch API."""
         raise NotImplementedError
@@ -128,6 +140,13 @@ class OptionalMethods:
 
     def output_kinds(self) -> frozenset[OutputKind]:
         """The kinds of answers that the provider supports. Default: texts and models."""
+        raise NotImplementedError
+
+    def narrowed_limits(self, limits: BatchLimits) -> BatchLimits:
+        """What the API accepts and supports, less than ``limits``, which the engine derives from the provider's methods.
+
+        Default: ``limits``.
+        """
         raise NotImplementedError
 
     def prompt_features(self) -> frozenset[PromptFeature]:

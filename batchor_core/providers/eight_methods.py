@@ -18,6 +18,7 @@ from batchor_core.core.exceptions import InvalidInputError, ProviderError
 from batchor_core.core.models import ItemFailure, PromptParts
 from batchor_core.core.outputs import OutputKind, VectorOutput
 from batchor_core.core.prompts import PromptFeature
+from batchor_core.core.tools import WantedTools
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
 from batchor_core.core.validation import MAX_METADATA_PAIRS
 from batchor_core.providers.abilities import check_complete, check_spelling, own_methods
@@ -68,12 +69,20 @@ class EightMethodsApi(BatchApi):
             can_cancel="cancel_batch" in self._optional,
             lifetime_sec=DAY_SEC,
             # texts of whole files are parsed by the provider, who keeps no exact numbers
-            outputs=outputs if self.streams else outputs - {OutputKind.BODY},
+            outputs=outputs - self._unreadable(),
             prompts=prompts,
             can_continue="continued_line" in self._optional,
             has_cache_keys="with_cache_key" in self._optional,
         )
+        if (narrow := self._optional.get("narrowed_limits")) is not None:
+            self.limits = narrow(self.limits)
         self._read: Callable[[JSONObject], Answer] = self._optional.get("read_record", read_record)
+
+    def _unreadable(self) -> set[OutputKind]:
+        """Kinds of answers that the methods of the provider don't suffice for."""
+        if not self.streams:
+            return {OutputKind.BODY, OutputKind.TOOL}
+        return set() if {"build_tools_line", "read_calls"} <= self._optional.keys() else {OutputKind.TOOL}
 
     @property
     def provider(self) -> BatchProvider:
@@ -85,7 +94,12 @@ class EightMethodsApi(BatchApi):
     def request_line(
         self, *, custom_id: str, prompt: PromptParts, output: WantedOutput | None
     ) -> BatchRequestLine:
-        """By the provider's own method for vectors where it has one."""
+        """By the provider's own method for vectors or tools where it has one."""
+        if isinstance(output, WantedTools):
+            built: BatchRequestLine = self._optional["build_tools_line"](
+                custom_id=custom_id, prompt_parts=prompt, tools=output
+            )
+            return built
         if not isinstance(output, VectorOutput):
             schema = output
         elif (build := self._optional.get("build_vector_line")) is not None:
@@ -210,6 +224,11 @@ class EightMethodsApi(BatchApi):
         """By the provider's own method; else as :meth:`read`."""
         reader: Callable[[JSONObject], Answer] = self._optional.get("read_body", self._read)
         return reader(record)
+
+    def read_calls(self, record: JSONObject) -> Answer:
+        """By the provider's own method, which a provider of such answers has."""
+        answer: Answer = self._optional["read_calls"](record)
+        return answer
 
     def is_failure(self, record: JSONObject, answer: Answer) -> bool:
         """By the line's status: a row that was answered uselessly was answered."""

@@ -73,6 +73,11 @@ def named(item: BatchItem[Any]) -> str:
     return f"item {item.item_id!r}"
 
 
+def about(item: BatchItem[Any], error: InvalidInputError) -> InvalidInputError:
+    """What is wrong with a prompt, with the item that it is for."""
+    return InvalidInputError(f"{named(item)}: {error}")
+
+
 def _half_pair(text: str) -> int | None:
     try:
         text.encode()

@@ -44,7 +44,7 @@ from batchor_core.providers.at_boundaries import ApiAtBoundaries
 from batchor_core.providers.base import BatchProvider
 from batchor_core.providers.eight_methods import as_batch_api
 from batchor_core.runtime.event_log import log_event
-from batchor_core.runtime.outputs import checking_output, declared_output
+from batchor_core.runtime.outputs import checking_output, declared_output, stored_tools
 from batchor_core.runtime.provider_errors import ProviderCodeError, advice
 from batchor_core.runtime.queue_limit import queue_key, queue_limit
 from batchor_core.storage.records import PersistedRunConfig
@@ -137,7 +137,9 @@ class Engine:
 
 
 def wanted_output(config: PersistedRunConfig) -> WantedOutput | None:
-    """What a run's requests ask for: JSON of a strict schema, or vectors; None for texts and bodies."""
+    """What a run's requests ask for: JSON of a strict schema, vectors or a call; None for texts and bodies."""
+    if (tools := stored_tools(config)) is not None:
+        return tools
     if config.output_schema is None:
         declared = declared_output(config)
         return declared if isinstance(declared, VectorOutput) else None

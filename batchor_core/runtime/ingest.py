@@ -6,7 +6,7 @@ begins. Everything a request needs is decided here, once: the prompt, the finish
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
@@ -17,19 +17,19 @@ from batchor_core.core.exceptions import (
     RunIngestionSourceRequiredError,
     SourceMismatchError,
 )
-from batchor_core.core.models import BatchItem, BatchItems, PromptBuilder, PromptParts
+from batchor_core.core.models import BatchItem, BatchItems, PromptBuilder
+from batchor_core.core.parts import ENCODED_CHARS_PER_TOKEN, encoded_chars
 from batchor_core.core.prompts import PromptFeature
-from batchor_core.core.rendered import RenderedChunk
 from batchor_core.core.request_lines import PLACEHOLDERS, Frames, longest_line
 from batchor_core.core.types import BatchRequestLine, JSONValue
-from batchor_core.runtime.encoding import check_ids, encoded_metadata, encoded_request, named
+from batchor_core.runtime.encoding import about, check_ids, encoded_request, named
 from batchor_core.runtime.engine import CHUNK, Drive, JobInHand
+from batchor_core.runtime.local_files import with_contents
+from batchor_core.runtime.rendering import Asked
 from batchor_core.runtime.repeated_ids import naming_rows
 from batchor_core.runtime.reuse import has_address, reuse_terms
 from batchor_core.sources.base import CheckpointedItemSource, SourceIdentity
 from batchor_core.sources.fingerprint import split_options
-from batchor_core.sources.rows import LINEAGE_KEY
-from batchor_core.storage.columns import encode_strictly
 from batchor_core.storage.records import IngestCheckpoint, MaterializedItem, request_bytes
 
 _ITERABLE = SourceIdentity(source_kind="iterable", source_ref="", source_fingerprint="")
@@ -91,11 +91,15 @@ def check_same_source(run_id: str, items: BatchItems, stored: IngestCheckpoint) 
         )
 
 
+CHUNK_BYTES = 16 << 20
+"""About the most bytes of requests that are stored, and held in memory, at a time; a single larger one is stored by itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceChunk:
-    """Items as they were read, and the checkpoint after them."""
+    """Items as they were read and rendered, and the checkpoint after them."""
 
-    items: list[BatchItem[Any]]
+    asked: Asked
     next_checkpoint: JSONValue
     is_last: bool
 
@@ -121,24 +125,43 @@ class Reader:
         self.is_broken = self.is_over = False
         self._checkpoint = checkpoint.checkpoint_payload
         self._rows = _rows(items, checkpoint)
+        self._read: list[tuple[BatchItem[Any], JSONValue]] = []
         self._chunk: SourceChunk | None = None
 
     def chunk(self) -> SourceChunk:
-        """The next chunk, the same one until it is kept."""
+        """The next chunk, the same one until it is kept.
+
+        Raises:
+            InvalidInputError: An item can't be rendered. Its row is kept, and rendered again by the next call.
+        """
         if self._chunk is None:
-            self.is_broken = True
-            read = list(islice(self._rows, CHUNK))
-            self.is_broken = False
-            is_last = len(read) < CHUNK
-            self._chunk = SourceChunk(
-                [item for item, _ in read], read[-1][1] if read else self._checkpoint, is_last
-            )
+            self._chunk = self._next_chunk()
         return self._chunk
+
+    def _next_chunk(self) -> SourceChunk:
+        read, left, size = self._read, iter(list(self._read)), 0
+        asked = Asked(self.next_item_index, [], [], [])
+        checkpoint, is_last = self._checkpoint, False
+        while len(asked.items) < CHUNK and size < CHUNK_BYTES:
+            row = next(left, None)
+            if row is None:
+                self.is_broken = True
+                row = next(self._rows, None)
+                self.is_broken = False
+                if row is None:
+                    is_last = True
+                    break
+                read.append(row)
+            item, checkpoint = row
+            size += asked.add(item, self.build_prompt)
+        return SourceChunk(asked, checkpoint, is_last)
 
     def kept(self) -> None:
         """The chunk is stored; continue with the next."""
         assert self._chunk is not None
-        self.next_item_index += len(self._chunk.items)
+        count = len(self._chunk.asked.items)
+        self.next_item_index += count
+        del self._read[:count]
         self._checkpoint = self._chunk.next_checkpoint
         self.is_over = self._chunk.is_last
         self._chunk = None
@@ -195,7 +218,7 @@ class Ingestion:
     def step(self) -> bool:
         """Store one more chunk; False when that was the last."""
         chunk = self.reader.chunk()
-        asked = ask(chunk.items, self.reader.next_item_index, self.reader.build_prompt)
+        asked = chunk.asked
         stored = materialize(self.drive, asked)
         with naming_rows(self.reader.items):
             self.drive.session.append(
@@ -221,75 +244,9 @@ class Ingestion:
         )
 
 
-class Asked(NamedTuple):
-    """What a job asks of a chunk of its items: all that has to stay the same when the run is started again.
-
-    Attributes:
-        first_index: Index of the first item.
-        items: The items.
-        prompts: Their prompts.
-        metadata: Their metadata as JSON.
-    """
-
-    first_index: int
-    items: list[BatchItem[Any]]
-    prompts: list[PromptParts]
-    metadata: list[str]
-
-    @property
-    def end(self) -> int:
-        """The index after the last item."""
-        return self.first_index + len(self.items)
-
-    def digest(self) -> RenderedChunk:
-        """What is kept to know the same items by."""
-        return RenderedChunk.of(
-            self.first_index,
-            item_ids=[item.item_id for item in self.items],
-            prompts=[prompt.prompt for prompt in self.prompts],
-            system_prompts=[prompt.system_prompt for prompt in self.prompts],
-            messages=[prompt.messages for prompt in self.prompts],
-            options=[prompt.options or None for prompt in self.prompts],
-            metadata=[
-                text
-                if LINEAGE_KEY not in item.metadata
-                else "{"
-                if len(item.metadata) == 1
-                else _without_lineage(item, text)
-                for item, text in zip(self.items, self.metadata, strict=True)
-            ],
-        )
-
-
-def _without_lineage(item: BatchItem[Any], text: str) -> str:
-    """Metadata without the row's location, since files may be moved: the JSON text before it."""
-    if next(reversed(item.metadata)) == LINEAGE_KEY:  # as the file sources have it
-        return text[: text.rfind(_LINEAGE)]
-    return encode_strictly({k: value for k, value in item.metadata.items() if k != LINEAGE_KEY})
-
-
-_LINEAGE = f'"{LINEAGE_KEY}":'
-
-
-def ask(items: Iterable[BatchItem[Any]], first_index: int, build_prompt: PromptBuilder) -> Asked:
-    """Render items: the part of ingestion that needs neither a provider nor a store.
-
-    Raises:
-        InvalidInputError: An item, its prompt or its metadata can't be used; says which and why.
-    """
-    kept = list(items)
-    prompts: list[PromptParts] = []
-    metadata: list[str] = []
-    for index, item in enumerate(kept, first_index):
-        _check_id(item, index)
-        prompts.append(_prompt(item, build_prompt))
-        metadata.append(encoded_metadata(item))
-    return Asked(first_index, kept, prompts, metadata)
-
-
 def materialize(job: JobInHand, asked: Asked) -> list[MaterializedItem]:
     """Turn rendered items into stored rows: request line and tokens; raises what :func:`requests_of` does."""
-    lines, stored, addresses = requests_of(job, asked)
+    made = requests_of(job, asked)
     # a store without sessions of its own may not know of finished lines, so it gets the prompts to build them from
     keeps_lines = job.store.supports_leases
     return [
@@ -307,7 +264,7 @@ def materialize(job: JobInHand, asked: Asked) -> list[MaterializedItem]:
             address,
         )
         for index, (item, prompt, metadata, request_line, address, tokens) in enumerate(
-            zip(*asked[1:], stored, addresses, tokens_of(job, lines, stored), strict=True), asked.first_index
+            zip(*asked[1:], made.stored, made.addresses, tokens_of(job, made), strict=True), asked.first_index
         )
     ]
 
@@ -335,10 +292,24 @@ def _check_features(job: JobInHand, asked: Asked) -> None:
                 )
 
 
-def requests_of(
-    job: JobInHand, asked: Asked
-) -> tuple[list[BatchRequestLine], list[bytes], list[bytes | None]]:
-    """The items' request lines as built and as stored, and their content addresses.
+class Requests(NamedTuple):
+    """The request lines of a chunk's items, in order.
+
+    Attributes:
+        lines: As they were built.
+        stored: As they are stored.
+        addresses: Their content addresses.
+        encoded: Characters of base64 in each.
+    """
+
+    lines: list[BatchRequestLine]
+    stored: list[bytes]
+    addresses: list[bytes | None]
+    encoded: list[int]
+
+
+def requests_of(job: JobInHand, asked: Asked) -> Requests:
+    """Build the items' request lines, with the local files that they name.
 
     They are built with a placeholder as custom_id and stored without it. If a provider's requests depend on the custom_id,
     they are built with the real one and stored whole.
@@ -353,50 +324,49 @@ def requests_of(
     frames = Frames(str(job.config.provider_config.provider_kind))
     placeholder, placeholder_bytes = PLACEHOLDERS[0], PLACEHOLDERS[0].encode()
     name = job.custom_ids.of
-    keeps_address = has_address(job)
-    lines: list[BatchRequestLine] = []
-    stored: list[bytes] = []
-    addresses: list[bytes | None] = []
+    keeps_address, most_bytes = has_address(job), job.batch_size().max_file_bytes
+    made = Requests([], [], [], [])
     try:
-        are_nameless = _are_nameless(job, asked)
+        are_nameless = _are_nameless(job, asked, most_bytes)
     except InvalidInputError as error:
-        raise _about(asked.items[0], error) from error
+        raise about(asked.items[0], error) from error
     for index, (item, prompt) in enumerate(zip(asked.items, asked.prompts, strict=True), asked.first_index):
+        try:
+            prompt = with_contents(prompt, most_bytes=most_bytes)
+        except InvalidInputError as error:
+            raise about(item, error) from error
+        made.encoded.append(encoded_chars(prompt.messages) if prompt.messages else 0)
         if are_nameless:
             try:
                 line = build_line(custom_id=placeholder, prompt=prompt, output=wanted)
             except InvalidInputError as error:
-                raise _about(item, error) from error
+                raise about(item, error) from error
             if (apart := frames.apart(line)) is not None:
                 frame, value = apart
                 body = encoded_request(value, prompt, item)
                 if placeholder_bytes not in body:
-                    lines.append(line)
-                    stored.append(frame.around(body))
-                    addresses.append(frame.address(body) if keeps_address(value) else None)
+                    made.lines.append(line)
+                    made.stored.append(frame.around(body))
+                    made.addresses.append(frame.address(body) if keeps_address(value) else None)
                     continue
         custom_id = name(item.item_id, index, 0)
         try:
             line = build_line(custom_id=custom_id, prompt=prompt, output=wanted)
         except InvalidInputError as error:
-            raise _about(item, error) from error
-        lines.append(line)
-        stored.append(encoded_request(line, prompt, item))
-        addresses.append(None)
-    return lines, stored, addresses
+            raise about(item, error) from error
+        made.lines.append(line)
+        made.stored.append(encoded_request(line, prompt, item))
+        made.addresses.append(None)
+    return made
 
 
-def _about(item: BatchItem[Any], error: InvalidInputError) -> InvalidInputError:
-    """An error about a prompt that names its item."""
-    return InvalidInputError(f"{named(item)}: {error}")
-
-
-def _are_nameless(job: JobInHand, asked: Asked) -> bool:
+def _are_nameless(job: JobInHand, asked: Asked, most_bytes: int) -> bool:
     """Whether requests are the same with any custom_id, judging by the chunk's first one."""
     if not asked.items:
         return True
+    prompt = with_contents(asked.prompts[0], most_bytes=most_bytes)
     first, second = (
-        job.api.request_line(custom_id=placeholder, prompt=asked.prompts[0], output=job.wanted)
+        job.api.request_line(custom_id=placeholder, prompt=prompt, output=job.wanted)
         for placeholder in PLACEHOLDERS
     )
     _check_name(job, first)
@@ -416,35 +386,12 @@ def _check_name(job: JobInHand, line: BatchRequestLine) -> None:
         )
 
 
-def tokens_of(job: JobInHand, lines: list[BatchRequestLine], stored: list[bytes]) -> list[int]:
+def tokens_of(job: JobInHand, made: Requests) -> list[int]:
     """Token counts: exact if a limit depends on them, otherwise estimated from the length, which is about fifty times faster."""
     chars_per_token = job.config.chunk_policy.chars_per_token
     if job.budget() is None:
-        return [max(1, len(line) // chars_per_token) for line in stored]
-    return job.api.estimate_tokens(lines, chars_per_token=chars_per_token)
-
-
-def _check_id(item: BatchItem[Any], index: int) -> None:
-    if not isinstance(item, BatchItem):
-        raise InvalidInputError(
-            f"item {index} is a {type(item).__name__}; a job's items must be BatchItem objects"
-        )
-    if not isinstance(item.item_id, str) or not item.item_id:
-        raise InvalidInputError(f"item {index} has item_id {item.item_id!r}; it must be a non-empty string")
-
-
-def _prompt(item: BatchItem[Any], build_prompt: PromptBuilder) -> PromptParts:
-    try:
-        prompt = build_prompt(item)
-        if isinstance(prompt, str):
-            return PromptParts(prompt)
-    except Exception as error:
-        error.add_note(f"build_prompt raised this for {named(item)}")
-        if type(error) is InvalidInputError:  # of PromptParts: the message itself should name the item
-            raise _about(item, error) from error
-        raise
-    if not isinstance(prompt, PromptParts):
-        raise InvalidInputError(
-            f"build_prompt returned a {type(prompt).__name__} for {named(item)}; return a str or PromptParts"
-        )
-    return prompt
+        return [
+            max(1, (len(line) - encoded) // chars_per_token + encoded // ENCODED_CHARS_PER_TOKEN)
+            for line, encoded in zip(made.stored, made.encoded, strict=True)
+        ]
+    return job.api.estimate_tokens(made.lines, chars_per_token=chars_per_token)

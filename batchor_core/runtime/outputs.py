@@ -19,6 +19,7 @@ from batchor_core.core.outputs import (
     output_from_payload,
 )
 from batchor_core.core.structured import resolve_stored_model
+from batchor_core.core.tools import ToolOutput, ToolSchema, WantedTools
 from batchor_core.core.validation import ENGINE_METADATA_PAIRS
 from batchor_core.providers.api import BatchLimits
 from batchor_core.storage.records import PersistedRunConfig
@@ -39,6 +40,8 @@ def stored_output(config: PersistedRunConfig, *, allowed_modules: Sequence[str] 
         ModelResolutionError: The model can't be imported, may not be, or has changed since.
     """
     declared = declared_output(config)
+    if isinstance(declared, ToolOutput):
+        return ToolOutput(_tool_models(config, allowed_modules))
     module, qualname = config.structured_output_module, config.structured_output_qualname
     if not isinstance(declared, ModelOutput) or module is None or qualname is None:
         return declared
@@ -51,6 +54,28 @@ def stored_output(config: PersistedRunConfig, *, allowed_modules: Sequence[str] 
             allowed_modules=allowed_modules,
         )
     )
+
+
+def stored_tools(config: PersistedRunConfig) -> WantedTools | None:
+    """The tools that a run's requests offer; None if its answers are no calls."""
+    stored = None if config.output is None else config.output.get("tools")
+    if not isinstance(stored, list):
+        return None
+    return WantedTools(tuple(ToolSchema(one["name"], one["description"], one["schema"]) for one in stored))
+
+
+def _tool_models(config: PersistedRunConfig, allowed_modules: Sequence[str] | None) -> list[type[BaseModel]]:
+    stored: Any = (config.output or {}).get("tools")
+    return [
+        resolve_stored_model(
+            one["module"],
+            one["qualname"],
+            output_schema=one["schema"],
+            schema_name=None,
+            allowed_modules=allowed_modules,
+        )
+        for one in stored
+    ]
 
 
 def output_of_model(config: PersistedRunConfig, model: type[BaseModel]) -> OutputSpec:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from itertools import islice
 from typing import Any
 
 from batchor_core.core.admission import Granted, Standing, admit
@@ -25,10 +24,11 @@ from batchor_core.core.reuse import Move, Reuse
 from batchor_core.core.types import JSONObject
 from batchor_core.core.waves import Waves
 from batchor_core.runtime.encoding import named
-from batchor_core.runtime.engine import CHUNK, EngineSettings, JobInHand, RunProvider
+from batchor_core.runtime.engine import EngineSettings, JobInHand, RunProvider
 from batchor_core.runtime.estimate import shortest_line
-from batchor_core.runtime.ingest import ask, requests_of, tokens_of
+from batchor_core.runtime.ingest import Reader, first_checkpoint, requests_of, tokens_of
 from batchor_core.runtime.pricing import ROW_OPTIONS
+from batchor_core.runtime.rendering import Asked
 from batchor_core.runtime.reuse import reuse_terms
 from batchor_core.runtime.stored_job import persisted_config
 from batchor_core.storage.planning_reads import PlanningReads
@@ -116,17 +116,19 @@ class RowCount:
 
     def read(self) -> None:
         """Count all rows."""
-        items = iter(self._planned.job.items)
-        while chunk := list(islice(items, CHUNK)):
-            self._add(chunk)
+        job = self._planned.job
+        reader = Reader(iter(job.items), job.build_prompt, first_checkpoint(job.items))
+        while not reader.is_over:
+            self._add(reader.chunk().asked)
+            reader.kept()
         self.waves.finish()
 
-    def _add(self, items: list[BatchItem[Any]]) -> None:
-        planned, first = self._planned, self.rows
-        asked = ask(items, first, planned.job.build_prompt)
+    def _add(self, asked: Asked) -> None:
+        planned, first, items = self._planned, self.rows, asked.items
         self._check_ids(items)
-        lines, stored, addresses = requests_of(planned, asked)
-        tokens = tokens_of(planned, lines, stored)
+        made = requests_of(planned, asked)
+        lines, stored, addresses = made.lines, made.stored, made.addresses
+        tokens = tokens_of(planned, made)
         counted = tokens
         if not self._is_counted:  # as limits count, which is quicker; as providers bill, for the price
             chars_per_token = planned.config.chunk_policy.chars_per_token

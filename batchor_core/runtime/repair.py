@@ -7,6 +7,7 @@ the provider's files. The row's own request, and so its content address, stay wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -22,9 +23,12 @@ from batchor_core.core.request_lines import PLACEHOLDERS, Frames, longest_line, 
 from batchor_core.core.types import BatchRequestLine
 from batchor_core.providers.api import BatchLimits
 from batchor_core.runtime.engine import Drive, log
-from batchor_core.runtime.ingest import tokens_of
+from batchor_core.runtime.ingest import Requests, tokens_of
 from batchor_core.storage.records import ItemFailureRecord, NextRequest, StoredItem
 from batchor_core.storage.state import StateStore
+
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]{1024,}")
+"""Images and the like in a request. No text is as long without a space."""
 
 _GAP = 50
 """Rows that are read beside those that are wanted, rather than in a query of their own."""
@@ -86,7 +90,9 @@ def _requests(drive: Drive, bad: Mapping[int, ItemFailureRecord], most: int) -> 
     built = [
         one for item in _stored(drive, sorted(bad)) if (one := _continued(drive, item, bad[item.item_index]))
     ]
-    tokens = tokens_of(drive, [one.line for one in built], [one.stored for one in built])
+    encoded = [one.encoded for one in built]
+    made = Requests([one.line for one in built], [one.stored for one in built], [], encoded)
+    tokens = tokens_of(drive, made)
     size = drive.batch_size()
     return {
         one.custom_id: NextRequest(one.stored, count, one.size_bytes, most)
@@ -101,6 +107,7 @@ class _Continued(NamedTuple):
     line: BatchRequestLine
     stored: bytes
     size_bytes: int
+    encoded: int
 
 
 def _continued(drive: Drive, item: StoredItem, record: ItemFailureRecord) -> _Continued | None:
@@ -115,7 +122,8 @@ def _continued(drive: Drive, item: StoredItem, record: ItemFailureRecord) -> _Co
     frame, body = apart
     stored = frame.around(orjson.dumps(body))
     name_chars = most_chars(item.item_id, item.item_index)
-    return _Continued(record.custom_id, line, stored, longest_line(stored, name_chars))
+    encoded = sum(map(len, _BASE64.findall(stored)))
+    return _Continued(record.custom_id, line, stored, longest_line(stored, name_chars), encoded)
 
 
 def _stored(drive: Drive, indexes: Sequence[int]) -> Iterator[StoredItem]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, assert_never
 
 import orjson
 from msgspec import DecodeError, Struct
@@ -104,7 +104,7 @@ def read_lines(drive: Drive, download: Download, reading: Reading) -> Iterator[L
 def _streamed(drive: Drive, download: Download, reading: Reading) -> Iterator[Line]:
     """Read line by line, whatever the size of the files. Rows whose lines can't be read count as missing in the end."""
     is_exact = drive.output.kind is OutputKind.BODY
-    read = drive.api.read_body if is_exact else drive.api.read
+    read = _reader(drive)
     is_plain = drive.output.kind in _PLAIN_OUTPUTS
     for file in download.files:
         reading.begin_file()
@@ -134,6 +134,18 @@ def _streamed(drive: Drive, download: Download, reading: Reading) -> Iterator[Li
                     del answer  # as above
                 record = None
                 offset += length
+
+
+def _reader(drive: Drive) -> Callable[[JSONObject], Answer]:
+    match drive.output.kind:
+        case OutputKind.BODY:
+            return drive.api.read_body
+        case OutputKind.TOOL:
+            return drive.api.read_calls
+        case OutputKind.TEXT | OutputKind.MODEL | OutputKind.VECTOR:
+            return drive.api.read
+        case unknown:
+            assert_never(unknown)
 
 
 def _plain(read_line: Callable[[bytes], Answer | None], line: bytes) -> Answer | None:

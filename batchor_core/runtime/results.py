@@ -32,9 +32,11 @@ from batchor_core.core.results import (
     BodyItemResult,
     StructuredItemResult,
     TextItemResult,
+    ToolItemResult,
     VectorItemResult,
 )
 from batchor_core.core.structured import parse_structured_output
+from batchor_core.core.tools import ToolOutput
 from batchor_core.runtime.engine import CHUNK, Engine
 from batchor_core.storage.columns import unpack_response
 from batchor_core.storage.records import ResultRow
@@ -153,6 +155,8 @@ def _typed_by(output: OutputSpec) -> Callable[[ResultRow], BatchResultItem]:
             return partial(_vector_result, output=output)
         case BodyOutput():
             return partial(_body_result, output=output)
+        case ToolOutput(models):
+            return _text_result if models is None else partial(_tool_result, output=output)
         case _:
             assert_never(output)
 
@@ -176,7 +180,8 @@ def _text_result(row: ResultRow) -> TextItemResult:
 
 
 def _structured_result(row: ResultRow, *, model: type[BaseModel]) -> StructuredItemResult[Any]:
-    output = _output(row, model) if status_of(row) is ItemStatus.COMPLETED else None
+    parse = partial(parse_structured_output, model=model)
+    output = _parsed(row, parse) if status_of(row) is ItemStatus.COMPLETED else None
     return _with_output(StructuredItemResult, row, output, row.output_text)
 
 
@@ -190,7 +195,14 @@ def _body_result(row: ResultRow, *, output: BodyOutput) -> BodyItemResult:
     return _with_output(BodyItemResult, row, None if body is None else output.value(body), failed_text(row))
 
 
-_Made = TypeVar("_Made", StructuredItemResult[Any], VectorItemResult, BodyItemResult)
+def _tool_result(row: ResultRow, *, output: ToolOutput) -> ToolItemResult:
+    is_good = status_of(row) is ItemStatus.COMPLETED
+    return _with_output(
+        ToolItemResult, row, _parsed(row, output.called) if is_good else None, row.output_text
+    )
+
+
+_Made = TypeVar("_Made", StructuredItemResult[Any], VectorItemResult, BodyItemResult, ToolItemResult)
 
 
 def _with_output(made: type[_Made], row: ResultRow, output: Any, text: str | None) -> _Made:
@@ -209,13 +221,13 @@ def _with_output(made: type[_Made], row: ResultRow, output: Any, text: str | Non
     )
 
 
-def _output(row: ResultRow, model: type[BaseModel]) -> BaseModel:
+def _parsed(row: ResultRow, parse: Callable[[str], BaseModel]) -> BaseModel:
     try:
-        return parse_structured_output(answer_text(row), model)
+        return parse(answer_text(row))
     except StructuredOutputError as error:
         raise StructuredOutputError(
             error.error_class,
-            f"item {row.item_id!r}: the stored answer does not fit {model.__qualname__} as it is now ({error.message}). "
+            f"item {row.item_id!r}: the stored answer does not fit its model as it is now ({error.message}). "
             "Read it with the model that the run was started with, or untyped with export_terminal_results().",
             raw_error=error.raw_error,
         ) from error
@@ -226,7 +238,7 @@ def json_lines(engine: Engine | None, rows: Sequence[ResultRow], kind: OutputKin
 
     Without an engine, which has the files that raw responses are in, lines have no ``raw_response``.
     """
-    is_model, add_output = kind is OutputKind.MODEL, _adding(kind)
+    is_model, add_output = kind in (OutputKind.MODEL, OutputKind.TOOL), _adding(kind)
     raw_lines = repeat(None, len(rows)) if engine is None else _raw_lines(engine, rows)
     for row, raw in zip(rows, raw_lines, strict=True):
         line: dict[str, Any] = {
@@ -267,7 +279,7 @@ def _add_body(line: dict[str, Any], row: ResultRow) -> None:
 def _adding(kind: OutputKind) -> Callable[[dict[str, Any], ResultRow], None] | None:
     """The function that adds an answer to its line; None for answers that :func:`json_lines` adds itself."""
     match kind:
-        case OutputKind.TEXT | OutputKind.MODEL:
+        case OutputKind.TEXT | OutputKind.MODEL | OutputKind.TOOL:
             return None  # the call would cost each of millions of lines as much as a twentieth of its time
         case OutputKind.VECTOR:
             return _add_vector

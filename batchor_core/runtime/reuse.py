@@ -11,6 +11,7 @@ from batchor_core.core.models import BatchJob
 from batchor_core.core.outputs import ModelOutput, OutputSpec
 from batchor_core.core.reuse import Reuse, reuse_key, varies
 from batchor_core.core.structured import parse_structured_output
+from batchor_core.core.tools import ToolOutput
 from batchor_core.core.types import JSONObject
 from batchor_core.runtime.engine import Drive, JobInHand, log
 from batchor_core.storage.session import Candidate, ReuseTerms
@@ -61,13 +62,17 @@ def reuse_terms(drive: JobInHand) -> ReuseTerms | None:
 
 def _acceptance(output: OutputSpec) -> Callable[[str], bool] | None:
     """Checks a stored answer with the model as it is now: its code may have changed since the answer was stored."""
-    if not isinstance(output, ModelOutput) or output.model is None:
+    parse: Callable[[str], object]
+    if isinstance(output, ToolOutput) and output.models:
+        parse = output.called
+    elif isinstance(output, ModelOutput) and output.model is not None:
+        parse = functools.partial(parse_structured_output, model=output.model)
+    else:
         return None
-    model = output.model
 
     def accepts(text: str) -> bool:
         try:
-            parse_structured_output(text, model)
+            parse(text)
         except StructuredOutputError as error:
             if not error.may_pass:
                 raise  # the validator itself is broken: nothing should be paid for before it is corrected

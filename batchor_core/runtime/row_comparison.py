@@ -21,7 +21,9 @@ from batchor_core.core.rendered import PROMPT_FIELDS, RENDERED_FIELDS, RenderedC
 from batchor_core.core.request_lines import PLACEHOLDERS, Frames, is_whole
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.runtime.engine import CHUNK
-from batchor_core.runtime.ingest import Asked, Reader, ask, is_read_once
+from batchor_core.runtime.ingest import Reader, is_read_once
+from batchor_core.runtime.local_files import with_contents
+from batchor_core.runtime.rendering import Asked, ask
 from batchor_core.sources.rows import LINEAGE_KEY
 from batchor_core.storage.line_parts import custom_id_in
 from batchor_core.storage.records import IngestCheckpoint, StoredItem
@@ -332,6 +334,7 @@ def _asks_the_same(there: StoredItem, prompt: PromptParts, build_line: BuildLine
         return (there.prompt, there.system_prompt) == (prompt.prompt, prompt.system_prompt)
     if there.request_line is None or build_line is None:
         return None
+    prompt = with_contents(prompt)
     if is_whole(there.request_line):
         custom_id = custom_id_in(there.request_line)
         return (

@@ -9,8 +9,9 @@ from batchor_core.core.exceptions import RunConfigMismatchError
 from batchor_core.core.models import BatchJob, ProviderConfig
 from batchor_core.core.outputs import ModelOutput, TextOutput
 from batchor_core.core.reuse import Reuse
+from batchor_core.core.tools import ToolOutput
 from batchor_core.core.types import JSONObject
-from batchor_core.runtime.outputs import declared_output
+from batchor_core.runtime.outputs import declared_output, stored_tools
 from batchor_core.storage.records import PersistedRunConfig
 
 
@@ -36,7 +37,7 @@ def persisted_config(
         output_schema=schema.schema if schema else None,
         budget_key=budget_key,
         extras=extras or {},
-        output=spec.to_payload(),
+        output=spec.to_payload() | _tools(job),
         reuse=reuse,
     )
 
@@ -57,10 +58,25 @@ def check_same_job(run_id: str, stored: PersistedRunConfig, given: PersistedRunC
     outputs = [declared_output(stored), declared_output(given)]
     if outputs[0] != outputs[1] and not all(isinstance(one, TextOutput | ModelOutput) for one in outputs):
         differing.append("output")
+    elif stored_tools(stored) != stored_tools(given):
+        differing.append("tools")
     elif stored.output_schema != given.output_schema or stored.schema_name != given.schema_name:
         differing.append("structured_output")
     if differing:
         raise RunConfigMismatchError(run_id, differing)
+
+
+def _tools(job: BatchJob[Any, Any]) -> JSONObject:
+    """The tools of a job with the names of their models, by which they are imported again."""
+    spec, wanted = job.output_spec, job.wanted_tools()
+    if not isinstance(spec, ToolOutput) or wanted is None:
+        return {}
+    return {
+        "tools": [
+            {**tool.to_payload(), "module": model.__module__, "qualname": model.__qualname__}
+            for tool, model in zip(wanted.tools, spec.by_name.values(), strict=True)
+        ]
+    }
 
 
 def _shaping(config: ProviderConfig, *, operational: frozenset[str]) -> JSONObject:

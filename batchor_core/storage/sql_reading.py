@@ -29,6 +29,8 @@ from batchor_core.storage.sql_items import ACTUAL_STATUS, owned_by
 from batchor_core.storage.sql_repairs import ITS_REPAIR, NEXT_LINE
 
 _DRAFT_PAGE = 1_000
+_FIRST_PAGE = 50
+_PAGE_BYTES = 16 << 20
 
 _contents, _results = item_contents.c, item_results.c
 _its_contents = and_(_contents.run_key == items.c.run_key, _contents.item_index == items.c.item_index)
@@ -120,13 +122,15 @@ def drafts(
 
 
 def _drafts(database: Database, *, run_key: int, names: CustomIds, intent_key: int) -> Iterator[RequestDraft]:
-    line_number, last_index = 0, -1
+    line_number, last_index, limit = 0, -1, _FIRST_PAGE
     with database.read() as connection:
         parts = parts_of(connection, run_key)
     name = names.of
     while True:
         with database.read() as connection:
-            page = list(plain_rows(connection, _draft_page(run_key, intent_key, after=last_index)))
+            page = list(
+                plain_rows(connection, _draft_page(run_key, intent_key, after=last_index, limit=limit))
+            )
         for item_id, index, given, generation, prompt, system_prompt, stored, number in page:
             line_number, last_index = line_number + 1, index
             plain_id = decode_text(item_id)
@@ -144,11 +148,18 @@ def _drafts(database: Database, *, run_key: int, names: CustomIds, intent_key: i
                 decode_optional_text(system_prompt),
                 line,
             )
-        if len(page) < _DRAFT_PAGE:
+        if len(page) < limit:
             return
+        limit = _next_limit(page)
 
 
-def _draft_page(run_key: int, intent_key: int, *, after: int) -> Any:
+def _next_limit(page: list[tuple[Any, ...]]) -> int:
+    """How many lines to read next: with images in them, a thousand would take hundreds of megabytes."""
+    size = sum(len(row[6] or b"") for row in page)
+    return min(_DRAFT_PAGE, max(1, _PAGE_BYTES * len(page) // max(1, size)))
+
+
+def _draft_page(run_key: int, intent_key: int, *, after: int, limit: int) -> Any:
     wanted = select(
         items.c.item_id,
         items.c.item_index,
@@ -164,7 +175,7 @@ def _draft_page(run_key: int, intent_key: int, *, after: int) -> Any:
         .outerjoin(repairs, ITS_REPAIR)
         .where(owned, items.c.item_index > after)
         .order_by(items.c.item_index)
-        .limit(_DRAFT_PAGE)
+        .limit(limit)
     )
 
 

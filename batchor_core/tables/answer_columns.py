@@ -5,6 +5,7 @@
 | TextOutput | none of its own: ``output_text`` has the answer |
 | ModelOutput | one for each field of the model, see ``model_columns`` |
 | VectorOutput | ``vector``: a fixed-size list of its dtype |
+| ToolOutput | ``tool``, its name; and a struct for each tool, which is null where another one was called |
 | BodyOutput | ``body``: the JSON text, numbers as they were written |
 """
 
@@ -15,13 +16,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self, assert_never
 
 import pyarrow as pa
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, create_model
 from pydantic_core import SchemaValidator
 
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import StructuredOutputError
 from batchor_core.core.outputs import BodyOutput, ModelOutput, OutputSpec, TextOutput, VectorOutput
-from batchor_core.core.structured import parse_structured_output
+from batchor_core.core.structured import default_schema_name, parse_structured_output
+from batchor_core.core.tools import ToolOutput
 from batchor_core.storage.rows import answer_bytes, answer_text, body_text, failed_text
 from batchor_core.storage.state import ResultRow
 from batchor_core.tables.model_columns import Column, model_columns, plain_columns, to_array
@@ -68,6 +70,8 @@ def answer_columns(output: OutputSpec, *, taken: Sequence[str]) -> AnswerColumns
             return _Vectors(output)
         case BodyOutput():
             return _Bodies()
+        case ToolOutput(models):
+            return _Texts() if models is None else _Tools(output, taken)
         case _:
             assert_never(output)
 
@@ -159,6 +163,36 @@ class _Models(AnswerColumns):
     def _members(self, answer: BaseModel) -> dict[str, Any]:
         """The same from an instance."""
         return {column.attribute: column.converted(column.values_of([answer]))[0] for column in self._columns}
+
+
+class _Tools(AnswerColumns):
+    """The tool's name, and for each tool its arguments."""
+
+    def __init__(self, output: ToolOutput, taken: Sequence[str]) -> None:
+        self._output = output
+        members: dict[str, Any] = {name: (model | None, None) for name, model in output.by_name.items()}
+        self._row = create_model(
+            "Calls", __config__=ConfigDict(protected_namespaces=()), tool=(str | None, None), **members
+        )
+        self._columns = model_columns(self._row, taken=taken)
+        self.fields = list(map(_described, self._columns))
+
+    def texts(self, page: Sequence[ResultRow]) -> None:
+        return None
+
+    def arrays(self, page: Sequence[ResultRow]) -> tuple[list[pa.Array], int]:
+        rows = [None if row.status != _COMPLETED else self._called(row) for row in page]
+        return [column.array(column.values_of(rows)) for column in self._columns], _unfitting(page, rows)
+
+    def _called(self, row: ResultRow) -> BaseModel | None:
+        try:
+            arguments = self._output.called(answer_text(row))
+        except StructuredOutputError:
+            return None
+        name = default_schema_name(type(arguments))
+        others = dict.fromkeys(self._output.by_name)
+        row: BaseModel = self._row.model_construct(**(others | {"tool": name, name: arguments}))
+        return row
 
 
 def _described(column: Column) -> pa.Field:

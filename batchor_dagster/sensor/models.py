@@ -1,12 +1,13 @@
 """Whether the processes that drive a run can import its model, by which they check the answers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel
 
 from batchor_core.core.exceptions import InvalidInputError, ModelResolutionError
-from batchor_core.core.outputs import ModelOutput
+from batchor_core.core.outputs import ModelOutput, OutputSpec
 from batchor_core.core.structured import resolve_model
+from batchor_core.core.tools import ToolOutput
 from batchor_core.tables.answer_columns import as_output
 from batchor_dagster.facts import BatchFacts
 
@@ -22,15 +23,20 @@ def check_models(assets: Iterable[BatchFacts]) -> None:
     """
     for asset in assets:
         wanted = as_output(asset.output)
-        if not isinstance(wanted, ModelOutput) or wanted.model is None:
-            continue
-        try:
-            resolve_model(wanted.model.__module__, wanted.model.__qualname__)
-        except ModelResolutionError as error:
-            raise InvalidInputError(
-                f"{asset.key.to_user_string()}: the sensor checks answers in another process, which can't import the output model "
-                f"{wanted.model.__name__}: {_reason(wanted.model)}"
-            ) from error
+        for model in _models_of(wanted):
+            try:
+                resolve_model(model.__module__, model.__qualname__)
+            except ModelResolutionError as error:
+                raise InvalidInputError(
+                    f"{asset.key.to_user_string()}: the sensor checks answers in another process, which can't import the output "
+                    f"model {model.__name__}: {_reason(model)}"
+                ) from error
+
+
+def _models_of(output: OutputSpec) -> Sequence[type[BaseModel]]:
+    if isinstance(output, ToolOutput):
+        return output.models or ()
+    return [output.model] if isinstance(output, ModelOutput) and output.model is not None else []
 
 
 def _reason(model: type[BaseModel]) -> str:

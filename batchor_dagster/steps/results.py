@@ -7,7 +7,8 @@ from batchor_core.core.exceptions import ModelResolutionError, RunNotFoundError
 from batchor_core.core.outputs import ModelOutput, OutputSpec
 from batchor_core.core.prompt_cache import cache_warning
 from batchor_core.core.structured import resolve_model
-from batchor_core.runtime.outputs import declared_output
+from batchor_core.core.tools import ToolOutput
+from batchor_core.runtime.outputs import declared_output, stored_output
 from batchor_core.runtime.report import batch_times
 from batchor_core.storage.state import PersistedRunConfig
 from batchor_dagster.answers_digest import ANSWERS_DIGEST, Digesting
@@ -126,6 +127,11 @@ def _finished_run(
 def _stored_output(config: PersistedRunConfig) -> OutputSpec:
     """The run's output; of a model that has changed since, the model as it is now."""
     declared = declared_output(config)
+    if isinstance(declared, ToolOutput):
+        try:
+            return stored_output(config)
+        except ModelResolutionError:
+            return declared
     if config.structured_output_module is None or config.structured_output_qualname is None:
         return declared
     try:

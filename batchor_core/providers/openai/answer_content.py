@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from batchor_core.core.tools import ToolCall
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.providers.openai.spelling import plain_name
 
@@ -54,6 +55,7 @@ class Said:
         text: Its text.
         refusal: The words of a refusal.
         calls: Whatever else it holds that is not text: calls of tools, images, audio.
+        called: The calls that name a function, whole; those that a provider has performed itself are not among them.
         is_waiting: Whether the model stopped to wait for the result of a call, so that ``text`` is not the final answer.
         reason: Chat Completions' ``finish_reason``, in lower case; empty if there is none.
         error: An error object in the place of the answer.
@@ -62,6 +64,7 @@ class Said:
     text: str = ""
     refusal: str = ""
     calls: list[JSONObject] = field(default_factory=list)
+    called: list[ToolCall] = field(default_factory=list)
     is_waiting: bool = False
     reason: str = ""
     error: JSONObject | None = None
@@ -297,9 +300,11 @@ def _string(value: Any) -> str:
 def _add_call(kind: str, call: dict[str, Any], said: Said, *, is_done: bool = False) -> None:
     if not is_done and (kind in _CLIENT_CALLS or call.get("execution") == "client"):
         said.is_waiting = True
+    inner = next((call[name] for name in _INNER if call.get(name)), None)
+    if kind in _CLIENT_CALLS and not is_done:
+        _note_function(inner if isinstance(inner, dict) else call, said)
     if len(said.calls) >= MAX_CALLS:
         return
-    inner = next((call[name] for name in _INNER if call.get(name)), None)
     shown: dict[str, JSONValue] = {"type": kind[:64]}
     for holder in (call, inner):
         if isinstance(holder, dict):
@@ -307,3 +312,11 @@ def _add_call(kind: str, call: dict[str, Any], said: Said, *, is_done: bool = Fa
                 if isinstance(holder.get(source), str):
                     shown[name] = holder[source][:MAX_CALL_CHARS]
     said.calls.append(shown)
+
+
+def _note_function(call: dict[str, Any], said: Said) -> None:
+    """Keep a call whole if it names a function. The same call may be found in two places of a message."""
+    name = call.get("name")
+    arguments = next((call[key] for key in ("arguments", "input", "args") if call.get(key) is not None), "{}")
+    if isinstance(name, str) and name and ToolCall(name, arguments) not in said.called:
+        said.called.append(ToolCall(name, arguments))

@@ -71,6 +71,24 @@ def read_body(record: JSONObject) -> Answer:
     return answer._replace(failure=None, value=loads_kept(body) if isinstance(body, str) else body)
 
 
+def read_calls(record: JSONObject) -> Answer:
+    """The same for the calls: none of them is an answer here too, which the job's output judges. Never raises."""
+    answer = read_record(record)
+    if answer.failure is not None and answer.failure.error_class not in (
+        "non_text_answer",
+        "empty_response_text",
+    ):
+        return answer
+    response: Any = record.get("response")
+    body: Any = _decoded(response.get("body")) if isinstance(response, dict) else None
+    if isinstance(body, dict) and isinstance(body.get("response"), dict) and _SHAPES.keys().isdisjoint(body):
+        body = body["response"]
+    if not isinstance(body, dict):
+        return answer
+    said = read_output(body["output"]) if "output" in body else read_choices(body.get("choices"))
+    return answer._replace(failure=None, value=said.called)
+
+
 def _read_other(custom_id: str, line: dict[str, Any], response: dict[str, Any]) -> Answer:
     """Every response that is not plainly a 200 with an object for a body."""
     body = _decoded(response.get("body"))
@@ -173,9 +191,14 @@ def _read_vector(custom_id: str, data: list[Any], usage: TokenUsage | None) -> A
     vectors = [vector for vector in found if vector is not None]
     if len(vectors) == 1:
         return Answer(custom_id, usage=usage, value=vectors[0])
+    if any(isinstance(entry, dict) and not _IMAGE.isdisjoint(entry) for entry in data):
+        message = "the answer is not text but images; use output=BodyOutput()"
+        return _unusable(custom_id, "non_text_answer", message, usage, retryable=False)
     message = f"the response holds {len(vectors) or 'no'} vectors, and one text was sent"
     return _unusable(custom_id, "invalid_vector", message, usage, retryable=not vectors)
 
+
+_IMAGE = frozenset({"b64_json", "url"})
 
 _SHAPES = {"output": _read_responses, "choices": _read_chat}
 """Readers, by the field of a body that lists what was answered: its shape tells, not the endpoint that was asked."""

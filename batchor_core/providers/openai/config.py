@@ -19,6 +19,7 @@ from batchor_core.core.models import ProviderConfig
 from batchor_core.core.outputs import OutputKind, OutputSpec, VectorOutput
 from batchor_core.core.pricing import Rates
 from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.tools import ToolOutput
 from batchor_core.core.types import JSONObject
 from batchor_core.providers.openai.base_url import account_address, check_base_url, effective_base_url
 from batchor_core.providers.openai.credentials import (
@@ -30,6 +31,7 @@ from batchor_core.providers.openai.credentials import (
 from batchor_core.providers.openai.endpoints import endpoint_of
 from batchor_core.providers.openai.messages import BUILT_FIELDS as BUILT_FIELDS
 from batchor_core.providers.openai.pricing import billed_besides, openai_batch_rates
+from batchor_core.providers.openai.profiles import HostProfile, profile_named
 from batchor_core.providers.openai.strict_schema import model_output_schema
 
 OpenAIModelName: TypeAlias = OpenAIModel | str
@@ -119,6 +121,9 @@ class OpenAIProviderConfig(ProviderConfig):
             run, so they must not contain secrets.
         reuse_account: A name of your own for the account, so that all its keys share answers in ``reuse``; None if the key
             tells accounts apart.
+        profile: A host that speaks OpenAI's API with differences, such as ``azure`` or ``groq``; it needs ``base_url``, and its key
+            is read from ``GROQ_API_KEY`` and the like instead of ``OPENAI_API_KEY``. See
+            :mod:`batchor_core.providers.openai.profiles`.
 
     Raises:
         InvalidInputError: A value is not usable.
@@ -139,13 +144,14 @@ class OpenAIProviderConfig(ProviderConfig):
     project: str | None = None
     request_options: dict[str, Any] = field(default_factory=dict, hash=False)
     reuse_account: str | None = None
+    profile: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("model", "completion_window"):
             if not _string(name, getattr(self, name)).strip():
                 raise InvalidInputError(f"{name} must not be empty")
         _string("api_key", self.api_key)
-        for name in ("reasoning_effort", "base_url", "organization", "project", "reuse_account"):
+        for name in ("reasoning_effort", "base_url", "organization", "project", "reuse_account", "profile"):
             if getattr(self, name) is not None and not _string(name, getattr(self, name)):
                 raise InvalidInputError(f"{name} must not be empty; leave it out instead")
         object.__setattr__(self, "endpoint", _endpoint(self.endpoint))
@@ -170,6 +176,13 @@ class OpenAIProviderConfig(ProviderConfig):
         _check_request_options(self.request_options)
         own = {name for name in ("reasoning_effort", "max_output_tokens") if getattr(self, name) is not None}
         endpoint_of(self.endpoint).check_settings(own | self.request_options.keys())
+        if (host := self.host) is not None:
+            host.check(base_url=self.base_url, window=self.completion_window, endpoint=self.endpoint)
+
+    @property
+    def host(self) -> HostProfile | None:
+        """What is known of the host that ``profile`` names; None for OpenAI, and for hosts without a profile."""
+        return None if self.profile is None else profile_named(self.profile)
 
     @property
     def provider_kind(self) -> ProviderKind:
@@ -196,6 +209,7 @@ class OpenAIProviderConfig(ProviderConfig):
             "project": self.project,
             "request_options": copy.deepcopy(self.request_options),
             "reuse_account": self.reuse_account,
+            "profile": self.profile,
         }
 
     def output_schema(
@@ -213,6 +227,10 @@ class OpenAIProviderConfig(ProviderConfig):
             raise InvalidInputError(
                 f"the job's output is of the kind {output.kind.value!r}, and the endpoint {self.endpoint} gives "
                 f"{' or '.join(given)}; give the job {_HOW_TO_ASK[given[0]]}, or the config endpoint={' or '.join(others)}"
+            )
+        if isinstance(output, ToolOutput) and "tools" in self.request_options:
+            raise InvalidInputError(
+                "request_options must not set tools: the job's output is a ToolOutput, which asks for its own"
             )
         if isinstance(output, VectorOutput):
             endpoint.check_vectors(output, model=str(self.model), options=self.request_options)
@@ -297,6 +315,7 @@ _HOW_TO_ASK: dict[str, str] = {
     OutputKind.TEXT: "no output",
     OutputKind.VECTOR: "output=VectorOutput(dimensions)",
     OutputKind.BODY: "output=BodyOutput()",
+    OutputKind.TOOL: "output=ToolOutput(models)",
 }
 
 

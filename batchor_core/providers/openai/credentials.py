@@ -13,6 +13,7 @@ from batchor_core.providers.openai.base_url import (
     check_base_url,
     effective_base_url,
 )
+from batchor_core.providers.openai.profiles import HostProfile
 
 
 class Account(Protocol):
@@ -26,10 +27,12 @@ class Account(Protocol):
     def organization(self) -> str | None: ...
     @property
     def project(self) -> str | None: ...
+    @property
+    def host(self) -> HostProfile | None: ...
 
 
 def resolve_openai_api_key(config: Account) -> str:
-    """Return the config's key, else the one in ``OPENAI_API_KEY``, without surrounding white space.
+    """Return the config's key, else the one in ``OPENAI_API_KEY`` or its host's variable, without surrounding white space.
 
     Raises:
         MissingCredentialsError: There is neither, or no request can carry it.
@@ -42,8 +45,10 @@ def resolve_openai_api_key(config: Account) -> str:
         )
     key = find_openai_api_key(config)
     if not key:
+        host = config.host
+        whose, variable = ("OpenAI", "OPENAI_API_KEY") if host is None else (host.name, host.key_variable)
         raise MissingCredentialsError(
-            "no OpenAI API key: set the environment variable OPENAI_API_KEY, or OpenAIProviderConfig(api_key=...)"
+            f"no {whose} API key: set the environment variable {variable}, or OpenAIProviderConfig(api_key=...)"
         )
     return key
 
@@ -55,6 +60,8 @@ def _unsendable(key: str) -> int | None:
 
 def find_openai_api_key(config: Account) -> str:
     """The key of :func:`resolve_openai_api_key`, or an empty string."""
+    if config.host is not None:
+        return config.api_key.strip() or config.host.key()
     return config.api_key.strip() or os.environ.get("OPENAI_API_KEY", "").strip()
 
 

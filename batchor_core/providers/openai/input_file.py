@@ -1,4 +1,4 @@
-"""Whether an error says that an uploaded input file is not there, or not processed, *yet*.
+"""Whether an uploaded input file can be used yet: what an error says of one that is not there, or not processed, *yet*.
 
 For some moments after an upload a provider may not find the file that it has just taken, and some servers process a file
 for minutes before a batch can be made of it. Nothing was created then, and the same request works a little later. What
@@ -9,6 +9,10 @@ fail their validation.
 from __future__ import annotations
 
 import re
+from typing import Any
+
+from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
+from batchor_core.providers.openai.records import read
 
 _CODES = frozenset({"file_not_found", "file_not_ready", "file_not_processed", "input_file_not_found"})
 _FILE = re.compile(r"\bfiles?\b|\bfile[-_ ]?id\b|\bfile-\w|\bassistant-\w|\binput_file", re.IGNORECASE)
@@ -47,3 +51,28 @@ def is_file_not_ready(*, code: str, param: str, message: str) -> bool:
         return True
     names_file = param in ("file_id", "input_file_id") or bool(_FILE.search(message))
     return names_file and bool(_NOT_THERE.search(message) or _NOT_DONE.search(message))
+
+
+_PENDING = frozenset({"pending", "running", "notrunning", "processing", "uploading", "importing", "queued"})
+"""Statuses of a file that some servers process before a batch can be made of it. OpenAI's own have none of these."""
+
+_REJECTED = frozenset({"error", "failed", "deleted", "canceled", "cancelled"})
+
+
+def is_ready(answer: Any, action: str) -> bool | None:
+    """Whether a batch can be made of a file, by what the server says of it; None where it says nothing that tells.
+
+    Raises:
+        ProviderError: The server has rejected the file.
+    """
+    status = str(read(answer, "status") or "").lower()
+    if status in _REJECTED:
+        details = read(answer, "status_details")
+        raise ProviderError(
+            f"{action}: the server has rejected the input file: status {status}"
+            + (f", {details}" if isinstance(details, str) and details else ""),
+            kind=ProviderErrorKind.BAD_REQUEST,
+            error_class="input_file_rejected",
+            not_performed=True,
+        )
+    return False if status in _PENDING else True if status == "processed" else None

@@ -8,10 +8,10 @@ from typing import Any
 
 from batchor_core.core.arguments import shown
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.parts import PART_TYPES
 from batchor_core.core.prompts import Message
+from batchor_core.core.tools import ToolSchema
 from batchor_core.core.types import JSONObject
-
-_NEUTRAL = ("text", "image", "file", "audio")
 
 BUILT_FIELDS = frozenset({"model", "input", "instructions", "messages", "stream"})
 """Body fields that the provider fills itself, or that a batch can't have."""
@@ -57,8 +57,8 @@ class Dialect:
         kind = part["type"]
         if kind in self.own_parts:
             return part
-        if kind not in _NEUTRAL:
-            known = ", ".join((*_NEUTRAL, *self.own_parts))
+        if kind not in PART_TYPES:
+            known = ", ".join((*PART_TYPES, *self.own_parts))
             raise InvalidInputError(
                 f"{where} has the type {kind!r}, which {self.endpoint} does not know; it has {known}"
             )
@@ -85,6 +85,16 @@ def file_name(part: JSONObject) -> JSONObject:
 def file_content(part: JSONObject) -> JSONObject:
     """The content of a file, or its id."""
     return {"file_id": part["file_id"]} if "file_id" in part else {"file_data": data_url(part)}
+
+
+ONE_CALL: JSONObject = {"tool_choice": "required", "parallel_tool_calls": False}
+"""Asks for exactly one call."""
+
+
+def function(tool: ToolSchema) -> JSONObject:
+    """A tool as a strict function."""
+    described = {"description": tool.description} if tool.description else {}
+    return {"name": tool.name, **described, "parameters": tool.schema, "strict": True}
 
 
 def with_options(
@@ -116,7 +126,7 @@ def with_options(
         before = made.get(name)
         if name == schema_field and not _keeps_schema(name, value):
             raise InvalidInputError(
-                f"options must not set {given} to {shown(value)}: the schema of the job's model is there"
+                f"options must not set {given} to {shown(value)}: what the job's output asks for is there"
             )
         made[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
     return made

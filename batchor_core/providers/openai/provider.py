@@ -11,15 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from batchor_core.core.answers import Answer, parse_line
+from batchor_core.core.answers import parse_line
 from batchor_core.core.enqueue_budget import budget_key
 from batchor_core.core.exceptions import BatchorError, ProviderError, ProviderErrorKind
 from batchor_core.core.outputs import OutputKind, VectorOutput
 from batchor_core.core.prompts import PromptFeature, PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.tools import WantedTools
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine, JSONObject
+from batchor_core.providers.api import BatchLimits
 from batchor_core.providers.base import BatchProvider, EnqueueBudget, OptionalMethods
-from batchor_core.providers.openai.answers import read_body, read_record, was_answered
+from batchor_core.providers.openai.answers import read_body, read_calls, read_record, was_answered
 from batchor_core.providers.openai.client import TRANSFER_TIMEOUT_SEC, make_client, with_timeout
 from batchor_core.providers.openai.config import OpenAIProviderConfig
 from batchor_core.providers.openai.credentials import (
@@ -31,6 +33,7 @@ from batchor_core.providers.openai.credentials import (
 from batchor_core.providers.openai.download import download
 from batchor_core.providers.openai.endpoints import endpoint_of
 from batchor_core.providers.openai.errors import WEB_PAGE, translate, unreadable
+from batchor_core.providers.openai.input_file import is_ready
 from batchor_core.providers.openai.records import batch_record, has_more, listed_record, read
 from batchor_core.providers.openai.requests import RequestLines
 from batchor_core.providers.openai.tokens import TokenCounter
@@ -39,13 +42,6 @@ BATCH_PAGE = 100  # the most that GET /batches gives
 FILE_PAGE = 1_000
 LEAST_PAGE = 20
 """Entries of a page at servers that take no limit: the API's default. A list that is shorter has one page."""
-
-FILE_PENDING = frozenset(
-    {"pending", "running", "notrunning", "processing", "uploading", "importing", "queued"}
-)
-"""Statuses of a file that some servers process before a batch can be made of it. OpenAI's own have none of these."""
-
-FILE_REJECTED = frozenset({"error", "failed", "deleted", "canceled", "cancelled"})
 
 T = TypeVar("T")
 
@@ -94,7 +90,7 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         with path.open("rb") as file:
             answer = self._call(
                 f"upload of {path.name}",
-                lambda: client.files.create(file=(path.name, file), purpose="batch"),
+                lambda: client.files.create(file=(path.name, file), purpose=self._purpose()),
                 is_route=True,
             )
         file_id = read(answer, "id")
@@ -131,6 +127,8 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
             is_route=True,
             input_file=input_file_id,
         )
+        if (host := self._config.host) is not None and host.created_under:
+            answer = read(answer, host.created_under) or answer
         return _record(answer, action)
 
     def get_batch(self, batch_id: str) -> BatchRemoteRecord:
@@ -209,16 +207,29 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         """With a ``prompt_cache_key``, at OpenAI itself and where nobody has set one."""
         return self._lines.with_cache_key(line, key=key)
 
+    def build_tools_line(
+        self, *, custom_id: str, prompt_parts: PromptParts, tools: WantedTools
+    ) -> BatchRequestLine:
+        """Build one line that asks for a call of one of the tools. Lines share their constant parts."""
+        return self._lines.build(custom_id, prompt_parts, tools)
+
     read_record = staticmethod(read_record)
     """See :func:`~batchor_core.providers.openai.answers.read_record`."""
 
-    def read_body(self, record: JSONObject) -> Answer:
-        """Read a line for its whole body, which may hold calls in the place of a text."""
-        return read_body(record)
+    read_body = staticmethod(read_body)
+    """Read a line for its whole body, which may hold calls in the place of a text."""
+
+    read_calls = staticmethod(read_calls)
+    """Read a line for the calls in it."""
 
     def output_kinds(self) -> frozenset[OutputKind]:
         """Those of the config's endpoint."""
         return endpoint_of(self._config.endpoint).outputs
+
+    def narrowed_limits(self, limits: BatchLimits) -> BatchLimits:
+        """What is known of the config's host. Without a profile, a host is taken for one like OpenAI."""
+        host = self._config.host
+        return limits if host is None else host.narrowed(limits)
 
     def prompt_features(self) -> frozenset[PromptFeature]:
         """Those of the config's endpoint."""
@@ -285,7 +296,7 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         client = self._client()
         fetch = client.files.list
         pages = self._pages(
-            "list of files", lambda **cursor: fetch(purpose="batch", limit=FILE_PAGE, **cursor)
+            "list of files", lambda **cursor: fetch(purpose=self._purpose(), limit=FILE_PAGE, **cursor)
         )
         return [read(file, "id") for page in pages for file in page if read(file, "filename") == filename]
 
@@ -304,17 +315,7 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
                 # not there yet, or a server that has content without metadata: a create will tell
                 return None
             raise
-        status = str(read(answer, "status") or "").lower()
-        if status in FILE_REJECTED:
-            details = read(answer, "status_details")
-            raise ProviderError(
-                f"{action}: the server has rejected the input file: status {status}"
-                + (f", {details}" if isinstance(details, str) and details else ""),
-                kind=ProviderErrorKind.BAD_REQUEST,
-                error_class="input_file_rejected",
-                not_performed=True,
-            )
-        return False if status in FILE_PENDING else True if status == "processed" else None
+        return is_ready(answer, action)
 
     def key_fingerprint(self) -> str | None:
         """Sixteen hex digits that distinguish keys, accounts and servers; None without a key."""
@@ -349,6 +350,10 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
             made, self._made = self._made, None
         if made is not None:
             made.close()
+
+    def _purpose(self) -> Any:
+        """The purpose of uploaded files; the SDK's type has OpenAI's alone."""
+        return "batch" if self._config.host is None else self._config.host.purpose
 
     def _client(self) -> Any:
         return with_timeout(self._raw_client(), self._config.request_timeout_sec)

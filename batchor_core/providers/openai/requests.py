@@ -6,6 +6,8 @@ from typing import Any
 
 from batchor_core.core.outputs import VectorOutput
 from batchor_core.core.prompts import PromptParts
+from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.tools import WantedTools
 from batchor_core.core.types import BatchRequestLine
 from batchor_core.providers.api import WantedOutput
 from batchor_core.providers.openai.base_url import account_address
@@ -41,6 +43,8 @@ class RequestLines:
             self._tail = (wanted, tail)
         if prompt.options:
             field = None if wanted is None else endpoint.schema_field
+            if isinstance(wanted, WantedTools):
+                field = "tools"
             tail = with_options(tail, prompt.options, worded=endpoint.option, schema_field=field)
         return {
             "custom_id": custom_id,
@@ -72,7 +76,11 @@ class RequestLines:
         if isinstance(wanted, VectorOutput):
             return self._endpoint.vectors(wanted, model=self._model, options=config.request_options)
         effort = None if config.reasoning_effort is None else str(config.reasoning_effort)
-        tail = self._endpoint.settings(schema=wanted, effort=effort, max_tokens=config.max_output_tokens)
+        tools = wanted if isinstance(wanted, WantedTools) else None
+        schema = wanted if isinstance(wanted, StructuredOutputSchema) else None
+        tail = self._endpoint.settings(schema=schema, effort=effort, max_tokens=config.max_output_tokens)
+        if tools is not None:
+            tail |= self._endpoint.tools(tools)
         for name, value in config.request_options.items():
             ours = tail.get(name)
             # an option such as text.verbosity joins the schema in the same object; what the config says itself wins

@@ -35,10 +35,11 @@ def json_answer(
         ValueError: The schema is refused, or can't be followed here. Also KeyError and TypeError.
     """
     answers = _compiled(orjson.dumps(schema), problem)
-    return orjson.dumps(answers.value(words_of(text), _seed(text))).decode()
+    return orjson.dumps(answers.value(words_of(text), seed_of(text))).decode()
 
 
-def _seed(text: str) -> int:
+def seed_of(text: str) -> int:
+    """A number that a text always gives."""
     return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest())
 
 

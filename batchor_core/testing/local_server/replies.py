@@ -14,6 +14,7 @@ class ReplyKind(StrEnum):
     ANSWER = "answer"
     REFUSAL = "refusal"
     INCOMPLETE = "incomplete"
+    CALL = "call"
     BODY = "body"
     HTTP_ERROR = "http_error"
     NOT_RUN = "not_run"
@@ -28,7 +29,8 @@ class Reply:
 
     Attributes:
         kind: Which way the row ended.
-        content: The text of an answer, a refusal, an incomplete answer, or the raw line of a garbled one.
+        content: The text of an answer, a refusal, an incomplete answer, the arguments of a call, or the raw line of a garbled one.
+        tool: The tool that is called, for ``CALL``.
         status: HTTP status of the row.
         code: Error code, for errors.
         message: Error message, for errors.
@@ -47,11 +49,17 @@ class Reply:
     body: dict[str, Any] | None = None
     custom_id: str | None = None
     copies: int = 1
+    tool: str = ""
 
     @classmethod
     def answer(cls, text: str) -> Reply:
         """The model answered ``text``."""
         return cls(ReplyKind.ANSWER, content=text)
+
+    @classmethod
+    def call(cls, tool: str, arguments: str) -> Reply:
+        """The model called a tool with these arguments, which are JSON."""
+        return cls(ReplyKind.CALL, content=arguments, tool=tool)
 
     @classmethod
     def refusal(cls, text: str = "I'm sorry, but I can't help with that.") -> Reply:

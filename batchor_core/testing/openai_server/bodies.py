@@ -150,6 +150,14 @@ def _output_items(reply: Reply, request: dict[str, Any], key: str) -> list[dict[
         items.append({"id": f"rs_{key}", "type": "reasoning", "summary": []})
     if reply.kind is ReplyKind.INCOMPLETE and not reply.content:
         return items
+    if reply.kind is ReplyKind.CALL:
+        call = {
+            "name": reply.tool,
+            "arguments": reply.content,
+            "call_id": f"call_{key}",
+            "status": "completed",
+        }
+        return [*items, {"id": f"fc_{key}", "type": "function_call", **call}]
     items.append(
         {
             "id": f"msg_{key}",
@@ -176,6 +184,12 @@ def _chat(reply: Reply, request: dict[str, Any], key: str, now: float, tokens: T
         "refusal": reply.content if refused else None,
         "annotations": [],
     }
+    if reply.kind is ReplyKind.CALL:
+        function = {"name": reply.tool, "arguments": reply.content}
+        message |= {
+            "content": None,
+            "tool_calls": [{"id": f"call_{key}", "type": "function", "function": function}],
+        }
     return {
         "id": f"chatcmpl-{key}",
         "object": "chat.completion",
@@ -191,6 +205,8 @@ def _chat(reply: Reply, request: dict[str, Any], key: str, now: float, tokens: T
 
 
 def _finish_reason(reply: Reply) -> str:
+    if reply.kind is ReplyKind.CALL:
+        return "tool_calls"
     if reply.kind is not ReplyKind.INCOMPLETE:
         return "stop"
     return "content_filter" if reply.reason == "content_filter" else "length"

@@ -59,6 +59,7 @@ def _parts(
             return _response(reply, key, body), None, tokens_of_body(body)
         case (
             ReplyKind.ANSWER
+            | ReplyKind.CALL
             | ReplyKind.REFUSAL
             | ReplyKind.INCOMPLETE
             | ReplyKind.MISSING

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from batchor_core.testing.local_server.made_up import json_answer, spoken_answer
+from batchor_core.testing.local_server.made_up import json_answer, seed_of, spoken_answer
 from batchor_core.testing.local_server.replies import Reply
 from batchor_core.testing.openai_server.prompts import spoken_text
 from batchor_core.testing.openai_server.strict_schema import strict_problem
@@ -14,20 +14,22 @@ _ANY_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}, "
 
 
 def default_responder(body: dict[str, Any], endpoint: str, custom_id: str) -> Reply:
-    """Answer from the prompt's words: a valid object where the request has a JSON schema, else a short text.
+    """Answer from the prompt's words: a call where the request demands one, a valid object where it has a JSON schema, else a text.
 
-    Depends on the request's text and schema alone, so the same request is always answered alike. A schema
+    Depends on the request's text and schemas alone, so the same request is always answered alike. A schema
     that the live service would refuse, or that this one can't follow, is answered with its error 400.
     """
-    text, wanted = spoken_text(body), answer_format(body)
+    text = spoken_text(body)
+    wanted = _demanded_tool(body, seed_of(text)) or answer_format(body)
     if wanted is None:
         return Reply.answer(spoken_answer(text))
     try:
         problem = strict_problem if wanted.strict else None
-        return Reply.answer(json_answer(text, wanted.schema, problem=problem))
+        answer = json_answer(text, wanted.schema, problem=problem)
     except (KeyError, TypeError, ValueError) as refused:
-        message = f"Invalid schema for response_format '{wanted.name}': {refused}"
+        message = f"Invalid schema for {'function' if wanted.is_tool else 'response_format'} '{wanted.name}': {refused}"
         return Reply.http_error(400, "invalid_json_schema", message)
+    return Reply.call(wanted.name, answer) if wanted.is_tool else Reply.answer(answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class AnswerFormat:
     name: str
     schema: dict[str, Any]
     strict: bool
+    is_tool: bool = False
 
 
 def answer_format(body: dict[str, Any]) -> AnswerFormat | None:
@@ -53,6 +56,15 @@ def answer_format(body: dict[str, Any]) -> AnswerFormat | None:
         if wanted.get("type") == "json_object":
             return AnswerFormat("", _ANY_OBJECT, strict=False)
     return None
+
+
+def _demanded_tool(body: dict[str, Any], seed: int) -> AnswerFormat | None:
+    """The tool that is called if the model has to call one, in either endpoint's way of listing them."""
+    tools = [_member(tool, "function") or tool for tool in body.get("tools") or ()]
+    if body.get("tool_choice") != "required" or not tools:
+        return None
+    tool = tools[seed % len(tools)]
+    return AnswerFormat(tool["name"], tool["parameters"], tool.get("strict") is True, is_tool=True)
 
 
 def _member(holder: dict[str, Any], key: str) -> dict[str, Any]:

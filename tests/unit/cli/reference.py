@@ -54,7 +54,7 @@ a profile, and a profile overrides the file's own settings.
 | `db`, `postgres`, `postgres_schema` | the store. A store named on the command line replaces all three |
 | `artifacts` | folder or URL of the runs' files |
 | `prices` | TOML file with [prices of your own](../how-to/know-what-it-costs.md#your-own-table), for all commands that collect results |
-| `provider`, `model`, `base_url`, `endpoint` | of new runs |
+| `provider`, `model`, `base_url`, `host`, `endpoint` | of new runs |
 | `id` | column of the rows' ids |
 | `repair` | what `--repair` sets |
 | `options` | a table of what `--option` sets |

@@ -59,7 +59,7 @@ def test_it_is_frozen_and_hashable() -> None:
     [
         {"model": ""},
         {"model": "  "},
-        {"endpoint": "/v1/images/generations"},
+        {"endpoint": "/v1/videos"},
         {"completion_window": ""},
         {"request_timeout_sec": 0},
         {"request_timeout_sec": float("inf")},

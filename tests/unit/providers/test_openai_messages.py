@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from openai.types.chat import ChatCompletionContentPartParam
+from openai.types.responses import EasyInputMessageParam
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict  # that of typing is too simple for pydantic before Python 3.12
 
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.prompts import PromptParts
@@ -55,15 +59,38 @@ def conversation(*parts: Any, role: str = "user") -> PromptParts:
             {"type": "file", "file": {"file_id": "f"}},
         ),
         (
-            {"type": "audio", "data": "AAAA", "format": "wav"},
-            {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
-            {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+            {"type": "file", "data": b"%PDF-1", "name": "a.pdf"},
+            {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0x"},
+            {
+                "type": "file",
+                "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0x"},
+            },
+        ),
+        ({"type": "image", "file_id": "f"}, {"type": "input_image", "detail": "auto", "file_id": "f"}, None),
+        ({"type": "file", "url": "u"}, {"type": "input_file", "file_url": "u"}, None),
+        (
+            {"type": "audio", "data": b"ID3..", "format": "mp3"},
+            None,
+            {"type": "input_audio", "input_audio": {"data": "SUQzLi4=", "format": "mp3"}},
         ),
     ],
 )
 def test_a_part_is_spelled_as_the_endpoint_does(part: Any, responses: Any, chat: Any) -> None:
-    assert body(conversation(part), RESPONSES) == {"input": [{"role": "user", "content": [responses]}]}
-    assert body(conversation(part), CHAT) == {"messages": [{"role": "user", "content": [chat]}]}
+    if responses is not None:
+        made = body(conversation(part), RESPONSES)["input"]
+        assert made == [{"role": "user", "content": [responses]}]
+        assert TypeAdapter(list[EasyInputMessageParam]).validate_python(made) == made
+    if chat is not None:
+        made = body(conversation(part), CHAT)["messages"]
+        assert made == [{"role": "user", "content": [chat]}]
+        assert TypeAdapter(list[ChatMessage]).validate_python(made) == made
+
+
+class ChatMessage(TypedDict):
+    """A turn, as the vendor's client has it; that type has an Iterable, which pydantic reads lazily."""
+
+    role: Literal["user"]
+    content: list[ChatCompletionContentPartParam]
 
 
 def test_turns_come_in_their_order_after_the_system_prompt() -> None:
@@ -98,8 +125,14 @@ def test_further_keys_and_own_parts_are_sent_as_they_are() -> None:
         (conversation({"type": "input_image"}), CHAT, "it has text, image, file, audio"),
         (conversation({"type": "text", "text": "x"}, role="tool"), RESPONSES, "has the role 'tool'"),
         (conversation({"type": "text", "text": "x"}, role="usr"), CHAT, "it has user, assistant"),
-        (conversation({"type": "image", "file_id": "f"}), CHAT, "by url or data, not by file_id"),
-        (conversation({"type": "file", "url": "u"}), CHAT, "by data or file_id, not by url"),
+        (conversation({"type": "image", "file_id": "f"}), CHAT, "by url, data or path, not by file_id"),
+        (conversation({"type": "file", "url": "u"}), CHAT, "by data, path or file_id, not by url"),
+        (conversation({"type": "audio", "url": "u"}), CHAT, "by data or path, not by url"),
+        (
+            conversation({"type": "audio", "data": "A", "format": "wav"}),
+            RESPONSES,
+            "set endpoint='/v1/chat/c",
+        ),
         (PromptParts("x", options={"model": "other"}), CHAT, "options must not set model"),
         (PromptParts("x", options={"stream": True}), RESPONSES, "options must not set stream"),
         (PromptParts("x", options={"messages": []}), CHAT, "options must not set messages"),
@@ -185,4 +218,5 @@ def test_tokens_of_a_conversation_are_counted(endpoint: str) -> None:
     assert tokens(PromptParts("x", options=tools)) > tokens(PromptParts("x")) + 90
     pdf = {"type": "file", "data": "A" * 1_000_000, "media_type": "application/pdf"}
     assert tokens(conversation(pdf)) > 10_000
-    assert 0 < tokens(conversation({"type": "audio", "data": "A" * 20_000, "format": "wav"})) < 100
+    if endpoint == CHAT:
+        assert 0 < tokens(conversation({"type": "audio", "data": "A" * 20_000, "format": "wav"})) < 100

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from openai.types import Completion, CompletionCreateParams, ModerationCreateParams, ModerationCreateResponse
+from openai.types.image_generate_params import ImageGenerateParamsNonStreaming
 from pydantic import TypeAdapter
 
 from batchor_core import BatchItem, BatchJob, BatchRunner, BodyOutput, MemoryStateStore, OpenAIProviderConfig
@@ -16,7 +17,7 @@ from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import TextOutput, VectorOutput
 from batchor_core.core.prompts import PromptParts
 from batchor_core.providers.openai import OpenAIBatchProvider
-from batchor_core.providers.openai.answers import read_record
+from batchor_core.providers.openai.answers import read_body, read_record
 from batchor_core.testing.openai_server import OpenAIServer
 from tests.unit.providers.test_openai_answers import row
 
@@ -119,3 +120,29 @@ def test_a_moderation_is_no_text() -> None:
     failure = read_record(row({"id": "modr-1", "results": [{"flagged": False}]})).failure
     assert failure is not None
     assert (failure.error_class, failure.retryable) == ("non_text_answer", False)
+
+
+def test_images_are_asked_for_and_kept_as_bodies() -> None:
+    endpoint: Any = "/v1/images/generations"
+    made = OpenAIProviderConfig("gpt-image-1", endpoint=endpoint, request_options={"size": "1024x1024"})
+    made.check_output(BodyOutput())
+    line = OpenAIBatchProvider(made).build_request_line(
+        custom_id="a", prompt_parts=PromptParts("a cat", options={"n": 2})
+    )
+    assert line["url"] == endpoint
+    assert line["body"] == {"model": "gpt-image-1", "prompt": "a cat", "size": "1024x1024", "n": 2}
+    TypeAdapter(ImageGenerateParamsNonStreaming).validate_python(line["body"])
+    answer = row(
+        {"created": 1, "data": [{"b64_json": "AAAA"}], "usage": {"input_tokens": 3, "output_tokens": 4}}
+    )
+    read = read_body(answer)
+    assert (read.failure, read.value["data"], read.usage and read.usage.output_tokens) == (
+        None,
+        [{"b64_json": "AAAA"}],
+        4,
+    )
+    failure = read_record(answer).failure
+    assert failure is not None
+    assert failure.error_class == "non_text_answer"
+    with pytest.raises(InvalidInputError, match="gives body"):
+        made.check_output(TextOutput())

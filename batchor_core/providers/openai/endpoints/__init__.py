@@ -9,6 +9,7 @@ from batchor_core.providers.openai.endpoints.base import Endpoint
 from batchor_core.providers.openai.endpoints.chat_completions import ChatCompletions
 from batchor_core.providers.openai.endpoints.completions import Completions
 from batchor_core.providers.openai.endpoints.embeddings import Embeddings
+from batchor_core.providers.openai.endpoints.images import Images
 from batchor_core.providers.openai.endpoints.moderations import Moderations
 from batchor_core.providers.openai.endpoints.responses import Responses
 
@@ -26,5 +27,7 @@ def endpoint_of(name: OpenAIEndpoint) -> Endpoint:
             return Completions()
         case OpenAIEndpoint.MODERATIONS:
             return Moderations()
+        case OpenAIEndpoint.IMAGES:
+            return Images()
         case _:
             assert_never(name)

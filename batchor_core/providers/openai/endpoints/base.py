@@ -11,6 +11,7 @@ from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import OutputKind, VectorOutput
 from batchor_core.core.prompts import PromptFeature, PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.tools import WantedTools
 from batchor_core.core.types import JSONObject
 
 GENERATING_FIELDS = frozenset(
@@ -59,7 +60,7 @@ class Endpoint(ABC):
     """
 
     name: ClassVar[OpenAIEndpoint]
-    outputs: ClassVar[frozenset[OutputKind]] = frozenset({OutputKind.TEXT, OutputKind.MODEL, OutputKind.BODY})
+    outputs: ClassVar[frozenset[OutputKind]] = frozenset(OutputKind) - {OutputKind.VECTOR}
     prompts: ClassVar[frozenset[PromptFeature]] = frozenset(PromptFeature)
     schema_field: ClassVar[str] = ""
     lacks: ClassVar[frozenset[str]] = frozenset()
@@ -88,6 +89,10 @@ class Endpoint(ABC):
         self, *, schema: StructuredOutputSchema | None, effort: str | None, max_tokens: int | None
     ) -> JSONObject:
         """The fields that hold a schema and the config's own settings; what is None is left out."""
+
+    def tools(self, wanted: WantedTools) -> JSONObject:
+        """The fields that ask for a call of one of these tools; only asked where :attr:`outputs` has them."""
+        raise NotImplementedError(f"{type(self).__name__} has no tools")
 
     def one_text(self, prompt: PromptParts) -> str:
         """The prompt of an endpoint that reads a text and nothing else.

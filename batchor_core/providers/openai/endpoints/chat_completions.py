@@ -8,9 +8,18 @@ from batchor_core.core.enums import OpenAIEndpoint
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.prompts import Message, PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.tools import WantedTools
 from batchor_core.core.types import JSONObject
 from batchor_core.providers.openai.endpoints.base import Endpoint
-from batchor_core.providers.openai.messages import Dialect, data_url, file_content, file_name, further_turns
+from batchor_core.providers.openai.messages import (
+    ONE_CALL,
+    Dialect,
+    data_url,
+    file_content,
+    file_name,
+    function,
+    further_turns,
+)
 
 
 class ChatCompletions(Endpoint):
@@ -48,6 +57,13 @@ class ChatCompletions(Endpoint):
             fields["max_completion_tokens"] = max_tokens
         return fields
 
+    def tools(self, wanted: WantedTools) -> JSONObject:
+        """Functions, of which the model has to call one."""
+        return {
+            "tools": [{"type": "function", "function": function(tool)} for tool in wanted.tools],
+            **ONE_CALL,
+        }
+
     def option(self, name: str, value: Any) -> tuple[str, Any]:
         """``max_output_tokens`` has another name here."""
         return ("max_completion_tokens" if name == "max_output_tokens" else name), value
@@ -60,7 +76,7 @@ def _part(where: str, kind: str, part: JSONObject, is_answer: bool) -> JSONObjec
         case "image":
             if "file_id" in part:
                 raise InvalidInputError(
-                    f"{where}: Chat Completions takes an image by url or data, not by file_id"
+                    f"{where}: Chat Completions takes an image by url, data or path, not by file_id"
                 )
             image = {"url": part.get("url") or data_url(part)}
             if "detail" in part:
@@ -69,10 +85,14 @@ def _part(where: str, kind: str, part: JSONObject, is_answer: bool) -> JSONObjec
         case "file":
             if "url" in part:
                 raise InvalidInputError(
-                    f"{where}: Chat Completions takes a file by data or file_id, not by url"
+                    f"{where}: Chat Completions takes a file by data, path or file_id, not by url"
                 )
             return {"type": "file", "file": {**file_name(part), **file_content(part)}}
         case _:
+            if "data" not in part:
+                raise InvalidInputError(
+                    f"{where}: Chat Completions takes audio by data or path, not by url or file_id"
+                )
             return {"type": "input_audio", "input_audio": {"data": part["data"], "format": part["format"]}}
 
 

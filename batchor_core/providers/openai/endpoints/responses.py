@@ -5,11 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from batchor_core.core.enums import OpenAIEndpoint
+from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.prompts import PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.tools import WantedTools
 from batchor_core.core.types import JSONObject
 from batchor_core.providers.openai.endpoints.base import Endpoint
-from batchor_core.providers.openai.messages import Dialect, data_url, file_content, file_name, further_turns
+from batchor_core.providers.openai.messages import (
+    ONE_CALL,
+    Dialect,
+    data_url,
+    file_content,
+    file_name,
+    function,
+    further_turns,
+)
 
 
 class Responses(Endpoint):
@@ -51,6 +61,10 @@ class Responses(Endpoint):
             fields["max_output_tokens"] = max_tokens
         return fields
 
+    def tools(self, wanted: WantedTools) -> JSONObject:
+        """Functions, of which the model has to call one."""
+        return {"tools": [{"type": "function", **function(tool)} for tool in wanted.tools], **ONE_CALL}
+
     def option(self, name: str, value: Any) -> tuple[str, Any]:
         """``reasoning_effort`` lies in an object."""
         return ("reasoning", {"effort": value}) if name == "reasoning_effort" else (name, value)
@@ -71,7 +85,9 @@ def _part(where: str, kind: str, part: JSONObject, is_answer: bool) -> JSONObjec
                 return {**file, "file_url": part["url"]}
             return {**file, **file_content(part)}
         case _:
-            return {"type": "input_audio", "input_audio": {"data": part["data"], "format": part["format"]}}
+            raise InvalidInputError(
+                f"{where} has audio, which Responses does not take; set endpoint={OpenAIEndpoint.CHAT_COMPLETIONS.value!r}"
+            )
 
 
 _DIALECT = Dialect(

@@ -22,6 +22,7 @@ def test_the_program_shows_whose_answers_it_has(
 ) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", terminal.server.base_url)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-local")
+    monkeypatch.setenv("HOME", str(terminal.folder))
     [program] = (compile(block, str(PAGE), "exec") for block in blocks("python"))
     exec(program, {})
     assert capsys.readouterr().out.endswith("None\n0 0\n")

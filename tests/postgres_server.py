@@ -54,7 +54,12 @@ def postgres_schema() -> Iterator[str]:
 @functools.cache
 def postgres_engine() -> Engine:
     """One engine for the stores of many tests, so that each statement is compiled once."""
-    url = make_url(postgres_dsn()).set(drivername="postgresql+psycopg")
+    return new_engine(postgres_dsn())
+
+
+def new_engine(dsn: str) -> Engine:
+    """An engine as the store makes it."""
+    url = make_url(dsn).set(drivername="postgresql+psycopg")
     return create_engine(url, pool_pre_ping=True, hide_parameters=True)
 
 

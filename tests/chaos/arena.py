@@ -47,7 +47,7 @@ from tests.chaos.scenario import (
 )
 from tests.chaos.snapshot import PostgresSnapshot, Snapshot, SQLiteSnapshot
 from tests.chaos.verdict import Facts, Verdict, judge
-from tests.postgres_server import DSN_VARIABLE
+from tests.postgres_server import DSN_VARIABLE, new_engine
 
 T = TypeVar("T")
 
@@ -148,6 +148,8 @@ class Arena:
         self.profile = profile(provider)
         self.holds = 0
         self.dsn = dsn if server is None else server.dsn
+        # of its own, since a store that is closed closes all connections; its statements are compiled once
+        self.engine = new_engine(self.dsn) if store == "postgres" else None
         self.passages: dict[str, Counter[str]] = {}
         self.durations: dict[str, float] = {}
         self._stack = ExitStack()
@@ -362,7 +364,7 @@ class Round:
             return ["held, though a create can be fenced"]
         if any(fault["kind"] in ("unlisted", "late_files", "gone_files") for fault in self.scenario.faults):
             return []
-        store = open_store(self.place)
+        store = open_store(self.place, engine=self.arena.engine)
         submissions = store.list_submissions(run_id=RUN_ID)
         store.close()
         doubtful = {
@@ -385,7 +387,7 @@ class Round:
 
     def create_stray_batch(self) -> None:
         """A batch that carries the run's name, with a row of nobody's."""
-        store = open_store(self.place)
+        store = open_store(self.place, engine=self.arena.engine)
         created_at = store.get_run_summary(run_id=RUN_ID).created_at
         store.close()
         name = f"{local_batch_prefix(RUN_ID, created_at)}{uuid.uuid4().hex}"
@@ -418,7 +420,7 @@ class Round:
         reports = [report for driver in self.drivers if (report := driver.report()) is not None]
         books, executions = self.arena.books(), self.arena.executions()
         export = self.place.folder / "export" / RUN_ID
-        store = open_store(self.place)
+        store = open_store(self.place, engine=self.arena.engine)
         try:
             summary = store.get_run_summary(run_id=RUN_ID)
             submissions = store.list_submissions(run_id=RUN_ID)

@@ -214,7 +214,13 @@ class Driver:
                         runner.resubmit_batch(RUN_ID, submission.local_batch_id)
 
 
-def open_store(place: Place, *, clock_offset: float = 0.0, spare_pages: int | None = None) -> StateStore:
+def open_store(
+    place: Place,
+    *,
+    clock_offset: float = 0.0,
+    spare_pages: int | None = None,
+    engine: Engine | None = None,
+) -> StateStore:
     """The round's store, with the clock of this process where that is wrong, and little room where it has little."""
     now = (lambda: datetime.fromtimestamp(time.time() + clock_offset, UTC)) if clock_offset else None
     registry = profile(place.provider).registry()
@@ -223,7 +229,7 @@ def open_store(place: Place, *, clock_offset: float = 0.0, spare_pages: int | No
             dsn=place.dsn,
             schema=place.schema,
             now=now,
-            engine=engines.get(place.dsn),
+            engine=engine or engines.get(place.dsn),
             provider_registry=registry,
         )
     store = SQLiteStorage(path=place.folder / "runs.sqlite3", now=now, provider_registry=registry)

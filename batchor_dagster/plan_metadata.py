@@ -46,7 +46,7 @@ def plan_metadata(plan: Plan, note: str | None = None) -> Metadata:
         )
     if plan.caps:
         metadata["batchor/planned_caps"] = dg.MetadataValue.md(
-            "\n".join(f"- {plain(cap.cap)}: {cap.left} left; stops: {cap.stops}" for cap in plan.caps)
+            "\n".join(f"- {plain(cap, _MOST_CHARS)}" for cap in plan.caps)
         )
     if warnings := [*plan.warnings, *([] if note is None else [note])]:
         metadata["batchor/plan_warnings"] = dg.MetadataValue.md(

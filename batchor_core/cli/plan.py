@@ -93,15 +93,7 @@ def plan_lines(made: Plan) -> Iterator[tuple[str, str]]:
     if made.queue_limit is not None:
         yield "queue limit", f"{made.queue_limit:,} tokens in flight"
     for cap in made.caps:
-        yield "cap", f"{cap.cap}: {cap.left} left; {_STOPS[cap.stops]}"
-
-
-_STOPS = {
-    "no": "the run would stay below it",
-    "perhaps": "the run may stop at it",
-    "yes": "the run would stop at it",
-    "unknown": "without a price, the run would be refused",
-}
+        yield "cap", str(cap)
 
 
 def plan_json(made: Plan) -> dict[str, Any]:

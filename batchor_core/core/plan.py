@@ -54,6 +54,17 @@ class CapForecast:
     left: str
     stops: str
 
+    def __str__(self) -> str:
+        return f"{self.cap}: {self.left} left; {_STOPS[self.stops]}"
+
+
+_STOPS = {
+    "no": "the run would stay below it",
+    "perhaps": "the run may stop at it",
+    "yes": "the run would stop at it",
+    "unknown": "without a price, the run would be refused",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

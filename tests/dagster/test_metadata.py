@@ -15,6 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 from batchor_core import ItemStatus, OpenAIProviderConfig, RunControlState, RunLifecycleStatus, RunSummary
+from batchor_core.core.plan import CapForecast, Plan, Range, RefusedRow
 from batchor_core.core.pricing import Cost, Unpriced
 from batchor_core.core.turnaround import BatchTime
 from batchor_core.core.usage import TokenUsage
@@ -38,6 +39,7 @@ from batchor_dagster.metadata import (
     unknown_outcome,
 )
 from batchor_dagster.observations import in_flight
+from batchor_dagster.plan_metadata import plan_metadata
 from batchor_dagster.sensor.drive_job import DRIVEN_TAG
 from batchor_dagster.steps.links import batch_links
 from batchor_dagster.steps.submission import RERUN_APPLIED_TAG, RERUN_TAG
@@ -68,6 +70,25 @@ REPORT = TableReport(
 )
 LINKS = Links(controls="[pause](/guess)", runs="/runs?q")
 MINI = OpenAIProviderConfig(model="gpt-4.1-mini")
+PLAN = Plan(
+    rows=2,
+    rows_new=1,
+    rows_reused=0,
+    rows_following=0,
+    rows_duplicate=0,
+    rows_refused=1,
+    refused=(RefusedRow("a", "too large"),),
+    input_tokens=Range(1, 2, 3),
+    output_tokens=Range(0, 4, 4),
+    output_basis="a default",
+    cost=Range(Decimal(0), Decimal(1), Decimal(1)),
+    not_included=(),
+    batches=1,
+    waves=1,
+    queue_limit=100,
+    caps=(CapForecast("$1.00 for store", "$0.50", "yes"),),
+    warnings=("1 row over the limits",),
+)
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 COST = Cost(Decimal("1.50"))
 BATCHES = [BatchTime("b-1", "completed", 60, 0.0, 600.0), BatchTime("b-2", "completed", 40, 0.0, 5400.0)]
@@ -402,6 +423,7 @@ def test_every_entry_is_in_the_reference() -> None:
             links=LINKS,
         ),
     }
+    shown |= plan_metadata(PLAN)
     listed = set(re.findall(r"`((?:batchor|dagster)/\w+|preview)`", page))
     assert set(shown) <= listed
     facts = BatchFacts(dg.AssetKey("facts"), dg.AssetKey("facts_submission"), None, None, "batchor")

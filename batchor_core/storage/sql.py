@@ -291,11 +291,11 @@ class SQLStore(SQLByHand):
         with self.database.read() as connection:
             if sql_caps.are_kept(connection, caps, by_operator=by_operator):
                 return
-        with self.database.write(Boundary.SET_CONTROL_STATE) as connection:
+        with self.database.write(Boundary.KEEP_CAPS) as connection:
             sql_caps.keep_caps(self.database, connection, caps, by_operator=by_operator)
 
     def remove_cap(self, cap: Cap) -> bool:
-        with self.database.write(Boundary.SET_CONTROL_STATE) as connection:
+        with self.database.write(Boundary.KEEP_CAPS) as connection:
             return sql_caps.remove_cap(self.database, connection, cap)
 
     def list_caps(self) -> list[Cap]:

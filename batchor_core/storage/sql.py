@@ -200,6 +200,11 @@ class SQLStore(SQLByHand):
             run_key = sql_runs.run_key_of(self.database, connection, run_id)
             return sql_rendered.rendered(connection, run_key)
 
+    def has_row_options(self, *, run_id: str) -> bool:
+        with self.database.read() as connection:
+            run_key = sql_runs.run_key_of(self.database, connection, run_id)
+            return sql_rendered.has_options(connection, run_key)
+
     def iter_stored_items(self, *, run_id: str, first_index: int, count: int) -> Iterator[StoredItem]:
         with self.database.read() as connection:
             run_key = sql_runs.run_key_of(self.database, connection, run_id)

@@ -163,6 +163,7 @@ class SQLStore(SQLByHand):
             active=sql_summaries.active_batches(connection, now=now, run_key=row.run_key),
             doubtful=sql_summaries.doubtful_counts(connection, row.run_key),
             following=sql_following.counts(connection, [row]),
+            held_back_by=sql_caps.held_back_by(connection, row, now),
         )
 
     def list_runs(self) -> list[RunListing]:
@@ -178,7 +179,12 @@ class SQLStore(SQLByHand):
                     run_id=row.run_id,
                     created_at=row.created_at,
                     summary=sql_summaries.summary_from(
-                        row, now=now, active=active, doubtful=doubtful, following=following
+                        row,
+                        now=now,
+                        active=active,
+                        doubtful=doubtful,
+                        following=following,
+                        held_back_by=sql_caps.held_back_by(connection, row, now),
                     ),
                     extras=decode_json(row.extras),
                     last_sequence=int(row.terminal_sequence),

@@ -10,7 +10,6 @@ from urllib.parse import quote, urlencode
 import dagster as dg
 
 from batchor_core import RunSummary
-from batchor_core.core.lifecycle import IN_FLIGHT
 from batchor_core.core.markdown import MOST_CHARS, plain, table
 from batchor_core.core.models import ProviderConfig
 from batchor_core.core.pricing import BatchRates, Cost, Rates, Unpriced
@@ -302,9 +301,10 @@ def _estimate_metadata(summary: RunSummary, estimate: TokenEstimate, rates: Rate
         case Unpriced():
             return _cost_metadata(rates)
         case BatchRates():
-            requests = sum(summary.status_counts.get(status, 0) for status in IN_FLIGHT)
             usd, low = (
-                dg.MetadataValue.float(dollars(rates.estimate(input_tokens=tokens, requests=requests)))
+                dg.MetadataValue.float(
+                    dollars(rates.estimate(input_tokens=tokens, requests=summary.items_in_flight))
+                )
                 for tokens in (estimate.requests, estimate.texts)
             )
             if not estimate.requests:

@@ -25,6 +25,7 @@ class Boundary(StrEnum):
     SET_CHECKPOINT = "set_checkpoint"
     APPEND_ITEMS = "append_items"
     SET_CONTROL_STATE = "set_control_state"
+    KEEP_CAPS = "keep_caps"
     PAUSE = "pause"
     FOLLOW = "follow"
     CANCEL_REMAINING = "cancel_remaining"

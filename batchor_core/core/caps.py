@@ -154,6 +154,13 @@ class CapStanding(NamedTuple):
             else settled
         )
 
+    def holds_back(self) -> str | None:
+        """What rows may be waiting for that don't fit, for people; None if nothing that is reserved is in their way."""
+        needed = 1 if self.cap.measure is CapMeasure.ROWS else self.reserved
+        if not self.reserved or self.left >= needed:
+            return None
+        return f"the cap of {self.cap}: {self.used()} used; rows that do not fit wait until it is known what those in flight cost"
+
 
 class Reservation(NamedTuple):
     """What rows may cost at most.

@@ -21,6 +21,7 @@ from batchor_core.core.exports import ArtifactExportResult as ArtifactExportResu
 from batchor_core.core.exports import ArtifactPruneResult as ArtifactPruneResult
 from batchor_core.core.exports import TerminalResultsExportResult as TerminalResultsExportResult
 from batchor_core.core.failures import ItemFailure as ItemFailure
+from batchor_core.core.lifecycle import IN_FLIGHT
 from batchor_core.core.outputs import ModelOutput, Output, OutputSpec, OutputT, TextOutput, check_output
 from batchor_core.core.policies import ArtifactPolicy as ArtifactPolicy
 from batchor_core.core.policies import ChunkPolicy as ChunkPolicy
@@ -270,8 +271,9 @@ class RunSummary:
         late_rows: Items in them whose results are missing.
         overdue_batches: Batches that should have ended by now.
         created_at: When the run was created, seconds since 1970 by the store's clock; 0 if the store does not keep it.
-        trouble: What the run keeps retrying, since when, when next, and why, in the provider's words; None if nothing
-            fails. It does not need a person: a run that does is paused or has quarantined batches.
+        trouble: What the run keeps retrying, since when, when next, and why, in the provider's words; or the cap under
+            which its rows wait for those of other runs; None if neither. It does not need a person: a run that does is
+            paused or has quarantined batches.
         cost: What every answered attempt has cost, by the prices of the day that its batch was created on; or why
             there is no figure.
         reused_items: Completed items that got their answers from other runs.
@@ -324,6 +326,11 @@ class RunSummary:
     def cache_hit_rate(self) -> float | None:
         """The share of prompt tokens that were read from the provider's prompt cache, 0 to 1; None before any were billed."""
         return cache_hit_rate(self.usage)
+
+    @property
+    def items_in_flight(self) -> int:
+        """Items that are in a submission, sent or about to be."""
+        return sum(self.status_counts[status] for status in IN_FLIGHT)
 
     def _repr_html_(self) -> str:
         """The summary in a notebook."""

@@ -74,12 +74,17 @@ class RenderedChunk(NamedTuple):
     @property
     def has_options(self) -> bool:
         """Whether some items have request options of their own."""
-        return self.options != _digest_of_none(self.item_count)
+        return are_options(self.item_count, self.options)
 
     def differs_in(self, other: RenderedChunk) -> list[str]:
         """Which parts of the items differ between both chunks."""
         pairs = zip(RENDERED_FIELDS, self[2:], other[2:], strict=True)
         return [name for name, mine, theirs in pairs if mine != theirs]
+
+
+def are_options(count: int, digest: bytes) -> bool:
+    """Whether the digest of the options of so many items says that some of them have any."""
+    return digest != _digest_of_none(count)
 
 
 PROMPT_FIELDS = ("prompt", "system_prompt", "messages", "options")
@@ -96,9 +101,7 @@ def _digest(values: Sequence[object]) -> bytes:
     return sha256(text).digest()[:_DIGEST_BYTES]
 
 
-@lru_cache(
-    maxsize=64
-)  # chunks have one size, but for the last one; each end of a batch looks through all of a run's
+@lru_cache(maxsize=64)  # chunks have one size, but for the last one
 def _digest_of_none(count: int) -> bytes:
     """The digest of values that no item has."""
     return _digest([None] * count)

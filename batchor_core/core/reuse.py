@@ -18,6 +18,7 @@ from batchor_core.core.arguments import check_bool, shown
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.lifecycle import IN_FLIGHT
+from batchor_core.core.spending import ASSET_EXTRA, PARTITION_EXTRA
 from batchor_core.core.types import JSONObject
 
 ReuseScope: TypeAlias = Literal["off", "partition", "asset", "store"]
@@ -25,9 +26,11 @@ ReuseScope: TypeAlias = Literal["off", "partition", "asset", "store"]
 
 SCOPES: tuple[ReuseScope, ...] = get_args(ReuseScope)
 
-ASSET_EXTRA = "reuse_asset"
-PARTITION_EXTRA = "reuse_partition"
-"""Keys of a run's extras that name the asset and the partition that it belongs to."""
+_NAMES = ((ASSET_EXTRA, "reuse_asset"), (PARTITION_EXTRA, "reuse_partition"))
+"""Keys of a run's extras that name the asset and the partition that it belongs to, each with the one of earlier builds."""
+
+_NAMED_BY: Mapping[ReuseScope, int] = {"off": 0, "store": 0, "asset": 1, "partition": 2}
+"""By how many of these a scope is named."""
 
 FLIGHT_PATIENCE_SEC = 48 * 3_600.0
 """How long a row waits for an equal one in flight in another run: twice the time that a batch may take."""
@@ -101,14 +104,14 @@ def reuse_key(
         InvalidInputError: The extras don't name what the scope is about.
     """
     name: list[Any] = [scope]
-    for extra, scopes in ((ASSET_EXTRA, ("asset", "partition")), (PARTITION_EXTRA, ("partition",))):
-        if scope in scopes:
-            if extra not in extras:
-                raise InvalidInputError(
-                    f"reuse={scope!r} is for the assets of an orchestrator, and this run's extras have no {extra!r} to tell "
-                    "which; give reuse='store', or start(extras={...}) with it"
-                )
-            name.append(extras[extra])
+    for names in _NAMES[: _NAMED_BY[scope]]:
+        given = next((extra for extra in reversed(names) if extra in extras), None)
+        if given is None:
+            raise InvalidInputError(
+                f"reuse={scope!r} is for the assets of an orchestrator, and this run's extras have no {names[0]!r} to tell "
+                "which; give reuse='store', or start(extras={...}) with it"
+            )
+        name.append(extras[given])
     told = json.dumps([name, *asked_of, output, salt], sort_keys=True, default=str)
     return sha256(told.encode()).hexdigest()
 

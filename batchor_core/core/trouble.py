@@ -36,8 +36,9 @@ def trouble(
     poll_failures: int,
     poll_error: str | None,
     poll_retry_at: float | None = None,
+    held_back_by: str | None = None,
 ) -> str | None:
-    """The problem that a run keeps retrying; None without one, or if nothing is tried.
+    """The problem that a run keeps retrying, or what it waits for; None without one, or if nothing is tried.
 
     Args:
         status: Whether the run has ended.
@@ -48,6 +49,7 @@ def trouble(
         poll_failures: The most failures in a row to ask after a batch.
         poll_error: What one of them said.
         poll_retry_at: When the first of these batches is asked after again.
+        held_back_by: What rows wait for that could be sent, though nothing of the run is in flight.
     """
     if status is not RunLifecycleStatus.RUNNING or control_state is RunControlState.PAUSED:
         return None
@@ -56,6 +58,8 @@ def trouble(
         said.append(_in_words("submission", submit_failures, submit_error, submit_retry_at))
     if poll_failures:
         said.append(_in_words("polling a batch", poll_failures, poll_error, poll_retry_at))
+    if held_back_by:
+        said.append(held_back_by)
     return "; ".join(said) or None
 
 

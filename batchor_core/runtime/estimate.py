@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import orjson
 
 from batchor_core.core.exceptions import MissingCredentialsError
-from batchor_core.core.lifecycle import IN_FLIGHT
 from batchor_core.core.models import RunSummary
 from batchor_core.core.prompts import PromptParts
 from batchor_core.core.types import BatchRequestLine
@@ -38,8 +37,7 @@ class TokenEstimate:
 
 def estimate(live: LiveRun, summary: RunSummary) -> TokenEstimate:
     """The range. Without a key for the provider, both ends are the upper one."""
-    in_flight = sum(summary.status_counts.get(status, 0) for status in IN_FLIGHT)
-    whole = summary.estimated_tokens
+    in_flight, whole = summary.items_in_flight, summary.estimated_tokens
     if not in_flight:
         return TokenEstimate(whole, whole)
     try:

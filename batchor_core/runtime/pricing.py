@@ -50,9 +50,8 @@ class BatchPricing:
             case Unpriced(reason):
                 return [reason, *self._notes]
             case BatchRates() as rates:
-                chunks = self._drive.store.get_rendered_chunks(run_id=self._drive.run_id)
-                options = [ROW_OPTIONS] if any(chunk.has_options for chunk in chunks) else []
-                return [*self._notes, *rates.unseen, *options]
+                has_options = self._drive.store.has_row_options(run_id=self._drive.run_id)
+                return [*self._notes, *rates.unseen, *([ROW_OPTIONS] if has_options else [])]
 
     def _amounts(self, usages: Sequence[TokenUsage]) -> Sequence[int | None]:
         if self._rates is None and usages:

@@ -169,6 +169,7 @@ class SQLStore(SQLByHand):
             doubtful=sql_summaries.doubtful_counts(connection, row.run_key),
             following=sql_following.counts(connection, [row]),
             queue_limits=sql_queue_limits.tokens_by_key(connection, row.budget_key),
+            held_back_by=sql_caps.held_back_by(connection, row, now),
         )
 
     def list_runs(self) -> list[RunListing]:
@@ -191,6 +192,7 @@ class SQLStore(SQLByHand):
                         doubtful=doubtful,
                         following=following,
                         queue_limits=limits,
+                        held_back_by=sql_caps.held_back_by(connection, row, now),
                     ),
                     extras=decode_json(row.extras),
                     last_sequence=int(row.terminal_sequence),
@@ -211,6 +213,11 @@ class SQLStore(SQLByHand):
         with self.database.read() as connection:
             run_key = sql_runs.run_key_of(self.database, connection, run_id)
             return sql_rendered.rendered(connection, run_key)
+
+    def has_row_options(self, *, run_id: str) -> bool:
+        with self.database.read() as connection:
+            run_key = sql_runs.run_key_of(self.database, connection, run_id)
+            return sql_rendered.has_options(connection, run_key)
 
     def iter_stored_items(self, *, run_id: str, first_index: int, count: int) -> Iterator[StoredItem]:
         with self.database.read() as connection:
@@ -323,11 +330,11 @@ class SQLStore(SQLByHand):
         with self.database.read() as connection:
             if sql_caps.are_kept(connection, caps, by_operator=by_operator):
                 return
-        with self.database.write(Boundary.SET_CONTROL_STATE) as connection:
+        with self.database.write(Boundary.KEEP_CAPS) as connection:
             sql_caps.keep_caps(self.database, connection, caps, by_operator=by_operator)
 
     def remove_cap(self, cap: Cap) -> bool:
-        with self.database.write(Boundary.SET_CONTROL_STATE) as connection:
+        with self.database.write(Boundary.KEEP_CAPS) as connection:
             return sql_caps.remove_cap(self.database, connection, cap)
 
     def list_caps(self) -> list[Cap]:

@@ -27,7 +27,7 @@ from batchor_core.core.pricing import dollars_of
 from batchor_core.storage.columns import decode_text, encode_text
 from batchor_core.storage.records import PersistedRunConfig
 from batchor_core.storage.schema import batches, caps, run_labels, submission_intents
-from batchor_core.storage.sql_engine import Database
+from batchor_core.storage.sql_engine import AnyRow, Database
 from batchor_core.storage.sql_runs import LockedRun
 
 _submissions, _batches = submission_intents.c, batches.c
@@ -143,6 +143,15 @@ def standing(connection: Connection, cap: ActiveCap, run_key: int, now: float) -
 def standings(connection: Connection, run_key: int, run_id: str, now: float) -> list[CapStanding]:
     """The caps that hold for a run, and how far they are used."""
     return [standing(connection, cap, run_key, now) for cap in caps_of(connection, run_key, run_id)]
+
+
+def held_back_by(connection: Connection, row: AnyRow, now: float) -> str | None:
+    """Which cap rows of an idle run may be waiting for, for people; None if the run is not idle, or no cap is in its way."""
+    has_rows = row.pending_items or row.failed_retryable_items
+    if not has_rows or row.queued_local_items or row.submitted_items:
+        return None
+    found = standings(connection, row.run_key, row.run_id, now)
+    return next((text for one in found if (text := one.holds_back())), None)
 
 
 def fits(run: LockedRun, reservation: Reservation | None, *, rows: int, tokens: int) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, select
 
-from batchor_core.core.rendered import RenderedChunk
+from batchor_core.core.rendered import RenderedChunk, are_options
 from batchor_core.storage.columns import decode_optional_json, decode_optional_text, decode_text
 from batchor_core.storage.records import StoredItem
 from batchor_core.storage.schema import item_contents, rendered_chunks
@@ -43,6 +43,12 @@ def rendered(connection: Connection, run_key: int) -> list[RenderedChunk]:
         .order_by(_chunks.first_index)
     )
     return [RenderedChunk(*row) for row in connection.execute(wanted)]
+
+
+def has_options(connection: Connection, run_key: int) -> bool:
+    """Whether items have request options of their own. Hardly any chunk without differs from the others in these columns."""
+    wanted = select(_chunks.item_count, _chunks.options).where(_chunks.run_key == run_key).distinct()
+    return any(are_options(count, digest) for count, digest in connection.execute(wanted))
 
 
 def stored_items(database: Database, run_key: int, *, first_index: int, count: int) -> Iterator[StoredItem]:

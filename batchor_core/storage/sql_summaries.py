@@ -92,6 +92,7 @@ def summary_from(
     doubtful: Mapping[tuple[int, str], int],
     following: Mapping[int, int],
     queue_limits: Mapping[str, int],
+    held_back_by: str | None = None,
 ) -> RunSummary:
     """A run's summary, from its row and what was counted beside it."""
     counts = {status: getattr(row, f"{status.value}_items") for status in ItemStatus}
@@ -134,6 +135,7 @@ def summary_from(
             poll_failures=in_flight.poll_failures,
             poll_error=in_flight.poll_error,
             poll_retry_at=in_flight.poll_retry_at,
+            held_back_by=held_back_by,
         ),
         cost=cost_of(row.cost, unpriced=row.unpriced_answers, notes=notes_from(row)),
         reused_items=row.reused_items,

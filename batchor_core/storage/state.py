@@ -115,6 +115,10 @@ class StateStore(DocumentedStore):
         """
         return rendered_in_this_process(self, run_id)
 
+    def has_row_options(self, *, run_id: str) -> bool:
+        """Whether items of the run have request options of their own, as far as is known."""
+        return any(chunk.has_options for chunk in self.get_rendered_chunks(run_id=run_id))
+
     def iter_stored_items(self, *, run_id: str, first_index: int, count: int) -> Iterator[StoredItem]:
         """Items from an index on, as they were stored; by default without their requests."""
         for record in self.get_item_records(run_id=run_id):

@@ -13,7 +13,7 @@ from batchor_dagster.observations import observed_key
 from batchor_dagster.plan_metadata import plan_metadata
 from batchor_dagster.steps.failures import clear_failures
 from batchor_dagster.steps.partitions import partition_keys
-from batchor_dagster.steps.submission import build_job, extras_of, with_reuse
+from batchor_dagster.steps.submission import build_job, with_reuse
 from batchor_dagster.steps.task import Task
 
 _DESCRIPTION = "A plan. Nothing was sent, and nothing is materialized: launch without plan to send it."
@@ -44,7 +44,7 @@ def _plan(task: Task, partition_key: str | None) -> tuple[Plan, str | None]:
         with task.resource.planning(job.provider_config) as (store, planning):
             job = with_reuse(task, store, job)
             revision = task.asset.newest_revision(store, partition_key)
-            extras = extras_of(task, partition_key, revision + 1, job)
+            extras = task.asset.extras(partition_key, revision + 1)
             run_id = task.asset.run_id(partition_key, revision + 1)
             return planning.plan(job, run_id=run_id, extras=extras), _about(
                 task, store, partition_key, revision

@@ -12,8 +12,6 @@ import dagster as dg
 from batchor_core import BatchJob, BatchRunner, Run, StateStore
 from batchor_core.core.enums import RunControlState
 from batchor_core.core.exceptions import InvalidInputError
-from batchor_core.core.reuse import ASSET_EXTRA, PARTITION_EXTRA
-from batchor_core.core.types import JSONObject
 from batchor_dagster.control import add_run_id_tag, apply_all, mark_applied
 from batchor_dagster.metadata import Metadata, describe, submission_metadata, unknown_outcome
 from batchor_dagster.observations import in_flight
@@ -141,7 +139,7 @@ def _read(
     run_id = task.asset.run_id(partition_key, decision.revision)
     # before the start, so that an operator finds the run while its items are being read
     _name_run(task, run_id)
-    extras = extras_of(task, partition_key, decision.revision, job)
+    extras = task.asset.extras(partition_key, decision.revision)
     extras |= {ASKED_BY_EXTRA: task.context.run.run_id, **(digest.to_extras() if digest else {})}
     run = runner.start(job, run_id=run_id, extras=extras)
     # another driver, such as a tick of the sensor, may have held the run just now, and it has not got the rows
@@ -151,14 +149,6 @@ def _read(
         time.sleep(task.resource.poll_interval_sec)
         run.refresh()
     return run
-
-
-def extras_of(task: Task, partition_key: str | None, revision: int, job: BatchJob[Any, Any]) -> JSONObject:
-    """What is stored with a revision of a partition, besides what it was asked by."""
-    extras = task.asset.extras(partition_key, revision)
-    if job.reuse in ("asset", "partition"):
-        extras |= {ASSET_EXTRA: list(task.asset.key.path), PARTITION_EXTRA: partition_key}
-    return extras
 
 
 def _compare(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from tests.chaos import suites
+from tests.chaos import reuse, suites
 from tests.chaos.arena import Arena
 from tests.chaos.play import Tally, arenas, play
 from tests.chaos.profile import PROFILES, Profile, profile
@@ -43,6 +43,7 @@ class Suite:
         own_servers: Each worker has a Postgres of its own, which it restarts.
         must_fail: It is a negative control.
         makes_sense: Of which providers.
+        reaches: Boundaries at which it has to kill, with a provider.
     """
 
     about: str
@@ -53,6 +54,7 @@ class Suite:
     own_servers: bool = False
     must_fail: bool = False
     makes_sense: Callable[[Profile], bool] = lambda of: True
+    reaches: Callable[[Profile], frozenset[str]] = lambda of: frozenset()
 
     def done(self, tally: Tally) -> int:
         """How far it has come, in what it counts."""
@@ -69,6 +71,7 @@ SUITES = {
     "boundaries": Suite(
         "a kill before and after each boundary, at its first three passages",
         lambda arena, _: suites.each_boundary(arena, per_boundary=3),
+        reaches=suites.places,
     ),
     "pairs": Suite(
         "kills of two drivers in a row, both at boundaries; a pair counts if both came to pass",
@@ -119,6 +122,16 @@ SUITES = {
     "snapshots": Suite(
         "drivers die while the rows of a frame or query are written down, and after; the rows change meanwhile",
         lambda _, count: suites.around_the_snapshot(Source.FRAME, Source.QUERY),
+    ),
+    "reuse": Suite(
+        "overlapping runs that reuse answers under caps: one driver is killed at each boundary, then 8 on 20 runs, all over",
+        lambda arena, count: [
+            *reuse.each_boundary(arena),
+            *reuse.crowds(reuse.passages(arena), rounds=count, seed=18),
+        ],
+        30,
+        makes_sense=lambda of: of.limits.can_fence,
+        reaches=lambda of: reuse.ONLY_HERE,
     ),
     "clocks": Suite(
         "after a kill, a driver whose clock is wrong by an hour or a day",
@@ -183,6 +196,20 @@ SUITES = {
         lambda _, count: suites.without_snapshot(),
         1,
         must_fail=True,
+    ),
+    "no-following": Suite(
+        "as reuse, with rows that don't follow equal ones",
+        lambda arena, count: reuse.crowds(reuse.passages(arena), rounds=count, seed=19, diverts=False),
+        4,
+        must_fail=True,
+        makes_sense=lambda of: of.limits.can_fence,
+    ),
+    "no-cap-check": Suite(
+        "as reuse, with claims that don't look at caps",
+        lambda arena, count: reuse.crowds(reuse.passages(arena), rounds=count, seed=20, checks_caps=False),
+        4,
+        must_fail=True,
+        makes_sense=lambda of: of.limits.can_fence,
     ),
     "lag-above-grace": Suite(
         "as lag, but later than the grace period; where there is no fence, with such drivers",
@@ -260,13 +287,13 @@ def _play(name: str, on: list[Arena], options: argparse.Namespace) -> tuple[Tall
         complaints += tally.failures[:20]
         if is_whole and suite.done(tally) < wanted:
             complaints.append(f"ONLY {suite.done(tally)} OF {wanted} {suite.counts}")
-        if (
-            is_whole
-            and name == "boundaries"
-            and (never := suites.places(on[0].profile) - tally.reached.places.keys())
-        ):
+        if is_whole and (never := suite.reaches(on[0].profile) - tally.reached.places.keys()):
             complaints.append(f"NEVER KILLED: {', '.join(sorted(never))}")
     _print(suite, tally)
+    if tally.total.excess:
+        print(
+            f"    the largest excess over a cap, as rows had reserved too little: {tally.total.excess:,} picodollars"
+        )
     for complaint in complaints:
         print(f"    {complaint[:2_000]}", flush=True)
     for leftover in tally.leftovers if options.verbose and not suite.must_fail else ():

@@ -148,6 +148,8 @@ class Life:
         waits: Whether rows without a line are waited for; without, they are bought at once, and it is a negative control.
         overlaps: Drive all of the overlapping runs that reuse each other's answers, beginning with this one; None for the one run.
         diverts: Whether rows follow equal ones; without, it is a negative control.
+        checks_caps: Whether claims check caps; without, it is a negative control.
+        answer_tokens: Longest answer of the overlapping runs, which rows reserve.
         exports: Whether it exports and prunes the finished run: one driver's work, not a crowd's.
         decides: It settles what is in doubt by a look at the provider's books, as an operator does.
         clock_offset: Seconds by which this process's clock is wrong.
@@ -169,6 +171,8 @@ class Life:
     waits: bool = True
     overlaps: int | None = None
     diverts: bool = True
+    checks_caps: bool = True
+    answer_tokens: int = 16
     exports: bool = True
     decides: bool = False
     clock_offset: float = 0.0

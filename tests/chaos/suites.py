@@ -112,9 +112,9 @@ HAND_MADE = (
 )
 """What the engine never passes: documented methods of the store for which its own drivers have others."""
 
-ELSEWHERE = (Boundary.WRITE_TABLE, Boundary.FOLLOW)
+ELSEWHERE = (Boundary.WRITE_TABLE, Boundary.FOLLOW, Boundary.KEEP_CAPS)
 """What only Dagster's workers pass, whom tests/acceptance/test_killed_deployment.py kills there, and what only runs with reuse
-pass, see test_reuse.py."""
+and caps pass, see reuse.py."""
 
 
 def places(of: Profile) -> frozenset[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos import suites
+from tests.chaos import reuse, suites
 from tests.chaos.arena import Arena, Round
 from tests.chaos.play import Tally, arenas, play
 from tests.chaos.profile import PROFILES
@@ -135,6 +135,20 @@ def test_connections_that_are_terminated(on: list[Arena]) -> None:
     check(play("disturbed", cases, on), at_least=3)
 
 
+PLACES = [f"{name}:{when}" for name in reuse.MATTERING for when in ("before", "after")]
+
+
+def test_overlapping_runs_ask_nothing_twice_and_stay_under_their_caps(on: list[Arena]) -> None:
+    """A driver after the other that is killed, half of the sides of each boundary on each database; then a crowd."""
+    cases = [reuse.where_it_matters()[on[0].store == "postgres"]]
+    cases += reuse.crowds(PLACES, rounds=1, seed=301, shape=reuse.NARROW, size=3)
+    tally = play("reuse", cases, on)
+    check(tally, at_least=len(cases))
+    assert (
+        tally.reached.happened >= 0.8 * tally.reached.meant
+    )  # of a crowd, not all come to where they are to die
+
+
 def test_a_worker_that_dies_is_told(on: list[Arena]) -> None:
     def fail(stage: Round) -> Verdict:
         raise OSError("no more processes")
@@ -191,6 +205,12 @@ def test_rows_of_two_readings_are_seen(on_sqlite: list[Arena]) -> None:
 def test_a_driver_that_buys_at_once_what_has_no_line_pays_twice(on_sqlite: list[Arena]) -> None:
     cases = suites.late_results(rounds=CONTROL_ROUNDS, seed=14, waits=False)
     tally = play("buys at once", cases, on_sqlite, stop_at_bad=1)
+    assert tally.total.paid_twice > 0
+
+
+def test_without_following_overlapping_runs_ask_twice(on_sqlite: list[Arena]) -> None:
+    cases = reuse.crowds(PLACES, rounds=CONTROL_ROUNDS, seed=302, shape=reuse.NARROW, size=3, diverts=False)
+    tally = play("no following", cases, on_sqlite, stop_at_bad=1)
     assert tally.total.paid_twice > 0
 
 

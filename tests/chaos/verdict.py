@@ -69,6 +69,8 @@ class Verdict:
         orphans: Files that stayed where the scenario says why they may. They cost nothing, and are not wrong.
         held: Rounds in which a submission in doubt was left on hold, and settled afterwards. Where a create can't be fenced
             that is as it must be.
+        over_caps: Caps that were exceeded by more than rows in flight explain, or of which something stays reserved.
+        excess: The largest excess over a cap that rows in flight explain, in picodollars.
     """
 
     lost: int = 0
@@ -81,6 +83,8 @@ class Verdict:
     left: int = 0
     orphans: int = 0
     held: int = 0
+    over_caps: int = 0
+    excess: int = field(default=0, compare=False)
     why: Sequence[str] = field(default=(), compare=False)
 
     @property
@@ -90,10 +94,10 @@ class Verdict:
 
     def __add__(self, other: Verdict) -> Verdict:
         sums = {name: getattr(self, name) + getattr(other, name) for name in FIGURES}
-        return Verdict(**sums, why=[*self.why, *other.why])
+        return Verdict(**sums, excess=max(self.excess, other.excess), why=[*self.why, *other.why])
 
 
-FIGURES = tuple(entry.name for entry in fields(Verdict) if entry.name != "why")
+FIGURES = tuple(entry.name for entry in fields(Verdict) if entry.name not in ("excess", "why"))
 
 
 def judge(facts: Facts, scenario: Scenario) -> Verdict:

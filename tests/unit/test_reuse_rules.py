@@ -75,16 +75,19 @@ def test_wrong_settings_are_told(wrong: dict[str, Any]) -> None:
 
 def test_scopes_are_told_apart() -> None:
     def key(scope: Any = "asset", extras: Any = None, server: str | None = None, salt: str = "") -> str:
-        named = {"reuse_asset": ["a"], "reuse_partition": "p"} if extras is None else extras
+        named = {"dagster_asset_key": ["a"], "dagster_partition_key": "p"} if extras is None else extras
         return reuse_key(scope, named, asked_of=("fake", server, "me"), output={"kind": "text"}, salt=salt)
 
     keys = [
         key(),
         key("partition"),
         key("store"),
-        key(extras={"reuse_asset": ["b"]}),
+        key(extras={"dagster_asset_key": ["b"]}),
         key(server="http://here"),
         key(salt="2"),
     ]
     assert len(set(keys)) == len(keys)
     assert key("store", {}) == key("store")
+    assert key("partition", {"reuse_asset": ["a"], "reuse_partition": "p"}) == key(
+        "partition"
+    )  # earlier builds' names

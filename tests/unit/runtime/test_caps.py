@@ -96,6 +96,11 @@ def test_a_run_waits_while_others_may_yet_give_back_what_they_reserve(world: Wor
     waiting = runner.start(text_job(1), run_id="third")
     waiting.refresh()
     assert waiting.summary().control_state is RunControlState.RUNNING
+    assert waiting.summary().trouble == (
+        "the cap of 2 rows for store: 1 row and 1 row reserved used; rows that do not fit wait until it is known what those "
+        "in flight cost"
+    )
+    assert store.list_runs()[0].summary == waiting.summary()
     assert first.summary().completed_items == 0
 
 

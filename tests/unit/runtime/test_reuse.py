@@ -122,7 +122,7 @@ def test_runs_without_reuse_give_nothing(world: World) -> None:
 
 def test_scopes_are_those_of_an_asset_and_its_partition(world: World) -> None:
     def start(run_id: str, asset: str, partition: str, reuse: str) -> Run:
-        extras = {"reuse_asset": asset, "reuse_partition": partition}
+        extras = {"dagster_asset_key": asset, "dagster_partition_key": partition}
         return world.runner().start(job("a", reuse=reuse), run_id=run_id, extras=extras).wait()
 
     start("1", "x", "p", "asset")
@@ -134,7 +134,7 @@ def test_scopes_are_those_of_an_asset_and_its_partition(world: World) -> None:
 
 
 def test_an_asset_has_to_be_named(world: World) -> None:
-    with pytest.raises(InvalidInputError, match="reuse_asset"):
+    with pytest.raises(InvalidInputError, match="dagster_asset_key"):
         world.start(job("a", reuse="asset"))
     assert not world.store.has_run(run_id="run-1")
 

@@ -55,6 +55,13 @@ def test_waves(
     assert (waves.batches, waves.waves) == expected
 
 
+def test_a_row_larger_than_a_learned_limit_is_sent_by_itself() -> None:
+    waves = Waves(BatchSize(10, 10**9), [Allowance(Measure.ENQUEUED_TOKENS, "account", 5, is_observed=True)])
+    waves.add([Candidate(index, 10, 100) for index in range(3)], not_sent=())
+    waves.finish()
+    assert (waves.batches, waves.waves) == (3, 3)
+
+
 def test_answers_are_as_long_as_earlier_ones() -> None:
     usages = [TokenUsage(100, 50, n, n // 2) for n in range(1, 102)]
     found = answers_like(usages, "earlier answers")

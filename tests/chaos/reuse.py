@@ -255,7 +255,7 @@ def judged(stage: Round, operator: Operator) -> Verdict:
     twice = {body: times for body, times in answered.items() if times > 1}
     why += [f"answered {times} times: {body}" for body, times in twice.items()]
     lost = patiently(lambda: _lost(stage.place, operator.shape))
-    over, largest = patiently(lambda: _over_caps(stage, operator))
+    over, largest = ([], 0) if is_stuck else patiently(lambda: _over_caps(stage, operator))
     return Verdict(
         paid_twice=len(twice),
         lost=len(lost),
@@ -409,6 +409,6 @@ def crowds(
     for number in range(rounds):
         kills = [f"{places[next(turn) % len(places)]}:{draw.randint(1, 4)}" for _ in range(size)]
         scenario = replace(OVERLAPPING, faults=SCENARIOS[FAULTY[number % len(FAULTY)]].faults)
-        given = {"answer_tokens": (ANSWER_TOKENS, 1)[number % 2], "deadline_sec": 4.0 * shape.runs + 20} | how
+        given = {"answer_tokens": (ANSWER_TOKENS, 1)[number % 2], "deadline_sec": 8.0 * shape.runs + 20} | how
         said = f"#{number} {FAULTY[number % len(FAULTY)]}, {size} drivers of {shape.runs} runs, {given['answer_tokens']} tokens"
         yield Case(f"{said}, {' '.join(kills)}", scenario, partial(_crowd, shape=shape, kills=kills, **given))

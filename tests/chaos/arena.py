@@ -319,7 +319,7 @@ class Round:
     def ended(self, drivers: Iterable[Driver]) -> None:
         """Wait for the end of these; what does not end is killed."""
         for driver in drivers:
-            if not driver.wait(driver.life.deadline_sec + SLACK_SEC):
+            if not driver.wait(max(PATIENCE_SEC, driver.life.deadline_sec + SLACK_SEC)):
                 driver.kill()
 
     def verdict(self, **how: Any) -> Verdict:

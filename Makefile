@@ -91,7 +91,7 @@ chaos: env  ## kill drivers in every way for 40 minutes; SUITES="pairs drivers" 
 
 lives: env  ## hold 2,000 random lives of a run on each store against its model
 	@BATCHOR_TEST_LIVES=$(LIVES) BATCHOR_TEST_SHARDS=2 $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 7200 \
-		tests/contract/stores/test_state_machine.py
+		tests/contract/stores/test_state_machine.py tests/contract/stores/test_shared_lives.py
 
 fmt: env  ## format the code and apply the linter's safe fixes
 	@$(BIN)/ruff check --fix $(CODE)

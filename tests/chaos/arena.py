@@ -53,7 +53,8 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 KEPT_FOLDERS = ("artifacts", "export")
-PATIENCE_SEC = DRIVER_DEADLINE_SEC + 10.0
+SLACK_SEC = 10.0
+PATIENCE_SEC = DRIVER_DEADLINE_SEC + SLACK_SEC
 """When a driver that does not even give up by itself is killed."""
 
 
@@ -323,7 +324,7 @@ class Round:
     def ended(self, drivers: Iterable[Driver]) -> None:
         """Wait for the end of these; what does not end is killed."""
         for driver in drivers:
-            if not driver.wait():
+            if not driver.wait(max(PATIENCE_SEC, driver.life.deadline_sec + SLACK_SEC)):
                 driver.kill()
 
     def verdict(self, **how: Any) -> Verdict:

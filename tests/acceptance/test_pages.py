@@ -112,8 +112,8 @@ def anthropic(reader: Reader) -> None:
     with AnthropicServer(batch_seconds=0) as server:
         reader.here["ANTHROPIC_BASE_URL"] = server.base_url
         reader.patch.setenv("ANTHROPIC_BASE_URL", server.base_url)
-        reader.read()
         [component] = reader.code("yaml")
+        reader.read()
         attributes = yaml.safe_dump(yaml.safe_load(component)["attributes"])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".parse_obj_as. is deprecated")  # Dagster's own doing

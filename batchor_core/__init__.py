@@ -130,12 +130,12 @@ if TYPE_CHECKING:
 
 # in the order in which a newcomer meets them
 __all__ = [
-    "AnthropicProviderConfig",
     # a job: what to run
     "BatchJob",
     "BatchItem",
     "PromptParts",
     "OpenAIProviderConfig",
+    "AnthropicProviderConfig",
     "OpenAIEnqueueLimitConfig",
     "OpenAIEndpoint",
     "OpenAIModel",

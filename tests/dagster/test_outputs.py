@@ -8,8 +8,9 @@ import dagster as dg
 import polars as pl
 import pyarrow as pa
 import pytest
+from pydantic import BaseModel
 
-from batchor_core import BatchItem, BatchJob, BodyOutput, VectorOutput
+from batchor_core import BatchItem, BatchJob, BodyOutput, OpenAIProviderConfig, ToolOutput, VectorOutput
 from batchor_core.tables.parquet_file import parquet_facts
 from batchor_core.tables.result_columns import result_schema
 from batchor_core.testing.local_server.replies import Reply
@@ -85,6 +86,39 @@ def test_bodies_are_a_column_of_json(
     [table] = materialized(answers(url, output=output, of_job=of_job), resource, instance)
     bodies = pl.from_arrow(table)["body"].str.json_decode(pl.Struct({"words": pl.List(pl.String)}))  # type: ignore[index]
     assert sorted("".join(body["words"]) for body in bodies) == ["hey", "you"]
+
+
+class Refund(BaseModel):
+    order: int
+
+
+class Escalate(BaseModel):
+    reason: str
+
+
+@pytest.mark.parametrize("is_of_job", [True, False])
+def test_calls_are_a_column_of_names_and_one_for_each_tool(
+    is_of_job: bool, tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = ToolOutput([Refund, Escalate])
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+
+    @batch_asset(name="answers", wait=True, output=None if is_of_job else output, io_manager_key="results")
+    def asset(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
+        return BatchJob(
+            items=[BatchItem(str(number), f"mail {number}") for number in range(6)],
+            build_prompt=lambda item: item.payload,
+            provider_config=OpenAIProviderConfig(model="gpt-5-mini"),
+            output=output if is_of_job else None,
+        )
+
+    with OpenAIServer(batch_seconds=0) as server:
+        resource = BatchorResource(
+            root=str(tmp_path / "root"), base_url=server.base_url, poll_interval_sec=0.01
+        )
+        [table] = materialized(asset, resource, instance)
+    for row in table.to_pylist():
+        assert [name for name in ("refund", "escalate") if row[name] is not None] == [row["tool"]]
 
 
 def test_two_outputs_are_one_too_many(

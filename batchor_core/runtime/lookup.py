@@ -144,6 +144,8 @@ def _is_named(batch: BatchState, submission: SubmissionRecord) -> bool:
 
 def _is_nameless(batch: BatchState) -> bool:
     """Whether nothing tells whose a batch is: it might be the one that is looked for."""
+    if batch.is_foreign:
+        return False
     return not batch.batch_id or (not batch.handle and not (batch.tags or {}).get(TAG))
 
 

@@ -16,7 +16,7 @@ from batchor_core.core.prompts import PromptFeature, PromptParts
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.providers.api import BatchApi, BatchLimits, BatchState, FoundBy, ResultFile, WantedOutput
 from batchor_core.providers.gemini.answers import error_of, key_of, read_body, read_record
-from batchor_core.providers.gemini.client import Received, make_client, patient
+from batchor_core.providers.gemini.client import Received, check_installed, make_client, patient
 from batchor_core.providers.gemini.config import OUTPUTS, GeminiEndpoint, GeminiProviderConfig
 from batchor_core.providers.gemini.credentials import find_api_key, fingerprint
 from batchor_core.providers.gemini.errors import translate, unreadable
@@ -44,7 +44,7 @@ class GeminiBatchApi(BatchApi):
 
     Nothing is sent twice: each call makes one request and returns its result or raises
     :class:`~batchor_core.core.exceptions.ProviderError`. The client is made when it is first needed, so that lines can
-    be built and answers read without a key and without the SDK. Methods may be called from several threads.
+    be built and answers read without a key. Methods may be called from several threads.
 
     A batch is found again by its display name, which holds the submission's tags. Whether a batch can still be created of a file
     that was deleted is not documented, so that deleting one is no fence: a submission of unknown outcome waits until a batch could
@@ -55,6 +55,7 @@ class GeminiBatchApi(BatchApi):
     """
 
     def __init__(self, config: GeminiProviderConfig) -> None:
+        check_installed()
         self._config = config
         generates = config.endpoint is GeminiEndpoint.GENERATE_CONTENT
         self.limits = BatchLimits(

@@ -9,11 +9,10 @@ from typing import Any
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.prompts import Message, PromptParts
 from batchor_core.core.types import JSONObject
+from batchor_core.providers.gemini.credentials import OWN_URL
 
 _ROLES = {"user": "user", "assistant": "model", "model": "model"}
 _INSTRUCTIONS = frozenset({"system", "developer"})
-_KINDS = {"image": "image/jpeg", "file": "application/pdf"}
-"""What a part at an address is taken for, if neither its ``media_type`` nor the address says it."""
 
 
 def asked(prompt: PromptParts) -> JSONObject:
@@ -87,8 +86,8 @@ def _part(where: str, part: JSONObject) -> JSONObject:
     match part["type"]:
         case "text":
             return {"text": part["text"]}
-        case "image" | "file" as kind:
-            return _media(kind, part)
+        case "image" | "file":
+            return _media(part)
         case "audio":
             return {"inlineData": {"mimeType": f"audio/{part['format']}", "data": part["data"]}}
         case "part":  # one of Gemini's own, such as a functionResponse
@@ -100,11 +99,12 @@ def _part(where: str, part: JSONObject) -> JSONObject:
             )
 
 
-def _media(kind: str, part: JSONObject) -> JSONObject:
+def _media(part: JSONObject) -> JSONObject:
     if "data" in part:
         return {"inlineData": {"mimeType": part["media_type"], "data": part["data"]}}
     address: Any = part.get("url") or part["file_id"]
-    guessed, _ = mimetypes.guess_type(address)
+    kind, _ = mimetypes.guess_type(address)
     if address.startswith("files/"):
-        address = f"https://generativelanguage.googleapis.com/v1beta/{address}"
-    return {"fileData": {"fileUri": address, "mimeType": part.get("media_type") or guessed or _KINDS[kind]}}
+        address = f"{OWN_URL}/v1beta/{address}"
+    # of a file that was uploaded to it, Google knows the type
+    return {"fileData": {"fileUri": address} | ({"mimeType": kind} if kind else {})}

@@ -1,4 +1,4 @@
-"""The local OpenAI-compatible server as a process of its own, for the examples."""
+"""A provider's local server as a process of its own, for the examples."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from pathlib import Path
 
 @contextmanager
 def local_server(
-    *, batch_seconds: float, fault_rate: float = 0.0, state_dir: Path | None = None
+    *,
+    batch_seconds: float,
+    fault_rate: float = 0.0,
+    state_dir: Path | None = None,
+    provider: str = "openai",
 ) -> Iterator[str]:
     """Run the server for the length of a block; gives its base URL."""
-    command = [sys.executable, "-m", "batchor_core.testing.openai_server", "--port", "0"]
+    command = [sys.executable, "-m", f"batchor_core.testing.{provider}_server", "--port", "0"]
     command += ["--batch-seconds", str(batch_seconds), "--fault-rate", str(fault_rate)]
     if state_dir is not None:
         state_dir.mkdir(parents=True, exist_ok=True)

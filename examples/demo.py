@@ -1,9 +1,11 @@
 """A whole batch run through Dagster, on your machine: ``make demo``.
 
-Starts the local OpenAI-compatible server, submits three partitions, ticks the sensor until their batches have ended,
+Starts a local server of OpenAI's API, submits three partitions, ticks the sensor until their batches have ended,
 materializes the results, and shows the Parquet files. Needs no key and costs nothing.
 
-``LIVE=1 OPENAI_API_KEY=sk-... make demo`` does the same with OpenAI. It submits 3,163 short rows, which cost a few cents
+``make demo PROVIDER=anthropic`` does the same with Anthropic's API.
+
+``LIVE=1 OPENAI_API_KEY=sk-... make demo`` does it with OpenAI itself. It submits 3,163 short rows, which cost a few cents
 and may take hours; interrupt it whenever you like, and run it again to go on where it stopped.
 """
 
@@ -25,6 +27,7 @@ sys.path.insert(0, str(PROJECT))
 from examples._local_server import local_server  # noqa: E402
 
 LIVE = os.environ.get("LIVE", "") not in ("", "0")
+PROVIDER = os.environ.get("PROVIDER") or "openai"
 HOME = Path(os.environ.get("DEMO_HOME", PROJECT / ".demo")) / ("live" if LIVE else "local")
 BATCH_SECONDS = float(os.environ.get("DEMO_BATCH_SECONDS", "4"))
 FAULT_RATE = 0.01
@@ -123,7 +126,7 @@ def _show(materializations: list[Any]) -> None:
         if table.num_rows != rows or rows == 0:
             raise SystemExit(f"error: {path} has {table.num_rows} rows, and {rows} were announced")
         cost = metadata.get("batchor/cost_usd")
-        price = f", about ${cost.value:.4f} at OpenAI's batch price" if cost is not None else ""
+        price = f", about ${cost.value:.4f} at the batch price" if cost is not None else ""
         print(f"  {os.path.relpath(path)}: {rows} rows, {failed} failed{price}")
     _show_rows(table.filter(pc.equal(table.column("status"), "completed")).slice(0, 4).to_pylist())
 
@@ -143,16 +146,18 @@ def _show_rows(rows: list[dict[str, Any]]) -> None:
 
 @contextlib.contextmanager
 def _provider() -> Iterator[None]:
+    os.environ["EXAMPLE_PROVIDER"] = PROVIDER
+    key, base_url = f"{PROVIDER.upper()}_API_KEY", f"{PROVIDER.upper()}_BASE_URL"
     if LIVE:
-        if not os.environ.get("OPENAI_API_KEY"):
-            raise SystemExit("error: LIVE=1 needs OPENAI_API_KEY")
-        print("using OpenAI")
+        if not os.environ.get(key):
+            raise SystemExit(f"error: LIVE=1 needs {key}")
+        print(f"using {PROVIDER} itself")
         yield
         return
     shutil.rmtree(HOME, ignore_errors=True)
-    with local_server(batch_seconds=BATCH_SECONDS, fault_rate=FAULT_RATE) as url:
-        print(f"local OpenAI-compatible server at {url}; {FAULT_RATE:.0%} of its rows go wrong on purpose")
-        os.environ.update(OPENAI_BASE_URL=url, OPENAI_API_KEY="local")
+    with local_server(batch_seconds=BATCH_SECONDS, fault_rate=FAULT_RATE, provider=PROVIDER) as url:
+        print(f"local server of {PROVIDER} at {url}; {FAULT_RATE:.0%} of its rows go wrong on purpose")
+        os.environ.update({base_url: url, key: "local"})
         yield
 
 

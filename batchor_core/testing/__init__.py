@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from batchor_core.testing.fake_clock import FakeClock
     from batchor_core.testing.fake_config import FakeProviderConfig
     from batchor_core.testing.fake_provider import FakeProvider, register_fake_provider
+    from batchor_core.testing.local_server.server import LocalServer
     from batchor_core.testing.openai_server import OpenAIServer
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "FakeClock",
     "FakeProvider",
     "FakeProviderConfig",
+    "LocalServer",
     "OpenAIServer",
     "register_fake_provider",
 ]
@@ -32,6 +34,7 @@ if not TYPE_CHECKING:  # a type checker would take every misspelled name for one
             "FakeClock": "batchor_core.testing.fake_clock",
             "FakeProvider": "batchor_core.testing.fake_provider",
             "FakeProviderConfig": "batchor_core.testing.fake_config",
+            "LocalServer": "batchor_core.testing.local_server.server",
             "OpenAIServer": "batchor_core.testing.openai_server",
             "register_fake_provider": "batchor_core.testing.fake_provider",
         },

@@ -1,6 +1,7 @@
 """Two batch assets per topic, a downstream asset, a schedule, a sensor and checks; and the same by days, in ``daily.py``.
 
 It reads ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL`` from the environment; ``make ui`` sets both for the local server.
+``EXAMPLE_PROVIDER=anthropic`` sends the cards to Anthropic instead.
 """
 
 import os
@@ -12,7 +13,15 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 
-from batchor_core import BatchItem, BatchJob, CsvItemSource, OpenAIProviderConfig, PromptParts
+from batchor_core import (
+    AnthropicProviderConfig,
+    BatchItem,
+    BatchJob,
+    CsvItemSource,
+    OpenAIProviderConfig,
+    PromptParts,
+)
+from batchor_core.providers import ProviderConfig
 from batchor_dagster import BatchorResource, batch_asset, build_batch_definitions, build_results_io_manager
 from examples.dagster_project import daily
 from examples.dagster_project.models import Card
@@ -33,6 +42,14 @@ def ask_for_card(item: BatchItem[Any]) -> PromptParts:
     )
 
 
+def provider_config() -> ProviderConfig:
+    """Where the cards are made."""
+    model = os.environ.get("EXAMPLE_MODEL")
+    if os.environ.get("EXAMPLE_PROVIDER") == "anthropic":
+        return AnthropicProviderConfig(model=model or "claude-haiku-4-5", max_output_tokens=500)
+    return OpenAIProviderConfig(model=model or "gpt-5-nano")
+
+
 @batch_asset(partitions_def=TOPICS, output=Card, group_name="vocabulary")
 def cards(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
     """A learner's card for every dictionary gloss of a topic."""
@@ -45,7 +62,7 @@ def cards(context: dg.AssetExecutionContext) -> BatchJob[Any, Any]:
     return BatchJob(
         items=source,
         build_prompt=ask_for_card,
-        provider_config=OpenAIProviderConfig(model=os.environ.get("EXAMPLE_MODEL", "gpt-5-nano")),
+        provider_config=provider_config(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tomllib
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,10 @@ from starlette.testclient import TestClient
 
 from batchor_core import BatchItem, BatchJob, BatchRunner, OpenAIProviderConfig, VectorOutput
 from batchor_core.tables import registry as sinks
-from batchor_core.testing import FakeProvider, FakeProviderConfig, register_fake_provider
+from batchor_core.testing import AnthropicServer, FakeProvider, FakeProviderConfig, register_fake_provider
 from batchor_core.testing.fake_rows import vector_row
 from batchor_core.testing.openai_server import OpenAIServer
-from batchor_dagster import BatchorResource, build_results_io_manager
+from batchor_dagster import BatchComponent, BatchorResource, build_results_io_manager
 from batchor_dagster.testing import materialize_batch
 from tests.postgres_server import postgres_dsn, postgres_schema
 from tests.support.reader import ROOT, Reader, blocks
@@ -103,6 +104,25 @@ def front_page(reader: Reader) -> None:
 @page("docs/reference/events.md")
 def events(reader: Reader) -> None:
     reader.read()
+
+
+@page("docs/how-to/use-anthropic.md")
+def anthropic(reader: Reader) -> None:
+    reader.save("rows.csv", REVIEWS)
+    with AnthropicServer(batch_seconds=0) as server:
+        reader.here["ANTHROPIC_BASE_URL"] = server.base_url
+        reader.patch.setenv("ANTHROPIC_BASE_URL", server.base_url)
+        reader.read()
+        [component] = reader.code("yaml")
+        attributes = yaml.safe_dump(yaml.safe_load(component)["attributes"])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".parse_obj_as. is deprecated")  # Dagster's own doing
+            [batch] = BatchComponent.resolve_from_yaml(attributes).batches
+        assert batch.config().provider_kind == "anthropic"
+        assert server.books.rows_executed == 4
+    assert reader.printed.startswith("r1 sentiment=")
+    assert pq.read_table("reviews.parquet").num_rows == 2
+    assert reader.server.books.rows_executed == 0
 
 
 @page("docs/how-to/ask-in-conversations.md")

@@ -30,6 +30,7 @@ ENDLESS = (
     "dagster dev",
     "dg dev",
     "python -m batchor_core.testing.openai_server",
+    "LIVE=1 python -m batchor_core.testing.live",
 )
 """Commands that run until Ctrl-C; the reader's own server stands in for them."""
 SHOWN = ("", "csv", "jinja", "mermaid", "text")  # files to save, and what programs print

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from batchor_core import BatchRunner, Run
+from batchor_core import AnthropicProviderConfig, BatchRunner, Run
 from batchor_core.core import exceptions
 from batchor_core.core.models import ArtifactPolicy, BatchJob, ChunkPolicy, RetryPolicy
 from batchor_core.providers.openai.config import OpenAIEnqueueLimitConfig, OpenAIProviderConfig
@@ -72,11 +72,14 @@ PUBLIC = [
     "batchor_core.errors",
     "batchor_core.otel",
     "batchor_core.providers",
+    "batchor_core.providers.anthropic",
     "batchor_core.providers.openai",
     "batchor_core.sources",
     "batchor_core.storage",
     "batchor_core.tables",
     "batchor_core.testing",
+    "batchor_core.testing.anthropic_server",
+    "batchor_core.testing.live",
     "batchor_core.testing.openai_server",
     "batchor_core.webhooks",
     "batchor_dagster",
@@ -206,6 +209,7 @@ def test_the_events_reference_lists_what_the_engine_emits() -> None:
 
 
 SETTINGS = [
+    AnthropicProviderConfig,
     ArtifactPolicy,
     BatchJob,
     ChunkPolicy,

@@ -14,12 +14,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 import batchor_core as batchor
+from batchor_core.testing.anthropic_server import AnthropicServer
 from batchor_core.testing.openai_server import OpenAIServer
 
 ROWS = 20
@@ -58,6 +60,19 @@ def whole_run(server: OpenAIServer, storage: batchor.StateStore, folder: Path) -
         created = len(server.books.batches)
         assert runner.run_and_wait(job(server, items), run_id="smoke").is_finished
         assert len(server.books.batches) == created
+
+
+def anthropic(server: OpenAIServer, folder: Path) -> None:
+    config = batchor.AnthropicProviderConfig(model="claude-sonnet-4-5", api_key="any", poll_interval_sec=0.05)
+    with (
+        AnthropicServer(batch_seconds=0) as elsewhere,
+        batchor.BatchRunner(storage=batchor.MemoryStateStore()) as runner,
+    ):
+        there = replace(
+            job(server, [batchor.BatchItem("a", 1)]),
+            provider_config=replace(config, base_url=elsewhere.base_url),
+        )
+        assert runner.run_and_wait(there).summary().completed_items == 1
 
 
 def sqlite(server: OpenAIServer, folder: Path) -> None:
@@ -165,6 +180,7 @@ def row_sources(server: OpenAIServer, folder: Path) -> None:
 
 
 CHECKS: list[Callable[[OpenAIServer, Path], None]] = [
+    anthropic,
     sqlite,
     postgres,
     command_line,

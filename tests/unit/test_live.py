@@ -1,0 +1,43 @@
+"""The trial at a real API, tried at the local server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from batchor_core.testing import AnthropicServer
+from batchor_core.testing.live import main
+from batchor_core.testing.local_server.faults import BatchFault
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[AnthropicServer]:
+    with AnthropicServer(manual=True) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.base_url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "any")
+        yield server
+
+
+def test_nothing_is_sent_without_live(
+    server: AnthropicServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LIVE", raising=False)
+    assert main(["anthropic"]) == 2
+    said = capsys.readouterr()
+    assert "less than a tenth of a cent" in said.out
+    assert "nothing was sent" in said.err
+    assert server.books.requests == []
+
+
+def test_it_tells_what_it_found(
+    server: AnthropicServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LIVE", "1")
+    server.faults.add(BatchFault("not_found", seconds=1.5), BatchFault("unlisted", seconds=5))
+    assert main(["anthropic"], pause=server.advance) == 0
+    said = capsys.readouterr().out
+    assert "2 times 404 before" in said
+    assert "ok  5 lines for 5 rows" in said
+    assert said.endswith("all as assumed\n")
+    assert len(server.books.batches) == 1

@@ -92,6 +92,7 @@ from batchor_core.providers import (
     build_default_provider_registry,
 )
 from batchor_core.providers.anthropic import AnthropicProviderConfig
+from batchor_core.providers.gemini import GeminiEndpoint, GeminiProviderConfig
 from batchor_core.providers.openai import (
     OpenAIBatchProvider,
     OpenAIEnqueueLimitConfig,
@@ -128,6 +129,8 @@ if TYPE_CHECKING:
 # in the order in which a newcomer meets them
 __all__ = [
     "AnthropicProviderConfig",
+    "GeminiEndpoint",
+    "GeminiProviderConfig",
     # a job: what to run
     "BatchJob",
     "BatchItem",

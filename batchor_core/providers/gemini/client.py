@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.providers.gemini.credentials import (
-    URL_VARIABLE,
     Account,
     resolve_api_key,
     resolve_base_url,
@@ -46,7 +45,7 @@ class Received(threading.local):
 @cache
 def _report_server(base_url: str) -> None:
     """Warn once per process and server: every run has a client of its own."""
-    logger.warning("requests go to %s, since the environment variable %s is set", base_url, URL_VARIABLE)
+    logger.warning("requests go to %s, since an environment variable says so", base_url)
 
 
 def check_installed() -> None:

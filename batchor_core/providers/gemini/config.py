@@ -65,7 +65,7 @@ class GeminiProviderConfig(ProviderConfig):
         reasoning_effort: ``thinkingLevel`` of the request, such as ``low``; left out when None.
         enqueue_limits: Budget of tokens in flight, with the fields of ``OpenAIEnqueueLimitConfig``; Google limits them per
             model.
-        base_url: Another server; falls back to ``GOOGLE_GEMINI_BASE_URL``, then Google's own. Must be https, or loopback.
+        base_url: Another server; falls back to ``GEMINI_BASE_URL``, then Google's own. Must be https, or loopback.
         max_output_tokens: Cap on the tokens of one answer, thoughts included; no cap when None.
         request_options: Other settings of each request. Fields of ``generationConfig`` may be given as they are, such as
             ``{"temperature": 0}``; names may have the SDK's spelling or the API's. They are stored with the run, so they must

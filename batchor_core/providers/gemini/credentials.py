@@ -14,7 +14,8 @@ OWN_URL = "https://generativelanguage.googleapis.com"
 KEY_VARIABLES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 """In the SDK's order."""
 
-URL_VARIABLE = "GOOGLE_GEMINI_BASE_URL"
+URL_VARIABLES = ("GEMINI_BASE_URL", "GOOGLE_GEMINI_BASE_URL")
+"""The second is the SDK's."""
 
 
 class Account(Protocol):
@@ -52,7 +53,8 @@ def resolve_api_key(config: Account) -> str:
 
 def effective_base_url(base_url: str | None) -> str | None:
     """The server of a config with this ``base_url``: falls back to the environment; None means Google's own."""
-    return base_url or os.environ.get(URL_VARIABLE, "").strip() or None
+    from_environment = (os.environ.get(name, "").strip() for name in URL_VARIABLES)
+    return base_url or next(filter(None, from_environment), None)
 
 
 def resolve_base_url(config: Account) -> str | None:

@@ -46,7 +46,7 @@ $(STAMP): pyproject.toml constraints.txt
 		$(BIN)/python -m pip install -qq --no-compile -c constraints.txt -e ".[dev]"; }
 	@touch $@
 
-demo: env  ## run a whole batch run on your machine: no key, no bill; PROVIDER=anthropic takes another API
+demo: env  ## run a whole batch run on your machine: no key, no bill; PROVIDER=anthropic or gemini takes another API
 	@PROVIDER=$(PROVIDER) $(BIN)/python examples/demo.py
 
 ui: env  ## open the Dagster project with a local OpenAI-compatible server behind it

@@ -95,6 +95,7 @@ from batchor_core.providers import (
     build_default_provider_registry,
 )
 from batchor_core.providers.anthropic import AnthropicProviderConfig
+from batchor_core.providers.gemini import GeminiEndpoint, GeminiProviderConfig
 from batchor_core.providers.openai import (
     OpenAIBatchProvider,
     OpenAIEnqueueLimitConfig,
@@ -136,6 +137,8 @@ __all__ = [
     "PromptParts",
     "OpenAIProviderConfig",
     "AnthropicProviderConfig",
+    "GeminiProviderConfig",
+    "GeminiEndpoint",
     "OpenAIEnqueueLimitConfig",
     "OpenAIEndpoint",
     "OpenAIModel",

@@ -3,7 +3,7 @@
 Starts a local server of OpenAI's API, submits three partitions, ticks the sensor until their batches have ended,
 materializes the results, and shows the Parquet files. Needs no key and costs nothing.
 
-``make demo PROVIDER=anthropic`` does the same with Anthropic's API.
+``make demo PROVIDER=anthropic`` or ``PROVIDER=gemini`` does the same with another API.
 
 ``LIVE=1 OPENAI_API_KEY=sk-... make demo`` does it with OpenAI itself. It submits 3,163 short rows, which cost a few cents
 and may take hours; interrupt it whenever you like, and run it again to go on where it stopped.

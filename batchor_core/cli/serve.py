@@ -17,6 +17,7 @@ class Served(StrEnum):
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
+    GEMINI = "gemini"
 
 
 def serve(
@@ -42,7 +43,8 @@ def serve(
     """Serve a provider's batch API on this machine until Ctrl-C. Answers are made up, and nothing is billed.
 
     Commands are sent to it with --base-url http://127.0.0.1:8099/v1, or OPENAI_BASE_URL, and any OPENAI_API_KEY; with
-    --provider anthropic without the /v1, or ANTHROPIC_BASE_URL, and any ANTHROPIC_API_KEY.
+    --provider anthropic or gemini without the /v1, or ANTHROPIC_BASE_URL or GEMINI_BASE_URL, and any key in ANTHROPIC_API_KEY or
+    GEMINI_API_KEY.
     """
     main = import_module(f"batchor_core.testing.{provider}_server.__main__").main
 

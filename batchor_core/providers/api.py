@@ -158,6 +158,7 @@ class BatchState:
         counts: The provider's counts. They never settle a row; see ``core.lateness``.
         failure: Why it was refused, if its status is ``failed``.
         usage: Tokens that the provider states for the whole batch.
+        is_foreign: Whether it certainly carries none of the engine's tags, where neither tags nor handle would tell.
     """
 
     batch_id: str
@@ -170,6 +171,7 @@ class BatchState:
     counts: StatedCounts = field(default_factory=StatedCounts)
     failure: BatchFailure | None = None
     usage: TokenUsage | None = None
+    is_foreign: bool = False
 
     @property
     def has_ended(self) -> bool:

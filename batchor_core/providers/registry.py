@@ -202,6 +202,7 @@ def _loaded(point: EntryPoint, kind: str) -> ProviderPlugin:
 def build_default_provider_registry() -> ProviderRegistry:
     """Return a registry with the built-in providers and those that installed packages register."""
     from batchor_core.providers.anthropic import AnthropicBatchApi, AnthropicProviderConfig
+    from batchor_core.providers.gemini import GeminiBatchApi, GeminiProviderConfig
     from batchor_core.providers.openai import OpenAIBatchProvider, OpenAIProviderConfig
 
     registry = ProviderRegistry(entry_point_group=ENTRY_POINT_GROUP)
@@ -211,4 +212,5 @@ def build_default_provider_registry() -> ProviderRegistry:
     registry.register(
         kind="anthropic", factory=AnthropicBatchApi, loader=AnthropicProviderConfig.from_payload
     )
+    registry.register(kind="gemini", factory=GeminiBatchApi, loader=GeminiProviderConfig.from_payload)
     return registry

@@ -144,6 +144,8 @@ def _is_named(batch: BatchState, submission: SubmissionRecord) -> bool:
 
 def _is_nameless(batch: BatchState) -> bool:
     """Whether nothing shows whose batch it is: it might be the one we are looking for."""
+    if batch.is_foreign:
+        return False
     return not batch.batch_id or (not batch.handle and not (batch.tags or {}).get(TAG))
 
 

@@ -1,4 +1,4 @@
-"""Fakes for your own tests: a provider, a clock and local servers of OpenAI's and Anthropic's APIs.
+"""Fakes for your own tests: a provider, a clock and local servers of OpenAI's, Anthropic's and Google's APIs.
 
 Names are resolved when they are first used, so that the fakes cost no import of the server's libraries
 (``pip install 'batchor-core[emulator]'``).
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from batchor_core.testing.fake_clock import FakeClock
     from batchor_core.testing.fake_config import FakeProviderConfig
     from batchor_core.testing.fake_provider import FakeProvider, register_fake_provider
+    from batchor_core.testing.gemini_server import GeminiServer
     from batchor_core.testing.local_server.server import LocalServer
     from batchor_core.testing.openai_server import OpenAIServer
 
@@ -21,6 +22,7 @@ __all__ = [
     "FakeClock",
     "FakeProvider",
     "FakeProviderConfig",
+    "GeminiServer",
     "LocalServer",
     "OpenAIServer",
     "register_fake_provider",
@@ -34,6 +36,7 @@ if not TYPE_CHECKING:  # a type checker would take every misspelled name for one
             "FakeClock": "batchor_core.testing.fake_clock",
             "FakeProvider": "batchor_core.testing.fake_provider",
             "FakeProviderConfig": "batchor_core.testing.fake_config",
+            "GeminiServer": "batchor_core.testing.gemini_server",
             "LocalServer": "batchor_core.testing.local_server.server",
             "OpenAIServer": "batchor_core.testing.openai_server",
             "register_fake_provider": "batchor_core.testing.fake_provider",

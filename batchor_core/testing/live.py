@@ -1,7 +1,7 @@
 """Five rows at a real API: ``LIVE=1 python -m batchor_core.testing.live anthropic``.
 
 Checks what no documentation states and the engine has to assume: how soon a new batch can be looked up, how soon the list shows it,
-and that its results name every row. It makes one batch, and says what that costs before it does anything.
+that its results name every row, and whether a batch can be made of a file that was deleted. It makes one batch, and says what that costs before it does anything.
 """
 # ruff: noqa: T201 - printing is what a command does
 
@@ -51,6 +51,11 @@ TRIALS = {
     "anthropic": Trial(
         {"model": "claude-haiku-4-5", "max_output_tokens": 16},
         "about 200 tokens in and at most 80 out: less than a tenth of a cent at the batch price",
+    ),
+    "gemini": Trial(
+        {"model": "gemini-2.5-flash-lite", "max_output_tokens": 16},
+        "about 200 tokens in and at most 80 out: less than a tenth of a cent at the batch price; the same again if a batch can be "
+        "made of a deleted file, which is tried",
     ),
     "openai": Trial(
         {"model": "gpt-4.1-nano", "max_output_tokens": 16},
@@ -109,12 +114,35 @@ class _Check:
                 )
                 return 1
             self._results(ended, names, Path(folder))
+            self._deleted(Path(folder) / f"deleted-{mark}.jsonl", names)
         print(
             "all as assumed" if not self._bad else f"{self._bad} findings differ from what the engine assumes"
         )
         return 1 if self._bad else 0
 
     def _created(self, path: Path, names: list[str]) -> BatchState:
+        handle = self._prepared(path, names)
+        return self._api.create(path if handle is None else None, handle=handle, tags=self._tags())
+
+    def _tags(self) -> dict[str, str] | None:
+        return {"batchor_live": "1"} if self._api.limits.max_tags else None
+
+    def _deleted(self, path: Path, names: list[str]) -> None:
+        """Whether deleting the file of a create prevents its batch; the engine holds rows where that is not certain."""
+        handle = self._prepared(path, names)
+        if handle is None:
+            return
+        self._api.discard(handle)
+        try:
+            batch = self._api.create(None, handle=handle, tags=self._tags())
+        except ProviderError as error:
+            self._say(error.not_performed, f"no batch is made of a deleted file: {error}")
+        else:
+            self._say(not self._api.limits.can_fence, f"a batch is made of a deleted file: {batch.batch_id}")
+            if self._api.limits.can_cancel:
+                self._api.cancel(batch.batch_id)
+
+    def _prepared(self, path: Path, names: list[str]) -> str | None:
         with path.open("wb") as file:
             for number, name in enumerate(names):
                 line = self._api.request_line(
@@ -123,9 +151,7 @@ class _Check:
                     output=None,
                 )
                 file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-        handle = self._api.prepare(path)
-        tags = {"batchor_live": "1"} if self._api.limits.max_tags else None
-        return self._api.create(path if handle is None else None, handle=handle, tags=tags)
+        return self._api.prepare(path)
 
     def _looked_up(self, batch_id: str, created: float) -> None:
         """Whether a batch is found by its id right after its creation; the engine holds a 404 for 10 minutes."""

@@ -1,7 +1,7 @@
 """Two batch assets per topic, a downstream asset, a schedule, a sensor and checks; and the same by days, in ``daily.py``.
 
 It reads ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL`` from the environment; ``make ui`` sets both for the local server.
-``EXAMPLE_PROVIDER=anthropic`` sends the cards to Anthropic instead.
+``EXAMPLE_PROVIDER=anthropic`` or ``gemini`` sends the cards there instead.
 """
 
 import os
@@ -18,6 +18,7 @@ from batchor_core import (
     BatchItem,
     BatchJob,
     CsvItemSource,
+    GeminiProviderConfig,
     OpenAIProviderConfig,
     PromptParts,
 )
@@ -45,9 +46,13 @@ def ask_for_card(item: BatchItem[Any]) -> PromptParts:
 def provider_config() -> ProviderConfig:
     """Where the cards are made."""
     model = os.environ.get("EXAMPLE_MODEL")
-    if os.environ.get("EXAMPLE_PROVIDER") == "anthropic":
-        return AnthropicProviderConfig(model=model or "claude-haiku-4-5", max_output_tokens=500)
-    return OpenAIProviderConfig(model=model or "gpt-5-nano")
+    match os.environ.get("EXAMPLE_PROVIDER"):
+        case "anthropic":
+            return AnthropicProviderConfig(model=model or "claude-haiku-4-5", max_output_tokens=500)
+        case "gemini":
+            return GeminiProviderConfig(model=model or "gemini-2.5-flash-lite")
+        case _:
+            return OpenAIProviderConfig(model=model or "gpt-5-nano")
 
 
 @batch_asset(partitions_def=TOPICS, output=Card, group_name="vocabulary")

@@ -21,7 +21,14 @@ from starlette.testclient import TestClient
 
 from batchor_core import BatchItem, BatchJob, BatchRunner, OpenAIProviderConfig, VectorOutput
 from batchor_core.tables import registry as sinks
-from batchor_core.testing import AnthropicServer, FakeProvider, FakeProviderConfig, register_fake_provider
+from batchor_core.testing import (
+    AnthropicServer,
+    FakeProvider,
+    FakeProviderConfig,
+    GeminiServer,
+    LocalServer,
+    register_fake_provider,
+)
 from batchor_core.testing.fake_rows import vector_row
 from batchor_core.testing.openai_server import OpenAIServer
 from batchor_dagster import BatchComponent, BatchorResource, build_results_io_manager
@@ -108,18 +115,29 @@ def events(reader: Reader) -> None:
 
 @page("docs/how-to/use-anthropic.md")
 def anthropic(reader: Reader) -> None:
-    reader.save("rows.csv", REVIEWS)
     with AnthropicServer(batch_seconds=0) as server:
-        reader.here["ANTHROPIC_BASE_URL"] = server.base_url
-        reader.patch.setenv("ANTHROPIC_BASE_URL", server.base_url)
-        [component] = reader.code("yaml")
-        reader.read()
-        attributes = yaml.safe_dump(yaml.safe_load(component)["attributes"])
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".parse_obj_as. is deprecated")  # Dagster's own doing
-            [batch] = BatchComponent.resolve_from_yaml(attributes).batches
-        assert batch.config().provider_kind == "anthropic"
-        assert server.books.rows_executed == 4
+        read_page_of(reader, "anthropic", server)
+
+
+@page("docs/how-to/use-gemini.md")
+def gemini(reader: Reader) -> None:
+    with GeminiServer(batch_seconds=0) as server:
+        read_page_of(reader, "gemini", server)
+
+
+def read_page_of(reader: Reader, provider: str, server: LocalServer) -> None:
+    reader.save("rows.csv", REVIEWS)
+    variable = f"{provider.upper()}_BASE_URL"
+    reader.here[variable] = server.base_url
+    reader.patch.setenv(variable, server.base_url)
+    [component] = reader.code("yaml")
+    reader.read()
+    attributes = yaml.safe_dump(yaml.safe_load(component)["attributes"])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".parse_obj_as. is deprecated")  # Dagster's own doing
+        [batch] = BatchComponent.resolve_from_yaml(attributes).batches
+    assert batch.config().provider_kind == provider
+    assert server.books.rows_executed == 4
     assert reader.printed.startswith("r1 sentiment=")
     assert pq.read_table("reviews.parquet").num_rows == 2
     assert reader.server.books.rows_executed == 0

@@ -27,6 +27,7 @@ PROFILES = {
     "openai": "tests.chaos.openai_profile:PROFILE",
     "stranger": "tests.support.stranger:PROFILE",
     "anthropic": "tests.chaos.anthropic_profile:PROFILE",
+    "gemini": "tests.chaos.gemini_profile:PROFILE",
 }
 """Where each provider's profile is."""
 

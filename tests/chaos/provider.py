@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from starlette.requests import ClientDisconnect
 
+from batchor_core.testing import gemini_server
 from batchor_core.testing.anthropic_server.responder import wanted_schema
 from batchor_core.testing.openai_server import Timing
 from batchor_core.testing.openai_server.prompts import spoken_text
@@ -23,8 +24,9 @@ TIMING = Timing(validating=0.0, running=0.03, finalizing=0.0, cancelling=0.02)
 
 def echo(body: dict[str, Any], endpoint: str, custom_id: str) -> str:
     """Say the prompt again, so that an answer that goes to the wrong item is seen."""
-    text = spoken_text(body)
-    wants_json = answer_format(body) is not None or wanted_schema(body) is not None
+    text = spoken_text(body) or gemini_server.responder.spoken_text(body)
+    formats = (answer_format, wanted_schema, gemini_server.responder.wanted_schema)
+    wants_json = any(format_of(body) is not None for format_of in formats)
     return text if not wants_json else orjson.dumps({"said": text}).decode()
 
 

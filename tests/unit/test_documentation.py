@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from batchor_core import AnthropicProviderConfig, BatchRunner, Run
+from batchor_core import AnthropicProviderConfig, BatchRunner, GeminiProviderConfig, Run
 from batchor_core.core import exceptions
 from batchor_core.core.models import ArtifactPolicy, BatchJob, ChunkPolicy, RetryPolicy
 from batchor_core.providers.openai.config import OpenAIEnqueueLimitConfig, OpenAIProviderConfig
@@ -74,12 +74,14 @@ PUBLIC = [
     "batchor_core.providers",
     "batchor_core.providers.openai",
     "batchor_core.providers.anthropic",
+    "batchor_core.providers.gemini",
     "batchor_core.sources",
     "batchor_core.storage",
     "batchor_core.tables",
     "batchor_core.testing",
     "batchor_core.testing.openai_server",
     "batchor_core.testing.anthropic_server",
+    "batchor_core.testing.gemini_server",
     "batchor_core.testing.live",
     "batchor_core.webhooks",
     "batchor_dagster",
@@ -214,6 +216,7 @@ SETTINGS = [
     BatchJob,
     ChunkPolicy,
     EngineSettings,
+    GeminiProviderConfig,
     OpenAIEnqueueLimitConfig,
     OpenAIProviderConfig,
     RetryPolicy,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from batchor_core.testing import AnthropicServer
+from batchor_core.testing import AnthropicServer, GeminiServer
 from batchor_core.testing.live import main
 from batchor_core.testing.local_server.faults import BatchFault
 
@@ -41,3 +41,14 @@ def test_it_tells_what_it_found(
     assert "ok  5 lines for 5 rows" in said
     assert said.endswith("all as assumed\n")
     assert len(server.books.batches) == 1
+
+
+def test_a_deleted_file_is_tried_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with GeminiServer(manual=True) as server:
+        for name, value in (("LIVE", "1"), ("GEMINI_BASE_URL", server.base_url), ("GEMINI_API_KEY", "any")):
+            monkeypatch.setenv(name, value)
+        assert main(["gemini"], pause=server.advance) == 0
+        assert "ok  no batch is made of a deleted file" in capsys.readouterr().out
+        assert len(server.books.batches) == 1

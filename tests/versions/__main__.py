@@ -23,7 +23,7 @@ from tests.postgres_server import postgres_dsn
 
 ROOT = Path(__file__).parents[2]
 SMOKE = Path(__file__).with_name("smoke.py")
-EXTRAS = ("anthropic", "cli", "dagster", "emulator", "object-store", "postgres", "prices", "s3")
+EXTRAS = ("anthropic", "cli", "dagster", "emulator", "gemini", "object-store", "postgres", "prices", "s3")
 """What users install; ``dev`` is ours."""
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 import batchor_core as batchor
 from batchor_core.testing.anthropic_server import AnthropicServer
+from batchor_core.testing.gemini_server import GeminiServer
 from batchor_core.testing.openai_server import OpenAIServer
 
 ROWS = 20
@@ -72,6 +73,18 @@ def anthropic(server: OpenAIServer, folder: Path) -> None:
             job(server, [batchor.BatchItem("a", 1)]),
             provider_config=replace(config, base_url=elsewhere.base_url),
         )
+        assert runner.run_and_wait(there).summary().completed_items == 1
+
+
+def gemini(server: OpenAIServer, folder: Path) -> None:
+    with (
+        GeminiServer(batch_seconds=0) as elsewhere,
+        batchor.BatchRunner(storage=batchor.MemoryStateStore()) as runner,
+    ):
+        config = batchor.GeminiProviderConfig(
+            model="gemini-3-flash", api_key="any", base_url=elsewhere.base_url, poll_interval_sec=0.05
+        )
+        there = replace(job(server, [batchor.BatchItem("a", 1)]), provider_config=config)
         assert runner.run_and_wait(there).summary().completed_items == 1
 
 
@@ -181,6 +194,7 @@ def row_sources(server: OpenAIServer, folder: Path) -> None:
 
 CHECKS: list[Callable[[OpenAIServer, Path], None]] = [
     anthropic,
+    gemini,
     sqlite,
     postgres,
     command_line,

@@ -67,6 +67,7 @@ class Batches:
         total: int = 0,
         metadata: dict[str, str] | None = None,
         output_lifetime: float = _OUTPUT_LIFETIME,
+        lifetime: float = DAY,
     ) -> Batch:
         """Create a batch from a file of the account.
 
@@ -76,6 +77,7 @@ class Batches:
             total: How many requests it has, where that is known before its validation.
             metadata: What a client may give its batches; the books show it too.
             output_lifetime: Seconds for which its result files are kept.
+            lifetime: Seconds after which it expires.
 
         Raises:
             ApiError: The hour's batches are used up.
@@ -88,7 +90,7 @@ class Batches:
                 endpoint=endpoint,
                 input_file_id=input_file_id,
                 created_at=now,
-                expires_at=now + DAY,
+                expires_at=now + lifetime,
                 total=total,
                 metadata=metadata,
                 output_lifetime=output_lifetime,

@@ -1,20 +1,12 @@
-"""Requests for embeddings: what of them is refused, and vectors in which texts that share words are near each other.
-
-A vector is a bag of words: each word of the text, and with less weight each three letters of it, is a direction of the space that
-its hash names. Long words count more, since short ones are mostly articles and such. So the cosine of two texts grows with the words
-that they share, and the same text always has the same vector.
-"""
+"""Requests for embeddings: what of them is refused, and the responses to the others."""
 
 from __future__ import annotations
 
 import base64
-import math
-import re
 import struct
-from hashlib import shake_128
 from typing import Any
-from zlib import crc32
 
+from batchor_core.testing.local_server.vectors import made_up_vector
 from batchor_core.testing.local_server.words import count_tokens
 
 ENDPOINT = "/v1/embeddings"
@@ -29,11 +21,6 @@ _FIXED_LENGTH = "text-embedding-ada-002"
 _FIELDS = {"input", "model", "dimensions", "encoding_format", "user"}
 _MAX_INPUTS = 2_048
 _MAX_TOKENS = 8_192
-_WORD = re.compile(r"\w+")
-_LETTERS = 3
-_LETTERS_WEIGHT = 0.25
-_LONG_WORD = 6
-_ELEMENTS = 16
 
 
 def problem(body: dict[str, Any]) -> str | None:
@@ -62,7 +49,8 @@ def embeddings(body: dict[str, Any]) -> tuple[dict[str, Any], int]:
     """The response to a request that has no :func:`problem`, and the tokens that were read."""
     size = body.get("dimensions") or _DIMENSIONS.get(str(body.get("model")), _OTHER_DIMENSIONS)
     inputs = inputs_of(body)
-    vectors = [_vector(given if isinstance(given, str) else repr(given), size) for given in inputs]
+    texts = [given if isinstance(given, str) else repr(given) for given in inputs]
+    vectors = [struct.pack(f"<{size}f", *made_up_vector(text, size)) for text in texts]
     read = sum(map(_tokens, inputs))
     is_packed = body.get("encoding_format") == "base64"
     response = {
@@ -108,25 +96,3 @@ def _is_input(given: Any) -> bool:
 
 def _tokens(given: Any) -> int:
     return count_tokens(given) if isinstance(given, str) else len(given)
-
-
-def _vector(text: str, size: int) -> bytes:
-    """A unit vector as little-endian float32."""
-    vector = [0.0] * size
-    for word in _WORD.findall(text.lower()):
-        padded, share = f" {word} ", min(len(word), _LONG_WORD) / _LONG_WORD
-        _add(vector, word, share)
-        for at in range(len(padded) - _LETTERS + 1):
-            _add(vector, padded[at : at + _LETTERS], share * _LETTERS_WEIGHT)
-    if not any(vector):  # no words, or their directions cancel each other out
-        vector[crc32(text.encode(errors="replace")) % size] = 1.0
-    length = math.hypot(*vector)
-    return struct.pack(f"<{size}f", *[number / length for number in vector])
-
-
-def _add(vector: list[float], piece: str, weight: float) -> None:
-    """Add the direction of a piece of text: a few of the vector's elements, up or down."""
-    for mark in struct.unpack(
-        f"<{_ELEMENTS}H", shake_128(piece.encode(errors="replace")).digest(2 * _ELEMENTS)
-    ):
-        vector[(mark >> 1) % len(vector)] += weight if mark & 1 else -weight

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from batchor_core.testing.local_server.replies import Reply
 from openai.types.chat import ChatCompletionFunctionToolParam
 from openai.types.responses import FunctionToolParam
 from pydantic import BaseModel, Field, TypeAdapter
@@ -28,6 +27,7 @@ from batchor_core.core.failures import ItemFailure
 from batchor_core.core.output_kinds import Kept
 from batchor_core.core.tools import ToolCall
 from batchor_core.providers.openai.answers import read_calls
+from batchor_core.testing.local_server.replies import Reply
 from batchor_core.testing.openai_server import OpenAIServer
 from tests.support.world import RUN, ask, items
 

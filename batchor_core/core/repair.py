@@ -26,8 +26,8 @@ def can_be_repaired(failure: ItemFailure, answer: str | None) -> bool:
 
 
 def is_over(failure: ItemFailure, *, ended: bool) -> bool:
-    """Whether a request that asked again has had its answer. One that the provider failed to run is sent once more."""
-    return ended or failure.error_class in REPAIRABLE
+    """Whether a request that asked again has had its answer, or was refused. One that the provider failed to run is sent again."""
+    return ended or not failure.retryable or failure.error_class in REPAIRABLE
 
 
 def reply_to(failure: ItemFailure) -> str:

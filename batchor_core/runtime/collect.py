@@ -366,7 +366,7 @@ def _report(drive: Drive, batch: ActiveBatchRecord, state: BatchState, intake: _
                 failure.message, kind=failure.kind, error_class=failure.error_class, status_code=400
             )
         )
-    elif total.released or total.retrying:
+    elif intake.again and (total.released or total.retrying):  # a row that asks otherwise now need not wait
         said = ", ".join(f"{count} {name}" for name, count in intake.again.most_common())
         drive.hold_back(
             intake.again.most_common(1)[0][0],

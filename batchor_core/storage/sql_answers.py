@@ -92,9 +92,13 @@ class ItemChanges:
 
     def fail(self, item: ItemRow, record: ItemFailureRecord, *, max_attempts: int) -> ItemStatus:
         """A bad answer; returns where the item goes."""
+        # what is wrong with a request that asks again, such as its length, need not be wrong with the row's own
+        retryable = record.error.retryable or bool(
+            item.repairs and sql_repairs.is_asked(self._run, item.item_index)
+        )
         state = lifecycle.failed(
             item.state,
-            retryable=record.error.retryable,
+            retryable=retryable,
             count_attempt=record.count_attempt,
             max_attempts=max_attempts,
         )

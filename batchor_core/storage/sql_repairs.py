@@ -29,6 +29,14 @@ _COLUMNS = ("item_index", "request_line", "parts_number", "own_tokens", "own_byt
 _CHANGED = ("submission_tokens", "request_bytes", "repairs")
 
 
+def is_asked(run: LockedRun, item_index: int) -> bool:
+    """Whether the item's newest request is one that asks again with the reason."""
+    wanted = select(repairs.c.item_index).where(
+        repairs.c.run_key == run.run_key, repairs.c.item_index == item_index
+    )
+    return run.connection.scalar(wanted) is not None
+
+
 def write(run: LockedRun, asked: Mapping[int, NextRequest], answered: Mapping[int, bool]) -> None:
     """Keep what items ask next, and forget what was answered.
 

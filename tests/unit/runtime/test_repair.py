@@ -72,6 +72,16 @@ def test_a_reason_is_for_one_answered_attempt(world: World) -> None:
     assert (run.summary().repairs, run.summary().repaired_items) == (2, 0)
 
 
+def test_a_row_whose_second_request_is_refused_asks_as_it_did_at_first(world: World) -> None:
+    said = ["Sure!", http_error_row(400, "context_length_exceeded"), GOOD]
+    world.provider.answer = by_item({0: said}, GOOD)
+    run = world.start(structured_job(1, retry=_policy(repair=1)))
+    run.wait()
+    asked = [turns if isinstance(turns, str) else turns[1]["content"] for turns in _asked(world, 0)]
+    assert asked == ["question 0", "Sure!", "question 0"]
+    assert (run.summary().completed_items, run.summary().repaired_items) == (1, 0)
+
+
 def test_a_row_that_failed_begins_with_its_own_request_again(world: World) -> None:
     world.provider.answer = by_item({0: ["one", "two", "three", GOOD]}, GOOD)
     run = world.start(structured_job(1, retry=_policy(repair=1, attempts=2)))

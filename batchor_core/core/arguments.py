@@ -103,6 +103,9 @@ def shown(value: Any) -> str:
     """A value in an error message: its type, and the value itself if it is short."""
     if value is None:
         return "None"
-    text = repr(value)
     kind = f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python writes out
+        return kind
     return kind if isinstance(value, type) or len(text) > 60 else f"{text} ({kind})"

@@ -81,8 +81,11 @@ class Cap:
         """Picodollars or rows."""
         if self.usd is None:
             return self.rows or 0
-        number = Decimal(str(self.usd))
-        return int(number * PICODOLLARS) if number.is_finite() else -1
+        number = Decimal(str(self.usd) if isinstance(self.usd, float) else self.usd)
+        is_possible = number.is_finite() and number.adjusted() < len(
+            str(_MOST)
+        )  # a larger one would overflow
+        return int(number * PICODOLLARS) if is_possible else -1
 
     def __str__(self) -> str:
         return f"{amount_text(self.measure, self.limit)} for {self.scope}" + (" a day" if self.per else "")
@@ -211,7 +214,7 @@ def active_caps(caps: Iterable[Cap], labels: Sequence[str]) -> list[ActiveCap]:
     for cap in caps:
         for label in labels:
             is_exact = cap.scope == label
-            if is_exact or label.startswith(_each(cap.scope)):
+            if is_exact or _is_each(cap.scope, label):
                 active = ActiveCap(label, cap.measure, cap.per == "day", cap.limit)
                 known = found.get((label, active.measure, active.per_day))
                 if known is None or is_exact:
@@ -219,9 +222,11 @@ def active_caps(caps: Iterable[Cap], labels: Sequence[str]) -> list[ActiveCap]:
     return [active for _, (_, active) in sorted(found.items())]
 
 
-def _each(scope: str) -> str:
-    """How the labels begin that a scope stands for."""
-    return f"{scope}:" if scope in _ANY_OF else f"{scope}="
+def _is_each(scope: str, label: str) -> bool:
+    """Whether a label is one of those that a scope stands for. A run's id and an asset's key may have a ``=`` in them."""
+    if scope in _ANY_OF:
+        return label.startswith(f"{scope}:")
+    return scope.startswith("tag:") and label.startswith(f"{scope}=")
 
 
 class Sent(NamedTuple):

@@ -36,9 +36,12 @@ _IS_OPEN = and_(_batches.intent_key.is_(None), _submissions.state != SubmissionS
 _WHOLE = _submissions.reserved_prompts + _submissions.reserved_answer * _submissions.item_count
 # of a batch that is settled in part, the prompts of the rows that are settled are not told from the others: all of them count
 _REST = _submissions.reserved_prompts + _submissions.reserved_answer * _batches.submitted_items
+# an answer without a price may have cost what was reserved for it
+_A_PROMPT = func.coalesce(_submissions.reserved_prompts // func.nullif(_submissions.item_count, 0), 0)
+_BILLED = _batches.cost + (_A_PROMPT + _submissions.reserved_answer) * _batches.unpriced_answers
 _SUMS: dict[CapMeasure, tuple[ColumnElement[Any], ColumnElement[Any]]] = {
     CapMeasure.USD: (
-        case((_HAS_BATCH, _batches.cost), else_=0),
+        case((_HAS_BATCH, _BILLED), else_=0),
         case((_IS_OPEN, _WHOLE), (_batches.submitted_items > 0, _REST), else_=0),
     ),
     CapMeasure.ROWS: (

@@ -115,6 +115,8 @@ def test_labels_and_caps_meet() -> None:
         ("run:r1", USD, False, PICODOLLARS),
     ]
     assert active_caps(reversed(caps), labels) == active_caps(caps, labels)
+    other = labels_of("r1=eu", tags={}, extras={"dagster_asset_key": "a=b"})
+    assert active_caps([Cap(rows=1, scope="run:r1"), Cap(rows=1, scope="asset:a")], other) == []
 
 
 @pytest.mark.parametrize(
@@ -128,6 +130,8 @@ def test_labels_and_caps_meet() -> None:
         ({"usd": float("nan")}, "the usd of a cap must be a number"),
         ({"usd": Decimal("Infinity")}, "the usd of a cap must be a number"),
         ({"usd": 10**9}, "the usd of a cap must be a number"),
+        ({"usd": Decimal("1e999999")}, "the usd of a cap must be a number"),
+        ({"rows": 10**5000}, "the rows of a cap must be a number"),
         ({"rows": 1.5}, "the rows of a cap must be a number"),
         ({"rows": 1, "per": "week"}, "per must be 'day' or None, not 'week'"),
         ({"rows": 1, "scope": "team"}, "the scope of a cap must be store, run, asset, tag:NAME"),

@@ -97,6 +97,23 @@ def test_what_is_settled_takes_the_place_of_what_was_reserved(store: StateStore)
     assert used(session) == (24, 2 * ROW)
 
 
+def test_an_answer_without_a_price_counts_as_what_was_reserved_for_it(store: StateStore) -> None:
+    """Otherwise a provider that states no tokens, or a price that is lost, would lift the cap."""
+    create(store, 3)
+    session = drive(store)
+    store.keep_caps([Cap(usd=1.2)])
+    assert claim(session, 0, 1) is not None
+    names = register(session)
+    session.apply_outcome(
+        provider_batch_id="p1",
+        completions=[kit.good(names[0], cost=7), kit.good(names[1])],
+        max_attempts=MAX,
+        end=BatchEnd("completed"),
+    )
+    assert used(session) == (7 + ROW, 0)
+    assert claim(session, 2, local="b2") is None
+
+
 def test_what_is_dropped_is_released(store: StateStore) -> None:
     create(store, 2)
     session = drive(store)

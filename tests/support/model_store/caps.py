@@ -31,7 +31,12 @@ def standing_under(cap: ActiveCap, runs: Iterable[Run], *, now: float) -> CapSta
 def _spent(measure: CapMeasure, submission: Submission) -> int:
     if submission.batch is None:
         return 0
-    return submission.record.item_count if measure is CapMeasure.ROWS else submission.batch.record.cost
+    record, batch = submission.record, submission.batch.record
+    if measure is CapMeasure.ROWS:
+        return record.item_count
+    reserved = submission.reservation or Reservation(0, 0)
+    a_prompt = reserved.token * record.submission_tokens // max(1, record.item_count)
+    return batch.cost + (a_prompt + reserved.answer) * batch.unpriced_answers
 
 
 def _held(measure: CapMeasure, submission: Submission, run: Run) -> int:

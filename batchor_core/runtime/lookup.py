@@ -7,8 +7,10 @@ runs could be anybody's, and what can't be told yet is said to be so, never take
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import assert_never
 
@@ -66,28 +68,30 @@ def over_in_sec(drive: Drive, submission: SubmissionRecord) -> float:
 
 def look_for(drive: Drive, submission: SubmissionRecord) -> LookUp:
     """Look for the batches of one submission. Raises what the provider raises."""
-    # in the server's own time: its batches carry no other
-    sent = sent_at(submission) + submission.server_date_skew
     match drive.api.limits.found_by:
         case FoundBy.NOTHING:
             return Unknowable("look_up_unsupported")
         case FoundBy.TAGS:
-            return _look_by_tags(drive, submission, sent)
+            return _look_by_tags(drive, submission)
         case FoundBy.ROWS:
-            return _look_by_rows(drive, submission, sent)
+            return _look_by_rows(drive, submission)
         case _:
             assert_never(drive.api.limits.found_by)
 
 
-def _look_by_tags(drive: Drive, submission: SubmissionRecord, sent: float) -> LookUp:
-    oldest = sent - LIST_MARGIN_SEC
+def server_skew(drive: Drive) -> float:
+    """The provider's clock minus the store's, according to its last response; 0 if unknown."""
+    offset = drive.api.clock_offset()
+    return 0.0 if offset is None else offset + time.time() - drive.store.now()
 
-    def wanted(batch: BatchState) -> bool:
+
+def _look_by_tags(drive: Drive, submission: SubmissionRecord) -> LookUp:
+    def wanted(batch: BatchState, oldest: float) -> bool:
         return _is_named(batch, submission) or (
             _is_nameless(batch) and (batch.created_at or oldest) >= oldest
         )
 
-    listing = _read(drive, wanted, oldest)
+    listing = _read(drive, wanted, sent_at(submission), submission.server_date_skew)
     found = [batch for batch in listing.found if _is_named(batch, submission)]
     if not found and listing.found:
         # a gateway may list less of a batch than it shows of it by its id
@@ -103,9 +107,9 @@ def _look_by_tags(drive: Drive, submission: SubmissionRecord, sent: float) -> Lo
     return Found(found) if found else _absent(listing)
 
 
-def _look_by_rows(drive: Drive, submission: SubmissionRecord, sent: float) -> LookUp:
-    oldest = sent - LIST_MARGIN_SEC
-    listing = _read(drive, lambda batch: _could_be(batch, submission, oldest), oldest)
+def _look_by_rows(drive: Drive, submission: SubmissionRecord) -> LookUp:
+    sent, skew = sent_at(submission), submission.server_date_skew
+    listing = _read(drive, lambda batch, oldest: _could_be(batch, submission, oldest), sent, skew)
     candidates = _not_registered(drive, listing.found)
     owners = owners_by_rows(drive, candidates)
     mark = mark_of(submission.local_batch_id)
@@ -116,7 +120,7 @@ def _look_by_rows(drive: Drive, submission: SubmissionRecord, sent: float) -> Lo
     is_over = over_in_sec(drive, submission) == 0
     if is_over:
         # what was created so much later is somebody else's; at a busy account there is always some
-        latest = sent + LATE_MARGIN_SEC + LIST_MARGIN_SEC
+        latest = sent + max(skew, server_skew(drive)) + LATE_MARGIN_SEC + LIST_MARGIN_SEC
         undecided = [batch for batch in undecided if (batch.created_at or latest) <= latest]
     if undecided:
         return Unknowable("batches_still_running", may_pass=not is_over)
@@ -127,9 +131,22 @@ def _absent(listing: Listing) -> Absent | Unknowable:
     return Absent() if listing.is_complete else Unknowable("too_many_batches_to_list")
 
 
-def _read(drive: Drive, wanted: Callable[[BatchState], bool], oldest: float) -> Listing:
+def _read(
+    drive: Drive, wanted: Callable[[BatchState, float], bool], since: float, skew: float = 0.0
+) -> Listing:
+    """What the list has since a moment of the store's time.
+
+    Batches carry the server's time, and a create without an upload may have been sent before any response told it. So the first
+    page comes first, and the earlier of both moments counts.
+    """
+    pages = drive.api.list_batches()
+    first = next(pages, [])
+    oldest = since + min(skew, server_skew(drive)) - LIST_MARGIN_SEC
     return read_list(
-        drive.api.list_batches(), wanted=wanted, oldest=oldest, page_cap=drive.settings.list_page_cap
+        chain([first], pages),
+        wanted=lambda batch: wanted(batch, oldest),
+        oldest=oldest,
+        page_cap=drive.settings.list_page_cap,
     )
 
 
@@ -192,7 +209,7 @@ def strangers(drive: Drive, *, prefix: str, since: float, accounted: Callable[[s
         accounted: Says of a batch id and the name of its submission whether the store knows of it; the name is empty where
             there is no telling.
     """
-    found_by, oldest = drive.api.limits.found_by, since - LIST_MARGIN_SEC
+    found_by = drive.api.limits.found_by
     if found_by is FoundBy.NOTHING:
         return Strangers([], [])
     if found_by is FoundBy.TAGS:
@@ -202,20 +219,20 @@ def strangers(drive: Drive, *, prefix: str, since: float, accounted: Callable[[s
 
         listing = _read(
             drive,
-            lambda batch: name(batch).startswith(prefix) and not accounted(batch.batch_id, name(batch)),
-            oldest,
+            lambda batch, _: name(batch).startswith(prefix) and not accounted(batch.batch_id, name(batch)),
+            since,
         )
         return Strangers([Named(batch, name(batch)) for batch in listing.found], [])
     listing = _read(
         drive,
-        lambda batch: (batch.created_at or oldest) >= oldest and not accounted(batch.batch_id, ""),
-        oldest,
+        lambda batch, oldest: (batch.created_at or oldest) >= oldest and not accounted(batch.batch_id, ""),
+        since,
     )
     candidates = _not_registered(drive, listing.found)
     owners = owners_by_rows(drive, candidates)
     if drive.sweeping.first_at is None:
         drive.sweeping.first_at = drive.store.now()
-    latest = drive.sweeping.first_at + LIST_MARGIN_SEC
+    latest = drive.sweeping.first_at + max(0.0, server_skew(drive)) + LIST_MARGIN_SEC
     named = [
         Named(batch, submission_of(mark))
         for batch in candidates

@@ -16,7 +16,6 @@ recover.py at the start of the next cycle.
 from __future__ import annotations
 
 import hashlib
-import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +37,7 @@ from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait, is_due
 from batchor_core.runtime.capping import Caps
 from batchor_core.runtime.engine import Drive
 from batchor_core.runtime.lease import spare_seconds, uptime
-from batchor_core.runtime.lookup import TAG
+from batchor_core.runtime.lookup import TAG, server_skew
 from batchor_core.runtime.provider_errors import ProviderCodeError, advice, as_provider_error
 from batchor_core.runtime.request_file import write_requests
 from batchor_core.runtime.reuse import reuse_terms
@@ -187,7 +186,7 @@ def _create(drive: Drive, upload: _Uploading) -> bool:
     drive.session.mark_uploaded(
         local_batch_id=submission.local_batch_id,
         input_file_id=handle or "",
-        server_date_skew=_server_date_skew(drive),
+        server_date_skew=server_skew(drive),
     )
     return _post(drive, submission, handle)
 
@@ -254,12 +253,6 @@ def _request_file(drive: Drive, submission: SubmissionRecord, handle: str | None
     assert submission.artifact_key is not None
     with drive.artifacts.stage_local_copy(submission.artifact_key) as path:
         yield path
-
-
-def _server_date_skew(drive: Drive) -> float:
-    """The provider's clock minus the store's, according to its last response; 0 if unknown."""
-    offset = drive.api.clock_offset()
-    return 0.0 if offset is None else offset + time.time() - drive.store.now()
 
 
 def _tags(drive: Drive, submission: SubmissionRecord) -> dict[str, str] | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +43,15 @@ class Place:
         self.config = StrangerConfig(server.base_url.removesuffix("/v1"))
         self.events: list[RunEvent] = []
         self.stores: list[SQLiteStorage] = []
+        self.ahead = timedelta(0)
+        """By how much this machine's clock is ahead of the provider's."""
         self.open()
 
     def open(self) -> None:
         self.store = SQLiteStorage(
-            path=self.folder / "runs.sqlite3", now=self.clock, provider_registry=register_stranger()
+            path=self.folder / "runs.sqlite3",
+            now=lambda: self.clock() + self.ahead,
+            provider_registry=register_stranger(),
         )
         self.stores.append(self.store)
 
@@ -208,6 +214,50 @@ def test_a_lost_request_holds_until_a_batch_could_live_no_more(place: Place) -> 
     assert run.status is RunLifecycleStatus.COMPLETED
     assert place.creates() == 2
     assert paid_once(place, 3)
+
+
+@pytest.fixture(params=[-3, 3], ids=["our clock is behind", "our clock is ahead"])
+def wrong_clock(request: pytest.FixtureRequest, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clocks differ by hours, which only the provider's responses tell: the create is mostly the first of them."""
+    place.ahead = timedelta(hours=request.param)
+    read_list = StrangerApi.list_batches
+
+    def told(self: StrangerApi) -> Iterator[list[BatchState]]:
+        for page in read_list(self):
+            self.clock_offset = lambda: place.clock.time() - time.time()  # type: ignore[method-assign]
+            yield page
+
+    monkeypatch.setattr(StrangerApi, "list_batches", told)
+
+
+@pytest.mark.usefixtures("wrong_clock")
+def test_a_lost_response_is_settled_though_the_clocks_differ(place: Place) -> None:
+    place.lose(after_work=True)
+    run = place.start()
+    place.pass_time(run, 30 * HOUR)
+    assert run.status is RunLifecycleStatus.COMPLETED
+    assert place.creates() == 1
+    assert paid_once(place, 3)
+
+
+@pytest.mark.usefixtures("wrong_clock")
+def test_a_restored_backup_finds_what_it_has_forgotten_though_the_clocks_differ(place: Place) -> None:
+    place.server.faults.add(HttpFault("status", method="POST", path=JOBS, status=429))
+    place.start(2)
+    place.store.close()
+    kept = (place.folder / "runs.sqlite3").read_bytes()
+    place.open()
+    place.pass_time(place.start(2), 100.0)
+    place.store.close()
+    for path in place.folder.glob("runs.sqlite3*"):
+        path.unlink()
+    (place.folder / "runs.sqlite3").write_bytes(kept)
+    place.clock.advance(60.0)
+    place.open()
+    run = place.start(2)
+    place.pass_time(run, 30 * HOUR)
+    assert run.status is RunLifecycleStatus.COMPLETED
+    assert paid_once(place, 2)
 
 
 def test_an_operator_need_not_wait(place: Place) -> None:

@@ -44,7 +44,7 @@ metadata = MetaData()
 BigKey = BigInteger().with_variant(Integer, "sqlite")
 
 
-def _literals(names: tuple[ItemStatus, ...] | tuple[SubmissionState, ...]) -> list[ColumnElement[str]]:
+def state_literals(names: tuple[ItemStatus, ...] | tuple[SubmissionState, ...]) -> list[ColumnElement[str]]:
     """Names as SQL literals. SQLite uses a partial index only if the query repeats its condition word for word."""
     return [literal_column(f"'{name.value}'") for name in names]
 
@@ -308,7 +308,7 @@ reuse_index = Table(
     sqlite_with_rowid=False,
 )
 
-FAILED_RESULTS = item_results.c.status.in_(_literals((ItemStatus.FAILED_PERMANENT,)))
+FAILED_RESULTS = item_results.c.status.in_(state_literals((ItemStatus.FAILED_PERMANENT,)))
 
 Index(
     "item_results_failed",
@@ -359,7 +359,7 @@ submission_intents = Table(
     _count("reserved_answer"),
     UniqueConstraint("run_key", "local_batch_id", name="submission_intents_by_local_id"),
 )
-IN_DOUBT = submission_intents.c.state.in_(_literals(lifecycle.IN_DOUBT))
+IN_DOUBT = submission_intents.c.state.in_(state_literals(lifecycle.IN_DOUBT))
 
 Index(
     "submission_intents_in_doubt",

@@ -102,8 +102,7 @@ class SQLStore(SQLByHand):
 
     def now(self) -> float:
         """Seconds since the epoch by the database's clock, or the one that was given."""
-        with self.database.read() as connection:
-            return self.database.now(connection)
+        return self.database.time()
 
     def close(self) -> None:
         """Dispose of the connection pool."""
@@ -146,10 +145,10 @@ class SQLStore(SQLByHand):
         return sql_runs.config_from(self._row(run_id), self.provider_registry)
 
     def get_run_control_state(self, *, run_id: str) -> RunControlState:
-        return RunControlState(self._row(run_id).control_state)
+        return RunControlState(self._row(run_id, sql_runs.CONTROL).control_state)
 
     def get_control_reason(self, *, run_id: str) -> str | None:
-        return decode_optional_text(self._row(run_id).control_reason)
+        return decode_optional_text(self._row(run_id, sql_runs.CONTROL).control_reason)
 
     def set_run_control_state(self, *, run_id: str, control_state: RunControlState) -> None:
         with self._locked(Boundary.SET_CONTROL_STATE, run_id) as run:
@@ -168,7 +167,7 @@ class SQLStore(SQLByHand):
             active=sql_summaries.active_batches(connection, now=now, run_key=row.run_key),
             doubtful=sql_summaries.doubtful_counts(connection, row.run_key),
             following=sql_following.counts(connection, [row]),
-            queue_limits=sql_queue_limits.tokens_by_key(connection, row.budget_key),
+            queue_limits=sql_queue_limits.tokens_of(connection, row.budget_key),
             held_back_by=sql_caps.held_back_by(connection, row, now),
         )
 
@@ -207,7 +206,7 @@ class SQLStore(SQLByHand):
             run.change(**sql_runs.checkpoint_columns(checkpoint))
 
     def get_ingest_checkpoint(self, *, run_id: str) -> IngestCheckpoint | None:
-        return sql_runs.checkpoint_from(self._row(run_id))
+        return sql_runs.checkpoint_from(self._row(run_id, sql_runs.CHECKPOINT))
 
     def get_rendered_chunks(self, *, run_id: str) -> list[RenderedChunk]:
         with self.database.read() as connection:
@@ -386,7 +385,7 @@ class SQLStore(SQLByHand):
         self, *, run_id: str, owner: DriverIdentity, ttl_sec: float, owner_is_dead: OwnerCheck | None = None
     ) -> DriverSession | None:
         with self.database.write(Boundary.OPEN_SESSION) as connection:
-            run = sql_runs.run_row(self.database, connection, run_id)
+            run = sql_runs.run_row(self.database, connection, run_id, sql_runs.NAMES)
             token = sql_leases.take_lease(
                 self.database,
                 connection,

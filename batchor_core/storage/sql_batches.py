@@ -40,7 +40,10 @@ _BATCH = select(
     _submissions.state,
     _submissions.last_error_class,
 ).join(submission_intents, _submissions.intent_key == batches.c.intent_key)
-_CHANGE = batches.update().where(batches.c.intent_key == bindparam("key"))  # put together once, see sql_runs
+# put together once, see sql_runs
+_BATCHES = _BATCH.where(batches.c.run_key == bindparam("key")).order_by(batches.c.intent_key)
+_ACTIVE_BATCHES = _BATCHES.where(ACTIVE_BATCH)
+_CHANGE = batches.update().where(batches.c.intent_key == bindparam("key"))
 _IDS_AT_ONCE = 500  # SQLite takes some thousands of parameters
 
 
@@ -77,10 +80,8 @@ def batch_record(row: AnyRow) -> ActiveBatchRecord:
 
 def batch_records(connection: Connection, run_key: int, *, active: bool) -> list[ActiveBatchRecord]:
     """A run's batches, or only its active ones, oldest first."""
-    wanted = _BATCH.where(batches.c.run_key == run_key).order_by(batches.c.intent_key)
-    if active:
-        wanted = wanted.where(ACTIVE_BATCH)
-    return [batch_record(row) for row in connection.execute(wanted).all()]
+    found = connection.execute(_ACTIVE_BATCHES if active else _BATCHES, {"key": run_key})
+    return [batch_record(row) for row in found.all()]
 
 
 _NAMED_BATCH = select(batches).where(

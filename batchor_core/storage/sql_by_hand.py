@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import Select, and_, or_, select
 
 from batchor_core.core import lifecycle
 from batchor_core.core.boundaries import Boundary
@@ -63,12 +63,12 @@ class SQLByHand(StateStore):
         with self.database.write(name) as connection, locked_run(self.database, connection, run_id) as run:
             yield run
 
-    def _row(self, run_id: str) -> AnyRow:
+    def _row(self, run_id: str, wanted: Select[Any] = sql_runs.WHOLE_RUN) -> AnyRow:
         with self.database.read() as connection:
-            return sql_runs.run_row(self.database, connection, run_id)
+            return sql_runs.run_row(self.database, connection, run_id, wanted)
 
     def _by_hand(self, run_id: str) -> SQLSession:
-        run = self._row(run_id)
+        run = self._row(run_id, sql_runs.NAMES)
         return SQLSession(self.database, names=sql_runs.custom_ids_from(run), run_key=run.run_key, lease=None)
 
     # --- ingestion ---------------------------------------------------------------------------------------------------
@@ -273,5 +273,5 @@ class SQLByHand(StateStore):
 
     def get_batch_retry_backoff_remaining_sec(self, *, run_id: str) -> float:
         with self.database.read() as connection:
-            row = sql_runs.run_row(self.database, connection, run_id)
+            row = sql_runs.run_row(self.database, connection, run_id, sql_runs.BACKOFF)
             return sql_runs.backoff_remaining(row, self.database.now(connection))

@@ -76,6 +76,10 @@ def plain_rows(
         yield from cursor
 
 
+def _timestamp(moment: datetime) -> float:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
 @contextmanager
 def driver_connection(engine: Engine) -> Iterator[Any]:
     """The driver's own connection, for upkeep that changes no row and so needs no boundary."""
@@ -153,10 +157,14 @@ class Database(ABC):
 
     def now(self, connection: Connection) -> float:
         """Seconds since the epoch, by the clock that was given or else the database's."""
-        if self._now is None:
+        return self._database_time(connection) if self._now is None else _timestamp(self._now())
+
+    def time(self) -> float:
+        """:meth:`now` outside a transaction; asks the database only if the clock is its own."""
+        if self._now is not None:
+            return _timestamp(self._now())
+        with self.read() as connection:
             return self._database_time(connection)
-        moment = self._now()
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
     def name_of(self, table: Table) -> str:
         """The table's quoted name with its schema, for statements that go straight to the driver."""

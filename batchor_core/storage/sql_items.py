@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, case, exists, func, or_, select
+from sqlalchemy import BindParameter, Connection, and_, bindparam, case, exists, func, or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core import lifecycle
@@ -91,20 +91,26 @@ def named(run_key: int, database: Database, item_ids: Iterable[str]) -> ColumnEl
 # --- taking ----------------------------------------------------------------------------------------------------------
 
 
-def claimable(run_key: int, max_attempts: int) -> ColumnElement[bool]:
+def claimable(
+    run_key: int | BindParameter[int], max_attempts: int | BindParameter[int]
+) -> ColumnElement[bool]:
     """The image of ``lifecycle.can_claim``."""
     return and_(items.c.run_key == run_key, _IS_CLAIMABLE, items.c.attempt_count < max_attempts)
 
 
+# put together once, see sql_runs
+_CANDIDATES = (
+    select(items.c.item_index, items.c.submission_tokens, items.c.request_bytes)
+    .where(claimable(bindparam("key"), bindparam("attempts")))
+    .order_by(items.c.item_index)
+    .limit(bindparam("most"))
+)
+
+
 def candidates(connection: Connection, run_key: int, *, max_attempts: int, limit: int) -> list[Candidate]:
     """Claimable items in order, read from one index alone."""
-    wanted = (
-        select(items.c.item_index, items.c.submission_tokens, items.c.request_bytes)
-        .where(claimable(run_key, max_attempts))
-        .order_by(items.c.item_index)
-        .limit(limit)
-    )
-    return [Candidate(*row) for row in plain_rows(connection, wanted)]
+    values = {"key": run_key, "attempts": max_attempts, "most": limit}
+    return [Candidate(*row) for row in plain_rows(connection, _CANDIDATES, values)]
 
 
 def indexes_are(database: Database, indexes: Sequence[int]) -> ColumnElement[bool]:

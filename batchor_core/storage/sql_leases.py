@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Select, and_, bindparam, select
+from sqlalchemy import Connection, bindparam, select
 
 from batchor_core.core.exceptions import LeaseLostError
 from batchor_core.core.retry import LONGEST_LEASE_SEC, is_due
@@ -16,6 +16,12 @@ from batchor_core.storage.sql_engine import AnyRow, Database
 
 _HELD = select(run_leases.c.session, run_leases.c.epoch).where(run_leases.c.run_key == bindparam("key"))
 _SHARED, _EXCLUSIVE = _HELD.with_for_update(read=True), _HELD.with_for_update()
+_LEASE = select(run_leases).where(run_leases.c.run_key == bindparam("key"))
+_LOCKED_LEASE = _LEASE.with_for_update()
+_CHANGE = run_leases.update().where(run_leases.c.run_key == bindparam("key"))
+_GIVE_UP = _CHANGE.where(
+    run_leases.c.session == bindparam("held_session"), run_leases.c.epoch == bindparam("held_token")
+).values(session=None)
 
 
 class Lease(NamedTuple):
@@ -28,10 +34,6 @@ class Lease(NamedTuple):
 
     session: str
     fencing_token: int
-
-
-def _lease(run_key: int) -> Select[Any]:
-    return select(run_leases).where(run_leases.c.run_key == run_key)
 
 
 def _owner(row: AnyRow) -> DriverIdentity:
@@ -47,7 +49,7 @@ def _owner(row: AnyRow) -> DriverIdentity:
 
 def lease_record(database: Database, connection: Connection, run_key: int) -> LeaseRecord | None:
     """Who holds the run now."""
-    row = connection.execute(_lease(run_key)).one()
+    row = connection.execute(_LEASE, {"key": run_key}).one()
     if not _is_live(database, connection, row):
         return None
     return LeaseRecord(_owner(row), row.epoch, row.expires_at)
@@ -63,7 +65,7 @@ def take_lease(
     owner_is_dead: OwnerCheck | None,
 ) -> int | None:
     """Take the lease if it is free; returns its fencing token, None while another live driver holds it."""
-    row = connection.execute(_lease(run_key).with_for_update()).one()
+    row = connection.execute(_LOCKED_LEASE, {"key": run_key}).one()
     now = database.now(connection)
     mine = row.session == owner.session
     held = not mine and _is_live(database, connection, row)
@@ -71,8 +73,7 @@ def take_lease(
         return None
     token: int = row.epoch if mine else row.epoch + 1
     holder = {**asdict(owner), "host": encode_text(owner.host)}
-    taken = run_leases.update().where(run_leases.c.run_key == run_key)
-    connection.execute(taken.values(**holder, epoch=token, expires_at=now + ttl_sec))
+    connection.execute(_CHANGE, {"key": run_key, **holder, "epoch": token, "expires_at": now + ttl_sec})
     return token
 
 
@@ -93,16 +94,13 @@ def check_lease(
 def extend_lease(database: Database, connection: Connection, run_key: int, *, ttl_sec: float) -> None:
     """Move the expiry of a lease that is held."""
     expires_at = database.now(connection) + ttl_sec
-    connection.execute(
-        run_leases.update().where(run_leases.c.run_key == run_key).values(expires_at=expires_at)
-    )
+    connection.execute(_CHANGE, {"key": run_key, "expires_at": expires_at})
 
 
 def give_up_lease(connection: Connection, run_key: int, lease: Lease) -> None:
     """Free the lease, if it is still held."""
-    mine = and_(run_leases.c.session == lease.session, run_leases.c.epoch == lease.fencing_token)
-    held = and_(run_leases.c.run_key == run_key, mine)
-    connection.execute(run_leases.update().where(held).values(session=None))
+    held = {"held_session": lease.session, "held_token": lease.fencing_token}
+    connection.execute(_GIVE_UP, {"key": run_key, **held})
 
 
 def _is_live(database: Database, connection: Connection, row: AnyRow) -> bool:
@@ -114,11 +112,9 @@ def _is_live(database: Database, connection: Connection, row: AnyRow) -> bool:
 
 def fence_off(database: Database, connection: Connection, run_key: int, *, owner_is_dead: OwnerCheck) -> bool:
     """Take the run from a driver that is gone; False, and nothing done, while a live one holds it."""
-    row = connection.execute(_lease(run_key).with_for_update()).one()
+    row = connection.execute(_LOCKED_LEASE, {"key": run_key}).one()
     if _is_live(database, connection, row) and not owner_is_dead(_owner(row)):
         return False
     # should it only have been slow, its next write finds another token
-    connection.execute(
-        run_leases.update().where(run_leases.c.run_key == run_key).values(session=None, epoch=row.epoch + 1)
-    )
+    connection.execute(_CHANGE, {"key": run_key, "session": None, "epoch": row.epoch + 1})
     return True

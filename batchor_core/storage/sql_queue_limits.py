@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from batchor_core.core.queue_limits import QueueLimit, after_refusal, growth
 from batchor_core.storage.columns import decode_text, encode_text
@@ -13,9 +13,14 @@ _LIMIT = queue_limits.c
 _IN_FLIGHT = runs.c.queued_local_tokens + runs.c.submitted_tokens
 
 
+_LIMIT_OF = select(queue_limits).where(_LIMIT.budget_key == bindparam("key"))
+_TOKENS = select(_LIMIT.budget_key, _LIMIT.tokens)
+_TOKENS_OF = _TOKENS.where(_LIMIT.budget_key == bindparam("key"))
+
+
 def observed(connection: Connection, key: str) -> QueueLimit | None:
     """The limit of an account and model; None if nothing was ever refused."""
-    row = connection.execute(select(queue_limits).where(_LIMIT.budget_key == encode_text(key))).first()
+    row = connection.execute(_LIMIT_OF, {"key": encode_text(key)}).first()
     if row is None:
         return None
     return QueueLimit(
@@ -23,12 +28,17 @@ def observed(connection: Connection, key: str) -> QueueLimit | None:
     )
 
 
-def tokens_by_key(connection: Connection, stored_key: str | None = None) -> dict[str, int]:
-    """The limits by key as it is stored; only of ``stored_key``, if that is given."""
-    wanted = select(_LIMIT.budget_key, _LIMIT.tokens)
-    if stored_key is not None:
-        wanted = wanted.where(_LIMIT.budget_key == stored_key)
-    return {key: int(tokens) for key, tokens in connection.execute(wanted).all()}
+def tokens_by_key(connection: Connection) -> dict[str, int]:
+    """All limits, by key as it is stored."""
+    return {key: int(tokens) for key, tokens in connection.execute(_TOKENS).all()}
+
+
+def tokens_of(connection: Connection, stored_key: str | None) -> dict[str, int]:
+    """The same with the limit of this key alone."""
+    if stored_key is None:
+        return {}
+    found = connection.execute(_TOKENS_OF, {"key": stored_key})
+    return {key: int(tokens) for key, tokens in found.all()}
 
 
 def refused(
@@ -37,7 +47,7 @@ def refused(
     """A batch was refused, and its items still count as in flight. Doing it again after a crash changes nothing."""
     database.lock_budget(connection, key)
     stored, name = encode_text(key), encode_text(local_batch_id)
-    row = connection.execute(select(queue_limits).where(_LIMIT.budget_key == stored)).first()
+    row = connection.execute(_LIMIT_OF, {"key": stored}).first()
     if row is not None and row.refused_batch == name:
         return
     tried = _tokens_of(connection, run_key, name)

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, select
+from sqlalchemy import Connection, Select, and_, bindparam, select
+from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core.custom_ids import CustomIdFormat, CustomIds
 from batchor_core.core.enums import ItemStatus, RunControlState
@@ -34,21 +36,33 @@ from batchor_core.storage.records import IngestCheckpoint, PersistedRunConfig, R
 from batchor_core.storage.schema import runs
 from batchor_core.storage.sql_engine import AnyRow, Database
 
+
+def _of_run(*columns: ColumnElement[Any]) -> Select[Any]:
+    return select(*columns).where(runs.c.run_id == bindparam("run_id"))
+
+
 # What every transaction of a driver runs is put together once: SQLAlchemy takes longer to build a statement than SQLite to
 # run it, which over chunks of a thousand rows adds up to several microseconds a row.
-_RUN = select(runs).where(runs.c.run_id == bindparam("run_id"))
-_RUN_KEY = select(runs.c.run_key).where(runs.c.run_id == bindparam("run_id"))
-_LOCKED_RUN = (
-    select(
-        runs.c.run_key,
-        runs.c.run_id,
-        runs.c.custom_id_format,
-        runs.c.terminal_sequence,
-        runs.c.reuse_scope_key,
-    )
-    .where(runs.c.run_id == bindparam("run_id"))
-    .with_for_update()
+WHOLE_RUN = _of_run(*runs.c)
+CONTROL = _of_run(runs.c.control_state, runs.c.control_reason)
+BACKOFF = _of_run(runs.c.next_retry_at, runs.c.backoff_sec)
+CHECKPOINT = _of_run(
+    runs.c.source_kind,
+    runs.c.source_ref,
+    runs.c.source_fingerprint,
+    runs.c.next_item_index,
+    runs.c.checkpoint_payload,
+    runs.c.ingestion_complete,
 )
+NAMES = _of_run(runs.c.run_key, runs.c.run_id, runs.c.custom_id_format)
+_RUN_KEY = _of_run(runs.c.run_key)
+_LOCKED_RUN = _of_run(
+    runs.c.run_key,
+    runs.c.run_id,
+    runs.c.custom_id_format,
+    runs.c.terminal_sequence,
+    runs.c.reuse_scope_key,
+).with_for_update()
 _COUNTED = (
     "terminal_sequence",
     *(f"{status.value}_items" for status in ItemStatus),
@@ -148,9 +162,11 @@ def locked_run(database: Database, connection: Connection, run_id: str) -> Itera
     run.flush()
 
 
-def run_row(database: Database, connection: Connection, run_id: str) -> AnyRow:
-    """A run's row, read only."""
-    row = connection.execute(_RUN, {"run_id": run_id}).first()
+def run_row(
+    database: Database, connection: Connection, run_id: str, wanted: Select[Any] = WHOLE_RUN
+) -> AnyRow:
+    """A run's row, or some of its columns, read only."""
+    row = connection.execute(wanted, {"run_id": run_id}).first()
     if row is None:
         raise RunNotFoundError(run_id, where=database.where)
     return row

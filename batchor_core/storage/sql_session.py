@@ -302,7 +302,7 @@ class SQLSession(DriverSession):
 
     def open_submissions(self) -> list[SubmissionRecord]:
         with self._database.read() as connection:
-            return sql_submissions.submissions(connection, self._run_key, lifecycle.OPEN_SUBMISSIONS)
+            return sql_submissions.submissions(connection, self._run_key, only_open=True)
 
     def requeue_local(self) -> int:
         with self._run(Boundary.REQUEUE_LOCAL) as run:

@@ -15,7 +15,7 @@ from batchor_core.core.models import ItemFailure
 from batchor_core.storage import sql_items
 from batchor_core.storage.columns import decode_optional_text, decode_text, encode_optional_text, encode_text
 from batchor_core.storage.late_batches import NOTHING_LATE, waiting_begins_again
-from batchor_core.storage.schema import TAKEN_QUEUE, batches, items, runs, submission_intents
+from batchor_core.storage.schema import TAKEN_QUEUE, batches, items, runs, state_literals, submission_intents
 from batchor_core.storage.session import SubmissionDecision, SubmissionRecord
 from batchor_core.storage.sql_answers import cancel_items
 from batchor_core.storage.sql_batches import change_batch, find_batch, insert_batch, release_submitted
@@ -43,6 +43,26 @@ _SUBMISSION = select(submission_intents, batches.c.provider_batch_id).outerjoin(
 # put together once, see sql_runs
 _NAMED_SUBMISSION = _SUBMISSION.where(
     _submissions.run_key == bindparam("run_key"), _submissions.local_batch_id == bindparam("name")
+)
+_ALL_SUBMISSIONS = _SUBMISSION.where(_submissions.run_key == bindparam("run_key")).order_by(
+    _submissions.intent_key
+)
+_OPEN_SUBMISSIONS = _ALL_SUBMISSIONS.where(_submissions.state.in_(state_literals(OPEN_SUBMISSIONS)))
+_UNSENT_SUBMISSIONS = _ALL_SUBMISSIONS.where(
+    _submissions.state.in_(state_literals(lifecycle.UNSENT)), _submissions.next_check_at.is_(None)
+)
+_HELD_BY_OPEN_SUBMISSIONS = (
+    select(func.coalesce(func.sum(_submissions.item_count), 0))
+    .where(
+        _submissions.run_key == runs.c.run_key,
+        _submissions.state.in_(state_literals(OPEN_SUBMISSIONS)),
+        ~exists().where(batches.c.intent_key == _submissions.intent_key),
+    )
+    .correlate(runs)
+    .scalar_subquery()
+)
+_QUEUED_AND_HELD = select(runs.c.queued_local_items, _HELD_BY_OPEN_SUBMISSIONS).where(
+    runs.c.run_key == bindparam("run_key")
 )
 _CHANGE = submission_intents.update().where(_submissions.intent_key == bindparam("key"))
 
@@ -72,14 +92,10 @@ def submission_record(row: AnyRow) -> SubmissionRecord:
     )
 
 
-def submissions(
-    connection: Connection, run_key: int, states: Sequence[SubmissionState] = ()
-) -> list[SubmissionRecord]:
-    """A run's submissions, oldest first; only those in ``states``, if any are given."""
-    wanted = _SUBMISSION.where(_submissions.run_key == run_key).order_by(_submissions.intent_key)
-    if states:
-        wanted = wanted.where(_submissions.state.in_([state.value for state in states]))
-    return [submission_record(row) for row in connection.execute(wanted).all()]
+def submissions(connection: Connection, run_key: int, *, only_open: bool = False) -> list[SubmissionRecord]:
+    """A run's submissions, or only its open ones, oldest first."""
+    found = connection.execute(_OPEN_SUBMISSIONS if only_open else _ALL_SUBMISSIONS, {"run_key": run_key})
+    return [submission_record(row) for row in found.all()]
 
 
 def find_submission(connection: Connection, run_key: int, local_batch_id: str) -> AnyRow | None:
@@ -298,35 +314,18 @@ def may_be_at_provider(connection: Connection, run_key: int) -> bool:
 
 def requeue_local(run: LockedRun) -> int:
     """Free what was claimed and certainly not sent, and finish registrations; returns the number of items freed."""
-    unsent = _SUBMISSION.where(
-        _submissions.run_key == run.run_key,
-        _submissions.state.in_(_UNSENT),
-        _submissions.next_check_at.is_(None),
-    )
+    this = {"run_key": run.run_key}
     freed = sum(
         drop(run, submission, error_class="driver_lost")
-        for submission in run.connection.execute(unsent).all()
+        for submission in run.connection.execute(_UNSENT_SUBMISSIONS, this).all()
     )
-    # every cycle of a driver comes here, mostly for nothing: looking for such items would read all that are in flight
-    if _queued(run) - freed != _held_by_open_submissions(run):
+    # Every cycle of a driver comes here, mostly for nothing: looking for such items would read all that are in flight.
+    # The count is of when the transaction began.
+    queued, held = run.connection.execute(_QUEUED_AND_HELD, this).one()
+    if queued - freed != held:
         _finish_registrations(run)
         freed += release_all(run, UNSENT_BY_HAND, before=QUEUED_LOCAL, used_custom_id=False)
     return freed
-
-
-def _queued(run: LockedRun) -> int:
-    """Items that were QUEUED_LOCAL when the transaction began."""
-    queued = select(runs.c.queued_local_items).where(runs.c.run_key == run.run_key)
-    return int(run.connection.execute(queued).scalar_one())
-
-
-def _held_by_open_submissions(run: LockedRun) -> int:
-    """Items that wait for the outcome of their submission; while it is open, it owns all of its items."""
-    without_batch = ~exists().where(batches.c.intent_key == _submissions.intent_key)
-    held = select(func.coalesce(func.sum(_submissions.item_count), 0)).where(
-        _submissions.run_key == run.run_key, _submissions.state.in_(_OPEN), without_batch
-    )
-    return int(run.connection.execute(held).scalar_one())
 
 
 def _finish_registrations(run: LockedRun) -> None:
@@ -351,5 +350,4 @@ _GIVEN_UP_IN_DOUBT = and_(
 )
 _MAYBE_SENT = [state.value for state in (*lifecycle.MAYBE_SENT, SubmissionState.REGISTERED)]
 _REGISTERED = SubmissionState.REGISTERED.value
-_OPEN = [state.value for state in OPEN_SUBMISSIONS]
 _UNSENT = [state.value for state in lifecycle.UNSENT]

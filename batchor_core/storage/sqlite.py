@@ -219,6 +219,9 @@ class SQLiteDatabase(Database):
         if self._wal is not None:
             self._wal.carry_over_if_long()
 
+    def time(self) -> float:
+        return time.time() if self._now is None else super().time()
+
     def _database_time(self, connection: Connection) -> float:
         return time.time()  # SQLite runs in this process: its clock is this one
 

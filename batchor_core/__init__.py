@@ -128,14 +128,14 @@ if TYPE_CHECKING:
 
 # in the order in which a newcomer meets them
 __all__ = [
-    "AnthropicProviderConfig",
-    "GeminiEndpoint",
-    "GeminiProviderConfig",
     # a job: what to run
     "BatchJob",
     "BatchItem",
     "PromptParts",
     "OpenAIProviderConfig",
+    "AnthropicProviderConfig",
+    "GeminiProviderConfig",
+    "GeminiEndpoint",
     "OpenAIEnqueueLimitConfig",
     "OpenAIEndpoint",
     "OpenAIModel",

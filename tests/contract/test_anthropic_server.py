@@ -126,7 +126,7 @@ def test_bad_parameters_are_errors_of_their_row(server: AnthropicServer, client:
 
 
 def test_lists_are_paged_newest_first(server: AnthropicServer, client: anthropic.Anthropic) -> None:
-    ids = []
+    ids: list[str] = []
     for _ in range(5):
         ids.insert(0, client.messages.batches.create(requests=rows(1)).id)
         server.advance(1)

@@ -30,8 +30,9 @@ def read_result(record: JSONObject) -> Answer:
     line: Any = record
     custom_id = line.get("custom_id") if isinstance(line, dict) else None
     name = custom_id if isinstance(custom_id, str) else ""
-    result = line.get("result") if isinstance(line, dict) else None
-    kind = result.get("type") if isinstance(result, dict) else None
+    found = line.get("result") if isinstance(line, dict) else None
+    result: dict[str, Any] = found if isinstance(found, dict) else {}
+    kind = result.get("type")
     if kind == "succeeded" and isinstance(result.get("message"), dict):
         return _read_message(name, result["message"])
     if kind == "errored":

@@ -87,9 +87,10 @@ class AnthropicProviderConfig(ProviderConfig):
             raise InvalidInputError(
                 f"cache_prefix must be '5m', '1h' or None, not {shown(self.cache_prefix)}"
             )
-        if isinstance(self.betas, str) or not all(isinstance(name, str) and name for name in self.betas):
-            raise InvalidInputError(f"betas must be a list of names, not {shown(self.betas)}")
-        object.__setattr__(self, "betas", tuple(self.betas))
+        betas: Any = self.betas  # of JSON it is a list
+        if not isinstance(betas, list | tuple) or not all(isinstance(name, str) and name for name in betas):
+            raise InvalidInputError(f"betas must be a list of names, not {shown(betas)}")
+        object.__setattr__(self, "betas", tuple(betas))
         if self.base_url is not None:
             check_base_url(self.base_url, example=OWN_URL)
         _check_request_options(self.request_options)

@@ -57,7 +57,9 @@ def _apart(messages: Sequence[Message]) -> tuple[list[str], Sequence[Message]]:
         content = message.get("content")
         if message["role"] not in _SYSTEM_ROLES:
             return texts, messages[at:]
-        parts = content if isinstance(content, list | tuple) else [{"type": "text", "text": content}]
+        parts: Sequence[JSONObject] = [{"type": "text", "text": content}]
+        if isinstance(content, list | tuple):
+            parts = content
         if any(part.get("type") != "text" for part in parts):
             raise InvalidInputError(f"messages[{at}]: instructions for Anthropic are texts")
         texts += [part["text"] for part in parts]

@@ -98,7 +98,7 @@ def _refuse_recursion(model: type[BaseModel], schema: dict[str, Any]) -> None:
                     f"{model.__name__} contains itself, which Anthropic's structured outputs don't allow; "
                     "limit the depth with models of their own"
                 )
-            if name in definitions:
+            if name is not None and name in definitions:
                 walk(definitions[name], (*inside, name))
             for key, value in node.items():
                 if key != "$defs":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from batchor_core.providers.gemini import GeminiBatchApi, GeminiProviderConfig
+from batchor_core.providers.gemini import GeminiBatchApi, GeminiProviderConfig, errors
 from batchor_core.providers.gemini.client import Received, make_client
 from batchor_core.providers.registry import build_default_provider_registry
 from batchor_core.testing.gemini_server import GeminiServer
@@ -32,7 +32,8 @@ def config(url: str, token_limit: int) -> GeminiProviderConfig:
 
 
 def warm_up() -> None:
-    """The SDK."""
+    """The SDK; and no driver waits a minute for a full queue."""
+    errors.CAPACITY_RETRY_SEC = 0.0
     account = GeminiProviderConfig(model="gemini-3-flash", api_key="AIza-chaos")
     client = make_client(account, timeout_sec=1, received=Received(), on_date=lambda date: None)
     for imported_late in (client.batches, client.files):

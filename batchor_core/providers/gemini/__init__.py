@@ -5,6 +5,6 @@ comes with the extra: ``pip install 'batchor-core[gemini]'``.
 """
 
 from batchor_core.providers.gemini.api import GeminiBatchApi
-from batchor_core.providers.gemini.config import KIND, GeminiEndpoint, GeminiProviderConfig
+from batchor_core.providers.gemini.config import GeminiEndpoint, GeminiProviderConfig
 
-__all__ = ["KIND", "GeminiBatchApi", "GeminiEndpoint", "GeminiProviderConfig"]
+__all__ = ["GeminiBatchApi", "GeminiEndpoint", "GeminiProviderConfig"]

@@ -285,6 +285,11 @@ class Drive:
             self._output = checking_output(self.config, allowed_modules=self.settings.model_modules)
         return self._output
 
+    def provider_config(self, model: str | None) -> ProviderConfig:
+        """The provider's settings for rows that name this model, or none."""
+        config = self.config.provider_config
+        return config if model is None else config.of_model(model)
+
     def budget(self) -> EnqueueBudget | None:
         """The account's token limits, if any are configured."""
         return self.api.enqueue_budget()

@@ -33,7 +33,8 @@ from batchor_core.runtime.batch_list import is_passing
 from batchor_core.runtime.engine import SWEEP_INTERVAL_SEC, Drive, as_provider_error
 from batchor_core.runtime.lookup import Named, Strangers, bare_id, custom_ids_in, strangers
 from batchor_core.runtime.recover import cancel_stray, register_found
-from batchor_core.runtime.submit import discard_files, local_batch_prefix, write_requests
+from batchor_core.runtime.request_file import write_requests
+from batchor_core.runtime.submit import discard_files, local_batch_prefix
 from batchor_core.storage.session import SubmissionRecord
 
 

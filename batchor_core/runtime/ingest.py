@@ -254,6 +254,7 @@ def materialize(drive: Drive, asked: Asked) -> list[MaterializedItem]:
     check_ids(asked.items)
     _check_features(drive, asked)
     made = _requests(drive, asked)
+    models = _models(drive, asked)
     # a store without sessions of its own may not know of finished lines, so it gets the prompts to build them from
     keeps_lines = drive.store.supports_leases
     return [
@@ -269,11 +270,27 @@ def materialize(drive: Drive, asked: Asked) -> list[MaterializedItem]:
             metadata,
             longest_line(request_line, most_chars(item.item_id, index)),
             address,
+            model,
         )
-        for index, (item, prompt, metadata, request_line, address, tokens) in enumerate(
-            zip(*asked[1:], made.stored, made.addresses, _tokens(drive, made), strict=True), asked.first_index
+        for index, (item, prompt, metadata, request_line, address, tokens, model) in enumerate(
+            zip(*asked[1:], made.stored, made.addresses, _tokens(drive, made), models, strict=True),
+            asked.first_index,
         )
     ]
+
+
+def _models(drive: Drive, asked: Asked) -> list[str | None]:
+    """The models that items name, other than that of the job."""
+    own_model = str(getattr(drive.config.provider_config, "model", ""))
+    known: set[str | None] = {None, own_model}
+    for item, prompt in zip(asked.items, asked.prompts, strict=True):
+        if prompt.options and prompt.model not in known:
+            try:
+                drive.provider_config(prompt.model)  # its answers will be priced by this
+            except InvalidInputError as error:
+                raise about(item, error) from error
+            known.add(prompt.model)
+    return [None if prompt.model == own_model else prompt.model for prompt in asked.prompts]
 
 
 def _check_features(drive: Drive, asked: Asked) -> None:

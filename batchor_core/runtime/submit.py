@@ -23,27 +23,23 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
-import orjson
-
 from batchor_core.core.admission import Admission, Granted, Wait, admit, may_send, must_keep, still_waiting
-from batchor_core.core.batching import PlannedBatch
+from batchor_core.core.batching import PlannedBatch, of_one_model
 from batchor_core.core.caps import Reservation
-from batchor_core.core.custom_ids import marked
 from batchor_core.core.exceptions import FILE_NOT_READY, ProviderError, ProviderErrorKind
 from batchor_core.core.lifecycle import status_to_register
-from batchor_core.core.models import ItemFailure, PromptParts
-from batchor_core.core.request_lines import renamed
+from batchor_core.core.models import ItemFailure
 from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait, is_due
 from batchor_core.runtime.capping import Caps
 from batchor_core.runtime.engine import Drive, as_provider_error
 from batchor_core.runtime.lease import spare_seconds, uptime
-from batchor_core.runtime.lookup import TAG, wire_mark
+from batchor_core.runtime.lookup import TAG
+from batchor_core.runtime.request_file import write_requests
 from batchor_core.runtime.reuse import reuse_terms
-from batchor_core.storage.session import RequestDraft, SubmissionRecord
-
-_WRITE_BUFFER = 1 << 20
+from batchor_core.storage.session import Candidate, SubmissionRecord
 
 
 def submit(drive: Drive, *, more_to_come: bool) -> None:
@@ -62,23 +58,55 @@ def submit(drive: Drive, *, more_to_come: bool) -> None:
             candidates = drive.session.candidates(max_attempts=drive.max_attempts, limit=window)
             if not candidates:
                 return
-            capped = caps.admitted(candidates)
-            if not capped:
+            is_full = len(candidates) == window
+            sent_all = False
+            for group in of_one_model(candidates):
+                if group[0] is not candidates[0]:
+                    granted = _granted(drive)
+                    if not drive.may_go_on() or not may_send(granted):
+                        break
+                sent = _send_group(drive, group, granted, caps, pool, more_to_come=more_to_come or is_full)
+                if sent is Sent.NOT_ALL:
+                    return
+                sent_all = sent_all or sent is Sent.ALL
+            if not sent_all or not is_full:
                 return
-            is_cut = len(capped) < len(candidates)
-            admission = admit(
-                capped,
-                drive.batch_size(),
-                granted,
-                more_to_come=not is_cut and (more_to_come or len(candidates) == window),
-            )
-            _fail_oversized(drive, admission)
-            sent_all = _send(drive, admission.batches, pool, caps.reservation)
-            if admission.wait is not None and (sent_all or not admission.batches):
-                _keep_place(drive, _granted(drive) if admission.batches else granted, admission.wait)
-                return
-            if not sent_all or len(candidates) < window:
-                return
+
+
+class Sent(Enum):
+    """What became of the waiting rows of one model."""
+
+    ALL = auto()
+    """All that fill batches were sent."""
+    WAITING = auto()
+    """The rest waits: for more rows, for room, or for a person."""
+    NOT_ALL = auto()
+    """There was trouble; nothing else should be sent in this cycle."""
+
+
+def _send_group(
+    drive: Drive,
+    candidates: Sequence[Candidate],
+    granted: list[Granted],
+    caps: Caps,
+    pool: ThreadPoolExecutor,
+    *,
+    more_to_come: bool,
+) -> Sent:
+    """Send what can be sent now of rows of one model."""
+    capped = caps.admitted(candidates)
+    if not capped:
+        return Sent.WAITING
+    is_cut = len(capped) < len(candidates)
+    admission = admit(capped, drive.batch_size(), granted, more_to_come=not is_cut and more_to_come)
+    _fail_oversized(drive, admission)
+    sent_all = _send(drive, admission.batches, pool, caps.reservation)
+    if admission.wait is not None and (sent_all or not admission.batches):
+        _keep_place(drive, _granted(drive) if admission.batches else granted, admission.wait)
+        return Sent.WAITING
+    if sent_all:
+        return Sent.ALL
+    return Sent.NOT_ALL if admission.batches else Sent.WAITING
 
 
 def _granted(drive: Drive) -> list[Granted]:
@@ -168,42 +196,6 @@ def _claim(
             tokens=submission.submission_tokens,
         )
     return submission
-
-
-def write_requests(drive: Drive, submission: SubmissionRecord) -> str:
-    """Write the request file, whole and synced or not at all."""
-    assert submission.artifact_key is not None
-    digest, size = hashlib.sha256(), 0
-    with drive.artifacts.open_writer(submission.artifact_key) as file:
-        mark = wire_mark(drive, submission.local_batch_id)
-        for block in _blocks(drive, drive.session.drafts(local_batch_id=submission.local_batch_id), mark):
-            digest.update(block)
-            size += len(block)
-            file.write(block)
-    drive.session.mark_written(
-        local_batch_id=submission.local_batch_id, sha256=digest.hexdigest(), size_bytes=size
-    )
-    return submission.artifact_key
-
-
-def _blocks(drive: Drive, drafts: Iterator[RequestDraft], mark: str | None) -> Iterator[bytes]:
-    buffer = bytearray()
-    for draft in drafts:
-        buffer += request_line(drive, draft, mark)
-        buffer += b"\n"
-        if len(buffer) >= _WRITE_BUFFER:
-            yield bytes(buffer)
-            buffer.clear()
-    yield bytes(buffer)
-
-
-def request_line(drive: Drive, draft: RequestDraft, mark: str | None) -> bytes:
-    """The line as it is sent: the stored one, or built from the stored prompts."""
-    custom_id = draft.custom_id if mark is None else marked(draft.custom_id, mark=mark)
-    if draft.request_line is not None:
-        return draft.request_line if mark is None else renamed(draft.request_line, draft.custom_id, custom_id)
-    prompt = PromptParts(draft.prompt, draft.system_prompt)
-    return orjson.dumps(drive.api.request_line(custom_id=custom_id, prompt=prompt, output=drive.wanted))
 
 
 def _upload(drive: Drive, key: str) -> str | None:

@@ -33,6 +33,7 @@ from batchor_core.storage.schema import (
 )
 from batchor_core.storage.session import Candidate
 from batchor_core.storage.sql_engine import Constant, Database, plain_rows
+from batchor_core.storage.sql_row_models import with_models
 from batchor_core.storage.sql_runs import LockedRun
 
 PENDING, QUEUED_LOCAL, SUBMITTED = ItemStatus.PENDING, ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED
@@ -91,14 +92,14 @@ def claimable(run_key: int, max_attempts: int) -> ColumnElement[bool]:
 
 
 def candidates(connection: Connection, run_key: int, *, max_attempts: int, limit: int) -> list[Candidate]:
-    """Claimable items in order, read from one index alone."""
+    """Claimable items in order, read from one index alone, with the models that some name."""
     wanted = (
         select(items.c.item_index, items.c.submission_tokens, items.c.request_bytes)
         .where(claimable(run_key, max_attempts))
         .order_by(items.c.item_index)
         .limit(limit)
     )
-    return [Candidate(*row) for row in plain_rows(connection, wanted)]
+    return with_models(connection, run_key, [Candidate(*row) for row in plain_rows(connection, wanted)])
 
 
 def indexes_are(database: Database, indexes: Sequence[int]) -> ColumnElement[bool]:

@@ -122,7 +122,10 @@ class ModelSession(DriverSession):
     def candidates(self, *, max_attempts: int, limit: int) -> list[Candidate]:
         with self._lock:
             found = self._run.claimable(max_attempts=max_attempts, limit=limit)
-            return [Candidate(item.index, item.tokens, request_bytes(item.given)) for item in found]
+            return [
+                Candidate(item.index, item.tokens, request_bytes(item.given), item.given.model)
+                for item in found
+            ]
 
     def claim(
         self,

@@ -91,7 +91,9 @@ def _turn_back(store: SQLStore) -> None:
         for row in rows["item_contents"]:
             if row["parts_number"] is not None:
                 row["request_line"] = parts[row["parts_number"]].restored(row["request_line"])
-        for name in ("rendered_chunks", "caps", "run_labels", "reuse_scopes", "reuse_index"):
+        for name in (
+            "rendered_chunks", "caps", "run_labels", "reuse_scopes", "reuse_index", "row_models", "batch_models",
+        ):  # fmt: skip
             del rows[name]
         metadata.drop_all(connection)
         connection.exec_driver_sql(f"DROP TABLE {_name(store, VERSION_TABLE)}")

@@ -196,11 +196,21 @@ def _loaded(point: EntryPoint, kind: str) -> ProviderPlugin:
 
 
 def build_default_provider_registry() -> ProviderRegistry:
-    """Return a registry with the built-in OpenAI provider and those that installed packages register."""
+    """Return a registry with the built-in providers and those that installed packages register."""
+    from batchor_core.providers.command.config import KIND, CommandProviderConfig
     from batchor_core.providers.openai import OpenAIBatchProvider, OpenAIProviderConfig
 
     registry = ProviderRegistry(entry_point_group=ENTRY_POINT_GROUP)
     registry.register(
         kind=ProviderKind.OPENAI, factory=OpenAIBatchProvider, loader=OpenAIProviderConfig.from_payload
     )
+    registry.register(kind=KIND, factory=_command_api, loader=CommandProviderConfig.from_payload)
     return registry
+
+
+def _command_api(config: Any) -> BatchApi:
+    from batchor_core.providers.command.api import (
+        CommandApi,  # it needs locks of files, which Windows has not
+    )
+
+    return CommandApi(config)

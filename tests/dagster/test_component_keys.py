@@ -183,7 +183,7 @@ class TestProvider:
             ({}, "reviews: give either openai or provider"),
             ({"openai": {"model": "m"}, "provider": {"kind": "shelf"}}, "give either openai or provider"),
             ({"provider": {"folder": "x"}}, "provider needs a kind"),
-            ({"provider": {"kind": "shelf"}}, "no provider is registered as 'shelf'; known: 'openai'"),
+            ({"provider": {"kind": "shelf"}}, "no provider is registered as 'shelf'; known: 'command', 'openai'"),
         ],
     )
     def test_what_is_missing_is_named(self, settings: dict[str, Any], message: str) -> None:

@@ -102,7 +102,7 @@ class TestProviders:
         self, providers: object, tmp_path: Path, instance: dg.DagsterInstance
     ) -> None:
         message = reason(materialize(shelf_asset(tmp_path), resource_with(tmp_path, providers), instance))
-        assert "no provider is registered as 'shelf' for this BatchorResource; known: 'openai'." in message
+        assert "no provider is registered as 'shelf' for this BatchorResource; known: 'command', 'openai'." in message
         assert "BatchorResource(providers={'shelf': Provider(factory, loader)})" in message
         assert "entry point group batchor.providers" in message
 

@@ -6,9 +6,9 @@ How many of them may leave now is decided in admission.py.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 OVER_BATCH_CAP = "openai_request_exceeds_batch_token_limit"
 OVER_FILE_LIMIT = "request_too_large"
@@ -23,6 +23,31 @@ class Sized(Protocol):
     def submission_tokens(self) -> int: ...
     @property
     def request_bytes(self) -> int: ...
+
+
+class OfModel(Protocol):
+    """A waiting item that may name a model of its own."""
+
+    @property
+    def model(self) -> str | None: ...
+
+
+class SizedOfModel(Sized, OfModel, Protocol):
+    """A waiting item to plan."""
+
+
+ItemT = TypeVar("ItemT", bound=OfModel)
+
+
+def of_one_model(candidates: Sequence[ItemT]) -> list[Sequence[ItemT]]:
+    """Waiting items by the models that they name, in item order, those of the first item's model first.
+
+    A batch has one model: providers want it so, and the price of an answer is that of its batch.
+    """
+    groups: dict[str | None, list[ItemT]] = {}
+    for item in candidates:
+        groups.setdefault(item.model, []).append(item)
+    return [candidates] if len(groups) < 2 else list(groups.values())
 
 
 @dataclass(frozen=True, slots=True)

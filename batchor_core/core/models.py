@@ -130,6 +130,16 @@ class ProviderConfig(ABC):
         """The most tokens that an answer may have; None if nothing limits it. Override it if requests say so."""
         return None
 
+    def of_model(self, model: str) -> ProviderConfig:
+        """These settings with another model, for rows that name one. Override it if ``PromptFeature.MODEL`` is supported.
+
+        Raises:
+            InvalidInputError: There can't be rows of this model.
+        """
+        raise InvalidInputError(
+            f"{type(self).__name__} has one model for all rows; leave model out of options"
+        )
+
     def enqueue_budget(self) -> EnqueueBudget | None:
         """How many prompt tokens may wait at the provider, and their key; None for no limit."""
         return None

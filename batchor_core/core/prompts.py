@@ -24,6 +24,8 @@ class PromptFeature(StrEnum):
     """Conversations: :attr:`PromptParts.messages`."""
     OPTIONS = "options"
     """Settings of a single item: :attr:`PromptParts.options`."""
+    MODEL = "model"
+    """A model of a single item, as ``model`` in its options. Batches are made of items of one model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ class PromptParts:
         system_prompt: Instructions that come before it.
         messages: The conversation, oldest turn first; None if there is a prompt. Contents that were given as bytes are
             base64 here.
-        options: Fields of this item's request that override those of the job, such as ``{"temperature": 0}``.
+        options: Fields of this item's request that override those of the job, such as ``{"temperature": 0}``. ``model`` is one of
+            them; items of different models are sent in different batches.
 
     Raises:
         InvalidInputError: There is neither a prompt nor a message, or both; or a part of it can't be sent.
@@ -90,7 +93,14 @@ class PromptParts:
     def features(self) -> list[PromptFeature]:
         """What a provider has to support besides the two texts."""
         used = [PromptFeature.MESSAGES] if self.messages is not None else []
-        return [*used, PromptFeature.OPTIONS] if self.options else used
+        if self.options:
+            used.append(PromptFeature.OPTIONS)
+        return used if self.model is None else [*used, PromptFeature.MODEL]
+
+    @property
+    def model(self) -> str | None:
+        """The model that the item names itself; None for that of the job."""
+        return self.options.get("model") if self.options else None
 
 
 def _check_options(options: Any) -> None:
@@ -98,6 +108,8 @@ def _check_options(options: Any) -> None:
         raise InvalidInputError(f"options must be a dict of request fields, not {shown(options)}")
     if fault := json_fault(options):
         raise InvalidInputError(f"options must be JSON: options{fault.where} {fault.problem}; {fault.fix}")
+    if "model" in options and (not isinstance(options["model"], str) or not options["model"]):
+        raise InvalidInputError(f"options.model must be a non-empty string, and is {shown(options['model'])}")
 
 
 def _checked_messages(messages: Any) -> Sequence[Message]:

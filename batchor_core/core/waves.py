@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from batchor_core.core.admission import Allowance, Granted, Standing, admit
-from batchor_core.core.batching import BatchSize, Sized
+from batchor_core.core.admission import Admission, Allowance, Granted, Standing, admit
+from batchor_core.core.batching import BatchSize, SizedOfModel, of_one_model
 from batchor_core.core.queue_limits import with_room_for
 
 
@@ -29,12 +29,12 @@ class Waves:
         self.batches = self.waves = 0
         self._size = size
         self._allowances = allowances
-        self._waiting: list[Sized] = []
+        self._waiting: list[SizedOfModel] = []
         self._unsent: set[int] = set()
         self._in_flight = 0
         self._begins = True
 
-    def add(self, rows: Sequence[Sized], *, not_sent: Collection[int]) -> None:
+    def add(self, rows: Sequence[SizedOfModel], *, not_sent: Collection[int]) -> None:
         """Count the next rows, in item order.
 
         Args:
@@ -53,28 +53,32 @@ class Waves:
 
     def _send(self, *, more_to_come: bool) -> None:
         while self._waiting:
-            standing = Standing(own=self._in_flight)
-            granted = with_room_for(
-                [Granted(allowance, standing) for allowance in self._allowances],
-                max(row.submission_tokens for row in self._waiting),
-            )
-            admission = admit(self._waiting, self._size, granted, more_to_come=more_to_come)
-            gone = {row.item_index for row in admission.oversized}
-            for batch in admission.batches:
-                gone.update(batch.item_indexes)
-                self._count(batch.item_indexes)
-            tokens = {
-                row.item_index: row.submission_tokens for row in self._waiting if row.item_index in gone
-            }
-            self._in_flight += sum(count for index, count in tokens.items() if index not in self._unsent)
+            gone, is_held = set[int](), False
+            for rows in of_one_model(self._waiting):
+                admission = self._admit(rows, more_to_come=more_to_come)
+                gone.update(row.item_index for row in admission.oversized)
+                for batch in admission.batches:
+                    gone.update(batch.item_indexes)
+                    self._count(batch.item_indexes)
+                sent = [row for row in rows if row.item_index in gone and row.item_index not in self._unsent]
+                self._in_flight += sum(row.submission_tokens for row in sent)
+                is_held = is_held or admission.wait is not None
             self._waiting = [row for row in self._waiting if row.item_index not in gone]
             self._unsent -= gone
-            if admission.wait is None:
+            if not is_held:
                 return
             if not self._in_flight and not gone:
                 return  # no batch fits at all, which admission rules out
             self._in_flight = 0
             self._begins = True
+
+    def _admit(self, rows: Sequence[SizedOfModel], *, more_to_come: bool) -> Admission:
+        standing = Standing(own=self._in_flight)
+        granted = with_room_for(
+            [Granted(allowance, standing) for allowance in self._allowances],
+            max(row.submission_tokens for row in rows),
+        )
+        return admit(rows, self._size, granted, more_to_come=more_to_come)
 
     def _count(self, item_indexes: Sequence[int]) -> None:
         if self._unsent.issuperset(item_indexes):

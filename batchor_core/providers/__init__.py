@@ -10,6 +10,7 @@ from batchor_core.core.failures import ItemFailure
 from batchor_core.core.models import ProviderConfig
 from batchor_core.core.prompts import PromptFeature
 from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.tools import ToolCall, WantedTools
 from batchor_core.core.types import BatchRemoteRecord, BatchRequestLine
 from batchor_core.core.usage import TokenUsage
 from batchor_core.providers.api import (
@@ -22,6 +23,7 @@ from batchor_core.providers.api import (
     WantedOutput,
 )
 from batchor_core.providers.base import BatchProvider, OptionalMethods
+from batchor_core.providers.command.config import CommandProviderConfig
 from batchor_core.providers.error_body import read_error_body
 from batchor_core.providers.registry import (
     ProviderPlugin,
@@ -38,6 +40,7 @@ __all__ = [
     "BatchRemoteRecord",
     "BatchRequestLine",
     "BatchState",
+    "CommandProviderConfig",
     "EnqueueBudget",
     "FoundBy",
     "ItemFailure",
@@ -49,7 +52,9 @@ __all__ = [
     "ResultFile",
     "StructuredOutputSchema",
     "TokenUsage",
+    "ToolCall",
     "WantedOutput",
+    "WantedTools",
     "build_default_provider_registry",
     "read_error_body",
 ]

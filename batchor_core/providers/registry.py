@@ -202,6 +202,7 @@ def _loaded(point: EntryPoint, kind: str) -> ProviderPlugin:
 def build_default_provider_registry() -> ProviderRegistry:
     """Return a registry with the built-in providers and those that installed packages register."""
     from batchor_core.providers.anthropic import AnthropicBatchApi, AnthropicProviderConfig
+    from batchor_core.providers.command.config import KIND, CommandProviderConfig
     from batchor_core.providers.gemini import GeminiBatchApi, GeminiProviderConfig
     from batchor_core.providers.openai import OpenAIBatchProvider, OpenAIProviderConfig
 
@@ -213,4 +214,13 @@ def build_default_provider_registry() -> ProviderRegistry:
         kind="anthropic", factory=AnthropicBatchApi, loader=AnthropicProviderConfig.from_payload
     )
     registry.register(kind="gemini", factory=GeminiBatchApi, loader=GeminiProviderConfig.from_payload)
+    registry.register(kind=KIND, factory=_command_api, loader=CommandProviderConfig.from_payload)
     return registry
+
+
+def _command_api(config: Any) -> BatchApi:
+    from batchor_core.providers.command.api import (
+        CommandApi,  # it needs locks of files, which Windows has not
+    )
+
+    return CommandApi(config)

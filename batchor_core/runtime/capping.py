@@ -54,7 +54,7 @@ class Caps:
         self.reservation: Reservation | None = None
 
     def admitted(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        """The first of the waiting rows, as far as every cap has room for them.
+        """The first of the waiting rows, which have one model, as far as every cap has room for them.
 
         If there is room for none, the run waits for its own batches and for what others have reserved, and pauses if that
         can't help.
@@ -74,13 +74,17 @@ class Caps:
     def _sent(self, candidates: Sequence[Candidate], standings: Sequence[CapStanding]) -> Sent:
         tokens = [candidate.submission_tokens for candidate in candidates]
         needs_price = any(standing.cap.measure is CapMeasure.USD for standing in standings)
-        self.reservation = self._reserved(max(tokens, default=0)) if needs_price else Reservation(0, 0)
+        self.reservation = (
+            self._reserved(max(tokens, default=0), candidates[0].model if candidates else None)
+            if needs_price
+            else Reservation(0, 0)
+        )
         if self.reservation is None:
             return Sent(0)
         return admit_under_caps(tokens, standings, self.reservation)
 
-    def _reserved(self, largest: int) -> Reservation | None:
-        config = self._drive.config.provider_config
+    def _reserved(self, largest: int, model: str | None) -> Reservation | None:
+        config = self._drive.provider_config(model)
         rates = self._drive.engine.rates(config, at=0.0)
         if isinstance(rates, Unpriced):
             self._pause(f"a cap in dollars holds for this run, and {rates.reason}")

@@ -255,6 +255,11 @@ class JobInHand(ABC):
         """What every request asks for, besides its prompt."""
         return wanted_output(self.config)
 
+    def provider_config(self, model: str | None) -> ProviderConfig:
+        """The provider's settings for rows that name this model, or none."""
+        config = self.config.provider_config
+        return config if model is None else config.of_model(model)
+
     def budget(self) -> EnqueueBudget | None:
         """The account's token limits, if any are configured."""
         return self.api.enqueue_budget()

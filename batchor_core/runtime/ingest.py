@@ -247,6 +247,7 @@ class Ingestion:
 def materialize(job: JobInHand, asked: Asked) -> list[MaterializedItem]:
     """Turn rendered items into stored rows: request line and tokens; raises what :func:`requests_of` does."""
     made = requests_of(job, asked)
+    models = models_of(job, asked)
     # a store without sessions of its own may not know of finished lines, so it gets the prompts to build them from
     keeps_lines = job.store.supports_leases
     return [
@@ -262,11 +263,27 @@ def materialize(job: JobInHand, asked: Asked) -> list[MaterializedItem]:
             metadata,
             longest_line(request_line, most_chars(item.item_id, index)),
             address,
+            model,
         )
-        for index, (item, prompt, metadata, request_line, address, tokens) in enumerate(
-            zip(*asked[1:], made.stored, made.addresses, tokens_of(job, made), strict=True), asked.first_index
+        for index, (item, prompt, metadata, request_line, address, tokens, model) in enumerate(
+            zip(*asked[1:], made.stored, made.addresses, tokens_of(job, made), models, strict=True),
+            asked.first_index,
         )
     ]
+
+
+def models_of(job: JobInHand, asked: Asked) -> list[str | None]:
+    """The models that items name, other than that of the job."""
+    own_model = str(getattr(job.config.provider_config, "model", ""))
+    known: set[str | None] = {None, own_model}
+    for item, prompt in zip(asked.items, asked.prompts, strict=True):
+        if prompt.options and prompt.model not in known:
+            try:
+                job.provider_config(prompt.model)  # its answers will be priced by this
+            except InvalidInputError as error:
+                raise about(item, error) from error
+            known.add(prompt.model)
+    return [None if prompt.model == own_model else prompt.model for prompt in asked.prompts]
 
 
 def _check_features(job: JobInHand, asked: Asked) -> None:

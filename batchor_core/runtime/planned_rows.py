@@ -27,7 +27,7 @@ from batchor_core.core.waves import Waves
 from batchor_core.runtime.encoding import named
 from batchor_core.runtime.engine import EngineSettings, JobInHand, RunProvider
 from batchor_core.runtime.estimate import shortest_line
-from batchor_core.runtime.ingest import Reader, first_checkpoint, requests_of, tokens_of
+from batchor_core.runtime.ingest import Reader, first_checkpoint, models_of, requests_of, tokens_of
 from batchor_core.runtime.pricing import ROW_OPTIONS
 from batchor_core.runtime.rendering import Asked
 from batchor_core.runtime.reuse import reuse_terms
@@ -39,6 +39,9 @@ from batchor_core.storage.state import StateStore
 SHOWN_REFUSED = 10
 NEW_RUN = "new"
 """What a run without an id is called in the names of caps."""
+
+
+_ROW_MODELS = "that some rows name other models, which have prices of their own"
 
 
 class PlannedJob(JobInHand):
@@ -129,7 +132,7 @@ class RowCount:
         self._check_ids(items)
         made = requests_of(planned, asked)
         lines, stored, addresses = made.lines, made.stored, made.addresses
-        tokens = tokens_of(planned, made)
+        tokens, models = tokens_of(planned, made), models_of(planned, asked)
         counted = tokens
         if not self._is_counted:  # as limits count, which is quicker; as providers bill, for the price
             chars_per_token = planned.config.chunk_policy.chars_per_token
@@ -137,7 +140,9 @@ class RowCount:
         self.rows += len(stored)
         moves = self._moves(addresses)
         candidates = [
-            Candidate(index, tokens[n], longest_line(stored[n], most_chars(items[n].item_id, index)))
+            Candidate(
+                index, tokens[n], longest_line(stored[n], most_chars(items[n].item_id, index)), models[n]
+            )
             for n, index in enumerate(range(first, asked.end))
             if moves.get(addresses[n] or b"") is not Move.TAKE
         ]
@@ -195,7 +200,8 @@ class RowCount:
 
     def _note_texts(self, prompt: PromptParts) -> None:
         if prompt.options:
-            self.options = [ROW_OPTIONS]
+            found = [ROW_OPTIONS] if prompt.model is None else [ROW_OPTIONS, _ROW_MODELS]
+            self.options = found if len(found) > len(self.options) else self.options
         text = "" if prompt.messages else f"{prompt.system_prompt or ''}{prompt.prompt}"
         if self._shared is None:
             self._shared = text

@@ -55,7 +55,7 @@ class BatchPricing:
 
     def _amounts(self, usages: Sequence[TokenUsage]) -> Sequence[int | None]:
         if self._rates is None and usages:
-            config, created_at = self._drive.config.provider_config, self._batch.created_at
+            config, created_at = self._drive.provider_config(self._batch.model), self._batch.created_at
             self._rates = self._drive.engine.rates(config, at=created_at)
             self._price = price_at(self._rates) if isinstance(self._rates, BatchRates) else None
         if self._price is None:

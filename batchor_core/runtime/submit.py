@@ -22,12 +22,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from batchor_core.core.admission import Admission, Granted, Wait, admit, may_send, must_keep, still_waiting
-from batchor_core.core.batching import PlannedBatch
+from batchor_core.core.batching import PlannedBatch, of_one_model
 from batchor_core.core.caps import Reservation
 from batchor_core.core.exceptions import FILE_NOT_READY, ProviderError, ProviderErrorKind
 from batchor_core.core.lifecycle import status_to_register
@@ -41,7 +42,7 @@ from batchor_core.runtime.lookup import TAG, server_skew
 from batchor_core.runtime.provider_errors import ProviderCodeError, advice, as_provider_error
 from batchor_core.runtime.request_file import write_requests
 from batchor_core.runtime.reuse import reuse_terms
-from batchor_core.storage.session import SubmissionRecord
+from batchor_core.storage.session import Candidate, SubmissionRecord
 
 _Claim: TypeAlias = Callable[..., SubmissionRecord | None]
 
@@ -62,25 +63,56 @@ def submit(drive: Drive, *, more_to_come: bool) -> None:
             candidates = drive.session.candidates(max_attempts=drive.max_attempts, limit=window)
             if not candidates:
                 return
-            capped = caps.admitted(candidates)
-            if not capped:
+            is_full = len(candidates) == window
+            sent_all = False
+            for group in of_one_model(candidates):
+                if group[0] is not candidates[0]:
+                    granted = drive.granted()
+                    if not drive.may_go_on() or not may_send(granted):
+                        break
+                sent = _send_group(drive, group, granted, caps, pool, more_to_come=more_to_come or is_full)
+                if sent is Sent.NOT_ALL:
+                    return
+                sent_all = sent_all or sent is Sent.ALL
+            if not sent_all or not is_full:
                 return
-            granted = with_room_for(granted, max(item.submission_tokens for item in capped))
-            is_cut = len(capped) < len(candidates)
-            admission = admit(
-                capped,
-                drive.batch_size(),
-                granted,
-                more_to_come=not is_cut and (more_to_come or len(candidates) == window),
-            )
-            _fail_oversized(drive, admission)
-            claim = partial(_claim, drive, caps.reservation, granted)
-            sent_all = _send(drive, admission.batches, pool, claim)
-            if admission.wait is not None and (sent_all or not admission.batches):
-                _keep_place(drive, drive.granted() if admission.batches else granted, admission.wait)
-                return
-            if not sent_all or len(candidates) < window:
-                return
+
+
+class Sent(Enum):
+    """What became of the waiting rows of one model."""
+
+    ALL = auto()
+    """All that fill batches were sent."""
+    WAITING = auto()
+    """The rest waits: for more rows, for room, or for a person."""
+    NOT_ALL = auto()
+    """There was trouble; nothing else should be sent in this cycle."""
+
+
+def _send_group(
+    drive: Drive,
+    candidates: Sequence[Candidate],
+    granted: list[Granted],
+    caps: Caps,
+    pool: ThreadPoolExecutor,
+    *,
+    more_to_come: bool,
+) -> Sent:
+    """Send what can be sent now of rows of one model."""
+    capped = caps.admitted(candidates)
+    if not capped:
+        return Sent.WAITING
+    granted = with_room_for(granted, max(item.submission_tokens for item in capped))
+    is_cut = len(capped) < len(candidates)
+    admission = admit(capped, drive.batch_size(), granted, more_to_come=not is_cut and more_to_come)
+    _fail_oversized(drive, admission)
+    sent_all = _send(drive, admission.batches, pool, partial(_claim, drive, caps.reservation, granted))
+    if admission.wait is not None and (sent_all or not admission.batches):
+        _keep_place(drive, drive.granted() if admission.batches else granted, admission.wait)
+        return Sent.WAITING
+    if sent_all:
+        return Sent.ALL
+    return Sent.NOT_ALL if admission.batches else Sent.WAITING
 
 
 def _keep_place(drive: Drive, granted: Sequence[Granted], wait: Wait | None) -> None:

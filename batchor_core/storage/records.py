@@ -69,6 +69,8 @@ class MaterializedItem(NamedTuple):
     """The most bytes that the line may have, with its end, whatever its name; 0 where it has to be found out."""
     content_address: bytes | None = None
     """What is asked, of whom, as a digest: equal for equal requests. None where the line depends on its custom_id."""
+    model: str | None = None
+    """The model that it names itself; None for that of the job."""
 
 
 def request_bytes(item: MaterializedItem) -> int:
@@ -259,6 +261,8 @@ class ActiveBatchRecord:
     """Picodollars for its answers so far."""
     unpriced_answers: int = 0
     """Answers that are not in ``cost``, since no price is known for them."""
+    model: str | None = None
+    """The model of its items, where they name it themselves; None for that of the job."""
 
 
 @dataclass(frozen=True, slots=True)

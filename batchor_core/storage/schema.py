@@ -240,6 +240,25 @@ rendered_chunks = Table(
     sqlite_with_rowid=False,
 )
 
+# of rows that name a model of their own: sql_row_models.py
+row_models = Table(
+    "row_models",
+    metadata,
+    Column("run_key", BigKey, primary_key=True, autoincrement=False),
+    Column("item_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("model", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# of submissions that were made of such rows
+batch_models = Table(
+    "batch_models",
+    metadata,
+    Column("intent_key", BigKey, primary_key=True, autoincrement=False),
+    Column("run_key", BigInteger, nullable=False),
+    Column("model", Text, nullable=False),
+)
+
 # what many request lines of a run have in common, see line_parts.py
 line_parts = Table(
     "line_parts",

@@ -67,6 +67,8 @@ class Candidate(NamedTuple):
     submission_tokens: int
     request_bytes: int
     """Length of its line with the line end; 0 if it is unknown before the line is built."""
+    model: str | None = None
+    """The model that it names itself; None for that of the job."""
 
 
 class RequestDraft(NamedTuple):

@@ -22,7 +22,7 @@ from batchor_core.storage.columns import (
 )
 from batchor_core.storage.late_batches import NOTHING_LATE, late_fields, more_stated
 from batchor_core.storage.records import ActiveBatchRecord, BatchArtifactPointer
-from batchor_core.storage.schema import batches, items, submission_intents
+from batchor_core.storage.schema import batch_models, batches, items, submission_intents
 from batchor_core.storage.session import BatchEnd, ResultsWait
 from batchor_core.storage.sql_costs import billed_in, keep_notes
 from batchor_core.storage.sql_engine import AnyRow
@@ -39,7 +39,9 @@ _BATCH = select(
     _submissions.input_file_id,
     _submissions.state,
     _submissions.last_error_class,
+    batch_models.c.model,
 ).join(submission_intents, _submissions.intent_key == batches.c.intent_key)
+_BATCH = _BATCH.outerjoin(batch_models, batch_models.c.intent_key == batches.c.intent_key)
 # put together once, see sql_runs
 _BATCHES = _BATCH.where(batches.c.run_key == bindparam("key")).order_by(batches.c.intent_key)
 _ACTIVE_BATCHES = _BATCHES.where(ACTIVE_BATCH)
@@ -75,6 +77,7 @@ def batch_record(row: AnyRow) -> ActiveBatchRecord:
         stated_completed=row.stated_completed,
         cost=row.cost,
         unpriced_answers=row.unpriced_answers,
+        model=decode_optional_text(row.model),
     )
 
 

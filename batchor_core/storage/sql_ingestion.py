@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from batchor_core.core.enums import ItemStatus
 from batchor_core.core.exceptions import DuplicateItemError, RunStateError, StorageError
-from batchor_core.storage import sql_runs
+from batchor_core.storage import sql_row_models, sql_runs
 from batchor_core.storage.columns import (
     decode_optional_json,
     decode_optional_text,
@@ -84,6 +84,7 @@ def append(
         same: dict[str, Constant] = {"run_key": run.run_key, **_NEW}
         run.database.insert_many(run.connection, items, _NEW_COLUMNS, rows, same=same)
         _insert_contents(run, waiting, item_ids, cut_lines(run, [item.request_line for item in waiting]))
+        sql_row_models.insert(run, waiting)
         run.add(PENDING, count=len(waiting), tokens=sum(item.submission_tokens for item in waiting))
     if taken:
         _append_taken(run, taken)

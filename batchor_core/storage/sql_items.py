@@ -34,6 +34,7 @@ from batchor_core.storage.schema import (
 )
 from batchor_core.storage.session import Candidate
 from batchor_core.storage.sql_engine import Constant, Database, plain_rows
+from batchor_core.storage.sql_row_models import with_models
 from batchor_core.storage.sql_runs import LockedRun
 
 PENDING, QUEUED_LOCAL, SUBMITTED = ItemStatus.PENDING, ItemStatus.QUEUED_LOCAL, ItemStatus.SUBMITTED
@@ -108,9 +109,11 @@ _CANDIDATES = (
 
 
 def candidates(connection: Connection, run_key: int, *, max_attempts: int, limit: int) -> list[Candidate]:
-    """Claimable items in order, read from one index alone."""
+    """Claimable items in order, read from one index alone, with the models that some name."""
     values = {"key": run_key, "attempts": max_attempts, "most": limit}
-    return [Candidate(*row) for row in plain_rows(connection, _CANDIDATES, values)]
+    return with_models(
+        connection, run_key, [Candidate(*row) for row in plain_rows(connection, _CANDIDATES, values)]
+    )
 
 
 def indexes_are(database: Database, indexes: Sequence[int]) -> ColumnElement[bool]:

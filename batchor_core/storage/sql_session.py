@@ -73,8 +73,7 @@ class SQLSession(DriverSession):
         self._database = database
         self._run_key = run_key
         self._lease = lease
-        # as submitted_items last read them; every transaction that goes by it checks it first
-        self._known: dict[str, ItemRow] = {}
+        self._known: dict[str, ItemRow] = {}  # as last read; a transaction that goes by it checks it first
 
     @property
     def custom_ids(self) -> CustomIds:
@@ -166,6 +165,7 @@ class SQLSession(DriverSession):
                 artifact_key=artifact_key,
                 key_fingerprint=key_fingerprint,
                 reservation=reservation,
+                first_index=min(indexes, default=None),
             )
             sql_items.queue(run, claimed, waiting, intent_key=intent_key)
             row = sql_submissions.find_submission(run.connection, self._run_key, local_batch_id)

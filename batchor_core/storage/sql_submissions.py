@@ -12,7 +12,7 @@ from batchor_core.core.enums import SubmissionState
 from batchor_core.core.exceptions import InvalidInputError, RunStateError
 from batchor_core.core.lifecycle import OPEN_SUBMISSIONS
 from batchor_core.core.models import ItemFailure
-from batchor_core.storage import sql_items
+from batchor_core.storage import sql_items, sql_row_models
 from batchor_core.storage.columns import decode_optional_text, decode_text, encode_optional_text, encode_text
 from batchor_core.storage.late_batches import NOTHING_LATE, waiting_begins_again
 from batchor_core.storage.schema import TAKEN_QUEUE, batches, items, runs, state_literals, submission_intents
@@ -137,8 +137,9 @@ def create_submission(
     artifact_key: str | None = None,
     key_fingerprint: str | None = None,
     reservation: Reservation | None = None,
+    first_index: int | None = None,
 ) -> int:
-    """Insert a submission; returns its key."""
+    """Insert a submission; returns its key. All of its items have the model of the one at ``first_index``."""
     inserted = run.connection.execute(
         submission_intents.insert().values(
             run_key=run.run_key,
@@ -156,6 +157,8 @@ def create_submission(
     )
     key = inserted.inserted_primary_key
     assert key is not None
+    if first_index is not None:
+        sql_row_models.note_batch(run, key[0], first_index)
     return int(key[0])
 
 

@@ -191,8 +191,8 @@ class _Tools(AnswerColumns):
             return None
         name = default_schema_name(type(arguments))
         others = dict.fromkeys(self._output.by_name)
-        row: BaseModel = self._row.model_construct(**(others | {"tool": name, name: arguments}))
-        return row
+        made: BaseModel = self._row.model_construct(**(others | {"tool": name, name: arguments}))
+        return made
 
 
 def _described(column: Column) -> pa.Field:

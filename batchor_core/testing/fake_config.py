@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydantic import BaseModel
 
@@ -38,6 +38,10 @@ class FakeProviderConfig(ProviderConfig):
     ) -> StructuredOutputSchema:
         """OpenAI's strict schema, so that tests notice a model that OpenAI would refuse."""
         return model_output_schema(model, schema_name=schema_name)
+
+    def of_model(self, model: str) -> FakeProviderConfig:
+        """The same with another model."""
+        return replace(self, model=model)
 
     def to_payload(self) -> JSONObject:
         """All settings as JSON."""

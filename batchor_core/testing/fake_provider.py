@@ -151,7 +151,7 @@ class FakeProvider(BatchProvider, OptionalMethods):
     ) -> BatchRequestLine:
         """Build a line like that of the Responses endpoint."""
         asked: Any = prompt_parts.prompt if prompt_parts.messages is None else list(prompt_parts.messages)
-        body: dict[str, Any] = {**(prompt_parts.options or {}), "model": self.config.model, "input": asked}
+        body: dict[str, Any] = {"model": self.config.model, **(prompt_parts.options or {}), "input": asked}
         if prompt_parts.system_prompt is not None:
             body["instructions"] = prompt_parts.system_prompt
         if structured_output is not None:

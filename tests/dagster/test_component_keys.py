@@ -185,7 +185,7 @@ class TestProvider:
             ({"provider": {"folder": "x"}}, "provider needs a kind"),
             (
                 {"provider": {"kind": "shelf"}},
-                "no provider is registered as 'shelf'; known: 'anthropic', 'gemini', 'openai'",
+                "no provider is registered as 'shelf'; known: 'anthropic', 'command', 'gemini', 'openai'",
             ),
         ],
     )

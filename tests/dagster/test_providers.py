@@ -103,7 +103,7 @@ class TestProviders:
     ) -> None:
         message = reason(materialize(shelf_asset(tmp_path), resource_with(tmp_path, providers), instance))
         assert (
-            "no provider is registered as 'shelf' for this BatchorResource; known: 'anthropic', 'gemini', 'openai'."
+            "no provider is registered as 'shelf' for this BatchorResource; known: 'anthropic', 'command', 'gemini', 'openai'."
             in message
         )
         assert "BatchorResource(providers={'shelf': Provider(factory, loader)})" in message

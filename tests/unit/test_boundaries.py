@@ -47,6 +47,7 @@ PURE_API = {
         "continued_line",
         "with_cache_key",
         "read_body",
+        "read_calls",
         "read_files",
         "is_failure",
     ),
@@ -336,6 +337,10 @@ READ_FROM_THE_ENVIRONMENT = {
     "OPENAI_BASE_URL",
     "OPENAI_ORG_ID",
     "OPENAI_PROJECT_ID",
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_BASE_URL",
+    "name",  # of providers/gemini/credentials.py: GEMINI_API_KEY, GOOGLE_API_KEY and those of the server's URL
+    "self.key_variable",  # of providers/openai/profiles.py: GROQ_API_KEY and its like
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "COLUMNS",  # how wide a terminal is, by POSIX

@@ -55,6 +55,13 @@ def test_waves(
     assert (waves.batches, waves.waves) == expected
 
 
+def test_rows_of_two_models_are_two_batches() -> None:
+    waves = Waves(BatchSize(10, 10**9), [])
+    waves.add([Candidate(index, 10, 100, "other" if index % 2 else None) for index in range(6)], not_sent=())
+    waves.finish()
+    assert (waves.batches, waves.waves) == (2, 1)
+
+
 def test_a_row_larger_than_a_learned_limit_is_sent_by_itself() -> None:
     waves = Waves(BatchSize(10, 10**9), [Allowance(Measure.ENQUEUED_TOKENS, "account", 5, is_observed=True)])
     waves.add([Candidate(index, 10, 100) for index in range(3)], not_sent=())

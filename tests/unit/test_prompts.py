@@ -36,7 +36,8 @@ def test_a_conversation_is_in_the_place_of_a_prompt() -> None:
     prompt = PromptParts.of_messages([TURN], system_prompt="be brief", options={"temperature": 0})
     assert prompt == PromptParts("", "be brief", [TURN], {"temperature": 0})
     assert prompt == PromptParts(None, "be brief", [TURN], {"temperature": 0})  # type: ignore[arg-type]
-    assert (prompt.prompt, prompt.features) == ("", list(PromptFeature))
+    assert (prompt.prompt, prompt.features) == ("", [PromptFeature.MESSAGES, PromptFeature.OPTIONS])
+    assert PromptParts("x", options={"model": "m"}).features == [PromptFeature.OPTIONS, PromptFeature.MODEL]
     assert prompt != PromptParts.of_messages([TURN], system_prompt="be brief")
 
 
@@ -164,6 +165,8 @@ def test_these_messages_are_refused(messages: Any, said: str) -> None:
         ((["hello"], None, [TURN]), "a prompt or messages, not both"),
         (("hello", None, None, [1]), "options must be a dict of request fields"),
         (("hello", None, None, {1: 2}), "options has the key 1"),
+        (("hello", None, None, {"model": ""}), r"options\.model must be a non-empty string"),
+        (("hello", None, None, {"model": 7}), r"options\.model must be a non-empty string"),
         (("hello", None, None, {"temperature": float("nan")}), r"options\.temperature is nan"),
         (("hello", None, None, {"tools": [{"a": object()}]}), r"options\.tools\[0\]\.a is a object"),
     ],

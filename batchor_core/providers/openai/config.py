@@ -249,6 +249,10 @@ class OpenAIProviderConfig(ProviderConfig):
         given = [self.max_output_tokens, *map(self.request_options.get, names)]
         return next((most for most in given if isinstance(most, int)), None)
 
+    def of_model(self, model: str) -> OpenAIProviderConfig:
+        """The same with another model."""
+        return replace(self, model=model)
+
     def enqueue_budget(self) -> EnqueueBudget | None:
         """The limits, shared by all that use this account and model; None if none are set."""
         limits = self.enqueue_limits

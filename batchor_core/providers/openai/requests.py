@@ -41,16 +41,19 @@ class RequestLines:
         if wanted is not made_for:
             tail = self._make_tail(wanted)
             self._tail = (wanted, tail)
-        if prompt.options:
+        options = prompt.options
+        if options and "model" in options:
+            options = {name: value for name, value in options.items() if name != "model"}
+        if options:
             field = None if wanted is None else endpoint.schema_field
             if isinstance(wanted, WantedTools):
                 field = "tools"
-            tail = with_options(tail, prompt.options, worded=endpoint.option, schema_field=field)
+            tail = with_options(tail, options, worded=endpoint.option, schema_field=field)
         return {
             "custom_id": custom_id,
             "method": "POST",
             "url": self._url,
-            "body": {"model": self._model, **endpoint.asked(prompt), **tail},
+            "body": {"model": prompt.model or self._model, **endpoint.asked(prompt), **tail},
         }
 
     def continued(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:

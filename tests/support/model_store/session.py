@@ -121,7 +121,7 @@ class ModelSession(DriverSession):
     def candidates(self, *, max_attempts: int, limit: int) -> list[Candidate]:
         with self._lock:
             found = self._run.claimable(max_attempts=max_attempts, limit=limit)
-            return [Candidate(item.index, item.tokens, item.size_bytes) for item in found]
+            return [Candidate(item.index, item.tokens, item.size_bytes, item.given.model) for item in found]
 
     def claim(
         self,

@@ -23,7 +23,7 @@ from tests.support.shelf_provider import KEY, ShelfConfig, ShelfProvider
 def test_a_package_registers_its_provider(install: Install, tmp_path: Path) -> None:
     install()
     registry = build_default_provider_registry()
-    assert registry.kinds() == ["anthropic", "gemini", "openai", "shelf"]
+    assert registry.kinds() == ["anthropic", "command", "gemini", "openai", "shelf"]
     config = ShelfConfig(str(tmp_path), api_key=KEY)
     assert isinstance(registry.create(config), ShelfProvider)
     assert registry.load_config(registry.dump_config(config)) == config
@@ -98,7 +98,7 @@ def test_an_entry_point_must_name_a_plugin(install: Install, tmp_path: Path) -> 
 def test_an_unknown_kind_says_how_to_bring_it(tmp_path: Path) -> None:
     with pytest.raises(
         InvalidInputError,
-        match=r"'shelf'; known: 'anthropic', 'gemini', 'openai'.*registry.register.*batchor.providers entry point",
+        match=r"'shelf'; known: 'anthropic', 'command', 'gemini', 'openai'.*registry.register.*batchor.providers entry point",
     ):
         build_default_provider_registry().create(ShelfConfig(str(tmp_path)))
 

@@ -133,7 +133,6 @@ def test_further_keys_and_own_parts_are_sent_as_they_are() -> None:
             RESPONSES,
             "set endpoint='/v1/chat/c",
         ),
-        (PromptParts("x", options={"model": "other"}), CHAT, "options must not set model"),
         (PromptParts("x", options={"stream": True}), RESPONSES, "options must not set stream"),
         (PromptParts("x", options={"messages": []}), CHAT, "options must not set messages"),
     ],

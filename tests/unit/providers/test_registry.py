@@ -38,7 +38,7 @@ def test_the_envelope_is_plain() -> None:
 
 def test_an_unknown_kind_names_the_known_ones() -> None:
     registry = build_default_provider_registry()
-    with pytest.raises(InvalidInputError, match=r"'fake'.*known: 'anthropic', 'gemini', 'openai'"):
+    with pytest.raises(InvalidInputError, match=r"'fake'.*known: 'anthropic', 'command', 'gemini', 'openai'"):
         registry.create(FakeProviderConfig())
     with pytest.raises(ValueError, match="known: none"):
         ProviderRegistry().load_config({"provider_kind": ProviderKind.OPENAI, "config": {}})

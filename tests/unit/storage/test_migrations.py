@@ -99,6 +99,8 @@ def _turn_back(store: SQLStore) -> None:
             "reuse_index",
             "repairs",
             "queue_limits",
+            "row_models",
+            "batch_models",
         ):
             del rows[name]
         metadata.drop_all(connection)

@@ -1,4 +1,4 @@
-"""Rows are asked again with the reason why their answer was bad; queue limits are learned.
+"""Rows are asked again with the reason why their answer was bad, and may name models; queue limits are learned.
 
 Frozen once released: later changes of ``schema.py`` get revisions of their own.
 """
@@ -15,7 +15,7 @@ _KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 
 def upgrade() -> None:
-    """Rows of earlier builds were never asked like that."""
+    """Rows of earlier builds were never asked like that, and have the models of their jobs."""
     # Alembic's own operations know nothing of schema translation
     schema = op.get_context().version_table_schema
     for name in ("repairs", "repaired_items"):
@@ -41,5 +41,22 @@ def upgrade() -> None:
         sa.Column("refused_at", sa.Double(), nullable=False),
         sa.Column("refused_batch", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("budget_key"),
+        schema=schema,
+    )
+    op.create_table(
+        "row_models",
+        sa.Column("run_key", _KEY, autoincrement=False, nullable=False),
+        sa.Column("item_index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("run_key", "item_index"),
+        schema=schema,
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "batch_models",
+        sa.Column("intent_key", _KEY, autoincrement=False, nullable=False),
+        sa.Column("run_key", sa.BigInteger(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("intent_key"),
         schema=schema,
     )

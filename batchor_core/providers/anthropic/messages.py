@@ -60,7 +60,7 @@ def _apart(messages: Sequence[Message]) -> tuple[list[str], Sequence[Message]]:
         parts: Sequence[JSONObject] = [{"type": "text", "text": content}]
         if isinstance(content, list | tuple):
             parts = content
-        if any(part.get("type") != "text" for part in parts):
+        if content is None or any(part.get("type") != "text" for part in parts):
             raise InvalidInputError(f"messages[{at}]: instructions for Anthropic are texts")
         texts += [part["text"] for part in parts]
     raise InvalidInputError("the conversation has instructions alone; add a message with the role 'user'")
@@ -107,7 +107,7 @@ def _source(part: JSONObject) -> JSONObject:
 
 def _document(where: str, part: JSONObject) -> JSONObject:
     """A PDF is sent as it is, and text as text."""
-    if not str(part.get("media_type", "")).startswith("text/"):
+    if "data" not in part or not str(part.get("media_type", "")).startswith("text/"):
         return _source(part)
     try:
         text = base64.b64decode(part["data"], validate=True).decode()

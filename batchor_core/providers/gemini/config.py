@@ -27,7 +27,7 @@ from batchor_core.providers.gemini.credentials import (
     resolve_base_url,
 )
 from batchor_core.providers.gemini.output_schema import model_output_schema
-from batchor_core.providers.gemini.spelling import BUILT_FIELDS, camel
+from batchor_core.providers.gemini.spelling import BUILT_FIELDS, camel, worded
 
 KIND = "gemini"
 
@@ -122,6 +122,7 @@ class GeminiProviderConfig(ProviderConfig):
                 f"request_options must be JSON: request_options{fault.where} {fault.problem}; {fault.fix}"
             )
         if self.endpoint is not GeminiEndpoint.EMBED_CONTENT:
+            worded(options)
             return
         lacking = sorted(named[name] for name in named.keys() - _EMBEDDING_FIELDS)
         lacking += [

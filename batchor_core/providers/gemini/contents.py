@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import mimetypes
 from collections.abc import Sequence
 from typing import Any
 
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.media_types import media_type_of
 from batchor_core.core.prompts import Message, PromptParts
 from batchor_core.core.types import JSONObject
 from batchor_core.providers.gemini.credentials import OWN_URL
@@ -87,9 +87,11 @@ def _part(where: str, part: JSONObject) -> JSONObject:
         case "text":
             return {"text": part["text"]}
         case "image" | "file":
-            return _media(part)
-        case "audio":
+            return _media(part, part.get("media_type"))
+        case "audio" if "data" in part:
             return {"inlineData": {"mimeType": f"audio/{part['format']}", "data": part["data"]}}
+        case "audio":
+            return _media(part, f"audio/{part['format']}" if "format" in part else None)
         case "part":  # one of Gemini's own, such as a functionResponse
             return {key: value for key, value in part.items() if key != "type"}
         case kind:
@@ -99,11 +101,11 @@ def _part(where: str, part: JSONObject) -> JSONObject:
             )
 
 
-def _media(part: JSONObject) -> JSONObject:
+def _media(part: JSONObject, kind: Any) -> JSONObject:
     if "data" in part:
-        return {"inlineData": {"mimeType": part["media_type"], "data": part["data"]}}
+        return {"inlineData": {"mimeType": kind, "data": part["data"]}}
     address: Any = part.get("url") or part["file_id"]
-    kind, _ = mimetypes.guess_type(address)
+    kind = kind or media_type_of(b"", address.partition("?")[0])
     if address.startswith("files/"):
         address = f"{OWN_URL}/v1beta/{address}"
     # of a file that was uploaded to it, Google knows the type

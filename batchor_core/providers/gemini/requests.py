@@ -81,8 +81,11 @@ class RequestLines:
             return tail | given
         given = worded(options)
         config: Any = given.get("generationConfig", {})
-        if isinstance(level := config.get("thinkingLevel"), str):
-            config = {key: value for key, value in config.items() if key != "thinkingLevel"}
+        if isinstance(level := config.get("thinkingLevel", config.get("reasoningEffort")), str):
+            # as the API calls it, and as the config does
+            config = {
+                key: value for key, value in config.items() if key not in ("thinkingLevel", "reasoningEffort")
+            }
             given["generationConfig"] = _joined(config, {"thinkingConfig": {"thinkingLevel": level}})
         taken = {"responseMimeType", "responseJsonSchema", "responseSchema"} & config.keys()
         if has_schema and taken:

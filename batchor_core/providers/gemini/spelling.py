@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from batchor_core.core.arguments import shown
+from batchor_core.core.exceptions import InvalidInputError
+
 BUILT_FIELDS = frozenset({"contents", "content", "model", "key", "systemInstruction"})
 """Fields of a request that the provider fills."""
 
@@ -32,11 +35,17 @@ def camel(name: str) -> str:
 
 
 def worded(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as fields of a request: those of ``generationConfig`` may be given beside it, and have a home in it."""
+    """Settings as fields of a request: those of ``generationConfig`` may be given beside it, and have a home in it.
+
+    Raises:
+        InvalidInputError: ``generationConfig`` is no object.
+    """
     made: dict[str, Any] = {}
     for given, value in options.items():
         name = camel(given)
-        if name == "generationConfig" and isinstance(value, Mapping):
+        if name == "generationConfig":
+            if not isinstance(value, Mapping):
+                raise InvalidInputError(f"{given} must be an object, not {shown(value)}")
             inner = {camel(key): part for key, part in value.items()}
             made[name] = made.get(name, {}) | inner
         elif name in REQUEST_FIELDS:

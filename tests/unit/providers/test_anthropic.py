@@ -118,7 +118,7 @@ def test_parts_of_a_conversation_are_worded() -> None:
         {"type": "image", "data": "aW1n", "media_type": "image/png"},
         pdf,
         {"type": "file", "data": text, "media_type": "text/csv"},
-        {"type": "file", "file_id": "file_1"},
+        {"type": "file", "file_id": "file_1", "media_type": "text/plain"},
         {"type": "tool_result", "tool_use_id": "toolu_1", "content": "5"},
     ]
     made = asked(
@@ -148,6 +148,7 @@ def test_parts_of_a_conversation_are_worded() -> None:
     [
         ({"role": "tool", "content": "5"}, "role 'tool', which Anthropic does not know"),
         ({"role": "system", "content": "x"}, "instructions alone"),
+        ({"role": "system", "content": None, "name": "x"}, "instructions for Anthropic are texts"),
         ({"role": "user", "content": [{"type": "audio", "data": "x", "format": "wav"}]}, "takes no audio"),
         ({"role": "user", "content": [{"type": "imagge", "url": "x"}]}, "the type 'imagge', which Anthropic"),
     ],

@@ -64,6 +64,7 @@ def body(prompt: PromptParts, output: Any = None, **settings: Any) -> JSONObject
         ({"request_options": {"system_instruction": "x"}}, "must not set system_instruction"),
         ({"endpoint": EMBEDS, "request_options": {"temperature": 0}}, "temperature can't be set"),
         ({"endpoint": EMBEDS, "reasoning_effort": "low"}, "reasoning_effort can't be set"),
+        ({"request_options": {"generation_config": "x"}}, "generation_config must be an object, not 'x'"),
         ({"request_timeout_sec": 0}, "must be above 0"),
     ],
 )
@@ -145,6 +146,8 @@ def test_a_row_s_own_options_come_before_the_job_s() -> None:
     config = made["generationConfig"]
     assert (config["maxOutputTokens"], config["temperature"]) == (9, 1)
     assert config["thinkingConfig"] == {"thinkingLevel": "high"}
+    named_as_in_the_config = body(PromptParts("Hi", options={"reasoning_effort": "high"}))
+    assert named_as_in_the_config["generationConfig"] == {"thinkingConfig": {"thinkingLevel": "high"}}
     assert config["responseMimeType"] == "application/json"
     for options in ({"response_json_schema": {}}, {"model": "other"}, {"contents": []}):
         with pytest.raises(InvalidInputError, match="options must not set"):
@@ -157,7 +160,10 @@ def test_parts_of_a_conversation_are_worded() -> None:
         {"type": "image", "data": "aW1n", "media_type": "image/png"},
         {"type": "image", "url": "https://example.com/a.png"},
         {"type": "file", "file_id": "files/abc"},
+        {"type": "file", "url": "https://example.com/a?b=c", "media_type": "text/plain"},
         {"type": "audio", "data": "d2F2", "format": "wav"},
+        {"type": "audio", "url": "https://example.com/a.mp3?b=c"},
+        {"type": "audio", "file_id": "files/abc", "format": "wav"},
         {"type": "part", "functionResponse": {"name": "f", "response": {}}},
     ]
     turns: list[JSONObject] = [
@@ -173,7 +179,15 @@ def test_parts_of_a_conversation_are_worded() -> None:
         {"inlineData": {"mimeType": "image/png", "data": "aW1n"}},
         {"fileData": {"fileUri": "https://example.com/a.png", "mimeType": "image/png"}},
         {"fileData": {"fileUri": "https://generativelanguage.googleapis.com/v1beta/files/abc"}},
+        {"fileData": {"fileUri": "https://example.com/a?b=c", "mimeType": "text/plain"}},
         {"inlineData": {"mimeType": "audio/wav", "data": "d2F2"}},
+        {"fileData": {"fileUri": "https://example.com/a.mp3?b=c", "mimeType": "audio/mpeg"}},
+        {
+            "fileData": {
+                "fileUri": "https://generativelanguage.googleapis.com/v1beta/files/abc",
+                "mimeType": "audio/wav",
+            }
+        },
         {"functionResponse": {"name": "f", "response": {}}},
     ]
     types.Content.model_validate(made["contents"][0])

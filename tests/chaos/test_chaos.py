@@ -196,7 +196,11 @@ def test_a_driver_that_buys_at_once_what_has_no_line_pays_twice(on_sqlite: list[
 
 # --- other providers -------------------------------------------------------------------------------------------------
 
-OTHERS = [name for name in PROFILES if name != "openai"]
+OTHERS = ["stranger"]
+"""Providers whose protocol is nothing like the default one's: what the engine does about them."""
+
+SAME_AS_A_STRANGER = [name for name in PROFILES if name not in ("openai", *OTHERS)]
+"""Real providers that the engine treats as it does a stranger: whether their protocol says what it has to."""
 OTHERS_WORKERS = 4
 
 
@@ -229,3 +233,15 @@ def test_another_provider_is_paid_twice_by_a_driver_without_patience(elsewhere: 
     cases = suites.arrivals(rounds=CONTROL_ROUNDS, seed=17, fences=False)
     tally = play("no patience", cases, elsewhere, stop_at_bad=1)
     assert tally.total.paid_twice > 0
+
+
+@pytest.mark.parametrize("name", SAME_AS_A_STRANGER)
+def test_a_real_provider_that_is_no_better_than_a_stranger(name: str) -> None:
+    with arenas("sqlite", 1, "", provider=name) as opened:  # each starts two processes
+        provider = opened[0].profile
+        dies = "create_batch:after"
+        found, _, lost = [case for case in suites.around_the_create(provider) if case.name.endswith(dies)]
+        cases = [found, lost]  # a batch that is in the list, and one that never was
+        tally = play(f"{provider.name}, in short", cases, opened)
+    check(tally, at_least=len(cases))
+    assert (tally.total.held > 0) is (not provider.limits.can_fence)

@@ -404,7 +404,7 @@ def test_a_body_that_unpacks_to_far_more_than_announced_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("batchor_core.providers.openai.download.EXCESS_BYTES", 1_000)
+    monkeypatch.setattr("batchor_core.providers.saving.EXCESS_BYTES", 1_000)
     bomb = gzip.compress(b"\0" * 20_000_000)
     server.respond = file_server(reply, bomb, announced=10, headers={"content-encoding": "gzip"})
     with pytest.raises(ProviderError, match="far more"):

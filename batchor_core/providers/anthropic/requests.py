@@ -97,6 +97,7 @@ def estimated_tokens(body: JSONObject, *, chars_per_token: int) -> int:
 # --- sending ---------------------------------------------------------------------------------------------------------
 
 _BEGINNING, _END = b'{"requests":[', b"]}"
+_PIECE_BYTES = 1 << 18
 _LINE = re.compile(rb'\{"custom_id":"[A-Za-z0-9_-]{1,64}",(?="body":)')
 """How the engine writes the beginning of a line."""
 
@@ -108,14 +109,17 @@ def size_of(request_file: Path) -> int:
 
 def content_of(request_file: Path) -> Iterator[bytes]:
     """The JSON of the create that carries a request file, in pieces, so that memory stays flat."""
-    before = _BEGINNING
+    piece, before = bytearray(_BEGINNING), b""
     with request_file.open("rb") as file:
         for line in file:
-            if line.strip():
-                yield before
-                yield _request(line.rstrip())
-                before = b","
-    yield _END if before == b"," else _BEGINNING + _END
+            if not line.strip():
+                continue
+            piece += before + _request(line.rstrip())
+            before = b","
+            if len(piece) >= _PIECE_BYTES:
+                yield bytes(piece)
+                piece.clear()
+    yield bytes(piece) + _END
 
 
 def _request(line: bytes) -> bytes:

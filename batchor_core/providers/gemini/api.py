@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import warnings
@@ -192,12 +193,14 @@ class GeminiBatchApi(BatchApi):
         action = f"download of {file.ref}"
         unfinished = path.with_name(path.name + ".part")
         try:
-            self._call(
-                action,
-                lambda client: client.files.download(
-                    file=file.ref, destination=unfinished, config=patient(self._config.request_timeout_sec)
-                ),
-            )
+            readable_by_owner = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(readable_by_owner, "wb") as target:
+                self._call(
+                    action,
+                    lambda client: client.files.download(
+                        file=file.ref, destination=target, config=patient(self._config.request_timeout_sec)
+                    ),
+                )
             size, announced = unfinished.stat().st_size, self._received.size
             if announced is not None and size < announced:
                 raise ProviderError(

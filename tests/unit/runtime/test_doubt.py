@@ -20,6 +20,8 @@ from batchor_core.core.exceptions import (
 )
 from batchor_core.core.models import RetryPolicy
 from batchor_core.core.types import BatchRemoteRecord
+from batchor_core.providers.api import BatchState
+from batchor_core.providers.eight_methods import EightMethodsApi
 from batchor_core.runtime.engine import EngineSettings
 from batchor_core.runtime.runner import BatchRunner
 from batchor_core.testing.fake_provider import FakeProvider
@@ -239,6 +241,18 @@ def test_batches_that_nothing_names_are_left_to_a_person(
     batch.input_file_id, batch.metadata = "", {}
     quarantined(any_world, run)
     assert submission(any_world).last_error_class == "nameless_batches_listed"
+
+
+def test_batches_that_are_known_to_be_others_hide_nothing(
+    any_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    any_world.provider.fail("create_batch", lost())  # it never arrived
+    run = any_world.start()
+    foreign = BatchState("theirs", "in_progress", is_foreign=True)
+    monkeypatch.setattr(EightMethodsApi, "list_batches", lambda api: iter([[foreign]]))
+    settle(run, any_world)
+    assert run.status is RunLifecycleStatus.COMPLETED
+    assert batch_starts(any_world) == 2  # it was proven absent
 
 
 def with_entries(*entries: dict[str, Any], pages: Iterable[Any]) -> Iterator[list[Any]]:

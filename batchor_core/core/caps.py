@@ -12,14 +12,12 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
+from batchor_core.core.answer_length import DEFAULT_ANSWER_TOKENS
 from batchor_core.core.arguments import shown
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.pricing import PICODOLLARS, BatchRates, dollars_of
 from batchor_core.core.spending import ASSET_EXTRA, key_text
 from batchor_core.core.words import counted, usd_text
-
-DEFAULT_ANSWER_TOKENS = 4_096
-"""Reserved for the answer of a row if nothing limits its length."""
 
 DAY_SEC = 86_400
 

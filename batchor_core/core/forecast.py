@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+from batchor_core.core.answer_length import DEFAULT_ANSWER_TOKENS
 from batchor_core.core.caps import (
-    DEFAULT_ANSWER_TOKENS,
     CapMeasure,
     CapStanding,
     Reservation,
@@ -171,12 +171,12 @@ def forecast(
     """Whether a run of so many rows would stop at a cap: when its last row finds no room to reserve what it may cost."""
     measure, left = standing.cap.measure, standing.left
     shown = str(standing.cap), amount_text(measure, max(0, left))
+    if measure is CapMeasure.USD and isinstance(cost, Unpriced):
+        return CapForecast(*shown, "unknown")  # refused at the start, whatever there is to send
     if not rows:
         return CapForecast(*shown, "no")
-    if measure is CapMeasure.ROWS:
+    if measure is CapMeasure.ROWS or isinstance(cost, Unpriced):
         return CapForecast(*shown, "yes" if rows > left else "no")
-    if isinstance(cost, Unpriced):
-        return CapForecast(*shown, "unknown")
     last = reservation.of(measure, rows=1, tokens=largest)
 
     def stops(usd: Decimal) -> bool:

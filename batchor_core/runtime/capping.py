@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import orjson
+
+from batchor_core.core.answer_length import DEFAULT_ANSWER_TOKENS, longest_answer_to
 from batchor_core.core.caps import (
     Cap,
     CapMeasure,
@@ -17,8 +20,10 @@ from batchor_core.core.caps import (
 )
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.pricing import Unpriced
+from batchor_core.core.request_lines import PLACEHOLDERS, named_line
 from batchor_core.runtime.engine import Drive, Engine
 from batchor_core.runtime.reuse import without_equal
+from batchor_core.runtime.stored_rows import stored_rows
 from batchor_core.storage.records import PersistedRunConfig
 from batchor_core.storage.session import Candidate
 
@@ -74,22 +79,43 @@ class Caps:
     def _sent(self, candidates: Sequence[Candidate], standings: Sequence[CapStanding]) -> Sent:
         tokens = [candidate.submission_tokens for candidate in candidates]
         needs_price = any(standing.cap.measure is CapMeasure.USD for standing in standings)
-        self.reservation = (
-            self._reserved(max(tokens, default=0), candidates[0].model if candidates else None)
-            if needs_price
-            else Reservation(0, 0)
-        )
+        model = candidates[0].model if candidates else None
+        self.reservation = self._reserved(max(tokens, default=0), model) if needs_price else Reservation(0, 0)
         if self.reservation is None:
             return Sent(0)
-        return admit_under_caps(tokens, standings, self.reservation)
+        sent = admit_under_caps(tokens, standings, self.reservation)
+        if not needs_price or not sent.rows:
+            return sent
+        longest = self._longest_of_rows(candidates[: sent.rows])
+        self.reservation = self._reserved(max(tokens), model, longest)
+        if self.reservation is None:
+            return Sent(0)
+        return admit_under_caps(tokens[: sent.rows], standings, self.reservation)
 
-    def _reserved(self, largest: int, model: str | None) -> Reservation | None:
+    def _longest_of_rows(self, candidates: Sequence[Candidate]) -> int:
+        """The longest answer that options of single rows allow; 0 where no row has any."""
+        drive = self._drive
+        if not drive.store.has_row_options(run_id=drive.run_id):
+            return 0
+        indexes = sorted(candidate.item_index for candidate in candidates)
+        return max(
+            (
+                _longest_answer(row.request_line)
+                for row in stored_rows(drive, indexes)
+                if row.request_line is not None
+            ),
+            default=0,
+        )
+
+    def _reserved(self, largest: int, model: str | None, of_rows: int = 0) -> Reservation | None:
         config = self._drive.provider_config(model)
         rates = self._drive.engine.rates(config, at=0.0)
         if isinstance(rates, Unpriced):
             self._pause(f"a cap in dollars holds for this run, and {rates.reason}")
             return None
-        return reservation_at(rates, largest=largest, answer_tokens=config.longest_answer())
+        longest = config.longest_answer()
+        longest = max(DEFAULT_ANSWER_TOKENS if longest is None else longest, of_rows)
+        return reservation_at(rates, largest=largest, answer_tokens=longest)
 
     def _pause(self, reason: str) -> None:
         """Pause once the run has nothing left to wait for: a paused run collects no results."""
@@ -100,3 +126,8 @@ class Caps:
             and not drive.store.get_run_summary(run_id=drive.run_id).following_items
         ):
             drive.pause(reason)
+
+
+def _longest_answer(request_line: bytes) -> int:
+    longest = longest_answer_to(orjson.loads(named_line(request_line, PLACEHOLDERS[0], is_first=False)))
+    return DEFAULT_ANSWER_TOKENS if longest is None else longest

@@ -39,7 +39,13 @@ class Findings:
 
 def warnings_of(plan: Plan, found: Findings) -> tuple[str, ...]:
     """Each of them as a sentence without a full stop."""
-    return (*found.notes, *_about_rows(plan, found), *_about_money(plan, found), *_about_cache(plan, found))
+    return (
+        *found.notes,
+        *_about_rows(plan, found),
+        *_about_money(plan, found),
+        *_about_caps(plan),
+        *_about_cache(plan, found),
+    )
 
 
 def _about_rows(plan: Plan, found: Findings) -> Iterator[str]:
@@ -61,6 +67,9 @@ def _about_money(plan: Plan, found: Findings) -> Iterator[str]:
         yield f"the length of answers is not known; planned with {found.answer.basis}"
         if not found.has_bound:
             yield "nothing limits the length of an answer, so it may cost more than planned"
+
+
+def _about_caps(plan: Plan) -> Iterator[str]:
     for cap in plan.caps:
         match cap.stops:
             case "yes":

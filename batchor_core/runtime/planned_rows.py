@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import Any
 
 from batchor_core.core.admission import Granted, Standing, admit
+from batchor_core.core.answer_length import DEFAULT_ANSWER_TOKENS, longest_answer_to
 from batchor_core.core.custom_ids import CustomIds, most_chars
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.forecast import NewRows
@@ -101,6 +102,7 @@ class RowCount:
         largest: Tokens of the largest new row, as limits count.
         examples: The first of the refused rows.
         options: What single rows may add to the price.
+        longest: The longest answer that the requests of new rows allow; None if nothing limits one of them.
     """
 
     def __init__(self, planned: PlannedJob, reads: PlanningReads, rates: Rates) -> None:
@@ -117,6 +119,17 @@ class RowCount:
         self._ids = set[bytes]()
         self._addresses = set[bytes]()
         self._shared: str | None = None
+        self._of_config = planned.job.provider_config.longest_answer()
+        self._bounds = set[int | None]()
+
+    @property
+    def longest(self) -> int | None:
+        if not self._bounds:
+            return self._of_config
+        known = [bound for bound in self._bounds if bound is not None]
+        if len(known) < len(self._bounds):
+            return None if max(known, default=0) <= DEFAULT_ANSWER_TOKENS else max(known)
+        return max(known)
 
     def read(self) -> None:
         """Count all rows."""
@@ -160,6 +173,8 @@ class RowCount:
                 new.append(counted[n])
                 self.largest = max(self.largest, candidate.submission_tokens)
                 self._note_texts(asked.prompts[n])
+                options = asked.prompts[n].options
+                self._bounds.add(longest_answer_to(lines[n]) if options else self._of_config)
         self.new.add(new)
         self.waves.add([row for row in candidates if row.item_index not in too_large], not_sent=left)
 

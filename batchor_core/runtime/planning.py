@@ -23,6 +23,7 @@ from batchor_core.runtime.ingest import is_read_once
 from batchor_core.runtime.outputs import check_provided
 from batchor_core.runtime.plan_warnings import Findings, warnings_of
 from batchor_core.runtime.planned_rows import NEW_RUN, PlannedJob, RowCount
+from batchor_core.runtime.repair import check_repair
 from batchor_core.runtime.reuse import check_reused, reuse_of
 from batchor_core.runtime.starting import caps_of
 from batchor_core.storage.planning_reads import JobLikeness, PlanningReads
@@ -71,16 +72,18 @@ class Planning:
             self._provider.close()
 
     def _plan(self, job: BatchJob[Any, Any], run_id: str | None, extras: JSONObject) -> Plan:
-        check_provided(job, self._provider.get().limits)
+        limits = self._provider.get().limits
+        check_provided(job, limits)
+        check_repair(job, limits, self._store)
         scope = _scope(job, extras, self._reads)
         check_reused(self._store, scope.reuse)
         planned = PlannedJob(self._store, self._provider, self._settings, job, run_id, extras, scope.reuse)
         config = job.provider_config
         rates = rates_at(self._prices, config, self._store.now())
-        answer = self._answer(planned, job)
         count = RowCount(planned, self._reads, rates)
         count.read()
-        new, longest = count.new, config.longest_answer()
+        new, longest = count.new, count.longest
+        answer = self._answer(planned, longest)
         cost = new.cost(answer)
         unseen = rates.unseen if isinstance(rates, BatchRates) else ()
         findings = Findings(
@@ -113,8 +116,9 @@ class Planning:
         )
         return replace(made, warnings=warnings_of(made, findings))
 
-    def _answer(self, planned: PlannedJob, job: BatchJob[Any, Any]) -> AnswerTokens:
+    def _answer(self, planned: PlannedJob, longest: int | None) -> AnswerTokens:
         """What answers are expected to have."""
+        job = planned.job
         if isinstance(job.output_spec, VectorOutput):
             return NO_ANSWERS
         config = job.provider_config
@@ -128,7 +132,7 @@ class Planning:
         history = self._reads.history(like)
         if history.usages:
             return answers_like(history.usages, history.basis)
-        return answers_within(config.longest_answer())
+        return answers_within(longest)
 
     def _forecasts(
         self, planned: PlannedJob, count: RowCount, cost: Range[Decimal] | Unpriced
@@ -137,7 +141,7 @@ class Planning:
         job, run_id = planned.job, planned.run_id or NEW_RUN
         labels = labels_of(run_id, tags=job.batch_metadata, extras=planned.config.extras)
         caps = [*self._caps, *caps_of(job, run_id)]
-        reservation = count.new.reservation(job.provider_config.longest_answer())
+        reservation = count.new.reservation(count.longest)
         return tuple(
             forecast(standing, count.new.rows, cost, largest=count.largest, reservation=reservation)
             for standing in self._reads.cap_standings(run_id, labels=labels, caps=caps)

@@ -8,7 +8,7 @@ the provider's files. The row's own request, and so its content address, stay wh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -24,14 +24,12 @@ from batchor_core.core.types import BatchRequestLine
 from batchor_core.providers.api import BatchLimits
 from batchor_core.runtime.engine import Drive, log
 from batchor_core.runtime.ingest import Requests, tokens_of
+from batchor_core.runtime.stored_rows import stored_rows
 from batchor_core.storage.records import ItemFailureRecord, NextRequest, StoredItem
 from batchor_core.storage.state import StateStore
 
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{1024,}")
 """Images and the like in a request. No text is as long without a space."""
-
-_GAP = 50
-"""Rows that are read beside those that are wanted, rather than in a query of their own."""
 
 
 def check_repair(job: BatchJob[Any, Any], limits: BatchLimits, store: StateStore) -> None:
@@ -88,7 +86,9 @@ def with_reasons(
 def _requests(drive: Drive, bad: Mapping[int, ItemFailureRecord], most: int) -> dict[str, NextRequest]:
     """What rows ask next, by custom_id."""
     built = [
-        one for item in _stored(drive, sorted(bad)) if (one := _continued(drive, item, bad[item.item_index]))
+        one
+        for item in stored_rows(drive, sorted(bad))
+        if (one := _continued(drive, item, bad[item.item_index]))
     ]
     encoded = [one.encoded for one in built]
     made = Requests([one.line for one in built], [one.stored for one in built], [], encoded)
@@ -124,16 +124,3 @@ def _continued(drive: Drive, item: StoredItem, record: ItemFailureRecord) -> _Co
     name_chars = most_chars(item.item_id, item.item_index)
     encoded = sum(map(len, _BASE64.findall(stored)))
     return _Continued(record.custom_id, line, stored, longest_line(stored, name_chars), encoded)
-
-
-def _stored(drive: Drive, indexes: Sequence[int]) -> Iterator[StoredItem]:
-    """Items at sorted indexes, read in spans."""
-    wanted, start = set(indexes), 0
-    for end in range(1, len(indexes) + 1):
-        if end < len(indexes) and indexes[end] - indexes[end - 1] <= _GAP:
-            continue
-        first, count = indexes[start], indexes[end - 1] - indexes[start] + 1
-        for item in drive.store.iter_stored_items(run_id=drive.run_id, first_index=first, count=count):
-            if item.item_index in wanted:
-                yield item
-        start = end

@@ -199,6 +199,7 @@ class BatchRunner:
             RunIngestionSourceRequiredError: The items were a plain iterable and not all of them had been read.
         """
         check_instance("job", job, BatchJob)
+        check_instance("extras", extras or {}, dict)
         run_id = check_run_id(uuid.uuid4().hex if run_id is None else run_id)
         summary = starting.start(self._runs, job, run_id, extras=extras, on_change=check_on_change(on_change))
         return Run(runner=self, run_id=run_id, summary=summary)
@@ -251,6 +252,7 @@ class BatchRunner:
             SourceRowError: A row can't be read.
         """
         check_instance("job", job, BatchJob)
+        check_instance("extras", extras or {}, dict)
         run_id = None if run_id is None else check_run_id(run_id)
         engine = self._runs.engine
         planning = Planning(

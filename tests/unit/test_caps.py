@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from batchor_core import BatchJob, BatchRunner, Cap, InvalidInputError, OpenAIProviderConfig
+from batchor_core.core.answer_length import DEFAULT_ANSWER_TOKENS
 from batchor_core.core.caps import (
-    DEFAULT_ANSWER_TOKENS,
     ActiveCap,
     CapMeasure,
     CapStanding,
@@ -20,6 +20,7 @@ from batchor_core.core.caps import (
     labels_of,
     reservation_at,
 )
+from batchor_core.core.enums import OpenAIEndpoint
 from batchor_core.core.pricing import PICODOLLARS, BatchRates, Bracket
 
 USD, ROWS = CapMeasure.USD, CapMeasure.ROWS
@@ -159,7 +160,10 @@ def test_jobs_and_runners_take_lists_of_caps() -> None:
         ({"max_output_tokens": 7}, 7),
         ({"request_options": {"max_completion_tokens": 8}}, 8),
         ({"request_options": {"max_tokens": "many"}}, None),
+        ({"max_output_tokens": 7, "request_options": {"n": 3}}, 21),
+        ({"request_options": {"n": 2}}, 8_192),
     ],
 )
 def test_the_longest_answer_is_what_the_requests_say(options: dict[str, Any], longest: int | None) -> None:
-    assert OpenAIProviderConfig(model="m", **options).longest_answer() == longest
+    config = OpenAIProviderConfig(model="m", endpoint=OpenAIEndpoint.CHAT_COMPLETIONS, **options)
+    assert config.longest_answer() == longest

@@ -121,4 +121,6 @@ def test_a_run_stops_where_the_last_row_finds_no_room(
     usd = Unpriced("none") if cost is None else Range(*map(Decimal, cost))
     found = forecast(standing, 10, usd, largest=1, reservation=Reservation(PICODOLLARS, 0))
     assert found.stops == stops
-    assert forecast(standing, 0, usd, largest=1, reservation=Reservation(0, 0)).stops == "no"
+    assert forecast(standing, 0, usd, largest=1, reservation=Reservation(0, 0)).stops == (
+        "unknown" if cost is None else "no"
+    )

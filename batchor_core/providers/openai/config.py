@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
+from batchor_core.core.answer_length import longest_answer
 from batchor_core.core.enqueue_budget import EnqueueBudget, budget_key, effective_budget, smallest_limit
 from batchor_core.core.enums import OpenAIEndpoint, OpenAIModel, OpenAIReasoningEffort, ProviderKind
 from batchor_core.core.exceptions import InvalidInputError
@@ -245,9 +246,8 @@ class OpenAIProviderConfig(ProviderConfig):
 
     def longest_answer(self) -> int | None:
         """What the requests say, by whatever name."""
-        names = ("max_output_tokens", "max_completion_tokens", "max_tokens")
-        given = [self.max_output_tokens, *map(self.request_options.get, names)]
-        return next((most for most in given if isinstance(most, int)), None)
+        own = {} if self.max_output_tokens is None else {"max_output_tokens": self.max_output_tokens}
+        return longest_answer({**self.request_options, **own})
 
     def of_model(self, model: str) -> OpenAIProviderConfig:
         """The same with another model."""

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from batchor_core import BatchRunner, Cap, Cost, InvalidInputError, RunControlState, RunPausedError
+from batchor_core import (
+    BatchItem,
+    BatchRunner,
+    Cap,
+    Cost,
+    InvalidInputError,
+    PromptParts,
+    RunControlState,
+    RunPausedError,
+)
 from batchor_core.core.models import RetryPolicy
 from batchor_core.core.pricing import dollars_of
 from batchor_core.testing.fake_rows import http_error_row
@@ -64,6 +73,17 @@ def test_dollars_are_reserved_and_then_what_was_billed_counts(any_world: World) 
     assert 0 < spent(any_world) < 1_000
     [standing] = any_world.store.get_cap_standings(run_id=RUN)
     assert (dollars_of(standing.settled), standing.reserved) == (spent(any_world), 0)
+
+
+def test_longer_answers_that_single_rows_allow_are_reserved(any_world: World) -> None:
+    """The config allows 4,096 tokens by default, and three of its rows would fit; the options of each row allow twice as many."""
+
+    def ask_for_more(item: BatchItem[Any]) -> PromptParts:
+        return PromptParts(f"text {item.item_id}", options={"max_tokens": 4_096, "n": 2})
+
+    runner = any_world.runner(prices=prices)
+    runner.start(text_job(6, caps=[Cap(usd=1_300)], build_prompt=ask_for_more), run_id=RUN)
+    assert any_world.lines() == [1]
 
 
 def test_retries_count(any_world: World) -> None:

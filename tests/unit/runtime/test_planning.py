@@ -23,6 +23,8 @@ from batchor_core import (
     MemoryStateStore,
     OpenAIEnqueueLimitConfig,
     OpenAIProviderConfig,
+    PromptParts,
+    RetryPolicy,
 )
 from batchor_core.core.plan import Plan, Range
 from batchor_core.core.pricing import Unpriced
@@ -108,6 +110,30 @@ def test_rows_over_the_limits_are_named(world: World) -> None:
     assert (plan.rows_new, plan.rows_refused, plan.queue_limit) == (20, 1, 100)
     assert plan.waves == plan.batches > 1
     assert any("1 row over the limits" in warning for warning in plan.warnings)
+
+
+def test_what_single_rows_allow_is_in_the_plan(world: World) -> None:
+    def ask_for_more(item: BatchItem[Any]) -> PromptParts:
+        return PromptParts(
+            "hello", options={"max_output_tokens": 1_000} if item.item_id == "item-1" else None
+        )
+
+    config = OpenAIProviderConfig(model="gpt-5-mini", max_output_tokens=10)
+    plan = world.runner().plan(text_job(2, provider_config=config, build_prompt=ask_for_more))
+    assert plan.output_tokens.high == 2 * 1_000
+    assert "the bound of 1,000 tokens" in plan.output_basis
+
+
+def test_a_job_that_would_be_refused_is_not_planned(world: World) -> None:
+    runner = world.runner()
+    with pytest.raises(InvalidInputError, match="the job has no model"):
+        runner.plan(text_job(retry=RetryPolicy(repair=1)))
+    for start in (runner.plan, runner.start):
+        with pytest.raises(InvalidInputError, match="extras must be a dict"):
+            start(text_job(), extras="team")  # type: ignore[arg-type]
+    without_price = runner.plan(text_job(0, caps=[Cap(usd=1)]))
+    assert [cap.stops for cap in without_price.caps] == ["unknown"]
+    assert "the run would be refused" in without_price.warnings[-1]
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,16 @@ class CommandApi(BatchApi):
 
     Args:
         config: Command, model, folder.
+
+    Raises:
+        InvalidInputError: The system is Windows, which has not the locks that this needs.
     """
 
     def __init__(self, config: CommandProviderConfig) -> None:
+        if sys.platform == "win32":
+            raise InvalidInputError(
+                f"a provider that runs a command needs a POSIX system, and this is {sys.platform}"
+            )
         endpoint = endpoint_of(config.endpoint)
         self._config = config
         self._folder = Path(config.folder).expanduser().absolute()

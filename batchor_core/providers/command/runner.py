@@ -6,7 +6,6 @@ the command runs, so that one runs at a time. Its last act is to write how the c
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -28,6 +27,8 @@ class _CancelledError(Exception):
 
 def take(path: Path, *, waits: bool = False) -> IO[str] | None:
     """A lock that is held as long as the file is open; None if somebody else has it."""
+    import fcntl  # not on every system, and the package can be imported on all
+
     file = path.open("a", encoding="utf-8")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))

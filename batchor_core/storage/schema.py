@@ -316,7 +316,8 @@ reuse_scopes = Table(
 )
 
 # the item of a scope that asked for a content address last. The address is cut short to keep the index small and quick; the
-# whole one is beside the item, and compared before anything is reused
+# whole one is beside the item, and compared before anything is reused. Under the scope's number with a minus: the item with the
+# answer before, where one was asked again
 reuse_index = Table(
     "reuse_index",
     metadata,

@@ -30,7 +30,18 @@ from batchor_core.storage.session import Followed, ReuseTerms
 from batchor_core.storage.sql_answers import ItemChanges
 from batchor_core.storage.sql_engine import AnyRow, Database
 from batchor_core.storage.sql_items import Waiting, indexes_are, item_rows, waiting
-from batchor_core.storage.sql_reuse import Entry, InScope, lead, lock_scope, look_up, moves_of, shortened
+from batchor_core.storage.sql_reuse import (
+    Entry,
+    InScope,
+    bring_back,
+    lead,
+    lock_scope,
+    look_up,
+    look_up_answers,
+    moves_of,
+    places_of,
+    shortened,
+)
 from batchor_core.storage.sql_runs import LockedRun
 
 PAGE = 1_000
@@ -63,8 +74,9 @@ def take_back(run: LockedRun, indexes: Sequence[int]) -> None:
 def _divert(run: LockedRun, indexes: Sequence[int], terms: ReuseTerms) -> None:
     lock_scope(run)
     addresses = _addresses(run.connection, run.run_key, indexes_are(run.database, indexes))
-    found, mentioned = look_up(run, set(addresses.values()))
-    moves = moves_of(found, now=run.now(), terms=terms)
+    now = run.now()
+    known = look_up_answers(run, set(addresses.values()), now=now, terms=terms)
+    found, moves = known.entries, moves_of(known.entries, now=now, terms=terms)
     leading: dict[bytes, int] = {}
     following: list[int] = []
     for index, address in addresses.items():
@@ -72,7 +84,7 @@ def _divert(run: LockedRun, indexes: Sequence[int], terms: ReuseTerms) -> None:
             following.append(index)
         else:
             leading[address] = index
-    lead(run, leading, mentioned=mentioned)  # from here on
+    lead(run, leading, known)  # from here on
     _queue(run, following, before=CLAIMABLE_QUEUE, after=FOLLOWING_QUEUE)
 
 
@@ -87,8 +99,9 @@ def set_aside(run: LockedRun, indexes: Sequence[int], terms: ReuseTerms) -> set[
         return set()
     claimable = and_(items.c.queue == CLAIMABLE_QUEUE, indexes_are(run.database, indexes))
     addresses = _addresses(run.connection, run.run_key, claimable)
-    found, _ = look_up(run, set(addresses.values()))
-    moves = moves_of(found, now=run.now(), terms=terms)
+    now = run.now()
+    found, _ = look_up_answers(run, set(addresses.values()), now=now, terms=terms)
+    moves = moves_of(found, now=now, terms=terms)
     following = [
         index
         for index, address in addresses.items()
@@ -167,8 +180,9 @@ def go_on(run: LockedRun, page: Sequence[int], terms: ReuseTerms) -> Followed:
     """Look after a page of items that follow others."""
     chosen = and_(IS_FOLLOWING, run.database.among(items.c.item_index, page))
     addresses = _addresses(run.connection, run.run_key, chosen)
-    found, _ = look_up(run, set(addresses.values()))
-    moves = moves_of(found, now=run.now(), terms=terms)
+    now = run.now()
+    found, _ = look_up_answers(run, set(addresses.values()), now=now, terms=terms)
+    moves = moves_of(found, now=now, terms=terms)
     released: list[int] = []
     changes = ItemChanges(run)
     completed = failed = 0
@@ -229,16 +243,24 @@ def _hand_on(run: LockedRun, addresses: Mapping[int, bytes]) -> None:
     # of several the first one, which comes last
     successors = {led_to: _Heir(key, item) for led_to, key, item in connection.execute(heirs)}
     shorts = shortened(addresses.values())
+    assert run.reuse_scope_key is not None
     mine = and_(
-        index.scope_key == run.reuse_scope_key,
+        index.scope_key.in_(places_of(run.reuse_scope_key)),
         index.run_key == run.run_key,
         run.database.among(index.short_address, shorts),
     )
-    led = connection.execute(select(index.short_address, index.item_index).where(mine)).all()
+    led = connection.execute(select(index.scope_key, index.short_address, index.item_index).where(mine)).all()
     connection.execute(reuse_index.delete().where(mine))
-    inherited = [{"key": key, **successors[item]._asdict()} for key, item in led if item in successors]
+    inherited = [
+        {"scope_key": place, "key": key, **successors[item]._asdict()}
+        for place, key, item in led
+        if item in successors
+    ]
     if inherited:
-        connection.execute(_LEAD_TO, [{"scope_key": run.reuse_scope_key, **one} for one in inherited])
+        connection.execute(_LEAD_TO, inherited)
+    bring_back(
+        run, [key for place, key, item in led if place == run.reuse_scope_key and item not in successors]
+    )
     if successors:
         gone = [{"gone": run.run_key, "led_to": item, **heir._asdict()} for item, heir in successors.items()]
         connection.execute(_INHERIT, gone)

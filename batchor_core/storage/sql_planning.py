@@ -26,7 +26,7 @@ from batchor_core.storage.schema import caps as caps_table
 from batchor_core.storage.schema import item_results, reuse_scopes, runs, submission_intents
 from batchor_core.storage.session import ReuseTerms
 from batchor_core.storage.sql_engine import Database, plain_rows
-from batchor_core.storage.sql_reuse import InScope, look_up, moves_of
+from batchor_core.storage.sql_reuse import InScope, look_up_answers, moves_of
 from batchor_core.storage.sql_runs import config_from
 
 _NO_RUN = -1
@@ -62,9 +62,10 @@ class SQLPlanningReads(PlanningReads):
             if scope is None:
                 return {}
             run = InScope(self._database, connection, _NO_RUN, scope)
-            found = look_up(run, addresses).entries
+            now = run.now()
+            found = look_up_answers(run, addresses, now=now, terms=terms).entries
             wanted = {address: found[address] for address in addresses if address in found}
-            return moves_of(wanted, now=run.now(), terms=terms) if wanted else {}
+            return moves_of(wanted, now=now, terms=terms) if wanted else {}
 
     def cap_standings(self, run_id: str, *, labels: Sequence[str], caps: Sequence[Cap]) -> list[CapStanding]:
         with self._database.read() as connection:

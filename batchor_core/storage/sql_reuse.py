@@ -166,15 +166,48 @@ class Found(NamedTuple):
 
 
 def look_up(run: LockedRun | InScope, addresses: Collection[bytes]) -> Found:
-    """What the run's scope has of some content addresses."""
+    """What the run's scope has of some content addresses: the item that asked last."""
+    return _look_up(run, addresses, run.reuse_scope_key)
+
+
+def look_up_answers(
+    run: LockedRun | InScope, addresses: Collection[bytes], *, now: float, terms: ReuseTerms
+) -> Found:
+    """The same; but an earlier answer that the terms allow takes the place of an item of another run that has none (yet)."""
+    found = look_up(run, addresses)
+    if run.reuse_scope_key is None:
+        return found
+    unanswered = [address for address, entry in found.entries.items() if not _is_best(entry.known)]
+    if unanswered:
+        earlier = _look_up(run, unanswered, _displaced(run.reuse_scope_key)).entries
+        moves = moves_of(earlier, now=now, terms=terms) if earlier else {}
+        found.entries.update(
+            {address: earlier[address] for address in unanswered if moves.get(address) is Move.TAKE}
+        )
+    return found
+
+
+def _is_best(known: Known) -> bool:
+    return known.is_own_run or known.status is ItemStatus.COMPLETED
+
+
+def _displaced(scope_key: int) -> int:
+    """Where the index keeps the last answer of a request that was asked once more, since it was too old or did not fit."""
+    return -scope_key
+
+
+def places_of(scope_key: int) -> tuple[int, int]:
+    """Both keys under which the index has items of a scope."""
+    return scope_key, _displaced(scope_key)
+
+
+def _look_up(run: LockedRun | InScope, addresses: Collection[bytes], scope_key: int | None) -> Found:
     asked = sorted(shortened(addresses))  # near each other in the index
     found = Found({}, set())
     led_to: defaultdict[int, list[int]] = defaultdict(list)
     for start in range(0, len(asked), _AT_ONCE):
         page = asked[start : start + _AT_ONCE]
-        for key, run_key, index in run.database.find_requests(
-            run.connection, reuse_index, run.reuse_scope_key, page
-        ):
+        for key, run_key, index in run.database.find_requests(run.connection, reuse_index, scope_key, page):
             found.mentioned.add(key)
             led_to[run_key].append(index)
     for run_key, indexes in led_to.items():
@@ -231,17 +264,28 @@ def _entries_of(
 _COMPLETED = ItemStatus.COMPLETED.value
 
 
-def lead(run: LockedRun, leading: Mapping[bytes, int], *, mentioned: Collection[int]) -> None:
+def lead(run: LockedRun, leading: Mapping[bytes, int], found: Found) -> None:
     """Have the index lead to these items of the run; the caller holds the scope's lock.
 
-    ``mentioned`` are the shortened addresses that it leads from already.
+    ``found`` is where it leads so far. The answers there are kept: the new ones may not come.
     """
     rows = sorted(dict(zip(shortened(leading), leading.values(), strict=True)).items())
     scope_key = run.reuse_scope_key
-    replaced = [key for key, _ in rows if key in mentioned]
-    for start in range(0, len(replaced), _AT_ONCE):
-        page = run.database.among(_index.short_address, replaced[start : start + _AT_ONCE])
-        run.connection.execute(reuse_index.delete().where(_index.scope_key == scope_key, page))
+    assert scope_key is not None
+    _remove(run, scope_key, [key for key, _ in rows if key in found.mentioned])
+    kept = {
+        shortened([address])[0]: found.entries[address]
+        for address in leading
+        if address in found.entries and found.entries[address].known.status is ItemStatus.COMPLETED
+    }
+    if kept:
+        place = _displaced(scope_key)
+        _remove(run, place, list(kept))
+        values = [
+            {"scope_key": place, "short_address": key, "run_key": one.run_key, "item_index": one.item_index}
+            for key, one in kept.items()
+        ]
+        run.connection.execute(reuse_index.insert(), values)
     run.database.insert_many(
         run.connection,
         reuse_index,
@@ -249,6 +293,23 @@ def lead(run: LockedRun, leading: Mapping[bytes, int], *, mentioned: Collection[
         rows,
         same={"scope_key": scope_key, "run_key": run.run_key},
     )
+
+
+def _remove(run: LockedRun, scope_key: int, keys: Sequence[int]) -> None:
+    for start in range(0, len(keys), _AT_ONCE):
+        page = run.database.among(_index.short_address, keys[start : start + _AT_ONCE])
+        run.connection.execute(reuse_index.delete().where(_index.scope_key == scope_key, page))
+
+
+def bring_back(run: LockedRun, keys: Sequence[int]) -> None:
+    """Have the index lead to earlier answers again, from addresses of which it has nothing any more."""
+    if not keys:
+        return
+    scope_key = run.reuse_scope_key
+    assert scope_key is not None
+    place, page = _displaced(scope_key), run.database.among(_index.short_address, keys)
+    wanted = reuse_index.update().where(_index.scope_key == place, page).values(scope_key=scope_key)
+    run.connection.execute(wanted)
 
 
 def lock_scope(run: LockedRun) -> None:
@@ -267,8 +328,10 @@ def take(
     run: LockedRun, fresh: Sequence[MaterializedItem], terms: ReuseTerms
 ) -> tuple[list[Taken], Sequence[MaterializedItem]]:
     """Which new items have an answer already, and which have to be sent."""
-    found, _ = look_up(run, [item.content_address for item in fresh if item.content_address is not None])
-    moves = moves_of(found, now=run.now(), terms=terms) if found else {}
+    addresses = [item.content_address for item in fresh if item.content_address is not None]
+    now = run.now()
+    found, _ = look_up_answers(run, addresses, now=now, terms=terms)
+    moves = moves_of(found, now=now, terms=terms) if found else {}
     if Move.TAKE not in moves.values():
         return [], fresh
     taken, others = list[Taken](), list[MaterializedItem]()

@@ -149,6 +149,30 @@ def test_an_old_answer_is_asked_for_again_and_takes_the_place_of_the_first(world
     assert len(sent(world)) == 2
 
 
+@pytest.mark.parametrize("end", ["in flight", "failed", "deleted"])
+def test_an_answer_lasts_where_the_row_was_asked_again_in_vain(world: World, end: str) -> None:
+    """The newer answer has not come yet, does not come, or goes with its run: nobody pays again for what is still there."""
+    world.start(job("tea", "cup"), run_id="first").wait()
+    world.clock.advance(3_600)
+    if end == "failed":
+        world.provider.answer = by_item({}, http_error_row(400))
+    young = job("tea", "cup", max_age=timedelta(minutes=30))
+    again = world.start(young, run_id="again")
+    giver = "first"
+    if end != "in flight":
+        again.wait()
+    if end == "deleted":
+        giver = "again"  # by the copy of another run
+        assert world.start(job("tea"), run_id="copy").wait().summary().reused_items == 1
+        world.runner().delete_run("again")
+    last = world.start(job("tea", "cup"), run_id="last").wait()
+    assert reused(last) == {"item-0": ReusedFrom(giver, "item-0"), "item-1": ReusedFrom("first", "item-1")}
+    assert sent(world) == ["tea", "cup"] * 2
+    # the first answer is as old as it was
+    plan = world.runner().plan(young)
+    assert plan.rows_new + plan.rows_following == (1 if end == "deleted" else 2)
+
+
 def test_a_copy_is_as_old_as_its_answer(world: World) -> None:
     world.start(job("a"), run_id="first").wait()
     world.clock.advance(3_600)

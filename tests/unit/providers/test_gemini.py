@@ -146,7 +146,8 @@ def test_a_row_s_own_options_come_before_the_job_s() -> None:
     assert (config["maxOutputTokens"], config["temperature"]) == (9, 1)
     assert config["thinkingConfig"] == {"thinkingLevel": "high"}
     assert config["responseMimeType"] == "application/json"
-    for options in ({"response_json_schema": {}}, {"model": "other"}, {"contents": []}):
+    refused: list[JSONObject] = [{"response_json_schema": {}}, {"model": "other"}, {"contents": []}]
+    for options in refused:
         with pytest.raises(InvalidInputError, match="options must not set"):
             body(PromptParts("Hi", options=options), model_output_schema(Plain))
 

@@ -139,6 +139,8 @@ def _fence(runs: LiveRuns, run_id: str, submission: SubmissionRecord) -> None:
         api = runs.of(run_id).provider.get()
         if api.limits.can_fence:
             api.fence(submission.input_file_id)
+        else:
+            api.discard(submission.input_file_id)
     except Exception as error:  # the decision counts all the same: it is made where nobody can be asked
         log.warning(
             "the input file of submission %s of run %s stays at the provider: %s",

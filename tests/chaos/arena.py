@@ -368,9 +368,8 @@ class Round:
         store = open_store(self.place, engine=self.arena.engine)
         submissions = store.list_submissions(run_id=RUN_ID)
         store.close()
-        doubtful = {
-            mark_of(one.local_batch_id) for one in submissions if one.state is SubmissionState.UNKNOWN
-        }
+        unknown = [one.local_batch_id for one in submissions if one.state is SubmissionState.UNKNOWN]
+        doubtful = {*unknown, *map(mark_of, unknown)}
         return [
             f"held, though {batch['id']} is {batch['status']}"
             for batch in self.arena.books()["batches"]

@@ -154,7 +154,7 @@ def test_answers_may_be_useless(
 
 
 def test_lists_are_paged_newest_first(server: GeminiServer, client: genai.Client) -> None:
-    names = []
+    names: list[str] = []
     for number in range(5):
         names.insert(0, created(client, asks("Hi"), name=f"b{number}"))
         server.advance(1)

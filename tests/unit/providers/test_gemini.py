@@ -149,7 +149,8 @@ def test_a_row_s_own_options_come_before_the_job_s() -> None:
     named_as_in_the_config = body(PromptParts("Hi", options={"reasoning_effort": "high"}))
     assert named_as_in_the_config["generationConfig"] == {"thinkingConfig": {"thinkingLevel": "high"}}
     assert config["responseMimeType"] == "application/json"
-    for options in ({"response_json_schema": {}}, {"model": "other"}, {"contents": []}):
+    refused: list[JSONObject] = [{"response_json_schema": {}}, {"model": "other"}, {"contents": []}]
+    for options in refused:
         with pytest.raises(InvalidInputError, match="options must not set"):
             body(PromptParts("Hi", options=options), model_output_schema(Plain))
 

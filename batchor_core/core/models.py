@@ -33,7 +33,7 @@ from batchor_core.core.results import ItemResult, answer_or_error
 from batchor_core.core.reuse import ReuseScope, check_reuse
 from batchor_core.core.structured import StructuredOutputSchema, closed_model_schema
 from batchor_core.core.tools import ToolOutput, WantedTools
-from batchor_core.core.types import JSONObject
+from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.core.usage import TokenUsage
 from batchor_core.core.validation import check_batch_metadata, check_schema_name
 from batchor_core.core.words import usd_text
@@ -129,6 +129,10 @@ class ProviderConfig(ABC):
     def longest_answer(self) -> int | None:
         """The most tokens that an answer may have; None if nothing limits it. Override it if requests say so."""
         return None
+
+    def longest_answer_to(self, line: BatchRequestLine) -> int | None:
+        """The same for the request of one row, whose options may say otherwise. Override it if they can."""
+        return self.longest_answer()
 
     def of_model(self, model: str) -> ProviderConfig:
         """These settings with another model, for rows that name one. Override it if ``PromptFeature.MODEL`` is supported.

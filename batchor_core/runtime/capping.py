@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from batchor_core.core.answer_length import DEFAULT_ANSWER_TOKENS, longest_answer_to
+from batchor_core.core.answer_length import DEFAULT_ANSWER_TOKENS
 from batchor_core.core.caps import (
     Cap,
     CapMeasure,
@@ -19,8 +19,10 @@ from batchor_core.core.caps import (
     reservation_at,
 )
 from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.models import ProviderConfig
 from batchor_core.core.pricing import Unpriced
 from batchor_core.core.request_lines import PLACEHOLDERS, named_line
+from batchor_core.core.types import BatchRequestLine
 from batchor_core.runtime.engine import Drive, Engine
 from batchor_core.runtime.reuse import without_equal
 from batchor_core.runtime.stored_rows import stored_rows
@@ -100,7 +102,7 @@ class Caps:
         indexes = sorted(candidate.item_index for candidate in candidates)
         return max(
             (
-                _longest_answer(row.request_line)
+                _longest_answer(drive.config.provider_config, row.request_line)
                 for row in stored_rows(drive, indexes)
                 if row.request_line is not None
             ),
@@ -128,6 +130,7 @@ class Caps:
             drive.pause(reason)
 
 
-def _longest_answer(request_line: bytes) -> int:
-    longest = longest_answer_to(orjson.loads(named_line(request_line, PLACEHOLDERS[0], is_first=False)))
+def _longest_answer(config: ProviderConfig, request_line: bytes) -> int:
+    line: BatchRequestLine = orjson.loads(named_line(request_line, PLACEHOLDERS[0], is_first=False))
+    longest = config.longest_answer_to(line)
     return DEFAULT_ANSWER_TOKENS if longest is None else longest

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import Any
 
 from batchor_core.core.admission import Granted, Standing, admit
-from batchor_core.core.answer_length import DEFAULT_ANSWER_TOKENS, longest_answer_to
+from batchor_core.core.answer_length import DEFAULT_ANSWER_TOKENS
 from batchor_core.core.custom_ids import CustomIds, most_chars
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.forecast import NewRows
@@ -119,7 +119,8 @@ class RowCount:
         self._ids = set[bytes]()
         self._addresses = set[bytes]()
         self._shared: str | None = None
-        self._of_config = planned.job.provider_config.longest_answer()
+        self._config = planned.job.provider_config
+        self._of_config = self._config.longest_answer()
         self._bounds = set[int | None]()
 
     @property
@@ -174,7 +175,7 @@ class RowCount:
                 self.largest = max(self.largest, candidate.submission_tokens)
                 self._note_texts(asked.prompts[n])
                 options = asked.prompts[n].options
-                self._bounds.add(longest_answer_to(lines[n]) if options else self._of_config)
+                self._bounds.add(self._config.longest_answer_to(lines[n]) if options else self._of_config)
         self.new.add(new)
         self.waves.add([row for row in candidates if row.item_index not in too_large], not_sent=left)
 

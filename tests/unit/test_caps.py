@@ -167,3 +167,4 @@ def test_jobs_and_runners_take_lists_of_caps() -> None:
 def test_the_longest_answer_is_what_the_requests_say(options: dict[str, Any], longest: int | None) -> None:
     config = OpenAIProviderConfig(model="m", endpoint=OpenAIEndpoint.CHAT_COMPLETIONS, **options)
     assert config.longest_answer() == longest
+    assert config.longest_answer_to({"custom_id": "", "body": {"max_tokens": 5}}) == 5

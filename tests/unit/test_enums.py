@@ -36,8 +36,8 @@ def test_only_credentials_and_quota_block_the_account(kind: ProviderErrorKind) -
 
 def test_an_endpoint_that_nobody_builds_for_gets_no_chat_body() -> None:
     config = OpenAIProviderConfig(model="gpt-5-mini")
-    object.__setattr__(config, "endpoint", "/v1/images/generations")
-    with pytest.raises(AssertionError, match="images"):
+    object.__setattr__(config, "endpoint", "/v1/videos")
+    with pytest.raises(AssertionError, match="videos"):
         RequestLines(config)
 
 

@@ -17,7 +17,7 @@ from batchor_core.core.json_limits import json_fault
 from batchor_core.core.models import ProviderConfig
 from batchor_core.core.pricing import Rates
 from batchor_core.core.structured import StructuredOutputSchema
-from batchor_core.core.types import JSONObject
+from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.providers.anthropic.credentials import OWN_URL, find_key, fingerprint, resolve_base_url
 from batchor_core.providers.anthropic.messages import BUILT_FIELDS
 from batchor_core.providers.anthropic.output_schema import model_output_schema
@@ -149,6 +149,11 @@ class AnthropicProviderConfig(ProviderConfig):
     def longest_answer(self) -> int:
         """What the requests say."""
         return self.max_output_tokens
+
+    def longest_answer_to(self, line: BatchRequestLine) -> int | None:
+        """What the request's body says."""
+        most = line["body"].get("max_tokens")
+        return most if isinstance(most, int) else self.max_output_tokens
 
     def account_fingerprint(self) -> str | None:
         """Sixteen hex digits that distinguish keys and servers; None without a key."""

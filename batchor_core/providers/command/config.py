@@ -16,7 +16,7 @@ from batchor_core.core.models import ProviderConfig
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.pricing import Unpriced
 from batchor_core.core.structured import StructuredOutputSchema
-from batchor_core.core.types import JSONObject
+from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.providers.openai.config import OpenAIProviderConfig
 
 KIND = "command"
@@ -122,3 +122,7 @@ class CommandProviderConfig(ProviderConfig):
     def longest_answer(self) -> int | None:
         """What the requests say."""
         return self.requests.longest_answer()
+
+    def longest_answer_to(self, line: BatchRequestLine) -> int | None:
+        """What the request's body says."""
+        return self.requests.longest_answer_to(line)

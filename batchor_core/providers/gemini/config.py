@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from batchor_core.core.answer_length import DEFAULT_ANSWER_TOKENS
 from batchor_core.core.arguments import check_seconds, check_whole_number, shown
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.json_limits import json_fault
@@ -19,7 +20,7 @@ from batchor_core.core.outputs import OutputKind, OutputSpec, VectorOutput
 from batchor_core.core.price_list import batch_rates
 from batchor_core.core.pricing import Rates, Unpriced
 from batchor_core.core.structured import StructuredOutputSchema
-from batchor_core.core.types import JSONObject
+from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.providers.gemini.credentials import (
     OWN_URL,
     effective_base_url,
@@ -215,6 +216,14 @@ class GeminiProviderConfig(ProviderConfig):
         inner = {camel(name): value for name, value in nested.items()} if isinstance(nested, Mapping) else {}
         given = (self.max_output_tokens, options.get("maxOutputTokens"), inner.get("maxOutputTokens"))
         return next((most for most in given if isinstance(most, int)), None)
+
+    def longest_answer_to(self, line: BatchRequestLine) -> int | None:
+        """What the request's body says; ``candidateCount`` answers count together."""
+        config: Any = line["body"].get("generationConfig") or {}
+        most, count = config.get("maxOutputTokens"), config.get("candidateCount", 1)
+        if not isinstance(count, int) or count < 2:
+            return most if isinstance(most, int) else None
+        return count * (most if isinstance(most, int) else DEFAULT_ANSWER_TOKENS)
 
     def account_fingerprint(self) -> str | None:
         """Sixteen hex digits that distinguish keys and servers; None without a key."""

@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from batchor_core.core.answer_length import longest_answer
 from batchor_core.core.enqueue_budget import EnqueueBudget, budget_key, effective_budget, smallest_limit
 from batchor_core.core.enums import OpenAIEndpoint, OpenAIModel, OpenAIReasoningEffort, ProviderKind
 from batchor_core.core.exceptions import InvalidInputError
@@ -21,7 +20,8 @@ from batchor_core.core.outputs import OutputKind, OutputSpec, VectorOutput
 from batchor_core.core.pricing import Rates
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.tools import ToolOutput
-from batchor_core.core.types import JSONObject
+from batchor_core.core.types import BatchRequestLine, JSONObject
+from batchor_core.providers.openai.answer_length import longest_answer
 from batchor_core.providers.openai.base_url import account_address, check_base_url, effective_base_url
 from batchor_core.providers.openai.credentials import (
     earlier_fingerprints,
@@ -248,6 +248,10 @@ class OpenAIProviderConfig(ProviderConfig):
         """What the requests say, by whatever name."""
         own = {} if self.max_output_tokens is None else {"max_output_tokens": self.max_output_tokens}
         return longest_answer({**self.request_options, **own})
+
+    def longest_answer_to(self, line: BatchRequestLine) -> int | None:
+        """What the request's body says."""
+        return longest_answer(line["body"])
 
     def of_model(self, model: str) -> OpenAIProviderConfig:
         """The same with another model."""

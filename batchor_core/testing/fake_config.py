@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from batchor_core.core.models import ProviderConfig
 from batchor_core.core.structured import StructuredOutputSchema
-from batchor_core.core.types import JSONObject
+from batchor_core.core.types import BatchRequestLine, JSONObject
+from batchor_core.providers.openai.answer_length import longest_answer
 from batchor_core.providers.openai.strict_schema import model_output_schema
 
 FAKE_KIND = "fake"
@@ -38,6 +39,10 @@ class FakeProviderConfig(ProviderConfig):
     ) -> StructuredOutputSchema:
         """OpenAI's strict schema, so that tests notice a model that OpenAI would refuse."""
         return model_output_schema(model, schema_name=schema_name)
+
+    def longest_answer_to(self, line: BatchRequestLine) -> int | None:
+        """What the request's body says."""
+        return longest_answer(line["body"])
 
     def of_model(self, model: str) -> FakeProviderConfig:
         """The same with another model."""

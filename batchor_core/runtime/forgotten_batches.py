@@ -25,10 +25,10 @@ from typing import assert_never
 
 from batchor_core.core.custom_ids import parse
 from batchor_core.core.enums import RunControlState, RunLifecycleStatus, SubmissionState
-from batchor_core.core.exceptions import ProviderError
+from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.core.lifecycle import MAYBE_SENT, UNSENT
 from batchor_core.core.models import RunSummary
-from batchor_core.providers.api import BatchState, ResultFile
+from batchor_core.providers.api import BatchState, FoundBy, ResultFile
 from batchor_core.runtime.batch_list import is_passing
 from batchor_core.runtime.engine import SWEEP_INTERVAL_SEC, Drive
 from batchor_core.runtime.lookup import Named, Strangers, bare_id, custom_ids_in, strangers
@@ -68,7 +68,7 @@ def sweep(drive: Drive) -> Swept:
         found = _strangers(drive)
     except Exception as raised:
         error = as_provider_error(raised)
-        if is_passing(error):
+        if is_passing(error) or not _has_no_list(drive, error):
             raise error from raised
         # a gateway without a list, or a key that may not read it: nothing can be learned here
         drive.sweeping.done()
@@ -120,6 +120,13 @@ def sweep(drive: Drive) -> Swept:
     drive.sweeping.done()
     drive.session.record_sweep(next_check_at=drive.store.now() + SWEEP_INTERVAL_SEC)
     return Swept.CLEAN
+
+
+def _has_no_list(drive: Drive, error: ProviderError) -> bool:
+    """Whether an error may mean that there is no list to read. A refused key says nothing of the list, and where batches carry no
+    tags the provider is known to have one."""
+    is_key_refused = error.kind is ProviderErrorKind.CREDENTIALS and error.status_code == 401
+    return drive.api.limits.found_by is FoundBy.TAGS and not is_key_refused
 
 
 def _may_send(summary: RunSummary) -> bool:

@@ -16,6 +16,7 @@ from typing import assert_never
 
 from batchor_core.core.answers import parse_line
 from batchor_core.core.custom_ids import mark_of, submission_of, unmarked
+from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.providers.api import BatchState, FoundBy
 from batchor_core.runtime.batch_list import LIST_MARGIN_SEC, Listing, read_list
 from batchor_core.runtime.engine import Drive
@@ -264,10 +265,20 @@ def owners_by_rows(drive: Drive, batches: list[BatchState]) -> dict[str, str | N
             continue
         if batch.status == "failed" and not batch.results:
             known[batch.batch_id] = None  # refused as a whole: nothing was run, whoever sent it
-        elif batch.has_ended and (custom_id := next(custom_ids_in(drive, batch), None)) is not None:
+        elif batch.has_ended and (custom_id := _first_custom_id(drive, batch)) is not None:
             parts = unmarked(custom_id)
             known[batch.batch_id] = None if parts is None else parts[1]
     return {batch.batch_id: known[batch.batch_id] for batch in batches if batch.batch_id in known}
+
+
+def _first_custom_id(drive: Drive, batch: BatchState) -> str | None:
+    """The custom_id of the first result; None if there is no result to read, or not yet."""
+    try:
+        return next(custom_ids_in(drive, batch), None)
+    except ProviderError as error:
+        if error.kind is not ProviderErrorKind.NOT_FOUND:
+            raise
+        return None  # not there yet, or deleted since the list was read: the next list tells
 
 
 def wire_mark(drive: Drive, local_batch_id: str) -> str | None:

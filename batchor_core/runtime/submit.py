@@ -30,7 +30,12 @@ from typing import TypeAlias
 from batchor_core.core.admission import Admission, Granted, Wait, admit, may_send, must_keep, still_waiting
 from batchor_core.core.batching import PlannedBatch, of_one_model
 from batchor_core.core.caps import Reservation
-from batchor_core.core.exceptions import FILE_NOT_READY, ProviderError, ProviderErrorKind
+from batchor_core.core.exceptions import (
+    FILE_NOT_READY,
+    MissingCredentialsError,
+    ProviderError,
+    ProviderErrorKind,
+)
 from batchor_core.core.lifecycle import status_to_register
 from batchor_core.core.models import ItemFailure
 from batchor_core.core.queue_limits import with_room_for
@@ -232,6 +237,11 @@ def _post(drive: Drive, submission: SubmissionRecord, handle: str | None) -> boo
     try:
         with _request_file(drive, submission, handle) as path:
             state = drive.api.create(path, handle=handle, tags=_tags(drive, submission))
+    except (
+        MissingCredentialsError
+    ):  # without an upload the create is the first to need the key, and nothing was sent
+        _give_back(drive, submission, handle, error_class="credentials")
+        raise
     except Exception as raised:  # whatever it is, the question is only whether the batch may exist
         error = as_provider_error(raised)
         if not error.not_performed:

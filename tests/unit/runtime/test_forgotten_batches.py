@@ -456,6 +456,16 @@ def test_a_gateway_without_a_list_is_submitted_to(world: World, status: int) -> 
     assert run.status is RunLifecycleStatus.COMPLETED
 
 
+def test_a_refused_key_does_not_mean_that_there_is_no_list(world: World) -> None:
+    run = given_back(world)
+    created = world.provider.count("create_batch")
+    refused = ProviderError("refused", kind=ProviderErrorKind.CREDENTIALS, status_code=401)
+    world.provider.fail("list_batches", refused, times=10_000)
+    with pytest.raises(RunPausedError, match="refused"):
+        run.wait(poll_interval=400.0)
+    assert world.provider.count("create_batch") == created
+
+
 def test_a_run_that_has_ended_is_not_paused_for_a_list(any_world: World) -> None:
     run, _ = ended_in_doubt(any_world)
     any_world.provider.fail("list_batches", ProviderError("broken", status_code=500), times=10_000)

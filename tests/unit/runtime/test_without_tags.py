@@ -17,7 +17,12 @@ import pytest
 from batchor_core.artifacts.local import LocalArtifactStore
 from batchor_core.core.custom_ids import unmarked
 from batchor_core.core.enums import RunLifecycleStatus, SubmissionState
-from batchor_core.core.exceptions import InvalidInputError
+from batchor_core.core.exceptions import (
+    InvalidInputError,
+    MissingCredentialsError,
+    ProviderError,
+    ProviderErrorKind,
+)
 from batchor_core.core.models import BatchItem, BatchJob, ChunkPolicy, RunEvent
 from batchor_core.core.prompts import PromptParts
 from batchor_core.providers.api import BatchLimits, BatchState, FoundBy
@@ -240,8 +245,8 @@ def test_a_lost_response_is_settled_though_the_clocks_differ(place: Place) -> No
     assert paid_once(place, 3)
 
 
-@pytest.mark.usefixtures("wrong_clock")
-def test_a_restored_backup_finds_what_it_has_forgotten_though_the_clocks_differ(place: Place) -> None:
+def restored(place: Place) -> Run:
+    """A run of two rows that were sent after the backup to which its store went back."""
     place.server.faults.add(HttpFault("status", method="POST", path=JOBS, status=429))
     place.start(2)
     place.store.close()
@@ -254,10 +259,61 @@ def test_a_restored_backup_finds_what_it_has_forgotten_though_the_clocks_differ(
     (place.folder / "runs.sqlite3").write_bytes(kept)
     place.clock.advance(60.0)
     place.open()
-    run = place.start(2)
+    return place.start(2)
+
+
+@pytest.mark.usefixtures("wrong_clock")
+def test_a_restored_backup_finds_what_it_has_forgotten_though_the_clocks_differ(place: Place) -> None:
+    run = restored(place)
     place.pass_time(run, 30 * HOUR)
     assert run.status is RunLifecycleStatus.COMPLETED
     assert paid_once(place, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("list_batches", ProviderError("no", kind=ProviderErrorKind.CREDENTIALS, status_code=403)),
+        ("list_batches", ProviderError("no", kind=ProviderErrorKind.NO_ROUTE, status_code=404)),
+        ("fetch", ProviderError("no", kind=ProviderErrorKind.CREDENTIALS, status_code=403)),
+        ("fetch", ProviderError("no", kind=ProviderErrorKind.NOT_FOUND, status_code=404)),
+    ],
+)
+def test_what_a_restored_backup_cannot_read_proves_nothing_absent(
+    place: Place, monkeypatch: pytest.MonkeyPatch, call: str, error: ProviderError
+) -> None:
+    run = restored(place)
+    real = getattr(StrangerApi, call)
+    errors = [error]
+
+    def failing(*arguments: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return real(*arguments)
+
+    monkeypatch.setattr(StrangerApi, call, failing)
+    place.pass_time(run, 30 * HOUR)
+    assert not errors
+    assert run.status is RunLifecycleStatus.COMPLETED
+    assert paid_once(place, 2)
+
+
+def test_a_create_without_a_key_leaves_nothing_in_doubt(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was uploaded before, so the create is the first to need the key."""
+
+    def no_key(*_: Any, **__: Any) -> Any:
+        raise MissingCredentialsError("no key")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StrangerApi, "create", no_key)
+        with pytest.raises(MissingCredentialsError):
+            place.start()
+    run = place.start()
+    assert [one.state for one in place.submissions()] == [SubmissionState.DROPPED, SubmissionState.REGISTERED]
+    place.pass_time(run, HOUR)
+    assert paid_once(place, 3)
 
 
 def test_an_operator_need_not_wait(place: Place) -> None:

@@ -51,22 +51,23 @@ def run_cycle(drive: Drive, reader: Reader | None) -> None:
                 give_back_unsent(drive)
             if reader is not None and not _is_read(drive) and not _ingest(drive, reader):
                 return
-            if drive.may_go_on():
-                submit(drive, more_to_come=False)
+            submit(drive, more_to_come=False)
         case _:
             assert_never(control_state)
 
 
 def _sweep_is_due(drive: Drive, reader: Reader | None) -> bool:
     """Whether the provider's batches of this run must be checked before more of it is sent."""
-    counts = drive.store.get_run_summary(run_id=drive.run_id).status_counts
-    unsent = (*CLAIMABLE, ItemStatus.QUEUED_LOCAL)
-    to_submit = reader is not None or any(counts[status] for status in unsent)
     if not drive.store.supports_leases:
         return False  # it keeps no submissions either: to it, each of its own batches would be a stranger
-    if drive.sweeping.is_due(to_submit=to_submit):
+    if drive.sweeping.is_due(to_submit=lambda: reader is not None or _has_unsent_rows(drive)):
         return True
     return sweep_is_due(drive.store.list_submissions(run_id=drive.run_id), now=drive.store.now())
+
+
+def _has_unsent_rows(drive: Drive) -> bool:
+    counts = drive.store.get_run_summary(run_id=drive.run_id).status_counts
+    return any(counts[status] for status in (*CLAIMABLE, ItemStatus.QUEUED_LOCAL))
 
 
 def _swept(drive: Drive, reader: Reader | None) -> bool:

@@ -201,9 +201,9 @@ class Sweeping:
     failing_since: dict[str, float] = field(default_factory=dict)
     owners: dict[str, str | None] = field(default_factory=dict)
 
-    def is_due(self, *, to_submit: bool) -> bool:
+    def is_due(self, *, to_submit: Callable[[], bool]) -> bool:
         """Before the first submission of a process that found the run there, and hourly in one that lives long."""
-        if self.done_at is None and to_submit:
+        if self.done_at is None and to_submit():
             return True
         since = self.began_at if self.done_at is None else self.done_at
         return time.monotonic() - since >= SWEEP_INTERVAL_SEC

@@ -33,25 +33,26 @@ LOST_AFTER_SEC = 600.0
 def poll(drive: Drive) -> None:
     """Ask after each batch that is due, and take in what has ended."""
     now, longest = drive.store.now(), _longest_wait(drive)
-    cancelling = drive.is_cancelling()
-    due = [
-        batch
-        for batch in drive.session.remembered(drive.store.get_active_batches(run_id=drive.run_id))
-        if is_due(batch.next_poll_at, now, longest=longest)
-        and is_looked_at(quarantine_cause=batch.quarantine_cause, is_cancelling=cancelling)
-    ]
+    known = drive.session.remembered(drive.store.get_active_batches(run_id=drive.run_id))
+    due = [batch for batch in known if is_due(batch.next_poll_at, now, longest=longest)]
+    if any(batch.quarantine_cause is not None for batch in due):
+        cancelling = drive.is_cancelling()
+        due = [
+            batch
+            for batch in due
+            if is_looked_at(quarantine_cause=batch.quarantine_cause, is_cancelling=cancelling)
+        ]
     if due:
         look_at(drive, due)
 
 
 def look_at(drive: Drive, due: Sequence[ActiveBatchRecord], *, gives_up: bool = True) -> None:
     """Ask after these batches, whether they are due or not, and take in what has ended; ``gives_up``: see :func:`collect`."""
-    with (
-        tempfile.TemporaryDirectory(prefix="batchor-") as folder,
-        ThreadPoolExecutor(drive.settings.parallel_transfers, thread_name_prefix="batchor-poll") as pool,
-    ):
+    with ThreadPoolExecutor(drive.settings.parallel_transfers, thread_name_prefix="batchor-poll") as pool:
         ended = _ask(drive, due, pool)
-        _take_in(drive, ended, pool, Path(folder), gives_up=gives_up)
+        if ended:
+            with tempfile.TemporaryDirectory(prefix="batchor-") as folder:
+                _take_in(drive, ended, pool, Path(folder), gives_up=gives_up)
 
 
 def _ask(

@@ -43,9 +43,8 @@ def recover(drive: Drive, *, keep_unsent: bool = False) -> None:
     ``keep_unsent`` leaves out the former: in a restored database, what is marked as unsent may have been sent since.
     """
     _tidy_up(drive)
-    if not keep_unsent:
-        give_back_unsent(drive)
-    for submission in drive.session.open_submissions():
+    still_open = drive.session.open_submissions() if keep_unsent else give_back_unsent(drive)
+    for submission in still_open:
         match submission.state:
             case SubmissionState.SENDING:
                 _mark_unknown(drive, submission)
@@ -70,11 +69,15 @@ def _tidy_up(drive: Drive) -> None:
             drive.artifacts.sweep(drive.run_id)
 
 
-def give_back_unsent(drive: Drive) -> None:
-    """Free the rows of submissions that have not reached SENDING, except those that wait for their input file."""
+def give_back_unsent(drive: Drive) -> list[SubmissionRecord]:
+    """Free the rows of submissions that have not reached SENDING, except those that wait for their input file.
+
+    Returns the submissions that are open after that.
+    """
+    before = drive.session.open_submissions()
     unsent = [
         submission
-        for submission in drive.session.open_submissions()
+        for submission in before
         if submission.state in UNSENT and (not submission.is_postponed or drive.is_cancelling())
     ]
     for submission in unsent:
@@ -87,6 +90,7 @@ def give_back_unsent(drive: Drive) -> None:
         drive.emit(
             "submission_dropped", local_batch_id=submission.local_batch_id, reason="never sent", count=freed
         )
+    return drive.session.open_submissions() if unsent else before
 
 
 def _mark_unknown(drive: Drive, submission: SubmissionRecord) -> None:

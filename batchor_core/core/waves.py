@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 
 from batchor_core.core.admission import Allowance, Granted, Standing, admit
 from batchor_core.core.batching import BatchSize, Sized
+from batchor_core.core.queue_limits import with_room_for
 
 
 class Waves:
@@ -53,7 +54,10 @@ class Waves:
     def _send(self, *, more_to_come: bool) -> None:
         while self._waiting:
             standing = Standing(own=self._in_flight)
-            granted = [Granted(allowance, standing) for allowance in self._allowances]
+            granted = with_room_for(
+                [Granted(allowance, standing) for allowance in self._allowances],
+                max(row.submission_tokens for row in self._waiting),
+            )
             admission = admit(self._waiting, self._size, granted, more_to_come=more_to_come)
             gone = {row.item_index for row in admission.oversized}
             for batch in admission.batches:

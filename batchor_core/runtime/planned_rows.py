@@ -20,6 +20,7 @@ from batchor_core.core.models import BatchItem, BatchJob, PromptParts
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.plan import RefusedRow
 from batchor_core.core.pricing import Rates
+from batchor_core.core.queue_limits import with_room_for
 from batchor_core.core.request_lines import longest_line
 from batchor_core.core.reuse import Move, Reuse
 from batchor_core.core.types import JSONObject
@@ -154,9 +155,8 @@ class RowCount:
             if moves.get(addresses[n] or b"") is not Move.TAKE
         ]
         self.reused += len(stored) - len(candidates)
-        too_large = {
-            row.item_index: row.message for row in admit(candidates, self._size, self._granted).oversized
-        }
+        granted = with_room_for(self._granted, max((row.submission_tokens for row in candidates), default=0))
+        too_large = {row.item_index: row.message for row in admit(candidates, self._size, granted).oversized}
         left, new = set[int](), list[int]()
         for candidate in candidates:
             n = candidate.item_index - first

@@ -18,6 +18,7 @@ from batchor_core.core.pricing import BatchRates, Unpriced
 from batchor_core.core.reuse import Reuse
 from batchor_core.core.spending import ASSET_EXTRA, key_text
 from batchor_core.core.types import JSONObject
+from batchor_core.core.validation import check_run_id
 from batchor_core.runtime.engine import EngineSettings, RunProvider
 from batchor_core.runtime.ingest import is_read_once
 from batchor_core.runtime.outputs import check_provided
@@ -62,6 +63,8 @@ class Planning:
 
     def plan(self, job: BatchJob[Any, Any], *, run_id: str | None, extras: JSONObject) -> Plan:
         """What ``BatchRunner.plan`` documents."""
+        if run_id is not None:
+            check_run_id(run_id)
         if is_read_once(job.items):
             raise InvalidInputError(
                 "a plan reads every row, and these items can be read only once; give a list or a source, which can be read again"

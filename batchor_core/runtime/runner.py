@@ -253,7 +253,6 @@ class BatchRunner:
         """
         check_instance("job", job, BatchJob)
         check_instance("extras", extras or {}, dict)
-        run_id = None if run_id is None else check_run_id(run_id)
         engine = self._runs.engine
         planning = Planning(
             engine.store, self._runs.provider(job.provider_config), engine.prices, engine.settings

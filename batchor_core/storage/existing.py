@@ -11,7 +11,7 @@ from sqlalchemy import URL, create_engine
 from batchor_core.providers.registry import ProviderRegistry
 from batchor_core.storage.memory import MemoryStateStore
 from batchor_core.storage.migrations import HEAD, revision_of
-from batchor_core.storage.sqlite import SQLiteDatabase, SQLiteStorage
+from batchor_core.storage.sqlite import SQLiteDatabase, SQLiteStorage, check_no_folder
 from batchor_core.storage.state import StateStore
 
 
@@ -75,6 +75,7 @@ def _instead(revision: str | None, where: str) -> StoreToRead | None:
 
 
 def _revision_in(path: Path) -> str | None:
+    check_no_folder(path)
     if not path.is_file() or not path.stat().st_size:
         return None
     # as it is: our own connections would turn a database of somebody else's into one with a write-ahead log

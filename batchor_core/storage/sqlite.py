@@ -394,12 +394,17 @@ def _configure(raw: Any, _record: object) -> None:
     cursor.close()
 
 
+def check_no_folder(path: Path) -> None:
+    """Raise StorageError if a path is that of a folder."""
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder; the SQLite store needs the path of a file in it")
+
+
 def _create_file(path: Path) -> None:
     """Create an empty file with mode 0600, which SQLite's ``-wal`` and ``-shm`` files inherit."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.is_dir():
-            raise StorageError(f"{path} is a folder; the SQLite store needs the path of a file in it")
+        check_no_folder(path)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     except FileExistsError as error:
         if not path.exists():  # mkdir met a file

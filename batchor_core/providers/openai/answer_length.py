@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from batchor_core.core.answer_length import DEFAULT_ANSWER_TOKENS
 
@@ -22,5 +22,5 @@ def longest_answer(fields: Mapping[str, Any]) -> int | None:
     return count * (DEFAULT_ANSWER_TOKENS if longest is None else longest)
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -49,6 +49,10 @@ def test_a_plan_counts_what_is_answered_already(terminal: Terminal) -> None:
     [
         (("--cap", "0.00001", "--prices", "prices.toml"), 1, "the run would stop at the cap"),
         (("--cap", "5"), 1, "would be refused: the cap of $5.00"),
+        (("--cap", "1e999999"), 2, "a number from 0 to 1,000,000"),
+        (("--run-id", "a/b"), 2, "run id 'a/b' is not usable"),
+        (("--repair", "1"), 2, "the job has no model"),
+        (("--db", "."), 2, "is a folder"),
         (("--prompt-text", "{{ nothing }}"), 2, "names 'nothing', which row 'a' does not have"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,9 @@ def test_a_refused_run_finds_the_limit_and_the_next_one_knows_it(tmp_path: Path)
         assert again.summary().completed_items == 16
         assert _refused(storage, "first") > 0
         assert _refused(storage, "second") < _refused(storage, "first")
+        # a row over what was learned is sent when nothing else is in flight, so it is planned and priced as well
+        plan = runner.plan(replace(job, items=[BatchItem("long", "word " * 2_000)]))
+        assert (plan.rows_new, plan.rows_refused, plan.batches, plan.waves) == (1, 0, 1, 1)
         limits = OpenAIEnqueueLimitConfig(enqueued_token_limit=1_000, target_ratio=1.0)
         configured = queue_limit(storage, _job(server, 1, enqueue_limits=limits).provider_config)
         assert configured is not None

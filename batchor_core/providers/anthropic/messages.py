@@ -15,6 +15,9 @@ from batchor_core.core.types import JSONObject
 BUILT_FIELDS = frozenset({"model", "system", "messages", "stream"})
 """Fields that the provider fills itself, or that a batch can't have."""
 
+TOOL_FIELDS = frozenset({"tools", "tool_choice"})
+"""Fields that hold the tools of the job's output."""
+
 _NEUTRAL = ("text", "image", "file", "audio")
 _OWN_PARTS = (
     "container_upload",
@@ -116,10 +119,15 @@ def _document(where: str, part: JSONObject) -> JSONObject:
     return {"type": "text", "media_type": "text/plain", "data": text}
 
 
-def with_options(settings: JSONObject, options: JSONObject) -> JSONObject:
+def with_options(settings: JSONObject, options: JSONObject, *, has_tools: bool = False) -> JSONObject:
     """The settings of a job with those of one row over them; objects are joined.
 
     ``max_output_tokens`` and ``reasoning_effort`` mean what they mean in the config; all others are fields of the request.
+
+    Args:
+        settings: The job's, which are not changed.
+        options: The row's.
+        has_tools: Whether the tools are those of the job's output, which no row may replace.
 
     Raises:
         InvalidInputError: A row sets what is not its own to set.
@@ -128,6 +136,8 @@ def with_options(settings: JSONObject, options: JSONObject) -> JSONObject:
     for given, wanted in options.items():
         if given in BUILT_FIELDS:
             raise InvalidInputError(f"options must not set {given}: the provider fills this field")
+        if has_tools and given in TOOL_FIELDS:
+            raise InvalidInputError(f"options must not set {given}: the tools of the job's output are there")
         name, value = _worded(given, wanted)
         before = made.get(name)
         if isinstance(value, dict) and isinstance(before, dict):

@@ -1,0 +1,71 @@
+"""What rows may ask for, at the other vendors' local servers: calls of tools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pytest
+from pydantic import BaseModel
+
+from batchor_core import AnthropicProviderConfig, BatchJob, BatchRunner, ToolItemResult, ToolOutput
+from batchor_core.testing import AnthropicServer
+from batchor_core.testing.local_server.replies import Reply
+from tests.support.world import RUN, ask, items
+
+
+class Refund(BaseModel):
+    """Pay a customer back."""
+
+    order: int
+
+
+class Escalate(BaseModel):
+    team: Literal["law", "press"]
+
+
+class Vendor(NamedTuple):
+    """A vendor's local server and a config for it."""
+
+    server: Any
+    config: Any
+
+    def job(self, **changes: Any) -> BatchJob[Any, Any]:
+        made: dict[str, Any] = {"items": items(2), "build_prompt": ask, "provider_config": self.config}
+        return BatchJob(**(made | changes))
+
+
+VENDORS = {"anthropic": (AnthropicServer, AnthropicProviderConfig, "claude-haiku-4-5")}
+
+
+@pytest.fixture(params=VENDORS)
+def vendor(request: pytest.FixtureRequest) -> Iterator[Vendor]:
+    make_server, make_config, model = VENDORS[request.param]
+    with make_server(batch_seconds=0) as server:
+        yield Vendor(server, make_config(model, api_key="any", base_url=server.base_url, poll_interval_sec=0))
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Iterator[BatchRunner]:
+    with BatchRunner(storage="memory", temp_root=tmp_path) as runner:
+        yield runner
+
+
+def test_a_call_of_a_tool_is_an_answer(vendor: Vendor, runner: BatchRunner) -> None:
+    answers = [
+        Reply.answer("I'd rather talk."),
+        Reply.call("refund", '{"order": 7}'),
+        Reply.call("escalate", '{"team": "law"}'),
+    ]
+    vendor.server.responder = lambda body, endpoint, custom_id: answers.pop(0)
+    run = runner.run_and_wait(vendor.job(items=items(1), output=ToolOutput([Refund, Escalate])), run_id=RUN)
+    (result,) = run.results()
+    assert isinstance(result, ToolItemResult)
+    assert (result.tool, result.output, result.attempt_count) == ("refund", Refund(order=7), 2)
+
+
+def test_the_server_calls_the_tools_that_are_demanded(vendor: Vendor, runner: BatchRunner) -> None:
+    job = vendor.job(items=items(8), output=ToolOutput([Refund, Escalate]))
+    results = runner.run_and_wait(job, run_id=RUN).results()
+    assert {type(result.output) for result in results} == {Refund, Escalate}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 DEFAULT_ANSWER_TOKENS = 4_096
 """Reserved for an answer if nothing limits its length."""
@@ -29,5 +29,5 @@ def longest_answer_to(line: Mapping[str, Any]) -> int | None:
     return max((most for body in bodies if (most := longest_answer(body)) is not None), default=None)
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -16,7 +16,7 @@ from batchor_core.core.exceptions import BatchorError, ProviderError, ProviderEr
 from batchor_core.core.prompts import PromptFeature, PromptParts
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.providers.api import BatchApi, BatchLimits, BatchState, FoundBy, ResultFile, WantedOutput
-from batchor_core.providers.gemini.answers import error_of, key_of, read_body, read_record
+from batchor_core.providers.gemini.answers import error_of, key_of, read_body, read_calls, read_record
 from batchor_core.providers.gemini.client import Received, check_installed, make_client, patient
 from batchor_core.providers.gemini.config import OUTPUTS, GeminiEndpoint, GeminiProviderConfig
 from batchor_core.providers.gemini.credentials import find_api_key, fingerprint
@@ -219,6 +219,10 @@ class GeminiBatchApi(BatchApi):
     def read_body(self, record: JSONObject) -> Answer:
         """A line for its whole response."""
         return read_body(record)
+
+    def read_calls(self, record: JSONObject) -> Answer:
+        """See :func:`~batchor_core.providers.gemini.answers.read_calls`."""
+        return read_calls(record)
 
     def is_failure(self, record: JSONObject, answer: Answer) -> bool:
         """Google counts as failed what has an error in the place of a response."""

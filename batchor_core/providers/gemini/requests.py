@@ -14,11 +14,12 @@ import msgspec
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import VectorOutput
 from batchor_core.core.prompts import PromptParts
+from batchor_core.core.tools import ToolSchema, WantedTools
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.providers.api import WantedOutput
 from batchor_core.providers.gemini.config import GeminiEndpoint, GeminiProviderConfig
 from batchor_core.providers.gemini.contents import asked, one_text
-from batchor_core.providers.gemini.spelling import BUILT_FIELDS, camel, worded
+from batchor_core.providers.gemini.spelling import BUILT_FIELDS, SCHEMA_FIELDS, TOOL_FIELDS, camel, worded
 
 IMAGE_TOKENS = 1_120
 """Of an image at the default resolution of the newest models; older ones take 258."""
@@ -47,7 +48,7 @@ class RequestLines:
             tail = self._make_tail(wanted)
             self._tail = (wanted, tail)
         if prompt.options:
-            tail = self._with_options(tail, prompt.options, has_schema=wanted is not None)
+            tail = self._with_options(tail, prompt.options, wanted)
         said = {"content": {"parts": [{"text": one_text(prompt)}]}} if self._embeds else asked(prompt)
         # the body has no model, so that the address tells equal requests to different models apart
         return {"custom_id": custom_id, "url": self._url, "body": {**said, **tail}}
@@ -64,13 +65,16 @@ class RequestLines:
             ours["maxOutputTokens"] = config.max_output_tokens
         if config.reasoning_effort is not None:
             ours["thinkingConfig"] = {"thinkingLevel": config.reasoning_effort}
-        if wanted is not None and not isinstance(wanted, VectorOutput):
+        if isinstance(wanted, WantedTools):
+            tail["tools"] = [{"functionDeclarations": [_function(tool) for tool in wanted.tools]}]
+            tail["toolConfig"] = {"functionCallingConfig": {"mode": "ANY"}}
+        elif wanted is not None and not isinstance(wanted, VectorOutput):
             ours |= {"responseMimeType": "application/json", "responseJsonSchema": wanted.schema}
         if ours:
             tail["generationConfig"] = _joined(tail.get("generationConfig", {}), ours)
         return tail
 
-    def _with_options(self, tail: JSONObject, options: JSONObject, *, has_schema: bool) -> JSONObject:
+    def _with_options(self, tail: JSONObject, options: JSONObject, wanted: WantedOutput | None) -> JSONObject:
         for name in options:
             if camel(name) in BUILT_FIELDS:
                 raise InvalidInputError(f"options must not set {name}: the provider fills this field")
@@ -87,12 +91,21 @@ class RequestLines:
                 key: value for key, value in config.items() if key not in ("thinkingLevel", "reasoningEffort")
             }
             given["generationConfig"] = _joined(config, {"thinkingConfig": {"thinkingLevel": level}})
-        taken = {"responseMimeType", "responseJsonSchema", "responseSchema"} & config.keys()
-        if has_schema and taken:
+        ours: frozenset[str] = frozenset()
+        if isinstance(wanted, WantedTools):
+            ours = TOOL_FIELDS
+        elif wanted is not None:
+            ours = SCHEMA_FIELDS
+        if taken := ours & {*given, *config}:
             raise InvalidInputError(
-                f"options must not set {min(taken)}: the schema of the job's model is there"
+                f"options must not set {min(taken)}: what the job's output asks for is there"
             )
         return _joined(tail, given)
+
+
+def _function(tool: ToolSchema) -> JSONObject:
+    described = {"description": tool.description} if tool.description else {}
+    return {"name": tool.name, **described, "parametersJsonSchema": tool.schema}
 
 
 def _joined(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -269,7 +269,7 @@ def errored(kind: str, message: str = "Sorry", **details: str) -> JSONObject:
     return {"custom_id": "a", "result": {"type": "errored", "error": {"type": "error", "error": error}}}
 
 
-CALL = {"type": "tool_use", "id": "toolu_1", "name": "judge", "input": {"stars": 5}}
+CALL: JSONObject = {"type": "tool_use", "id": "toolu_1", "name": "judge", "input": {"stars": 5}}
 
 
 def test_texts_are_read_past_thoughts() -> None:

@@ -9,8 +9,15 @@ from typing import Any, Literal, NamedTuple
 import pytest
 from pydantic import BaseModel
 
-from batchor_core import AnthropicProviderConfig, BatchJob, BatchRunner, ToolItemResult, ToolOutput
-from batchor_core.testing import AnthropicServer
+from batchor_core import (
+    AnthropicProviderConfig,
+    BatchJob,
+    BatchRunner,
+    GeminiProviderConfig,
+    ToolItemResult,
+    ToolOutput,
+)
+from batchor_core.testing import AnthropicServer, GeminiServer
 from batchor_core.testing.local_server.replies import Reply
 from tests.support.world import RUN, ask, items
 
@@ -36,7 +43,10 @@ class Vendor(NamedTuple):
         return BatchJob(**(made | changes))
 
 
-VENDORS = {"anthropic": (AnthropicServer, AnthropicProviderConfig, "claude-haiku-4-5")}
+VENDORS: dict[str, tuple[Any, Any, str]] = {
+    "anthropic": (AnthropicServer, AnthropicProviderConfig, "claude-haiku-4-5"),
+    "gemini": (GeminiServer, GeminiProviderConfig, "gemini-3-flash"),
+}
 
 
 @pytest.fixture(params=VENDORS)
@@ -68,4 +78,5 @@ def test_a_call_of_a_tool_is_an_answer(vendor: Vendor, runner: BatchRunner) -> N
 def test_the_server_calls_the_tools_that_are_demanded(vendor: Vendor, runner: BatchRunner) -> None:
     job = vendor.job(items=items(8), output=ToolOutput([Refund, Escalate]))
     results = runner.run_and_wait(job, run_id=RUN).results()
-    assert {type(result.output) for result in results} == {Refund, Escalate}
+    tools: set[Any] = {Refund, Escalate}
+    assert {type(result.output) for result in results} == tools

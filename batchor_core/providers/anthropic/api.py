@@ -57,6 +57,7 @@ LIMITS = BatchLimits(
     lifetime_sec=DAY_SEC,
     outputs=frozenset(OutputKind) - {OutputKind.VECTOR},
     prompts=frozenset(PromptFeature),
+    can_continue=True,
 )
 
 
@@ -95,6 +96,10 @@ class AnthropicBatchApi(BatchApi):
         """One line of a request file. Lines share their constant parts: don't change them."""
         assert not isinstance(output, VectorOutput)  # the limits name no vectors
         return self._requests.line(custom_id, prompt, output)
+
+    def continued_line(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        """Two more messages."""
+        return self._requests.continued(line, answer=answer, reply=reply)
 
     def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
         """Estimated from characters: there is no tokenizer to use offline."""

@@ -50,6 +50,12 @@ class Requests:
             fields = self._marked(fields, settings)
         return {"custom_id": custom_id, "body": {"model": self._config.model, **settings, **fields}}
 
+    def continued(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        """The line with an answer to it, and a reply to that, as further turns."""
+        turns = [{"role": "assistant", "content": answer}, {"role": "user", "content": reply}]
+        body = line["body"]
+        return {**line, "body": {**body, "messages": [*body["messages"], *turns]}}
+
     def _made(self, output: Wanted) -> JSONObject:
         config = self._config
         settings: JSONObject = {"max_tokens": config.max_output_tokens}

@@ -67,6 +67,7 @@ class GeminiBatchApi(BatchApi):
             lifetime_sec=LIFETIME_SEC,
             outputs=OUTPUTS[config.endpoint],
             prompts=frozenset(PromptFeature) if generates else frozenset({PromptFeature.OPTIONS}),
+            can_continue=generates,
         )
         self._lines = RequestLines(config)
         self._received = Received()
@@ -81,6 +82,10 @@ class GeminiBatchApi(BatchApi):
     ) -> BatchRequestLine:
         """One line, under the engine's names. Lines share their constant parts: don't change them."""
         return self._lines.build(custom_id, prompt, output)
+
+    def continued_line(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        """Two more turns; embeddings have none."""
+        return self._lines.continued(line, answer=answer, reply=reply)
 
     def custom_id_of(self, record: JSONObject) -> str:
         """Results have it as ``key``."""

@@ -53,6 +53,15 @@ class RequestLines:
         # the body has no model, so that the address tells equal requests to different models apart
         return {"custom_id": custom_id, "url": self._url, "body": {**said, **tail}}
 
+    def continued(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        """The line with an answer to it, and a reply to that, as further turns."""
+        turns = [
+            {"role": "model", "parts": [{"text": answer}]},
+            {"role": "user", "parts": [{"text": reply}]},
+        ]
+        body = line["body"]
+        return {**line, "body": {**body, "contents": [*body["contents"], *turns]}}
+
     def _make_tail(self, wanted: WantedOutput | None) -> JSONObject:
         config = self._config
         if self._embeds:

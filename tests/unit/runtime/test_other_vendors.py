@@ -1,7 +1,8 @@
-"""What rows may ask for, at the other vendors' local servers: calls of tools."""
+"""What rows may ask for, at the other vendors' local servers: calls of tools, and to be asked again with the reason."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,6 +15,7 @@ from batchor_core import (
     BatchJob,
     BatchRunner,
     GeminiProviderConfig,
+    RetryPolicy,
     ToolItemResult,
     ToolOutput,
 )
@@ -80,3 +82,22 @@ def test_the_server_calls_the_tools_that_are_demanded(vendor: Vendor, runner: Ba
     results = runner.run_and_wait(job, run_id=RUN).results()
     tools: set[Any] = {Refund, Escalate}
     assert {type(result.output) for result in results} == tools
+
+
+def test_a_row_is_asked_again_with_its_answer_and_the_reason(vendor: Vendor, runner: BatchRunner) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def respond(body: dict[str, Any], endpoint: str, custom_id: str) -> Reply:
+        asked.append(body)
+        return Reply.answer('{"order": "none"}' if len(asked) == 1 else '{"order": 7}')
+
+    vendor.server.responder = respond
+    job = vendor.job(items=items(1), structured_output=Refund, retry_policy=RetryPolicy(repair=1))
+    (result,) = runner.run_and_wait(job, run_id=RUN).results()
+    assert result.output == Refund(order=7)
+    first, second = (body.get("messages") or body["contents"] for body in asked)
+    assert second[: len(first)] == first
+    answer, reason = second[len(first) :]
+    assert (answer["role"], reason["role"]) in (("assistant", "user"), ("model", "user"))
+    assert "none" in json.dumps(answer)
+    assert "order" in json.dumps(reason)

@@ -167,6 +167,10 @@ class AnthropicProviderConfig(ProviderConfig):
         """What the requests say."""
         return self.max_output_tokens
 
+    def of_model(self, model: str) -> AnthropicProviderConfig:
+        """The same with another model."""
+        return replace(self, model=model)
+
     def account_fingerprint(self) -> str | None:
         """Sixteen hex digits that distinguish keys and servers; None without a key."""
         resolve_base_url(self)  # what may raise comes before the key is a local variable

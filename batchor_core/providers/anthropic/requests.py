@@ -43,12 +43,18 @@ class Requests:
         if output is not made_for:
             settings = self._made(output)
             self._settings = (output, settings)
-        if prompt.options:
-            settings = with_options(settings, prompt.options, has_tools=isinstance(output, WantedTools))
+        options = prompt.options
+        if options and "model" in options:
+            options = {name: value for name, value in options.items() if name != "model"}
+        if options:
+            settings = with_options(settings, options, has_tools=isinstance(output, WantedTools))
         fields = asked(prompt)
         if self._config.cache_prefix is not None:
             fields = self._marked(fields, settings)
-        return {"custom_id": custom_id, "body": {"model": self._config.model, **settings, **fields}}
+        return {
+            "custom_id": custom_id,
+            "body": {"model": prompt.model or self._config.model, **settings, **fields},
+        }
 
     def continued(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
         """The line with an answer to it, and a reply to that, as further turns."""

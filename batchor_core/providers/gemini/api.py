@@ -21,13 +21,15 @@ from batchor_core.providers.gemini.client import Received, check_installed, make
 from batchor_core.providers.gemini.config import OUTPUTS, GeminiEndpoint, GeminiProviderConfig
 from batchor_core.providers.gemini.credentials import find_api_key, fingerprint
 from batchor_core.providers.gemini.errors import translate, unreadable
-from batchor_core.providers.gemini.requests import RequestLines, estimated_tokens, uploaded_form
+from batchor_core.providers.gemini.requests import RequestLines, estimated_tokens, model_of, uploaded_form
 from batchor_core.providers.gemini.states import (
     BATCHES,
     LIFETIME_SEC,
     batch_state,
     display_name,
+    handle_of,
     listed_state,
+    read_handle,
 )
 
 MAX_FILE_BYTES = 2_000_000_000
@@ -112,13 +114,15 @@ class GeminiBatchApi(BatchApi):
         name = file.get("name") if isinstance(file, dict) else None
         if not isinstance(name, str) or not name.startswith("files/"):
             raise unreadable(action)
-        return name
+        model = model_of(request_file)
+        return handle_of(name, model if model not in ("", self._config.model) else None)
 
     def is_ready(self, handle: str) -> bool | None:
         """Whether Google has processed the file."""
-        action = f"look-up of {handle}"
+        file, _ = read_handle(handle)
+        action = f"look-up of {file}"
         try:
-            self._call(action, lambda client: client.files.get(name=handle))
+            self._call(action, lambda client: client.files.get(name=file))
         except ProviderError as error:
             if error.status_code in (
                 403,
@@ -138,8 +142,9 @@ class GeminiBatchApi(BatchApi):
 
     def discard(self, handle: str) -> None:
         """Try to delete the file, which otherwise goes by itself after two days."""
+        file, _ = read_handle(handle)
         with suppress(BatchorError):
-            self._call(f"deletion of {handle}", lambda client: client.files.delete(name=handle))
+            self._call(f"deletion of {file}", lambda client: client.files.delete(name=file))
 
     def find_prepared(self, file_name: str) -> list[str]:
         """The uploaded files of this name."""
@@ -154,17 +159,18 @@ class GeminiBatchApi(BatchApi):
     ) -> BatchState:
         """Create a batch of the uploaded file with exactly one POST."""
         assert handle is not None  # prepare() uploads always
-        action = f"creation of a batch from {handle}"
+        file, own_model = read_handle(handle)
+        action = f"creation of a batch from {file}"
         config = {"display_name": display_name(tags)}
-        model = self._config.model
+        model = own_model or self._config.model
 
         def post(client: Any) -> None:
             if self._config.endpoint is GeminiEndpoint.EMBED_CONTENT:
-                _create_embeddings(client, model=model, src={"file_name": handle}, config=config)
+                _create_embeddings(client, model=model, src={"file_name": file}, config=config)
             else:
-                client.batches.create(model=model, src=handle, config=config)
+                client.batches.create(model=model, src=file, config=config)
 
-        self._call(action, post, input_file=handle)
+        self._call(action, post, input_file=file)
         return self._state(action)
 
     # recovery

@@ -58,7 +58,7 @@ class GeminiProviderConfig(ProviderConfig):
     from the environment again.
 
     Attributes:
-        model: Any model name, such as ``gemini-3-flash``; one batch has one model.
+        model: Any model name, such as ``gemini-3-flash``; rows may name others, and one batch has one model.
         api_key: Falls back to ``GOOGLE_API_KEY``, then ``GEMINI_API_KEY``, when a request is made.
         endpoint: ``generateContent``, or ``embedContent`` for vectors.
         request_timeout_sec: Seconds per API call. Uploads and downloads get at least ten minutes.
@@ -222,6 +222,10 @@ class GeminiProviderConfig(ProviderConfig):
         inner = {camel(name): value for name, value in nested.items()} if isinstance(nested, Mapping) else {}
         given = (self.max_output_tokens, options.get("maxOutputTokens"), inner.get("maxOutputTokens"))
         return next((most for most in given if isinstance(most, int)), None)
+
+    def of_model(self, model: str) -> GeminiProviderConfig:
+        """The same with another model."""
+        return replace(self, model=model)
 
     def account_fingerprint(self) -> str | None:
         """Sixteen hex digits that distinguish keys and servers; None without a key."""

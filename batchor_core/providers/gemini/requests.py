@@ -37,7 +37,6 @@ class RequestLines:
     def __init__(self, config: GeminiProviderConfig) -> None:
         self._config = config
         self._embeds = config.endpoint is GeminiEndpoint.EMBED_CONTENT
-        self._url = f"{config.model}:{config.endpoint}"
         # what was made for the output last asked for; replaced as one, so that threads agree
         self._tail: tuple[WantedOutput | None, JSONObject] = (None, self._make_tail(None))
 
@@ -47,11 +46,15 @@ class RequestLines:
         if wanted is not made_for:
             tail = self._make_tail(wanted)
             self._tail = (wanted, tail)
-        if prompt.options:
-            tail = self._with_options(tail, prompt.options, wanted)
+        options = prompt.options
+        if options and "model" in options:
+            options = {name: value for name, value in options.items() if name != "model"}
+        if options:
+            tail = self._with_options(tail, options, wanted)
         said = {"content": {"parts": [{"text": one_text(prompt)}]}} if self._embeds else asked(prompt)
         # the body has no model, so that the address tells equal requests to different models apart
-        return {"custom_id": custom_id, "url": self._url, "body": {**said, **tail}}
+        address = f"{prompt.model or self._config.model}:{self._config.endpoint}"
+        return {"custom_id": custom_id, "url": address, "body": {**said, **tail}}
 
     def continued(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
         """The line with an answer to it, and a reply to that, as further turns."""
@@ -130,6 +133,7 @@ def _joined(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 class _Line(msgspec.Struct):
     custom_id: str
     body: msgspec.Raw
+    url: str = ""
 
 
 class _UploadedLine(msgspec.Struct):
@@ -139,6 +143,13 @@ class _UploadedLine(msgspec.Struct):
 
 _read = msgspec.json.Decoder(_Line).decode
 _write = msgspec.json.Encoder().encode
+
+
+def model_of(request_file: Path) -> str:
+    """The model that all lines of a request file are for; empty if they don't say."""
+    with request_file.open("rb") as lines:
+        first = next(lines, b"")
+    return _read(first).url.rpartition(":")[0] if first else ""
 
 
 @contextmanager

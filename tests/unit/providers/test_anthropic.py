@@ -111,7 +111,7 @@ def test_a_row_s_own_options_come_before_the_job_s() -> None:
     made = body(prompt, model_output_schema(Plain), request_options={"temperature": 0})
     assert (made["max_tokens"], made["temperature"]) == (9, 1)
     assert made["output_config"].keys() == {"format", "effort"}
-    refused: list[JSONObject] = [{"output_config": {"format": {}}}, {"output_config": None}, {"model": "x"}]
+    refused: list[JSONObject] = [{"output_config": {"format": {}}}, {"output_config": None}, {"system": "x"}]
     for options in refused:
         with pytest.raises(InvalidInputError, match="options must not set"):
             body(PromptParts("Hi", options=options), model_output_schema(Plain))

@@ -31,7 +31,13 @@ from batchor_core.providers.gemini.credentials import fingerprint, resolve_api_k
 from batchor_core.providers.gemini.errors import CAPACITY_RETRY_SEC, translate
 from batchor_core.providers.gemini.output_schema import model_output_schema
 from batchor_core.providers.gemini.requests import RequestLines, estimated_tokens, uploaded_form
-from batchor_core.providers.gemini.states import LIFETIME_SEC, batch_state, display_name
+from batchor_core.providers.gemini.states import (
+    LIFETIME_SEC,
+    batch_state,
+    display_name,
+    handle_of,
+    read_handle,
+)
 
 MODEL = "gemini-3-flash"
 EMBEDS = GeminiEndpoint.EMBED_CONTENT
@@ -142,7 +148,17 @@ def test_a_request_has_what_the_api_takes() -> None:
 
 def test_equal_requests_to_two_models_differ() -> None:
     lines = [RequestLines(GeminiProviderConfig(model)).build("a", PromptParts("Hi"), None) for model in "xy"]
-    assert [line["url"] for line in lines] == ["x:generateContent", "y:generateContent"]
+    lines.append(
+        RequestLines(GeminiProviderConfig("x")).build("a", PromptParts("Hi", options={"model": "z"}), None)
+    )
+    assert [line["url"] for line in lines] == [f"{model}:generateContent" for model in "xyz"]
+    assert lines[0]["body"] == lines[2]["body"]
+
+
+def test_a_handle_names_the_model_of_its_batch() -> None:
+    for handle in ("files/abc", "files/abc?model=gemini-3-pro"):
+        assert handle_of(*read_handle(handle)) == handle
+    assert read_handle("files/abc") == ("files/abc", None)
 
 
 def test_a_row_s_own_options_come_before_the_job_s() -> None:
@@ -156,7 +172,7 @@ def test_a_row_s_own_options_come_before_the_job_s() -> None:
     named_as_in_the_config = body(PromptParts("Hi", options={"reasoning_effort": "high"}))
     assert named_as_in_the_config["generationConfig"] == {"thinkingConfig": {"thinkingLevel": "high"}}
     assert config["responseMimeType"] == "application/json"
-    refused: list[JSONObject] = [{"response_json_schema": {}}, {"model": "other"}, {"contents": []}]
+    refused: list[JSONObject] = [{"response_json_schema": {}}, {"contents": []}]
     for options in refused:
         with pytest.raises(InvalidInputError, match="options must not set"):
             body(PromptParts("Hi", options=options), model_output_schema(Plain))

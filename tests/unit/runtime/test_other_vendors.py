@@ -1,4 +1,4 @@
-"""What rows may ask for, at the other vendors' local servers: calls of tools, and to be asked again with the reason."""
+"""What rows may ask for, at the other vendors' local servers: calls of tools, models of their own, and to be asked again with the reason."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from pydantic import BaseModel
 
 from batchor_core import (
     AnthropicProviderConfig,
+    BatchItem,
     BatchJob,
     BatchRunner,
     GeminiProviderConfig,
+    PromptParts,
     RetryPolicy,
     ToolItemResult,
     ToolOutput,
@@ -101,3 +103,23 @@ def test_a_row_is_asked_again_with_its_answer_and_the_reason(vendor: Vendor, run
     assert (answer["role"], reason["role"]) in (("assistant", "user"), ("model", "user"))
     assert "none" in json.dumps(answer)
     assert "order" in json.dumps(reason)
+
+
+def test_rows_may_name_models_of_their_own(vendor: Vendor, runner: BatchRunner) -> None:
+    asked: list[tuple[bool, str]] = []
+
+    def respond(body: dict[str, Any], endpoint: str, custom_id: str) -> Reply:
+        model = body.get("model") or endpoint.removeprefix("models/").partition(":")[0]
+        asked.append(("question 1" in str(body) or "question 3" in str(body), model))
+        return Reply.answer("Fine.")
+
+    def by_turns(item: BatchItem[Any]) -> PromptParts:
+        return PromptParts(ask(item), options={"model": "large"} if item.payload["n"] % 2 else None)
+
+    vendor.server.responder = respond
+    run = runner.run_and_wait(vendor.job(items=items(4), build_prompt=by_turns), run_id=RUN)
+    assert run.summary().completed_items == 4
+    assert sorted(asked) == [(False, vendor.config.model)] * 2 + [(True, "large")] * 2
+    assert [batch.model for batch in runner.storage.get_batches(run_id=RUN)] == [None, "large"]
+    gone = [one.path for one in vendor.server.books.requests if one.method == "DELETE"]
+    assert len(gone) == (2 if isinstance(vendor.server, GeminiServer) else 0)  # what was uploaded

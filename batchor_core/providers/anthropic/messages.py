@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from batchor_core.core.arguments import shown
@@ -32,6 +32,10 @@ _OWN_PARTS = (
     "web_search_tool_result",
 )
 """Types of parts that the API has besides the neutral ones; they are sent as they are."""
+
+_IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+_DOCUMENTS = ("application/pdf", "text/plain")
+"""Types of content that the API reads."""
 
 _SYSTEM_ROLES = ("system", "developer")
 
@@ -87,7 +91,7 @@ def _part(where: str, part: JSONObject) -> JSONObject:
         return part
     match kind:
         case "image":
-            return {"type": "image", "source": _source(part)}
+            return {"type": "image", "source": _source(where, part, _IMAGES)}
         case "file":
             title = {"title": part["name"]} if "name" in part else {}
             return {"type": "document", "source": _document(where, part), **title}
@@ -100,18 +104,22 @@ def _part(where: str, part: JSONObject) -> JSONObject:
             )
 
 
-def _source(part: JSONObject) -> JSONObject:
+def _source(where: str, part: JSONObject, taken: Collection[str]) -> JSONObject:
     if "url" in part:
         return {"type": "url", "url": part["url"]}
     if "file_id" in part:
         return {"type": "file", "file_id": part["file_id"]}
+    if part["media_type"] not in taken:
+        raise InvalidInputError(
+            f"{where}, of type {part['type']}, is {part['media_type']}; Anthropic takes {', '.join(taken)}"
+        )
     return {"type": "base64", "media_type": part["media_type"], "data": part["data"]}
 
 
 def _document(where: str, part: JSONObject) -> JSONObject:
     """A PDF is sent as it is, and text as text."""
     if "data" not in part or not str(part.get("media_type", "")).startswith("text/"):
-        return _source(part)
+        return _source(where, part, _DOCUMENTS)
     try:
         text = base64.b64decode(part["data"], validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):

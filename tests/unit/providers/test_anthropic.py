@@ -180,6 +180,14 @@ def test_parts_of_a_conversation_are_worded() -> None:
         ({"role": "system", "content": None, "name": "x"}, "instructions for Anthropic are texts"),
         ({"role": "user", "content": [{"type": "audio", "data": "x", "format": "wav"}]}, "takes no audio"),
         ({"role": "user", "content": [{"type": "imagge", "url": "x"}]}, "the type 'imagge', which Anthropic"),
+        (
+            {"role": "user", "content": [{"type": "image", "data": "x", "media_type": "image/tiff"}]},
+            r"messages\[0\].content\[0\], of type image, is image/tiff; Anthropic takes image/jpeg",
+        ),
+        (
+            {"role": "user", "content": [{"type": "file", "data": "x", "media_type": "application/zip"}]},
+            "is application/zip; Anthropic takes application/pdf, text/plain",
+        ),
     ],
 )
 def test_what_the_api_does_not_take_is_refused(message: JSONObject, said: str) -> None:

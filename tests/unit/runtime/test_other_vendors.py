@@ -1,8 +1,9 @@
-"""What rows may ask for, at the other vendors' local servers: calls of tools, models of their own, and to be asked again with the reason."""
+"""What rows may ask for, at the other vendors' local servers: calls of tools, models of their own, files of this machine, and to be asked again with the reason."""
 
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,6 +25,8 @@ from batchor_core import (
 from batchor_core.testing import AnthropicServer, GeminiServer
 from batchor_core.testing.local_server.replies import Reply
 from tests.support.world import RUN, ask, items
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
 
 
 class Refund(BaseModel):
@@ -123,3 +126,28 @@ def test_rows_may_name_models_of_their_own(vendor: Vendor, runner: BatchRunner) 
     assert [batch.model for batch in runner.storage.get_batches(run_id=RUN)] == [None, "large"]
     gone = [one.path for one in vendor.server.books.requests if one.method == "DELETE"]
     assert len(gone) == (2 if isinstance(vendor.server, GeminiServer) else 0)  # what was uploaded
+
+
+def test_local_files_are_sent_by_their_content(vendor: Vendor, runner: BatchRunner, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.4 a")
+    asked: list[Any] = []
+
+    def respond(body: dict[str, Any], endpoint: str, custom_id: str) -> Reply:
+        asked.append(body.get("messages") or body["contents"])
+        return Reply.answer("Fine.")
+
+    content = [
+        {"type": "image", "path": tmp_path / "a.png"},
+        {"type": "file", "path": tmp_path / "a.pdf"},
+        {"type": "image", "data": PNG},
+    ]
+    vendor.server.responder = respond
+    job = vendor.job(
+        items=items(1),
+        build_prompt=lambda item: PromptParts.of_messages([{"role": "user", "content": content}]),
+    )
+    assert runner.run_and_wait(job, run_id=RUN).summary().completed_items == 1
+    sent = json.dumps(asked)
+    assert (sent.count(b64encode(PNG).decode()), sent.count(b64encode(b"%PDF-1.4 a").decode())) == (2, 1)
+    assert (sent.count("image/png"), sent.count("application/pdf")) == (2, 1)

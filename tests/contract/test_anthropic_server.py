@@ -201,15 +201,22 @@ def test_a_forced_tool_is_called_with_fitting_input(
     server: AnthropicServer, client: anthropic.Anthropic
 ) -> None:
     schema = {"type": "object", "properties": {"stars": {"type": "integer"}}, "required": ["stars"]}
-    tools = [{"name": "judge", "input_schema": schema}]
-    thinking = {"type": "enabled", "budget_tokens": 1024}
+    tools = [{"name": "judge", "input_schema": schema}, {"name": "pass", "input_schema": {"type": "object"}}]
     choice = {"type": "tool", "name": "judge"}
-    given = rows(1, tools=tools, tool_choice=choice, thinking=thinking)
+    given = rows(1, tools=tools, tool_choice=choice, thinking={"type": "adaptive"})
     batch = client.messages.batches.create(requests=given)
     server.advance(60)
     message = message_of(lines(client, batch.id)["row-0"])
+    assert message.stop_reason == "tool_use"
     assert [block.type for block in message.content] == ["thinking", "tool_use"]
+    assert message.content[1].name == "judge"  # type: ignore[union-attr]
     assert isinstance(message.content[1].input["stars"], int)  # type: ignore[union-attr]
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    refused = client.messages.batches.create(
+        requests=rows(1, tools=tools, tool_choice=choice, thinking=thinking)
+    )
+    server.advance(60)
+    assert lines(client, refused.id)["row-0"].result.type == "errored"
 
 
 def test_errors_have_the_api_s_types(server: AnthropicServer, client: anthropic.Anthropic) -> None:

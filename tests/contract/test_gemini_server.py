@@ -128,6 +128,21 @@ def test_embeddings_are_vectors_of_the_length_that_was_asked_for(
     assert (len(answer.embedding.values or []), answer.token_count) == (8, 2)
 
 
+def test_a_demanded_function_is_called_with_fitting_arguments(
+    server: GeminiServer, client: genai.Client, tmp_path: Path
+) -> None:
+    schema = {"type": "object", "properties": {"stars": {"type": "integer"}}, "required": ["stars"]}
+    function = {"name": "judge", "parametersJsonSchema": schema}
+    calling = {"functionCallingConfig": {"mode": "ANY"}}
+    request = asks("Review 1", tools=[{"functionDeclarations": [function]}], toolConfig=calling)
+    batch = created(client, request)
+    server.advance(60)
+    line = results(client, batch, tmp_path)["row-0"]
+    (call,) = types.GenerateContentResponse.model_validate(line["response"]).function_calls or []
+    assert call.name == "judge"
+    assert isinstance((call.args or {})["stars"], int)
+
+
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [

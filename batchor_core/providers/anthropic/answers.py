@@ -6,6 +6,7 @@ from typing import Any
 
 from batchor_core.core.answers import MESSAGE_LIMIT, Answer
 from batchor_core.core.models import ItemFailure
+from batchor_core.core.tools import ToolCall
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
 from batchor_core.providers.anthropic.errors import error_code, needs_money, needs_permission
@@ -52,6 +53,22 @@ def read_whole_message(record: JSONObject) -> Answer:
     return answer._replace(failure=None, value=record["result"]["message"])
 
 
+def read_calls(record: JSONObject) -> Answer:
+    """The same for the calls of tools: none of them is an answer here too, which the job's output judges. Never raises."""
+    answer = read_result(record)
+    if answer.failure is not None and answer.failure.error_class not in (
+        "non_text_answer",
+        "empty_response_text",
+    ):
+        return answer
+    calls = [
+        ToolCall(str(one.get("name")), one.get("input"))
+        for one in _blocks(record["result"]["message"])
+        if one.get("type") == "tool_use"
+    ]
+    return answer._replace(failure=None, value=calls)
+
+
 def was_answered(record: JSONObject) -> bool:
     """Whether the batch counts the line's row as succeeded."""
     result = record.get("result")
@@ -60,8 +77,7 @@ def was_answered(record: JSONObject) -> bool:
 
 def _read_message(name: str, message: dict[str, Any]) -> Answer:
     usage, reason = read_usage(message.get("usage")), message.get("stop_reason")
-    blocks = message.get("content")
-    content = [one for one in blocks if isinstance(one, dict)] if isinstance(blocks, list) else []
+    content = _blocks(message)
     text = "".join(
         one["text"] for one in content if one.get("type") == "text" and isinstance(one.get("text"), str)
     )
@@ -82,6 +98,11 @@ def _read_message(name: str, message: dict[str, Any]) -> Answer:
     return Answer(name, text, usage)
 
 
+def _blocks(message: dict[str, Any]) -> list[dict[str, Any]]:
+    blocks = message.get("content")
+    return [one for one in blocks if isinstance(one, dict)] if isinstance(blocks, list) else []
+
+
 def _refused(name: str, message: dict[str, Any], text: str, usage: TokenUsage | None) -> Answer:
     details = message.get("stop_details")
     details = details if isinstance(details, dict) else {}
@@ -95,7 +116,7 @@ def _refused(name: str, message: dict[str, Any], text: str, usage: TokenUsage | 
 
 def _not_text(name: str, calls: list[JSONValue], text: str | None, usage: TokenUsage | None) -> Answer:
     names = ", ".join(sorted({str(call.get("name"))[:64] for call in calls if isinstance(call, dict)}))
-    message = f"the answer is not text but calls of {names}; use output=BodyOutput(), or leave tools out of request_options"
+    message = f"the answer is not text but calls of {names}; use output=ToolOutput(...) or BodyOutput(), or leave tools out of request_options"
     failure = ItemFailure("non_text_answer", message, retryable=False, raw_error={"calls": calls})
     return Answer(name, text, usage, failure)
 

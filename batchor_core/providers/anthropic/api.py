@@ -21,7 +21,7 @@ from batchor_core.core.exceptions import ProviderError
 from batchor_core.core.outputs import OutputKind, VectorOutput
 from batchor_core.core.prompts import PromptFeature, PromptParts
 from batchor_core.core.types import BatchRequestLine, JSONObject
-from batchor_core.providers.anthropic.answers import read_result, read_whole_message, was_answered
+from batchor_core.providers.anthropic.answers import read_calls, read_result, read_whole_message, was_answered
 from batchor_core.providers.anthropic.client import check_installed, make_client
 from batchor_core.providers.anthropic.config import AnthropicProviderConfig
 from batchor_core.providers.anthropic.credentials import find_key, fingerprint, resolve_base_url
@@ -55,8 +55,9 @@ LIMITS = BatchLimits(
     found_by=FoundBy.ROWS,
     can_cancel=True,
     lifetime_sec=DAY_SEC,
-    outputs=frozenset({OutputKind.TEXT, OutputKind.MODEL, OutputKind.BODY}),
+    outputs=frozenset(OutputKind) - {OutputKind.VECTOR},
     prompts=frozenset(PromptFeature),
+    can_continue=True,
 )
 
 
@@ -95,6 +96,10 @@ class AnthropicBatchApi(BatchApi):
         """One line of a request file. Lines share their constant parts: don't change them."""
         assert not isinstance(output, VectorOutput)  # the limits name no vectors
         return self._requests.line(custom_id, prompt, output)
+
+    def continued_line(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        """Two more messages."""
+        return self._requests.continued(line, answer=answer, reply=reply)
 
     def estimate_tokens(self, lines: Sequence[BatchRequestLine], *, chars_per_token: int) -> list[int]:
         """Estimated from characters: there is no tokenizer to use offline."""
@@ -193,6 +198,10 @@ class AnthropicBatchApi(BatchApi):
     def read_body(self, record: JSONObject) -> Answer:
         """See :func:`~batchor_core.providers.anthropic.answers.read_whole_message`."""
         return read_whole_message(record)
+
+    def read_calls(self, record: JSONObject) -> Answer:
+        """See :func:`~batchor_core.providers.anthropic.answers.read_calls`."""
+        return read_calls(record)
 
     def is_failure(self, record: JSONObject, answer: Answer) -> bool:
         """Everything but a message."""

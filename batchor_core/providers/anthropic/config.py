@@ -15,11 +15,13 @@ from batchor_core.core.enqueue_budget import budget_of
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.json_limits import json_fault
 from batchor_core.core.models import ProviderConfig
+from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.pricing import Rates
 from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.tools import ToolOutput
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.providers.anthropic.credentials import OWN_URL, find_key, fingerprint, resolve_base_url
-from batchor_core.providers.anthropic.messages import BUILT_FIELDS
+from batchor_core.providers.anthropic.messages import BUILT_FIELDS, TOOL_FIELDS
 from batchor_core.providers.anthropic.output_schema import model_output_schema
 from batchor_core.providers.anthropic.pricing import anthropic_batch_rates, billed_besides
 from batchor_core.providers.server_url import check_base_url
@@ -136,6 +138,21 @@ class AnthropicProviderConfig(ProviderConfig):
         """The schema for ``output_config.format``; see :mod:`~batchor_core.providers.anthropic.output_schema`."""
         return model_output_schema(model, schema_name=schema_name)
 
+    def check_output(self, output: OutputSpec) -> None:
+        """Refuse tools beside those of the output, and thoughts of a fixed budget beside a demanded call."""
+        if not isinstance(output, ToolOutput):
+            return
+        if given := sorted(TOOL_FIELDS & self.request_options.keys()):
+            raise InvalidInputError(
+                f"request_options must not set {' and '.join(given)}: the job's output is a ToolOutput, whose tools are asked for"
+            )
+        thinking = self.request_options.get("thinking")
+        if isinstance(thinking, Mapping) and thinking.get("type") == "enabled":
+            raise InvalidInputError(
+                "the job's output is a ToolOutput, which demands a call, and Anthropic's models can't be forced to call a tool while "
+                "thinking is enabled; leave thinking out of request_options"
+            )
+
     def batch_rates(self, *, at: datetime) -> Rates:
         """What the tokens of a batch cost on a day, at Anthropic itself."""
         return anthropic_batch_rates(
@@ -154,6 +171,10 @@ class AnthropicProviderConfig(ProviderConfig):
         """What the request's body says."""
         most = line["body"].get("max_tokens")
         return most if isinstance(most, int) else self.max_output_tokens
+
+    def of_model(self, model: str) -> AnthropicProviderConfig:
+        """The same with another model."""
+        return replace(self, model=model)
 
     def account_fingerprint(self) -> str | None:
         """Sixteen hex digits that distinguish keys and servers; None without a key."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from batchor_core.core.arguments import shown
@@ -14,6 +14,9 @@ from batchor_core.core.types import JSONObject
 
 BUILT_FIELDS = frozenset({"model", "system", "messages", "stream"})
 """Fields that the provider fills itself, or that a batch can't have."""
+
+TOOL_FIELDS = frozenset({"tools", "tool_choice"})
+"""Fields that hold the tools of the job's output."""
 
 _NEUTRAL = ("text", "image", "file", "audio")
 _OWN_PARTS = (
@@ -29,6 +32,10 @@ _OWN_PARTS = (
     "web_search_tool_result",
 )
 """Types of parts that the API has besides the neutral ones; they are sent as they are."""
+
+_IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+_DOCUMENTS = ("application/pdf", "text/plain")
+"""Types of content that the API reads."""
 
 _SYSTEM_ROLES = ("system", "developer")
 
@@ -84,7 +91,7 @@ def _part(where: str, part: JSONObject) -> JSONObject:
         return part
     match kind:
         case "image":
-            return {"type": "image", "source": _source(part)}
+            return {"type": "image", "source": _source(where, part, _IMAGES)}
         case "file":
             title = {"title": part["name"]} if "name" in part else {}
             return {"type": "document", "source": _document(where, part), **title}
@@ -97,18 +104,22 @@ def _part(where: str, part: JSONObject) -> JSONObject:
             )
 
 
-def _source(part: JSONObject) -> JSONObject:
+def _source(where: str, part: JSONObject, taken: Collection[str]) -> JSONObject:
     if "url" in part:
         return {"type": "url", "url": part["url"]}
     if "file_id" in part:
         return {"type": "file", "file_id": part["file_id"]}
+    if part["media_type"] not in taken:
+        raise InvalidInputError(
+            f"{where}, of type {part['type']}, is {part['media_type']}; Anthropic takes {', '.join(taken)}"
+        )
     return {"type": "base64", "media_type": part["media_type"], "data": part["data"]}
 
 
 def _document(where: str, part: JSONObject) -> JSONObject:
     """A PDF is sent as it is, and text as text."""
     if "data" not in part or not str(part.get("media_type", "")).startswith("text/"):
-        return _source(part)
+        return _source(where, part, _DOCUMENTS)
     try:
         text = base64.b64decode(part["data"], validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
@@ -116,10 +127,15 @@ def _document(where: str, part: JSONObject) -> JSONObject:
     return {"type": "text", "media_type": "text/plain", "data": text}
 
 
-def with_options(settings: JSONObject, options: JSONObject) -> JSONObject:
+def with_options(settings: JSONObject, options: JSONObject, *, has_tools: bool = False) -> JSONObject:
     """The settings of a job with those of one row over them; objects are joined.
 
     ``max_output_tokens`` and ``reasoning_effort`` mean what they mean in the config; all others are fields of the request.
+
+    Args:
+        settings: The job's, which are not changed.
+        options: The row's.
+        has_tools: Whether the tools are those of the job's output, which no row may replace.
 
     Raises:
         InvalidInputError: A row sets what is not its own to set.
@@ -128,6 +144,8 @@ def with_options(settings: JSONObject, options: JSONObject) -> JSONObject:
     for given, wanted in options.items():
         if given in BUILT_FIELDS:
             raise InvalidInputError(f"options must not set {given}: the provider fills this field")
+        if has_tools and given in TOOL_FIELDS:
+            raise InvalidInputError(f"options must not set {given}: the tools of the job's output are there")
         name, value = _worded(given, wanted)
         before = made.get(name)
         if isinstance(value, dict) and isinstance(before, dict):

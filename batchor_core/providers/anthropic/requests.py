@@ -5,18 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
 from batchor_core.core.prompts import PromptParts
 from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.tools import ToolSchema, WantedTools
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.providers.anthropic.config import AnthropicProviderConfig
 from batchor_core.providers.anthropic.messages import asked, with_options
 
 LEAST_CACHED_CHARS = 4 * 1_024
 """A shorter prefix is not marked: no model caches fewer than 1,024 tokens."""
+
+Wanted: TypeAlias = StructuredOutputSchema | WantedTools | None
+"""What a request asks for besides a text."""
+
+_ONE_CALL: JSONObject = {"tool_choice": {"type": "any", "disable_parallel_tool_use": True}}
 
 _TOKENS_OF_IMAGE = 1_600
 _CHARS_OF_FILE_TOKEN = 100
@@ -29,30 +35,42 @@ class Requests:
     def __init__(self, config: AnthropicProviderConfig) -> None:
         self._config = config
         # what was made for the output last asked for; replaced as one, so that threads agree
-        self._settings: tuple[StructuredOutputSchema | None, JSONObject] = (None, self._made(None))
+        self._settings: tuple[Wanted, JSONObject] = (None, self._made(None))
 
-    def line(
-        self, custom_id: str, prompt: PromptParts, output: StructuredOutputSchema | None
-    ) -> BatchRequestLine:
+    def line(self, custom_id: str, prompt: PromptParts, output: Wanted) -> BatchRequestLine:
         """The line of one item. Its keys always come in the same order."""
         made_for, settings = self._settings
         if output is not made_for:
             settings = self._made(output)
             self._settings = (output, settings)
-        if prompt.options:
-            settings = with_options(settings, prompt.options)
+        options = prompt.options
+        if options and "model" in options:
+            options = {name: value for name, value in options.items() if name != "model"}
+        if options:
+            settings = with_options(settings, options, has_tools=isinstance(output, WantedTools))
         fields = asked(prompt)
         if self._config.cache_prefix is not None:
             fields = self._marked(fields, settings)
-        return {"custom_id": custom_id, "body": {"model": self._config.model, **settings, **fields}}
+        return {
+            "custom_id": custom_id,
+            "body": {"model": prompt.model or self._config.model, **settings, **fields},
+        }
 
-    def _made(self, output: StructuredOutputSchema | None) -> JSONObject:
+    def continued(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        """The line with an answer to it, and a reply to that, as further turns."""
+        turns = [{"role": "assistant", "content": answer}, {"role": "user", "content": reply}]
+        body = line["body"]
+        return {**line, "body": {**body, "messages": [*body["messages"], *turns]}}
+
+    def _made(self, output: Wanted) -> JSONObject:
         config = self._config
         settings: JSONObject = {"max_tokens": config.max_output_tokens}
         shape: JSONObject = {}
         if config.reasoning_effort is not None:
             shape["effort"] = config.reasoning_effort
-        if output is not None:
+        if isinstance(output, WantedTools):
+            settings |= {"tools": [_tool(tool) for tool in output.tools], **_ONE_CALL}
+        elif output is not None:
             shape["format"] = {"type": "json_schema", "schema": output.schema}
         for name, value in config.request_options.items():
             if name == "output_config" and isinstance(value, dict):
@@ -71,6 +89,11 @@ class Requests:
             return fields
         control = {"type": "ephemeral", "ttl": self._config.cache_prefix}
         return {**fields, "system": [{"type": "text", "text": system, "cache_control": control}]}
+
+
+def _tool(tool: ToolSchema) -> JSONObject:
+    described = {"description": tool.description} if tool.description else {}
+    return {"name": tool.name, **described, "input_schema": tool.schema, "strict": True}
 
 
 def estimated_tokens(body: JSONObject, *, chars_per_token: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 from batchor_core.core.answers import MESSAGE_LIMIT, Answer
 from batchor_core.core.failures import ItemFailure
 from batchor_core.core.json_limits import json_fault
+from batchor_core.core.tools import ToolCall
 from batchor_core.core.types import JSONObject, JSONValue
 from batchor_core.core.usage import TokenUsage
 from batchor_core.providers.gemini.codes import NEVER_PASS, reasons, status_name
@@ -88,6 +89,24 @@ def read_body(record: JSONObject) -> Answer:
     return answer._replace(failure=None, value=response_of(record))
 
 
+def read_calls(record: JSONObject) -> Answer:
+    """The same for the calls of functions: none of them is an answer here too, which the job's output judges. Never raises."""
+    answer = read_record(record)
+    if answer.failure is not None and answer.failure.error_class not in (
+        "non_text_answer",
+        "empty_response_text",
+    ):
+        return answer
+    candidates = (response_of(record) or {}).get("candidates")
+    first = candidates[0] if isinstance(candidates, list) and candidates else None
+    calls = [part.get("functionCall") for part in _parts(first)[1]] if isinstance(first, dict) else []
+    # arguments that are none are left out
+    value = [
+        ToolCall(str(call.get("name")), call.get("args", {})) for call in calls if isinstance(call, dict)
+    ]
+    return answer._replace(failure=None, value=value)
+
+
 def _read_generated(key: str, response: dict[str, Any]) -> Answer:
     usage = usage_of(response)
     candidates = response.get("candidates")
@@ -144,9 +163,7 @@ def _parts(candidate: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]]]:
 def _not_text(key: str, parts: list[dict[str, Any]], usage: TokenUsage | None) -> Answer:
     """An answer whose substance is not text. The same request gives the same kind of answer again."""
     kinds = ", ".join(sorted({str(next(iter(part))) for part in parts}))
-    message = (
-        f"the answer is not text but {kinds}; leave tools out of request_options, or use output=BodyOutput()"
-    )
+    message = f"the answer is not text but {kinds}; leave tools out of request_options, or use output=ToolOutput(...) or BodyOutput()"
     calls: list[JSONValue] = [part["functionCall"] for part in parts if "functionCall" in part]
     raw_error: JSONValue = {"calls": calls} if calls and json_fault(calls) is None else None
     return Answer(

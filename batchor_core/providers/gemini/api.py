@@ -16,18 +16,20 @@ from batchor_core.core.exceptions import BatchorError, ProviderError, ProviderEr
 from batchor_core.core.prompts import PromptFeature, PromptParts
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.providers.api import BatchApi, BatchLimits, BatchState, FoundBy, ResultFile, WantedOutput
-from batchor_core.providers.gemini.answers import error_of, key_of, read_body, read_record
+from batchor_core.providers.gemini.answers import error_of, key_of, read_body, read_calls, read_record
 from batchor_core.providers.gemini.client import Received, check_installed, make_client, patient
 from batchor_core.providers.gemini.config import OUTPUTS, GeminiEndpoint, GeminiProviderConfig
 from batchor_core.providers.gemini.credentials import find_api_key, fingerprint
 from batchor_core.providers.gemini.errors import translate, unreadable
-from batchor_core.providers.gemini.requests import RequestLines, estimated_tokens, uploaded_form
+from batchor_core.providers.gemini.requests import RequestLines, estimated_tokens, model_of, uploaded_form
 from batchor_core.providers.gemini.states import (
     BATCHES,
     LIFETIME_SEC,
     batch_state,
     display_name,
+    handle_of,
     listed_state,
+    read_handle,
 )
 
 MAX_FILE_BYTES = 2_000_000_000
@@ -67,6 +69,7 @@ class GeminiBatchApi(BatchApi):
             lifetime_sec=LIFETIME_SEC,
             outputs=OUTPUTS[config.endpoint],
             prompts=frozenset(PromptFeature) if generates else frozenset({PromptFeature.OPTIONS}),
+            can_continue=generates,
         )
         self._lines = RequestLines(config)
         self._received = Received()
@@ -81,6 +84,10 @@ class GeminiBatchApi(BatchApi):
     ) -> BatchRequestLine:
         """One line, under the engine's names. Lines share their constant parts: don't change them."""
         return self._lines.build(custom_id, prompt, output)
+
+    def continued_line(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        """Two more turns; embeddings have none."""
+        return self._lines.continued(line, answer=answer, reply=reply)
 
     def custom_id_of(self, record: JSONObject) -> str:
         """Results have it as ``key``."""
@@ -107,13 +114,15 @@ class GeminiBatchApi(BatchApi):
         name = file.get("name") if isinstance(file, dict) else None
         if not isinstance(name, str) or not name.startswith("files/"):
             raise unreadable(action)
-        return name
+        model = model_of(request_file)
+        return handle_of(name, model if model not in ("", self._config.model) else None)
 
     def is_ready(self, handle: str) -> bool | None:
         """Whether Google has processed the file."""
-        action = f"look-up of {handle}"
+        file, _ = read_handle(handle)
+        action = f"look-up of {file}"
         try:
-            self._call(action, lambda client: client.files.get(name=handle))
+            self._call(action, lambda client: client.files.get(name=file))
         except ProviderError as error:
             if error.status_code in (
                 403,
@@ -133,8 +142,9 @@ class GeminiBatchApi(BatchApi):
 
     def discard(self, handle: str) -> None:
         """Try to delete the file, which otherwise goes by itself after two days."""
+        file, _ = read_handle(handle)
         with suppress(BatchorError):
-            self._call(f"deletion of {handle}", lambda client: client.files.delete(name=handle))
+            self._call(f"deletion of {file}", lambda client: client.files.delete(name=file))
 
     def find_prepared(self, file_name: str) -> list[str]:
         """The uploaded files of this name."""
@@ -149,17 +159,18 @@ class GeminiBatchApi(BatchApi):
     ) -> BatchState:
         """Create a batch of the uploaded file with exactly one POST."""
         assert handle is not None  # prepare() uploads always
-        action = f"creation of a batch from {handle}"
+        file, own_model = read_handle(handle)
+        action = f"creation of a batch from {file}"
         config = {"display_name": display_name(tags)}
-        model = self._config.model
+        model = own_model or self._config.model
 
         def post(client: Any) -> None:
             if self._config.endpoint is GeminiEndpoint.EMBED_CONTENT:
-                _create_embeddings(client, model=model, src={"file_name": handle}, config=config)
+                _create_embeddings(client, model=model, src={"file_name": file}, config=config)
             else:
-                client.batches.create(model=model, src=handle, config=config)
+                client.batches.create(model=model, src=file, config=config)
 
-        self._call(action, post, input_file=handle)
+        self._call(action, post, input_file=file)
         return self._state(action)
 
     # recovery
@@ -219,6 +230,10 @@ class GeminiBatchApi(BatchApi):
     def read_body(self, record: JSONObject) -> Answer:
         """A line for its whole response."""
         return read_body(record)
+
+    def read_calls(self, record: JSONObject) -> Answer:
+        """See :func:`~batchor_core.providers.gemini.answers.read_calls`."""
+        return read_calls(record)
 
     def is_failure(self, record: JSONObject, answer: Answer) -> bool:
         """Google counts as failed what has an error in the place of a response."""

@@ -20,6 +20,7 @@ from batchor_core.core.outputs import OutputKind, OutputSpec, VectorOutput
 from batchor_core.core.price_list import batch_rates
 from batchor_core.core.pricing import Rates, Unpriced
 from batchor_core.core.structured import StructuredOutputSchema
+from batchor_core.core.tools import ToolOutput
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.providers.gemini.credentials import (
     OWN_URL,
@@ -28,7 +29,7 @@ from batchor_core.providers.gemini.credentials import (
     resolve_base_url,
 )
 from batchor_core.providers.gemini.output_schema import model_output_schema
-from batchor_core.providers.gemini.spelling import BUILT_FIELDS, camel, worded
+from batchor_core.providers.gemini.spelling import BUILT_FIELDS, TOOL_FIELDS, camel, worded
 
 KIND = "gemini"
 
@@ -44,7 +45,7 @@ class GeminiEndpoint(StrEnum):
 
 
 OUTPUTS: dict[GeminiEndpoint, frozenset[OutputKind]] = {
-    GeminiEndpoint.GENERATE_CONTENT: frozenset({OutputKind.TEXT, OutputKind.MODEL, OutputKind.BODY}),
+    GeminiEndpoint.GENERATE_CONTENT: frozenset(OutputKind) - {OutputKind.VECTOR},
     GeminiEndpoint.EMBED_CONTENT: frozenset({OutputKind.VECTOR, OutputKind.BODY}),
 }
 """Kinds of answers that an endpoint gives."""
@@ -58,7 +59,7 @@ class GeminiProviderConfig(ProviderConfig):
     from the environment again.
 
     Attributes:
-        model: Any model name, such as ``gemini-3-flash``; one batch has one model.
+        model: Any model name, such as ``gemini-3-flash``; rows may name others, and one batch has one model.
         api_key: Falls back to ``GOOGLE_API_KEY``, then ``GEMINI_API_KEY``, when a request is made.
         endpoint: ``generateContent``, or ``embedContent`` for vectors.
         request_timeout_sec: Seconds per API call. Uploads and downloads get at least ten minutes.
@@ -176,13 +177,19 @@ class GeminiProviderConfig(ProviderConfig):
         return model_output_schema(model, schema_name=schema_name)
 
     def check_output(self, output: OutputSpec) -> None:
-        """Refuse a kind of output that the endpoint does not give, and other dimensions than the options ask for."""
+        """Refuse a kind of output that the endpoint does not give, and what the options ask for otherwise than the output."""
         if output.kind not in OUTPUTS[self.endpoint]:
             others = [repr(name.value) for name in GeminiEndpoint if output.kind in OUTPUTS[name]]
             raise InvalidInputError(
                 f"the job's output is of the kind {output.kind.value!r}, which the endpoint {self.endpoint} does not give; give "
                 f"the config endpoint={' or '.join(others)}, or the job another output"
             )
+        if isinstance(output, ToolOutput):
+            if given := sorted(name for name in self.request_options if camel(name) in TOOL_FIELDS):
+                raise InvalidInputError(
+                    f"request_options must not set {' and '.join(given)}: the job's output is a ToolOutput, whose tools are asked for"
+                )
+            return
         if not isinstance(output, VectorOutput):
             return
         if output.dtype != "float32":
@@ -224,6 +231,10 @@ class GeminiProviderConfig(ProviderConfig):
         if not isinstance(count, int) or count < 2:
             return most if isinstance(most, int) else None
         return count * (most if isinstance(most, int) else DEFAULT_ANSWER_TOKENS)
+
+    def of_model(self, model: str) -> GeminiProviderConfig:
+        """The same with another model."""
+        return replace(self, model=model)
 
     def account_fingerprint(self) -> str | None:
         """Sixteen hex digits that distinguish keys and servers; None without a key."""

@@ -14,11 +14,12 @@ import msgspec
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.outputs import VectorOutput
 from batchor_core.core.prompts import PromptParts
+from batchor_core.core.tools import ToolSchema, WantedTools
 from batchor_core.core.types import BatchRequestLine, JSONObject
 from batchor_core.providers.api import WantedOutput
 from batchor_core.providers.gemini.config import GeminiEndpoint, GeminiProviderConfig
 from batchor_core.providers.gemini.contents import asked, one_text
-from batchor_core.providers.gemini.spelling import BUILT_FIELDS, camel, worded
+from batchor_core.providers.gemini.spelling import BUILT_FIELDS, SCHEMA_FIELDS, TOOL_FIELDS, camel, worded
 
 IMAGE_TOKENS = 1_120
 """Of an image at the default resolution of the newest models; older ones take 258."""
@@ -36,7 +37,6 @@ class RequestLines:
     def __init__(self, config: GeminiProviderConfig) -> None:
         self._config = config
         self._embeds = config.endpoint is GeminiEndpoint.EMBED_CONTENT
-        self._url = f"{config.model}:{config.endpoint}"
         # what was made for the output last asked for; replaced as one, so that threads agree
         self._tail: tuple[WantedOutput | None, JSONObject] = (None, self._make_tail(None))
 
@@ -46,11 +46,24 @@ class RequestLines:
         if wanted is not made_for:
             tail = self._make_tail(wanted)
             self._tail = (wanted, tail)
-        if prompt.options:
-            tail = self._with_options(tail, prompt.options, has_schema=wanted is not None)
+        options = prompt.options
+        if options and "model" in options:
+            options = {name: value for name, value in options.items() if name != "model"}
+        if options:
+            tail = self._with_options(tail, options, wanted)
         said = {"content": {"parts": [{"text": one_text(prompt)}]}} if self._embeds else asked(prompt)
         # the body has no model, so that the address tells equal requests to different models apart
-        return {"custom_id": custom_id, "url": self._url, "body": {**said, **tail}}
+        address = f"{prompt.model or self._config.model}:{self._config.endpoint}"
+        return {"custom_id": custom_id, "url": address, "body": {**said, **tail}}
+
+    def continued(self, line: BatchRequestLine, *, answer: str, reply: str) -> BatchRequestLine:
+        """The line with an answer to it, and a reply to that, as further turns."""
+        turns = [
+            {"role": "model", "parts": [{"text": answer}]},
+            {"role": "user", "parts": [{"text": reply}]},
+        ]
+        body = line["body"]
+        return {**line, "body": {**body, "contents": [*body["contents"], *turns]}}
 
     def _make_tail(self, wanted: WantedOutput | None) -> JSONObject:
         config = self._config
@@ -64,13 +77,16 @@ class RequestLines:
             ours["maxOutputTokens"] = config.max_output_tokens
         if config.reasoning_effort is not None:
             ours["thinkingConfig"] = {"thinkingLevel": config.reasoning_effort}
-        if wanted is not None and not isinstance(wanted, VectorOutput):
+        if isinstance(wanted, WantedTools):
+            tail["tools"] = [{"functionDeclarations": [_function(tool) for tool in wanted.tools]}]
+            tail["toolConfig"] = {"functionCallingConfig": {"mode": "ANY"}}
+        elif wanted is not None and not isinstance(wanted, VectorOutput):
             ours |= {"responseMimeType": "application/json", "responseJsonSchema": wanted.schema}
         if ours:
             tail["generationConfig"] = _joined(tail.get("generationConfig", {}), ours)
         return tail
 
-    def _with_options(self, tail: JSONObject, options: JSONObject, *, has_schema: bool) -> JSONObject:
+    def _with_options(self, tail: JSONObject, options: JSONObject, wanted: WantedOutput | None) -> JSONObject:
         for name in options:
             if camel(name) in BUILT_FIELDS:
                 raise InvalidInputError(f"options must not set {name}: the provider fills this field")
@@ -87,12 +103,21 @@ class RequestLines:
                 key: value for key, value in config.items() if key not in ("thinkingLevel", "reasoningEffort")
             }
             given["generationConfig"] = _joined(config, {"thinkingConfig": {"thinkingLevel": level}})
-        taken = {"responseMimeType", "responseJsonSchema", "responseSchema"} & config.keys()
-        if has_schema and taken:
+        ours: frozenset[str] = frozenset()
+        if isinstance(wanted, WantedTools):
+            ours = TOOL_FIELDS
+        elif wanted is not None:
+            ours = SCHEMA_FIELDS
+        if taken := ours & {*given, *config}:
             raise InvalidInputError(
-                f"options must not set {min(taken)}: the schema of the job's model is there"
+                f"options must not set {min(taken)}: what the job's output asks for is there"
             )
         return _joined(tail, given)
+
+
+def _function(tool: ToolSchema) -> JSONObject:
+    described = {"description": tool.description} if tool.description else {}
+    return {"name": tool.name, **described, "parametersJsonSchema": tool.schema}
 
 
 def _joined(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,6 +133,7 @@ def _joined(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 class _Line(msgspec.Struct):
     custom_id: str
     body: msgspec.Raw
+    url: str = ""
 
 
 class _UploadedLine(msgspec.Struct):
@@ -117,6 +143,13 @@ class _UploadedLine(msgspec.Struct):
 
 _read = msgspec.json.Decoder(_Line).decode
 _write = msgspec.json.Encoder().encode
+
+
+def model_of(request_file: Path) -> str:
+    """The model that all lines of a request file are for; empty if they don't say."""
+    with request_file.open("rb") as lines:
+        first = next(lines, b"")
+    return _read(first).url.rpartition(":")[0] if first else ""
 
 
 @contextmanager

@@ -26,6 +26,12 @@ REQUEST_FIELDS = frozenset(
 )
 """Fields beside ``contents``; every other setting belongs into ``generationConfig``."""
 
+TOOL_FIELDS = frozenset({"tools", "toolConfig"})
+"""Fields that hold the tools of the job's output."""
+
+SCHEMA_FIELDS = frozenset({"responseMimeType", "responseJsonSchema", "responseSchema"})
+"""Fields of ``generationConfig`` that hold the schema of the job's output."""
+
 _UNDERSCORE = re.compile(r"(?<=[a-z0-9])_([a-z0-9])")
 
 

@@ -23,6 +23,7 @@ BATCHES = "batches/"
 LIFETIME_SEC = 48 * 3_600.0
 """A batch that has not ended by then expires."""
 
+_MODEL = "?model="
 _NAME = re.compile(rf"{BATCHES}([\w-]+)")
 _ENDED = {
     "succeeded": "completed",
@@ -36,6 +37,17 @@ _ENDED = {
 def display_name(tags: Mapping[str, str] | None) -> str:
     """Tags as the name of a batch, which lists show."""
     return json.dumps(dict(tags or {}), ensure_ascii=False, separators=(",", ":"))
+
+
+def handle_of(file: str, model: str | None) -> str:
+    """An uploaded file and, if it is not the config's, the model that its batch is for: requests don't name theirs."""
+    return file if model is None else f"{file}{_MODEL}{model}"
+
+
+def read_handle(handle: str) -> tuple[str, str | None]:
+    """The file and the model of a handle."""
+    file, _, model = handle.partition(_MODEL)
+    return file, model or None
 
 
 def tags_of(name: Any) -> dict[str, str] | None:

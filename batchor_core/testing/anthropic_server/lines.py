@@ -8,7 +8,6 @@ from typing import Any, assert_never
 import orjson
 
 from batchor_core.testing.anthropic_server.errors import error_response
-from batchor_core.testing.anthropic_server.responder import forced_tool
 from batchor_core.testing.anthropic_server.usage import PromptCache, tokens_of, usage_object
 from batchor_core.testing.local_server.protocol import WrittenRow
 from batchor_core.testing.local_server.records import Batch, Tokens
@@ -55,6 +54,7 @@ def _result(
             ReplyKind.ANSWER
             | ReplyKind.REFUSAL
             | ReplyKind.INCOMPLETE
+            | ReplyKind.CALL
             | ReplyKind.MISSING
             | ReplyKind.GARBLED
         ):
@@ -73,13 +73,13 @@ def _message(
     thinks = (request.get("thinking") or {}).get("type") in ("enabled", "adaptive")
     thinking = _THINKING_TOKENS if thinks else 0
     read, output = cache.read(request), count_tokens(reply.content) + thinking
-    reason, details = _end(reply, request)
+    reason, details = _end(reply)
     message = {
         "id": f"msg_{key}",
         "type": "message",
         "role": "assistant",
         "model": request.get("model"),
-        "content": _content(reply, request, key, thinks=thinks),
+        "content": _content(reply, key, thinks=thinks),
         "stop_reason": reason,
         "stop_sequence": None,
         "stop_details": details,
@@ -88,7 +88,7 @@ def _message(
     return {"type": "succeeded", "message": message}, tokens_of(read, output=output, thinking=thinking)
 
 
-def _end(reply: Reply, request: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
+def _end(reply: Reply) -> tuple[str, dict[str, Any] | None]:
     """Why the model stopped, and details of a refusal."""
     if reply.kind is ReplyKind.REFUSAL or reply.reason == "content_filter":
         return "refusal", {
@@ -98,17 +98,16 @@ def _end(reply: Reply, request: dict[str, Any]) -> tuple[str, dict[str, Any] | N
         }
     if reply.kind is ReplyKind.INCOMPLETE:
         return ("max_tokens" if reply.reason == "max_output_tokens" else str(reply.reason)), None
-    return ("end_turn" if forced_tool(request) is None else "tool_use"), None
+    return ("tool_use" if reply.kind is ReplyKind.CALL else "end_turn"), None
 
 
-def _content(reply: Reply, request: dict[str, Any], key: str, *, thinks: bool) -> list[dict[str, Any]]:
+def _content(reply: Reply, key: str, *, thinks: bool) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = []
     if thinks:
         blocks.append({"type": "thinking", "thinking": "Let me see.", "signature": key})
     if reply.kind is ReplyKind.REFUSAL or not reply.content:
         return blocks
-    tool = forced_tool(request)
-    if tool is None or reply.kind is not ReplyKind.ANSWER:
+    if reply.kind is not ReplyKind.CALL:
         return [*blocks, {"type": "text", "text": reply.content, "citations": None}]
     try:
         given = orjson.loads(reply.content)
@@ -119,7 +118,7 @@ def _content(reply: Reply, request: dict[str, Any], key: str, *, thinks: bool) -
         {
             "type": "tool_use",
             "id": f"toolu_{key}",
-            "name": tool.get("name"),
+            "name": reply.tool,
             "input": given,
             "caller": {"type": "direct"},
         },

@@ -9,6 +9,7 @@ from typing import Any
 
 from batchor_core.testing.anthropic_server.errors import error_response
 from batchor_core.testing.anthropic_server.lines import write_row
+from batchor_core.testing.anthropic_server.responder import forces_call
 from batchor_core.testing.anthropic_server.usage import PromptCache
 from batchor_core.testing.local_server.errors import ApiError
 from batchor_core.testing.local_server.protocol import Protocol, Report, WrittenRow
@@ -65,6 +66,10 @@ class AnthropicProtocol(Protocol):
                 return Reply.http_error(400, message=f"{name}: Field required")
         if not isinstance(body["max_tokens"], int) or body["max_tokens"] < 1:
             return Reply.http_error(400, message="max_tokens: Input should be greater than or equal to 1")
+        if (body.get("thinking") or {}).get("type") == "enabled" and forces_call(body):
+            return Reply.http_error(
+                400, message="Thinking may not be enabled when tool_choice forces tool use."
+            )
         if body.get("stream"):
             return Reply.http_error(400, message="stream: Streaming is not supported in batches")
         return None

@@ -7,44 +7,48 @@ from typing import Any
 
 import orjson
 
-from batchor_core.testing.local_server.made_up import json_answer, spoken_answer
+from batchor_core.testing.local_server.made_up import json_answer, seed_of, spoken_answer
 from batchor_core.testing.local_server.replies import Reply
 from batchor_core.testing.local_server.words import texts_of
 
 
 def default_responder(body: dict[str, Any], endpoint: str, custom_id: str) -> Reply:
-    """Answer from the prompt's words: JSON where the request has a schema or must call a tool, else a short text."""
-    text, schema = spoken_text(body), wanted_schema(body)
+    """Answer from the prompt's words: a call where the request forces one, JSON where it has a schema, else a short text."""
+    text = spoken_text(body)
+    tool = forced_tool(body, seed_of(text))
+    schema = wanted_schema(body) if tool is None else tool["input_schema"]
     if schema is None:
         return Reply.answer(spoken_answer(text))
     try:
-        return Reply.answer(json_answer(text, _with_told_rules(schema)))
+        answer = json_answer(text, _with_told_rules(schema))
     except (KeyError, TypeError, ValueError) as refused:
-        return Reply.http_error(400, message=f"output_config.format.schema: {refused}")
+        where = "output_config.format.schema" if tool is None else f"tools.{tool.get('name')}.input_schema"
+        return Reply.http_error(400, message=f"{where}: {refused}")
+    return Reply.answer(answer) if tool is None else Reply.call(str(tool.get("name")), answer)
 
 
 def wanted_schema(body: dict[str, Any]) -> dict[str, Any] | None:
-    """The schema of the JSON that a request wants, as an answer or as the input of a tool; None if it wants none."""
+    """The schema of the JSON that a request wants for an answer; None if it wants none."""
     config = body.get("output_config")
     wanted = config.get("format") if isinstance(config, dict) else None
     if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
         return wanted.get("schema")
-    tool = forced_tool(body)
-    return None if tool is None else tool.get("input_schema")
+    return None
 
 
-def forced_tool(body: dict[str, Any]) -> dict[str, Any] | None:
-    """The tool that the model must call; None if it may answer otherwise."""
-    choice, tools = body.get("tool_choice"), body.get("tools")
-    if (
-        not isinstance(choice, dict)
-        or not isinstance(tools, list)
-        or choice.get("type") not in ("any", "tool")
-    ):
+def forces_call(body: dict[str, Any]) -> bool:
+    """Whether the model must call a tool."""
+    choice = body.get("tool_choice")
+    return isinstance(choice, dict) and choice.get("type") in ("any", "tool")
+
+
+def forced_tool(body: dict[str, Any], seed: int) -> dict[str, Any] | None:
+    """One of the tools that the model must call; None if it may answer otherwise."""
+    if not forces_call(body):
         return None
-    own = [tool for tool in tools if isinstance(tool, dict) and "input_schema" in tool]
-    named = [tool for tool in own if choice.get("name") in (None, tool.get("name"))]
-    return named[0] if named else None
+    own = [tool for tool in _list(body, "tools") if isinstance(tool, dict) and "input_schema" in tool]
+    named = [tool for tool in own if body["tool_choice"].get("name") in (None, tool.get("name"))]
+    return named[seed % len(named)] if named else None
 
 
 def _with_told_rules(node: Any) -> Any:

@@ -53,6 +53,7 @@ def _said(reply: Reply, request: dict[str, Any], endpoint: str, key: str) -> tup
             ReplyKind.ANSWER
             | ReplyKind.REFUSAL
             | ReplyKind.INCOMPLETE
+            | ReplyKind.CALL
             | ReplyKind.MISSING
             | ReplyKind.GARBLED
         ):
@@ -100,9 +101,19 @@ def _generated(
 
 def _candidate(reply: Reply) -> dict[str, Any]:
     candidate: dict[str, Any] = {"finishReason": _finish_reason(reply), "index": 0}
-    if reply.content or reply.kind is not ReplyKind.INCOMPLETE:
+    if reply.kind is ReplyKind.CALL:
+        candidate["content"] = {"parts": [{"functionCall": _call(reply)}], "role": "model"}
+    elif reply.content or reply.kind is not ReplyKind.INCOMPLETE:
         candidate["content"] = {"parts": [{"text": reply.content}], "role": "model"}
     return candidate
+
+
+def _call(reply: Reply) -> dict[str, Any]:
+    try:
+        arguments = orjson.loads(reply.content)
+    except orjson.JSONDecodeError:
+        arguments = {"text": reply.content}
+    return {"name": reply.tool} | ({"args": arguments} if arguments else {})
 
 
 def _finish_reason(reply: Reply) -> str:

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from batchor_core.testing.local_server.made_up import json_answer, spoken_answer
+from batchor_core.testing.local_server.made_up import json_answer, seed_of, spoken_answer
 from batchor_core.testing.local_server.replies import Reply
 
 _ANY_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
 
 
 def default_responder(body: dict[str, Any], endpoint: str, custom_id: str) -> Reply:
-    """Answer from the prompt's words: JSON where the request has a schema, else a short text."""
-    text, schema = spoken_text(body), wanted_schema(body)
+    """Answer from the prompt's words: a call where the request demands one, JSON where it has a schema, else a short text."""
+    text = spoken_text(body)
+    function = _demanded_function(body, seed_of(text))
+    schema = wanted_schema(body) if function is None else function["parametersJsonSchema"]
     if schema is None:
         return Reply.answer(spoken_answer(text))
     try:
-        return Reply.answer(json_answer(text, schema))
+        answer = json_answer(text, schema)
     except (KeyError, TypeError, ValueError) as refused:
-        return Reply.http_error(400, message=f"response_json_schema: {refused}")
+        where = "response_json_schema" if function is None else "parameters_json_schema"
+        return Reply.http_error(400, message=f"{where}: {refused}")
+    return Reply.answer(answer) if function is None else Reply.call(str(function.get("name")), answer)
 
 
 def wanted_schema(body: dict[str, Any]) -> dict[str, Any] | None:
@@ -29,6 +33,28 @@ def wanted_schema(body: dict[str, Any]) -> dict[str, Any] | None:
         return None
     schema = config.get("responseJsonSchema")
     return schema if isinstance(schema, dict) else _ANY_OBJECT
+
+
+def _demanded_function(body: dict[str, Any], seed: int) -> dict[str, Any] | None:
+    """One of the functions that the model must call, among those with a JSON schema; None if it may answer otherwise."""
+    calling = _member(_member(body, "toolConfig"), "functionCallingConfig")
+    if calling.get("mode") != "ANY":
+        return None
+    allowed = calling.get("allowedFunctionNames")
+    functions = [
+        function
+        for tool in body.get("tools") or []
+        for function in (tool.get("functionDeclarations") or [] if isinstance(tool, dict) else [])
+        if isinstance(function, dict)
+        and "parametersJsonSchema" in function
+        and (not allowed or function.get("name") in allowed)
+    ]
+    return functions[seed % len(functions)] if functions else None
+
+
+def _member(holder: dict[str, Any], name: str) -> dict[str, Any]:
+    value = holder.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def spoken_text(body: dict[str, Any]) -> str:

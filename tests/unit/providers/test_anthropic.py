@@ -12,7 +12,8 @@ from typing import Any, Literal
 import anthropic
 import httpx2
 import pytest
-from pydantic import BaseModel, Field
+from anthropic.types import ToolParam
+from pydantic import BaseModel, Field, TypeAdapter
 
 from batchor_core.core.exceptions import (
     InvalidInputError,
@@ -21,11 +22,18 @@ from batchor_core.core.exceptions import (
     StructuredOutputSchemaError,
 )
 from batchor_core.core.models import PromptParts
+from batchor_core.core.outputs import TextOutput
 from batchor_core.core.pricing import BatchRates, Unpriced
+from batchor_core.core.tools import ToolCall, ToolOutput
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
 from batchor_core.providers.anthropic import AnthropicBatchApi, AnthropicProviderConfig
-from batchor_core.providers.anthropic.answers import read_result, read_whole_message, was_answered
+from batchor_core.providers.anthropic.answers import (
+    read_calls,
+    read_result,
+    read_whole_message,
+    was_answered,
+)
 from batchor_core.providers.anthropic.credentials import fingerprint, resolve_key
 from batchor_core.providers.anthropic.errors import translate
 from batchor_core.providers.anthropic.messages import asked
@@ -103,10 +111,31 @@ def test_a_row_s_own_options_come_before_the_job_s() -> None:
     made = body(prompt, model_output_schema(Plain), request_options={"temperature": 0})
     assert (made["max_tokens"], made["temperature"]) == (9, 1)
     assert made["output_config"].keys() == {"format", "effort"}
-    refused: list[JSONObject] = [{"output_config": {"format": {}}}, {"output_config": None}, {"model": "x"}]
+    refused: list[JSONObject] = [{"output_config": {"format": {}}}, {"output_config": None}, {"system": "x"}]
     for options in refused:
         with pytest.raises(InvalidInputError, match="options must not set"):
             body(PromptParts("Hi", options=options), model_output_schema(Plain))
+
+
+def test_a_call_of_one_tool_is_demanded() -> None:
+    output = ToolOutput([Judge, Plain])
+    wanted = output.wanted(AnthropicProviderConfig(MODEL).output_schema)
+    made = body(PromptParts("Hi", options={"temperature": 1}), wanted)
+    assert made["tool_choice"] == {"type": "any", "disable_parallel_tool_use": True}
+    assert TypeAdapter(list[ToolParam]).validate_python(made["tools"]) == made["tools"]
+    assert [(tool["name"], tool.get("description"), tool["strict"]) for tool in made["tools"]] == [
+        ("judge", "Judge a review.", True),
+        ("plain", None, True),
+    ]
+    assert "output_config" not in made
+    with pytest.raises(InvalidInputError, match="options must not set tool_choice"):
+        body(PromptParts("Hi", options={"tool_choice": {"type": "auto"}}), wanted)
+    settings: list[JSONObject] = [{"tools": []}, {"thinking": {"type": "enabled", "budget_tokens": 1024}}]
+    for options in settings:
+        config = AnthropicProviderConfig(MODEL, request_options=options)
+        config.check_output(TextOutput())
+        with pytest.raises(InvalidInputError, match="is a ToolOutput"):
+            config.check_output(output)
 
 
 def test_parts_of_a_conversation_are_worded() -> None:
@@ -151,6 +180,14 @@ def test_parts_of_a_conversation_are_worded() -> None:
         ({"role": "system", "content": None, "name": "x"}, "instructions for Anthropic are texts"),
         ({"role": "user", "content": [{"type": "audio", "data": "x", "format": "wav"}]}, "takes no audio"),
         ({"role": "user", "content": [{"type": "imagge", "url": "x"}]}, "the type 'imagge', which Anthropic"),
+        (
+            {"role": "user", "content": [{"type": "image", "data": "x", "media_type": "image/tiff"}]},
+            r"messages\[0\].content\[0\], of type image, is image/tiff; Anthropic takes image/jpeg",
+        ),
+        (
+            {"role": "user", "content": [{"type": "file", "data": "x", "media_type": "application/zip"}]},
+            "is application/zip; Anthropic takes application/pdf, text/plain",
+        ),
     ],
 )
 def test_what_the_api_does_not_take_is_refused(message: JSONObject, said: str) -> None:
@@ -191,6 +228,12 @@ class Plain(BaseModel):
     stars: int = Field(ge=1, le=5, description="How many stars.")
     words: list[str] = Field(max_length=3)
     note: str | None = None
+
+
+class Judge(BaseModel):
+    """Judge a review."""
+
+    stars: int
 
 
 class Node(BaseModel):
@@ -234,7 +277,7 @@ def errored(kind: str, message: str = "Sorry", **details: str) -> JSONObject:
     return {"custom_id": "a", "result": {"type": "errored", "error": {"type": "error", "error": error}}}
 
 
-CALL = {"type": "tool_use", "id": "toolu_1", "name": "judge", "input": {"stars": 5}}
+CALL: JSONObject = {"type": "tool_use", "id": "toolu_1", "name": "judge", "input": {"stars": 5}}
 
 
 def test_texts_are_read_past_thoughts() -> None:
@@ -291,6 +334,14 @@ def test_a_whole_message_is_an_answer_even_if_it_is_a_call() -> None:
     assert answer.failure is None
     assert answer.value["content"] == [CALL]
     assert read_whole_message(line("refusal")).failure is not None
+
+
+def test_calls_are_read_with_their_arguments() -> None:
+    assert read_calls(line("tool_use", [CALL])).value == [ToolCall(CALL["name"], CALL["input"])]
+    for stopped in (line("end_turn", [{"type": "text", "text": "No."}]), line("end_turn", [])):
+        assert (read_calls(stopped).failure, read_calls(stopped).value) == (None, [])
+    assert read_calls(line("max_tokens", [CALL])).failure is not None
+    assert read_calls(line("refusal")).failure is not None
 
 
 def test_cached_tokens_are_part_of_the_input() -> None:

@@ -22,15 +22,22 @@ from batchor_core.core.exceptions import (
 from batchor_core.core.models import PromptParts
 from batchor_core.core.outputs import ModelOutput, TextOutput, VectorOutput
 from batchor_core.core.pricing import BatchRates, Unpriced
+from batchor_core.core.tools import ToolCall, ToolOutput
 from batchor_core.core.types import JSONObject
 from batchor_core.core.usage import TokenUsage
 from batchor_core.providers.gemini import GeminiBatchApi, GeminiEndpoint, GeminiProviderConfig
-from batchor_core.providers.gemini.answers import read_body, read_record
+from batchor_core.providers.gemini.answers import read_body, read_calls, read_record
 from batchor_core.providers.gemini.credentials import fingerprint, resolve_api_key
 from batchor_core.providers.gemini.errors import CAPACITY_RETRY_SEC, translate
 from batchor_core.providers.gemini.output_schema import model_output_schema
 from batchor_core.providers.gemini.requests import RequestLines, estimated_tokens, uploaded_form
-from batchor_core.providers.gemini.states import LIFETIME_SEC, batch_state, display_name
+from batchor_core.providers.gemini.states import (
+    LIFETIME_SEC,
+    batch_state,
+    display_name,
+    handle_of,
+    read_handle,
+)
 
 MODEL = "gemini-3-flash"
 EMBEDS = GeminiEndpoint.EMBED_CONTENT
@@ -40,6 +47,12 @@ class Plain(BaseModel):
     stars: int
     mood: Literal["good"] = Field(description="How it sounds.")
     code: str = Field(pattern="^[a-z]+$", min_length=2)
+
+
+class Judge(BaseModel):
+    """Judge a review."""
+
+    stars: int
 
 
 class Node(BaseModel):
@@ -135,7 +148,17 @@ def test_a_request_has_what_the_api_takes() -> None:
 
 def test_equal_requests_to_two_models_differ() -> None:
     lines = [RequestLines(GeminiProviderConfig(model)).build("a", PromptParts("Hi"), None) for model in "xy"]
-    assert [line["url"] for line in lines] == ["x:generateContent", "y:generateContent"]
+    lines.append(
+        RequestLines(GeminiProviderConfig("x")).build("a", PromptParts("Hi", options={"model": "z"}), None)
+    )
+    assert [line["url"] for line in lines] == [f"{model}:generateContent" for model in "xyz"]
+    assert lines[0]["body"] == lines[2]["body"]
+
+
+def test_a_handle_names_the_model_of_its_batch() -> None:
+    for handle in ("files/abc", "files/abc?model=gemini-3-pro"):
+        assert handle_of(*read_handle(handle)) == handle
+    assert read_handle("files/abc") == ("files/abc", None)
 
 
 def test_a_row_s_own_options_come_before_the_job_s() -> None:
@@ -149,10 +172,32 @@ def test_a_row_s_own_options_come_before_the_job_s() -> None:
     named_as_in_the_config = body(PromptParts("Hi", options={"reasoning_effort": "high"}))
     assert named_as_in_the_config["generationConfig"] == {"thinkingConfig": {"thinkingLevel": "high"}}
     assert config["responseMimeType"] == "application/json"
-    refused: list[JSONObject] = [{"response_json_schema": {}}, {"model": "other"}, {"contents": []}]
+    refused: list[JSONObject] = [{"response_json_schema": {}}, {"contents": []}]
     for options in refused:
         with pytest.raises(InvalidInputError, match="options must not set"):
             body(PromptParts("Hi", options=options), model_output_schema(Plain))
+
+
+def test_a_call_of_one_function_is_demanded() -> None:
+    output = ToolOutput([Judge, Plain])
+    wanted = output.wanted(GeminiProviderConfig(MODEL).output_schema)
+    made = body(PromptParts("Hi", options={"temperature": 1}), wanted)
+    config = types.ToolConfig.model_validate(made["toolConfig"])
+    assert config.function_calling_config is not None
+    assert config.function_calling_config.mode is types.FunctionCallingConfigMode.ANY
+    (tool,) = made["tools"]
+    declared = types.Tool.model_validate(tool).function_declarations or []
+    assert [(one.name, one.description) for one in declared] == [
+        ("judge", "Judge a review."),
+        ("plain", None),
+    ]
+    schema: Any = declared[0].parameters_json_schema
+    assert schema["required"] == ["stars"]
+    assert made["generationConfig"] == {"temperature": 1}
+    with pytest.raises(InvalidInputError, match="options must not set toolConfig"):
+        body(PromptParts("Hi", options={"tool_config": {}}), wanted)
+    with pytest.raises(InvalidInputError, match="must not set tool_config: the job's output is a ToolOutput"):
+        GeminiProviderConfig(MODEL, request_options={"tool_config": {}}).check_output(output)
 
 
 def test_parts_of_a_conversation_are_worded() -> None:
@@ -304,6 +349,15 @@ def test_a_body_may_hold_calls() -> None:
     line = answered({"functionCall": {"name": "f", "args": {"x": 1}}})
     assert read_body(line).failure is None
     assert read_body(line).value == line["response"]
+
+
+def test_calls_are_read_with_their_arguments() -> None:
+    called = answered({"text": "Let me see."}, {"functionCall": {"name": "f", "args": {"x": 1}}})
+    assert read_calls(called).value == [ToolCall("f", {"x": 1})]
+    assert read_calls(answered({"functionCall": {"name": "g"}})).value == [ToolCall("g", {})]
+    for spoken in (answered({"text": "No."}), {"key": "a", "response": {}}):
+        assert (read_calls(spoken).failure, read_calls(spoken).value) == (None, [])
+    assert read_calls({"key": "a", "error": {"code": 3}}).failure is not None
 
 
 def test_a_vector_comes_with_its_tokens() -> None:

@@ -49,6 +49,9 @@ def check_caps(engine: Engine, run_id: str, config: PersistedRunConfig, caps: Se
     engine.store.keep_caps(caps)
 
 
+_ROWS_AT_ONCE = 500
+
+
 class Caps:
     """The caps of a run, while it sends.
 
@@ -80,44 +83,36 @@ class Caps:
 
     def _sent(self, candidates: Sequence[Candidate], standings: Sequence[CapStanding]) -> Sent:
         tokens = [candidate.submission_tokens for candidate in candidates]
-        needs_price = any(standing.cap.measure is CapMeasure.USD for standing in standings)
-        model = candidates[0].model if candidates else None
-        self.reservation = self._reserved(max(tokens, default=0), model) if needs_price else Reservation(0, 0)
+        room = min((each.left for each in standings if each.cap.measure is CapMeasure.USD), default=None)
+        self.reservation = Reservation(0, 0) if room is None else self._reserved(candidates, room)
         if self.reservation is None:
             return Sent(0)
-        sent = admit_under_caps(tokens, standings, self.reservation)
-        if not needs_price or not sent.rows:
-            return sent
-        longest = self._longest_of_rows(candidates[: sent.rows])
-        self.reservation = self._reserved(max(tokens), model, longest)
-        if self.reservation is None:
-            return Sent(0)
-        return admit_under_caps(tokens[: sent.rows], standings, self.reservation)
+        return admit_under_caps(tokens, standings, self.reservation)
 
-    def _longest_of_rows(self, candidates: Sequence[Candidate]) -> int:
-        """The longest answer that options of single rows allow; 0 where no row has any."""
-        drive = self._drive
-        if not drive.store.has_row_options(run_id=drive.run_id):
-            return 0
-        indexes = sorted(candidate.item_index for candidate in candidates)
-        return max(
-            (
-                _longest_answer(drive.config.provider_config, row.request_line)
-                for row in stored_rows(drive, indexes)
-                if row.request_line is not None
-            ),
-            default=0,
-        )
-
-    def _reserved(self, largest: int, model: str | None, of_rows: int = 0) -> Reservation | None:
-        config = self._drive.provider_config(model)
+    def _reserved(self, candidates: Sequence[Candidate], room: int) -> Reservation | None:
+        config = self._drive.provider_config(candidates[0].model if candidates else None)
         rates = self._drive.engine.rates(config, at=0.0)
         if isinstance(rates, Unpriced):
             self._pause(f"a cap in dollars holds for this run, and {rates.reason}")
             return None
+        largest = max((candidate.submission_tokens for candidate in candidates), default=0)
         longest = config.longest_answer()
-        longest = max(DEFAULT_ANSWER_TOKENS if longest is None else longest, of_rows)
+        if self._drive.store.has_row_options(run_id=self._drive.run_id):
+            a_token = reservation_at(rates, largest=largest, answer_tokens=1).answer
+            longest = self._longest_of_rows(candidates, room // max(1, a_token))
         return reservation_at(rates, largest=largest, answer_tokens=longest)
+
+    def _longest_of_rows(self, candidates: Sequence[Candidate], room: int) -> int:
+        """The longest answer of the first rows, as their requests say: of as many as have room for so many tokens, or more."""
+        config, longest = self._drive.config.provider_config, 0
+        for start in range(0, len(candidates), _ROWS_AT_ONCE):
+            page = candidates[start : start + _ROWS_AT_ONCE]
+            for row in stored_rows(self._drive, sorted(candidate.item_index for candidate in page)):
+                if row.request_line is not None:
+                    longest = max(longest, _longest_answer(config, row.request_line))
+            if longest * (start + len(page)) > room:
+                break
+        return longest
 
     def _pause(self, reason: str) -> None:
         """Pause once the run has nothing left to wait for: a paused run collects no results."""

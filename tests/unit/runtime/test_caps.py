@@ -75,15 +75,21 @@ def test_dollars_are_reserved_and_then_what_was_billed_counts(any_world: World) 
     assert (dollars_of(standing.settled), standing.reserved) == (spent(any_world), 0)
 
 
-def test_longer_answers_that_single_rows_allow_are_reserved(any_world: World) -> None:
-    """The config allows 4,096 tokens by default, and three of its rows would fit; the options of each row allow twice as many."""
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        ({"max_tokens": 4_096}, 3),  # as long as nothing limits them: $409.60 each
+        ({"max_tokens": 4_096, "n": 2}, 1),
+        ({"max_tokens": 10}, 6),
+    ],
+)
+def test_what_single_rows_allow_is_reserved(world: World, options: dict[str, Any], lines: int) -> None:
+    def ask_with_options(item: BatchItem[Any]) -> PromptParts:
+        return PromptParts(f"text {item.item_id}", options=options)
 
-    def ask_for_more(item: BatchItem[Any]) -> PromptParts:
-        return PromptParts(f"text {item.item_id}", options={"max_tokens": 4_096, "n": 2})
-
-    runner = any_world.runner(prices=prices)
-    runner.start(text_job(6, caps=[Cap(usd=1_300)], build_prompt=ask_for_more), run_id=RUN)
-    assert any_world.lines() == [1]
+    job = text_job(6, caps=[Cap(usd=1_300)], build_prompt=ask_with_options)
+    world.runner(prices=prices).start(job, run_id=RUN)
+    assert world.lines() == [lines]
 
 
 def test_retries_count(any_world: World) -> None:

@@ -8,10 +8,7 @@ from typing import Any, TypeGuard
 DEFAULT_ANSWER_TOKENS = 4_096
 """Reserved for an answer if nothing limits its length."""
 
-_NAMES = ("max_output_tokens", "max_completion_tokens", "max_tokens", "maxOutputTokens")
-_COUNTS = ("n", "best_of", "candidateCount")
-_SETTINGS = "generationConfig"
-"""An object in the body that holds such fields, where a provider has one."""
+_NAMES = ("max_output_tokens", "max_completion_tokens", "max_tokens")
 
 
 def longest_answer(fields: Mapping[str, Any]) -> int | None:
@@ -20,7 +17,7 @@ def longest_answer(fields: Mapping[str, Any]) -> int | None:
     ``n`` answers, or the ``best_of`` that are written for them, count together, each as long as the default if nothing limits it.
     """
     longest = next((most for name in _NAMES if _is_count(most := fields.get(name))), None)
-    count = max((many for name in _COUNTS if _is_count(many := fields.get(name))), default=1)
+    count = max((many for name in ("n", "best_of") if _is_count(many := fields.get(name))), default=1)
     if count == 1:
         return longest
     return count * (DEFAULT_ANSWER_TOKENS if longest is None else longest)
@@ -29,7 +26,6 @@ def longest_answer(fields: Mapping[str, Any]) -> int | None:
 def longest_answer_to(line: Mapping[str, Any]) -> int | None:
     """The same for a request line, whatever its provider calls the body."""
     bodies = [part for part in line.values() if isinstance(part, dict)]
-    bodies += [inner for body in bodies if isinstance(inner := body.get(_SETTINGS), dict)]
     return max((most for body in bodies if (most := longest_answer(body)) is not None), default=None)
 
 

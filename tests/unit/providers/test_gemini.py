@@ -13,7 +13,6 @@ import pytest
 from google.genai import errors, types
 from pydantic import BaseModel, Field
 
-from batchor_core.core.answer_length import longest_answer_to
 from batchor_core.core.exceptions import (
     InvalidInputError,
     MissingCredentialsError,
@@ -177,17 +176,6 @@ def test_a_row_s_own_options_come_before_the_job_s() -> None:
     for options in refused:
         with pytest.raises(InvalidInputError, match="options must not set"):
             body(PromptParts("Hi", options=options), model_output_schema(Plain))
-
-
-def test_a_cap_reserves_what_a_row_s_own_options_allow() -> None:
-    for options, longest in (
-        ({"max_output_tokens": 9_000}, 9_000),
-        ({"candidate_count": 2}, 1_000),
-        ({}, 500),
-    ):
-        prompt = PromptParts("Hi", options=options)
-        line = RequestLines(GeminiProviderConfig(MODEL, max_output_tokens=500)).build("a", prompt, None)
-        assert longest_answer_to(line) == longest
 
 
 def test_a_call_of_one_function_is_demanded() -> None:

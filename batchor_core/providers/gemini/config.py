@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -31,6 +32,7 @@ from batchor_core.providers.gemini.spelling import BUILT_FIELDS, camel, worded
 
 KIND = "gemini"
 
+_NOT_IN_AN_ADDRESS = re.compile(r"[\s?#%\\]|\.\.")
 _FREE_TOOLS = frozenset({"functionDeclarations", "codeExecution"})
 _EMBEDDING_FIELDS = frozenset({"taskType", "title", "outputDimensionality"})
 
@@ -93,6 +95,8 @@ class GeminiProviderConfig(ProviderConfig):
         for name in ("reasoning_effort", "base_url"):
             if getattr(self, name) is not None:
                 _check_text(name, getattr(self, name))
+        if _NOT_IN_AN_ADDRESS.search(self.model) or not self.model.isprintable():
+            raise InvalidInputError(f"model {self.model!r} can't be part of the address of a request")
         object.__setattr__(self, "endpoint", _endpoint(self.endpoint))
         check_seconds("request_timeout_sec", self.request_timeout_sec)
         check_seconds("poll_interval_sec", self.poll_interval_sec)

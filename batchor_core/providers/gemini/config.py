@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from batchor_core.core.arguments import check_seconds, check_whole_number, shown
+from batchor_core.core.enqueue_budget import budget_of
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.json_limits import json_fault
 from batchor_core.core.models import ProviderConfig
@@ -108,6 +109,7 @@ class GeminiProviderConfig(ProviderConfig):
             raise TypeError(
                 f"enqueue_limits must be a mapping, such as {{'enqueued_token_limit': 1_000_000}}, not {shown(self.enqueue_limits)}"
             )
+        budget_of(_Limits(self.enqueue_limits))
         self._check_options()
         if self.base_url is not None:
             resolve_base_url(self)
@@ -241,6 +243,14 @@ class GeminiProviderConfig(ProviderConfig):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GeminiProviderConfig:
         return replace(self, request_options=copy.deepcopy(self.request_options, memo))
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """Limits to check before there is a config to ask."""
+
+    enqueue_limits: Mapping[str, Any] | None
+    provider_kind: str = KIND
 
 
 def _endpoint(value: Any) -> GeminiEndpoint:

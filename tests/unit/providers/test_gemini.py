@@ -64,6 +64,7 @@ def body(prompt: PromptParts, output: Any = None, **settings: Any) -> JSONObject
         ({"request_options": {"system_instruction": "x"}}, "must not set system_instruction"),
         ({"endpoint": EMBEDS, "request_options": {"temperature": 0}}, "temperature can't be set"),
         ({"endpoint": EMBEDS, "reasoning_effort": "low"}, "reasoning_effort can't be set"),
+        ({"enqueue_limits": {"enqueued_tokens": 5}}, "do you mean 'enqueued_token_limit'"),
         ({"model": "a/../b"}, "can't be part of the address"),
         ({"model": "a\nb"}, "can't be part of the address"),
         ({"request_options": {"generation_config": "x"}}, "generation_config must be an object, not 'x'"),

@@ -217,11 +217,18 @@ def _template(what: str, path: str | None, text: str | None) -> tuple[RowTemplat
     return None if text is None else (RowTemplate(text, name=f"--{what}-text"), text)
 
 
+_EMBEDDING_ENDPOINTS = {
+    ProviderKind.OPENAI.value: OpenAIEndpoint.EMBEDDINGS.value,
+    "gemini": "embedContent",
+}
+"""By kind of the provider, the endpoint that gives vectors."""
+
+
 def _settings(given: JobOptions, profile: Profile, kind: str) -> dict[str, Any]:
     endpoint = profile.endpoint
     if given.embed is not None:
         # that of the profile is for prompts
-        endpoint = OpenAIEndpoint.EMBEDDINGS.value if kind == ProviderKind.OPENAI else None
+        endpoint = _EMBEDDING_ENDPOINTS.get(kind)
     named = {
         "model": given.model or profile.model,
         "base_url": given.base_url or profile.base_url,

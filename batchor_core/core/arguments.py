@@ -12,11 +12,13 @@ from batchor_core.core.exceptions import InvalidInputError
 
 
 def check_whole_number(name: str, value: Any, *, least: int) -> None:
-    """Refuse anything but an int (a bool does not count) of at least ``least``."""
+    """Refuse anything but an int (a bool does not count) of at least ``least`` that databases and JSON can hold."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidInputError(f"{name} must be an int, not {shown(value)}")
     if value < least:
         raise InvalidInputError(f"{name} must be at least {least}, not {value}")
+    if value >= 2**63:
+        raise InvalidInputError(f"{name} must be less than 2**63")  # the number may have millions of digits
 
 
 def check_seconds(name: str, value: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from batchor_core.core.exceptions import ProviderError
 from batchor_core.providers.error_body import MAX_MESSAGE, READ_CHARS
 
-NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
+NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "InvalidURL", "PoolTimeout", "UnsupportedProtocol"})
 """Names of transport errors before the first byte. By name, as the SDK changed its HTTP library (httpx, httpx2)."""
 
 MAX_RETRY_AFTER_SEC = 86_400.0

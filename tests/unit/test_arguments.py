@@ -126,7 +126,7 @@ def test_prompt_parts_hold_text(prompt: Any, system: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["max_requests", "max_file_bytes", "chars_per_token"])
-@pytest.mark.parametrize("value", [0, -1, True, 1.5, 2.0, "5", None])
+@pytest.mark.parametrize("value", [0, -1, True, 1.5, 2.0, "5", None, 2**63])
 def test_limits_of_a_batch_are_whole_numbers(name: str, value: Any) -> None:
     with pytest.raises(InvalidInputError, match=f"ChunkPolicy.{name} must be"):
         ChunkPolicy(**{name: value})

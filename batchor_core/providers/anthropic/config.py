@@ -92,6 +92,11 @@ class AnthropicProviderConfig(ProviderConfig):
         betas: Any = self.betas  # of JSON it is a list
         if not isinstance(betas, list | tuple) or not all(isinstance(name, str) and name for name in betas):
             raise InvalidInputError(f"betas must be a list of names, not {shown(betas)}")
+        for name in betas:
+            if not (name.isascii() and name.isprintable()) or " " in name or "," in name:
+                raise InvalidInputError(
+                    f"betas: {shown(name)} can't be sent in a header; give one name for each"
+                )
         object.__setattr__(self, "betas", tuple(betas))
         if self.base_url is not None:
             check_base_url(self.base_url, example=OWN_URL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 
 from batchor_core.core.answer_length import DEFAULT_ANSWER_TOKENS
 from batchor_core.core.arguments import check_seconds, check_whole_number, shown
+from batchor_core.core.enqueue_budget import budget_of
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.json_limits import json_fault
 from batchor_core.core.models import ProviderConfig
@@ -33,6 +35,7 @@ from batchor_core.providers.gemini.spelling import BUILT_FIELDS, TOOL_FIELDS, ca
 
 KIND = "gemini"
 
+_NOT_IN_AN_ADDRESS = re.compile(r"[\s?#%\\]|\.\.")
 _FREE_TOOLS = frozenset({"functionDeclarations", "codeExecution"})
 _EMBEDDING_FIELDS = frozenset({"taskType", "title", "outputDimensionality"})
 
@@ -95,6 +98,8 @@ class GeminiProviderConfig(ProviderConfig):
         for name in ("reasoning_effort", "base_url"):
             if getattr(self, name) is not None:
                 _check_text(name, getattr(self, name))
+        if _NOT_IN_AN_ADDRESS.search(self.model) or not self.model.isprintable():
+            raise InvalidInputError(f"model {self.model!r} can't be part of the address of a request")
         object.__setattr__(self, "endpoint", _endpoint(self.endpoint))
         check_seconds("request_timeout_sec", self.request_timeout_sec)
         check_seconds("poll_interval_sec", self.poll_interval_sec)
@@ -106,6 +111,7 @@ class GeminiProviderConfig(ProviderConfig):
             raise TypeError(
                 f"enqueue_limits must be a mapping, such as {{'enqueued_token_limit': 1_000_000}}, not {shown(self.enqueue_limits)}"
             )
+        budget_of(_Limits(self.enqueue_limits))
         self._check_options()
         if self.base_url is not None:
             resolve_base_url(self)
@@ -257,6 +263,14 @@ class GeminiProviderConfig(ProviderConfig):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GeminiProviderConfig:
         return replace(self, request_options=copy.deepcopy(self.request_options, memo))
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """Limits to check before there is a config to ask."""
+
+    enqueue_limits: Mapping[str, Any] | None
+    provider_kind: str = KIND
 
 
 def _endpoint(value: Any) -> GeminiEndpoint:

@@ -115,6 +115,14 @@ def test_an_option_of_the_profile_that_does_not_fit_is_found(typing: Typing) -> 
     assert "batchor.toml count too: move those that are not for every run into a profile" in refused
 
 
+def test_vectors_of_gemini_need_no_endpoint(typing: Typing) -> None:
+    planned = typing.type(
+        *("plan", "rows.csv", "--embed", "{{ text }}", "--dimensions", "8"),
+        *("--provider", "gemini", "-m", "gemini-embedding-001"),
+    )
+    assert planned.exit_code == 0, planned.output
+
+
 def test_the_endpoint_of_the_profile_is_for_prompts(terminal: Terminal) -> None:
     toml = terminal.folder / "batchor.toml"
     toml.write_text(

@@ -60,6 +60,8 @@ def body(prompt: PromptParts, output: Any = None, **settings: Any) -> JSONObject
         ({"max_output_tokens": 0}, "max_output_tokens must be at least 1"),
         ({"cache_prefix": True}, "cache_prefix must be '5m', '1h' or None"),
         ({"betas": "files"}, "betas must be a list of names"),
+        ({"betas": ["a\r\nb"]}, "can't be sent in a header"),
+        ({"betas": ["a,b"]}, "give one name for each"),
         ({"base_url": "http://example.com"}, "would send the API key unencrypted"),
         ({"request_options": {"system": "x"}}, "must not set system"),
         ({"request_options": {"max_tokens": 5}}, "set max_output_tokens instead"),

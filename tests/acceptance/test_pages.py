@@ -113,6 +113,13 @@ def events(reader: Reader) -> None:
     reader.read()
 
 
+@page("docs/how-to/use-other-hosts.md")
+def other_hosts(reader: Reader) -> None:
+    reader.read()
+    assert reader.names["config"].profile == "azure"
+    assert reader.names["local"].command[0] == "vllm"
+
+
 @page("docs/how-to/use-anthropic.md")
 def anthropic(reader: Reader) -> None:
     with AnthropicServer(batch_seconds=0) as server:
@@ -146,7 +153,9 @@ def read_page_of(reader: Reader, provider: str, server: LocalServer) -> None:
 @page("docs/how-to/ask-in-conversations.md")
 def conversations(reader: Reader) -> None:
     reader.read()
-    reader.ran("pictures", items=[BatchItem("a", b"png")], build_prompt=reader.names["describe"])
+    picture = reader.folder / "a.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
+    reader.ran("pictures", items=[BatchItem("a", picture)], build_prompt=reader.names["describe"])
     assert reader.server.books.rows_executed == 1
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from batchor_core.core.lateness import CANCEL_SEC
 from batchor_core.core.lifecycle import is_terminal_batch
 from batchor_core.core.models import ItemFailure
-from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.drive import Drive
 from batchor_core.runtime.provider_errors import as_provider_error
 from batchor_core.storage.records import ActiveBatchRecord
 

@@ -23,7 +23,8 @@ from batchor_core.core.models import ProviderConfig
 from batchor_core.core.pricing import Unpriced
 from batchor_core.core.request_lines import PLACEHOLDERS, named_line
 from batchor_core.core.types import BatchRequestLine
-from batchor_core.runtime.engine import Drive, Engine
+from batchor_core.runtime.drive import Drive
+from batchor_core.runtime.engine import Engine
 from batchor_core.runtime.reuse import without_equal
 from batchor_core.runtime.stored_rows import stored_rows
 from batchor_core.storage.records import PersistedRunConfig

@@ -22,7 +22,7 @@ from batchor_core.core.outputs import Kept, OutputSpec
 from batchor_core.core.pricing import WITHIN
 from batchor_core.core.usage import TOKEN_KINDS, TokenUsage
 from batchor_core.providers.api import BatchFailure, BatchState
-from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.drive import Drive
 from batchor_core.runtime.files import Download
 from batchor_core.runtime.late_results import judge, most_stated, wait_for_results
 from batchor_core.runtime.line_size import LONG_LINE_BYTES

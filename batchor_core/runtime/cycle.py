@@ -9,7 +9,7 @@ from batchor_core.core.enums import ItemStatus, RunControlState
 from batchor_core.core.exceptions import ProviderError
 from batchor_core.core.lifecycle import CLAIMABLE
 from batchor_core.runtime.cancel import cancel
-from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.drive import Drive
 from batchor_core.runtime.forgotten_batches import Swept, sweep, sweep_is_due
 from batchor_core.runtime.ingest import Ingestion, Reader
 from batchor_core.runtime.poll import poll

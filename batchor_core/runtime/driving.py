@@ -9,7 +9,7 @@ from batchor_core.core.exceptions import InvalidInputError, LeaseLostError
 from batchor_core.core.garbage_collection import collecting_less
 from batchor_core.core.models import RunSummary
 from batchor_core.runtime.cycle import run_cycle
-from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.drive import Drive
 from batchor_core.runtime.forgotten_batches import LATE_SEC, sweep_ended, sweep_is_due
 from batchor_core.runtime.ingest import Reader, check_same_source
 from batchor_core.runtime.lease import LeaseKeeper, check_lease_term

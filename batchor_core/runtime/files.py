@@ -12,7 +12,7 @@ from pathlib import Path
 
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.providers.api import ResultFile
-from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.drive import Drive
 from batchor_core.storage.records import ActiveBatchRecord
 
 _BLOCK = 1 << 20

@@ -30,7 +30,8 @@ from batchor_core.core.lifecycle import MAYBE_SENT, UNSENT
 from batchor_core.core.models import RunSummary
 from batchor_core.providers.api import BatchState, FoundBy, ResultFile
 from batchor_core.runtime.batch_list import is_passing
-from batchor_core.runtime.engine import SWEEP_INTERVAL_SEC, Drive
+from batchor_core.runtime.drive import Drive
+from batchor_core.runtime.engine import SWEEP_INTERVAL_SEC
 from batchor_core.runtime.lookup import Named, Strangers, bare_id, custom_ids_in, strangers
 from batchor_core.runtime.provider_errors import as_provider_error
 from batchor_core.runtime.recover import cancel_stray, register_found

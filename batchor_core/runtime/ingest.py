@@ -22,8 +22,9 @@ from batchor_core.core.parts import ENCODED_CHARS_PER_TOKEN, encoded_chars
 from batchor_core.core.prompts import PromptFeature
 from batchor_core.core.request_lines import PLACEHOLDERS, Frames, longest_line
 from batchor_core.core.types import BatchRequestLine, JSONValue
+from batchor_core.runtime.drive import Drive, JobInHand
 from batchor_core.runtime.encoding import about, check_ids, encoded_request, named
-from batchor_core.runtime.engine import CHUNK, Drive, JobInHand
+from batchor_core.runtime.engine import CHUNK
 from batchor_core.runtime.local_files import with_contents
 from batchor_core.runtime.rendering import Asked
 from batchor_core.runtime.repeated_ids import naming_rows

@@ -11,7 +11,7 @@ from dataclasses import replace
 from batchor_core.core import lateness
 from batchor_core.core.lateness import AtHand, Cause, Decision, Move, StatedCounts
 from batchor_core.providers.api import BatchState
-from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.drive import Drive
 from batchor_core.storage.records import ActiveBatchRecord
 from batchor_core.storage.session import ResultsWait
 

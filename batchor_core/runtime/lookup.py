@@ -19,7 +19,7 @@ from batchor_core.core.custom_ids import mark_of, submission_of, unmarked
 from batchor_core.core.exceptions import ProviderError, ProviderErrorKind
 from batchor_core.providers.api import BatchState, FoundBy
 from batchor_core.runtime.batch_list import LIST_MARGIN_SEC, Listing, read_list
-from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.drive import Drive
 from batchor_core.storage.session import SubmissionRecord
 
 TAG = "batchor_local_batch_id"

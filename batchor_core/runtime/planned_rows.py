@@ -25,8 +25,9 @@ from batchor_core.core.request_lines import longest_line
 from batchor_core.core.reuse import Move, Reuse
 from batchor_core.core.types import JSONObject
 from batchor_core.core.waves import Waves
+from batchor_core.runtime.drive import JobInHand
 from batchor_core.runtime.encoding import named
-from batchor_core.runtime.engine import EngineSettings, JobInHand, RunProvider
+from batchor_core.runtime.engine import EngineSettings, RunProvider
 from batchor_core.runtime.estimate import shortest_line
 from batchor_core.runtime.ingest import Reader, first_checkpoint, models_of, requests_of, tokens_of
 from batchor_core.runtime.pricing import ROW_OPTIONS

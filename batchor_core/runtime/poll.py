@@ -19,7 +19,7 @@ from batchor_core.core.retry import LONGEST_POLL_WAIT_SEC, POLL_FAILURE_CEILING,
 from batchor_core.core.trouble import dated
 from batchor_core.providers.api import BatchState, is_own_account
 from batchor_core.runtime.collect import collect, give_up
-from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.drive import Drive
 from batchor_core.runtime.event_log import log
 from batchor_core.runtime.files import Download, download
 from batchor_core.runtime.late_results import due_at, judge_overdue, most_stated, say_overdue

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from batchor_core.core.pricing import BatchRates, Price, Rates, Unpriced, price_at
 from batchor_core.core.usage import TokenUsage
-from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.drive import Drive
 from batchor_core.storage.records import ActiveBatchRecord
 
 ROW_OPTIONS = "what options of single rows add to the price"

@@ -24,7 +24,7 @@ from batchor_core.core.lifecycle import UNSENT, status_to_register
 from batchor_core.core.retry import is_due
 from batchor_core.providers.api import BatchState, FoundBy, is_own_account
 from batchor_core.runtime.batch_list import is_passing
-from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.drive import Drive
 from batchor_core.runtime.lookup import Absent, Found, Unknowable, look_for, over_in_sec, sent_at
 from batchor_core.runtime.provider_errors import ProviderCodeError, advice, as_provider_error
 from batchor_core.runtime.submit import discard_files

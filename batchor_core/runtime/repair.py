@@ -22,7 +22,8 @@ from batchor_core.core.repair import can_be_repaired, reply_to
 from batchor_core.core.request_lines import PLACEHOLDERS, Frames, longest_line, named_line
 from batchor_core.core.types import BatchRequestLine
 from batchor_core.providers.api import BatchLimits
-from batchor_core.runtime.engine import Drive, log
+from batchor_core.runtime.drive import Drive
+from batchor_core.runtime.engine import log
 from batchor_core.runtime.ingest import Requests, tokens_of
 from batchor_core.runtime.stored_rows import stored_rows
 from batchor_core.storage.records import ItemFailureRecord, NextRequest, StoredItem

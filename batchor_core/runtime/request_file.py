@@ -11,7 +11,7 @@ from batchor_core.core.custom_ids import marked
 from batchor_core.core.models import PromptParts
 from batchor_core.core.prompt_cache import cache_key, job_key
 from batchor_core.core.request_lines import renamed
-from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.drive import Drive
 from batchor_core.runtime.lookup import wire_mark
 from batchor_core.storage.session import RequestDraft, SubmissionRecord
 

@@ -16,7 +16,8 @@ from batchor_core.core.answers import Answer, names_two_rows, parse_line, parse_
 from batchor_core.core.jsontext import loads_exactly
 from batchor_core.core.outputs import OutputKind
 from batchor_core.core.types import JSONObject
-from batchor_core.runtime.engine import Drive, log
+from batchor_core.runtime.drive import Drive
+from batchor_core.runtime.engine import log
 from batchor_core.runtime.files import BatchFile, Download
 from batchor_core.runtime.line_size import LONG_LINE_BYTES, MAX_LINE_BYTES, fits_memory
 from batchor_core.runtime.provider_errors import as_provider_error

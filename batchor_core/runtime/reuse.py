@@ -13,7 +13,8 @@ from batchor_core.core.reuse import Reuse, reuse_key, varies
 from batchor_core.core.structured import parse_structured_output
 from batchor_core.core.tools import ToolOutput
 from batchor_core.core.types import JSONObject
-from batchor_core.runtime.engine import Drive, JobInHand, log
+from batchor_core.runtime.drive import Drive, JobInHand
+from batchor_core.runtime.engine import log
 from batchor_core.storage.session import Candidate, ReuseTerms
 from batchor_core.storage.state import StateStore
 

@@ -41,7 +41,7 @@ from batchor_core.core.models import ItemFailure
 from batchor_core.core.queue_limits import with_room_for
 from batchor_core.core.retry import FILE_PATIENCE_SEC, file_wait, is_due
 from batchor_core.runtime.capping import Caps
-from batchor_core.runtime.engine import Drive
+from batchor_core.runtime.drive import Drive
 from batchor_core.runtime.lease import spare_seconds, uptime
 from batchor_core.runtime.lookup import TAG, server_skew
 from batchor_core.runtime.provider_errors import ProviderCodeError, advice, as_provider_error

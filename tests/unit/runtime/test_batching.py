@@ -112,7 +112,7 @@ def test_a_time_limit_ends_a_cycle_between_two_steps(
     times = iter([0.0, *[0.5] * 6, *[2.0] * 1_000])
     create(runner._runs, source, RUN)
     run = runner.get_run(RUN)
-    monkeypatch.setattr("batchor_core.runtime.engine.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("batchor_core.runtime.drive.time.monotonic", lambda: next(times))
     summary = run.refresh(time_limit_sec=1.0)
     monkeypatch.undo()
     assert 0 < summary.total_items < 100

@@ -310,7 +310,7 @@ def an_hour_passes(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     import time
 
     later = time.monotonic() + 3_601.0
-    monkeypatch.setattr("batchor_core.runtime.engine.time.monotonic", lambda: later)
+    monkeypatch.setattr("batchor_core.runtime.drive.time.monotonic", lambda: later)
     world.clock.advance(3_601.0)
 
 

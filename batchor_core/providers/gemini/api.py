@@ -33,6 +33,8 @@ from batchor_core.providers.gemini.states import (
 )
 
 MAX_FILE_BYTES = 2_000_000_000
+_PAGE_FIELDS = {"nextPageToken", "unreachable"}
+
 PAGE = 100
 """Entries of a page of a list."""
 
@@ -306,8 +308,10 @@ class GeminiBatchApi(BatchApi):
         while True:
             self._call(action, lambda client: fetch(client, dict(config)))
             page = self._object(action)
-            found = page.get(entries, [])  # an empty list is left out
-            if not isinstance(found, list) or "error" in page:
+            # an empty list is left out; what has other fields instead is no list, and proves nothing absent
+            is_list = entries in page or not page.keys() - _PAGE_FIELDS
+            found = page.get(entries, [])
+            if not is_list or not isinstance(found, list) or "error" in page:
                 raise unreadable(action)
             yield found
             token = page.get("nextPageToken")

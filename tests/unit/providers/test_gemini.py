@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from batchor_core.core.exceptions import (
     InvalidInputError,
     MissingCredentialsError,
+    ProviderError,
     ProviderErrorKind,
     StructuredOutputSchemaError,
 )
@@ -505,3 +506,20 @@ def test_batches_are_priced_at_google_alone(monkeypatch: pytest.MonkeyPatch) -> 
     assert rates.unseen == ("calls of the tool googleSearch",)
     elsewhere = GeminiProviderConfig("gemini-2.5-flash", base_url="https://example.com")
     assert isinstance(elsewhere.batch_rates(at=at), Unpriced)
+
+
+@pytest.mark.parametrize(
+    ("page", "is_readable"),
+    [({}, True), ({"operations": []}, True), ({"batches": []}, False), ({"error": {"code": 500}}, False)],
+)
+def test_what_is_no_list_proves_nothing_absent(
+    monkeypatch: pytest.MonkeyPatch, page: dict[str, Any], is_readable: bool
+) -> None:
+    api = GeminiBatchApi(GeminiProviderConfig(model="gemini-2.5-flash", api_key="k"))
+    monkeypatch.setattr(api, "_call", lambda *_: None)
+    monkeypatch.setattr(api, "_object", lambda _: page)
+    if is_readable:
+        assert list(api.list_batches()) == [[]]
+    else:
+        with pytest.raises(ProviderError, match="list of batches: the server's answer can't be read"):
+            list(api.list_batches())

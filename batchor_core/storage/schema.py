@@ -31,22 +31,17 @@ from sqlalchemy import (
     event,
     literal_column,
 )
-from sqlalchemy.sql.elements import ColumnElement
 
 from batchor_core.core import lifecycle
-from batchor_core.core.enums import ItemStatus, SubmissionState
+from batchor_core.core.enums import ItemStatus
 from batchor_core.core.lifecycle import CLAIMABLE
 from batchor_core.core.usage import TOKEN_KINDS
+from batchor_core.storage.state_literals import state_literals
 
 metadata = MetaData()
 
 # SQLite numbers rows by itself for INTEGER PRIMARY KEY only
 BigKey = BigInteger().with_variant(Integer, "sqlite")
-
-
-def state_literals(names: tuple[ItemStatus, ...] | tuple[SubmissionState, ...]) -> list[ColumnElement[str]]:
-    """Names as SQL literals. SQLite uses a partial index only if the query repeats its condition word for word."""
-    return [literal_column(f"'{name.value}'") for name in names]
 
 
 def _index_where(name: str, column: Column[Any], *columns: Column[Any]) -> Index:

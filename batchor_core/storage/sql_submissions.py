@@ -15,7 +15,7 @@ from batchor_core.core.models import ItemFailure
 from batchor_core.storage import sql_items, sql_row_models
 from batchor_core.storage.columns import decode_optional_text, decode_text, encode_optional_text, encode_text
 from batchor_core.storage.late_batches import NOTHING_LATE, waiting_begins_again
-from batchor_core.storage.schema import TAKEN_QUEUE, batches, items, runs, state_literals, submission_intents
+from batchor_core.storage.schema import TAKEN_QUEUE, batches, items, runs, submission_intents
 from batchor_core.storage.session import SubmissionDecision, SubmissionRecord
 from batchor_core.storage.sql_answers import cancel_items
 from batchor_core.storage.sql_batches import change_batch, find_batch, insert_batch, release_submitted
@@ -31,6 +31,7 @@ from batchor_core.storage.sql_items import (
     release_all,
 )
 from batchor_core.storage.sql_runs import LockedRun
+from batchor_core.storage.state_literals import state_literals
 
 _GIVEN_UP = ItemFailure(
     "submission_unknown", "an operator gave up the batch that this item was sent in", retryable=False

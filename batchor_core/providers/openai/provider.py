@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,14 +33,13 @@ from batchor_core.providers.openai.download import download
 from batchor_core.providers.openai.endpoints import endpoint_of
 from batchor_core.providers.openai.errors import WEB_PAGE, translate, unreadable
 from batchor_core.providers.openai.input_file import is_ready
-from batchor_core.providers.openai.records import batch_record, has_more, listed_record, read
+from batchor_core.providers.openai.paging import pages
+from batchor_core.providers.openai.records import batch_record, listed_record, read
 from batchor_core.providers.openai.requests import RequestLines
 from batchor_core.providers.openai.tokens import TokenCounter
 
 BATCH_PAGE = 100  # the most that GET /batches gives
 FILE_PAGE = 1_000
-LEAST_PAGE = 20
-"""Entries of a page at servers that take no limit: the API's default. A list that is shorter has one page."""
 
 T = TypeVar("T")
 
@@ -420,34 +418,7 @@ class OpenAIBatchProvider(BatchProvider, OptionalMethods):
         return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
 
     def _pages(self, action: str, fetch: Callable[..., Any]) -> Iterator[list[Any]]:
-        """Yield pages until the last. A list that can't be read to its end is an error: it proves nothing absent.
-
-        Where the server does not say whether there is more, only an empty page is the end, however many entries it gives at a
-        time; so is a page that comes again, if it is too short to be one of several.
-        """
-        seen: set[str] = set()
-        cursor: dict[str, str] = {}
-        while True:
-            page = self._call(action, partial(fetch, **cursor), is_route=True)
-            entries, more = read(page, "data"), has_more(page)
-            if not isinstance(entries, list):
-                raise unreadable(action, page)
-            if not entries:
-                if more:
-                    raise unreadable(action)
-                return
-            last = read(entries[-1], "id")
-            is_repeated = isinstance(last, str) and last in seen  # the server ignores the cursor
-            if is_repeated and more is None and len(entries) < LEAST_PAGE:
-                return
-            if not is_repeated:
-                yield entries
-            if more is False:
-                return
-            if not isinstance(last, str) or not last or is_repeated:
-                raise unreadable(action)
-            seen.add(last)
-            cursor = {"after": last}
+        return pages(action, lambda request: self._call(action, request, is_route=True), fetch)
 
 
 def _record(answer: Any, action: str) -> BatchRemoteRecord:

@@ -14,7 +14,6 @@ from batchor_core.core.arguments import check_seconds, check_whole_number, shown
 from batchor_core.core.enqueue_budget import budget_of
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.json_limits import json_fault
-from batchor_core.core.models import ProviderConfig
 from batchor_core.core.outputs import OutputSpec
 from batchor_core.core.pricing import Rates
 from batchor_core.core.structured import StructuredOutputSchema
@@ -24,6 +23,7 @@ from batchor_core.providers.anthropic.credentials import OWN_URL, find_key, fing
 from batchor_core.providers.anthropic.messages import BUILT_FIELDS, TOOL_FIELDS
 from batchor_core.providers.anthropic.output_schema import model_output_schema
 from batchor_core.providers.anthropic.pricing import anthropic_batch_rates, billed_besides
+from batchor_core.providers.keyed_config import KeyedConfig
 from batchor_core.providers.server_url import check_base_url
 
 KIND = "anthropic"
@@ -33,7 +33,7 @@ CachePrefix = Literal["5m", "1h"]
 
 
 @dataclass(frozen=True)
-class AnthropicProviderConfig(ProviderConfig):
+class AnthropicProviderConfig(KeyedConfig):
     """Settings of the Anthropic provider.
 
     The key is left out of ``repr``, :meth:`to_public_payload` and pickles: a config from another process takes its key
@@ -190,20 +190,6 @@ class AnthropicProviderConfig(ProviderConfig):
     def server_url(self) -> str | None:
         """``base_url``, else ``ANTHROPIC_BASE_URL``; None for Anthropic's own."""
         return resolve_base_url(self)
-
-    # Pickles end up in logs, queues and caches, so they go without the key. Copies within the process keep it.
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "api_key": ""}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
-    def __copy__(self) -> AnthropicProviderConfig:
-        return replace(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> AnthropicProviderConfig:
-        return replace(self, request_options=copy.deepcopy(self.request_options, memo))
 
 
 @dataclass(frozen=True)

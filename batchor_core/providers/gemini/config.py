@@ -17,7 +17,6 @@ from batchor_core.core.arguments import check_seconds, check_whole_number, shown
 from batchor_core.core.enqueue_budget import budget_of
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.json_limits import json_fault
-from batchor_core.core.models import ProviderConfig
 from batchor_core.core.outputs import OutputKind, OutputSpec, VectorOutput
 from batchor_core.core.price_list import batch_rates
 from batchor_core.core.pricing import Rates, Unpriced
@@ -32,6 +31,7 @@ from batchor_core.providers.gemini.credentials import (
 )
 from batchor_core.providers.gemini.output_schema import model_output_schema
 from batchor_core.providers.gemini.spelling import BUILT_FIELDS, TOOL_FIELDS, camel, worded
+from batchor_core.providers.keyed_config import KeyedConfig
 
 KIND = "gemini"
 
@@ -55,7 +55,7 @@ OUTPUTS: dict[GeminiEndpoint, frozenset[OutputKind]] = {
 
 
 @dataclass(frozen=True)
-class GeminiProviderConfig(ProviderConfig):
+class GeminiProviderConfig(KeyedConfig):
     """Settings of the Gemini provider, which uses the Gemini Developer API.
 
     The key is left out of ``repr``, :meth:`to_public_payload` and pickles: a config from another process takes its key
@@ -249,20 +249,6 @@ class GeminiProviderConfig(ProviderConfig):
     def server_url(self) -> str | None:
         """``base_url``, else the environment's; None for Google's own."""
         return effective_base_url(self.base_url)
-
-    # Pickles end up in logs, queues and caches, so they go without the key. Copies within the process keep it.
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "api_key": ""}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
-    def __copy__(self) -> GeminiProviderConfig:
-        return replace(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> GeminiProviderConfig:
-        return replace(self, request_options=copy.deepcopy(self.request_options, memo))
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from batchor_core.core.enqueue_budget import EnqueueBudget, budget_key, effectiv
 from batchor_core.core.enums import OpenAIEndpoint, OpenAIModel, OpenAIReasoningEffort, ProviderKind
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.json_limits import MAX_INTEGER, json_fault
-from batchor_core.core.models import ProviderConfig
 from batchor_core.core.outputs import OutputKind, OutputSpec, VectorOutput
 from batchor_core.core.pricing import Rates
 from batchor_core.core.structured import StructuredOutputSchema
 from batchor_core.core.tools import ToolOutput
 from batchor_core.core.types import BatchRequestLine, JSONObject
+from batchor_core.providers.keyed_config import KeyedConfig
 from batchor_core.providers.openai.answer_length import longest_answer
 from batchor_core.providers.openai.base_url import account_address, check_base_url, effective_base_url
 from batchor_core.providers.openai.credentials import (
@@ -99,7 +99,7 @@ class OpenAIEnqueueLimitConfig:
 
 
 @dataclass(frozen=True)
-class OpenAIProviderConfig(ProviderConfig):
+class OpenAIProviderConfig(KeyedConfig):
     """Settings of the OpenAI provider.
 
     The key is left out of ``repr``, :meth:`to_public_payload` and pickles: a config from another process takes its key
@@ -303,20 +303,6 @@ class OpenAIProviderConfig(ProviderConfig):
         else:
             values.pop("enqueue_limits", None)
         return cls(**values)
-
-    # Pickles end up in logs, queues and caches, so they go without the key. Copies within the process keep it.
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "api_key": ""}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
-    def __copy__(self) -> OpenAIProviderConfig:
-        return replace(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> OpenAIProviderConfig:
-        return replace(self, request_options=copy.deepcopy(self.request_options, memo))
 
 
 _HOW_TO_ASK: dict[str, str] = {

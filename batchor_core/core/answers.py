@@ -37,6 +37,20 @@ class Answer(NamedTuple):
     pause_reason: str | None = None
     value: Any = None
 
+    @property
+    def has_no_body(self) -> bool:
+        """Whether it is unusable as a whole body too. Calls and media in the place of a text are an answer there."""
+        return self.failure is not None and self.failure.error_class != "non_text_answer"
+
+    @property
+    def has_no_calls(self) -> bool:
+        """Whether it is unusable as calls of tools too. None at all are an answer there, which the job's output judges."""
+        return (
+            self.has_no_body
+            and self.failure is not None
+            and self.failure.error_class != "empty_response_text"
+        )
+
 
 def unread(custom_id: str, error: Exception) -> Answer:
     """A line on which its reader failed. The row was answered and paid for, and a retry would not repair the reader."""

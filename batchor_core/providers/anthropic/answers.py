@@ -48,7 +48,7 @@ def read_result(record: JSONObject) -> Answer:
 def read_whole_message(record: JSONObject) -> Answer:
     """The same for the whole message: calls of tools in the place of a text are an answer here. Never raises."""
     answer = read_result(record)
-    if answer.failure is not None and answer.failure.error_class != "non_text_answer":
+    if answer.has_no_body:
         return answer
     return answer._replace(failure=None, value=record["result"]["message"])
 
@@ -56,10 +56,7 @@ def read_whole_message(record: JSONObject) -> Answer:
 def read_calls(record: JSONObject) -> Answer:
     """The same for the calls of tools: none of them is an answer here too, which the job's output judges. Never raises."""
     answer = read_result(record)
-    if answer.failure is not None and answer.failure.error_class not in (
-        "non_text_answer",
-        "empty_response_text",
-    ):
+    if answer.has_no_calls:
         return answer
     calls = [
         ToolCall(str(one.get("name")), one.get("input"))

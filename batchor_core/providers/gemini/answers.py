@@ -84,7 +84,7 @@ def read_record(record: JSONObject) -> Answer:
 def read_body(record: JSONObject) -> Answer:
     """The same for the whole response: calls and media in the place of a text are an answer here. Never raises."""
     answer = read_record(record)
-    if answer.failure is not None and answer.failure.error_class != "non_text_answer":
+    if answer.has_no_body:
         return answer
     return answer._replace(failure=None, value=response_of(record))
 
@@ -92,10 +92,7 @@ def read_body(record: JSONObject) -> Answer:
 def read_calls(record: JSONObject) -> Answer:
     """The same for the calls of functions: none of them is an answer here too, which the job's output judges. Never raises."""
     answer = read_record(record)
-    if answer.failure is not None and answer.failure.error_class not in (
-        "non_text_answer",
-        "empty_response_text",
-    ):
+    if answer.has_no_calls:
         return answer
     candidates = (response_of(record) or {}).get("candidates")
     first = candidates[0] if isinstance(candidates, list) and candidates else None

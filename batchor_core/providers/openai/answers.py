@@ -65,7 +65,7 @@ def read_record(record: JSONObject) -> Answer:
 def read_body(record: JSONObject) -> Answer:
     """The same for the whole body: calls and media in the place of a text are an answer here. Never raises."""
     answer = read_record(record)
-    if answer.failure is not None and answer.failure.error_class != "non_text_answer":
+    if answer.has_no_body:
         return answer
     body = record["response"]["body"]
     return answer._replace(failure=None, value=loads_kept(body) if isinstance(body, str) else body)
@@ -74,10 +74,7 @@ def read_body(record: JSONObject) -> Answer:
 def read_calls(record: JSONObject) -> Answer:
     """The same for the calls: none of them is an answer here too, which the job's output judges. Never raises."""
     answer = read_record(record)
-    if answer.failure is not None and answer.failure.error_class not in (
-        "non_text_answer",
-        "empty_response_text",
-    ):
+    if answer.has_no_calls:
         return answer
     response: Any = record.get("response")
     body: Any = _decoded(response.get("body")) if isinstance(response, dict) else None

@@ -70,17 +70,25 @@ def budget_of(config: Any) -> EnqueueBudget | None:
     budget = stated() if stated is not None else None
     if budget is not None:
         return EnqueueBudget(key=budget.key, limit=budget.limit, per_batch=budget.per_batch)
-    limits = getattr(config, "enqueue_limits", None)
-    if limits is None:
-        return None
-    field = _fields_of(limits)
-    in_flight = effective_budget(
-        int(field["enqueued_token_limit"]), field["target_ratio"], int(field["headroom"])
-    )
-    per_batch = smallest_limit(in_flight, int(field["max_batch_enqueued_tokens"]))
+    in_flight, per_batch = token_limits(getattr(config, "enqueue_limits", None))
     if not per_batch:
         return None
     return EnqueueBudget(budget_key(config, account_of(config)), limit=in_flight, per_batch=per_batch)
+
+
+def token_limits(enqueue_limits: Any) -> tuple[int, int]:
+    """How many tokens may be in flight and in one batch, by the fields of ``enqueue_limits``; 0 for no limit.
+
+    Raises:
+        InvalidInputError: A field is unknown or can't be used.
+    """
+    if enqueue_limits is None:
+        return 0, 0
+    field = _fields_of(enqueue_limits)
+    in_flight = effective_budget(
+        int(field["enqueued_token_limit"]), field["target_ratio"], int(field["headroom"])
+    )
+    return in_flight, smallest_limit(in_flight, int(field["max_batch_enqueued_tokens"]))
 
 
 def budget_key(config: Any, account: str | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from batchor_core.core.arguments import check_seconds, check_whole_number, shown
-from batchor_core.core.enqueue_budget import budget_of
+from batchor_core.core.enqueue_budget import token_limits
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.json_limits import json_fault
 from batchor_core.core.outputs import OutputSpec
@@ -101,7 +101,7 @@ class AnthropicProviderConfig(KeyedConfig):
         if self.base_url is not None:
             check_base_url(self.base_url, example=OWN_URL)
         _check_request_options(self.request_options)
-        budget_of(_Limits(self.enqueue_limits))
+        token_limits(self.enqueue_limits)
 
     @property
     def provider_kind(self) -> str:
@@ -190,14 +190,6 @@ class AnthropicProviderConfig(KeyedConfig):
     def server_url(self) -> str | None:
         """``base_url``, else ``ANTHROPIC_BASE_URL``; None for Anthropic's own."""
         return resolve_base_url(self)
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """Limits to check before there is a config to ask."""
-
-    enqueue_limits: Mapping[str, Any] | None
-    provider_kind: str = KIND
 
 
 def _check_request_options(options: Any) -> None:

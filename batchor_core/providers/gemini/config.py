@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from batchor_core.core.answer_length import DEFAULT_ANSWER_TOKENS
 from batchor_core.core.arguments import check_seconds, check_whole_number, shown
-from batchor_core.core.enqueue_budget import budget_of
+from batchor_core.core.enqueue_budget import token_limits
 from batchor_core.core.exceptions import InvalidInputError
 from batchor_core.core.json_limits import json_fault
 from batchor_core.core.outputs import OutputKind, OutputSpec, VectorOutput
@@ -111,7 +111,7 @@ class GeminiProviderConfig(KeyedConfig):
             raise TypeError(
                 f"enqueue_limits must be a mapping, such as {{'enqueued_token_limit': 1_000_000}}, not {shown(self.enqueue_limits)}"
             )
-        budget_of(_Limits(self.enqueue_limits))
+        token_limits(self.enqueue_limits)
         self._check_options()
         if self.base_url is not None:
             resolve_base_url(self)
@@ -249,14 +249,6 @@ class GeminiProviderConfig(KeyedConfig):
     def server_url(self) -> str | None:
         """``base_url``, else the environment's; None for Google's own."""
         return effective_base_url(self.base_url)
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """Limits to check before there is a config to ask."""
-
-    enqueue_limits: Mapping[str, Any] | None
-    provider_kind: str = KIND
 
 
 def _endpoint(value: Any) -> GeminiEndpoint:

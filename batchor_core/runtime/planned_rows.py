@@ -217,8 +217,8 @@ class RowCount:
 
     def _note_texts(self, prompt: PromptParts) -> None:
         if prompt.options:
-            found = [ROW_OPTIONS] if prompt.model is None else [ROW_OPTIONS, _ROW_MODELS]
-            self.options = found if len(found) > len(self.options) else self.options
+            notes = [ROW_OPTIONS] if prompt.model is None else [ROW_OPTIONS, _ROW_MODELS]
+            self.options += [note for note in notes if note not in self.options]
         text = "" if prompt.messages else f"{prompt.system_prompt or ''}{prompt.prompt}"
         if self._shared is None:
             self._shared = text

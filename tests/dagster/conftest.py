@@ -60,6 +60,22 @@ def resource(tmp_path: Path, openai_server: OpenAIServer, monkeypatch: pytest.Mo
     )
 
 
+def with_setting(resource: BatchorResource, **setting: Any) -> BatchorResource:
+    """The same with another setting."""
+    key = dg.EnvVar("OPENAI_API_KEY")
+    return BatchorResource(
+        root=resource.root, api_key=key, base_url=resource.base_url, poll_interval_sec=0.01, **setting
+    )
+
+
+@pytest.fixture
+def priced_resource(resource: BatchorResource, tmp_path: Path) -> BatchorResource:
+    """The resource with a dollar for a million tokens of any kind."""
+    prices = tmp_path / "prices.toml"
+    prices.write_text('["openai/gpt-4.1-mini"]\ninput_tokens = 1\noutput_tokens = 1\n', encoding="utf-8")
+    return with_setting(resource, prices=str(prices))
+
+
 def job_of(topic: str | None, *, rows: int = 3, model: str = "gpt-4.1-mini") -> BatchJob[Any, Any]:
     return BatchJob(
         items=[

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -10,11 +9,9 @@ import pytest
 
 from batchor_core import Cost, InvalidInputError
 from batchor_core.core.pricing import Unpriced
-from batchor_core.testing.openai_server import OpenAIServer
 from batchor_dagster import BatchAsset, BatchorResource
 from batchor_dagster.checks import budget_of, judge_cost
 from batchor_dagster.testing import materialize_batch
-from tests.dagster.conftest import SECRET
 
 BUDGET = "cost_within_budget"
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
@@ -66,27 +63,15 @@ def test_a_budget_is_an_amount() -> None:
 
 
 def test_each_partition_is_held_to_its_budget(
-    make_asset: Callable[..., BatchAsset],
-    openai_server: OpenAIServer,
-    instance: dg.DagsterInstance,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    make_asset: Callable[..., BatchAsset], priced_resource: BatchorResource, instance: dg.DagsterInstance
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    prices = tmp_path / "prices.toml"
-    prices.write_text('["openai/gpt-4.1-mini"]\ninput_tokens = 1\noutput_tokens = 1\n', encoding="utf-8")
-    resource = BatchorResource(
-        root=str(tmp_path / "batchor"),
-        api_key=dg.EnvVar("OPENAI_API_KEY"),
-        base_url=openai_server.base_url,
-        poll_interval_sec=0.01,
-        prices=str(prices),
-    )
     found: dict[str | None, dg.AssetCheckEvaluation] = {}
     for topic, budget in (("birds", 1), ("fish", 0.000001)):
         asset = make_asset(budget_usd=budget)
         assert BUDGET in {key.name for key in asset.check_keys}
-        landed = materialize_batch(asset, topic, resources={"batchor": resource}, instance=instance).landed
+        landed = materialize_batch(
+            asset, topic, resources={"batchor": priced_resource}, instance=instance
+        ).landed
         found |= {
             one.partition: one for one in landed.get_asset_check_evaluations() if one.check_name == BUDGET
         }

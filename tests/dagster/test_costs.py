@@ -12,9 +12,8 @@ import pytest
 
 from batchor_core import Cap, Cost, InvalidInputError, RunPausedError
 from batchor_core.core.words import dollars
-from batchor_core.testing.openai_server import OpenAIServer
 from batchor_dagster import BatchAsset, BatchorResource
-from tests.dagster.conftest import SECRET
+from tests.dagster.conftest import with_setting
 from tests.dagster.test_assets import materialize, metadata_of
 
 
@@ -28,25 +27,11 @@ def test_the_results_say_why_there_is_no_figure(
 
 
 def test_a_partition_costs_what_its_rows_cost_at_your_own_prices(
-    make_asset: Callable[..., BatchAsset],
-    openai_server: OpenAIServer,
-    instance: dg.DagsterInstance,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    make_asset: Callable[..., BatchAsset], priced_resource: BatchorResource, instance: dg.DagsterInstance
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    prices = tmp_path / "prices.toml"
-    prices.write_text('["openai/gpt-4.1-mini"]\ninput_tokens = 1\noutput_tokens = 1\n', encoding="utf-8")
-    resource = BatchorResource(
-        root=str(tmp_path / "batchor"),
-        api_key=dg.EnvVar("OPENAI_API_KEY"),
-        base_url=openai_server.base_url,
-        poll_interval_sec=0.01,
-        prices=str(prices),
-    )
     asset = make_asset(wait=True)
-    metadata = metadata_of(materialize(asset.assets, resource, instance))
-    with resource.runner() as runner:
+    metadata = metadata_of(materialize(asset.assets, priced_resource, instance))
+    with priced_resource.runner() as runner:
         [line] = runner.spending("partition")
         usage = line.usage
         assert (line.key, runner.spending("asset")[0].key) == ("birds", "facts")
@@ -67,13 +52,7 @@ def test_prices_that_can_not_be_read_are_named(tmp_path: Path) -> None:
 def test_a_run_pauses_at_the_cap_of_its_asset(
     make_asset: Callable[..., BatchAsset], resource: BatchorResource, instance: dg.DagsterInstance
 ) -> None:
-    capped = BatchorResource(
-        root=resource.root,
-        api_key=dg.EnvVar("OPENAI_API_KEY"),
-        base_url=resource.base_url,
-        poll_interval_sec=0.01,
-        caps=[{"rows": 2, "scope": "asset", "per": "day"}],
-    )
+    capped = with_setting(resource, caps=[{"rows": 2, "scope": "asset", "per": "day"}])
     asset = make_asset(wait=False)
     assert materialize([asset.assets[0]], capped, instance).success
     with capped.runner() as runner:

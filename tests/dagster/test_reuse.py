@@ -15,6 +15,7 @@ from batchor_core.testing.openai_server import OpenAIServer
 from batchor_dagster import BatchorResource, batch_asset
 from batchor_dagster.answers_digest import ANSWERS_DIGEST
 from batchor_dagster.testing import materialize_batch
+from tests.dagster.conftest import with_setting
 
 DAYS = dg.StaticPartitionsDefinition(["monday", "tuesday"])
 
@@ -51,13 +52,6 @@ def materialize(
     assert event is not None
     assert event.asset_materialization is not None
     return event.asset_materialization
-
-
-def with_setting(resource: BatchorResource, **setting: Any) -> BatchorResource:
-    key = dg.EnvVar("OPENAI_API_KEY")
-    return BatchorResource(
-        root=resource.root, api_key=key, base_url=resource.base_url, poll_interval_sec=0.01, **setting
-    )
 
 
 def counts(made: dg.AssetMaterialization) -> tuple[Any, ...]:
